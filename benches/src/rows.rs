@@ -1,0 +1,37 @@
+//! The rows of the table, one file a group.
+
+mod burst;
+mod cold;
+mod interpreters;
+mod node;
+mod plan;
+mod refusal;
+mod rest;
+mod sandboxes;
+mod template;
+mod warm;
+
+use crate::bench::{Bench, Board};
+use anyhow::Result;
+
+/// A group of rows that share their set-up.
+#[derive(Debug)]
+pub struct Group {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub run: fn(&Bench, &mut Board) -> Result<()>,
+}
+
+/// All of them, in the order of the table.
+pub const ALL: &[Group] = &[
+    Group { name: "warm", about: "warm invocations of the Rust function", run: warm::run },
+    Group { name: "node", about: "the same Node handler on both", run: node::run },
+    Group { name: "refusal", about: "refusals (429)", run: refusal::run },
+    Group { name: "cold", about: "cold start of the Rust function", run: cold::run },
+    Group { name: "interpreters", about: "cold start of Python and Node", run: interpreters::run },
+    Group { name: "sandboxes", about: "sandboxes made and reaped", run: sandboxes::run },
+    Group { name: "burst", about: "a burst of first invocations", run: burst::run },
+    Group { name: "rest", about: "the platform at rest", run: rest::run },
+    Group { name: "plan", about: "plans on the virtual clock", run: plan::run },
+    Group { name: "template", about: "a large template", run: template::run },
+];

@@ -1,0 +1,1 @@
+//! Whole-system promises. The tests are in the folders beside this one.
