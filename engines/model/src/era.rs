@@ -1,0 +1,203 @@
+//! Eras: what AWS's limits were at a time, as data. One file per era, each figure with its source.
+
+use crate::limit::{LimitId, UnknownLimit};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+const FILES: &[(&str, &str)] =
+    &[("2022-12", include_str!("../eras/2022-12.toml")), ("today", include_str!("../eras/today.toml"))];
+
+/// The era used when nobody asks for another.
+pub const DEFAULT_ERA: &str = "today";
+/// The Region used when nobody asks for another.
+pub const DEFAULT_REGION: &str = "us-east-1";
+
+/// The figures of one era.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Era {
+    /// Its name, as `--era` takes it.
+    pub name: String,
+    /// One line for people.
+    pub summary: String,
+    /// What is not a limit but belongs to the time.
+    pub settings: EraSettings,
+    figures: BTreeMap<LimitId, EraFigure>,
+}
+
+/// Behaviour of a time that is no limit.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EraSettings {
+    /// How long an environment stays warm without work, in seconds.
+    pub idle_timeout_s: u64,
+    /// How long INIT may take on demand, in seconds.
+    pub init_timeout_s: u64,
+    /// Concurrency that reservations may not touch.
+    pub unreserved_minimum: u32,
+    /// Whether INIT is billed for zip packages with managed runtimes.
+    pub init_billed: bool,
+}
+
+/// A limit's figure with its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figure {
+    /// The number, in the limit's unit.
+    pub value: u64,
+    /// Where it comes from.
+    pub source: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EraFigure {
+    value: u64,
+    source: String,
+    #[serde(default)]
+    regions: BTreeMap<String, u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EraFile {
+    name: String,
+    summary: String,
+    figures: BTreeMap<String, EraFigure>,
+    settings: EraSettings,
+}
+
+impl Era {
+    /// The era of that name.
+    ///
+    /// # Errors
+    /// [`UnknownEra`] names the eras that exist.
+    pub fn named(name: &str) -> Result<Self, UnknownEra> {
+        let (_, text) =
+            FILES.iter().find(|(known, _)| *known == name).ok_or_else(|| UnknownEra(name.to_owned()))?;
+        let file: EraFile = toml::from_str(text).expect("era files are checked by a test");
+        let figures = file.figures.into_iter().map(|(id, figure)| {
+            (id.parse::<LimitId>().expect("era files name known limits: checked by a test"), figure)
+        });
+        Ok(Self { name: file.name, summary: file.summary, settings: file.settings, figures: figures.collect() })
+    }
+
+    /// The names of all eras, oldest first.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        FILES.iter().map(|(name, _)| *name)
+    }
+
+    /// The figure of `limit` in `region`, or the user's own; `None` when the era has no such limit and the user
+    /// gave none.
+    pub fn figure(&self, limit: LimitId, region: &str, overrides: &Overrides) -> Option<Figure> {
+        if let Some(value) = overrides.get(limit) {
+            return Some(Figure { value, source: "given with --limit".into() });
+        }
+        let figure = self.figures.get(&limit)?;
+        let value = figure.regions.get(region).copied().unwrap_or(figure.value);
+        Some(Figure { value, source: figure.source.as_str().into() })
+    }
+}
+
+/// Figures that the user gives instead of the era's, as `--limit ID=N`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides(BTreeMap<LimitId, u64>);
+
+impl Overrides {
+    /// The user's figure for `limit`.
+    pub fn get(&self, limit: LimitId) -> Option<u64> {
+        self.0.get(&limit).copied()
+    }
+
+    /// Sets a figure.
+    pub fn set(&mut self, limit: LimitId, value: u64) {
+        self.0.insert(limit, value);
+    }
+
+    /// Every override, by id.
+    pub fn iter(&self) -> impl Iterator<Item = (LimitId, u64)> + '_ {
+        self.0.iter().map(|(id, value)| (*id, *value))
+    }
+
+    /// Reads `ID=N`; `N` may have `_` or `,` between its digits.
+    ///
+    /// # Errors
+    /// Which half could not be read.
+    pub fn read(&mut self, text: &str) -> Result<(), BadOverride> {
+        let (id, value) = text.split_once('=').ok_or_else(|| BadOverride::NoEquals(text.to_owned()))?;
+        let limit = id.trim().parse().map_err(BadOverride::Unknown)?;
+        let digits: String = value.trim().chars().filter(|c| *c != '_' && *c != ',').collect();
+        let number = digits.parse().map_err(|_| BadOverride::NotANumber(value.to_owned()))?;
+        self.set(limit, number);
+        Ok(())
+    }
+}
+
+/// Why `--limit` could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadOverride {
+    /// There is no `=`.
+    NoEquals(String),
+    /// No limit has that id.
+    Unknown(UnknownLimit),
+    /// What stands after `=` is no whole number.
+    NotANumber(String),
+}
+
+impl fmt::Display for BadOverride {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoEquals(text) => write!(formatter, "`{text}` is not of the form ID=NUMBER"),
+            Self::Unknown(unknown) => write!(formatter, "{unknown}"),
+            Self::NotANumber(text) => write!(formatter, "`{text}` is not a whole number"),
+        }
+    }
+}
+
+impl std::error::Error for BadOverride {}
+
+/// No era has that name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownEra(pub String);
+
+impl fmt::Display for UnknownEra {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = Era::names().collect();
+        write!(formatter, "no era is called `{}`; there are {}", self.0, names.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownEra {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_era_file_reads_and_bears_its_own_name() {
+        for name in Era::names() {
+            assert_eq!(Era::named(name).unwrap().name, name);
+        }
+        assert!(Era::named(DEFAULT_ERA).is_ok());
+        assert!(Era::named("2031").is_err());
+    }
+
+    #[test]
+    fn burst_depends_on_the_region() {
+        let era = Era::named("2022-12").unwrap();
+        let value = |region| era.figure(LimitId::Burst, region, &Overrides::default()).unwrap().value;
+        assert_eq!((value("us-east-1"), value("ap-northeast-1"), value("sa-east-1")), (3000, 1000, 500));
+    }
+
+    #[test]
+    fn an_override_wins_and_says_so() {
+        let mut overrides = Overrides::default();
+        overrides.read("lambda.account-concurrency=5,000").unwrap();
+        let era = Era::named("today").unwrap();
+        let figure = era.figure(LimitId::AccountConcurrency, "us-east-1", &overrides).unwrap();
+        assert_eq!((figure.value, &*figure.source), (5000, "given with --limit"));
+        assert!(matches!(overrides.read("lambda.nope=1"), Err(BadOverride::Unknown(_))));
+        assert!(matches!(overrides.read("lambda.burst=x"), Err(BadOverride::NotANumber(_))));
+        assert!(matches!(overrides.read("lambda.burst"), Err(BadOverride::NoEquals(_))));
+    }
+}

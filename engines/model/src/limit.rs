@@ -1,0 +1,195 @@
+//! Limits: their stable ids, what a refusal says, and the rows of the limits board.
+
+use crate::time::Instant;
+use serde::{Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Who may change a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Raisable {
+    /// A setting of the template or of the function.
+    Setting,
+    /// AWS raises it on request.
+    Request,
+    /// Fixed.
+    No,
+}
+
+macro_rules! limit_ids {
+    ($($(#[$doc:meta])* $variant:ident = $id:literal, $unit:literal, $raisable:ident;)*) => {
+        /// The stable id of one limit: one id, one number with a unit. The same word stands in log lines,
+        /// metrics, the limits board, the plan and the documentation.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum LimitId { $($(#[$doc])* $variant,)* }
+
+        impl LimitId {
+            /// Every id, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word for people and scripts.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $id,)* }
+            }
+
+            /// What the limit's number counts.
+            pub const fn unit(self) -> &'static str {
+                match self { $(Self::$variant => $unit,)* }
+            }
+
+            /// Who may change it.
+            pub const fn raisable(self) -> Raisable {
+                match self { $(Self::$variant => Raisable::$raisable,)* }
+            }
+        }
+    };
+}
+
+limit_ids! {
+    /// Requests in flight over all functions of the account and Region.
+    AccountConcurrency = "lambda.account-concurrency", "concurrent executions", Request;
+    /// Requests in flight of one function that reserves concurrency; both a guarantee and a cap.
+    ReservedConcurrency = "lambda.reserved-concurrency", "concurrent executions", Setting;
+    /// Environments initialised ahead for a version or alias.
+    ProvisionedConcurrency = "lambda.provisioned-concurrency", "environments", Setting;
+    /// New environments the account may start at once (eras to 2022-12).
+    Burst = "lambda.burst", "environments", No;
+    /// How fast the account's burst refills (eras to 2022-12).
+    BurstRefill = "lambda.burst-refill", "environments/min", No;
+    /// New environments of one function per 10 s (era today).
+    ScalingRate = "lambda.scaling-rate", "environments per 10 s", No;
+    /// Synchronous requests per second.
+    RequestRate = "lambda.request-rate", "requests/s", Request;
+    /// How long one invocation may take.
+    FunctionTimeout = "function.timeout", "s", Setting;
+    /// How long an API's integration may take.
+    IntegrationTimeout = "apigw.integration-timeout", "ms", Setting;
+    /// Payload of a synchronous request or response.
+    PayloadSize = "lambda.payload-size", "bytes", No;
+    /// Network throughput of one execution environment.
+    EnvironmentBandwidth = "environment.bandwidth", "Mbit/s", No;
+    /// Connections through one shared network interface.
+    EniConnections = "eni.connections", "connections", No;
+    /// Connections to one destination through one NAT address.
+    NatPorts = "nat.ports", "connections per destination and address", No;
+    /// Database connections of an instance.
+    DbMaxConnections = "db.max-connections", "connections", Setting;
+    /// Sandboxes this host can hold; never reported as AWS's.
+    HostMemory = "host.memory", "MB", Setting;
+    /// Sandboxes that this host could not make (descriptors, processes, namespaces); never reported as AWS's.
+    HostSandboxes = "host.sandboxes", "sandboxes", Setting;
+}
+
+impl fmt::Display for LimitId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+impl FromStr for LimitId {
+    type Err = UnknownLimit;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLimit> {
+        Self::ALL.iter().copied().find(|id| id.as_str() == text).ok_or_else(|| UnknownLimit(text.to_owned()))
+    }
+}
+
+impl Serialize for LimitId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// A word that is no limit's id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownLimit(pub String);
+
+impl fmt::Display for UnknownLimit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "no limit is called `{}`", self.0)
+    }
+}
+
+impl std::error::Error for UnknownLimit {}
+
+/// An engine's "no": an ordinary answer that names its limit and the figures it looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// The limit that was hit.
+    pub limit: LimitId,
+    /// What was limited: a function's name, `account`, an interface.
+    pub resource: Arc<str>,
+    /// In use at that moment, in the limit's unit.
+    pub used: u64,
+    /// The limit's figure, in its unit.
+    pub max: u64,
+    /// When asking again could help, if the engine can tell.
+    #[serde(skip)]
+    pub retry_at: Option<Instant>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limit, resource, used, max, .. } = self;
+        write!(formatter, "{limit} of {resource}: {used} of {max} {}", limit.unit())
+    }
+}
+
+/// One row of the limits board: the questions that every limit can answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LimitRow {
+    /// The limit.
+    pub id: LimitId,
+    /// What it limits.
+    pub resource: Arc<str>,
+    /// Its figure, in its unit.
+    pub max: u64,
+    /// In use now.
+    pub used: u64,
+    /// The most that was in use at once.
+    pub peak: u64,
+    /// How often it said no.
+    pub refused: u64,
+    /// When it first said no.
+    #[serde(rename = "first_refused_at_s", serialize_with = "seconds")]
+    pub first_refused_at: Option<Instant>,
+    /// Where the figure comes from.
+    pub source: Arc<str>,
+    /// Who may change it.
+    pub raisable: Raisable,
+}
+
+fn seconds<S: Serializer>(at: &Option<Instant>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => serializer.serialize_f64(at.as_secs_f64()),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_read_back_and_are_unique() {
+        for (index, id) in LimitId::ALL.iter().enumerate() {
+            assert_eq!(id.as_str().parse(), Ok(*id));
+            assert!(LimitId::ALL[..index].iter().all(|other| other.as_str() != id.as_str()));
+        }
+        assert!("lambda.brust".parse::<LimitId>().is_err());
+    }
+
+    #[test]
+    fn a_refusal_names_its_limit_and_figures() {
+        let refusal = Refusal {
+            limit: LimitId::ReservedConcurrency,
+            resource: "cart".into(),
+            used: 5,
+            max: 5,
+            retry_at: None,
+        };
+        assert_eq!(refusal.to_string(), "lambda.reserved-concurrency of cart: 5 of 5 concurrent executions");
+    }
+}

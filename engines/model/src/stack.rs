@@ -1,0 +1,214 @@
+//! What a template describes, resolved: functions, doors, networks and databases, each with its place in the text.
+//!
+//! Everything is a plain value that can be written as JSON. Names are AWS's. Where one resource points at another,
+//! a [`Link`] says whether the other one is in the same template.
+
+mod api;
+mod cidr;
+mod database;
+mod dynamic;
+mod function;
+mod network;
+
+pub use api::{
+    ApiKey, ApiRoute, Cors, EndpointType, HttpApi, Integration, IntegrationKind, PlanStage, Protocol, Quota,
+    RestApi, Stage, Throttle, UsagePlan,
+};
+pub use cidr::{BadCidr, Cidr};
+pub use database::{
+    DbInstance, DbParameterGroup, DbProxy, DbProxyAuth, DbProxyTargetGroup, DbSubnetGroup, GenerateSecret,
+    Secret, SsmParameter,
+};
+pub use dynamic::{DynamicReference, DynamicService};
+pub use function::{
+    Alias, Architecture, AuthType, Code, DockerBuild, EventInvokeConfig, Function, FunctionTarget,
+    FunctionUrl, ImageConfig, InvokeMode, Layer, PackageType, Permission, Role, Version, VpcConfig,
+};
+pub use network::{
+    Destination, ElasticIp, EndpointKind, InternetGateway, NatGateway, Peer, Route, RouteTable,
+    RouteTableAssociation, RouteTarget, SecurityGroup, SecurityGroupRule, Subnet, TransportProtocol, Vpc,
+    VpcEndpoint,
+};
+
+use serde::Serialize;
+
+/// Where something is defined in the template's text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// First byte, from the text's start.
+    pub offset: u32,
+    /// Number of bytes.
+    pub len: u32,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+}
+
+/// How one resource points at another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Link {
+    /// The logical id of a resource of this template.
+    Logical(String),
+    /// Something outside the template: an id, a name or an ARN as written.
+    Literal(String),
+}
+
+impl Link {
+    /// The logical id, when it points into the template.
+    pub fn logical(&self) -> Option<&str> {
+        match self {
+            Self::Logical(id) => Some(id),
+            Self::Literal(_) => None,
+        }
+    }
+
+    /// The logical id or the literal.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Logical(text) | Self::Literal(text) => text,
+        }
+    }
+}
+
+/// A resource of a type that Onrush does not run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OtherResource {
+    /// Logical id.
+    pub id: String,
+    /// `AWS::DynamoDB::Table` and the like.
+    pub resource_type: String,
+    /// What `Ref` gives for it here.
+    pub physical_id: String,
+    /// Where it is defined.
+    pub place: Place,
+}
+
+/// One of the template's outputs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Output {
+    /// Its name.
+    pub id: String,
+    /// Its value.
+    pub value: String,
+    /// The value with AWS host names of this stack's doors replaced by where they answer here, if there are any.
+    pub local_url: Option<String>,
+    /// Its description.
+    pub description: Option<String>,
+    /// The name under which other stacks may import it.
+    pub export: Option<String>,
+    /// Where it is defined.
+    pub place: Place,
+}
+
+/// All that a template describes, in the template's order, after parameters, conditions and references.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Stack {
+    /// The stack's name.
+    pub name: String,
+    /// `us-east-1` and the like.
+    pub region: String,
+    /// Twelve digits.
+    pub account_id: String,
+    /// The template's description.
+    pub description: Option<String>,
+    /// The Region's zones, as `Fn::GetAZs` gives them.
+    pub availability_zones: Vec<String>,
+    /// Lambda functions.
+    pub functions: Vec<Function>,
+    /// Published versions that the template names.
+    pub versions: Vec<Version>,
+    /// Aliases, also those that `AutoPublishAlias` makes.
+    pub aliases: Vec<Alias>,
+    /// Function URLs, also those of `FunctionUrlConfig`.
+    pub function_urls: Vec<FunctionUrl>,
+    /// Layer versions.
+    pub layers: Vec<Layer>,
+    /// Who may invoke what.
+    pub permissions: Vec<Permission>,
+    /// Roles: read, not evaluated.
+    pub roles: Vec<Role>,
+    /// API Gateway v2 APIs.
+    pub http_apis: Vec<HttpApi>,
+    /// API Gateway v1 APIs.
+    pub rest_apis: Vec<RestApi>,
+    /// Usage plans.
+    pub usage_plans: Vec<UsagePlan>,
+    /// API keys.
+    pub api_keys: Vec<ApiKey>,
+    /// VPCs.
+    pub vpcs: Vec<Vpc>,
+    /// Subnets.
+    pub subnets: Vec<Subnet>,
+    /// Route tables.
+    pub route_tables: Vec<RouteTable>,
+    /// Routes.
+    pub routes: Vec<Route>,
+    /// Which subnet uses which route table.
+    pub route_table_associations: Vec<RouteTableAssociation>,
+    /// Internet gateways.
+    pub internet_gateways: Vec<InternetGateway>,
+    /// NAT gateways.
+    pub nat_gateways: Vec<NatGateway>,
+    /// Elastic IP addresses.
+    pub elastic_ips: Vec<ElasticIp>,
+    /// Security groups, also the default one of each VPC (`{Vpc}.DefaultSecurityGroup`).
+    pub security_groups: Vec<SecurityGroup>,
+    /// VPC endpoints.
+    pub vpc_endpoints: Vec<VpcEndpoint>,
+    /// Database instances.
+    pub db_instances: Vec<DbInstance>,
+    /// Database subnet groups.
+    pub db_subnet_groups: Vec<DbSubnetGroup>,
+    /// Database parameter groups.
+    pub db_parameter_groups: Vec<DbParameterGroup>,
+    /// Database proxies.
+    pub db_proxies: Vec<DbProxy>,
+    /// What the proxies lead to.
+    pub db_proxy_target_groups: Vec<DbProxyTargetGroup>,
+    /// SSM parameters.
+    pub ssm_parameters: Vec<SsmParameter>,
+    /// Secrets.
+    pub secrets: Vec<Secret>,
+    /// Outputs.
+    pub outputs: Vec<Output>,
+    /// Resources of types that Onrush does not run.
+    pub others: Vec<OtherResource>,
+}
+
+impl Stack {
+    /// The function with this logical id.
+    pub fn function(&self, id: &str) -> Option<&Function> {
+        self.functions.iter().find(|function| function.id == id)
+    }
+
+    /// The function with this logical id, name or ARN (unqualified).
+    pub fn find_function(&self, word: &str) -> Option<&Function> {
+        self.functions
+            .iter()
+            .find(|function| function.id == word || function.name == word || function.arn == word)
+    }
+
+    /// The subnet with this logical id.
+    pub fn subnet(&self, id: &str) -> Option<&Subnet> {
+        self.subnets.iter().find(|subnet| subnet.id == id)
+    }
+
+    /// The security group with this logical id.
+    pub fn security_group(&self, id: &str) -> Option<&SecurityGroup> {
+        self.security_groups.iter().find(|group| group.id == id)
+    }
+
+    /// The route table that decides for a subnet: its own association, else none (the VPC's main table, which has
+    /// only the local route).
+    pub fn route_table_of(&self, subnet_id: &str) -> Option<&RouteTable> {
+        let link = self.route_table_associations.iter().find(|a| a.subnet.logical() == Some(subnet_id))?;
+        self.route_tables.iter().find(|table| Some(table.id.as_str()) == link.route_table.logical())
+    }
+
+    /// The routes of a table, in the template's order.
+    pub fn routes_of<'stack>(&'stack self, table_id: &'stack str) -> impl Iterator<Item = &'stack Route> {
+        self.routes.iter().filter(move |route| route.route_table.logical() == Some(table_id))
+    }
+}

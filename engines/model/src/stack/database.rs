@@ -1,0 +1,184 @@
+//! Databases, their proxies, and stored parameters and secrets.
+
+use super::{Link, Place};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A database instance.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DbInstance {
+    /// Logical id.
+    pub id: String,
+    /// Where it is defined.
+    pub place: Place,
+    /// `DBInstanceIdentifier`.
+    pub identifier: String,
+    /// `db.t4g.micro` and the like; decides memory and so the connections.
+    pub class: String,
+    /// `postgres` and the like.
+    pub engine: String,
+    /// `EngineVersion`.
+    pub engine_version: Option<String>,
+    /// `AllocatedStorage`, GiB.
+    pub allocated_storage_gb: Option<u32>,
+    /// `MasterUsername`; may be a dynamic reference.
+    pub username: Option<String>,
+    /// `MasterUserPassword`; may be a dynamic reference.
+    pub password: Option<String>,
+    /// `ManageMasterUserPassword`: the password is in a secret that RDS makes.
+    pub managed_password: bool,
+    /// `DBName`.
+    pub database: Option<String>,
+    /// `Port`, or the engine's own.
+    pub port: u16,
+    /// Host name.
+    pub address: String,
+    /// Its subnet group.
+    pub subnet_group: Option<Link>,
+    /// Its security groups.
+    pub security_groups: Vec<Link>,
+    /// Its parameter group.
+    pub parameter_group: Option<Link>,
+    /// `MultiAZ`.
+    pub multi_az: bool,
+    /// `PubliclyAccessible`.
+    pub publicly_accessible: bool,
+}
+
+/// A database subnet group.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DbSubnetGroup {
+    /// Logical id.
+    pub id: String,
+    /// Where it is defined.
+    pub place: Place,
+    /// Its name.
+    pub name: String,
+    /// Its subnets.
+    pub subnets: Vec<Link>,
+}
+
+/// A database parameter group.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DbParameterGroup {
+    /// Logical id.
+    pub id: String,
+    /// Where it is defined.
+    pub place: Place,
+    /// Its name.
+    pub name: String,
+    /// `postgres16` and the like.
+    pub family: String,
+    /// Settings such as `max_connections`.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// How clients of a proxy log in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DbProxyAuth {
+    /// `SECRETS`.
+    pub scheme: String,
+    /// The secret with user name and password.
+    pub secret: Option<Link>,
+    /// `DISABLED`, `REQUIRED` or `ENABLED`.
+    pub iam_auth: String,
+    /// `POSTGRES_SCRAM_SHA_256` and the like.
+    pub client_password_auth_type: Option<String>,
+}
+
+/// A database proxy.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DbProxy {
+    /// Logical id.
+    pub id: String,
+    /// Where it is defined.
+    pub place: Place,
+    /// `DBProxyName`.
+    pub name: String,
+    /// Host name.
+    pub endpoint: String,
+    /// `POSTGRESQL`, `MYSQL` or `SQLSERVER`.
+    pub engine_family: String,
+    /// `IdleClientTimeout`, seconds; default 1,800.
+    pub idle_client_timeout_s: u32,
+    /// `RequireTLS`.
+    pub require_tls: bool,
+    /// Where it stands.
+    pub subnets: Vec<Link>,
+    /// Its security groups.
+    pub security_groups: Vec<Link>,
+    /// How clients log in.
+    pub auth: Vec<DbProxyAuth>,
+}
+
+/// What a proxy leads to, and its pool.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DbProxyTargetGroup {
+    /// Logical id.
+    pub id: String,
+    /// Where it is defined.
+    pub place: Place,
+    /// The proxy.
+    pub proxy: Link,
+    /// Database instances.
+    pub instances: Vec<Link>,
+    /// Database clusters.
+    pub clusters: Vec<Link>,
+    /// `MaxConnectionsPercent` of the database's connections, 1 to 100; default 100.
+    pub max_connections_percent: u32,
+    /// `MaxIdleConnectionsPercent`; default half of the above.
+    pub max_idle_connections_percent: u32,
+    /// `ConnectionBorrowTimeout`, 0 to 300 s; default 120.
+    pub borrow_timeout_s: u32,
+    /// `InitQuery`.
+    pub init_query: Option<String>,
+    /// `SessionPinningFilters`.
+    pub session_pinning_filters: Vec<String>,
+}
+
+/// An SSM parameter.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SsmParameter {
+    /// Logical id.
+    pub id: String,
+    /// Where it is defined.
+    pub place: Place,
+    /// Its name.
+    pub name: String,
+    /// `String`, `StringList` or `SecureString`.
+    pub parameter_type: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// How a secret's value is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GenerateSecret {
+    /// `PasswordLength`; default 32.
+    pub length: u32,
+    /// `ExcludeCharacters`.
+    pub exclude_characters: String,
+    /// `ExcludePunctuation`.
+    pub exclude_punctuation: bool,
+    /// `SecretStringTemplate`: JSON that gets the password.
+    pub template: Option<String>,
+    /// `GenerateStringKey`: the key it gets.
+    pub key: Option<String>,
+}
+
+/// A secret.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Secret {
+    /// Logical id.
+    pub id: String,
+    /// Where it is defined.
+    pub place: Place,
+    /// Its name.
+    pub name: String,
+    /// Its ARN.
+    pub arn: String,
+    /// `SecretString`.
+    pub value: Option<String>,
+    /// Or how it is made.
+    pub generate: Option<GenerateSecret>,
+}
