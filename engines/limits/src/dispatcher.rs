@@ -1,0 +1,463 @@
+//! The dispatcher: joins the limits, and decides for each invocation where it runs or which limit refuses it.
+//!
+//! It is given the time and an event and answers with a decision; a live driver and a virtual clock use the same
+//! one. The order of the questions is reserved or account concurrency, then (only where a new environment is needed)
+//! burst and scaling rate. AWS publishes no order; this one is assumed.
+//!
+//! Every call is O(1) but `advance` and `retire_version`, which are O(environments that go), and `board`. Nothing
+//! is allocated for an invocation, whether it runs or is refused, once the environments have reached their peak.
+//! A `now` earlier than that of the call before counts as that one.
+
+use crate::burst::Burst;
+use crate::concurrency::{Concurrency, Floor};
+use crate::environments::{Environment, EnvironmentId, Environments, Phase};
+use crate::functions::{Function, FunctionId, Functions};
+use crate::scaling_rate::ScalingRate;
+use crate::settings::{FunctionLimits, Settings};
+use crate::tally::Tally;
+use model::limit::{LimitId, LimitRow, Refusal};
+use model::time::{Instant, nanos};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+
+/// What becomes of an invocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It runs at once on this warm environment.
+    Run(EnvironmentId),
+    /// It waits for the INIT of this new environment; the driver says `started` when that is done.
+    Start(EnvironmentId),
+    /// It runs on this environment, whose runtime must start anew first (a suppressed INIT, after a time-out or a
+    /// crash); the driver says `started` when that is done. No token of a scaling limit was taken.
+    Reset(EnvironmentId),
+    /// A limit refuses it.
+    Refuse(Refusal),
+    /// The function does not exist or was removed.
+    NoFunction,
+}
+
+/// How an invocation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The handler answered, with a result or an error of its own.
+    Done,
+    /// It ran into the function's time-out.
+    TimedOut,
+    /// The runtime exited or broke the protocol.
+    Crashed,
+}
+
+/// What the driver has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// End this environment. Its id is stale already.
+    Reap(EnvironmentId),
+}
+
+/// How many of a function's things there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Invocations in flight.
+    pub in_flight: u32,
+    /// Environments that wait for work.
+    pub idle: u32,
+    /// All environments.
+    pub environments: u32,
+}
+
+/// Why a reservation was not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ReservedError {
+    /// Less than the minimum would stay unreserved.
+    #[error("{} reserved would leave less than {} unreserved; at most {} can be reserved", .0.requested, .0.minimum, .0.most)]
+    BelowUnreserved(Floor),
+    /// The function does not exist or was removed.
+    #[error("the function was removed")]
+    NoFunction,
+}
+
+/// All limits of one account and Region, and the environments that they govern.
+#[derive(Clone, Debug)]
+pub struct Dispatcher {
+    settings: Settings,
+    account: Arc<str>,
+    from_function: Arc<str>,
+    now: Instant,
+    concurrency: Concurrency,
+    burst: Option<Burst>,
+    functions: Functions,
+    environments: Environments,
+    stale: u64,
+}
+
+impl Dispatcher {
+    /// An account without functions, its buckets full.
+    pub fn new(settings: Settings) -> Self {
+        let burst = settings.scaling.burst;
+        Self {
+            account: "account".into(),
+            from_function: "the function's configuration".into(),
+            now: Instant::START,
+            concurrency: Concurrency::new(settings.account_concurrency, settings.unreserved_minimum),
+            burst: burst.map(|figures| Burst::new(Instant::START, figures.size, figures.refill_per_minute)),
+            functions: Functions::default(),
+            environments: Environments::default(),
+            stale: 0,
+            settings,
+        }
+    }
+
+    /// Adds a function without environments, its scaling rate's bucket full.
+    ///
+    /// Its reservation is taken as given; ask `check_reserved` first where AWS would. Panics above
+    /// [`FUNCTIONS_MAX`](crate::functions::FUNCTIONS_MAX) functions.
+    pub fn add_function(&mut self, now: Instant, limits: FunctionLimits) -> FunctionId {
+        let now = self.clock(now);
+        let mut function = Function {
+            resource: limits.resource.into(),
+            timeout: limits.timeout,
+            version: 0,
+            share: crate::concurrency::Share::default(),
+            scaling_rate: self.settings.scaling.environments_per_10s.map(|rate| ScalingRate::new(now, rate)),
+            idle: Default::default(),
+            environments: 0,
+            timeouts: Tally::default(),
+            removed: false,
+        };
+        self.concurrency.reserve(&mut function.share, limits.reserved);
+        self.functions.add(function)
+    }
+
+    /// Changes a function's name, reservation (taken as given) and time-out. Whether it exists.
+    pub fn update_function(&mut self, now: Instant, id: FunctionId, limits: FunctionLimits) -> bool {
+        self.clock(now);
+        let Some(function) = self.functions.get_mut(id) else { return self.stale() };
+        function.resource = limits.resource.into();
+        function.timeout = limits.timeout;
+        self.concurrency.reserve(&mut function.share, limits.reserved);
+        true
+    }
+
+    /// The function's code or configuration changed: its idle environments end now, the busy ones when they finish,
+    /// and every invocation from now on starts a fresh one. Whether the function exists.
+    pub fn retire_version(&mut self, now: Instant, id: FunctionId, effects: &mut Vec<Effect>) -> bool {
+        self.clock(now);
+        let Some(function) = self.functions.get_mut(id) else { return self.stale() };
+        function.version = function.version.wrapping_add(1);
+        self.reap_all_idle(id.slot(), effects);
+        true
+    }
+
+    /// The function is gone: it takes no more invocations and loses its reservation. Its idle environments end now,
+    /// the busy ones when they finish. Whether it existed.
+    pub fn remove_function(&mut self, now: Instant, id: FunctionId, effects: &mut Vec<Effect>) -> bool {
+        self.clock(now);
+        let Some(function) = self.functions.get_mut(id) else { return self.stale() };
+        function.version = function.version.wrapping_add(1);
+        function.removed = true;
+        self.concurrency.reserve(&mut function.share, None);
+        self.reap_all_idle(id.slot(), effects);
+        self.functions.release(id.slot());
+        true
+    }
+
+    /// Whether the function may reserve that much; `None` stands for one that is still to be added.
+    ///
+    /// # Errors
+    /// [`ReservedError`] with the figures that AWS's message shows.
+    pub fn check_reserved(&self, id: Option<FunctionId>, reserved: Option<u32>) -> Result<(), ReservedError> {
+        let current = match id {
+            Some(id) => self.functions.get(id).ok_or(ReservedError::NoFunction)?.share.reserved(),
+            None => None,
+        };
+        self.concurrency.check_reservation(current, reserved).map_err(ReservedError::BelowUnreserved)
+    }
+
+    /// Sets or (with `None`) removes a function's reserved concurrency. Requests in flight are left alone.
+    ///
+    /// # Errors
+    /// [`ReservedError`] when less than the minimum would stay unreserved; nothing changes then.
+    pub fn set_reserved(
+        &mut self,
+        now: Instant,
+        id: FunctionId,
+        reserved: Option<u32>,
+    ) -> Result<(), ReservedError> {
+        self.clock(now);
+        self.check_reserved(Some(id), reserved)?;
+        let function = self.functions.get_mut(id).ok_or(ReservedError::NoFunction)?;
+        self.concurrency.reserve(&mut function.share, reserved);
+        Ok(())
+    }
+
+    /// One invocation of the function: where it runs, or which limit refuses it.
+    ///
+    /// Unless refused it is in flight until `finished` or `lost`. Its time limit is the driver's to watch: see
+    /// [`Self::timeout`].
+    pub fn invoke(&mut self, now: Instant, id: FunctionId) -> Decision {
+        let now = self.clock(now);
+        let Some(function) = self.functions.get_mut(id) else {
+            self.stale();
+            return Decision::NoFunction;
+        };
+        let Function { share, resource, .. } = function;
+        if let Err(refusal) = self.concurrency.check(now, share, resource, &self.account) {
+            return Decision::Refuse(refusal);
+        }
+        // A qualifier's provisioned concurrency comes before that check, the request rate after it.
+        if self.environments.top(&function.idle).is_some_and(|top| !self.is_due(now, top)) {
+            let function = self.functions.owner(id.slot());
+            let taken = self.environments.take_idle(now, &mut function.idle);
+            let (environment, needs_reset) = taken.expect("the stack has a top");
+            self.concurrency.enter(&mut function.share);
+            return if needs_reset { Decision::Reset(environment) } else { Decision::Run(environment) };
+        }
+        let function = self.functions.owner(id.slot());
+        if let Err(refusal) = check_scaling(now, self.burst.as_mut(), function, &self.account) {
+            return Decision::Refuse(refusal);
+        }
+        if let Some(burst) = &mut self.burst {
+            burst.spend(now);
+        }
+        if let Some(scaling_rate) = &mut function.scaling_rate {
+            scaling_rate.spend(now);
+        }
+        self.concurrency.enter(&mut function.share);
+        function.environments += 1;
+        Decision::Start(self.environments.start(now, id.slot(), function.version))
+    }
+
+    /// An invocation that runs already when a scenario begins: it takes concurrency, but no token. `None` when the
+    /// function does not exist or concurrency is used up. `finished` makes the environment idle.
+    pub fn preload(&mut self, now: Instant, id: FunctionId) -> Option<EnvironmentId> {
+        let now = self.clock(now);
+        let function = self.functions.get_mut(id)?;
+        if !self.concurrency.has_room(&function.share) {
+            return None;
+        }
+        self.concurrency.enter(&mut function.share);
+        function.environments += 1;
+        let environment = self.environments.start(now, id.slot(), function.version);
+        self.environments.set_phase(now, environment, Phase::Busy);
+        Some(environment)
+    }
+
+    /// The environment's INIT is done and the handler begins. Whether the environment was waiting for that.
+    pub fn started(&mut self, now: Instant, id: EnvironmentId) -> bool {
+        let now = self.clock(now);
+        let starting = self.environments.get(id).is_some_and(|found| found.phase == Phase::Starting);
+        if !starting {
+            return self.stale();
+        }
+        self.environments.set_phase(now, id, Phase::Busy);
+        true
+    }
+
+    /// The environment's invocation has ended. Frees its concurrency; the environment waits for the next one, or
+    /// ends if its version was retired. Whether there was an invocation.
+    pub fn finished(
+        &mut self,
+        now: Instant,
+        id: EnvironmentId,
+        outcome: Outcome,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let now = self.clock(now);
+        let in_flight = |found: &&Environment| matches!(found.phase, Phase::Starting | Phase::Busy);
+        let Some(&Environment { function: slot, version, since, .. }) =
+            self.environments.get(id).filter(in_flight)
+        else {
+            return self.stale();
+        };
+        let function = self.functions.owner(slot);
+        self.concurrency.leave(&mut function.share);
+        function.timeouts.reach(seconds_begun(now.since(since)));
+        if outcome == Outcome::TimedOut {
+            function.timeouts.refuse(now);
+        }
+        if version == function.version {
+            self.environments.put_idle(now, id, outcome != Outcome::Done, &mut function.idle);
+        } else {
+            self.remove_environment(id, slot);
+            effects.push(Effect::Reap(id));
+        }
+        true
+    }
+
+    /// The environment is gone: it could not start, or was killed. Frees all that it held, in whatever phase it was.
+    /// Whether it existed.
+    pub fn lost(&mut self, now: Instant, id: EnvironmentId) -> bool {
+        self.clock(now);
+        let Some(&Environment { function: slot, phase, .. }) = self.environments.get(id) else {
+            return self.stale();
+        };
+        if phase != Phase::Idle {
+            self.concurrency.leave(&mut self.functions.owner(slot).share);
+        }
+        self.remove_environment(id, slot);
+        true
+    }
+
+    /// When `advance` has something to do next; `None` while nothing is idle.
+    #[inline]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let (_, since) = self.environments.oldest_idle()?;
+        Some(since + self.settings.idle_timeout)
+    }
+
+    /// Ends the environments that were idle for the idle time-out.
+    pub fn advance(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let now = self.clock(now);
+        while self.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.reap_oldest(now, effects);
+        }
+    }
+
+    /// Ends the environment that is idle for longest, of whichever function: for a host that is full. Whether
+    /// there was one.
+    pub fn reap_oldest(&mut self, now: Instant, effects: &mut Vec<Effect>) -> bool {
+        self.clock(now);
+        let Some((id, _)) = self.environments.oldest_idle() else { return false };
+        let slot = self.environments.get(id).expect("an idle environment exists").function;
+        self.remove_environment(id, slot);
+        effects.push(Effect::Reap(id));
+        true
+    }
+
+    /// How long one invocation of the function may take; zero for a function that does not exist.
+    pub fn timeout(&self, id: FunctionId) -> Duration {
+        self.functions.get(id).map_or(Duration::ZERO, |function| function.timeout)
+    }
+
+    /// The function's reserved concurrency.
+    pub fn reserved(&self, id: FunctionId) -> Option<u32> {
+        self.functions.get(id)?.share.reserved()
+    }
+
+    /// The function of an environment that exists.
+    pub fn function_of(&self, id: EnvironmentId) -> Option<FunctionId> {
+        Some(self.functions.id(self.environments.get(id)?.function))
+    }
+
+    /// How many of the function's things there are; all zero for a function that does not exist.
+    pub fn counts(&self, id: FunctionId) -> Counts {
+        self.functions.get(id).map_or(Counts::default(), |function| Counts {
+            in_flight: function.share.in_flight(),
+            idle: function.idle.len(),
+            environments: function.environments,
+        })
+    }
+
+    /// Invocations in flight over all functions.
+    pub fn in_flight(&self) -> u32 {
+        self.concurrency.in_flight()
+    }
+
+    /// Environments of all functions.
+    pub fn environments(&self) -> u32 {
+        self.environments.count()
+    }
+
+    /// The account's figures.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How often a driver named a function or an environment that no longer exists, or was not in the phase for that
+    /// call. Such a call changes nothing else.
+    pub fn stale_calls(&self) -> u64 {
+        self.stale
+    }
+
+    /// The limits board: the account's rows, then each function's. O(functions + environments).
+    pub fn board(&self, now: Instant) -> Vec<LimitRow> {
+        let now = now.max(self.now);
+        let sources = &self.settings.sources;
+        let mut rows = vec![self.concurrency.row(&self.account, &sources.account_concurrency)];
+        if let Some(burst) = &self.burst {
+            rows.push(burst.row(now, &self.account, &sources.burst));
+            rows.push(burst.refill_row(now, &self.account, &sources.burst_refill));
+        }
+        let mut oldest = vec![Duration::ZERO; self.functions.slots()];
+        for environment in self.environments.iter().filter(|environment| environment.phase == Phase::Busy) {
+            let age = &mut oldest[environment.function as usize];
+            *age = now.since(environment.since).max(*age);
+        }
+        for (slot, function) in self.functions.iter() {
+            let resource = &function.resource;
+            rows.extend(function.share.row(resource, &self.from_function));
+            if let Some(scaling_rate) = &function.scaling_rate {
+                rows.push(scaling_rate.row(now, resource, &sources.scaling_rate));
+            }
+            let (used, max) = (seconds_begun(oldest[slot]), seconds_begun(function.timeout));
+            rows.push(function.timeouts.row(
+                LimitId::FunctionTimeout,
+                resource,
+                used,
+                max,
+                &self.from_function,
+            ));
+        }
+        rows
+    }
+
+    fn clock(&mut self, now: Instant) -> Instant {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    fn stale(&mut self) -> bool {
+        self.stale = self.stale.saturating_add(1);
+        false
+    }
+
+    /// Whether an idle environment should have been reaped by now, by a driver that is late. The one on top is the
+    /// youngest, so where it is due, all are.
+    fn is_due(&self, now: Instant, id: EnvironmentId) -> bool {
+        let since = self.environments.get(id).map_or(Instant::NEVER, |found| found.since);
+        since + self.settings.idle_timeout <= now
+    }
+
+    fn reap_all_idle(&mut self, slot: u32, effects: &mut Vec<Effect>) {
+        while let Some(id) = self.environments.top(&self.functions.owner(slot).idle) {
+            let function = self.functions.owner(slot);
+            self.environments.remove(id, &mut function.idle);
+            function.environments -= 1;
+            effects.push(Effect::Reap(id));
+        }
+    }
+
+    fn remove_environment(&mut self, id: EnvironmentId, slot: u32) {
+        let function = self.functions.owner(slot);
+        self.environments.remove(id, &mut function.idle);
+        function.environments -= 1;
+        self.functions.release(slot);
+    }
+}
+
+/// Asks every scaling limit before any token is taken, so that a refusal by one costs nothing of another.
+fn check_scaling(
+    now: Instant,
+    burst: Option<&mut Burst>,
+    function: &mut Function,
+    account: &Arc<str>,
+) -> Result<(), Refusal> {
+    if let Some(burst) = burst {
+        burst.check(now, account)?;
+    }
+    match &mut function.scaling_rate {
+        Some(scaling_rate) => scaling_rate.check(now, &function.resource),
+        None => Ok(()),
+    }
+}
+
+/// Seconds, a begun one counting whole: a limit's unit is whole seconds, and 2.1 of 3 must not read as 2.
+fn seconds_begun(duration: Duration) -> u64 {
+    nanos(duration).div_ceil(1_000_000_000)
+}
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,23 @@
+//! One file per limit, joined by the dispatcher.
+//!
+//! A limit is plain state: told the time and an event, it answers with a decision, and a refusal names
+//! the limit with its figures. Nothing here reads a clock, opens anything or draws randomness, so the
+//! live platform and the planner's virtual clock run the same code.
+//!
+//! Start with [`Dispatcher`].
+
+pub mod burst;
+pub mod concurrency;
+pub mod dispatcher;
+pub mod environments;
+pub mod functions;
+pub mod scaling_rate;
+pub mod settings;
+pub mod tally;
+pub mod token_bucket;
+
+pub use concurrency::Floor;
+pub use dispatcher::{Counts, Decision, Dispatcher, Effect, Outcome, ReservedError};
+pub use environments::EnvironmentId;
+pub use functions::FunctionId;
+pub use settings::{BurstFigures, FunctionLimits, Scaling, Settings, SettingsError};

@@ -1,0 +1,170 @@
+//! What the dispatcher is told: the account's figures, and each function's.
+
+use model::era::{Era, Overrides};
+use model::limit::LimitId;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+
+/// How the account's figures say that environments may grow. Both may be given; then both must agree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scaling {
+    /// One bucket for the whole account (eras to 2022-12).
+    pub burst: Option<BurstFigures>,
+    /// New environments per 10 s of each function (era today).
+    pub environments_per_10s: Option<u32>,
+}
+
+/// The account's burst bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BurstFigures {
+    /// Environments at once.
+    pub size: u32,
+    /// Environments gained in each minute.
+    pub refill_per_minute: u32,
+}
+
+/// Where the figures come from, for the limits board.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources {
+    /// Of the account's concurrency.
+    pub account_concurrency: Arc<str>,
+    /// Of the burst's size.
+    pub burst: Arc<str>,
+    /// Of the burst's refill.
+    pub burst_refill: Arc<str>,
+    /// Of the scaling rate.
+    pub scaling_rate: Arc<str>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        let given: Arc<str> = "given".into();
+        Self {
+            account_concurrency: Arc::clone(&given),
+            burst: Arc::clone(&given),
+            burst_refill: Arc::clone(&given),
+            scaling_rate: given,
+        }
+    }
+}
+
+/// The account's figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Requests in flight over all functions.
+    pub account_concurrency: u32,
+    /// Concurrency that reservations may not touch.
+    pub unreserved_minimum: u32,
+    /// How fast environments may grow.
+    pub scaling: Scaling,
+    /// How long an environment stays warm without work.
+    pub idle_timeout: Duration,
+    /// Where the figures come from.
+    pub sources: Sources,
+}
+
+impl Settings {
+    /// The figures of an era in a Region, with the user's own instead where given.
+    ///
+    /// # Errors
+    /// A figure that is missing from the era and the overrides, or does not fit 32 bits.
+    pub fn from_era(era: &Era, region: &str, overrides: &Overrides) -> Result<Self, SettingsError> {
+        let figure = |limit| -> Result<Option<(u32, Arc<str>)>, SettingsError> {
+            let Some(figure) = era.figure(limit, region, overrides) else { return Ok(None) };
+            let value = u32::try_from(figure.value)
+                .map_err(|_| SettingsError::TooLarge { limit, value: figure.value })?;
+            Ok(Some((value, figure.source)))
+        };
+        let needed =
+            |limit| figure(limit)?.ok_or_else(|| SettingsError::Missing { limit, era: era.name.clone() });
+        let mut sources = Sources::default();
+        let (account_concurrency, source) = needed(LimitId::AccountConcurrency)?;
+        sources.account_concurrency = source;
+        let mut scaling = Scaling::default();
+        if figure(LimitId::Burst)?.is_some() || figure(LimitId::BurstRefill)?.is_some() {
+            let (size, size_source) = needed(LimitId::Burst)?;
+            let (refill_per_minute, refill_source) = needed(LimitId::BurstRefill)?;
+            scaling.burst = Some(BurstFigures { size, refill_per_minute });
+            (sources.burst, sources.burst_refill) = (size_source, refill_source);
+        }
+        if let Some((environments, source)) = figure(LimitId::ScalingRate)? {
+            scaling.environments_per_10s = Some(environments);
+            sources.scaling_rate = source;
+        }
+        Ok(Self {
+            account_concurrency,
+            unreserved_minimum: era.settings.unreserved_minimum,
+            scaling,
+            idle_timeout: Duration::from_secs(era.settings.idle_timeout_s),
+            sources,
+        })
+    }
+}
+
+/// Why an era and its overrides make no settings.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SettingsError {
+    /// Neither the era nor the user has the figure.
+    #[error("era {era} has no {limit}; give one with --limit {limit}=N")]
+    Missing {
+        /// The limit without a figure.
+        limit: LimitId,
+        /// The era's name.
+        era: String,
+    },
+    /// The figure does not fit 32 bits.
+    #[error("{limit}={value} is too large: at most {}", u32::MAX)]
+    TooLarge {
+        /// The limit.
+        limit: LimitId,
+        /// Its figure.
+        value: u64,
+    },
+}
+
+/// One function's figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionLimits {
+    /// The name that refusals and the board show.
+    pub resource: String,
+    /// Its reserved concurrency; `None` shares the account's.
+    pub reserved: Option<u32>,
+    /// How long one invocation may take.
+    pub timeout: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(era: &str, region: &str, overrides: &[&str]) -> Result<Settings, SettingsError> {
+        let mut given = Overrides::default();
+        for text in overrides {
+            given.read(text).unwrap();
+        }
+        Settings::from_era(&Era::named(era).unwrap(), region, &given)
+    }
+
+    #[test]
+    fn each_era_has_its_way_to_scale() {
+        let old = settings("2022-12", "ap-northeast-1", &[]).unwrap();
+        assert_eq!(old.scaling.burst, Some(BurstFigures { size: 1000, refill_per_minute: 500 }));
+        assert_eq!(old.scaling.environments_per_10s, None);
+        let today = settings("today", "ap-northeast-1", &["lambda.account-concurrency=5000"]).unwrap();
+        assert_eq!(today.scaling, Scaling { burst: None, environments_per_10s: Some(1000) });
+        assert_eq!((today.account_concurrency, today.unreserved_minimum), (5000, 100));
+        assert_eq!(&*today.sources.account_concurrency, "given with --limit");
+    }
+
+    #[test]
+    fn a_burst_given_to_today_needs_its_refill() {
+        let missing = SettingsError::Missing { limit: LimitId::BurstRefill, era: "today".into() };
+        assert_eq!(settings("today", "us-east-1", &["lambda.burst=9"]), Err(missing));
+        let both = settings("today", "us-east-1", &["lambda.burst=9", "lambda.burst-refill=3"]).unwrap();
+        assert_eq!(both.scaling.burst, Some(BurstFigures { size: 9, refill_per_minute: 3 }));
+        assert_eq!(both.scaling.environments_per_10s, Some(1000));
+        let large = settings("today", "us-east-1", &["lambda.scaling-rate=5000000000"]);
+        assert_eq!(large, Err(SettingsError::TooLarge { limit: LimitId::ScalingRate, value: 5_000_000_000 }));
+    }
+}
