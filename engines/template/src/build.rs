@@ -1,0 +1,239 @@
+//! From resolved resources of plain types to the stack.
+
+mod api;
+mod database;
+mod fields;
+mod function;
+mod links;
+mod network;
+mod openapi;
+
+use crate::problem::{Cause, Problem, Problems, quoted};
+use crate::resolve::Resolver;
+use crate::yaml::{Mapping, Node, Span};
+use fields::Fields;
+use links::Links;
+use model::stack::{OtherResource, Output, Place, Stack};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Types that are taken note of and need nothing done: what they say matters to AWS alone.
+const QUIET: &[&str] = &[
+    "AWS::ApiGateway::Account",
+    "AWS::ApiGateway::Deployment",
+    "AWS::ApiGateway::GatewayResponse",
+    "AWS::ApiGateway::Model",
+    "AWS::ApiGateway::RequestValidator",
+    "AWS::ApiGatewayV2::Deployment",
+    "AWS::CDK::Metadata",
+    "AWS::CloudFormation::WaitConditionHandle",
+    "AWS::IAM::InstanceProfile",
+    "AWS::IAM::ManagedPolicy",
+    "AWS::IAM::Policy",
+    "AWS::IAM::RolePolicy",
+    "AWS::Logs::LogGroup",
+    "AWS::SecretsManager::ResourcePolicy",
+    "AWS::SecretsManager::SecretTargetAttachment",
+];
+
+/// Warnings name at most this many resources of a type.
+const MAX_NAMED: usize = 5;
+
+/// A resolved resource, as the builders see it.
+pub(crate) struct Item<'a> {
+    /// Its number in the resolver.
+    index: usize,
+    /// Logical id.
+    id: &'a str,
+    /// Type.
+    kind: &'a str,
+    /// Its key.
+    span: Span,
+    /// What `Ref` gives.
+    reference: &'a str,
+    /// Its properties.
+    fields: Fields<'a>,
+    /// Its metadata, as written.
+    metadata: Option<&'a Node>,
+}
+
+impl Item<'_> {
+    fn place(&self) -> Place {
+        place(self.span)
+    }
+}
+
+/// What the builders share.
+pub(crate) struct Builder<'a, 'text> {
+    /// For names and attributes.
+    resolver: &'a Resolver<'text>,
+    /// From ids back to resources.
+    links: Links,
+    /// What is made.
+    stack: Stack,
+    /// What is wrong.
+    problems: Problems,
+    /// What is worth saying.
+    warnings: Problems,
+}
+
+/// Builds the stack; problems go to the resolver's.
+pub(crate) fn stack(
+    resolver: &mut Resolver<'_>,
+    top: &Mapping,
+    outputs: Option<&Mapping>,
+    warnings: &mut Problems,
+) -> Stack {
+    let outputs = outputs.map(|outputs| resolve_outputs(outputs, resolver)).unwrap_or_default();
+    let problems = std::mem::take(&mut resolver.problems);
+    let inputs = resolver.inputs;
+    let mut builder = Builder {
+        resolver,
+        links: Links::of(resolver),
+        stack: Stack {
+            name: inputs.stack_name.clone(),
+            region: inputs.region.clone(),
+            account_id: inputs.account_id.clone(),
+            description: top.get("Description").and_then(Node::as_str).map(str::to_owned),
+            availability_zones: resolver.zones.clone(),
+            ..Stack::default()
+        },
+        problems,
+        warnings: std::mem::take(warnings),
+    };
+    builder.run();
+    builder.add_outputs(outputs);
+    let Builder { stack, problems, warnings: said, .. } = builder;
+    resolver.problems = problems;
+    *warnings = said;
+    stack
+}
+
+impl Builder<'_, '_> {
+    fn run(&mut self) {
+        let resolver = self.resolver;
+        let resolved: Vec<(usize, Rc<Node>)> = resolver
+            .resources
+            .iter()
+            .enumerate()
+            .filter_map(|(index, resource)| Some((index, Rc::clone(resource.resolved.as_ref()?))))
+            .collect();
+        let mut items = Vec::with_capacity(resolved.len());
+        for (index, properties) in &resolved {
+            let resource = &resolver.resources[*index];
+            let Some(mapping) = properties.mapping(&mut self.problems) else { continue };
+            items.push(Item {
+                index: *index,
+                id: &resource.id,
+                kind: &resource.kind,
+                span: resource.place,
+                reference: &resource.reference,
+                fields: Fields::new(mapping, format!("{} ({})", resource.id, resource.kind), resource.place),
+                metadata: resource.metadata.as_deref(),
+            });
+        }
+        let mut others: BTreeMap<&str, Vec<&Item<'_>>> = BTreeMap::new();
+        for item in &items {
+            let done = self.network(item) || self.function(item) || self.api(item) || self.database(item);
+            if !done && !QUIET.contains(&item.kind) {
+                others.entry(item.kind).or_default().push(item);
+            }
+        }
+        self.join_network(&items);
+        self.join_functions(&items);
+        self.join_apis(&items);
+        self.report_others(&others);
+    }
+
+    /// One warning a type, at its first resource.
+    fn report_others(&mut self, others: &BTreeMap<&str, Vec<&Item<'_>>>) {
+        for (kind, items) in others {
+            let names: Vec<&str> = items.iter().take(MAX_NAMED).map(|item| item.id).collect();
+            let more = if items.len() > MAX_NAMED { ", …" } else { "" };
+            let message = format!("{kind} is not run: {}{more}", names.join(", "));
+            let Some(first) = items.first() else { continue };
+            let problem = Problem::at(first.span, message);
+            if self.resolver.inputs.strict {
+                self.problems.push(problem.help("strict reading takes only types that are run"));
+            } else {
+                self.warnings.push(problem);
+            }
+        }
+        let mut all: Vec<&&Item<'_>> = others.values().flatten().collect();
+        all.sort_by_key(|item| item.index);
+        self.stack.others = all
+            .into_iter()
+            .map(|item| OtherResource {
+                id: item.id.to_owned(),
+                resource_type: item.kind.to_owned(),
+                physical_id: item.reference.to_owned(),
+                place: item.place(),
+            })
+            .collect();
+    }
+
+    fn add_outputs(&mut self, mut outputs: Vec<Output>) {
+        let region = &self.stack.region;
+        let http = self.stack.http_apis.iter().map(|api| (&api.api_id, &api.url));
+        let rest = self.stack.rest_apis.iter().map(|api| (&api.api_id, &api.url));
+        let doors: Vec<(String, &String)> = http
+            .chain(rest)
+            .map(|(id, url)| (format!("https://{id}.execute-api.{region}.amazonaws.com"), url))
+            .collect();
+        for output in &mut outputs {
+            // Ten letters of an id decide quickly for nearly all.
+            if let Some((host, url)) = doors.iter().find(|(host, _)| output.value.contains(host.as_str())) {
+                output.local_url = Some(output.value.replace(host.as_str(), url));
+            } else if output.value.starts_with("http://") && output.value.contains(".localhost:") {
+                output.local_url = Some(output.value.clone());
+            }
+        }
+        self.stack.outputs = outputs;
+    }
+}
+
+fn resolve_outputs(section: &Mapping, resolver: &mut Resolver<'_>) -> Vec<Output> {
+    let mut outputs = Vec::new();
+    for entry in section.entries() {
+        let Some(definition) = entry.value.mapping(&mut resolver.problems) else { continue };
+        definition.only(&["Value", "Description", "Export", "Condition"], &mut resolver.problems);
+        let condition = definition.get("Condition").and_then(Node::as_str);
+        if condition.is_some_and(|name| resolver.conditions.get(name) == Some(&false)) {
+            continue;
+        }
+        let owner = format!("the output {}", quoted(&entry.key));
+        let value = definition.require("Value", &owner, entry.key_span, &mut resolver.problems).cloned();
+        let Some(value) = value.and_then(|node| resolver.value(&node)) else { continue };
+        let Some(value) = value.string(&mut resolver.problems).map(str::to_owned) else { continue };
+        let export = definition.get("Export").and_then(|export| export.get("Name")).cloned();
+        let export = export.and_then(|node| resolver.value(&node));
+        outputs.push(Output {
+            id: entry.key.to_string(),
+            value,
+            local_url: None,
+            description: definition.get("Description").and_then(Node::as_str).map(str::to_owned),
+            export: export.as_ref().and_then(Node::as_str).map(str::to_owned),
+            place: place(entry.key_span),
+        });
+    }
+    outputs
+}
+
+/// A span as the stack keeps it.
+fn place(span: Span) -> Place {
+    Place { offset: span.offset, len: span.len, line: span.line, column: span.column }
+}
+
+/// A value out of a small set of words.
+fn choice<T: Copy>(node: &Node, words: &[(&'static str, T)], problems: &mut Problems) -> Option<T> {
+    let names: Vec<&'static str> = words.iter().map(|(name, _)| *name).collect();
+    let chosen = node.one_of(&names, problems)?;
+    words.iter().find(|(name, _)| *name == chosen).map(|(_, value)| *value)
+}
+
+/// A name that breaks AWS's pattern.
+fn bad_name(node: &Node, what: &str, rule: &str) -> Problem {
+    let cause =
+        Cause::Other(format!("{what} {} is not a name AWS takes", quoted(node.as_str().unwrap_or_default())));
+    Problem::new(node.span, cause).help(rule)
+}

@@ -1,0 +1,495 @@
+//! The API Gateway types: APIs first, then what points at them: routes, methods, stages, usage plans.
+
+use super::function::span;
+use super::{Builder, Fields, Item, choice};
+use crate::problem::{Problem, Problems, quoted};
+use crate::sam::{CORS, INTEGRATION, PATH};
+use crate::yaml::Node;
+use model::stack::{
+    ApiKey, ApiRoute, Cors, EndpointType, HttpApi, Integration, IntegrationKind, Link, PlanStage, Protocol,
+    Quota, RestApi, Stage, Throttle, UsagePlan,
+};
+use std::collections::BTreeMap;
+
+/// How long the gateway waits at most (API Gateway Developer Guide, "Quotas"): HTTP APIs 30 s, REST APIs 29 s unless
+/// raised, to 300 s at the most.
+const HTTP_TIMEOUT_MS: u32 = 30_000;
+const REST_TIMEOUT_MS: u32 = 29_000;
+const REST_TIMEOUT_MAX_MS: u32 = 300_000;
+const TIMEOUT_MIN_MS: u32 = 50;
+
+/// A REST API has at most this many resources, so a path at most this many parts.
+const MAX_PATH_PARTS: usize = 300;
+
+const INTEGRATION_KINDS: &[(&str, IntegrationKind)] = &[
+    ("AWS_PROXY", IntegrationKind::AwsProxy),
+    ("AWS", IntegrationKind::Aws),
+    ("HTTP", IntegrationKind::Http),
+    ("HTTP_PROXY", IntegrationKind::HttpProxy),
+    ("MOCK", IntegrationKind::Mock),
+];
+
+impl Builder<'_, '_> {
+    /// Builds a resource of an API Gateway type; false when it is none.
+    pub(super) fn api(&mut self, item: &Item<'_>) -> bool {
+        match item.kind {
+            "AWS::ApiGatewayV2::Api" => self.http_api(item),
+            "AWS::ApiGateway::RestApi" => self.rest_api(item),
+            "AWS::ApiGateway::ApiKey" => {
+                let identity = self.resolver.identity(item.index);
+                let (name, made) = (identity.name(), identity.letters("key", 40));
+                let key = ApiKey {
+                    id: item.id.to_owned(),
+                    place: item.place(),
+                    name,
+                    key_id: item.reference.to_owned(),
+                    value: item.fields.string("Value", &mut self.problems).unwrap_or(made),
+                    enabled: item.fields.boolean("Enabled", false, &mut self.problems),
+                };
+                self.stack.api_keys.push(key);
+            }
+            "AWS::ApiGateway::UsagePlan" => self.usage_plan(item),
+            // Joined to their API or plan once all are known.
+            "AWS::ApiGatewayV2::Integration"
+            | "AWS::ApiGatewayV2::Route"
+            | "AWS::ApiGatewayV2::Stage"
+            | "AWS::ApiGateway::Resource"
+            | "AWS::ApiGateway::Method"
+            | "AWS::ApiGateway::Stage"
+            | "AWS::ApiGateway::UsagePlanKey" => {}
+            _ => return false,
+        }
+        true
+    }
+
+    /// Joins routes, methods, stages and keys to their APIs and plans.
+    pub(super) fn join_apis(&mut self, items: &[Item<'_>]) {
+        let mut integrations = BTreeMap::new();
+        let mut parents = BTreeMap::new();
+        for item in items {
+            match item.kind {
+                "AWS::ApiGatewayV2::Integration" => {
+                    if let Some(integration) = self.integration(&item.fields, HTTP_TIMEOUT_MS) {
+                        integrations.insert(item.reference, integration);
+                    }
+                }
+                "AWS::ApiGateway::Resource" => {
+                    let parent = item.fields.require("ParentId", &mut self.problems).and_then(Node::as_str);
+                    let part = item.fields.require("PathPart", &mut self.problems).and_then(Node::as_str);
+                    if let (Some(parent), Some(part)) = (parent, part) {
+                        parents.insert(item.reference, (parent, part));
+                    }
+                }
+                _ => {}
+            }
+        }
+        for item in items {
+            match item.kind {
+                "AWS::ApiGatewayV2::Route" => self.route_of_api(item, &integrations),
+                "AWS::ApiGateway::Method" => self.method(item, &parents),
+                "AWS::ApiGatewayV2::Stage" => self.http_stage(item),
+                "AWS::ApiGateway::Stage" => self.rest_stage(item),
+                // A deployment may bring its stage along.
+                "AWS::ApiGateway::Deployment" if item.fields.get("StageName").is_some() => {
+                    self.rest_stage(item)
+                }
+                "AWS::ApiGateway::UsagePlanKey" => {
+                    let plan = self.link(&item.fields, "UsagePlanId", "AWS::ApiGateway::UsagePlan", true);
+                    let key = self.link(&item.fields, "KeyId", "AWS::ApiGateway::ApiKey", true);
+                    let plan = plan.as_ref().and_then(Link::logical);
+                    let found =
+                        self.stack.usage_plans.iter_mut().find(|known| Some(known.id.as_str()) == plan);
+                    if let (Some(found), Some(key)) = (found, key) {
+                        found.keys.push(key);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.report_double_routes();
+    }
+
+    fn report_double_routes(&mut self) {
+        let http = self.stack.http_apis.iter().map(|api| (&api.id, &api.routes));
+        let rest = self.stack.rest_apis.iter().map(|api| (&api.id, &api.routes));
+        for (id, routes) in http.chain(rest) {
+            let mut first: BTreeMap<&str, &ApiRoute> = BTreeMap::new();
+            for route in routes {
+                if let Some(before) = first.insert(&route.route_key, route) {
+                    let message = format!("{id} has the route {} twice", quoted(&route.route_key));
+                    let problem = Problem::at(span(route.place), message);
+                    self.problems.push(problem.related(span(before.place), "first here"));
+                }
+            }
+        }
+    }
+
+    fn http_api(&mut self, item: &Item<'_>) {
+        const PROTOCOLS: &[(&str, Protocol)] =
+            &[("HTTP", Protocol::Http), ("WEBSOCKET", Protocol::WebSocket)];
+        let fields = &item.fields;
+        let protocol =
+            fields.get("ProtocolType").and_then(|node| choice(node, PROTOCOLS, &mut self.problems));
+        let cors = fields.inner("CorsConfiguration", &mut self.problems);
+        let cors = cors.filter(|cors| !cors.mapping().is_empty()).map(|cors| self.cors(&cors));
+        let mut routes = Vec::new();
+        if let Some(body) = fields.inner("Body", &mut self.problems) {
+            routes = self.open_api(&body, HTTP_TIMEOUT_MS);
+        }
+        let mut stages = Vec::new();
+        // "Quick create": a target makes a catch-all route, an integration and a stage.
+        if let Some(target) = fields.string("Target", &mut self.problems) {
+            let key = fields.string("RouteKey", &mut self.problems).unwrap_or_else(|| "$default".into());
+            let function = self.links.function(&target);
+            let is_function = function.function.logical().is_some() || target.contains(":function:");
+            let integration = Integration {
+                kind: if is_function { IntegrationKind::AwsProxy } else { IntegrationKind::HttpProxy },
+                function: is_function.then_some(function),
+                uri: (!is_function).then_some(target),
+                payload_format_version: if is_function { "2.0" } else { "1.0" }.into(),
+                timeout_ms: HTTP_TIMEOUT_MS,
+            };
+            routes.push(route(item, &key, Some(integration)));
+            stages.push(Stage {
+                id: format!("{}.Stage", item.id),
+                place: item.place(),
+                name: "$default".into(),
+                default_throttle: Throttle::default(),
+                route_throttles: BTreeMap::new(),
+                variables: BTreeMap::new(),
+            });
+        }
+        let identity = self.resolver.identity(item.index);
+        self.stack.http_apis.push(HttpApi {
+            id: item.id.to_owned(),
+            place: item.place(),
+            name: identity.name(),
+            api_id: item.reference.to_owned(),
+            protocol: protocol.unwrap_or_default(),
+            url: identity.api_url(),
+            routes,
+            stages,
+            cors,
+        });
+    }
+
+    fn rest_api(&mut self, item: &Item<'_>) {
+        const TYPES: &[(&str, EndpointType)] = &[
+            ("EDGE", EndpointType::Edge),
+            ("REGIONAL", EndpointType::Regional),
+            ("PRIVATE", EndpointType::Private),
+        ];
+        let fields = &item.fields;
+        let endpoint = fields.inner("EndpointConfiguration", &mut self.problems);
+        let endpoint =
+            endpoint.and_then(|endpoint| endpoint.items("Types", &mut self.problems).first().copied());
+        let endpoint = endpoint.and_then(|node| choice(node, TYPES, &mut self.problems));
+        let cors = fields.get(CORS).map(|node| rest_cors(node, &mut self.problems));
+        let mut routes = Vec::new();
+        if let Some(body) = fields.inner("Body", &mut self.problems) {
+            routes = self.open_api(&body, REST_TIMEOUT_MS);
+        }
+        let binary = fields.strings("BinaryMediaTypes", &mut self.problems);
+        let key_source = fields.string("ApiKeySourceType", &mut self.problems);
+        let identity = self.resolver.identity(item.index);
+        self.stack.rest_apis.push(RestApi {
+            id: item.id.to_owned(),
+            place: item.place(),
+            name: identity.name(),
+            api_id: item.reference.to_owned(),
+            endpoint_type: endpoint.unwrap_or_default(),
+            url: identity.api_url(),
+            routes,
+            stages: Vec::new(),
+            api_key_source: key_source.unwrap_or_else(|| "HEADER".into()),
+            // In templates of SAM the slash is written `~1`.
+            binary_media_types: binary.into_iter().map(|kind| kind.replace("~1", "/")).collect(),
+            cors,
+        });
+    }
+
+    fn route_of_api(&mut self, item: &Item<'_>, integrations: &BTreeMap<&str, Integration>) {
+        let fields = &item.fields;
+        let api = self.link(fields, "ApiId", "AWS::ApiGatewayV2::Api", true);
+        let key = fields.require("RouteKey", &mut self.problems);
+        let (Some(api), Some(node)) = (api, key) else { return };
+        let Some(key) = node.string(&mut self.problems) else { return };
+        let integration = match fields.inner(INTEGRATION, &mut self.problems) {
+            Some(inline) => self.integration(&inline, HTTP_TIMEOUT_MS),
+            None => {
+                let target = fields.string("Target", &mut self.problems).unwrap_or_default();
+                integrations.get(target.strip_prefix("integrations/").unwrap_or(&target)).cloned()
+            }
+        };
+        let Some(at) = self.stack.http_apis.iter().position(|known| Some(known.id.as_str()) == api.logical())
+        else {
+            let message = format!("the API {} is not of this template", quoted(api.as_str()));
+            self.warnings.push(Problem::at(item.span, message).help("the route has no effect here"));
+            return;
+        };
+        if self.stack.http_apis[at].protocol == Protocol::Http && key != "$default" && !is_route_key(key) {
+            let problem = Problem::at(node.span, format!("{} is not a route key", quoted(key)));
+            self.problems.push(problem.help("`GET /cart/{id}`, `ANY /{proxy+}` or `$default`"));
+        }
+        if integration.is_none() {
+            let message = format!("the route {} leads to nothing that is known here", quoted(key));
+            self.warnings.push(Problem::at(item.span, message));
+        }
+        let mut made = route(item, key, integration);
+        if let Some(kind) = fields.string("AuthorizationType", &mut self.problems) {
+            made.authorization_type = kind;
+        }
+        self.stack.http_apis[at].routes.push(made);
+    }
+
+    fn method(&mut self, item: &Item<'_>, parents: &BTreeMap<&str, (&str, &str)>) {
+        let fields = &item.fields;
+        let Some(api) = self.link(fields, "RestApiId", "AWS::ApiGateway::RestApi", true) else { return };
+        let method =
+            fields.require("HttpMethod", &mut self.problems).and_then(|node| node.string(&mut self.problems));
+        let Some(method) = method else { return };
+        let path = match fields.string(PATH, &mut self.problems) {
+            Some(path) => path,
+            None => {
+                let Some(resource) = fields.require("ResourceId", &mut self.problems).and_then(Node::as_str)
+                else {
+                    return;
+                };
+                path_of(resource, parents)
+            }
+        };
+        let key = if fields.get(INTEGRATION).is_some() { INTEGRATION } else { "Integration" };
+        let integration = fields.inner(key, &mut self.problems);
+        let integration = integration.and_then(|inner| self.integration(&inner, REST_TIMEOUT_MS));
+        let Some(at) = self.stack.rest_apis.iter().position(|known| Some(known.id.as_str()) == api.logical())
+        else {
+            let message = format!("the API {} is not of this template", quoted(api.as_str()));
+            self.warnings.push(Problem::at(item.span, message).help("the method has no effect here"));
+            return;
+        };
+        let mut made = route(item, &format!("{} {path}", method.to_ascii_uppercase()), integration);
+        made.api_key_required = fields.boolean("ApiKeyRequired", false, &mut self.problems);
+        if let Some(kind) = fields.string("AuthorizationType", &mut self.problems) {
+            made.authorization_type = kind;
+        }
+        self.stack.rest_apis[at].routes.push(made);
+    }
+
+    /// An integration, by the spellings of v2 (`IntegrationUri`), v1 (`Uri`) and OpenAPI (`uri`).
+    pub(super) fn integration(&mut self, fields: &Fields<'_>, default_ms: u32) -> Option<Integration> {
+        let problems = &mut self.problems;
+        let first = |keys: [&'static str; 3]| keys.into_iter().find(|key| fields.get(key).is_some());
+        let kind = first(["IntegrationType", "Type", "type"]).and_then(|key| fields.get(key));
+        let kind = kind.and_then(|node| {
+            // OpenAPI bodies write it in lower case.
+            let upper = Node::text(node.as_str()?.to_ascii_uppercase(), node.span);
+            choice(&upper, INTEGRATION_KINDS, problems)
+        })?;
+        let uri = first(["IntegrationUri", "Uri", "uri"]).and_then(|key| fields.string(key, problems));
+        let version =
+            first(["PayloadFormatVersion", "payloadFormatVersion", ""]).and_then(|key| fields.get(key));
+        let version = version.and_then(|node| choice(node, &[("1.0", "1.0"), ("2.0", "2.0")], problems));
+        let longest = if default_ms == HTTP_TIMEOUT_MS { HTTP_TIMEOUT_MS } else { REST_TIMEOUT_MAX_MS };
+        let timeout = first(["TimeoutInMillis", "timeoutInMillis", ""])
+            .and_then(|key| fields.number(key, "", TIMEOUT_MIN_MS..=longest, problems));
+        let of_lambda = |uri: &str| uri.contains(":lambda:") || uri.contains(":function:");
+        let function = uri.as_deref().map(|uri| (uri, self.links.function(uri)));
+        let function = function.filter(|(uri, target)| target.function.logical().is_some() || of_lambda(uri));
+        let function = function.map(|(_, target)| target);
+        Some(Integration {
+            kind,
+            uri: if function.is_some() { None } else { uri },
+            function,
+            payload_format_version: version.unwrap_or("1.0").to_owned(),
+            timeout_ms: timeout.unwrap_or(default_ms),
+        })
+    }
+
+    fn http_stage(&mut self, item: &Item<'_>) {
+        let fields = &item.fields;
+        let Some(api) = self.link(fields, "ApiId", "AWS::ApiGatewayV2::Api", true) else { return };
+        let name =
+            fields.require("StageName", &mut self.problems).and_then(|node| node.string(&mut self.problems));
+        let Some(name) = name else { return };
+        let default = fields.inner("DefaultRouteSettings", &mut self.problems);
+        let routes = fields.inner("RouteSettings", &mut self.problems);
+        let mut route_throttles = BTreeMap::new();
+        for entry in routes.iter().flat_map(|routes| routes.mapping().entries()) {
+            if let Some(mapping) = entry.value.mapping(&mut self.problems) {
+                let settings =
+                    Fields::new(mapping, format!("the settings of {}", entry.key), entry.value.span);
+                route_throttles.insert(entry.key.to_string(), throttle(&settings, &mut self.problems));
+            }
+        }
+        let stage = Stage {
+            id: item.id.to_owned(),
+            place: item.place(),
+            name: name.to_owned(),
+            default_throttle: default
+                .map(|default| throttle(&default, &mut self.problems))
+                .unwrap_or_default(),
+            route_throttles,
+            variables: fields.string_map("StageVariables", &mut self.problems),
+        };
+        if let Some(api) =
+            self.stack.http_apis.iter_mut().find(|known| Some(known.id.as_str()) == api.logical())
+        {
+            api.stages.push(stage);
+        }
+    }
+
+    fn rest_stage(&mut self, item: &Item<'_>) {
+        let fields = &item.fields;
+        let Some(api) = self.link(fields, "RestApiId", "AWS::ApiGateway::RestApi", true) else { return };
+        let name =
+            fields.require("StageName", &mut self.problems).and_then(|node| node.string(&mut self.problems));
+        let Some(name) = name else { return };
+        let mut stage = Stage {
+            id: item.id.to_owned(),
+            place: item.place(),
+            name: name.to_owned(),
+            default_throttle: Throttle::default(),
+            route_throttles: BTreeMap::new(),
+            variables: fields.string_map("Variables", &mut self.problems),
+        };
+        for setting in fields.inners("MethodSettings", &mut self.problems) {
+            let path = setting.string("ResourcePath", &mut self.problems).unwrap_or_else(|| "/*".into());
+            let method = setting.string("HttpMethod", &mut self.problems).unwrap_or_else(|| "*".into());
+            let limits = throttle(&setting, &mut self.problems);
+            if path == "/*" && method == "*" {
+                stage.default_throttle = limits;
+            } else {
+                // `/~1cart~1{id}` is the path /cart/{id}.
+                let path =
+                    if path.contains("~1") { path.trim_start_matches('/').replace("~1", "/") } else { path };
+                stage.route_throttles.insert(format!("{path}/{method}"), limits);
+            }
+        }
+        if let Some(api) =
+            self.stack.rest_apis.iter_mut().find(|known| Some(known.id.as_str()) == api.logical())
+        {
+            api.stages.push(stage);
+        }
+    }
+
+    fn usage_plan(&mut self, item: &Item<'_>) {
+        let fields = &item.fields;
+        let mut stages = Vec::new();
+        for stage in fields.inners("ApiStages", &mut self.problems) {
+            let api = self.link(&stage, "ApiId", "AWS::ApiGateway::RestApi", true);
+            let name =
+                stage.require("Stage", &mut self.problems).and_then(|node| node.string(&mut self.problems));
+            let (Some(api), Some(name)) = (api, name) else { continue };
+            let mut throttles = BTreeMap::new();
+            if let Some(methods) = stage.inner("Throttle", &mut self.problems) {
+                for entry in methods.mapping().entries() {
+                    if let Some(mapping) = entry.value.mapping(&mut self.problems) {
+                        let limits =
+                            Fields::new(mapping, format!("the throttle of {}", entry.key), entry.value.span);
+                        throttles.insert(entry.key.to_string(), throttle(&limits, &mut self.problems));
+                    }
+                }
+            }
+            stages.push(PlanStage { api, stage: name.to_owned(), throttles });
+        }
+        let limits = fields.inner("Throttle", &mut self.problems);
+        let quota = fields.inner("Quota", &mut self.problems);
+        let quota = quota.and_then(|quota| {
+            let limit = quota.require("Limit", &mut self.problems)?.unsigned(&mut self.problems)?;
+            let offset = quota.get("Offset").and_then(|node| node.unsigned(&mut self.problems)).unwrap_or(0);
+            let period = quota.require("Period", &mut self.problems)?;
+            let period = period.one_of(&["DAY", "WEEK", "MONTH"], &mut self.problems)?.to_owned();
+            Some(Quota { limit, offset, period })
+        });
+        self.stack.usage_plans.push(UsagePlan {
+            id: item.id.to_owned(),
+            place: item.place(),
+            name: self.resolver.identity(item.index).name(),
+            plan_id: item.reference.to_owned(),
+            throttle: limits.map(|limits| throttle(&limits, &mut self.problems)),
+            quota,
+            stages,
+            keys: Vec::new(),
+        });
+    }
+}
+
+/// A route whose id and place are the resource's.
+fn route(item: &Item<'_>, key: &str, integration: Option<Integration>) -> ApiRoute {
+    keyed_route(item.id, item.place(), key, integration)
+}
+
+/// A route by its key: `GET /cart`, `$default`, or a WebSocket's word.
+pub(super) fn keyed_route(
+    id: &str,
+    place: model::stack::Place,
+    key: &str,
+    integration: Option<Integration>,
+) -> ApiRoute {
+    let (method, path) = key.split_once(' ').unwrap_or((key, ""));
+    ApiRoute {
+        id: id.to_owned(),
+        place,
+        method: method.to_owned(),
+        path: path.to_owned(),
+        route_key: key.to_owned(),
+        integration,
+        authorization_type: "NONE".into(),
+        api_key_required: false,
+    }
+}
+
+fn is_route_key(key: &str) -> bool {
+    const METHODS: &[&str] = &["ANY", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    key.split_once(' ').is_some_and(|(method, path)| METHODS.contains(&method) && path.starts_with('/'))
+}
+
+/// `ThrottlingRateLimit` and `ThrottlingBurstLimit`, or a usage plan's `RateLimit` and `BurstLimit`.
+fn throttle(fields: &Fields<'_>, problems: &mut Problems) -> Throttle {
+    let either = |one: &'static str, other: &'static str| if fields.get(one).is_some() { one } else { other };
+    let rate = fields.get(either("ThrottlingRateLimit", "RateLimit"));
+    Throttle {
+        rate_limit: rate.and_then(|node| node.number(problems)).filter(|rate| *rate >= 0.0),
+        burst_limit: fields.number(
+            either("ThrottlingBurstLimit", "BurstLimit"),
+            "",
+            0..=i32::MAX as u32,
+            problems,
+        ),
+    }
+}
+
+/// The path of a resource, from its parents. The API's root is no resource, and ends the walk.
+fn path_of(resource: &str, parents: &BTreeMap<&str, (&str, &str)>) -> String {
+    let mut parts = Vec::new();
+    let mut at = resource;
+    while let Some((parent, part)) = parents.get(at).filter(|_| parts.len() < MAX_PATH_PARTS) {
+        parts.push(*part);
+        at = parent;
+    }
+    parts.reverse();
+    format!("/{}", parts.join("/"))
+}
+
+/// SAM's `Cors` of a REST API: texts in quotes within quotes, comma separated.
+fn rest_cors(node: &Node, problems: &mut Problems) -> Cors {
+    let list = |node: Option<&Node>| -> Vec<String> {
+        let text = node.and_then(Node::as_str).unwrap_or_default().trim_matches('\'').to_owned();
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    };
+    if node.as_mapping().is_none() {
+        return Cors { allow_origins: list(Some(node)), ..Cors::default() };
+    }
+    let age = list(node.get("MaxAge"));
+    Cors {
+        allow_origins: list(node.get("AllowOrigin")),
+        allow_methods: list(node.get("AllowMethods")),
+        allow_headers: list(node.get("AllowHeaders")),
+        expose_headers: Vec::new(),
+        max_age_s: age.first().and_then(|age| age.parse().ok()),
+        allow_credentials: node
+            .get("AllowCredentials")
+            .and_then(|node| node.boolean(problems))
+            .unwrap_or(false),
+    }
+}

@@ -1,0 +1,516 @@
+//! The Lambda types, and the roles they take.
+
+use super::{Builder, Fields, Item, bad_name, choice, place};
+use crate::identity::Attribute;
+use crate::problem::{Problem, quoted};
+use crate::resolve::json;
+use crate::suggest::did_you_mean;
+use crate::yaml::{Kind, Node};
+use model::stack::{
+    Alias, Architecture, AuthType, Code, Cors, DockerBuild, EventInvokeConfig, Function, FunctionTarget,
+    FunctionUrl, ImageConfig, InvokeMode, Layer, Link, PackageType, Permission, Role, Version, VpcConfig,
+};
+use std::collections::BTreeMap;
+
+/// Limits of a function's settings (Lambda API reference, "CreateFunction").
+mod limits {
+    pub(super) const MEMORY_MB: std::ops::RangeInclusive<u32> = 128..=10_240;
+    pub(super) const TIMEOUT_S: std::ops::RangeInclusive<u32> = 1..=900;
+    pub(super) const STORAGE_MB: std::ops::RangeInclusive<u32> = 512..=10_240;
+    pub(super) const LAYERS: usize = 5;
+    pub(super) const SUBNETS: usize = 16;
+    pub(super) const SECURITY_GROUPS: usize = 5;
+    pub(super) const NAME: usize = 64;
+    pub(super) const HANDLER: usize = 128;
+    pub(super) const DESCRIPTION: usize = 256;
+    pub(super) const ENVIRONMENT_BYTES: usize = 4096;
+    pub(super) const INLINE_BYTES: usize = 4 * 1024 * 1024;
+    /// Asynchronous invocation: age in seconds, and retries.
+    pub(super) const EVENT_AGE_S: std::ops::RangeInclusive<u32> = 60..=21_600;
+    pub(super) const RETRIES: std::ops::RangeInclusive<u32> = 0..=2;
+}
+
+/// Memory, timeout and storage of a function that does not say (Lambda API reference, "CreateFunction").
+const DEFAULT_MEMORY_MB: u32 = 128;
+const DEFAULT_TIMEOUT_S: u32 = 3;
+const DEFAULT_STORAGE_MB: u32 = 512;
+
+/// Properties of `AWS::Lambda::Function` that are read, to find slips among the others.
+const KNOWN: &[&str] = &[
+    "Architectures",
+    "Code",
+    "CodeSigningConfigArn",
+    "DeadLetterConfig",
+    "Description",
+    "Environment",
+    "EphemeralStorage",
+    "FileSystemConfigs",
+    "FunctionName",
+    "Handler",
+    "ImageConfig",
+    "KmsKeyArn",
+    "Layers",
+    "LoggingConfig",
+    "MemorySize",
+    "PackageType",
+    "RecursiveLoop",
+    "ReservedConcurrentExecutions",
+    "Role",
+    "Runtime",
+    "RuntimeManagementConfig",
+    "SnapStart",
+    "Tags",
+    "Timeout",
+    "TracingConfig",
+    "VpcConfig",
+];
+
+impl Builder<'_, '_> {
+    /// Builds a resource of a Lambda type or a role; false when it is none.
+    pub(super) fn function(&mut self, item: &Item<'_>) -> bool {
+        match item.kind {
+            "AWS::Lambda::Function" => self.lambda_function(item),
+            "AWS::Lambda::LayerVersion" => self.layer(item),
+            "AWS::Lambda::Url" => self.function_url(item),
+            "AWS::Lambda::Permission" => {
+                let Some(target) = self.target(&item.fields, "FunctionName") else { return true };
+                let text = |key: &str, builder: &mut Self| item.fields.string(key, &mut builder.problems);
+                let permission = Permission {
+                    id: item.id.to_owned(),
+                    place: item.place(),
+                    action: text("Action", self).unwrap_or_default(),
+                    principal: text("Principal", self).unwrap_or_default(),
+                    target,
+                    source_arn: text("SourceArn", self),
+                };
+                self.stack.permissions.push(permission);
+            }
+            "AWS::Lambda::Version" => {
+                let Some(target) = self.target(&item.fields, "FunctionName") else { return true };
+                let version = Version {
+                    id: item.id.to_owned(),
+                    place: item.place(),
+                    function: target.function,
+                    version: "1".into(),
+                    provisioned_concurrency: self.provisioned(&item.fields),
+                };
+                self.stack.versions.push(version);
+            }
+            "AWS::Lambda::Alias" => {
+                let name = item
+                    .fields
+                    .require("Name", &mut self.problems)
+                    .and_then(|node| node.string(&mut self.problems));
+                let (Some(target), Some(name)) = (self.target(&item.fields, "FunctionName"), name) else {
+                    return true;
+                };
+                let alias = Alias {
+                    id: item.id.to_owned(),
+                    place: item.place(),
+                    function: target.function,
+                    name: name.to_owned(),
+                    version: item
+                        .fields
+                        .string("FunctionVersion", &mut self.problems)
+                        .unwrap_or_else(|| "$LATEST".into()),
+                    provisioned_concurrency: self.provisioned(&item.fields),
+                };
+                self.stack.aliases.push(alias);
+            }
+            "AWS::IAM::Role" => self.role(item),
+            // Joined to its function once all are known.
+            "AWS::Lambda::EventInvokeConfig" => {}
+            _ => return false,
+        }
+        true
+    }
+
+    /// Joins what says how asynchronous invocations go to the functions, and finds names given twice.
+    pub(super) fn join_functions(&mut self, items: &[Item<'_>]) {
+        for item in items.iter().filter(|item| item.kind == "AWS::Lambda::EventInvokeConfig") {
+            let Some(target) = self.target(&item.fields, "FunctionName") else { continue };
+            let fields = &item.fields;
+            let destinations = fields.inner("DestinationConfig", &mut self.problems);
+            let mut destination = |key: &str| {
+                let one = destinations.as_ref()?.inner(key, &mut self.problems)?;
+                one.string("Destination", &mut self.problems)
+            };
+            let (on_success, on_failure) = (destination("OnSuccess"), destination("OnFailure"));
+            let mut number = |key, unit, range, default| {
+                fields.number(key, unit, range, &mut self.problems).unwrap_or(default)
+            };
+            let config = EventInvokeConfig {
+                maximum_event_age_s: number("MaximumEventAgeInSeconds", "", limits::EVENT_AGE_S, 21_600),
+                maximum_retry_attempts: number("MaximumRetryAttempts", "", limits::RETRIES, 2),
+                qualifier: fields.string("Qualifier", &mut self.problems).unwrap_or_else(|| "$LATEST".into()),
+                on_success,
+                on_failure,
+            };
+            if let Some(function) = self
+                .stack
+                .functions
+                .iter_mut()
+                .find(|function| Some(function.id.as_str()) == target.function.logical())
+            {
+                function.event_invoke.push(config);
+            }
+        }
+        let mut names: BTreeMap<&str, &Function> = BTreeMap::new();
+        for function in &self.stack.functions {
+            if let Some(first) = names.insert(&function.name, function) {
+                let message = format!("two functions are called {}", quoted(&function.name));
+                let problem = Problem::at(span(function.place), message);
+                self.problems.push(problem.related(span(first.place), "first here"));
+            }
+        }
+    }
+
+    fn lambda_function(&mut self, item: &Item<'_>) {
+        let fields = &item.fields;
+        self.warn_of_slips(item);
+        let identity = self.resolver.identity(item.index);
+        let (name, arn) = (identity.name(), identity.arn());
+        if let Some(node) = fields.get("FunctionName") {
+            let fits = name.len() <= limits::NAME
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+            if !fits {
+                self.problems.push(bad_name(node, "the function name", "1 to 64 of a-z, A-Z, 0-9, - and _"));
+            }
+        }
+        const PACKAGES: &[(&str, PackageType)] = &[("Zip", PackageType::Zip), ("Image", PackageType::Image)];
+        let package = fields.get("PackageType").and_then(|node| choice(node, PACKAGES, &mut self.problems));
+        let docker = item.metadata.filter(|metadata| {
+            metadata.get("DockerContext").is_some() || metadata.get("Dockerfile").is_some()
+        });
+        let code_node = fields.get("Code");
+        let code = match (code_node, docker) {
+            (None, Some(metadata)) => Some(Code::Image { uri: None, docker: Some(docker_build(metadata)) }),
+            (None, None) => {
+                let problem = Problem::at(item.span, format!("{} has no code", item.id));
+                self.problems.push(problem.help("give CodeUri (SAM) or Code"));
+                None
+            }
+            (Some(node), _) => self.code(node, item),
+        };
+        let is_image = package == Some(PackageType::Image) || matches!(code, Some(Code::Image { .. }));
+        let package_type = if is_image { PackageType::Image } else { PackageType::Zip };
+        let (mut runtime, mut handler) = (None, None);
+        for (key, value) in [("Runtime", &mut runtime), ("Handler", &mut handler)] {
+            let node = if is_image { fields.get(key) } else { fields.require(key, &mut self.problems) };
+            *value = node.and_then(|node| node.string(&mut self.problems).map(str::to_owned));
+        }
+        let unfit = |text: &String| text.len() > limits::HANDLER || text.contains(char::is_whitespace);
+        if let Some(node) = fields.get("Handler").filter(|_| handler.as_ref().is_some_and(unfit)) {
+            self.problems.push(bad_name(node, "the handler", "at most 128 characters, and no spaces"));
+        }
+        let description = fields.string("Description", &mut self.problems).unwrap_or_default();
+        if description.chars().count() > limits::DESCRIPTION {
+            let message = format!("the description is longer than {} characters", limits::DESCRIPTION);
+            self.problems
+                .push(Problem::at(fields.get("Description").map_or(item.span, |node| node.span), message));
+        }
+        let storage = fields.inner("EphemeralStorage", &mut self.problems);
+        let storage =
+            storage.and_then(|storage| storage.number("Size", "MB", limits::STORAGE_MB, &mut self.problems));
+        let environment = fields.inner("Environment", &mut self.problems);
+        let environment =
+            environment.map(|it| it.string_map("Variables", &mut self.problems)).unwrap_or_default();
+        self.check_environment(&environment, item);
+        const ARCHITECTURES: &[(&str, Architecture)] =
+            &[("x86_64", Architecture::X86_64), ("arm64", Architecture::Arm64)];
+        let architecture = fields.items("Architectures", &mut self.problems).first().copied();
+        let architecture = architecture.and_then(|node| choice(node, ARCHITECTURES, &mut self.problems));
+        let layers = self.links_to(fields, "Layers", "AWS::Lambda::LayerVersion");
+        self.check_count(layers.len(), limits::LAYERS, "layers", "Layers", item);
+        let vpc = self.vpc_config(item);
+        const TRACING: &[(&str, bool)] = &[("PassThrough", false), ("Active", true)];
+        let tracing = fields.inner("TracingConfig", &mut self.problems);
+        let tracing = tracing
+            .and_then(|tracing| tracing.get("Mode"))
+            .and_then(|node| choice(node, TRACING, &mut self.problems));
+        let logging = fields.inner("LoggingConfig", &mut self.problems);
+        let log = |key: &str, builder: &mut Self| {
+            logging.as_ref().and_then(|it| it.string(key, &mut builder.problems))
+        };
+        let dead_letter = fields.inner("DeadLetterConfig", &mut self.problems);
+        let image = fields.inner("ImageConfig", &mut self.problems);
+        let function = Function {
+            id: item.id.to_owned(),
+            place: item.place(),
+            arn,
+            description,
+            code: match code {
+                Some(code) => code,
+                None => return,
+            },
+            code_place: place(code_node.map_or(item.span, |node| node.span)),
+            asset_path: metadata_text(item, "aws:asset:path"),
+            build_method: metadata_text(item, "BuildMethod"),
+            package_type,
+            runtime,
+            handler,
+            image_config: image.map(|image| ImageConfig {
+                entry_point: image.strings("EntryPoint", &mut self.problems),
+                command: image.strings("Command", &mut self.problems),
+                working_directory: image.string("WorkingDirectory", &mut self.problems),
+            }),
+            memory_mb: fields
+                .number("MemorySize", "MB", limits::MEMORY_MB, &mut self.problems)
+                .unwrap_or(DEFAULT_MEMORY_MB),
+            timeout_s: fields
+                .number("Timeout", "seconds", limits::TIMEOUT_S, &mut self.problems)
+                .unwrap_or(DEFAULT_TIMEOUT_S),
+            ephemeral_storage_mb: storage.unwrap_or(DEFAULT_STORAGE_MB),
+            environment,
+            architecture: architecture.unwrap_or_default(),
+            layers,
+            vpc,
+            role: fields.string("Role", &mut self.problems),
+            reserved_concurrency: fields.number(
+                "ReservedConcurrentExecutions",
+                "",
+                0..=i32::MAX as u32,
+                &mut self.problems,
+            ),
+            event_invoke: Vec::new(),
+            dead_letter_target: dead_letter.and_then(|it| it.string("TargetArn", &mut self.problems)),
+            tracing: tracing.unwrap_or(false),
+            json_logs: log("LogFormat", self).as_deref() == Some("JSON"),
+            log_group: log("LogGroup", self).unwrap_or_else(|| format!("/aws/lambda/{name}")),
+            tags: fields.string_map("Tags", &mut self.problems),
+            name,
+        };
+        self.stack.functions.push(function);
+    }
+
+    fn warn_of_slips(&mut self, item: &Item<'_>) {
+        let entries = item.fields.mapping().entries();
+        for entry in entries.iter().filter(|entry| !KNOWN.contains(&&*entry.key)) {
+            let near = did_you_mean(&entry.key, KNOWN.iter().copied());
+            if let Some(help) = near {
+                let message = format!("{} has no property `{}`; it is not read", item.kind, entry.key);
+                self.warnings.push(Problem::at(entry.key_span, message).help(help));
+            }
+        }
+    }
+
+    fn check_environment(&mut self, environment: &BTreeMap<String, String>, item: &Item<'_>) {
+        let node = item.fields.get("Environment");
+        let span = node.map_or(item.span, |node| node.span);
+        let bytes: usize = environment.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if bytes > limits::ENVIRONMENT_BYTES {
+            let message = format!(
+                "the environment variables have {bytes} bytes, and {} is the most",
+                limits::ENVIRONMENT_BYTES
+            );
+            self.problems.push(Problem::at(span, message));
+        }
+        let variables = node.and_then(|node| node.get("Variables")).and_then(Node::as_mapping);
+        for entry in variables.map(crate::yaml::Mapping::entries).unwrap_or_default() {
+            let mut letters = entry.key.bytes();
+            let fits = letters.next().is_some_and(|first| first.is_ascii_alphabetic())
+                && letters.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+                && entry.key.len() >= 2;
+            if !fits {
+                let message =
+                    format!("{} is not a name that an environment variable may have", quoted(&entry.key));
+                let problem = Problem::at(entry.key_span, message);
+                self.problems
+                    .push(problem.help("a letter, then letters, digits and _; at least two characters"));
+            }
+        }
+    }
+
+    fn vpc_config(&mut self, item: &Item<'_>) -> Option<VpcConfig> {
+        let fields = item.fields.inner("VpcConfig", &mut self.problems)?;
+        let subnets = self.links_to(&fields, "SubnetIds", "AWS::EC2::Subnet");
+        let security_groups = self.links_to(&fields, "SecurityGroupIds", "AWS::EC2::SecurityGroup");
+        self.check_count(subnets.len(), limits::SUBNETS, "subnets", "VpcConfig", item);
+        self.check_count(
+            security_groups.len(),
+            limits::SECURITY_GROUPS,
+            "security groups",
+            "VpcConfig",
+            item,
+        );
+        if subnets.is_empty() != security_groups.is_empty() {
+            let problem =
+                Problem::at(fields.span, "a VPC configuration needs both subnets and security groups");
+            self.problems.push(problem.help("give SubnetIds and SecurityGroupIds, or neither"));
+        }
+        let ipv6 = fields.boolean("Ipv6AllowedForDualStack", false, &mut self.problems);
+        (!subnets.is_empty()).then_some(VpcConfig { subnets, security_groups, ipv6 })
+    }
+
+    fn check_count(&mut self, count: usize, max: usize, what: &str, key: &str, item: &Item<'_>) {
+        if count > max {
+            let span = item.fields.get(key).map_or(item.span, |node| node.span);
+            self.problems.push(Problem::at(span, format!("{count} {what}, and {max} is the most")));
+        }
+    }
+
+    /// Code as a path, an object, a text or an image.
+    fn code(&mut self, node: &Node, item: &Item<'_>) -> Option<Code> {
+        let Kind::Mapping(mapping) = &node.kind else {
+            let path = node.string(&mut self.problems)?;
+            let object = path.strip_prefix("s3://").and_then(|rest| rest.split_once('/'));
+            return Some(match object {
+                Some((bucket, key)) => Code::S3 { bucket: bucket.into(), key: key.into(), version: None },
+                None => Code::Local { path: path.to_owned() },
+            });
+        };
+        let fields = Fields::new(mapping, format!("the code of {}", item.id), node.span);
+        let problems = &mut self.problems;
+        if let Some(text) = fields.string("ZipFile", problems) {
+            if text.len() > limits::INLINE_BYTES {
+                let message =
+                    format!("the source has {} bytes, and {} is the most", text.len(), limits::INLINE_BYTES);
+                problems.push(Problem::at(node.span, message));
+            }
+            return Some(Code::Inline { text });
+        }
+        if let Some(uri) = fields.string("ImageUri", problems) {
+            let docker = item.metadata.filter(|metadata| metadata.get("DockerContext").is_some());
+            return Some(Code::Image { uri: Some(uri), docker: docker.map(docker_build) });
+        }
+        let either =
+            |one: &'static str, other: &'static str| if fields.get(one).is_some() { one } else { other };
+        let bucket = fields.string(either("S3Bucket", "Bucket"), problems);
+        let key = fields.string(either("S3Key", "Key"), problems);
+        let (Some(bucket), Some(key)) = (bucket, key) else {
+            let problem = Problem::at(node.span, format!("the code of {} cannot be found this way", item.id));
+            problems.push(problem.help("give a path, or S3Bucket and S3Key, or ZipFile, or ImageUri"));
+            return None;
+        };
+        let version = fields.string(either("S3ObjectVersion", "Version"), problems);
+        Some(Code::S3 { bucket, key, version })
+    }
+
+    fn layer(&mut self, item: &Item<'_>) {
+        let Some(node) = item.fields.require("Content", &mut self.problems) else { return };
+        let Some(code) = self.code(node, item) else { return };
+        let name = self.resolver.identity(item.index).name();
+        let layer = Layer {
+            id: item.id.to_owned(),
+            place: item.place(),
+            name,
+            arn: item.reference.to_owned(),
+            code,
+            code_place: place(node.span),
+            asset_path: metadata_text(item, "aws:asset:path"),
+            build_method: metadata_text(item, "BuildMethod"),
+            compatible_runtimes: item.fields.strings("CompatibleRuntimes", &mut self.problems),
+        };
+        self.stack.layers.push(layer);
+    }
+
+    fn function_url(&mut self, item: &Item<'_>) {
+        let fields = &item.fields;
+        const AUTH: &[(&str, AuthType)] = &[("NONE", AuthType::None), ("AWS_IAM", AuthType::AwsIam)];
+        const MODES: &[(&str, InvokeMode)] =
+            &[("BUFFERED", InvokeMode::Buffered), ("RESPONSE_STREAM", InvokeMode::ResponseStream)];
+        let target = self.target(fields, "TargetFunctionArn");
+        let auth = fields
+            .require("AuthType", &mut self.problems)
+            .and_then(|node| choice(node, AUTH, &mut self.problems));
+        let mode = fields.get("InvokeMode").and_then(|node| choice(node, MODES, &mut self.problems));
+        let cors = fields.inner("Cors", &mut self.problems).map(|cors| self.cors(&cors));
+        let qualifier = fields.string("Qualifier", &mut self.problems);
+        let (Some(target), Some(auth_type)) = (target, auth) else { return };
+        let identity = self.resolver.identity(item.index);
+        let Attribute::Text(url) = identity.attribute("FunctionUrl") else { return };
+        self.stack.function_urls.push(FunctionUrl {
+            id: item.id.to_owned(),
+            place: item.place(),
+            target: FunctionTarget { qualifier: qualifier.or(target.qualifier), ..target },
+            url_id: identity.letters("url", 32),
+            url,
+            auth_type,
+            invoke_mode: mode.unwrap_or_default(),
+            cors,
+        });
+    }
+
+    /// `AllowOrigins` and so on, as function URLs and HTTP APIs write them.
+    pub(super) fn cors(&mut self, fields: &Fields<'_>) -> Cors {
+        let problems = &mut self.problems;
+        let cors = Cors {
+            allow_origins: fields.strings("AllowOrigins", problems),
+            allow_methods: fields.strings("AllowMethods", problems),
+            allow_headers: fields.strings("AllowHeaders", problems),
+            expose_headers: fields.strings("ExposeHeaders", problems),
+            max_age_s: fields.number("MaxAge", "seconds", 0..=86_400, problems),
+            allow_credentials: fields.boolean("AllowCredentials", false, problems),
+        };
+        if cors.allow_credentials && cors.allow_origins.iter().any(|origin| origin == "*") {
+            let problem = Problem::at(fields.span, "credentials cannot be allowed to every origin");
+            problems.push(problem.help("name the origins in AllowOrigins"));
+        }
+        cors
+    }
+
+    fn role(&mut self, item: &Item<'_>) {
+        let fields = &item.fields;
+        let identity = self.resolver.identity(item.index);
+        let (name, arn) = (identity.name(), identity.arn());
+        let mut policies = BTreeMap::new();
+        for policy in fields.inners("Policies", &mut self.problems) {
+            let name = policy.string("PolicyName", &mut self.problems);
+            if let (Some(name), Some(document)) = (name, policy.get("PolicyDocument")) {
+                policies.insert(name, json(document).to_string());
+            }
+        }
+        let role = Role {
+            id: item.id.to_owned(),
+            place: item.place(),
+            name,
+            arn,
+            managed_policies: fields.strings("ManagedPolicyArns", &mut self.problems),
+            assume_role_policy: fields.get("AssumeRolePolicyDocument").map(|node| json(node).to_string()),
+            policies,
+        };
+        self.stack.roles.push(role);
+    }
+
+    /// A property that names a function.
+    fn target(&mut self, fields: &Fields<'_>, key: &str) -> Option<FunctionTarget> {
+        let node = fields.require(key, &mut self.problems)?;
+        let text = node.string(&mut self.problems)?;
+        let target = self.links.function(text);
+        if let Link::Literal(name) = &target.function {
+            let message = format!("the function {} is not of this template", quoted(name));
+            self.warnings.push(Problem::at(node.span, message));
+        }
+        Some(target)
+    }
+
+    fn provisioned(&mut self, fields: &Fields<'_>) -> Option<u32> {
+        let config = fields.inner("ProvisionedConcurrencyConfig", &mut self.problems)?;
+        let key = "ProvisionedConcurrentExecutions";
+        config.require(key, &mut self.problems);
+        config.number(key, "", 1..=i32::MAX as u32, &mut self.problems)
+    }
+}
+
+fn metadata_text(item: &Item<'_>, key: &str) -> Option<String> {
+    item.metadata?.get(key)?.as_str().map(str::to_owned)
+}
+
+fn docker_build(metadata: &Node) -> DockerBuild {
+    let text = |key: &str| metadata.get(key).and_then(Node::as_str).map(str::to_owned);
+    let arguments = metadata.get("DockerBuildArgs").and_then(Node::as_mapping);
+    let arguments = arguments.map(crate::yaml::Mapping::entries).unwrap_or_default().iter();
+    DockerBuild {
+        context: text("DockerContext"),
+        dockerfile: text("Dockerfile"),
+        tag: text("DockerTag"),
+        build_args: arguments
+            .filter_map(|entry| Some((entry.key.to_string(), entry.value.as_str()?.to_owned())))
+            .collect(),
+    }
+}
+
+/// Back from the stack's place to a span.
+pub(super) fn span(place: model::stack::Place) -> crate::Span {
+    crate::Span { offset: place.offset, len: place.len, line: place.line, column: place.column }
+}

@@ -1,0 +1,89 @@
+//! CloudFormation and SAM text in, one [`model::stack::Stack`] out, every problem with its place.
+//!
+//! The way of a template: [`yaml`] makes a tree with positions; `parameters` and `resolve/conditions` give it values;
+//! `sam` turns the serverless types into plain ones, as the SAM transform does; `references` checks every name and finds
+//! the order of dependence; `resolve` evaluates the intrinsic functions in that order; `build` reads the plain types into
+//! the stack. Nothing here opens a file or a socket: the caller hands the text in, and renders the [`Problem`]s.
+//!
+//! [`yaml`] knows nothing of CloudFormation and also serves other files that people write, such as `load.yaml`.
+
+mod build;
+mod graph;
+mod identity;
+mod intrinsic;
+mod parameters;
+pub mod problem;
+mod references;
+mod resolve;
+mod sam;
+mod sections;
+pub mod suggest;
+pub mod yaml;
+
+pub use problem::{Cause, Problem, Problems, Related};
+pub use yaml::Span;
+
+use model::stack::Stack;
+use std::collections::BTreeMap;
+
+/// What the template does not say itself.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// Parameters by name: `--parameter-overrides`.
+    pub parameters: BTreeMap<String, String>,
+    /// Exports of other stacks by name: `--import`.
+    pub imports: BTreeMap<String, String>,
+    /// `us-east-1` and the like.
+    pub region: String,
+    /// Twelve digits.
+    pub account_id: String,
+    /// The stack's name, from which ids are made.
+    pub stack_name: String,
+    /// Whether resource types that are not run are problems rather than warnings.
+    pub strict: bool,
+    /// The Region's zones; empty for the Region's name with `a`, `b`, `c`.
+    pub availability_zones: Vec<String>,
+    /// The port under which doors answer on this machine.
+    pub port: u16,
+}
+
+impl Default for Inputs {
+    fn default() -> Self {
+        Self {
+            parameters: BTreeMap::new(),
+            imports: BTreeMap::new(),
+            region: "us-east-1".into(),
+            account_id: "000000000000".into(),
+            stack_name: "onrush".into(),
+            strict: false,
+            availability_zones: Vec::new(),
+            port: 4566,
+        }
+    }
+}
+
+/// What became of a template.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The stack; none if there is any problem.
+    pub stack: Option<Stack>,
+    /// What is wrong, by place.
+    pub problems: Vec<Problem>,
+    /// What is worth saying, by place: resource types that are not run, misspelt properties.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a template. All problems that can be found are reported at once; never panics, whatever the text.
+///
+/// `file_name` is for messages only. Cost: about linear in the text, which is bounded by [`yaml::MAX_TEXT_BYTES`].
+pub fn read(file_name: &str, text: &str, inputs: &Inputs) -> Outcome {
+    match yaml::parse(file_name, text) {
+        Ok(document) => sections::read(&document, text, inputs),
+        Err(problems) => Outcome { stack: None, problems, warnings: Vec::new() },
+    }
+}
+
+/// The zones that a Region has here.
+fn default_zones(region: &str) -> Vec<String> {
+    ["a", "b", "c"].iter().map(|letter| format!("{region}{letter}")).collect()
+}

@@ -1,0 +1,196 @@
+//! Checks every name that the template mentions, and resolves the resources in the order of their dependence.
+
+use crate::graph;
+use crate::intrinsic::{Mention, mentions};
+use crate::problem::{Cause, Problem, quoted};
+use crate::resolve::{PSEUDO, Resolver};
+use crate::suggest::did_you_mean;
+use crate::yaml::{Entry, Mapping, Node, Span};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Reports every mention of something that does not exist. Works on the text as written, so that each is told once and
+/// where it stands, whatever the transform copied.
+pub(crate) fn check(resolver: &mut Resolver<'_>, top: &Mapping, resources: &[Entry]) {
+    let mut found = Vec::new();
+    for entry in resources {
+        if let Some(properties) = entry.value.get("Properties") {
+            mentions(properties, resolver.text, &mut |mention| found.push(mention));
+        }
+        if let Some(condition) =
+            entry.value.get("Condition").and_then(|node| Some((node.as_str()?, node.span)))
+        {
+            found.push(Mention::Condition(condition.0, condition.1));
+        }
+        let needed = entry.value.get("DependsOn");
+        for node in
+            needed.and_then(Node::as_sequence).or(needed.map(std::slice::from_ref)).unwrap_or_default()
+        {
+            if let Some(name) = node.as_str() {
+                found.push(Mention::Attribute(name, String::new(), node.span));
+            }
+        }
+    }
+    if let Some(globals) = top.get("Globals") {
+        mentions(globals, resolver.text, &mut |mention| found.push(mention));
+    }
+    if let Some(outputs) = top.get("Outputs").and_then(Node::as_mapping) {
+        for entry in outputs.entries() {
+            mentions(&entry.value, resolver.text, &mut |mention| found.push(mention));
+            if let Some(node) = entry.value.get("Condition")
+                && let Some(name) = node.as_str()
+            {
+                found.push(Mention::Condition(name, node.span));
+            }
+        }
+    }
+    for mention in found {
+        check_one(resolver, &mention);
+    }
+    check_conditions(resolver, top);
+}
+
+/// Conditions may mention parameters and other conditions, but no resource.
+fn check_conditions(resolver: &mut Resolver<'_>, top: &Mapping) {
+    let Some(section) = top.get("Conditions") else { return };
+    let mut found = Vec::new();
+    mentions(section, resolver.text, &mut |mention| found.push(mention));
+    for mention in found {
+        match mention {
+            Mention::Ref(name, span) | Mention::Attribute(name, _, span)
+                if resolver.names.contains_key(name) =>
+            {
+                let message = format!("a condition cannot depend on the resource {}", quoted(name));
+                resolver
+                    .problems
+                    .push(Problem::at(span, message).help("conditions see parameters and mappings only"));
+            }
+            mention => check_one(resolver, &mention),
+        }
+    }
+    let mut names = Vec::new();
+    crate::resolve::condition_names(section, resolver.text, &mut |name| names.push(name.to_owned()));
+    let missing = names.into_iter().find(|name| !resolver.conditions.contains_key(name));
+    if let Some(name) = missing {
+        let span = section.span;
+        check_one(resolver, &Mention::Condition(&name, span));
+    }
+}
+
+fn check_one(resolver: &mut Resolver<'_>, mention: &Mention<'_>) {
+    let (what, name, span) = match mention {
+        Mention::Ref(name, span) => {
+            let id = name.split('.').next().unwrap_or_default();
+            let known = PSEUDO.contains(name)
+                || resolver.parameters.contains_key(*name)
+                || resolver.names.contains_key(*name)
+                || (id != *name && resolver.names.contains_key(id));
+            if known {
+                return;
+            }
+            let what = if name.contains('.') { "the resource" } else { "the parameter or resource" };
+            (what, if name.contains('.') { id } else { name }, *span)
+        }
+        Mention::Attribute(id, attribute, span) => {
+            if resolver.names.contains_key(*id) {
+                return;
+            }
+            if resolver.parameters.contains_key(*id) && !attribute.is_empty() {
+                let message =
+                    format!("{} is a parameter, and has no attribute {}", quoted(id), quoted(attribute));
+                resolver.problems.push(Problem::at(*span, message).help("use Ref"));
+                return;
+            }
+            ("the resource", *id, *span)
+        }
+        Mention::Condition(name, span) => {
+            if resolver.conditions.contains_key(*name) {
+                return;
+            }
+            ("the condition", *name, *span)
+        }
+    };
+    let help = match mention {
+        Mention::Condition(..) => did_you_mean(name, resolver.conditions.keys().map(String::as_str)),
+        _ => {
+            let candidates = resolver.names.keys().chain(resolver.parameters.keys()).map(String::as_str);
+            did_you_mean(name, candidates.chain(PSEUDO.iter().copied()))
+        }
+    };
+    let cause = Cause::Unknown { what, name: name.to_owned() };
+    resolver.problems.push(Problem::new(span, cause).maybe_help(help));
+}
+
+/// Finds the order of dependence, reports circles, and resolves each resource's properties and name.
+pub(crate) fn resolve_all(resolver: &mut Resolver<'_>) {
+    let needs: Vec<BTreeMap<usize, Span>> =
+        (0..resolver.resources.len()).map(|at| needs_of(resolver, at)).collect();
+    let edges: Vec<Vec<usize>> = needs.iter().map(|needs| needs.keys().copied().collect()).collect();
+    let order = graph::sort(&edges);
+    for circle in &order.circles {
+        report_circle(resolver, circle, &needs);
+    }
+    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
+    for resource in &mut resolver.resources {
+        let condition = resource.condition.as_ref();
+        resource.active =
+            condition.is_none_or(|(name, _)| resolver.conditions.get(name).copied().unwrap_or(true));
+        if resource.active {
+            let number = numbers.entry(resource.kind.clone()).or_default();
+            resource.number = *number;
+            *number += 1;
+        }
+    }
+    let mut sorted = vec![false; edges.len()];
+    order.sorted.iter().for_each(|at| sorted[*at] = true);
+    // What stands in a circle is resolved too, as far as it goes, to report what else is wrong.
+    let rest: Vec<usize> = (0..edges.len()).filter(|at| !sorted[*at]).collect();
+    for at in order.sorted.into_iter().chain(rest) {
+        if resolver.resources[at].active {
+            let properties = Rc::clone(&resolver.resources[at].properties);
+            resolver.resources[at].resolved = resolver.value(&properties).map(Rc::new);
+            resolver.resources[at].reference = resolver.identity(at).reference();
+        }
+    }
+}
+
+/// The resources that one needs, and where it says so.
+fn needs_of(resolver: &Resolver<'_>, at: usize) -> BTreeMap<usize, Span> {
+    let resource = &resolver.resources[at];
+    let mut needs = BTreeMap::new();
+    let mut need = |name: &str, span: Span| {
+        let found = resolver.names.get(name).or_else(|| resolver.names.get(name.split('.').next()?));
+        if let Some(index) = found.filter(|_| !resolver.parameters.contains_key(name)) {
+            needs.entry(*index).or_insert(span);
+        }
+    };
+    mentions(&resource.properties, resolver.text, &mut |mention| match mention {
+        Mention::Ref(name, span) | Mention::Attribute(name, _, span) => need(name, span),
+        Mention::Condition(..) => {}
+    });
+    for (name, span) in &resource.depends_on {
+        need(name, *span);
+    }
+    needs
+}
+
+fn report_circle(resolver: &mut Resolver<'_>, circle: &[usize], needs: &[BTreeMap<usize, Span>]) {
+    let mut path: Vec<String> = circle.iter().map(|at| resolver.resources[*at].id.clone()).collect();
+    path.extend(path.first().cloned());
+    let Some(first) = circle.first() else { return };
+    let next_of = |position: usize| circle[(position + 1) % circle.len()];
+    let place = needs[*first].get(&next_of(0)).copied().unwrap_or(resolver.resources[*first].place);
+    let mut problem = Problem::new(place, Cause::Cycle { what: "resources", path })
+        .label(format!("{} needs {}", resolver.resources[*first].id, resolver.resources[next_of(0)].id))
+        .help(
+            "one of these must go without the other: split a rule or permission into a resource of its own",
+        );
+    for (position, at) in circle.iter().enumerate().skip(1) {
+        if let Some(span) = needs[*at].get(&next_of(position)) {
+            let label =
+                format!("{} needs {}", resolver.resources[*at].id, resolver.resources[next_of(position)].id);
+            problem = problem.related(*span, label);
+        }
+    }
+    resolver.problems.push(problem);
+}

@@ -1,0 +1,351 @@
+//! Evaluates intrinsic functions: a tree with calls in, a tree of plain values out, places kept.
+
+mod conditions;
+pub(crate) use conditions::condition_names;
+mod functions;
+pub(crate) use functions::json;
+
+use crate::Inputs;
+use crate::identity::{Attribute, Identity};
+use crate::intrinsic::{self, Call, FUNCTIONS, Piece};
+use crate::parameters::Values;
+use crate::problem::{Cause, Problem, Problems, quoted};
+use crate::suggest::did_you_mean;
+use crate::yaml::{Entry, Kind, Mapping, Node, Span};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// A resource on its way from text to meaning.
+#[derive(Clone, Debug)]
+pub(crate) struct Resource {
+    /// Logical id.
+    pub(crate) id: String,
+    /// `AWS::EC2::Subnet` and the like.
+    pub(crate) kind: String,
+    /// Its key in the template.
+    pub(crate) place: Span,
+    /// Its properties, with calls.
+    pub(crate) properties: Rc<Node>,
+    /// Its metadata, with calls.
+    pub(crate) metadata: Option<Rc<Node>>,
+    /// The condition under which it exists.
+    pub(crate) condition: Option<(String, Span)>,
+    /// `DependsOn`, and what a transform knows it to need.
+    pub(crate) depends_on: Vec<(String, Span)>,
+    /// Whether it exists.
+    pub(crate) active: bool,
+    /// How many active resources of its type come before it.
+    pub(crate) number: usize,
+    /// Its properties without calls, once resolved.
+    pub(crate) resolved: Option<Rc<Node>>,
+    /// What `Ref` gives, once resolved.
+    pub(crate) reference: String,
+}
+
+/// What values are resolved against.
+pub(crate) struct Resolver<'a> {
+    /// The template's text, to point into it.
+    pub(crate) text: &'a str,
+    /// What the caller gave.
+    pub(crate) inputs: &'a Inputs,
+    /// The Region's zones.
+    pub(crate) zones: Vec<String>,
+    /// Parameters by name.
+    pub(crate) parameters: Values,
+    /// The `Mappings` section.
+    pub(crate) mappings: Option<&'a Mapping>,
+    /// Conditions by name, once evaluated.
+    pub(crate) conditions: BTreeMap<String, bool>,
+    /// Resources in order.
+    pub(crate) resources: Vec<Resource>,
+    /// Resources by logical id, and by the dotted names that SAM gives to what it makes (`Function.Alias`).
+    pub(crate) names: BTreeMap<String, usize>,
+    /// What is wrong.
+    pub(crate) problems: Problems,
+}
+
+/// The pseudo parameters.
+pub(crate) const PSEUDO: &[&str] = &[
+    "AWS::AccountId",
+    "AWS::NoValue",
+    "AWS::NotificationARNs",
+    "AWS::Partition",
+    "AWS::Region",
+    "AWS::StackId",
+    "AWS::StackName",
+    "AWS::URLSuffix",
+];
+
+impl<'a> Resolver<'a> {
+    /// The value of `node`; nothing when it is `AWS::NoValue` or cannot be had, which is then reported.
+    pub(crate) fn value(&mut self, node: &Node) -> Option<Node> {
+        match Call::of(node) {
+            Some(call) => self.call(call, node.span),
+            None => self.plain(node),
+        }
+    }
+
+    /// The same for the argument of a call.
+    fn argument(&mut self, call: Call<'_>) -> Option<Node> {
+        if !call.tagged {
+            return self.value(call.argument);
+        }
+        match Call::of_kind(&call.argument.kind) {
+            Some(inner) => self.call(inner, call.argument.span),
+            None => self.plain(call.argument),
+        }
+    }
+
+    /// A value that is no call, though calls may stand inside.
+    fn plain(&mut self, node: &Node) -> Option<Node> {
+        let kind = match &node.kind {
+            Kind::Scalar(scalar) => Kind::Scalar(scalar.clone()),
+            Kind::Sequence(items) => {
+                Kind::Sequence(items.iter().filter_map(|item| self.value(item)).collect())
+            }
+            Kind::Mapping(mapping) => {
+                let mut entries = Vec::with_capacity(mapping.len());
+                for Entry { key, key_span, value } in mapping.entries() {
+                    if let Some(value) = self.value(value) {
+                        entries.push(Entry { key: key.clone(), key_span: *key_span, value });
+                    }
+                }
+                Kind::Mapping(Mapping::new(entries))
+            }
+        };
+        Some(Node { kind, tag: None, span: node.span })
+    }
+
+    fn call(&mut self, call: Call<'_>, span: Span) -> Option<Node> {
+        match call.name {
+            "Ref" => self.reference(call, span),
+            "GetAtt" => self.get_attribute(call, span),
+            "Sub" => self.substitute(call, span),
+            "If" => self.choose(call, span),
+            "Join" => self.join(call, span),
+            "Split" => self.split(call, span),
+            "Select" => self.select(call, span),
+            "FindInMap" => self.find_in_map(call, span),
+            "Base64" => self.base64(call, span),
+            "Cidr" => self.cidr(call, span),
+            "GetAZs" => self.zones(call, span),
+            "ImportValue" => self.import_value(call, span),
+            "Length" => self.length(call, span),
+            "ToJsonString" => self.to_json_string(call, span),
+            "And" | "Or" | "Not" | "Equals" | "Condition" => {
+                let message =
+                    format!("Fn::{} gives no value; it can stand in the Conditions section only", call.name);
+                self.problems.push(Problem::at(span, message));
+                None
+            }
+            other => {
+                let cause = Cause::Unknown { what: "the function", name: other.to_owned() };
+                let help = did_you_mean(other, FUNCTIONS.iter().copied())
+                    .unwrap_or_else(|| format!("known: {}", FUNCTIONS.join(", ")));
+                self.problems.push(Problem::new(span, cause).help(help));
+                None
+            }
+        }
+    }
+
+    fn reference(&mut self, call: Call<'_>, span: Span) -> Option<Node> {
+        let Some(name) = call.argument.as_str() else {
+            self.problems.push(Problem::wrong_type(call.argument, "the name of a parameter or resource"));
+            return None;
+        };
+        self.named(name, span)
+    }
+
+    /// What a bare name means. An unknown one was reported when all mentions were checked.
+    fn named(&mut self, name: &str, span: Span) -> Option<Node> {
+        if name == "AWS::NotificationARNs" {
+            return Some(Node::list(Vec::new(), span));
+        }
+        if let Some(text) = self.pseudo(name) {
+            return Some(Node::text(text, span));
+        }
+        if name.starts_with("AWS::") {
+            return None;
+        }
+        if let Some(value) = self.parameters.get(name) {
+            return value.clone().map(|value| Node { span, ..value });
+        }
+        let index = *self.names.get(name)?;
+        if self.exists(index, span) {
+            Some(Node::text(self.resources[index].reference.as_str(), span))
+        } else {
+            None
+        }
+    }
+
+    fn pseudo(&self, name: &str) -> Option<String> {
+        let Inputs { region, account_id, stack_name, .. } = self.inputs;
+        Some(match name {
+            "AWS::AccountId" => account_id.clone(),
+            "AWS::Partition" => "aws".into(),
+            "AWS::Region" => region.clone(),
+            "AWS::StackName" => stack_name.clone(),
+            "AWS::URLSuffix" => "amazonaws.com".into(),
+            "AWS::StackId" => format!(
+                "arn:aws:cloudformation:{region}:{account_id}:stack/{stack_name}/00000000-0000-0000-0000-000000000000"
+            ),
+            _ => return None,
+        })
+    }
+
+    /// Whether a resource exists; that it does not, though something needs it, is a problem.
+    fn exists(&mut self, index: usize, span: Span) -> bool {
+        let resource = &self.resources[index];
+        if !resource.active {
+            let condition = resource.condition.as_ref().map_or("?", |(name, _)| name.as_str());
+            let message =
+                format!("{} does not exist here: its condition {condition} is false", quoted(&resource.id));
+            let problem = Problem::at(span, message).related(resource.place, "defined here");
+            self.problems.push(problem.help(format!("use it inside `Fn::If` with {condition}")));
+        }
+        self.resources[index].active
+    }
+
+    fn get_attribute(&mut self, call: Call<'_>, span: Span) -> Option<Node> {
+        let (id, attribute) = match intrinsic::attribute_of(call.argument) {
+            Some((id, attribute)) => (id.to_owned(), attribute),
+            None => {
+                // The attribute's name may itself be a call.
+                let items = call.items().and_then(|items| items.split_first());
+                let computed =
+                    items.and_then(|(id, rest)| Some((id.as_str()?.to_owned(), self.value(rest.first()?)?)));
+                let Some((id, Some(attribute))) =
+                    computed.map(|(id, node)| (id, node.as_str().map(str::to_owned)))
+                else {
+                    let wanted = "the name of a resource and an attribute, as in `Table.Arn`";
+                    self.problems.push(Problem::wrong_type(call.argument, wanted));
+                    return None;
+                };
+                (id, attribute)
+            }
+        };
+        self.attribute(&id, &attribute, span)
+    }
+
+    fn attribute(&mut self, id: &str, attribute: &str, span: Span) -> Option<Node> {
+        let index = *self.names.get(id)?;
+        if !self.exists(index, span) {
+            return None;
+        }
+        match self.identity(index).attribute(attribute) {
+            Attribute::Text(text) => Some(Node::text(text, span)),
+            Attribute::List(items) => {
+                Some(Node::list(items.into_iter().map(|item| Node::text(item, span)).collect(), span))
+            }
+            Attribute::Unknown(known) => {
+                let kind = &self.resources[index].kind;
+                let problem = Problem::at(span, format!("{kind} has no attribute {}", quoted(attribute)));
+                let help = did_you_mean(attribute, known.iter().copied())
+                    .unwrap_or_else(|| format!("it has {}", known.join(", ")));
+                self.problems.push(problem.help(help));
+                None
+            }
+        }
+    }
+
+    /// How a resource is named; its properties count as far as they are resolved.
+    pub(crate) fn identity(&self, index: usize) -> Identity<'_> {
+        let resource = &self.resources[index];
+        Identity {
+            inputs: self.inputs,
+            zones: &self.zones,
+            id: &resource.id,
+            kind: &resource.kind,
+            properties: resource.resolved.as_deref().unwrap_or(&resource.properties),
+            number: resource.number,
+        }
+    }
+
+    fn substitute(&mut self, call: Call<'_>, span: Span) -> Option<Node> {
+        let (template, local) = match call.items() {
+            Some([template, local]) => (template, Some(local)),
+            Some([template]) => (template, None),
+            Some(_) => return self.misused(call, span, "text, or [text, {Name: value}]"),
+            None => (call.argument, None),
+        };
+        let Some(text) = template.as_str() else {
+            return self.misused(call, span, "text, or [text, {Name: value}]");
+        };
+        let mut locals = BTreeMap::new();
+        match local.map(|local| (local, &local.kind)) {
+            None => {}
+            Some((_, Kind::Mapping(mapping))) => {
+                for entry in mapping.entries() {
+                    if let Some(value) = self.value(&entry.value) {
+                        locals.insert(&*entry.key, value);
+                    }
+                }
+            }
+            Some((local, _)) => {
+                self.problems.push(Problem::wrong_type(local, "a mapping of names to values"));
+                return None;
+            }
+        }
+        let mut result = String::with_capacity(text.len());
+        for piece in intrinsic::pieces(text) {
+            match piece {
+                Piece::Text(text) => result.push_str(text),
+                Piece::Variable(name) => {
+                    let place = template.span.narrow(self.text, name);
+                    let value = match locals.get(name) {
+                        Some(value) => Some(value.clone()),
+                        None => self.dotted(name, place),
+                    };
+                    match value {
+                        Some(Node { kind: Kind::Scalar(scalar), .. }) => result.push_str(&scalar.value),
+                        Some(other) => {
+                            let mut problem = Problem::wrong_type(&other, "text");
+                            problem.span = place;
+                            self.problems.push(problem.help("join the list with Fn::Join first"));
+                        }
+                        None => {}
+                    }
+                }
+            }
+        }
+        if result.len() > functions::MAX_RESULT_BYTES {
+            self.problems.push(Problem::at(span, "the text grows too long"));
+            return None;
+        }
+        Some(Node::text(result, span))
+    }
+
+    /// `${Name}` or `${Name.Attribute}`.
+    fn dotted(&mut self, name: &str, span: Span) -> Option<Node> {
+        match name.split_once('.') {
+            Some((id, attribute)) if !self.names.contains_key(name) => self.attribute(id, attribute, span),
+            _ => self.named(name, span),
+        }
+    }
+
+    fn choose(&mut self, call: Call<'_>, span: Span) -> Option<Node> {
+        let Some([condition, yes, no]) = call.items() else {
+            return self.misused(call, span, "[condition, value if true, value if false]");
+        };
+        let Some(name) = condition.as_str() else {
+            self.problems.push(Problem::wrong_type(condition, "the name of a condition"));
+            return None;
+        };
+        // An unknown condition was reported when all mentions were checked.
+        let met = *self.conditions.get(name)?;
+        self.value(if met { yes } else { no })
+    }
+
+    /// A function got something else than it takes.
+    fn misused(&mut self, call: Call<'_>, span: Span, wanted: &str) -> Option<Node> {
+        let found = match &call.argument.kind {
+            Kind::Sequence(items) => format!("a list of {}", items.len()),
+            Kind::Mapping(_) => "a mapping".to_owned(),
+            Kind::Scalar(scalar) => quoted(&scalar.value),
+        };
+        let name = if call.name == "Ref" { "Ref".to_owned() } else { format!("Fn::{}", call.name) };
+        let cause = Cause::WrongType { expected: format!("{name} to have {wanted}"), found };
+        self.problems.push(Problem::new(span, cause));
+        None
+    }
+}

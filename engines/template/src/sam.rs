@@ -1,0 +1,157 @@
+//! The SAM transform: serverless types become the plain ones that CloudFormation would see.
+//!
+//! Source: AWS SAM Developer Guide, "AWS SAM resource and property reference" and "Generated CloudFormation resources".
+//! What SAM makes keeps the ids that SAM documents (`FunctionRole`, `ServerlessHttpApi`, …), so that references to them
+//! hold; routes, which SAM writes into an OpenAPI body, get ids of the form `Function.Event`.
+
+mod api;
+mod events;
+mod function;
+mod globals;
+mod make;
+
+use crate::problem::Problems;
+use crate::resolve::{Resolver, Resource};
+use crate::yaml::{Mapping, Node, Span};
+use make::{mapping, text};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// What `Globals` may hold (AWS SAM Developer Guide, "Globals section").
+const GLOBALS: &[&str] = &[
+    "Api",
+    "CapacityProvider",
+    "Function",
+    "HttpApi",
+    "LayerVersion",
+    "SimpleTable",
+    "StateMachine",
+    "WebSocketApi",
+];
+
+/// The implicit HTTP API.
+const HTTP_API: &str = "ServerlessHttpApi";
+/// The implicit REST API.
+const REST_API: &str = "ServerlessRestApi";
+
+/// The property of a route or method that holds its integration, where a plain template points at one.
+pub(crate) const INTEGRATION: &str = "Onrush::Integration";
+/// The property of a method that holds its path, where a plain template points at a resource.
+pub(crate) const PATH: &str = "Onrush::Path";
+/// The property of a REST API that holds SAM's `Cors`.
+pub(crate) const CORS: &str = "Onrush::Cors";
+
+/// Replaces the resolver's resources and fills its names.
+pub(crate) fn transform(resolver: &mut Resolver<'_>, globals: Option<&Mapping>, warnings: &mut Problems) {
+    if let Some(globals) = globals {
+        globals.only(GLOBALS, &mut resolver.problems);
+    }
+    let written = std::mem::take(&mut resolver.resources);
+    let mut output = Output::default();
+    for resource in &written {
+        output.names.insert(resource.id.clone(), resource.kind.clone());
+    }
+    for resource in written {
+        match resource.kind.as_str() {
+            "AWS::Serverless::Function" => {
+                let resource = globals::merge_into(resource, globals, "Function");
+                function::transform(resource, resolver, &mut output, warnings);
+            }
+            "AWS::Serverless::HttpApi" => {
+                api::http(globals::merge_into(resource, globals, "HttpApi"), resolver, &mut output, warnings);
+            }
+            "AWS::Serverless::Api" => {
+                api::rest(globals::merge_into(resource, globals, "Api"), resolver, &mut output, warnings);
+            }
+            "AWS::Serverless::LayerVersion" => {
+                output.push(layer(globals::merge_into(resource, globals, "LayerVersion")));
+            }
+            _ => output.push(resource),
+        }
+    }
+    for (id, kind) in [(HTTP_API, "AWS::Serverless::HttpApi"), (REST_API, "AWS::Serverless::Api")] {
+        let Some(span) = output.implicit.get(id).copied() else { continue };
+        let stage = (id == REST_API).then(|| ("StageName", text("Prod", span)));
+        let made = Resource::made(id, kind, mapping(stage.into_iter().collect(), span), None);
+        let transform = if id == HTTP_API { api::http } else { api::rest };
+        let section = if id == HTTP_API { "HttpApi" } else { "Api" };
+        transform(globals::merge_into(made, globals, section), resolver, &mut output, warnings);
+    }
+    for (api, span) in std::mem::take(&mut output.keyed) {
+        events::require_keys(&api, &mut output, span);
+    }
+    for (id, needed) in output.needed {
+        if let Some(resource) = output.resources.iter_mut().find(|resource| resource.id == id) {
+            resource.depends_on.extend(needed);
+        }
+    }
+    resolver.resources = output.resources;
+    resolver.names =
+        resolver.resources.iter().enumerate().map(|(at, resource)| (resource.id.clone(), at)).collect();
+    for (dotted, id) in output.dotted {
+        if let Some(at) = resolver.names.get(&id).copied() {
+            resolver.names.insert(dotted, at);
+        }
+    }
+}
+
+/// What the transform makes.
+#[derive(Default)]
+struct Output {
+    resources: Vec<Resource>,
+    /// Types by logical id, of what the template itself defines.
+    names: BTreeMap<String, String>,
+    /// `Function.Alias` and the like.
+    dotted: Vec<(String, String)>,
+    /// Implicit APIs that an event needs, and the first such event.
+    implicit: BTreeMap<&'static str, Span>,
+    /// What an API needs because SAM writes its functions into its body: a function that mentions its own API closes a
+    /// circle, here as in AWS.
+    needed: BTreeMap<String, Vec<(String, Span)>>,
+    /// APIs all of whose methods need a key.
+    keyed: Vec<(String, Span)>,
+}
+
+impl Output {
+    /// Adds a resource, unless the template itself defines one of that name.
+    fn push(&mut self, resource: Resource) {
+        self.resources.push(resource);
+    }
+
+    fn push_new(&mut self, resource: Resource) {
+        if !self.names.contains_key(&resource.id) {
+            self.resources.push(resource);
+        }
+    }
+}
+
+impl Resource {
+    /// A resource that the template does not spell out.
+    fn made(id: &str, kind: &str, properties: Node, condition: Option<(String, Span)>) -> Self {
+        Self {
+            id: id.to_owned(),
+            kind: kind.to_owned(),
+            place: properties.span,
+            properties: Rc::new(properties),
+            metadata: None,
+            condition,
+            depends_on: Vec::new(),
+            active: true,
+            number: 0,
+            resolved: None,
+            reference: String::new(),
+        }
+    }
+}
+
+fn layer(resource: Resource) -> Resource {
+    let span = resource.place;
+    let mut properties = make::Properties::of(&resource.properties);
+    properties.rename("ContentUri", "Content");
+    properties.default("LayerName", || text(&resource.id, span));
+    Resource {
+        kind: "AWS::Lambda::LayerVersion".into(),
+        properties: Rc::new(properties.into_node(resource.properties.span)),
+        ..resource
+    }
+}

@@ -1,0 +1,236 @@
+//! A function's `Events`: routes of HTTP and REST APIs. Other types are not run yet, and said so.
+
+use super::function::Alias;
+use super::make::{Properties, attribute, mapping, reference, text, yes};
+use super::{HTTP_API, INTEGRATION, Output, PATH, REST_API};
+use crate::intrinsic::Call;
+use crate::problem::{Problem, Problems, quoted};
+use crate::resolve::{Resolver, Resource};
+use crate::yaml::{Entry, Node, Span};
+
+/// Event types of SAM that are known but not run.
+const NOT_RUN: &[&str] = &[
+    "AlexaSkill",
+    "CloudWatchEvent",
+    "CloudWatchLogs",
+    "Cognito",
+    "DocumentDB",
+    "DynamoDB",
+    "EventBridgeRule",
+    "IoTRule",
+    "Kinesis",
+    "MQ",
+    "MSK",
+    "S3",
+    "SNS",
+    "SQS",
+    "Schedule",
+    "ScheduleV2",
+    "SelfManagedKafka",
+];
+
+/// What an event calls: the function, or its alias.
+pub(super) fn target(function: &str, alias: Option<&Alias>, span: Span) -> Node {
+    match alias {
+        Some(alias) => reference(&alias.id(function), span),
+        None => attribute(function, "Arn", span),
+    }
+}
+
+pub(super) fn transform(
+    function: &str,
+    events: &Node,
+    alias: Option<&Alias>,
+    condition: Option<&(String, Span)>,
+    resolver: &mut Resolver<'_>,
+    output: &mut Output,
+    warnings: &mut Problems,
+) {
+    let Some(events) = events.mapping(&mut resolver.problems) else { return };
+    for entry in events.entries() {
+        let Some(event) = entry.value.mapping(&mut resolver.problems) else { continue };
+        let owner = format!("the event {}", quoted(&entry.key));
+        let kind = event.require("Type", &owner, entry.key_span, &mut resolver.problems);
+        let Some(kind) = kind.and_then(|node| node.string(&mut resolver.problems)) else { continue };
+        let one = One { function, entry, alias, condition, properties: entry.value.get("Properties") };
+        match kind {
+            "HttpApi" => one.http(resolver, output),
+            "Api" => one.rest(resolver, output),
+            other => {
+                let known = if NOT_RUN.contains(&other) { "is not run" } else { "is not known" };
+                let message =
+                    format!("the event type {} {known}: {function} does not get its events", quoted(other));
+                warnings.push(
+                    Problem::at(entry.value.span, message).help("HttpApi, Api and FunctionUrlConfig are run"),
+                );
+            }
+        }
+    }
+}
+
+/// One event on its way to a route.
+struct One<'a> {
+    function: &'a str,
+    entry: &'a Entry,
+    alias: Option<&'a Alias>,
+    condition: Option<&'a (String, Span)>,
+    properties: Option<&'a Node>,
+}
+
+impl One<'_> {
+    fn http(&self, resolver: &mut Resolver<'_>, output: &mut Output) {
+        let span = self.entry.key_span;
+        let api = self.api("ApiId", HTTP_API, output);
+        let key = match (self.text("Method", resolver), self.text("Path", resolver)) {
+            (None, None) => "$default".to_owned(),
+            (method, path) => format!("{} {}", method_name(method), path.unwrap_or_else(|| "/".into())),
+        };
+        let mut integration = vec![
+            ("IntegrationType", text("AWS_PROXY", span)),
+            ("IntegrationUri", target(self.function, self.alias, span)),
+            ("PayloadFormatVersion", self.get("PayloadFormatVersion").unwrap_or_else(|| text("2.0", span))),
+        ];
+        integration.extend(self.get("TimeoutInMillis").map(|node| ("TimeoutInMillis", node)));
+        let mut route = vec![
+            ("ApiId", api.clone()),
+            ("RouteKey", text(&key, span)),
+            (INTEGRATION, mapping(integration, span)),
+        ];
+        let authorizer = self.get("Auth").and_then(|auth| auth.get("Authorizer").cloned());
+        if let Some(authorizer) = authorizer {
+            let kind = match authorizer.as_str() {
+                Some(kind @ ("NONE" | "AWS_IAM")) => kind,
+                _ => "JWT",
+            };
+            route.push(("AuthorizationType", text(kind, span)));
+        }
+        self.finish(api, "AWS::ApiGatewayV2::Route", mapping(route, span), output);
+    }
+
+    fn rest(&self, resolver: &mut Resolver<'_>, output: &mut Output) {
+        let span = self.entry.key_span;
+        let api = self.api("RestApiId", REST_API, output);
+        let owner = format!("the event {}", quoted(&self.entry.key));
+        let properties = self.properties.and_then(Node::as_mapping).cloned().unwrap_or_default();
+        for key in ["Path", "Method"] {
+            properties.require(key, &owner, span, &mut resolver.problems);
+        }
+        let (method, path) = (self.text("Method", resolver), self.text("Path", resolver));
+        let mut integration =
+            vec![("Type", text("AWS_PROXY", span)), ("Uri", target(self.function, self.alias, span))];
+        integration.extend(self.get("TimeoutInMillis").map(|node| ("TimeoutInMillis", node)));
+        let mut fields = vec![
+            ("RestApiId", api.clone()),
+            ("HttpMethod", text(&method_name(method), span)),
+            (PATH, text(&path.unwrap_or_else(|| "/".into()), span)),
+            (INTEGRATION, mapping(integration, span)),
+        ];
+        let auth = self.get("Auth");
+        let key = auth.as_ref().and_then(|auth| auth.get("ApiKeyRequired").cloned());
+        fields.extend(key.map(|node| ("ApiKeyRequired", node)));
+        let authorizer = auth.as_ref().and_then(|auth| auth.get("Authorizer")).and_then(Node::as_str);
+        if let Some(authorizer) = authorizer {
+            let kind = if matches!(authorizer, "NONE" | "AWS_IAM") { authorizer } else { "CUSTOM" };
+            fields.push(("AuthorizationType", text(kind, span)));
+        }
+        self.finish(api, "AWS::ApiGateway::Method", mapping(fields, span), output);
+    }
+
+    /// The API that the event names, or SAM's implicit one.
+    fn api(&self, key: &str, implicit: &'static str, output: &mut Output) -> Node {
+        match self.get(key) {
+            // SAM takes the bare name of an API of the same template, too.
+            Some(node) => {
+                match node.as_str().filter(|name| node.tag.is_none() && output.names.contains_key(*name)) {
+                    Some(name) => reference(name, node.span),
+                    None => node,
+                }
+            }
+            None => {
+                if !output.names.contains_key(implicit) {
+                    output.implicit.entry(implicit).or_insert(self.entry.key_span);
+                }
+                reference(implicit, self.entry.key_span)
+            }
+        }
+    }
+
+    fn finish(&self, api: Node, kind: &str, properties: Node, output: &mut Output) {
+        let (span, condition) = (self.entry.key_span, self.condition.cloned());
+        let id = format!("{}.{}", self.function, self.entry.key);
+        output.push(Resource::made(&id, kind, properties, condition.clone()));
+        if let Some(name) =
+            Call::of(&api).filter(|call| call.name == "Ref").and_then(|call| call.argument.as_str())
+        {
+            output.needed.entry(name.to_owned()).or_default().push((self.function.to_owned(), span));
+        }
+        let arn = mapping(
+            vec![(
+                "Fn::Join",
+                Node::list(
+                    vec![
+                        text("", span),
+                        Node::list(
+                            vec![
+                                text("arn:aws:execute-api:", span),
+                                reference("AWS::Region", span),
+                                text(":", span),
+                                reference("AWS::AccountId", span),
+                                text(":", span),
+                                api,
+                                text("/*", span),
+                            ],
+                            span,
+                        ),
+                    ],
+                    span,
+                ),
+            )],
+            span,
+        );
+        let permission = mapping(
+            vec![
+                ("Action", text("lambda:InvokeFunction", span)),
+                ("Principal", text("apigateway.amazonaws.com", span)),
+                ("FunctionName", target(self.function, self.alias, span)),
+                ("SourceArn", arn),
+            ],
+            span,
+        );
+        let id = format!("{}{}Permission", self.function, self.entry.key);
+        output.push_new(Resource::made(&id, "AWS::Lambda::Permission", permission, condition));
+    }
+
+    fn get(&self, key: &str) -> Option<Node> {
+        self.properties.and_then(|properties| properties.get(key)).cloned()
+    }
+
+    fn text(&self, key: &str, resolver: &mut Resolver<'_>) -> Option<String> {
+        let node = self.properties?.get(key)?;
+        let value = resolver.value(node)?;
+        value.string(&mut resolver.problems).map(str::to_owned)
+    }
+}
+
+/// `any` and OpenAPI's word for it are `ANY`.
+fn method_name(method: Option<String>) -> String {
+    match method {
+        None => "ANY".into(),
+        Some(method) if method.eq_ignore_ascii_case("x-amazon-apigateway-any-method") => "ANY".into(),
+        Some(method) => method.to_ascii_uppercase(),
+    }
+}
+
+/// Marks every method of an API as in need of a key: the API's own `Auth: ApiKeyRequired`.
+pub(super) fn require_keys(api: &str, output: &mut Output, span: Span) {
+    for resource in output.resources.iter_mut().filter(|resource| resource.kind == "AWS::ApiGateway::Method")
+    {
+        let mut properties = Properties::of(&resource.properties);
+        let of_this = properties.get("RestApiId").and_then(Call::of).and_then(|call| call.argument.as_str())
+            == Some(api);
+        if of_this && properties.get(PATH).is_some() {
+            properties.default("ApiKeyRequired", || yes(span));
+            resource.properties = std::rc::Rc::new(properties.into_node(resource.properties.span));
+        }
+    }
+}

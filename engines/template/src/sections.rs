@@ -1,0 +1,158 @@
+//! The template's sections, from its tree to the stack.
+
+use crate::problem::{Cause, Problem, Problems, quoted};
+use crate::resolve::{Resolver, Resource};
+use crate::yaml::{Document, Entry, Mapping, Node, Span};
+use crate::{Inputs, Outcome, build, default_zones, parameters, references, sam};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// The sections of a template (CloudFormation User Guide, "Template sections"; `Globals` is SAM's).
+const SECTIONS: &[&str] = &[
+    "AWSTemplateFormatVersion",
+    "Description",
+    "Metadata",
+    "Parameters",
+    "Rules",
+    "Mappings",
+    "Conditions",
+    "Transform",
+    "Globals",
+    "Resources",
+    "Outputs",
+    "Hooks",
+];
+
+/// What may stand beside a resource's properties.
+const RESOURCE_KEYS: &[&str] = &[
+    "Type",
+    "Properties",
+    "DependsOn",
+    "Condition",
+    "Metadata",
+    "DeletionPolicy",
+    "UpdateReplacePolicy",
+    "CreationPolicy",
+    "UpdatePolicy",
+    "Version",
+    "Connectors",
+    "IgnoreGlobals",
+];
+
+/// The name of the SAM transform.
+const SERVERLESS: &str = "AWS::Serverless-2016-10-31";
+
+/// Reads a template's tree.
+pub(crate) fn read(document: &Document, text: &str, inputs: &Inputs) -> Outcome {
+    let mut problems = Problems::new();
+    let mut warnings = Problems::new();
+    let root = &document.root;
+    let Some(top) = root.mapping(&mut problems) else {
+        return Outcome { stack: None, problems: problems.into_vec(), warnings: Vec::new() };
+    };
+    top.only(SECTIONS, &mut problems);
+    let section = |name: &str, problems: &mut Problems| top.get(name).and_then(|node| node.mapping(problems));
+    let values = parameters::read(section("Parameters", &mut problems), root.span, inputs, &mut problems);
+    let [mappings, conditions, outputs, globals] =
+        ["Mappings", "Conditions", "Outputs", "Globals"].map(|name| section(name, &mut problems));
+    let entries = top
+        .require("Resources", "a template", root.span, &mut problems)
+        .and_then(|node| node.mapping(&mut problems))
+        .map(Mapping::entries)
+        .unwrap_or_default();
+    let resources = entries.iter().filter_map(|entry| resource(entry, &mut problems)).collect();
+    let zones = &inputs.availability_zones;
+    let mut resolver = Resolver {
+        text,
+        inputs,
+        zones: if zones.is_empty() { default_zones(&inputs.region) } else { zones.clone() },
+        parameters: values,
+        mappings,
+        conditions: BTreeMap::new(),
+        resources,
+        names: BTreeMap::new(),
+        problems,
+    };
+    if let Some(conditions) = conditions {
+        resolver.evaluate_conditions(conditions);
+    }
+    transform(top, &mut resolver, globals, &mut warnings);
+    references::check(&mut resolver, top, entries);
+    references::resolve_all(&mut resolver);
+    let stack = build::stack(&mut resolver, top, outputs, &mut warnings);
+    let problems = resolver.problems;
+    Outcome {
+        stack: Some(stack).filter(|_| problems.is_empty()),
+        problems: problems.into_vec(),
+        warnings: warnings.into_vec(),
+    }
+}
+
+fn resource(entry: &Entry, problems: &mut Problems) -> Option<Resource> {
+    let owner = format!("the resource {}", quoted(&entry.key));
+    if entry.key.is_empty() || !entry.key.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        let problem =
+            Problem::at(entry.key_span, format!("{owner} is not named by letters and digits alone"));
+        problems.push(problem);
+    }
+    let mapping = entry.value.mapping(problems)?;
+    mapping.only(RESOURCE_KEYS, problems);
+    let kind = mapping.require("Type", &owner, entry.key_span, problems)?.string(problems)?;
+    let properties = match mapping.get("Properties") {
+        None => {
+            Node { kind: crate::yaml::Kind::Mapping(Mapping::default()), tag: None, span: entry.key_span }
+        }
+        Some(node) => {
+            node.mapping(problems)?;
+            node.clone()
+        }
+    };
+    let condition = mapping
+        .get("Condition")
+        .and_then(|node| node.string(problems).map(|name| (name.to_owned(), node.span)));
+    Some(Resource {
+        id: entry.key.to_string(),
+        kind: kind.to_owned(),
+        place: entry.key_span,
+        properties: Rc::new(properties),
+        metadata: mapping.get("Metadata").map(|node| Rc::new(node.clone())),
+        condition,
+        depends_on: depends_on(mapping.get("DependsOn"), problems),
+        active: true,
+        number: 0,
+        resolved: None,
+        reference: String::new(),
+    })
+}
+
+/// One logical id, or a list of them.
+fn depends_on(node: Option<&Node>, problems: &mut Problems) -> Vec<(String, Span)> {
+    let Some(node) = node else { return Vec::new() };
+    let one = std::slice::from_ref(node);
+    let items = node.as_sequence().unwrap_or(one);
+    items.iter().filter_map(|item| item.string(problems).map(|id| (id.to_owned(), item.span))).collect()
+}
+
+/// Applies the SAM transform when the template asks for it, and says so when it does not but should.
+fn transform(top: &Mapping, resolver: &mut Resolver<'_>, globals: Option<&Mapping>, warnings: &mut Problems) {
+    let node = top.get("Transform");
+    let one = node.map(std::slice::from_ref);
+    let names = node.and_then(Node::as_sequence).or(one).unwrap_or_default();
+    for name in names {
+        match name.as_str() {
+            Some(SERVERLESS | "AWS::LanguageExtensions") => {}
+            _ => {
+                let cause = Cause::Other(format!("the transform {} is not run", name.describe()));
+                warnings.push(Problem::new(name.span, cause));
+            }
+        }
+    }
+    let serverless =
+        resolver.resources.iter().find(|resource| resource.kind.starts_with("AWS::Serverless::"));
+    let asked = names.iter().any(|name| name.as_str() == Some(SERVERLESS));
+    if let Some(resource) = serverless.filter(|_| !asked) {
+        let problem = Problem::at(resource.place, format!("{} needs the SAM transform", resource.kind));
+        warnings.push(problem.help(format!("add `Transform: {SERVERLESS}` at the top")));
+    }
+    sam::transform(resolver, globals, warnings);
+}
