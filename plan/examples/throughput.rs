@@ -1,0 +1,160 @@
+//! How fast the planner is, against a naive event loop without engines in the same run.
+//!
+//! `cargo run --release -p plan --example throughput`
+//!
+//! Both simulate the same closed loop: 1,000 users, exponential handler times of 50 ms, no think time. The naive
+//! loop is a binary heap of arrivals and completions with a counter of free environments; the planner asks the
+//! dispatcher, keeps the limits board, the timeline and every latency.
+
+use limits::{Decision, Dispatcher, FunctionLimits, Outcome, Settings};
+use model::{Era, Instant, Overrides};
+use plan::random::Stream;
+use plan::{Load, Options, PlanInput, Scenario, input::FunctionInput};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::hint::black_box;
+use std::time::Duration;
+
+const USERS: u64 = 1000;
+const REQUESTS: u64 = 2_000_000;
+const HANDLER_NANOS: f64 = 50e6;
+const ROUNDS: usize = 5;
+
+fn main() {
+    let naive = best(|| naive_loop(USERS, REQUESTS));
+    let planned = best(|| {
+        let report = plan::run(&stack(), &load(), &options()).expect("the load fits the stack");
+        assert_eq!(report.summary.ok, REQUESTS);
+        report.summary.requests
+    });
+    let [naive, planned] = [naive, planned].map(|time| REQUESTS as f64 / time.as_secs_f64());
+    println!("naive heap loop        {:>12.0} requests/s", naive);
+    println!("planner                {:>12.0} requests/s  = {:.2} x naive", planned, planned / naive);
+    let scenario = Scenario::named("burst-2022").expect("built in");
+    let whole =
+        best(|| Scenario::named("burst-2022").expect("built in").run().expect("it runs").summary.requests);
+    let requests = scenario.run().expect("it runs").summary.requests;
+    println!("burst-2022 in all      {:>12.1} ms ({requests} requests)", whole.as_secs_f64() * 1e3);
+    let (warm, refusal) = (dispatcher_warm(), dispatcher_refusal());
+    println!("warm invoke + finish   {warm:>12.1} ns");
+    println!("refusal                {refusal:>12.1} ns");
+    println!("token bucket take      {:>12.1} ns", bucket_take());
+}
+
+/// The shortest of some rounds.
+fn best(mut work: impl FnMut() -> u64) -> Duration {
+    let rounds = (0..ROUNDS).map(|_| {
+        let begin = std::time::Instant::now();
+        black_box(work());
+        begin.elapsed()
+    });
+    rounds.min().unwrap_or_default()
+}
+
+fn naive_loop(users: u64, requests: u64) -> u64 {
+    let mut heap = BinaryHeap::new();
+    let mut stream = Stream::new(0, "handler", "naive");
+    let (mut sequence, mut sent, mut done, mut free, mut environments) = (0_u64, 0, 0, 0_u64, 0_u64);
+    for _ in 0..users {
+        heap.push(Reverse((0_u64, sequence, true)));
+        sequence += 1;
+    }
+    while let Some(Reverse((now, _, arrival))) = heap.pop() {
+        if arrival {
+            if sent == requests {
+                continue;
+            }
+            sent += 1;
+            if free > 0 {
+                free -= 1;
+            } else {
+                environments += 1;
+            }
+            let end = now + (HANDLER_NANOS * stream.exponential()) as u64;
+            heap.push(Reverse((end, sequence, false)));
+            heap.push(Reverse((end, sequence + 1, true)));
+            sequence += 2;
+        } else {
+            free += 1;
+            done += 1;
+        }
+    }
+    black_box(environments);
+    done
+}
+
+fn stack() -> PlanInput {
+    let function = FunctionInput {
+        id: "CartFunction".into(),
+        name: "cart".into(),
+        reserved: None,
+        timeout: Duration::from_secs(30),
+        memory_mb: 128,
+        init_always_billed: false,
+    };
+    PlanInput { functions: vec![function], ..PlanInput::default() }
+}
+
+fn load() -> Load {
+    let text = format!(
+        "{{version: 1, phases: [{{target: CartFunction, users: {USERS}, requests: {REQUESTS}}}], behaviour: \
+         {{CartFunction: {{init: 100ms, steps: [{{compute: {{exponential: 50ms}}}}]}}}}}}"
+    );
+    Load::read("load.yaml", &text).expect("the load is well formed")
+}
+
+fn options() -> Options {
+    Options::new(Era::named("today").expect("the era exists"))
+}
+
+fn dispatcher() -> (Dispatcher, limits::FunctionId) {
+    let era = Era::named("2022-12").expect("the era exists");
+    let settings = Settings::from_era(&era, "us-east-1", &Overrides::default()).expect("the era is whole");
+    let mut dispatcher = Dispatcher::new(settings);
+    let limits = FunctionLimits { resource: "cart".into(), reserved: None, timeout: Duration::from_secs(3) };
+    let function = dispatcher.add_function(Instant::START, limits);
+    (dispatcher, function)
+}
+
+fn dispatcher_warm() -> f64 {
+    let (mut dispatcher, function) = dispatcher();
+    let mut effects = Vec::new();
+    let count = 10_000_000;
+    let time = best(|| {
+        for step in 0..count {
+            let now = Instant::from_nanos(step * 1000);
+            if let Decision::Run(id) | Decision::Start(id) = dispatcher.invoke(now, function) {
+                dispatcher.finished(now, id, Outcome::Done, &mut effects);
+            }
+        }
+        count
+    });
+    time.as_secs_f64() * 1e9 / count as f64
+}
+
+fn dispatcher_refusal() -> f64 {
+    let (mut dispatcher, function) = dispatcher();
+    while !matches!(dispatcher.invoke(Instant::START, function), Decision::Refuse(_)) {}
+    let count = 10_000_000;
+    let time = best(|| {
+        for _ in 0..count {
+            black_box(dispatcher.invoke(Instant::START, function));
+        }
+        count
+    });
+    time.as_secs_f64() * 1e9 / count as f64
+}
+
+fn bucket_take() -> f64 {
+    let refill = limits::token_bucket::Refill { tokens: 500, period: Duration::from_secs(60) };
+    let mut bucket = limits::token_bucket::TokenBucket::new(Instant::START, 1000, refill);
+    let count = 50_000_000;
+    let time = best(|| {
+        let mut granted = 0;
+        for step in 0..count {
+            granted += u64::from(bucket.take(Instant::from_nanos(black_box(step * 10_000_000)), 1));
+        }
+        granted
+    });
+    time.as_secs_f64() * 1e9 / count as f64
+}

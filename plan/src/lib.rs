@@ -1,0 +1,27 @@
+//! The engines on a virtual clock: workloads, event heap, report.
+//!
+//! [`run`] takes a stack ([`PlanInput`]), a [`Load`] and [`Options`] and answers with a [`Report`]: which limit breaks
+//! first, when and whom, by the very dispatcher that the live platform asks. No clock is read, no file opened; the
+//! same arguments give the same report on every machine.
+
+pub mod arrivals;
+pub mod distribution;
+pub mod heap;
+pub mod input;
+pub mod load;
+pub mod options;
+pub mod quantity;
+pub mod random;
+pub mod refusals;
+pub mod report;
+pub mod samples;
+pub mod scenario;
+pub mod simulation;
+pub mod timeline;
+
+pub use input::PlanInput;
+pub use load::Load;
+pub use options::{Options, PlanError};
+pub use report::{Report, render};
+pub use scenario::Scenario;
+pub use simulation::run;

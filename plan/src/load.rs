@@ -1,0 +1,124 @@
+//! `load.yaml`: who sends what when, and what the functions do with it. Version 1.
+//!
+//! The whole schema is read. What the planner does not simulate yet is a problem at the place where it stands,
+//! never skipped in silence.
+
+mod behaviour;
+mod initial;
+mod phase;
+
+pub use behaviour::{Behaviour, Step};
+pub use initial::Initial;
+pub use phase::{Phase, Work};
+
+use template::yaml::{self, Mapping, Node, Problem, Problems, Span};
+
+/// The most phases in one load.
+pub const PHASES_MAX: usize = 1_000;
+/// The most users of one phase.
+pub const USERS_MAX: u64 = 10_000_000;
+
+const KEYS: &[&str] = &["version", "seed", "retry", "month", "hosts", "initial", "phases", "behaviour"];
+
+/// A word of the file with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// The word.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A load: phases of requests, and how functions behave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Load {
+    /// The seed of all randomness, unless the caller gives one.
+    pub seed: u64,
+    /// How often a month this load runs.
+    pub repeat_per_month: u64,
+    /// What there is at t = 0.
+    pub initial: Vec<Initial>,
+    /// The phases, in the order of the file.
+    pub phases: Vec<Phase>,
+    /// What functions do; those that are not here have a default.
+    pub behaviour: Vec<Behaviour>,
+}
+
+impl Load {
+    /// Reads a load from the text of a file called `name`.
+    ///
+    /// # Errors
+    /// Every problem with its place.
+    pub fn read(name: &str, text: &str) -> Result<Self, Vec<Problem>> {
+        let document = yaml::parse(name, text)?;
+        let mut problems = Problems::new();
+        let load = Self::from_node(&document.root, &mut problems);
+        match load {
+            Some(load) if problems.is_empty() => Ok(load),
+            _ => Err(problems.into_vec()),
+        }
+    }
+
+    /// Reads a load from a part of a file. `None` or recorded problems mean that it cannot be used.
+    pub fn from_node(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let top = node.mapping(problems)?;
+        top.only(KEYS, problems);
+        let version = top.require("version", "a load", node.span, problems);
+        version.and_then(|version| version.integer("the version of load.yaml", 1..=1, problems));
+        let seed = top.get("seed").and_then(|seed| seed.unsigned(problems)).unwrap_or(0);
+        if let Some(retry) = top.get("retry") {
+            phase::only_no_retry(retry, problems);
+        }
+        let repeat_per_month = top.get("month").map_or(Some(1), |month| repeat(month, problems));
+        if let Some(hosts) = top.get("hosts") {
+            check_hosts(hosts, problems);
+        }
+        let initial = top.get("initial").map_or(Vec::new(), |node| initial::read(node, problems));
+        let behaviour = top.get("behaviour").map_or(Vec::new(), |node| behaviour::read(node, problems));
+        let phases = read_phases(top, node, problems)?;
+        Some(Self { seed, repeat_per_month: repeat_per_month?, initial, phases, behaviour })
+    }
+}
+
+fn read_phases(top: &Mapping, node: &Node, problems: &mut Problems) -> Option<Vec<Phase>> {
+    let list = top.require("phases", "a load", node.span, problems)?;
+    let items = list.sequence(problems)?;
+    if items.is_empty() || items.len() > PHASES_MAX {
+        let message = format!("a load has 1 to {PHASES_MAX} phases, and this one {}", items.len());
+        problems.push(Problem::at(list.span, message));
+        return None;
+    }
+    let phases: Vec<Option<Phase>> =
+        items.iter().enumerate().map(|(index, item)| Phase::read(index, item, problems)).collect();
+    phases.into_iter().collect()
+}
+
+fn repeat(month: &Node, problems: &mut Problems) -> Option<u64> {
+    let mapping = month.mapping(problems)?;
+    mapping.only(&["repeat"], problems);
+    mapping.require("repeat", "month", month.span, problems)?.unsigned(problems)
+}
+
+/// Host names matter once connections are simulated; until then only their form is checked.
+fn check_hosts(hosts: &Node, problems: &mut Problems) {
+    for entry in hosts.mapping(problems).map_or(&[][..], Mapping::entries) {
+        for address in entry.value.sequence(problems).unwrap_or_default() {
+            let Some(text) = address.string(problems) else { continue };
+            if text.parse::<std::net::IpAddr>().is_err() {
+                problems.push(Problem::wrong_type(address, "an IP address"));
+            }
+        }
+    }
+}
+
+/// A problem for what the schema has and the planner does not simulate yet.
+fn not_yet(span: Span, what: &str) -> Problem {
+    Problem::at(span, format!("{what} is not simulated yet"))
+}
+
+fn name_of(node: &Node, problems: &mut Problems) -> Option<Name> {
+    Some(Name { text: node.string(problems)?.to_owned(), span: node.span })
+}
+
+#[cfg(test)]
+mod tests;

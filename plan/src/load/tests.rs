@@ -1,0 +1,147 @@
+//! What is read, and what is said of what cannot be.
+
+use super::*;
+use crate::distribution::Distribution;
+use crate::quantity::parse_rate;
+use proptest::prelude::*;
+use std::time::Duration;
+
+const WHOLE: &str = "
+version: 1
+seed: 7
+retry: none
+month: {repeat: 30}
+hosts: {cache.example.com: [203.0.113.10, 203.0.113.11]}
+initial: {CartFunction: {busy: 1000, for: 900s}, PayFunction: {idle: 200}}
+phases:
+  - name: launch
+    target: StorefrontApi
+    request: GET /cart
+    users: 500
+    requests: 10000
+    spawn: 100/s
+    think: 0s
+    timeout: 30s
+    latency: {uniform: [5ms, 12ms]}
+    bytes: {in: 1KB, out: 5B}
+    mode: sync
+    retry: none
+  - target: CartFunction
+    start: 10s
+    rate: {from: 0/s, to: 4000/s}
+    arrivals: poisson
+    for: 60s
+  - target: CartFunction
+    rate: {steps: [[0s, 100/s], [60s, 900/s], [2m, 1/s]]}
+    for: 90s
+behaviour:
+  CartFunction:
+    init: 450ms
+    reuse_lag: 1ms
+    on_shutdown: abandon
+    steps:
+      - compute: {lognormal: {p50: 8ms, p99: 60ms}}
+      - {sleep: 2s, once: environment}
+  PayFunction:
+    init: [{compute: 10ms}, {sleep: 5ms}]
+";
+
+#[test]
+fn the_whole_schema_is_read() {
+    let load = Load::read("load.yaml", WHOLE).unwrap();
+    assert_eq!((load.seed, load.repeat_per_month, load.phases.len()), (7, 30, 3));
+    assert_eq!((load.initial[0].busy, load.initial[0].busy_for), (1000, Duration::from_secs(900)));
+    assert_eq!((load.initial[1].busy, load.initial[1].idle), (0, 200));
+    let launch = &load.phases[0];
+    assert_eq!((&*launch.name, &*launch.target.text), ("launch", "StorefrontApi"));
+    assert_eq!(launch.request.as_ref().unwrap().text, "GET /cart");
+    let Work::Users { users, requests, length, spawn, think } = &launch.work else { panic!("users") };
+    assert_eq!((*users, *requests, *length, *spawn), (500, Some(10_000), None, parse_rate("100/s")));
+    assert_eq!(*think, Distribution::ZERO);
+    assert_eq!((&*load.phases[1].name, load.phases[1].start), ("phase 2", Some(Duration::from_secs(10))));
+    let Work::Rate { pieces, length, .. } = &load.phases[2].work else { panic!("rate") };
+    assert_eq!((pieces.len(), pieces[1].to_nanos, *length), (2, 90_000_000_000, Duration::from_secs(90)));
+    assert_eq!(load.behaviour[0].steps.as_ref().unwrap().len(), 2);
+    assert!(load.behaviour[0].steps.as_ref().unwrap()[1].once);
+    assert_eq!(load.behaviour[1].init.as_ref().unwrap().len(), 2);
+    assert_eq!(load.behaviour[1].steps, None);
+}
+
+fn said(text: &str) -> Vec<String> {
+    let problems = Load::read("load.yaml", text).unwrap_err();
+    problems.iter().map(|problem| problem.one_line("load.yaml")).collect()
+}
+
+#[test]
+fn unknown_keys_are_named_with_the_nearest_one_and_their_place() {
+    let text = "version: 1\nphases:\n  - target: A\n    usres: 5\n    for: 3s\nphase: 2\n";
+    let said = said(text);
+    assert_eq!(said[1], "load.yaml:4:5: the key `usres` does not exist (did you mean `users`?)");
+    assert_eq!(said[2], "load.yaml:6:1: the key `phase` does not exist (did you mean `phases`?)");
+    assert!(said[0].contains("needs `users` (closed loop) or `rate`"), "{}", said[0]);
+}
+
+#[test]
+fn what_is_not_simulated_yet_is_said_at_its_place() {
+    for (lines, expected) in [
+        ("users: 1\n    for: 1s\n    retry: standard", "5:12: `retry: standard` is not simulated yet"),
+        ("users: 1\n    for: 1s\n    mode: event", "5:11: `mode: event`"),
+        ("users: 1\n    for: 1s\n    client: AppKey", "5:5: `client` is not simulated yet"),
+        ("users: 1\n    for: 1s\n    keys: 10", "5:5: `keys` is not simulated yet"),
+        ("rate: {spike: {base: 1/s}}\n    for: 1s", "3:12: a rate of the form `spike` is not simulated yet"),
+        ("rate: {diurnal: {low: 1/s}}\n    for: 1s", "3:12: a rate of the form `diurnal`"),
+    ] {
+        let said = said(&format!("phases:\n  - target: A\n    {lines}\nversion: 1\n"));
+        assert_eq!(said.len(), 1, "{lines}: {said:?}");
+        assert!(said[0].starts_with(&format!("load.yaml:{expected}")), "{lines}: {}", said[0]);
+    }
+    let steps =
+        "version: 1\nphases: [{target: A, users: 1, for: 1s}]\nbehaviour: {A: {steps: [{connect: {}}]}}\n";
+    assert_eq!(said(steps), ["load.yaml:3:26: the step `connect` is not simulated yet"]);
+}
+
+#[test]
+fn wrong_values_are_named() {
+    for (text, expected) in [
+        ("{}", "a load needs `version`"),
+        ("{version: 2, phases: [{target: A, users: 1, for: 1s}]}", "the version of load.yaml is 2"),
+        ("{version: 1, phases: []}", "1 to 1000 phases"),
+        ("{version: 1, phases: [{target: A, users: 1}]}", "needs `requests` (a total) or `for`"),
+        ("{version: 1, phases: [{target: A, users: 0, for: 1s}]}", "the number of users is 0"),
+        ("{version: 1, phases: [{target: A, users: 1, rate: 1/s, for: 1s}]}", "not both"),
+        ("{version: 1, phases: [{target: A, rate: 1/s}]}", "a phase with `rate` needs `for`"),
+        ("{version: 1, phases: [{target: A, rate: 5, for: 1s}]}", "expected a rate with its unit"),
+        ("{version: 1, phases: [{target: A, rate: 1/s, think: 1s, for: 1s}]}", "`think` belongs to `users`"),
+        ("{version: 1, phases: [{target: A, users: 1, spawn: 0/s, for: 1s}]}", "no user would ever appear"),
+        ("{version: 1, phases: [{target: A, request: cart, users: 1, for: 1s}]}", "a method and a path"),
+        ("{version: 1, phases: [{target: A, rate: {steps: [[1s, 1/s], [1s, 2/s]]}, for: 9s}]}", "later than"),
+        ("{version: 1, phases: [{target: A, rate: {step: []}, for: 9s}]}", "did you mean `steps`?"),
+        (
+            "{version: 1, initial: {A: {busy: 1}}, phases: [{target: A, users: 1, for: 1s}]}",
+            "`busy` needs `for`",
+        ),
+        ("{version: 1, hosts: {h: [x]}, phases: [{target: A, users: 1, for: 1s}]}", "expected an IP address"),
+        (
+            "{version: 1, behaviour: {A: {steps: [{compte: 1s}]}}, phases: [{target: A, users: 1, for: 1s}]}",
+            "did you mean `compute`?",
+        ),
+        (
+            "{version: 1, behaviour: {A: {steps: [{compute: 1s, sleep: 1s}]}}, phases: [{target: A, users: 1, for: 1s}]}",
+            "one step does one thing",
+        ),
+    ] {
+        let said = said(text);
+        assert!(said.iter().any(|line| line.contains(expected)), "{text}: {said:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_change_of_a_load_panics(from in 0usize..1200, length in 0usize..40, text in "[ -~\n]{0,12}") {
+        let mut changed = WHOLE.to_owned();
+        let from = from.min(changed.len());
+        let to = (from + length).min(changed.len());
+        changed.replace_range(from..to, &text);
+        let _ = Load::read("load.yaml", &changed);
+    }
+}

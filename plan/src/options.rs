@@ -1,0 +1,85 @@
+//! What the caller of a plan chooses, and why a plan cannot be made.
+
+use limits::SettingsError;
+use model::{Era, LimitId, Overrides, era};
+use std::time::Duration;
+use template::yaml::Problem;
+use thiserror::Error;
+
+/// The limits that the planner simulates, whose figures may therefore be overridden.
+pub const SIMULATED: &[LimitId] = &[
+    LimitId::AccountConcurrency,
+    LimitId::Burst,
+    LimitId::BurstRefill,
+    LimitId::ScalingRate,
+    LimitId::FunctionTimeout,
+];
+
+/// The caller's choices.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Which figures hold.
+    pub era: Era,
+    /// The Region.
+    pub region: String,
+    /// Figures instead of the era's. `function.timeout` replaces that of every function.
+    pub overrides: Overrides,
+    /// The seed instead of the load's.
+    pub seed: Option<u64>,
+    /// Stop at this moment, whatever is still in flight.
+    pub until: Option<Duration>,
+    /// Virtual time between two rows of the timeline; a second unless given.
+    pub step: Option<Duration>,
+    /// Keep the decisions one by one in the report, to compare them with another driver's.
+    pub trace: bool,
+}
+
+impl Options {
+    /// The era's own figures in the default Region.
+    pub fn new(era: Era) -> Self {
+        Self {
+            era,
+            region: era::DEFAULT_REGION.to_owned(),
+            overrides: Overrides::default(),
+            seed: None,
+            until: None,
+            step: None,
+            trace: false,
+        }
+    }
+}
+
+/// Why there is no report.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum PlanError {
+    /// The load names what the stack does not have.
+    #[error("the load does not fit the stack: {} problems", .0.len())]
+    Load(Vec<Problem>),
+    /// The era and the overrides make no settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A figure was given for a limit that is not simulated.
+    #[error("plan does not simulate {0} yet, so its figure cannot be changed")]
+    NotSimulated(LimitId),
+    /// A figure is too large for a duration in seconds.
+    #[error("{limit}={value} is too large")]
+    TooLarge {
+        /// The limit.
+        limit: LimitId,
+        /// The figure.
+        value: u64,
+    },
+    /// More environments are busy at t = 0 than concurrency allows.
+    #[error("{function} cannot have {wanted} busy environments at t = 0: its limits leave room for {room}")]
+    Initial {
+        /// The function's logical id.
+        function: String,
+        /// Busy environments that the load asks for.
+        wanted: u32,
+        /// How many fit.
+        room: u32,
+    },
+    /// The timeline's step is zero.
+    #[error("the timeline's step must be longer than zero")]
+    ZeroStep,
+}

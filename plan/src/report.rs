@@ -1,0 +1,253 @@
+//! The answer of a plan: what `onrush plan --json` prints, and its text.
+//!
+//! The field names are a contract that scripts read. What a later part of the planner will fill is empty or null
+//! here, never made up.
+
+mod text;
+
+pub use text::render;
+
+use limits::Decision;
+use model::{Instant, LimitId, LimitRow};
+use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The version of the JSON.
+pub const SCHEMA: u32 = 1;
+
+/// Nanoseconds, written as seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(pub u64);
+
+impl Seconds {
+    /// As a float, for reports only.
+    pub fn as_f64(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+}
+
+impl From<Instant> for Seconds {
+    fn from(at: Instant) -> Self {
+        Self(at.as_nanos())
+    }
+}
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.as_f64())
+    }
+}
+
+/// A plan's result.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The first refusal of any limit; none if nothing breaks.
+    pub first_limit: Option<FirstLimit>,
+    /// All requests, as a load generator would sum them up.
+    pub summary: Summary,
+    /// The limits board at the end.
+    pub limits: Vec<LimitRow>,
+    /// The state at each step of virtual time.
+    pub timeline: Vec<TimelineRow>,
+    /// Each function that the load reaches.
+    pub functions: Vec<FunctionReport>,
+    /// The bill; not computed yet.
+    pub cost: (),
+    /// Every default and unconfirmed figure that was used.
+    pub assumptions: Vec<Assumption>,
+    /// Promises and whether they are kept; not computed yet.
+    pub promises: [(); 0],
+    /// Changes that survive; not computed yet.
+    pub fixes: [(); 0],
+    /// One summary per value of a sweep; not computed yet.
+    pub sweep: [(); 0],
+    /// What computed this.
+    pub engine: Engine,
+    /// When which limit refused how many; the text shows it.
+    #[serde(skip)]
+    pub refusals: Vec<RefusalRow>,
+    /// Requests that were sent and had no answer when the plan ended.
+    #[serde(skip)]
+    pub unanswered: u64,
+    /// The first decisions one by one, if [`Options::trace`](crate::Options::trace) asked for them.
+    #[serde(skip)]
+    pub decisions: Vec<Decided>,
+}
+
+/// One decision of the dispatcher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// When.
+    pub at: Instant,
+    /// Index of the function in the plan's input.
+    pub function: usize,
+    /// What it decided.
+    pub decision: Decision,
+}
+
+/// The first limit that refused.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FirstLimit {
+    /// The limit.
+    pub id: LimitId,
+    /// What it limits.
+    pub resource: Arc<str>,
+    /// When it first refused.
+    pub at_s: Seconds,
+    /// In use then, in the limit's unit.
+    pub used: u64,
+    /// The limit's figure.
+    pub max: u64,
+    /// Environments of all functions then.
+    pub environments: u32,
+    /// Functions that this limit refused in the whole plan, the worst hit first.
+    pub victims: Vec<String>,
+}
+
+/// All requests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Summary {
+    /// Sent.
+    pub requests: u64,
+    /// Answered well.
+    pub ok: u64,
+    /// Refused by a limit.
+    pub throttled: u64,
+    /// Ended by the function's time-out.
+    pub timed_out: u64,
+    /// Everything else that clients count as an error, such as their own time-out.
+    pub errors: u64,
+    /// Environments that were started.
+    pub cold_starts: u64,
+    /// Answers by status, as the client sees them.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Failures by cause, the outermost first.
+    pub errors_by_cause: Vec<CauseRow>,
+    /// From the first request to the last answer.
+    pub total_s: Seconds,
+    /// The fastest answer, refusals included, as load generators count.
+    pub fastest_s: Seconds,
+    /// The slowest answer.
+    pub slowest_s: Seconds,
+    /// The mean.
+    pub average_s: Seconds,
+    /// Answers per second of the total time.
+    pub requests_per_s: f64,
+    /// Percentiles of the answers.
+    pub percentiles_s: BTreeMap<&'static str, Seconds>,
+    /// Answers by time.
+    pub histogram: Vec<HistogramRow>,
+}
+
+/// One cause of failures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CauseRow {
+    /// Ids of limits, the one that the client meets first.
+    pub chain: Vec<String>,
+    /// How many.
+    pub count: u64,
+}
+
+/// Answers up to a time, and slower than the row before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HistogramRow {
+    /// The row's upper mark.
+    pub up_to_s: Seconds,
+    /// How many.
+    pub count: u64,
+}
+
+/// The state after all that happens up to a moment; counts are those since the row before.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TimelineRow {
+    /// The moment.
+    pub t_s: Seconds,
+    /// Requests in flight.
+    pub concurrency: u32,
+    /// Environments, busy or idle.
+    pub environments: u32,
+    /// Environments started.
+    pub cold_starts: u64,
+    /// Requests refused.
+    pub throttled: u64,
+    /// Connections by resource; none are simulated yet.
+    pub connections: BTreeMap<String, u64>,
+    /// Database pools; none are simulated yet.
+    pub pools: BTreeMap<String, u64>,
+    /// Network interfaces; not simulated yet.
+    pub interfaces: Option<u64>,
+}
+
+/// One function.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct FunctionReport {
+    /// Its logical id.
+    pub name: String,
+    /// Invocations that ran.
+    pub invocations: u64,
+    /// Of those, on new environments.
+    pub cold_starts: u64,
+    /// Requests refused.
+    pub throttled: u64,
+    /// Invocations ended by the time-out.
+    pub timed_out: u64,
+    /// The most in flight at once.
+    pub peak_concurrency: u32,
+    /// Percentiles of the handler's time.
+    pub duration_s: BTreeMap<&'static str, Seconds>,
+    /// Billed Duration of all, ms.
+    pub billed_ms: u64,
+    /// INIT of all, ms.
+    pub init_ms: f64,
+    /// The first REPORT lines. Memory used is unknown to a plan, so it is not in them.
+    pub report_lines: Vec<String>,
+}
+
+/// Something that was assumed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Assumption {
+    /// What it is about.
+    pub what: String,
+    /// The value that was used.
+    pub value: String,
+    /// Why that one.
+    pub why: String,
+}
+
+impl Assumption {
+    /// One row.
+    pub fn new(what: impl Into<String>, value: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { what: what.into(), value: value.into(), why: why.into() }
+    }
+}
+
+/// What computed a report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Engine {
+    /// Onrush's version.
+    pub version: &'static str,
+    /// The era.
+    pub era: String,
+    /// The Region.
+    pub region: String,
+    /// The seed.
+    pub seed: u64,
+    /// A hash over every decision in order: equal if and only if two plans decided alike.
+    pub decisions_hash: String,
+}
+
+/// How many requests one limit refused, or ended, in a bucket of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusalRow {
+    /// The bucket's begin.
+    pub at_s: Seconds,
+    /// The limit.
+    pub limit: LimitId,
+    /// What it limits.
+    pub resource: Arc<str>,
+    /// How many.
+    pub count: u64,
+}

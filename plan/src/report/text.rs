@@ -1,0 +1,338 @@
+//! A report as text for people: the first limit on the first line, then when which limit refused how many, a summary
+//! as `hey` prints it, the limits board, and what was assumed.
+
+use super::{RefusalRow, Report, Seconds};
+use crate::refusals::merged;
+use model::{LimitId, LimitRow};
+use std::fmt::{self, Write};
+
+/// Rows of a table that are shown; `--json` has all.
+const ROWS_SHOWN: usize = 40;
+const MINUTE_NANOS: u64 = 60_000_000_000;
+/// Refusals over more time than this are shown by the minute.
+const SECONDS_SHOWN: u64 = 2 * MINUTE_NANOS;
+const WIDTH_MIN: usize = 60;
+
+/// The report as text of at most `width` columns where that is possible, with ANSI colours if asked.
+pub fn render(report: &Report, width: usize, colour: bool) -> String {
+    let mut text = String::new();
+    let page = Page { report, width: width.max(WIDTH_MIN), colour };
+    page.write(&mut text).expect("writing into a string does not fail");
+    text
+}
+
+struct Page<'report> {
+    report: &'report Report,
+    width: usize,
+    colour: bool,
+}
+
+impl Page<'_> {
+    fn write(&self, out: &mut String) -> fmt::Result {
+        self.first_line(out)?;
+        self.refusals(out)?;
+        self.summary(out)?;
+        self.functions(out)?;
+        self.limits(out)?;
+        self.assumptions(out)?;
+        let engine = &self.report.engine;
+        writeln!(
+            out,
+            "\nera {}, region {}, seed {}, onrush {}, decisions {}",
+            engine.era, engine.region, engine.seed, engine.version, engine.decisions_hash
+        )
+    }
+
+    /// What breaks first, whom; or that nothing does, and how near it is.
+    fn first_line(&self, out: &mut String) -> fmt::Result {
+        let Some(first) = &self.report.first_limit else {
+            let line = match nearest(&self.report.limits) {
+                Some(row) => format!(
+                    "Nothing breaks. The nearest limit is {} of {}: peak {} of {} {}, {} % left.",
+                    row.id,
+                    row.resource,
+                    grouped(row.peak),
+                    grouped(row.max),
+                    row.id.unit(),
+                    head_room(row)
+                ),
+                None => "Nothing breaks.".to_owned(),
+            };
+            return self.painted(out, "1;32", &line);
+        };
+        let line = format!(
+            "{} of {} breaks first: {} of {} {} at {} s, with {} environments. It refuses {}.",
+            first.id,
+            first.resource,
+            grouped(first.used),
+            grouped(first.max),
+            first.id.unit(),
+            seconds(first.at_s),
+            grouped(u64::from(first.environments)),
+            first.victims.join(", ")
+        );
+        self.painted(out, "1;31", &line)
+    }
+
+    fn refusals(&self, out: &mut String) -> fmt::Result {
+        let rows = &self.report.refusals;
+        let Some(last) = rows.last() else { return Ok(()) };
+        let by_minute = last.at_s.0 >= SECONDS_SHOWN;
+        let (unit, name) = if by_minute { (MINUTE_NANOS, "minute") } else { (1_000_000_000, "second") };
+        let rows: Vec<RefusalRow> = merged(rows, unit);
+        self.heading(out, "When which limit refused how many")?;
+        let mut table = Table::new(&[name, "limit", "of", "refused", "running then"]);
+        for row in rows.iter().take(ROWS_SHOWN) {
+            table.row([
+                (row.at_s.0 / unit).to_string(),
+                row.limit.to_string(),
+                row.resource.to_string(),
+                grouped(row.count),
+                self.concurrency_at(row.at_s).map_or_else(String::new, |count| grouped(u64::from(count))),
+            ]);
+        }
+        table.write(out, self.width)?;
+        self.left_out(out, rows.len())
+    }
+
+    /// Requests in flight in the timeline's last row up to `at`.
+    fn concurrency_at(&self, at: Seconds) -> Option<u32> {
+        let timeline = &self.report.timeline;
+        let after = timeline.partition_point(|row| row.t_s <= at);
+        Some(timeline.get(after.checked_sub(1)?)?.concurrency)
+    }
+
+    fn summary(&self, out: &mut String) -> fmt::Result {
+        let summary = &self.report.summary;
+        self.heading(out, "Summary")?;
+        writeln!(out, "  Total:        {:.4} secs", summary.total_s.as_f64())?;
+        writeln!(out, "  Slowest:      {:.4} secs", summary.slowest_s.as_f64())?;
+        writeln!(out, "  Fastest:      {:.4} secs", summary.fastest_s.as_f64())?;
+        writeln!(out, "  Average:      {:.4} secs", summary.average_s.as_f64())?;
+        writeln!(out, "  Requests/sec: {:.4}", summary.requests_per_s)?;
+        writeln!(
+            out,
+            "\n  {} requests: {} ok, {} throttled, {} timed out, {} errors; {} cold starts",
+            grouped(summary.requests),
+            grouped(summary.ok),
+            grouped(summary.throttled),
+            grouped(summary.timed_out),
+            grouped(summary.errors),
+            grouped(summary.cold_starts)
+        )?;
+        if self.report.unanswered > 0 {
+            writeln!(out, "  {} were still waiting when the plan ended", grouped(self.report.unanswered))?;
+        }
+        if !summary.histogram.is_empty() {
+            self.heading(out, "Response time histogram")?;
+            self.histogram(out)?;
+            self.heading(out, "Latency distribution")?;
+            for (percentile, value) in &summary.percentiles_s {
+                writeln!(out, "  {percentile:>4} % in {:.4} secs", value.as_f64())?;
+            }
+            self.heading(out, "Status code distribution")?;
+            for (status, count) in &summary.statuses {
+                writeln!(out, "  [{status}]\t{} responses", grouped(*count))?;
+            }
+        }
+        for cause in &summary.errors_by_cause {
+            writeln!(out, "  {}: {}", cause.chain.join(" <- "), grouped(cause.count))?;
+        }
+        Ok(())
+    }
+
+    fn histogram(&self, out: &mut String) -> fmt::Result {
+        let rows = &self.report.summary.histogram;
+        let most = rows.iter().map(|row| row.count).max().unwrap_or(0).max(1);
+        let figures = grouped(most).len();
+        let room = self.width.saturating_sub(figures + 20).clamp(10, 40) as u128;
+        for row in rows {
+            let bar = (u128::from(row.count) * room).div_ceil(u128::from(most)) as usize;
+            let count = grouped(row.count);
+            let line = format!("  {:>9.3} [{count}]", row.up_to_s.as_f64());
+            let blank = figures - count.len();
+            writeln!(out, "{}", format!("{line}{:blank$} |{}", "", "■".repeat(bar)).trim_end())?;
+        }
+        Ok(())
+    }
+
+    fn functions(&self, out: &mut String) -> fmt::Result {
+        let functions = &self.report.functions;
+        self.heading(out, "Functions")?;
+        let mut table = Table::new(&[
+            "function",
+            "invocations",
+            "cold starts",
+            "throttled",
+            "timed out",
+            "peak",
+            "p50 s",
+            "p99 s",
+        ]);
+        for function in functions.iter().take(ROWS_SHOWN) {
+            let percentile =
+                |name| function.duration_s.get(name).map_or_else(String::new, |value| seconds(*value));
+            table.row([
+                function.name.clone(),
+                grouped(function.invocations),
+                grouped(function.cold_starts),
+                grouped(function.throttled),
+                grouped(function.timed_out),
+                grouped(u64::from(function.peak_concurrency)),
+                percentile("50"),
+                percentile("99"),
+            ]);
+        }
+        table.write(out, self.width)?;
+        self.left_out(out, functions.len())
+    }
+
+    fn limits(&self, out: &mut String) -> fmt::Result {
+        let limits = &self.report.limits;
+        self.heading(out, "Limits")?;
+        let mut table = Table::new(&["limit", "of", "max", "peak", "refused", "first at s", "unit"]);
+        for row in limits.iter().take(ROWS_SHOWN) {
+            table.row([
+                row.id.to_string(),
+                row.resource.to_string(),
+                grouped(row.max),
+                grouped(row.peak),
+                grouped(row.refused),
+                row.first_refused_at.map_or_else(String::new, |at| seconds(Seconds::from(at))),
+                row.id.unit().to_owned(),
+            ]);
+        }
+        table.write(out, self.width)?;
+        self.left_out(out, limits.len())
+    }
+
+    fn assumptions(&self, out: &mut String) -> fmt::Result {
+        self.heading(out, "Assumed")?;
+        for row in &self.report.assumptions {
+            writeln!(out, "  {}: {} ({})", row.what, row.value, row.why)?;
+        }
+        Ok(())
+    }
+
+    fn heading(&self, out: &mut String, title: &str) -> fmt::Result {
+        out.push('\n');
+        self.painted(out, "1", title)
+    }
+
+    fn painted(&self, out: &mut String, code: &str, line: &str) -> fmt::Result {
+        if self.colour { writeln!(out, "\x1b[{code}m{line}\x1b[0m") } else { writeln!(out, "{line}") }
+    }
+
+    fn left_out(&self, out: &mut String, rows: usize) -> fmt::Result {
+        match rows.checked_sub(ROWS_SHOWN) {
+            Some(more @ 1..) => writeln!(out, "  … and {more} more rows: see --json"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The limit whose peak came nearest to its figure. A refill rate is in full use whenever a bucket is not full, and
+/// says nothing about how near the bucket's end is.
+fn nearest(limits: &[LimitRow]) -> Option<&LimitRow> {
+    let candidates = limits.iter().filter(|row| row.max > 0 && row.id != LimitId::BurstRefill);
+    // peak/max compared crosswise: u64 * u64 fits u128. The first of equals stays.
+    candidates.reduce(|best, row| {
+        let nearer =
+            u128::from(row.peak) * u128::from(best.max) > u128::from(best.peak) * u128::from(row.max);
+        if nearer { row } else { best }
+    })
+}
+
+/// Percent of the limit that was never used, rounded down.
+fn head_room(row: &LimitRow) -> u64 {
+    (u128::from(row.max.saturating_sub(row.peak)) * 100 / u128::from(row.max.max(1))) as u64
+}
+
+/// Seconds to the millisecond, without zeros at the end.
+fn seconds(value: Seconds) -> String {
+    let text = format!("{:.3}", value.as_f64());
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A number with a comma after every three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Columns as wide as their widest cell; figures stand right, words left.
+struct Table<const COLUMNS: usize> {
+    rows: Vec<[String; COLUMNS]>,
+}
+
+impl<const COLUMNS: usize> Table<COLUMNS> {
+    fn new(titles: &[&str; COLUMNS]) -> Self {
+        Self { rows: vec![titles.map(str::to_owned)] }
+    }
+
+    fn row(&mut self, cells: [String; COLUMNS]) {
+        self.rows.push(cells);
+    }
+
+    fn write(&self, out: &mut String, width: usize) -> fmt::Result {
+        let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
+            self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+        });
+        let figures: [bool; COLUMNS] = std::array::from_fn(|column| {
+            self.rows
+                .iter()
+                .skip(1)
+                .all(|row| row[column].chars().all(|c| c.is_ascii_digit() || ",.".contains(c)))
+        });
+        for row in &self.rows {
+            let mut line = String::from(" ");
+            for (column, cell) in row.iter().enumerate() {
+                let wide = widths[column];
+                let cell =
+                    if figures[column] { format!(" {cell:>wide$}") } else { format!(" {cell:<wide$}") };
+                // A column that does not fit is left out rather than wrapped.
+                if line.chars().count() + cell.trim_end().chars().count() > width {
+                    break;
+                }
+                line += &cell;
+                line.push(' ');
+            }
+            writeln!(out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_and_seconds_are_short() {
+        assert_eq!(["0", "999", "1,000", "1,234,567"], [0, 999, 1000, 1_234_567].map(grouped));
+        assert_eq!(
+            ["0", "0.001", "60", "1.5"],
+            [0, 1_000_000, MINUTE_NANOS, 1_500_000_000].map(|n| seconds(Seconds(n)))
+        );
+    }
+
+    #[test]
+    fn a_table_sets_figures_right_and_leaves_out_what_does_not_fit() {
+        let mut table = Table::new(&["name", "count"]);
+        table.row(["cart".into(), "1,000".into()]);
+        table.row(["a".into(), "5".into()]);
+        let mut text = String::new();
+        table.write(&mut text, 80).unwrap();
+        assert_eq!(text, "  name  count\n  cart  1,000\n  a         5\n");
+        text.clear();
+        table.write(&mut text, 8).unwrap();
+        assert_eq!(text, "  name\n  cart\n  a\n");
+    }
+}

@@ -1,0 +1,149 @@
+//! Scenarios that come with the planner: published examples and experiments, each with its figures.
+//!
+//! A scenario is one file: functions, era, region, limits and a load. It doubles as a test: what AWS published or what
+//! was measured must come out.
+
+use crate::input::{FunctionInput, PlanInput};
+use crate::load::Load;
+use crate::options::{Options, PlanError};
+use crate::quantity;
+use crate::report::Report;
+use model::{Era, Overrides, era};
+use template::yaml::{self, Mapping, Node, Problem, Problems};
+
+const FILES: &[(&str, &str)] = &[
+    ("burst-2022", include_str!("../scenarios/burst-2022.yaml")),
+    ("scaling-today", include_str!("../scenarios/scaling-today.yaml")),
+    ("scaling-today-1000", include_str!("../scenarios/scaling-today-1000.yaml")),
+    ("ten-thousand-in-1-minute", include_str!("../scenarios/ten-thousand-in-1-minute.yaml")),
+    ("ten-thousand-in-2-minutes", include_str!("../scenarios/ten-thousand-in-2-minutes.yaml")),
+    ("ten-thousand-in-3-minutes", include_str!("../scenarios/ten-thousand-in-3-minutes.yaml")),
+    ("ten-thousand-in-4-minutes", include_str!("../scenarios/ten-thousand-in-4-minutes.yaml")),
+];
+
+const KEYS: &[&str] = &["title", "source", "era", "region", "limits", "functions", "load"];
+
+/// Everything for a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// One line for people.
+    pub title: String,
+    /// Where its figures come from.
+    pub source: String,
+    /// The functions.
+    pub input: PlanInput,
+    /// The load.
+    pub load: Load,
+    /// Era, region and limits.
+    pub options: Options,
+}
+
+impl Scenario {
+    /// The built-in scenario of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let (_, text) = FILES.iter().find(|(known, _)| *known == name)?;
+        Some(Self::read(name, text).expect("built-in scenarios are checked by a test"))
+    }
+
+    /// The names of all built-in scenarios.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        FILES.iter().map(|(name, _)| *name)
+    }
+
+    /// Reads a scenario from the text of a file called `name`.
+    ///
+    /// # Errors
+    /// Every problem with its place.
+    pub fn read(name: &str, text: &str) -> Result<Self, Vec<Problem>> {
+        let document = yaml::parse(name, text)?;
+        let mut problems = Problems::new();
+        match read(&document.root, &mut problems) {
+            Some(scenario) if problems.is_empty() => {
+                scenario.input.check(&scenario.load)?;
+                Ok(scenario)
+            }
+            _ => Err(problems.into_vec()),
+        }
+    }
+
+    /// Plans it.
+    ///
+    /// # Errors
+    /// As [`crate::run`].
+    pub fn run(&self) -> Result<Report, PlanError> {
+        crate::run(&self.input, &self.load, &self.options)
+    }
+}
+
+fn read(root: &Node, problems: &mut Problems) -> Option<Scenario> {
+    let top = root.mapping(problems)?;
+    top.only(KEYS, problems);
+    let mut text = |key: &str| {
+        let value = top.require(key, "a scenario", root.span, problems)?;
+        value.string(problems).map(str::to_owned)
+    };
+    let (title, source) = (text("title"), text("source"));
+    let options = read_options(top, problems);
+    let functions = top.require("functions", "a scenario", root.span, problems)?;
+    let functions = read_functions(functions, problems);
+    let load = top.require("load", "a scenario", root.span, problems)?;
+    let load = Load::from_node(load, problems);
+    let input = PlanInput { functions, ..PlanInput::default() };
+    Some(Scenario { title: title?, source: source?, input, load: load?, options: options? })
+}
+
+fn read_options(top: &Mapping, problems: &mut Problems) -> Option<Options> {
+    let era = match top.get("era") {
+        None => Era::named(era::DEFAULT_ERA).expect("the default era exists"),
+        Some(node) => match Era::named(node.string(problems)?) {
+            Ok(era) => era,
+            Err(unknown) => {
+                problems.push(Problem::at(node.span, unknown.to_string()));
+                return None;
+            }
+        },
+    };
+    let mut options = Options::new(era);
+    if let Some(region) = top.get("region") {
+        region.string(problems)?.clone_into(&mut options.region);
+    }
+    let mut overrides = Overrides::default();
+    for entry in
+        top.get("limits").and_then(|limits| limits.mapping(problems)).map_or(&[][..], Mapping::entries)
+    {
+        let Some(value) = entry.value.unsigned(problems) else { continue };
+        match entry.key.parse() {
+            Ok(limit) => overrides.set(limit, value),
+            Err(unknown) => problems.push(Problem::at(entry.key_span, format!("{unknown}"))),
+        }
+    }
+    options.overrides = overrides;
+    Some(options)
+}
+
+fn read_functions(node: &Node, problems: &mut Problems) -> Vec<FunctionInput> {
+    let entries = node.mapping(problems).map_or(&[][..], Mapping::entries);
+    let read = entries.iter().filter_map(|entry| {
+        let keys = entry.value.mapping(problems)?;
+        keys.only(&["timeout", "memory_mb", "reserved"], problems);
+        let timeout = keys.require("timeout", "a function", entry.value.span, problems)?;
+        let timeout = quantity::duration(timeout, problems)?;
+        let mut whole = |key: &str, what: &str, most: i64| {
+            keys.get(key).and_then(|value| value.integer(what, 0..=most, problems))
+        };
+        let reserved = whole("reserved", "the reserved concurrency", i64::from(u32::MAX));
+        let memory_mb = whole("memory_mb", "the memory in MB", 10_240).unwrap_or(128);
+        Some(FunctionInput {
+            id: entry.key.to_string(),
+            name: entry.key.to_string(),
+            reserved: reserved.and_then(|reserved| u32::try_from(reserved).ok()),
+            timeout,
+            memory_mb: u32::try_from(memory_mb).ok()?,
+            init_always_billed: false,
+        })
+    });
+    read.collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+//! The virtual clock: takes the next event off the heap, asks the dispatcher, and puts what follows on the heap.
+//!
+//! Once the dispatcher has decided, the whole course of an invocation is known (its times are drawn at once), so
+//! each invocation costs one or two events: the environment is free again, and a closed-loop user sends again.
+
+mod conclusion;
+mod function;
+mod phase;
+mod record;
+mod request;
+
+use crate::heap::{EventHeap, Turn};
+use crate::input::PlanInput;
+use crate::load::Load;
+use crate::options::{Options, PlanError, SIMULATED};
+use crate::quantity::DURATION_MAX;
+use crate::report::Report;
+use function::Function;
+use limits::{Dispatcher, Effect, EnvironmentId, FunctionLimits, Outcome, Settings};
+use model::time::{Instant, nanos};
+use model::{LimitId, Refusal};
+use phase::{Crowd, PhaseRun, User};
+use record::Record;
+use std::sync::Arc;
+use std::time::Duration;
+use template::yaml::Problems;
+
+/// A user who is answered in no time and does not think sends again after this: never twice in one instant.
+const TURNAROUND_MIN: Duration = Duration::from_millis(1);
+/// A plan stops after so many requests; at a million a second that is three minutes.
+pub const REQUESTS_MAX: u64 = 200_000_000;
+const STEP: Duration = Duration::from_secs(1);
+
+/// Plans a load on a stack.
+///
+/// The same arguments give the same report, byte by byte, on every machine.
+///
+/// # Errors
+/// [`PlanError`] when the load does not fit the stack or the options make no settings.
+pub fn run(input: &PlanInput, load: &Load, options: &Options) -> Result<Report, PlanError> {
+    let mut simulation = Simulation::new(input, load, options)?;
+    simulation.run();
+    Ok(simulation.report(input, load, options))
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// The environment's invocation has ended.
+    Free { environment: EnvironmentId, outcome: Outcome },
+    /// The environment's INIT is done.
+    Started(EnvironmentId),
+    /// A phase begins.
+    Begin(u32),
+    /// A phase's time is over.
+    Over(u32),
+    /// A user has the answer to their last request.
+    Leaves(u32),
+    /// A request of an open loop comes.
+    Arrive(u32),
+    /// A user sends.
+    Send(u32),
+}
+
+struct Simulation {
+    dispatcher: Dispatcher,
+    heap: EventHeap<Event>,
+    functions: Vec<Function>,
+    phases: Vec<PhaseRun>,
+    users: Vec<User>,
+    record: Record,
+    effects: Vec<Effect>,
+    now: Instant,
+    horizon: Instant,
+    init_timeout_nanos: u64,
+    init_billed: bool,
+}
+
+impl Simulation {
+    fn new(input: &PlanInput, load: &Load, options: &Options) -> Result<Self, PlanError> {
+        input.check(load).map_err(PlanError::Load)?;
+        if let Some((limit, _)) = options.overrides.iter().find(|(limit, _)| !SIMULATED.contains(limit)) {
+            return Err(PlanError::NotSimulated(limit));
+        }
+        let step = options.step.unwrap_or(STEP);
+        if step.is_zero() {
+            return Err(PlanError::ZeroStep);
+        }
+        let seed = options.seed.unwrap_or(load.seed);
+        let mut dispatcher =
+            Dispatcher::new(Settings::from_era(&options.era, &options.region, &options.overrides)?);
+        let timeout = time_limit(options)?;
+        let mut problems = Problems::new();
+        let functions = input.functions.iter().enumerate().map(|(index, function)| {
+            let timeout = timeout.unwrap_or(function.timeout);
+            let limits =
+                FunctionLimits { resource: function.id.clone(), reserved: function.reserved, timeout };
+            let id = dispatcher.add_function(Instant::START, limits);
+            let named = |name: &str| name == function.id || name == function.name;
+            let behaviour = load.behaviour.iter().find(|behaviour| named(&behaviour.function.text));
+            Function::new(index, id, function, timeout, behaviour, seed)
+        });
+        let functions: Vec<Function> = functions.collect();
+        let phases = load.phases.iter().filter_map(|phase| {
+            let target = input.target(phase, &mut problems)?;
+            Some(PhaseRun::new(phase, target, seed))
+        });
+        let phases = phases.collect();
+        let mut simulation = Self {
+            dispatcher,
+            heap: EventHeap::default(),
+            functions,
+            phases,
+            users: Vec::new(),
+            record: Record::new(step, input.functions.len(), options.trace),
+            effects: Vec::new(),
+            now: Instant::START,
+            horizon: options.until.map_or(Instant::NEVER, |until| Instant::START + until),
+            init_timeout_nanos: options.era.settings.init_timeout_s.saturating_mul(1_000_000_000),
+            init_billed: options.era.settings.init_billed,
+        };
+        simulation.place_initial(input, load)?;
+        simulation.schedule_phases();
+        Ok(simulation)
+    }
+
+    /// Environments that are there at t = 0.
+    fn place_initial(&mut self, input: &PlanInput, load: &Load) -> Result<(), PlanError> {
+        let mut problems = Problems::new();
+        for initial in &load.initial {
+            let Some(index) = input.function(&initial.function, &mut problems) else { continue };
+            let id = self.functions[index].id;
+            let refused = |wanted, room| PlanError::Initial {
+                function: input.functions[index].id.clone(),
+                wanted,
+                room,
+            };
+            for _ in 0..initial.idle {
+                let environment = self.dispatcher.preload(Instant::START, id);
+                let environment = environment.ok_or_else(|| refused(initial.idle, 0))?;
+                self.dispatcher.finished(Instant::START, environment, Outcome::Done, &mut self.effects);
+            }
+            for room in 0..initial.busy {
+                let environment = self.dispatcher.preload(Instant::START, id);
+                let environment = environment.ok_or_else(|| refused(initial.busy, room))?;
+                let event = Event::Free { environment, outcome: Outcome::Done };
+                self.heap.push(Instant::START + initial.busy_for, Turn::Free, event);
+            }
+            let in_flight = self.dispatcher.counts(id).in_flight;
+            self.record.functions[index].peak_concurrency = in_flight;
+        }
+        Ok(())
+    }
+
+    /// Phases with a start begin then; the others when the one before them has ended, the first at once.
+    fn schedule_phases(&mut self) {
+        for (index, phase) in self.phases.iter().enumerate() {
+            let start = phase.start.or((index == 0).then_some(Duration::ZERO));
+            if let Some(start) = start {
+                self.heap.push(Instant::START + start, Turn::Phase, Event::Begin(index as u32));
+            }
+        }
+    }
+
+    fn run(&mut self) {
+        while let Some(at) = self.heap.next_at() {
+            if at > self.horizon || self.record.requests >= REQUESTS_MAX {
+                break;
+            }
+            while self.record.timeline.next() < at {
+                self.complete_row();
+            }
+            self.advance(at);
+            let Some((_, event)) = self.heap.pop() else { break };
+            self.handle(at, event);
+        }
+        let cut = self.heap.next_at().is_some_and(|at| at > self.horizon);
+        let end = if cut { self.horizon } else { self.now };
+        while self.record.timeline.next() <= end {
+            self.complete_row();
+        }
+        if self.record.timeline.end_at(end) {
+            self.complete_row();
+        }
+        self.advance(end);
+    }
+
+    fn complete_row(&mut self) {
+        self.advance(self.record.timeline.next());
+        self.record.timeline.push(self.dispatcher.in_flight(), self.dispatcher.environments());
+    }
+
+    #[inline]
+    fn advance(&mut self, now: Instant) {
+        self.now = now;
+        if self.dispatcher.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.dispatcher.advance(now, &mut self.effects);
+            // There is nothing to end but the dispatcher's own books.
+            self.effects.clear();
+        }
+    }
+
+    fn handle(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Free { environment, outcome } => self.free(now, environment, outcome),
+            Event::Started(environment) => {
+                self.dispatcher.started(now, environment);
+            }
+            Event::Begin(phase) => self.begin(now, phase),
+            Event::Over(phase) => self.end(now, phase),
+            Event::Leaves(phase) => {
+                let run = &mut self.phases[phase as usize];
+                run.users_left -= 1;
+                if run.users_left == 0 {
+                    self.end(now, phase);
+                }
+            }
+            Event::Arrive(phase) => {
+                self.request(now, phase);
+                self.schedule_arrival(phase);
+            }
+            Event::Send(user) => self.send(now, user),
+        }
+    }
+
+    fn free(&mut self, now: Instant, environment: EnvironmentId, outcome: Outcome) {
+        if outcome == Outcome::TimedOut
+            && let Some(id) = self.dispatcher.function_of(environment)
+        {
+            // Functions were added in order and none was removed, so slots are indices.
+            let function = &self.functions[id.slot() as usize];
+            let seconds = nanos(function.timeout).div_ceil(1_000_000_000);
+            let refusal = Refusal {
+                limit: LimitId::FunctionTimeout,
+                resource: Arc::clone(&function.name),
+                used: seconds,
+                max: seconds,
+                retry_at: None,
+            };
+            self.record.refused(now, &refusal, self.dispatcher.environments(), function.index);
+        }
+        self.dispatcher.finished(now, environment, outcome, &mut self.effects);
+    }
+
+    fn begin(&mut self, now: Instant, index: u32) {
+        let phase = &mut self.phases[index as usize];
+        phase.began = now;
+        if let Some(length) = phase.length {
+            phase.stop = now + length;
+            self.heap.push(phase.stop, Turn::Phase, Event::Over(index));
+        }
+        let Some(Crowd { users, requests, spawn }) = phase.crowd else {
+            return self.schedule_arrival(index);
+        };
+        for user in 0..users {
+            let left = requests.map_or(u64::MAX, |total| share(total, users, user));
+            if left == 0 {
+                break;
+            }
+            let spawned = spawn.and_then(|rate| rate.nanos_of(u64::from(user))).unwrap_or(0);
+            let event = Event::Send(self.users.len() as u32);
+            self.heap.push(now + Duration::from_nanos(spawned), Turn::Want, event);
+            self.users.push(User { phase: index, left });
+            phase.users_left += u32::from(requests.is_some());
+        }
+        if requests == Some(0) {
+            self.end(now, index);
+        }
+    }
+
+    /// The phase sends nothing new; the next one begins unless it has a start of its own. Only the first call counts.
+    fn end(&mut self, now: Instant, index: u32) {
+        let phase = &mut self.phases[index as usize];
+        if std::mem::replace(&mut phase.ended, true) {
+            return;
+        }
+        phase.stop = phase.stop.min(now);
+        if self.phases.get(index as usize + 1).is_some_and(|next| next.start.is_none()) {
+            self.begin(now, index + 1);
+        }
+    }
+
+    fn schedule_arrival(&mut self, index: u32) {
+        let phase = &mut self.phases[index as usize];
+        if let Some(at) = phase.next_arrival() {
+            self.heap.push(at, Turn::Want, Event::Arrive(index));
+        }
+    }
+
+    fn send(&mut self, now: Instant, index: u32) {
+        let user = &mut self.users[index as usize];
+        let phase_index = user.phase;
+        if now >= self.phases[phase_index as usize].stop {
+            return;
+        }
+        user.left -= 1;
+        let last = user.left == 0;
+        let answered = self.request(now, phase_index);
+        if last {
+            return self.heap.push(answered, Turn::Phase, Event::Leaves(phase_index));
+        }
+        let mut next = answered + self.phases[phase_index as usize].think();
+        if next <= now {
+            next = now + TURNAROUND_MIN;
+            self.record.turnaround_used = true;
+        }
+        self.heap.push(next, Turn::Want, Event::Send(index));
+    }
+}
+
+/// How many of `total` requests the user sends: evenly, the first users one more where it does not divide.
+fn share(total: u64, users: u32, user: u32) -> u64 {
+    total / u64::from(users) + u64::from(u64::from(user) < total % u64::from(users))
+}
+
+/// The user's time-out for every function, if there is one.
+fn time_limit(options: &Options) -> Result<Option<Duration>, PlanError> {
+    let limit = LimitId::FunctionTimeout;
+    let Some(value) = options.overrides.get(limit) else { return Ok(None) };
+    let timeout = Duration::from_secs(value);
+    if timeout > DURATION_MAX {
+        return Err(PlanError::TooLarge { limit, value });
+    }
+    Ok(Some(timeout))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! One function of a plan: its behaviour, and the course of each of its invocations.
+
+use crate::distribution::Distribution;
+use crate::input::FunctionInput;
+use crate::load::{Behaviour, Step};
+use crate::random::Stream;
+use limits::FunctionId;
+use model::time::nanos;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// INIT of a function whose behaviour does not say.
+pub const DEFAULT_INIT: Duration = Duration::from_millis(250);
+/// The handler of a function whose behaviour does not say.
+pub const DEFAULT_HANDLER: Duration = Duration::from_millis(100);
+
+/// How an invocation finds its environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warmth {
+    /// Ready.
+    Warm,
+    /// To be initialised again, within the invocation.
+    Reset,
+    /// New.
+    Cold,
+}
+
+/// The times of one invocation, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course {
+    /// INIT before the invocation.
+    pub init: u64,
+    /// That INIT ran into its own time limit, so that the invocation initialised again.
+    pub init_timed_out: bool,
+    /// The invocation, a suppressed INIT included, until it answers or is ended.
+    pub handler: u64,
+    /// It was ended.
+    pub timed_out: bool,
+    /// From the end until the environment is free.
+    pub lag: u64,
+}
+
+/// One function.
+#[derive(Debug)]
+pub struct Function {
+    pub index: usize,
+    pub id: FunctionId,
+    pub name: Arc<str>,
+    pub timeout: Duration,
+    pub memory_mb: u32,
+    pub init_always_billed: bool,
+    init: Vec<Step>,
+    steps: Vec<Step>,
+    lag: Distribution,
+    init_stream: Stream,
+    handler_stream: Stream,
+    lag_stream: Stream,
+}
+
+impl Function {
+    pub fn new(
+        index: usize,
+        id: FunctionId,
+        input: &FunctionInput,
+        timeout: Duration,
+        behaviour: Option<&Behaviour>,
+        seed: u64,
+    ) -> Self {
+        let default = |time| vec![Step { time: Distribution::constant(time), once: false }];
+        let init = behaviour.and_then(|behaviour| behaviour.init.clone());
+        let steps = behaviour.and_then(|behaviour| behaviour.steps.clone());
+        let lag = behaviour.map_or(Distribution::ZERO, |behaviour| behaviour.reuse_lag.clone());
+        let stream = |purpose| Stream::new(seed, purpose, &input.id);
+        Self {
+            index,
+            id,
+            name: input.id.as_str().into(),
+            timeout,
+            memory_mb: input.memory_mb,
+            init_always_billed: input.init_always_billed,
+            init: init.unwrap_or_else(|| default(DEFAULT_INIT)),
+            steps: steps.unwrap_or_else(|| default(DEFAULT_HANDLER)),
+            lag,
+            init_stream: stream("init"),
+            handler_stream: stream("handler"),
+            lag_stream: stream("reuse lag"),
+        }
+    }
+
+    /// Draws the times of one invocation.
+    ///
+    /// An INIT longer than `init_timeout` is cut there and done again within the invocation, as is that of an
+    /// environment that was reset; both count against the function's time-out (AWS Lambda Developer Guide,
+    /// "Understanding the Lambda execution environment lifecycle"; published). Overflow: a step is at most a year
+    /// and a function has at most 1,000 of them, so that sums stay below 2^55 ns * 2^11; they saturate all the same.
+    pub fn course(&mut self, warmth: Warmth, init_timeout: u64) -> Course {
+        let fresh = warmth != Warmth::Warm;
+        let init = if fresh { total(&self.init, true, &mut self.init_stream) } else { 0 };
+        let steps = total(&self.steps, fresh, &mut self.handler_stream);
+        let init_timed_out = warmth == Warmth::Cold && init > init_timeout;
+        let within = if warmth == Warmth::Reset || init_timed_out { init } else { 0 };
+        let before = if warmth == Warmth::Cold { init.min(init_timeout) } else { 0 };
+        let wanted = within.saturating_add(steps);
+        let timeout = nanos(self.timeout);
+        let timed_out = wanted > timeout;
+        // An environment that is reset is not in use by its answer, so it has no lag.
+        let lag = if timed_out { 0 } else { self.lag.sample(&mut self.lag_stream) };
+        Course { init: before, init_timed_out, handler: wanted.min(timeout), timed_out, lag }
+    }
+}
+
+fn total(steps: &[Step], fresh: bool, stream: &mut Stream) -> u64 {
+    let due = steps.iter().filter(|step| fresh || !step.once);
+    due.fold(0, |sum: u64, step| sum.saturating_add(step.time.sample(stream)))
+}

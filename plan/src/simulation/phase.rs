@@ -1,0 +1,102 @@
+//! A phase in its course: how much of it is left, and its random streams.
+
+use crate::arrivals::Arrivals;
+use crate::distribution::Distribution;
+use crate::input::Target;
+use crate::load::{Phase, Work};
+use crate::random::Stream;
+use model::Instant;
+use std::time::Duration;
+
+/// A user of a closed loop.
+#[derive(Clone, Copy, Debug)]
+pub struct User {
+    /// The user's phase.
+    pub phase: u32,
+    /// Requests that the user still sends.
+    pub left: u64,
+}
+
+/// How users come and how many requests there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Crowd {
+    pub users: u32,
+    pub requests: Option<u64>,
+    pub spawn: Option<crate::quantity::Rate>,
+}
+
+/// A phase.
+#[derive(Debug)]
+pub struct PhaseRun {
+    pub start: Option<Duration>,
+    pub target: Target,
+    /// How long clients wait.
+    pub timeout: Option<Duration>,
+    /// After this long nothing new is sent.
+    pub length: Option<Duration>,
+    /// The users of a closed loop.
+    pub crowd: Option<Crowd>,
+    pub began: Instant,
+    /// From then on nothing new is sent.
+    pub stop: Instant,
+    pub ended: bool,
+    /// Users who have a request to send or an answer to get, where requests are counted.
+    pub users_left: u32,
+    think: Distribution,
+    latency: Distribution,
+    arrivals: Option<Arrivals>,
+    think_stream: Stream,
+    latency_stream: Stream,
+    arrivals_stream: Stream,
+}
+
+impl PhaseRun {
+    pub fn new(phase: &Phase, target: Target, seed: u64) -> Self {
+        let stream = |purpose| Stream::new(seed, purpose, &phase.name);
+        let (length, crowd, think, arrivals) = match &phase.work {
+            Work::Users { users, requests, length, spawn, think } => {
+                let crowd = Crowd { users: *users, requests: *requests, spawn: *spawn };
+                (*length, Some(crowd), think.clone(), None)
+            }
+            Work::Rate { pieces, spacing, length } => {
+                (Some(*length), None, Distribution::ZERO, Some(Arrivals::new(pieces.clone(), *spacing)))
+            }
+        };
+        Self {
+            start: phase.start,
+            target,
+            timeout: phase.timeout,
+            length,
+            crowd,
+            began: Instant::START,
+            stop: Instant::NEVER,
+            ended: false,
+            users_left: 0,
+            think,
+            latency: phase.latency.clone(),
+            arrivals,
+            think_stream: stream("think"),
+            latency_stream: stream("latency"),
+            arrivals_stream: stream("arrivals"),
+        }
+    }
+
+    /// How long a user thinks.
+    #[inline]
+    pub fn think(&mut self) -> Duration {
+        Duration::from_nanos(self.think.sample(&mut self.think_stream))
+    }
+
+    /// What network and door add to an answer.
+    #[inline]
+    pub fn latency(&mut self) -> Duration {
+        Duration::from_nanos(self.latency.sample(&mut self.latency_stream))
+    }
+
+    /// When the next request of an open loop comes.
+    #[inline]
+    pub fn next_arrival(&mut self) -> Option<Instant> {
+        let nanos = self.arrivals.as_mut()?.next(&mut self.arrivals_stream)?;
+        Some(self.began + Duration::from_nanos(nanos))
+    }
+}

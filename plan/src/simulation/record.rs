@@ -1,0 +1,269 @@
+//! What is written down while a plan runs.
+
+use super::function::{Course, Function, Warmth};
+use crate::input::DoorKind;
+use crate::refusals::Refusals;
+use crate::report::{Decided, FirstLimit, Seconds};
+use crate::samples::Samples;
+use crate::timeline::Timeline;
+use limits::Decision;
+use model::{Instant, LimitId, Refusal};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// So many REPORT lines of each function are kept.
+const REPORT_LINES_MAX: usize = 10;
+
+/// So many decisions are kept one by one.
+const TRACE_MAX: usize = 1_000_000;
+
+/// What a client is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The function's answer.
+    Ok,
+    /// The function ran into its time-out.
+    TimedOut,
+    /// A limit refused the request.
+    Refused(LimitId),
+}
+
+impl Answer {
+    /// The status that the client sees. What a function URL and an HTTP API make of a time-out or a throttle
+    /// is not published for every case; these are the reported ones.
+    pub const fn status(self, door: Option<DoorKind>) -> u16 {
+        match (self, door) {
+            (Self::Ok, _) | (Self::TimedOut, None) => 200,
+            (Self::Refused(_), None | Some(DoorKind::FunctionUrl)) => 429,
+            (Self::TimedOut, Some(DoorKind::FunctionUrl | DoorKind::RestApi)) => 502,
+            (Self::TimedOut | Self::Refused(_), Some(DoorKind::HttpApi)) => 500,
+            (Self::Refused(_), Some(DoorKind::RestApi)) => 500,
+        }
+    }
+}
+
+/// One function's counts.
+#[derive(Debug, Default)]
+pub struct FunctionRecord {
+    pub invocations: u64,
+    pub cold_starts: u64,
+    pub throttled: u64,
+    pub timed_out: u64,
+    pub peak_concurrency: u32,
+    pub durations: Samples,
+    pub billed_ms: u64,
+    pub init_nanos: u64,
+    pub report_lines: Vec<String>,
+    /// An INIT ran into its time limit.
+    pub init_timed_out: bool,
+}
+
+/// Everything that the report needs.
+#[derive(Debug)]
+pub struct Record {
+    pub timeline: Timeline,
+    pub refusals: Refusals,
+    pub functions: Vec<FunctionRecord>,
+    pub answers: Samples,
+    pub requests: u64,
+    pub ok: u64,
+    pub throttled: u64,
+    pub timed_out: u64,
+    /// Clients that waited no longer.
+    pub gave_up: u64,
+    pub statuses: BTreeMap<u16, u64>,
+    /// Answers by the limit that spoiled them.
+    pub causes: BTreeMap<LimitId, u64>,
+    /// Whom each limit refused: by its resource and the function's index.
+    pub victims: BTreeMap<(LimitId, Arc<str>, usize), u64>,
+    pub first_limit: Option<FirstLimit>,
+    pub first_sent: Option<Instant>,
+    pub last_answered: Instant,
+    pub decisions: DecisionsHash,
+    /// The first decisions, if they are wanted.
+    pub trace: Option<Vec<Decided>>,
+    /// A user without think time was answered in no time.
+    pub turnaround_used: bool,
+}
+
+impl Record {
+    pub fn new(step: Duration, functions: usize, trace: bool) -> Self {
+        Self {
+            timeline: Timeline::new(step),
+            refusals: Refusals::default(),
+            functions: std::iter::repeat_with(FunctionRecord::default).take(functions).collect(),
+            answers: Samples::default(),
+            requests: 0,
+            ok: 0,
+            throttled: 0,
+            timed_out: 0,
+            gave_up: 0,
+            statuses: BTreeMap::new(),
+            causes: BTreeMap::new(),
+            victims: BTreeMap::new(),
+            first_limit: None,
+            first_sent: None,
+            last_answered: Instant::START,
+            decisions: DecisionsHash::default(),
+            trace: trace.then(Vec::new),
+            turnaround_used: false,
+        }
+    }
+
+    /// The dispatcher has decided on a request.
+    pub fn decided(&mut self, now: Instant, function: usize, decision: &Decision) {
+        self.requests += 1;
+        self.first_sent.get_or_insert(now);
+        self.decisions.add(now, function, decision);
+        if let Some(trace) = self.trace.as_mut().filter(|trace| trace.len() < TRACE_MAX) {
+            trace.push(Decided { at: now, function, decision: decision.clone() });
+        }
+    }
+
+    /// An invocation runs. `ends` says that it ends before the plan does; only then it has a duration.
+    pub fn runs(
+        &mut self,
+        function: &Function,
+        warmth: Warmth,
+        course: &Course,
+        init_billed: bool,
+        ends: bool,
+    ) {
+        let record = &mut self.functions[function.index];
+        record.invocations += 1;
+        if warmth == Warmth::Cold {
+            record.cold_starts += 1;
+            self.timeline.cold_start();
+        }
+        record.init_timed_out |= course.init_timed_out;
+        if !ends {
+            return;
+        }
+        record.timed_out += u64::from(course.timed_out);
+        record.durations.push(course.handler);
+        record.init_nanos = record.init_nanos.saturating_add(course.init);
+        // Whether an INIT that timed out is billed besides its second run is not published; here it is not.
+        let init_counts = (init_billed || function.init_always_billed) && !course.init_timed_out;
+        let billed = course.handler + if init_counts { course.init } else { 0 };
+        let billed_ms = billed.div_ceil(1_000_000);
+        record.billed_ms = record.billed_ms.saturating_add(billed_ms);
+        if record.report_lines.len() < REPORT_LINES_MAX {
+            record.report_lines.push(report_line(self.requests, function, course, billed_ms));
+        }
+    }
+
+    /// A limit refused, or ended, a request of the function.
+    pub fn refused(&mut self, now: Instant, refusal: &Refusal, environments: u32, function: usize) {
+        let Refusal { limit, resource, used, max, .. } = refusal;
+        self.refusals.add(now, *limit, resource);
+        *self.victims.entry((*limit, Arc::clone(resource), function)).or_default() += 1;
+        if *limit != LimitId::FunctionTimeout {
+            self.timeline.throttle();
+            self.functions[function].throttled += 1;
+        }
+        self.first_limit.get_or_insert_with(|| FirstLimit {
+            id: *limit,
+            resource: Arc::clone(resource),
+            at_s: Seconds::from(now),
+            used: *used,
+            max: *max,
+            environments,
+            victims: Vec::new(),
+        });
+    }
+
+    /// A client has its answer.
+    pub fn answered(&mut self, sent: Instant, at: Instant, answer: Answer, door: Option<DoorKind>) {
+        match answer {
+            Answer::Ok => self.ok += 1,
+            Answer::TimedOut => {
+                self.timed_out += 1;
+                *self.causes.entry(LimitId::FunctionTimeout).or_default() += 1;
+            }
+            Answer::Refused(limit) => {
+                self.throttled += 1;
+                *self.causes.entry(limit).or_default() += 1;
+            }
+        }
+        *self.statuses.entry(answer.status(door)).or_default() += 1;
+        self.answers.push(at.as_nanos() - sent.as_nanos());
+        self.last_answered = self.last_answered.max(at);
+    }
+
+    /// A client waits no longer.
+    pub fn gives_up(&mut self, at: Instant) {
+        self.gave_up += 1;
+        self.last_answered = self.last_answered.max(at);
+    }
+}
+
+/// A REPORT line as Lambda writes it: fields end with a tab. A plan does not know the memory used.
+fn report_line(request: u64, function: &Function, course: &Course, billed_ms: u64) -> String {
+    let mut line = format!(
+        "REPORT RequestId: 00000000-0000-4000-8000-{request:012x}\tDuration: {} ms\tBilled Duration: {billed_ms} ms\t\
+         Memory Size: {} MB\t",
+        hundredths(course.handler),
+        function.memory_mb
+    );
+    if course.init > 0 && !course.init_timed_out {
+        line += &format!("Init Duration: {} ms\t", hundredths(course.init));
+    }
+    if course.timed_out {
+        line += "Status: timeout\t";
+    }
+    line
+}
+
+/// Nanoseconds as milliseconds with two decimals.
+fn hundredths(nanos: u64) -> String {
+    let hundredths = (nanos + 5_000) / 10_000;
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
+}
+
+/// A hash over decisions in their order. Not for secrets: two plans that differ are told apart with 2^-64 doubt.
+#[derive(Clone, Copy, Debug)]
+pub struct DecisionsHash(u64);
+
+impl Default for DecisionsHash {
+    fn default() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+impl DecisionsHash {
+    /// Adds one decision.
+    #[inline]
+    fn add(&mut self, now: Instant, function: usize, decision: &Decision) {
+        let (kind, detail) = match decision {
+            Decision::Run(id) => (0, u64::from(id.slot()) << 32 | u64::from(id.generation())),
+            Decision::Start(id) => (1, u64::from(id.slot()) << 32 | u64::from(id.generation())),
+            Decision::Reset(id) => (2, u64::from(id.slot()) << 32 | u64::from(id.generation())),
+            Decision::Refuse(refusal) => (3, refusal.limit as u64),
+            Decision::NoFunction => (4, 0),
+        };
+        for word in [now.as_nanos(), (function as u64) << 8 | kind, detail] {
+            // One round of a multiply-and-fold hash (as in wyhash); both constants are odd and random.
+            let product = u128::from(self.0 ^ word ^ 0xa076_1d64_78bd_642f) * 0xe703_7ed1_a0b4_28db_u128;
+            self.0 = (product >> 64) as u64 ^ product as u64;
+        }
+    }
+}
+
+impl std::fmt::Display for DecisionsHash {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{:016x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_have_two_decimals() {
+        assert_eq!(hundredths(3_510_000), "3.51");
+        assert_eq!(hundredths(9_249_764_999), "9249.76");
+        assert_eq!(hundredths(0), "0.00");
+    }
+}

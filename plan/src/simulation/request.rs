@@ -1,0 +1,68 @@
+//! One request: the dispatcher decides, and what follows from that goes on the heap.
+
+use super::function::Warmth;
+use super::record::Answer;
+use super::{Event, Simulation};
+use crate::heap::Turn;
+use limits::{Decision, Outcome};
+use model::Instant;
+use std::time::Duration;
+
+impl Simulation {
+    /// Sends one request of the phase, and says when the client has its answer or waits no longer.
+    pub(super) fn request(&mut self, now: Instant, phase: u32) -> Instant {
+        let run = &mut self.phases[phase as usize];
+        let latency = run.latency();
+        let function = &mut self.functions[run.target.function];
+        let decision = self.dispatcher.invoke(now, function.id);
+        self.record.decided(now, function.index, &decision);
+        let (environment, warmth) = match decision {
+            Decision::Run(environment) => (environment, Warmth::Warm),
+            Decision::Reset(environment) => (environment, Warmth::Reset),
+            Decision::Start(environment) => (environment, Warmth::Cold),
+            Decision::Refuse(refusal) => {
+                self.record.refused(now, &refusal, self.dispatcher.environments(), function.index);
+                return self.answer(now, now + latency, phase, Answer::Refused(refusal.limit));
+            }
+            Decision::NoFunction => unreachable!("a plan never removes a function"),
+        };
+        let course = function.course(warmth, self.init_timeout_nanos);
+        let started = now + Duration::from_nanos(course.init);
+        let ended = started + Duration::from_nanos(course.handler);
+        match warmth {
+            Warmth::Cold if course.init > 0 => {
+                self.heap.push(started, Turn::Free, Event::Started(environment))
+            }
+            // A suppressed INIT is part of the invocation.
+            Warmth::Cold | Warmth::Reset => {
+                self.dispatcher.started(now, environment);
+            }
+            Warmth::Warm => {}
+        }
+        let outcome = if course.timed_out { Outcome::TimedOut } else { Outcome::Done };
+        let free_at = ended + Duration::from_nanos(course.lag);
+        self.heap.push(free_at, Turn::Free, Event::Free { environment, outcome });
+        self.record.runs(function, warmth, &course, self.init_billed, ended <= self.horizon);
+        let peak = &mut self.record.functions[function.index].peak_concurrency;
+        *peak = self.dispatcher.counts(function.id).in_flight.max(*peak);
+        let answer = if course.timed_out { Answer::TimedOut } else { Answer::Ok };
+        self.answer(now, ended + latency, phase, answer)
+    }
+
+    /// Writes down how the client fares with an answer at `answered`; it is not waited for beyond the client's own
+    /// time-out. What lies beyond the plan's end is not written down.
+    fn answer(&mut self, sent: Instant, answered: Instant, phase: u32, answer: Answer) -> Instant {
+        let phase = &self.phases[phase as usize];
+        let patience = phase.timeout.map_or(Instant::NEVER, |timeout| sent + timeout);
+        let until = answered.min(patience);
+        if until > self.horizon {
+            return until;
+        }
+        if answered > patience {
+            self.record.gives_up(until);
+        } else {
+            self.record.answered(sent, answered, answer, phase.target.door);
+        }
+        until
+    }
+}
