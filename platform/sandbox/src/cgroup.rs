@@ -1,0 +1,310 @@
+//! Control groups: one group per environment, on whichever versions the host has.
+//!
+//! Limits (memory, CPU, processes) come from version 1 or version 2 behind the [`Limits`] trait; freezing
+//! comes from the version 2 tree whenever it is mounted, even without controllers, because there it takes
+//! 12 us instead of 59 and does not delay a kill (linux-recipes.md section 2).
+
+mod discover;
+mod version_one;
+mod version_two;
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+pub(crate) use discover::{Hierarchies, discover};
+use version_one::VersionOne;
+use version_two::VersionTwo;
+
+/// MemorySize that buys one core (AWS Lambda Developer Guide, "Configure Lambda function memory").
+pub(crate) const MEMORY_MB_PER_CORE: u64 = 1769;
+/// Period of the CPU quota, in microseconds, as Lambda is reported to have (linux-recipes.md section 2).
+const CPU_PERIOD_US: u64 = 20_000;
+/// The kernel refuses a quota below 1 ms.
+const CPU_QUOTA_MIN_US: u64 = 1_000;
+
+/// Microseconds of CPU per period for a function of that memory. Rounds down; never below the kernel's floor.
+pub(crate) fn cpu_quota_us(memory_mb: u32) -> u64 {
+    (u64::from(memory_mb) * CPU_PERIOD_US / MEMORY_MB_PER_CORE).max(CPU_QUOTA_MIN_US)
+}
+
+/// Which limits a version of control groups offers here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Offered {
+    pub memory: bool,
+    pub cpu: bool,
+    pub processes: bool,
+}
+
+/// Limits of one group, whatever the version. Groups are named relative to the platform's own folder.
+pub(crate) trait Limits: Send + Sync {
+    /// What this version can limit here.
+    fn offered(&self) -> Offered;
+    /// Makes the group.
+    fn create(&self, group: &str) -> io::Result<()>;
+    /// Removes the empty group; a group that is not there is fine.
+    fn remove(&self, group: &str) -> io::Result<()>;
+    /// Limits memory, swap included.
+    fn set_memory(&self, group: &str, bytes: u64) -> io::Result<()>;
+    /// Limits processes and threads together.
+    fn set_processes(&self, group: &str, count: u32) -> io::Result<()>;
+    /// Limits CPU to `quota_us` of every 20 ms; `None` lifts the limit.
+    fn set_cpu(&self, group: &str, quota_us: Option<u64>) -> io::Result<()>;
+    /// Most memory used since the last reset, page cache included, and page cache now; bytes.
+    fn memory_peak(&self, group: &str) -> io::Result<(u64, u64)>;
+    /// Starts a new peak.
+    fn reset_memory_peak(&self, group: &str) -> io::Result<()>;
+    /// How often the kernel killed for memory in the group.
+    fn memory_kills(&self, group: &str) -> io::Result<u64>;
+    /// Files that a process writes `0` to so as to join, in place of being born inside.
+    fn entrances(&self, group: &str) -> io::Result<Vec<OwnedFd>>;
+    /// A descriptor that becomes readable when the group runs out of memory, where that must be asked for.
+    fn memory_bell(&self, group: &str) -> io::Result<Option<OwnedFd>>;
+    /// Folders that hold the groups, for the record of what to clean.
+    fn folders(&self) -> Vec<PathBuf>;
+    /// Pids in the group, as this process sees them.
+    fn processes(&self, group: &str) -> io::Result<Vec<i32>>;
+}
+
+/// How the processes of a group are frozen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Freezer {
+    /// `cgroup.freeze` in this folder.
+    Unified(PathBuf),
+    /// `freezer.state` in this folder.
+    VersionOne(PathBuf),
+    /// No group: the supervisor stops its processes by signal.
+    Signal,
+}
+
+impl Freezer {
+    /// Stops every process of the group; `false` when signals must do it. 1 us, then 4 us until all stand.
+    pub fn freeze(&self, group: &str) -> io::Result<bool> {
+        self.set(group, "1", "FROZEN")
+    }
+
+    /// Lets every process of the group go on.
+    pub fn thaw(&self, group: &str) -> io::Result<bool> {
+        self.set(group, "0", "THAWED")
+    }
+
+    fn set(&self, group: &str, unified: &str, one: &str) -> io::Result<bool> {
+        match self {
+            Freezer::Unified(folder) => write(&folder.join(group), "cgroup.freeze", unified).map(|()| true),
+            Freezer::VersionOne(folder) => write(&folder.join(group), "freezer.state", one).map(|()| true),
+            Freezer::Signal => Ok(false),
+        }
+    }
+}
+
+/// The platform's own corner of the host's control groups.
+pub(crate) struct ControlGroups {
+    limits: Option<Box<dyn Limits>>,
+    unified: Option<PathBuf>,
+    freezer: Freezer,
+}
+
+/// A group made for one environment, with what a new process needs to join it.
+pub(crate) struct Group {
+    /// Name below the platform's folders.
+    pub name: String,
+    /// Folder of the version 2 tree to be born in.
+    pub birthplace: Option<OwnedFd>,
+    /// Version 1 files to write `0` to.
+    pub entrances: Vec<OwnedFd>,
+    /// Rings when memory runs out (version 1).
+    pub bell: Option<OwnedFd>,
+}
+
+impl ControlGroups {
+    /// Takes a corner named `session` on every hierarchy that lets us. Never fails: what is refused is
+    /// simply not offered, and the reasons come back for the abilities report.
+    pub fn open(hierarchies: &Hierarchies, session: &str) -> (ControlGroups, Vec<String>) {
+        let mut refusals = Vec::new();
+        let mut unified = None;
+        let mut limits: Option<Box<dyn Limits>> = None;
+        let mut two = None;
+        if let Some(parents) = &hierarchies.unified {
+            match VersionTwo::open(parents, session) {
+                Ok(version) => {
+                    unified = Some(version.folder().to_path_buf());
+                    two = Some(version);
+                }
+                Err(error) => refusals.push(format!("control groups version 2: {error}")),
+            }
+        }
+        match VersionOne::open(&hierarchies.version_one, session, unified.is_none()) {
+            Ok(Some(one)) => limits = Some(Box::new(one)),
+            Ok(None) => {}
+            Err(error) => refusals.push(format!("control groups version 1: {error}")),
+        }
+        let freezer = match (&unified, &limits) {
+            (Some(folder), _) => Freezer::Unified(folder.clone()),
+            (None, Some(_)) => VersionOne::freezer_folder(&hierarchies.version_one, session)
+                .map_or(Freezer::Signal, Freezer::VersionOne),
+            (None, None) => Freezer::Signal,
+        };
+        // A version 2 tree with controllers serves alone; without, it only freezes and version 1 limits.
+        if let Some(version) = two
+            && limits.as_ref().is_none_or(|limits| limits.offered() == Offered::default())
+        {
+            limits = Some(Box::new(version));
+        }
+        (ControlGroups { limits, unified, freezer }, refusals)
+    }
+
+    /// No groups at all.
+    pub fn none() -> ControlGroups {
+        ControlGroups { limits: None, unified: None, freezer: Freezer::Signal }
+    }
+
+    pub fn offered(&self) -> Offered {
+        self.limits.as_ref().map_or(Offered::default(), |limits| limits.offered())
+    }
+
+    pub fn limits(&self) -> Option<&dyn Limits> {
+        self.limits.as_deref()
+    }
+
+    pub fn freezer(&self) -> &Freezer {
+        &self.freezer
+    }
+
+    /// Every folder the platform owns, children not included.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let mut folders = self.limits.as_ref().map_or_else(Vec::new, |limits| limits.folders());
+        if let Some(unified) = &self.unified
+            && !folders.contains(unified)
+        {
+            folders.push(unified.clone());
+        }
+        folders
+    }
+
+    /// Makes a group and opens what joins it. `None` where the host gives no groups.
+    pub fn create(&self, name: &str) -> io::Result<Option<Group>> {
+        let Some(limits) = &self.limits else {
+            return Ok(None);
+        };
+        let made = || -> io::Result<Group> {
+            limits.create(name)?;
+            let mut birthplace = None;
+            if let Some(unified) = &self.unified {
+                let folder = unified.join(name);
+                make_folder(&folder)?;
+                birthplace = Some(open_folder(&folder)?);
+            }
+            let entrances = limits.entrances(name)?;
+            Ok(Group { name: name.to_owned(), birthplace, entrances, bell: limits.memory_bell(name)? })
+        };
+        made().map(Some).inspect_err(|_| drop(self.remove(name)))
+    }
+
+    /// Kills every process of the group, frozen or not. The group is of no use afterwards: on some kernels
+    /// whoever is born into it later dies at once (linux-recipes.md section 0).
+    pub fn kill(&self, group: &str) {
+        let by_kernel = self.unified.as_ref().is_some_and(|unified| {
+            write(&unified.join(group), "cgroup.kill", "1").is_ok()
+        });
+        if by_kernel {
+            return;
+        }
+        let pids = self.limits.as_ref().and_then(|limits| limits.processes(group).ok()).unwrap_or_default();
+        for pid in pids.into_iter().filter_map(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+
+    /// Removes a group whose processes are gone.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        if let Some(unified) = &self.unified {
+            remove_folder(&unified.join(name))?;
+        }
+        self.limits.as_ref().map_or(Ok(()), |limits| limits.remove(name))
+    }
+}
+
+/// Kills what is left in a folder of groups and removes it with everything below. Used for what an earlier
+/// run left behind.
+pub(crate) fn clear_folder(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            clear_folder(&entry.path())?;
+        }
+    }
+    // Present on version 2 alone; a group that is empty does not mind.
+    drop(fs::write(folder.join("cgroup.kill"), "1"));
+    remove_folder(folder)
+}
+
+/// How often removing a group is tried again while its last process is being reaped.
+const REMOVE_ATTEMPTS: u32 = 50;
+
+fn remove_folder(folder: &Path) -> io::Result<()> {
+    for attempt in 0..REMOVE_ATTEMPTS {
+        match fs::remove_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && attempt + 1 < REMOVE_ATTEMPTS => {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            result => return result,
+        }
+    }
+    Ok(())
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+fn open_folder(folder: &Path) -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    Ok(rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Writes one value into an existing control file. `fs::write` would create a missing one on a fake tree.
+fn write(folder: &Path, file: &str, value: impl AsRef<str>) -> io::Result<()> {
+    use std::io::Write;
+    let mut file = fs::OpenOptions::new().write(true).open(folder.join(file))?;
+    file.write_all(value.as_ref().as_bytes())
+}
+
+fn read_number(folder: &Path, file: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(folder.join(file))?;
+    text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("{file}: {text:?}")))
+}
+
+/// The number after `key` in a file of `key number` lines; 0 when it is not there.
+fn read_key(folder: &Path, file: &str, key: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(folder.join(file))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    Ok(value.and_then(|value| value.trim().parse().ok()).unwrap_or(0))
+}
+
+fn read_pids(folder: &Path) -> io::Result<Vec<i32>> {
+    let text = fs::read_to_string(folder.join("cgroup.procs"))?;
+    Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quota_follows_memory_and_never_passes_under_the_kernels_floor() {
+        assert_eq!(cpu_quota_us(1769), CPU_PERIOD_US);
+        assert_eq!(cpu_quota_us(128), 1_447);
+        assert_eq!(cpu_quota_us(10_240), 115_771);
+        assert_eq!(cpu_quota_us(1), CPU_QUOTA_MIN_US);
+    }
+}

@@ -1,0 +1,210 @@
+//! Limits by control groups version 1: one tree per controller, joined by writing `0` to `tasks`.
+//!
+//! `cgroup.procs` is never written: that takes a global lock, 10 ms (linux-recipes.md section 0).
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use super::discover::VersionOneMount;
+use super::{CPU_PERIOD_US, Limits, Offered, make_folder, open_folder, read_key, read_number, read_pids};
+use super::{remove_folder, write};
+
+/// One folder per controller in use; controllers mounted together share a folder.
+pub(super) struct VersionOne {
+    memory: Option<PathBuf>,
+    cpu: Option<PathBuf>,
+    processes: Option<PathBuf>,
+    folders: Vec<PathBuf>,
+}
+
+fn session_folder(mounts: &[VersionOneMount], controller: &str, session: &str) -> Option<PathBuf> {
+    let mount = mounts.iter().find(|mount| mount.controllers.iter().any(|name| name == controller))?;
+    Some(mount.own.join(session))
+}
+
+impl VersionOne {
+    /// Makes the session's folders; `None` when no useful controller is mounted.
+    ///
+    /// # Errors
+    /// When the first folder is refused, as it is to an ordinary user.
+    pub fn open(mounts: &[VersionOneMount], session: &str, freezer: bool) -> io::Result<Option<VersionOne>> {
+        let make = |controller: &str| -> io::Result<Option<PathBuf>> {
+            let Some(folder) = session_folder(mounts, controller, session) else { return Ok(None) };
+            make_folder(&folder)?;
+            Ok(Some(folder))
+        };
+        let memory = make("memory")?;
+        let cpu = make("cpu")?;
+        let processes = make("pids")?;
+        let freezer = if freezer { make("freezer")? } else { None };
+        let mut folders: Vec<PathBuf> = Vec::new();
+        for folder in [&memory, &cpu, &processes, &freezer].into_iter().flatten() {
+            if !folders.contains(folder) {
+                folders.push(folder.clone());
+            }
+        }
+        if folders.is_empty() {
+            return Ok(None);
+        }
+        if let Some(memory) = &memory {
+            // So that the session's folder counts what its groups use; already so on most hosts.
+            drop(write(memory, "memory.use_hierarchy", "1"));
+        }
+        Ok(Some(VersionOne { memory, cpu, processes, folders }))
+    }
+
+    /// Where `freezer.state` of the session's groups is found.
+    pub fn freezer_folder(mounts: &[VersionOneMount], session: &str) -> Option<PathBuf> {
+        session_folder(mounts, "freezer", session).filter(|folder| folder.is_dir())
+    }
+}
+
+fn of(folder: &Option<PathBuf>, group: &str) -> io::Result<PathBuf> {
+    folder.as_ref().map(|folder| folder.join(group)).ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+/// The limit that includes swap must never be below the one that does not, so the order depends on the
+/// direction; absent where swap accounting is off.
+fn set_memory(folder: &Path, bytes: u64) -> io::Result<()> {
+    let value = bytes.to_string();
+    let both = folder.join("memory.memsw.limit_in_bytes").exists();
+    if both && write(folder, "memory.limit_in_bytes", &value).is_err() {
+        write(folder, "memory.memsw.limit_in_bytes", &value)?;
+        return write(folder, "memory.limit_in_bytes", &value);
+    }
+    if both {
+        return write(folder, "memory.memsw.limit_in_bytes", &value);
+    }
+    write(folder, "memory.limit_in_bytes", &value)
+}
+
+impl Limits for VersionOne {
+    fn offered(&self) -> Offered {
+        Offered {
+            memory: self.memory.is_some(),
+            cpu: self.cpu.is_some(),
+            processes: self.processes.is_some(),
+        }
+    }
+
+    fn create(&self, group: &str) -> io::Result<()> {
+        self.folders.iter().try_for_each(|folder| make_folder(&folder.join(group)))
+    }
+
+    fn remove(&self, group: &str) -> io::Result<()> {
+        self.folders.iter().try_for_each(|folder| remove_folder(&folder.join(group)))
+    }
+
+    fn set_memory(&self, group: &str, bytes: u64) -> io::Result<()> {
+        set_memory(&of(&self.memory, group)?, bytes)
+    }
+
+    fn set_processes(&self, group: &str, count: u32) -> io::Result<()> {
+        write(&of(&self.processes, group)?, "pids.max", count.to_string())
+    }
+
+    fn set_cpu(&self, group: &str, quota_us: Option<u64>) -> io::Result<()> {
+        let folder = of(&self.cpu, group)?;
+        let Some(quota_us) = quota_us else { return write(&folder, "cpu.cfs_quota_us", "-1") };
+        write(&folder, "cpu.cfs_period_us", CPU_PERIOD_US.to_string())?;
+        write(&folder, "cpu.cfs_quota_us", quota_us.to_string())
+    }
+
+    fn memory_peak(&self, group: &str) -> io::Result<(u64, u64)> {
+        let folder = of(&self.memory, group)?;
+        let peak = read_number(&folder, "memory.max_usage_in_bytes")?;
+        Ok((peak, read_key(&folder, "memory.stat", "total_cache")?))
+    }
+
+    fn reset_memory_peak(&self, group: &str) -> io::Result<()> {
+        write(&of(&self.memory, group)?, "memory.max_usage_in_bytes", "0")
+    }
+
+    fn memory_kills(&self, group: &str) -> io::Result<u64> {
+        read_key(&of(&self.memory, group)?, "memory.oom_control", "oom_kill")
+    }
+
+    fn entrances(&self, group: &str) -> io::Result<Vec<OwnedFd>> {
+        use rustix::fs::{Mode, OFlags};
+        let open = |folder: &PathBuf| {
+            rustix::fs::open(folder.join(group).join("tasks"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        };
+        Ok(self.folders.iter().map(open).collect::<Result<_, _>>()?)
+    }
+
+    /// `memory.oom_control` rings an eventfd before anything is killed (linux-recipes.md section 2).
+    fn memory_bell(&self, group: &str) -> io::Result<Option<OwnedFd>> {
+        use rustix::event::{EventfdFlags, eventfd};
+        use rustix::fs::{Mode, OFlags};
+        let Some(memory) = &self.memory else { return Ok(None) };
+        let folder = memory.join(group);
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let folder_fd = open_folder(&folder)?;
+        let control =
+            rustix::fs::openat(&folder_fd, "memory.oom_control", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        write(&folder, "cgroup.event_control", format!("{} {}", bell.as_raw_fd(), control.as_raw_fd()))?;
+        Ok(Some(bell))
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        self.folders.clone()
+    }
+
+    fn processes(&self, group: &str) -> io::Result<Vec<i32>> {
+        let folder = self.folders.first().ok_or(io::ErrorKind::NotFound)?;
+        read_pids(&folder.join(group))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A fake tree: the kernel makes the control files on mkdir, here the test does.
+    fn fake(name: &str) -> (PathBuf, Vec<VersionOneMount>) {
+        let top = std::env::temp_dir().join(format!("sandbox-v1-{}-{name}", std::process::id()));
+        let mounts = ["memory", "cpu,cpuacct", "pids"].map(|controllers| {
+            let own = top.join(controllers);
+            fs::create_dir_all(&own).unwrap();
+            VersionOneMount { controllers: controllers.split(',').map(str::to_owned).collect(), own }
+        });
+        (top, mounts.to_vec())
+    }
+
+    #[test]
+    fn limits_land_in_the_files_of_their_controllers() {
+        let (top, mounts) = fake("limits");
+        let limits = VersionOne::open(&mounts, "session", false).unwrap().unwrap();
+        assert_eq!(limits.offered(), Offered { memory: true, cpu: true, processes: true });
+        limits.create("e1").unwrap();
+        let file = |controller: &str, file: &str| top.join(controller).join("session/e1").join(file);
+        for (controller, name) in [
+            ("memory", "memory.limit_in_bytes"),
+            ("memory", "memory.memsw.limit_in_bytes"),
+            ("cpu,cpuacct", "cpu.cfs_quota_us"),
+            ("cpu,cpuacct", "cpu.cfs_period_us"),
+            ("pids", "pids.max"),
+        ] {
+            fs::write(file(controller, name), "").unwrap();
+        }
+        limits.set_memory("e1", 134_217_728).unwrap();
+        limits.set_processes("e1", 1_024).unwrap();
+        limits.set_cpu("e1", Some(1_447)).unwrap();
+        let read = |controller: &str, name: &str| fs::read_to_string(file(controller, name)).unwrap();
+        assert_eq!(read("memory", "memory.limit_in_bytes"), "134217728");
+        assert_eq!(read("memory", "memory.memsw.limit_in_bytes"), "134217728");
+        assert_eq!(read("cpu,cpuacct", "cpu.cfs_quota_us"), "1447");
+        assert_eq!(read("cpu,cpuacct", "cpu.cfs_period_us"), "20000");
+        assert_eq!(read("pids", "pids.max"), "1024");
+        fs::write(file("memory", "memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n").unwrap();
+        assert_eq!(limits.memory_kills("e1").unwrap(), 3);
+        fs::remove_dir_all(top).unwrap();
+    }
+
+    #[test]
+    fn a_host_without_controllers_offers_nothing() {
+        assert!(VersionOne::open(&[], "session", true).unwrap().is_none());
+    }
+}

@@ -1,0 +1,233 @@
+//! Limits by control groups version 2: one tree, processes born inside their group.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use super::discover::UnifiedMount;
+use super::{CPU_PERIOD_US, Limits, Offered, make_folder, read_key, read_number, read_pids, write};
+
+/// The session's folder, below which groups are made, and what its children may limit.
+pub(super) struct VersionTwo {
+    folder: PathBuf,
+    offered: Offered,
+    /// The leaf we moved ourselves into so that our own group may have children with controllers.
+    leaf: Option<PathBuf>,
+}
+
+const WANTED: [&str; 3] = ["memory", "cpu", "pids"];
+
+impl VersionTwo {
+    /// Takes a corner. First in our own group when it is ours alone (a delegated scope): the platform moves
+    /// to a leaf, since a group with processes may not hand controllers down. Else, as root, at the top.
+    ///
+    /// # Errors
+    /// When neither place lets us make a folder.
+    pub fn open(mount: &UnifiedMount, session: &str) -> io::Result<VersionTwo> {
+        let alone = mount.own != mount.top
+            && read_pids(&mount.own).is_ok_and(|pids| pids == [rustix::process::getpid().as_raw_nonzero().get()]);
+        if alone && let Ok(version) = VersionTwo::delegated(&mount.own, session) {
+            return Ok(version);
+        }
+        hand_down(&mount.top);
+        VersionTwo::below(&mount.top, session, None)
+    }
+
+    fn delegated(own: &Path, session: &str) -> io::Result<VersionTwo> {
+        let leaf = own.join(format!("{session}-platform"));
+        make_folder(&leaf)?;
+        if let Err(error) = write(&leaf, "cgroup.procs", "0") {
+            drop(fs::remove_dir(&leaf));
+            return Err(error);
+        }
+        hand_down(own);
+        VersionTwo::below(own, session, Some(leaf))
+    }
+
+    fn below(parent: &Path, session: &str, leaf: Option<PathBuf>) -> io::Result<VersionTwo> {
+        let folder = parent.join(session);
+        make_folder(&folder)?;
+        let controllers = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+        hand_down(&folder);
+        let has = |name: &str| controllers.split_whitespace().any(|controller| controller == name);
+        let offered = Offered { memory: has("memory"), cpu: has("cpu"), processes: has("pids") };
+        Ok(VersionTwo { folder, offered, leaf })
+    }
+
+    /// The session's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn group(&self, group: &str) -> PathBuf {
+        self.folder.join(group)
+    }
+}
+
+/// Hands each wanted controller down to the children; one that is not there is not an error.
+fn hand_down(folder: &Path) {
+    for controller in WANTED {
+        drop(write(folder, "cgroup.subtree_control", format!("+{controller}")));
+    }
+}
+
+impl Limits for VersionTwo {
+    fn offered(&self) -> Offered {
+        self.offered
+    }
+
+    fn create(&self, group: &str) -> io::Result<()> {
+        let folder = self.group(group);
+        make_folder(&folder)?;
+        if self.offered.memory {
+            // One killed for memory takes the rest of its environment along.
+            write(&folder, "memory.oom.group", "1")?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, group: &str) -> io::Result<()> {
+        super::remove_folder(&self.group(group))
+    }
+
+    fn set_memory(&self, group: &str, bytes: u64) -> io::Result<()> {
+        let folder = self.group(group);
+        write(&folder, "memory.max", bytes.to_string())?;
+        // Absent where swap accounting is off.
+        drop(write(&folder, "memory.swap.max", "0"));
+        Ok(())
+    }
+
+    fn set_processes(&self, group: &str, count: u32) -> io::Result<()> {
+        write(&self.group(group), "pids.max", count.to_string())
+    }
+
+    fn set_cpu(&self, group: &str, quota_us: Option<u64>) -> io::Result<()> {
+        let quota = quota_us.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
+        write(&self.group(group), "cpu.max", format!("{quota} {CPU_PERIOD_US}"))
+    }
+
+    fn memory_peak(&self, group: &str) -> io::Result<(u64, u64)> {
+        let folder = self.group(group);
+        let cache = read_key(&folder, "memory.stat", "file")?;
+        // The peak came with Linux 5.19; before, what is used now is the best there is.
+        let peak = read_number(&folder, "memory.peak").or_else(|_| read_number(&folder, "memory.current"))?;
+        Ok((peak, cache))
+    }
+
+    /// A reset of `memory.peak` counts for the descriptor that made it, so nothing is gained here; the
+    /// caller's sum over processes is what starts anew.
+    fn reset_memory_peak(&self, _group: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn memory_kills(&self, group: &str) -> io::Result<u64> {
+        read_key(&self.group(group), "memory.events", "oom_kill")
+    }
+
+    fn entrances(&self, _group: &str) -> io::Result<Vec<OwnedFd>> {
+        Ok(Vec::new())
+    }
+
+    fn memory_bell(&self, _group: &str) -> io::Result<Option<OwnedFd>> {
+        Ok(None)
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        [Some(self.folder.clone()), self.leaf.clone()].into_iter().flatten().collect()
+    }
+
+    fn processes(&self, group: &str) -> io::Result<Vec<i32>> {
+        read_pids(&self.group(group))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fake(PathBuf);
+
+    impl Fake {
+        fn new(name: &str) -> Fake {
+            let top = std::env::temp_dir().join(format!("sandbox-v2-{}-{name}", std::process::id()));
+            fs::create_dir_all(top.join("own")).unwrap();
+            for file in ["cgroup.subtree_control", "own/cgroup.subtree_control", "own/cgroup.procs"] {
+                fs::write(top.join(file), "").unwrap();
+            }
+            Fake(top)
+        }
+
+        fn mount(&self) -> UnifiedMount {
+            UnifiedMount { top: self.0.clone(), own: self.0.join("own") }
+        }
+
+        /// What the kernel would show in a new group with these controllers.
+        fn born(&self, folder: &str, controllers: &str) {
+            let folder = self.0.join(folder);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("cgroup.controllers"), controllers).unwrap();
+            for file in ["memory.max", "memory.swap.max", "memory.oom.group", "pids.max", "cpu.max"] {
+                fs::write(folder.join(file), "").unwrap();
+            }
+            for file in ["cgroup.subtree_control", "cgroup.procs"] {
+                fs::write(folder.join(file), "").unwrap();
+            }
+        }
+
+        fn read(&self, file: &str) -> String {
+            fs::read_to_string(self.0.join(file)).unwrap()
+        }
+    }
+
+    impl Drop for Fake {
+        fn drop(&mut self) {
+            drop(fs::remove_dir_all(&self.0));
+        }
+    }
+
+    #[test]
+    fn limits_land_in_one_group() {
+        let fake = Fake::new("limits");
+        fake.born("session", "cpu memory pids\n");
+        fake.born("session/e1", "cpu memory pids\n");
+        let limits = VersionTwo::open(&fake.mount(), "session").unwrap();
+        assert_eq!(limits.offered(), Offered { memory: true, cpu: true, processes: true });
+        limits.create("e1").unwrap();
+        limits.set_memory("e1", 1 << 27).unwrap();
+        limits.set_processes("e1", 1_024).unwrap();
+        limits.set_cpu("e1", Some(1_447)).unwrap();
+        assert_eq!(fake.read("session/e1/memory.max"), "134217728");
+        assert_eq!(fake.read("session/e1/memory.oom.group"), "1");
+        assert_eq!(fake.read("session/e1/cpu.max"), "1447 20000");
+        limits.set_cpu("e1", None).unwrap();
+        assert!(fake.read("session/e1/cpu.max").starts_with("max 20000"));
+        fs::write(fake.0.join("session/e1/memory.events"), "low 0\noom 2\noom_kill 1\n").unwrap();
+        assert_eq!(limits.memory_kills("e1").unwrap(), 1);
+        fs::write(fake.0.join("session/e1/memory.stat"), "anon 5\nfile 40\n").unwrap();
+        fs::write(fake.0.join("session/e1/memory.peak"), "100\n").unwrap();
+        assert_eq!(limits.memory_peak("e1").unwrap(), (100, 40));
+    }
+
+    #[test]
+    fn a_delegated_group_of_our_own_is_preferred_and_we_move_to_a_leaf() {
+        let fake = Fake::new("delegated");
+        fs::write(fake.0.join("own/cgroup.procs"), format!("{}\n", std::process::id())).unwrap();
+        fake.born("own/session-platform", "");
+        fake.born("own/session", "memory pids");
+        let limits = VersionTwo::open(&fake.mount(), "session").unwrap();
+        assert_eq!(limits.folder(), fake.0.join("own/session"));
+        assert_eq!(fake.read("own/session-platform/cgroup.procs"), "0");
+        assert_eq!(limits.offered(), Offered { memory: true, cpu: false, processes: true });
+    }
+
+    #[test]
+    fn a_group_shared_with_others_is_left_alone() {
+        let fake = Fake::new("shared");
+        fs::write(fake.0.join("own/cgroup.procs"), format!("{}\n1\n", std::process::id())).unwrap();
+        let limits = VersionTwo::open(&fake.mount(), "session").unwrap();
+        assert_eq!(limits.folder(), fake.0.join("session"));
+        assert_eq!(limits.offered(), Offered::default());
+    }
+}

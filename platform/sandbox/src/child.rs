@@ -1,0 +1,490 @@
+//! What a new process does between `clone3` and the program: it puts itself into its box, gives everything
+//! up, starts the program, and stays as the environment's supervisor.
+//!
+//! The supervisor is pid 1 of the environment: it reaps orphans (a runtime as pid 1 would get no default
+//! signal actions and would have to), reports how the program ended, and takes everything with it when it
+//! goes. Runs in a copy of a process with threads, so it allocates nothing, takes no lock, and makes raw
+//! calls alone. The order of the steps is that of linux-recipes.md section 1.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+
+use seccompiler::sock_filter;
+
+/// A step that can fail, named in errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Step {
+    Ready = 1,
+    Group,
+    GroupNamespace,
+    Identity,
+    PrivateMounts,
+    Root,
+    Proc,
+    Temporary,
+    Pivot,
+    WorkingDirectory,
+    HostName,
+    ResourceLimits,
+    Capabilities,
+    NoNewPrivileges,
+    Seccomp,
+    Supervise,
+    Execute,
+}
+
+impl Step {
+    const ALL: [Step; 17] = [
+        Step::Ready,
+        Step::Group,
+        Step::GroupNamespace,
+        Step::Identity,
+        Step::PrivateMounts,
+        Step::Root,
+        Step::Proc,
+        Step::Temporary,
+        Step::Pivot,
+        Step::WorkingDirectory,
+        Step::HostName,
+        Step::ResourceLimits,
+        Step::Capabilities,
+        Step::NoNewPrivileges,
+        Step::Seccomp,
+        Step::Supervise,
+        Step::Execute,
+    ];
+
+    fn from_byte(byte: u8) -> Option<Step> {
+        Step::ALL.into_iter().find(|step| *step as u8 == byte)
+    }
+
+    /// What was being done, for an error text.
+    pub fn words(self) -> &'static str {
+        match self {
+            Step::Ready => "wait for the jailer",
+            Step::Group => "join the control groups",
+            Step::GroupNamespace => "make a control group namespace",
+            Step::Identity => "change to the environment's user",
+            Step::PrivateMounts => "make mounts private",
+            Step::Root => "attach the root",
+            Step::Proc => "mount /proc",
+            Step::Temporary => "attach /tmp",
+            Step::Pivot => "change the root",
+            Step::WorkingDirectory => "enter the working directory",
+            Step::HostName => "set the host name",
+            Step::ResourceLimits => "set resource limits",
+            Step::Capabilities => "drop capabilities",
+            Step::NoNewPrivileges => "give up new privileges",
+            Step::Seccomp => "install the system call filter",
+            Step::Supervise => "set up the supervisor",
+            Step::Execute => "start the program",
+        }
+    }
+}
+
+/// One message on the status pipe: `kind step 0 0 value(4, native order)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// The program runs.
+    Started,
+    /// A step failed with this errno.
+    Failed { step: Step, errno: i32 },
+    /// The program exited.
+    Exited { code: i32 },
+    /// A signal ended the program.
+    Signaled { signal: i32 },
+    /// The environment reached its memory limit.
+    OutOfMemory,
+}
+
+/// Bytes of one status message.
+pub(crate) const STATUS_BYTES: usize = 8;
+
+impl Status {
+    fn to_bytes(self) -> [u8; STATUS_BYTES] {
+        let (kind, step, value) = match self {
+            Status::Started => (1, 0, 0),
+            Status::Failed { step, errno } => (2, step as u8, errno),
+            Status::Exited { code } => (3, 0, code),
+            Status::Signaled { signal } => (4, 0, signal),
+            Status::OutOfMemory => (5, 0, 0),
+        };
+        let [a, b, c, d] = value.to_ne_bytes();
+        [kind, step, 0, 0, a, b, c, d]
+    }
+
+    /// Reads one message; `None` for bytes that are none.
+    pub fn from_bytes(bytes: [u8; STATUS_BYTES]) -> Option<Status> {
+        let [kind, step, _, _, a, b, c, d] = bytes;
+        let value = i32::from_ne_bytes([a, b, c, d]);
+        match kind {
+            1 => Some(Status::Started),
+            2 => Some(Status::Failed { step: Step::from_byte(step)?, errno: value }),
+            3 => Some(Status::Exited { code: value }),
+            4 => Some(Status::Signaled { signal: value }),
+            5 => Some(Status::OutOfMemory),
+            _ => None,
+        }
+    }
+}
+
+/// Everything the child needs, prepared by the jailer before the clone.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan<'a> {
+    /// The box to enter; `None` for a plain process.
+    pub walls: Option<Walls<'a>>,
+    /// One byte comes when the jailer has written the identity maps.
+    pub ready: RawFd,
+    /// Where status messages go.
+    pub status: RawFd,
+    /// `/dev/null`, to be the program's input.
+    pub null: RawFd,
+    /// Write end of the output pipe.
+    pub output: RawFd,
+    /// Rings when memory runs out; -1 for none.
+    pub bell: RawFd,
+    /// Control files to write `0` to.
+    pub entrances: &'a [RawFd],
+    /// Become this user and group, if the jailer may.
+    pub identity: Option<(u32, u32)>,
+    /// Whether supplementary groups can and must be dropped.
+    pub drop_groups: bool,
+    /// Resource, soft limit, hard limit.
+    pub resource_limits: &'a [(u32, u64, u64)],
+    pub filter: &'a [sock_filter],
+    pub working_directory: &'a CStr,
+    /// Null-terminated arrays of C strings; a trial has no program and stops before it.
+    pub arguments: &'a [*const libc::c_char],
+    pub environment: &'a [*const libc::c_char],
+    /// Highest address of a stack for the moment between `vfork` and `execve`; aligned to 16.
+    pub stack_top: *mut libc::c_void,
+}
+
+/// The parts of a box.
+#[derive(Clone, Copy)]
+pub(crate) struct Walls<'a> {
+    /// Detached tree: the read-only root.
+    pub root: RawFd,
+    /// Detached tree: `/tmp`.
+    pub temporary: RawFd,
+    pub host_name: &'a [u8],
+    pub in_control_group: bool,
+}
+
+fn errno() -> i32 {
+    // SAFETY: the thread's own errno always exists.
+    unsafe { *libc::__errno_location() }
+}
+
+fn say(plan: &Plan<'_>, status: Status) {
+    let bytes = status.to_bytes();
+    // SAFETY: eight live bytes; a full or closed pipe is nobody's loss.
+    unsafe { libc::write(plan.status, bytes.as_ptr().cast(), bytes.len()) };
+}
+
+fn exit() -> ! {
+    // SAFETY: ends the process.
+    unsafe {
+        libc::syscall(libc::SYS_exit_group, 0);
+    }
+    loop {}
+}
+
+fn fail(plan: &Plan<'_>, step: Step, errno: i32) -> ! {
+    say(plan, Status::Failed { step, errno });
+    exit()
+}
+
+fn must(plan: &Plan<'_>, step: Step, result: libc::c_long) {
+    if result < 0 {
+        fail(plan, step, errno());
+    }
+}
+
+macro_rules! call {
+    ($plan:expr, $step:expr, $number:ident $(, $argument:expr)*) => {
+        // SAFETY: pointers among the arguments are to C strings and structures that outlive the call; all
+        // of them were prepared in `Plan` or stand in this function.
+        must($plan, $step, unsafe { libc::syscall(libc::$number $(, $argument)*) })
+    };
+}
+
+/// Enters the box, starts the program, supervises it. Never returns.
+pub(crate) fn run(plan: &Plan<'_>) -> ! {
+    wait_until_ready(plan);
+    for &entrance in plan.entrances {
+        call!(plan, Step::Group, SYS_write, entrance, c"0".as_ptr(), 1_usize);
+    }
+    change_identity(plan);
+    if let Some(walls) = &plan.walls {
+        enter(plan, walls);
+    }
+    // SAFETY: reads a C string.
+    must(plan, Step::WorkingDirectory, unsafe {
+        libc::syscall(libc::SYS_chdir, plan.working_directory.as_ptr())
+    });
+    for &(resource, soft, hard) in plan.resource_limits {
+        let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+        call!(plan, Step::ResourceLimits, SYS_prlimit64, 0, resource, &raw const limit, 0_usize);
+    }
+    give_up_privileges(plan);
+    let signals = watch_signals(plan);
+    if plan.arguments.len() <= 1 {
+        say(plan, Status::Exited { code: 0 });
+        exit();
+    }
+    let program = spawn(plan);
+    say(plan, Status::Started);
+    supervise(plan, signals, program)
+}
+
+fn wait_until_ready(plan: &Plan<'_>) {
+    let mut byte = 0_u8;
+    // SAFETY: one live byte.
+    let read = unsafe { libc::read(plan.ready, (&raw mut byte).cast(), 1) };
+    if read != 1 {
+        // The jailer gave up on this start, or is gone.
+        exit();
+    }
+}
+
+fn change_identity(plan: &Plan<'_>) {
+    if plan.walls.as_ref().is_some_and(|walls| walls.in_control_group) {
+        // After joining, so that the environment's own groups are its top.
+        call!(plan, Step::GroupNamespace, SYS_unshare, libc::CLONE_NEWCGROUP);
+    }
+    let Some((user, group)) = plan.identity else { return };
+    if plan.drop_groups {
+        call!(plan, Step::Identity, SYS_setgroups, 0, 0_usize);
+    }
+    call!(plan, Step::Identity, SYS_setresgid, group, group, group);
+    call!(plan, Step::Identity, SYS_setresuid, user, user, user);
+}
+
+/// Attaches the prepared trees and makes them the only ones.
+fn enter(plan: &Plan<'_>, walls: &Walls<'_>) {
+    const STAGING: &CStr = c"/staging";
+    const MOVE_MOUNT_F_EMPTY_PATH: u32 = 4;
+    let empty = c"".as_ptr();
+    let here = c".".as_ptr();
+    let none = 0_usize;
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    call!(plan, Step::PrivateMounts, SYS_mount, none, c"/".as_ptr(), none, private, none);
+    let flags = MOVE_MOUNT_F_EMPTY_PATH;
+    call!(plan, Step::Root, SYS_move_mount, walls.root, empty, libc::AT_FDCWD, STAGING.as_ptr(), flags);
+    call!(plan, Step::Root, SYS_chdir, STAGING.as_ptr());
+    // Before the old root goes: the kernel wants a fully visible proc in the same mount namespace.
+    let proc = c"proc".as_ptr();
+    let restricted = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    call!(plan, Step::Proc, SYS_mount, proc, proc, proc, restricted, none);
+    let tmp = c"tmp".as_ptr();
+    call!(plan, Step::Temporary, SYS_move_mount, walls.temporary, empty, libc::AT_FDCWD, tmp, flags);
+    call!(plan, Step::Pivot, SYS_pivot_root, here, here);
+    call!(plan, Step::Pivot, SYS_umount2, here, libc::MNT_DETACH);
+    call!(plan, Step::HostName, SYS_sethostname, walls.host_name.as_ptr(), walls.host_name.len());
+}
+
+fn give_up_privileges(plan: &Plan<'_>) {
+    const LAST_CAPABILITY: libc::c_ulong = 63;
+    const VERSION_3: u32 = 0x2008_0522;
+    for capability in 0..=LAST_CAPABILITY {
+        // SAFETY: numbers alone.
+        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        if result < 0 && errno() == libc::EINVAL {
+            break; // past the kernel's last one
+        }
+        // A plain process of an ordinary user has none to drop.
+        if result < 0 && plan.walls.is_some() {
+            fail(plan, Step::Capabilities, errno());
+        }
+    }
+    let header: [u32; 2] = [VERSION_3, 0];
+    let none = [0_u32; 6];
+    call!(plan, Step::Capabilities, SYS_capset, header.as_ptr(), none.as_ptr());
+    call!(plan, Step::NoNewPrivileges, SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    // The supervisor is a copy of the jailer: nobody inside may read its memory or descriptors.
+    call!(plan, Step::NoNewPrivileges, SYS_prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if plan.walls.is_none() {
+        call!(plan, Step::Supervise, SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+        // After the last credential change, which clears it.
+        call!(plan, Step::Supervise, SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+    }
+    const SECCOMP_SET_MODE_FILTER: u32 = 1;
+    let program = libc::sock_fprog {
+        len: plan.filter.len() as u16,
+        filter: plan.filter.as_ptr().cast::<libc::sock_filter>().cast_mut(),
+    };
+    call!(plan, Step::Seccomp, SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &raw const program);
+}
+
+/// The jailer blocks all signals, so all of these wait until the supervisor reads them.
+fn watch_signals(plan: &Plan<'_>) -> RawFd {
+    // SAFETY: the set is initialised before use; signalfd gets a live set.
+    let descriptor = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    };
+    must(plan, Step::Supervise, descriptor.into());
+    descriptor
+}
+
+struct Launch<'a> {
+    plan: &'a Plan<'a>,
+    errno: i32,
+}
+
+/// Starts the program with `vfork`'s bargain: the child borrows our memory until it executes, so we know
+/// how that went when we continue.
+fn spawn(plan: &Plan<'_>) -> i32 {
+    let mut launch = Launch { plan, errno: 0 };
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack is large enough for `execute` and used by nobody else; with CLONE_VFORK we sleep
+    // until the child has let go of our memory.
+    let pid = unsafe { libc::clone(execute, plan.stack_top, flags, (&raw mut launch).cast()) };
+    must(plan, Step::Execute, pid.into());
+    // SAFETY: the child wrote through a pointer that the compiler may have lost sight of.
+    let errno = unsafe { std::ptr::read_volatile(&raw const launch.errno) };
+    if errno != 0 {
+        fail(plan, Step::Execute, errno);
+    }
+    pid
+}
+
+extern "C" fn execute(launch: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `spawn` passes a live Launch and sleeps while we use it. Every pointer comes from the plan.
+    unsafe {
+        let launch = &mut *launch.cast::<Launch<'_>>();
+        let plan = launch.plan;
+        libc::syscall(libc::SYS_setsid);
+        if plan.walls.is_none() {
+            libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        }
+        libc::syscall(libc::SYS_dup3, plan.null, 0, 0);
+        libc::syscall(libc::SYS_dup3, plan.output, 1, 0);
+        libc::syscall(libc::SYS_dup3, plan.output, 2, 0);
+        libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        libc::umask(0o022);
+        // Rust ignores SIGPIPE and the jailer blocks everything; a program expects neither.
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+        let program = plan.arguments[0];
+        libc::execve(program, plan.arguments.as_ptr(), plan.environment.as_ptr());
+        std::ptr::write_volatile(&raw mut launch.errno, errno());
+        libc::syscall(libc::SYS_exit, 127);
+    }
+    0
+}
+
+/// Moves the few descriptors still needed out of the way and closes all others.
+fn keep_only(plan: &Plan<'_>, descriptors: &mut [RawFd; 3]) {
+    for (target, descriptor) in (0..).zip(descriptors.iter_mut()) {
+        // The jailer has 0, 1 and 2 open, so none of ours can be among the targets.
+        if *descriptor >= 0 {
+            call!(plan, Step::Supervise, SYS_dup3, *descriptor, target, libc::O_CLOEXEC);
+            *descriptor = target;
+        } else {
+            // SAFETY: closes the jailer's own.
+            unsafe { libc::close(target) };
+        }
+    }
+    call!(plan, Step::Supervise, SYS_close_range, 3, u32::MAX, 0);
+}
+
+fn supervise(plan: &Plan<'_>, signals: RawFd, program: i32) -> ! {
+    let mut kept = [plan.status, signals, plan.bell];
+    keep_only(plan, &mut kept);
+    let [status, signals, bell] = kept;
+    let plan = &Plan { status, ..*plan };
+    let everyone = if plan.walls.is_some() { -1 } else { -program };
+    loop {
+        let wait = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let mut waits = [wait(signals), wait(bell)];
+        // SAFETY: two live entries; a descriptor of -1 is passed over.
+        unsafe { libc::poll(waits.as_mut_ptr(), 2, -1) };
+        if waits[1].revents & libc::POLLIN != 0 {
+            say(plan, Status::OutOfMemory);
+            end(everyone);
+        }
+        // SAFETY: signalfd_siginfo is plain data, and the read is given its size.
+        let signal = unsafe {
+            let mut info: libc::signalfd_siginfo = std::mem::zeroed();
+            let size = size_of::<libc::signalfd_siginfo>();
+            if libc::read(signals, (&raw mut info).cast(), size) != size as isize {
+                continue;
+            }
+            info.ssi_signo as i32
+        };
+        // SAFETY: no memory is passed. A supervisor is never among its own `everyone`.
+        unsafe {
+            match signal {
+                libc::SIGUSR1 => drop(libc::kill(everyone, libc::SIGSTOP)),
+                libc::SIGUSR2 => drop(libc::kill(everyone, libc::SIGCONT)),
+                libc::SIGTERM => drop(libc::kill(everyone, libc::SIGKILL)),
+                _ => reap(plan, program, everyone),
+            }
+        }
+    }
+}
+
+/// Reaps whatever died; when it was the program, reports and takes the rest along.
+fn reap(plan: &Plan<'_>, program: i32, everyone: i32) {
+    loop {
+        let mut status = 0;
+        // SAFETY: a live integer.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        if pid <= 0 {
+            return;
+        }
+        if pid == program {
+            if libc::WIFSIGNALED(status) {
+                say(plan, Status::Signaled { signal: libc::WTERMSIG(status) });
+            } else {
+                say(plan, Status::Exited { code: libc::WEXITSTATUS(status) });
+            }
+            end(everyone);
+        }
+    }
+}
+
+/// As pid 1 our end is everybody's; a plain supervisor must say so.
+fn end(everyone: i32) -> ! {
+    // SAFETY: no memory is passed.
+    unsafe { libc::kill(everyone, libc::SIGKILL) };
+    exit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_messages_survive_the_pipe() {
+        for status in [
+            Status::Started,
+            Status::Failed { step: Step::Seccomp, errno: 22 },
+            Status::Exited { code: 255 },
+            Status::Signaled { signal: 9 },
+            Status::OutOfMemory,
+        ] {
+            assert_eq!(Status::from_bytes(status.to_bytes()), Some(status));
+        }
+        assert_eq!(Status::from_bytes([9; STATUS_BYTES]), None);
+        assert_eq!(Status::from_bytes([2, 99, 0, 0, 0, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn every_step_has_its_own_number_and_words() {
+        for step in Step::ALL {
+            assert_eq!(Step::from_byte(step as u8), Some(step));
+            assert!(!step.words().is_empty());
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The jailer: a small process forked at the very start, pid 1 of an outer pid namespace, that makes every
+//! environment. When it ends, however it ends, the kernel ends all of them.
+//!
+//! [`fork_jailer`] runs in the platform; [`serve`](house) is the jailer's own life.
+
+mod house;
+mod starter;
+mod trial;
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::ability::{Abilities, AbilityState};
+use crate::cgroup::{self, ControlGroups};
+use crate::protocol::{Reply, Request};
+use crate::sandboxes::Sandboxes;
+use crate::socket::{self, PACKET_BYTES_MAX};
+use crate::spec::{Isolation, Options, PoolSizes};
+use crate::syscalls::{self, Cloned};
+use crate::{leftovers, seccomp};
+
+/// Why there is no jailer.
+#[derive(Debug, thiserror::Error)]
+pub enum JailerError {
+    /// A fork copies one thread; with more, the copy could wait for locks that nobody holds.
+    #[error("the jailer must be forked while the process has one thread; it has {threads}")]
+    NotSingleThreaded {
+        /// Threads found.
+        threads: usize,
+    },
+    /// The state folder cannot be used.
+    #[error("state folder {path}: {error}")]
+    StateFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What the host said.
+        error: io::Error,
+    },
+    /// Another run uses the state folder.
+    #[error("another run uses the state folder {path}; stop it, or choose another folder")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The host refuses what environments need.
+    #[error("this host refuses to {doing}: {error}; {cure}")]
+    Refused {
+        /// The step that failed.
+        doing: String,
+        /// What the host said.
+        error: io::Error,
+        /// What helps.
+        cure: &'static str,
+    },
+    /// A call failed that does not depend on the host's settings.
+    #[error("cannot {doing}: {error}")]
+    Host {
+        /// The step that failed.
+        doing: &'static str,
+        /// What the host said.
+        error: io::Error,
+    },
+    /// The jailer ended before it was ready.
+    #[error("the jailer ended before it was ready")]
+    Died,
+}
+
+const CURE: &str = "allow user namespaces (sysctl -w user.max_user_namespaces=15000; on Ubuntu also \
+                    kernel.apparmor_restrict_unprivileged_userns=0), run as root, or run without walls: \
+                    --isolation process";
+
+/// A forked jailer that is ready to serve.
+#[derive(Debug)]
+pub struct Jailer {
+    socket: OwnedFd,
+    pidfd: OwnedFd,
+    abilities: Abilities,
+    groups: Arc<ControlGroups>,
+    isolation: Isolation,
+}
+
+impl std::fmt::Debug for ControlGroups {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ControlGroups").field("folders", &self.folders()).finish()
+    }
+}
+
+impl Jailer {
+    /// The handle that starts environments. Call inside the tokio runtime.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch the jailer's socket.
+    pub fn into_sandboxes(self) -> io::Result<Sandboxes> {
+        Sandboxes::new(self.socket, self.pidfd, self.abilities, self.groups, self.isolation)
+    }
+
+    /// What this host can enforce; every entry was tried.
+    pub fn abilities(&self) -> &Abilities {
+        &self.abilities
+    }
+
+    /// Ends the jailer and waits until it has cleaned up.
+    fn end(self) {
+        drop(socket::send(&self.socket, &Request::Shutdown.to_bytes(), &[]));
+        let mut buffer = [0; 64];
+        while matches!(socket::receive(&self.socket, &mut buffer), Ok((count, _)) if count > 0) {}
+        drop(rustix::process::waitid(
+            rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.pidfd)),
+            rustix::process::WaitIdOptions::EXITED,
+        ));
+    }
+}
+
+/// Forks the jailer and waits until it has tried everything it needs (a few milliseconds; as root the first
+/// `/tmp` is formatted, 15 ms). Call first in `main`, while the process has one thread. Also removes what a
+/// run that was killed left behind, and raises the limit of open files to its maximum.
+///
+/// # Errors
+/// See [`JailerError`]; `Refused` names the step and the cure.
+pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
+    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if threads != 1 {
+        return Err(JailerError::NotSingleThreaded { threads });
+    }
+    let state_dir = prepare_folder(&options.state_dir)
+        .map_err(|error| JailerError::StateFolder { path: options.state_dir.clone(), error })?;
+    let lock = leftovers::lock(&state_dir).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => JailerError::InUse { path: state_dir.clone() },
+        _ => JailerError::StateFolder { path: state_dir.clone(), error },
+    })?;
+    leftovers::clear(&state_dir)
+        .map_err(|error| JailerError::StateFolder { path: state_dir.clone(), error })?;
+    let open_files = raise_open_files();
+    let (groups, refusals) = open_groups(&state_dir);
+    let groups = Arc::new(groups);
+    let filter = seccomp::compile().map_err(|error| JailerError::Host {
+        doing: "compile the system call filter",
+        error: io::Error::other(error),
+    })?;
+    let (ours, theirs) =
+        socket::pair().map_err(|error| JailerError::Host { doing: "make a socket pair", error })?;
+    let settings = house::Settings {
+        state_dir,
+        isolation: options.isolation,
+        pool: options.pool,
+        groups: groups.clone(),
+        group_refusals: refusals,
+        filter,
+        open_files,
+    };
+    let pidfd = fork(settings, theirs, &ours, lock)?;
+    let abilities = await_ready(&ours)?;
+    Ok(Jailer { socket: ours, pidfd, abilities, groups, isolation: options.isolation })
+}
+
+/// Tries on this host everything that environments need, cleans up, and says what was found. Call first in
+/// `main`, as [`fork_jailer`]. Never fails: what does not work is the answer.
+pub fn probe(state_dir: &Path) -> Abilities {
+    let folder = state_dir.join(format!("doctor-{}", std::process::id()));
+    let pool = PoolSizes { networks: 0, groups: 0, temporaries: 0 };
+    let options = Options { state_dir: folder.clone(), isolation: Isolation::Namespaces, pool };
+    let abilities = match fork_jailer(options.clone()) {
+        Ok(jailer) => {
+            let abilities = jailer.abilities.clone();
+            jailer.end();
+            abilities
+        }
+        Err(error) => {
+            // What is left without walls is worth knowing too.
+            let plain = Options { isolation: Isolation::Process, ..options };
+            let mut abilities = fork_jailer(plain).map_or_else(
+                |_| Abilities::default(),
+                |jailer| {
+                    let abilities = jailer.abilities.clone();
+                    jailer.end();
+                    abilities
+                },
+            );
+            abilities.add("user-namespaces", AbilityState::Missing, error.to_string(), Some(CURE));
+            abilities
+        }
+    };
+    drop(fs::remove_dir_all(folder));
+    abilities
+}
+
+/// The folder, private to us, by its real path: the jailer's view of relative paths may differ.
+fn prepare_folder(state_dir: &Path) -> io::Result<PathBuf> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
+    let state_dir = fs::canonicalize(state_dir)?;
+    fs::set_permissions(&state_dir, fs::Permissions::from_mode(0o700))?;
+    Ok(state_dir)
+}
+
+/// Descriptors are what each environment costs most of: six to ten. Returns the limit now in force.
+fn raise_open_files() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Takes our corner of the control groups, written down first so that it can be removed after a `kill -9`.
+fn open_groups(state_dir: &Path) -> (ControlGroups, Vec<String>) {
+    let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    let hierarchies =
+        cgroup::discover(Path::new("/"), &read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+    let session = format!("{}{}", leftovers::SESSION_PREFIX, std::process::id());
+    if let Err(error) = leftovers::record(state_dir, &hierarchies.possible_folders(&session)) {
+        return (ControlGroups::none(), vec![format!("cannot record what to clean: {error}")]);
+    }
+    ControlGroups::open(&hierarchies, &session)
+}
+
+fn fork(
+    settings: house::Settings,
+    theirs: OwnedFd,
+    ours: &OwnedFd,
+    lock: fs::File,
+) -> Result<OwnedFd, JailerError> {
+    let (flags, attempts): (u64, &[u64]) = match settings.isolation {
+        Isolation::Process => (0, &[0]),
+        // As root without a user namespace, so that environments can have user ids of their own.
+        Isolation::Namespaces => {
+            ((libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64, &[0, libc::CLONE_NEWUSER as u64])
+        }
+    };
+    let mut refusal = io::Error::from_raw_os_error(libc::EPERM);
+    for &user_namespace in attempts {
+        let privileged = user_namespace == 0 && rustix::process::geteuid().is_root();
+        if settings.isolation == Isolation::Namespaces && !privileged && user_namespace == 0 {
+            continue;
+        }
+        let user = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        // SAFETY: this process has one thread, checked by the caller, so the copy may do anything.
+        #[allow(unsafe_code)]
+        let cloned = unsafe { syscalls::clone3(flags | user_namespace, None) };
+        match cloned {
+            Ok(Cloned::Child) => {
+                // The platform's end must not live on in us, or we would never see it close.
+                house::close_all_but(&theirs, &lock, ours);
+                let life = std::panic::AssertUnwindSafe(|| house::serve(settings, theirs, lock, privileged, user));
+                drop(std::panic::catch_unwind(life));
+                syscalls::exit_now(70);
+            }
+            Ok(Cloned::Parent { pidfd, .. }) => return Ok(pidfd),
+            Err(error) => refusal = error,
+        }
+    }
+    Err(JailerError::Refused { doing: "make a pid namespace for the jailer".into(), error: refusal, cure: CURE })
+}
+
+fn await_ready(socket: &OwnedFd) -> Result<Abilities, JailerError> {
+    let mut buffer = vec![0; PACKET_BYTES_MAX];
+    let (count, _) = socket::receive(socket, &mut buffer)
+        .map_err(|error| JailerError::Host { doing: "hear from the jailer", error })?;
+    match Reply::from_bytes(&buffer[..count]) {
+        Ok(Reply::Ready { abilities }) => Ok(abilities),
+        Ok(Reply::Unfit { doing, errno }) => {
+            Err(JailerError::Refused { doing, error: io::Error::from_raw_os_error(errno), cure: CURE })
+        }
+        _ => Err(JailerError::Died),
+    }
+}

@@ -1,0 +1,516 @@
+//! What the jailer's threads share, and the life of the process: set up, try out, serve, clean up.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
+use std::time::{Duration, Instant};
+
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::process::Signal;
+use seccompiler::sock_filter;
+
+use super::starter::Starter;
+use super::trial;
+use crate::cgroup::{self, ControlGroups};
+use crate::network::Network;
+use crate::protocol::{Reply, Request};
+use crate::root::Roots;
+use crate::socket::{self, PACKET_BYTES_MAX};
+use crate::spec::{Isolation, PoolSizes, Spec};
+use crate::stock::Stock;
+use crate::syscalls;
+use crate::temporary::{Temporaries, Temporary};
+
+/// One network namespace is destroyed per this much time: in bulk it stalls the making of new ones
+/// (linux-recipes.md section 0).
+const TRICKLE: Duration = Duration::from_millis(5);
+/// With more than this many waiting, twenty times as fast: each holds 0.2 MB.
+const TRICKLE_BACKLOG_MAX: usize = 512;
+/// How long the last processes may take to die at the end.
+const LAST_GASP: Duration = Duration::from_millis(700);
+/// Default size of `/tmp` (AWS Lambda Developer Guide, "Lambda quotas"); the size that is made ahead.
+const TMP_MB: u32 = 512;
+/// Dead children that belong to nobody yet, remembered until somebody claims them.
+const STRAYS_MAX: usize = 1024;
+/// Starts are worth two threads: 1.4 times the rate of one (linux-recipes.md section 1).
+const STARTERS: usize = 2;
+
+/// What the platform decided before the fork.
+pub(super) struct Settings {
+    pub state_dir: PathBuf,
+    pub isolation: Isolation,
+    pub pool: PoolSizes,
+    pub groups: Arc<ControlGroups>,
+    pub group_refusals: Vec<String>,
+    pub filter: Vec<sock_filter>,
+    pub open_files: u64,
+}
+
+/// One environment as the jailer knows it.
+pub(super) struct Environment {
+    pub spec: Arc<Spec>,
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub dead: bool,
+    pub released: bool,
+    pub group: Option<String>,
+    pub network: Option<Network>,
+    pub temporary: Option<Temporary>,
+    pub user: Option<u32>,
+}
+
+#[derive(Default)]
+pub(super) struct Registry {
+    pub environments: HashMap<u64, Environment>,
+    pids: HashMap<i32, u64>,
+    strays: VecDeque<i32>,
+}
+
+impl Registry {
+    /// Notes the process of an environment, which may have died already.
+    pub fn adopt(&mut self, id: u64, pid: i32) {
+        let gone = self.claim(pid);
+        if !gone {
+            self.pids.insert(pid, id);
+        }
+        if let Some(environment) = self.environments.get_mut(&id) {
+            environment.dead = gone;
+        }
+    }
+
+    fn claim(&mut self, pid: i32) -> bool {
+        let at = self.strays.iter().position(|stray| *stray == pid);
+        at.and_then(|at| self.strays.remove(at)).is_some()
+    }
+}
+
+/// What the keeper is asked to do.
+pub(super) enum Job {
+    /// Something was taken from the stock.
+    Refill,
+    /// An environment is dead and nobody wants it.
+    Bury(Box<Environment>),
+    /// A group whose processes are gone.
+    RemoveGroup(String),
+}
+
+/// Everything the jailer's threads share.
+pub(super) struct House {
+    pub isolation: Isolation,
+    pub privileged: bool,
+    pub socket: OwnedFd,
+    pub groups: Arc<ControlGroups>,
+    pub filter: Vec<sock_filter>,
+    pub roots: Mutex<Roots>,
+    pub stock: OnceLock<Stock>,
+    pub registry: Mutex<Registry>,
+    pub jobs: Sender<Job>,
+    /// Held for reading while a start is under way, for writing at the end.
+    pub open: RwLock<()>,
+    /// Whether processes can really be put into our groups.
+    pub groups_usable: AtomicBool,
+    ending: AtomicBool,
+    pub null: OwnedFd,
+    /// The namespace with the host's mounts, ours alone.
+    pub mounts: Option<OwnedFd>,
+    /// The namespace that environments are cloned from: nothing in it but `/proc` and a place to stage.
+    pub small_mounts: Option<OwnedFd>,
+    state_dir: PathBuf,
+}
+
+/// A step of setting up that the host refused.
+pub(super) struct Unfit {
+    pub doing: String,
+    pub error: io::Error,
+}
+
+pub(super) fn step<T, E: Into<io::Error>>(doing: &str, result: Result<T, E>) -> Result<T, Unfit> {
+    result.map_err(|error| Unfit { doing: doing.to_owned(), error: error.into() })
+}
+
+impl House {
+    pub fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub fn stock(&self) -> &Stock {
+        self.stock.get().expect("the stock is filled in before any thread starts")
+    }
+
+    pub fn reply(&self, reply: &Reply) {
+        // A platform that is gone is noticed by the reader.
+        drop(socket::send(&self.socket, &reply.to_bytes(), &[]));
+    }
+
+    /// The platform has no more use for it: its processes end, its parts go back.
+    pub fn release(&self, id: u64) {
+        let mut registry = self.registry();
+        let Some(environment) = registry.environments.get_mut(&id) else { return };
+        environment.released = true;
+        if environment.dead {
+            self.bury(&mut registry, id);
+        } else {
+            self.kill(environment);
+        }
+    }
+
+    pub fn kill(&self, environment: &Environment) {
+        if self.isolation == Isolation::Process {
+            // No pid namespace ends the rest: first those the supervisor knows, then the whole group.
+            let _ = rustix::process::pidfd_send_signal(&environment.pidfd, Signal::TERM);
+            if let Some(group) = &environment.group {
+                self.groups.kill(group);
+            }
+            if self.groups.folders().is_empty() {
+                return;
+            }
+        }
+        let _ = rustix::process::pidfd_send_signal(&environment.pidfd, Signal::KILL);
+        if let (Some(group), cgroup::Freezer::VersionOne(_)) = (&environment.group, self.groups.freezer()) {
+            drop(self.groups.freezer().thaw(group));
+        }
+    }
+
+    fn bury(&self, registry: &mut Registry, id: u64) {
+        if let Some(environment) = registry.environments.remove(&id) {
+            drop(self.jobs.send(Job::Bury(Box::new(environment))));
+        }
+    }
+
+    /// A child of ours has been reaped.
+    fn died(&self, pid: i32) {
+        let mut registry = self.registry();
+        if let Some(id) = registry.pids.remove(&pid) {
+            if let Some(environment) = registry.environments.get_mut(&id)
+                && environment.pid == pid
+            {
+                environment.dead = true;
+                if self.isolation == Isolation::Process
+                    && let Some(group) = &environment.group
+                {
+                    self.groups.kill(group);
+                }
+                if environment.released {
+                    self.bury(&mut registry, id);
+                }
+            }
+        } else {
+            if registry.strays.len() >= STRAYS_MAX {
+                registry.strays.pop_front();
+            }
+            registry.strays.push_back(pid);
+        }
+    }
+
+    fn reap(&self) {
+        while let Some(pid) = syscalls::reap() {
+            self.died(pid);
+        }
+    }
+
+    /// Kills everything, removes everything, and ends the process.
+    pub fn finish(&self) -> ! {
+        if self.ending.swap(true, Ordering::SeqCst) {
+            // Another thread is at it and will end us.
+            loop {
+                std::thread::park();
+            }
+        }
+        let _no_more_starts = self.open.write();
+        let deadline = Instant::now() + LAST_GASP;
+        for environment in self.registry().environments.values() {
+            self.kill(environment);
+        }
+        loop {
+            self.reap();
+            let living = self.registry().environments.values().any(|environment| !environment.dead);
+            if !living || Instant::now() > deadline {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.registry().environments.clear();
+        if let Some(stock) = self.stock.get() {
+            stock.clear();
+        }
+        for folder in self.groups.folders() {
+            drop(cgroup::clear_folder(&folder));
+        }
+        if self.groups.folders().iter().all(|folder| !folder.exists()) {
+            drop(fs::remove_file(self.state_dir.join("leftovers")));
+        }
+        drop(fs::remove_dir(self.state_dir.join("images")));
+        syscalls::exit_now(0)
+    }
+}
+
+/// Closes what the platform had open, save standard error and what the jailer needs.
+pub(super) fn close_all_but(socket: &OwnedFd, lock: &fs::File, platform_end: &OwnedFd) {
+    let keep = [socket.as_raw_fd(), lock.as_raw_fd()];
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
+    let open: Vec<i32> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for descriptor in open {
+        if descriptor > 2 && !keep.contains(&descriptor) {
+            syscalls::close(descriptor);
+        }
+    }
+    // In case /proc could not be read above this is closed all the same; twice does no harm here.
+    syscalls::close(platform_end.as_raw_fd());
+}
+
+/// The jailer's life. Returns never in practice; whoever calls it ends the process.
+pub(super) fn serve(
+    settings: Settings,
+    socket: OwnedFd,
+    lock: fs::File,
+    privileged: bool,
+    user: (u32, u32),
+) {
+    let reporting = socket.try_clone();
+    let unfit = match set_up(settings, socket, privileged, user) {
+        Ok((house, jobs)) => {
+            run(&Arc::new(house), jobs);
+            drop(lock);
+            return;
+        }
+        Err(unfit) => unfit,
+    };
+    if let Ok(socket) = reporting {
+        let errno = unfit.error.raw_os_error().unwrap_or(libc::EIO);
+        let reply = Reply::Unfit { doing: unfit.doing, errno };
+        drop(socket::send(&socket, &reply.to_bytes(), &[]));
+    }
+    syscalls::exit_now(1);
+}
+
+fn set_up(
+    settings: Settings,
+    socket: OwnedFd,
+    privileged: bool,
+    (user, group): (u32, u32),
+) -> Result<(House, Receiver<Job>), Unfit> {
+    use rustix::fs::{Mode, OFlags};
+    syscalls::block_signals();
+    let _ = rustix::thread::set_name(c"onrush-jailer");
+    let _ = rustix::process::setsid();
+    // End of file on the socket is the usual way to learn that the platform is gone. This is the second: all
+    // signals are blocked, the reaper takes this one as the order to clean up.
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
+    let null = step("open /dev/null", rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))?;
+    let _ = rustix::stdio::dup2_stdin(&null);
+    let _ = rustix::stdio::dup2_stdout(&null);
+    let walls = settings.isolation == Isolation::Namespaces;
+    if walls && !privileged {
+        step("write the user map", write_maps("self", 0, user, 0, group, true))?;
+    }
+    let stage = settings.state_dir.join("stage");
+    let (mut mounts, mut small_mounts) = (None, None);
+    if walls {
+        step("make a stage folder", fs::create_dir_all(&stage))?;
+        (mounts, small_mounts) = own_mounts(&stage)?;
+    } else {
+        step("adopt orphans", rustix::process::set_child_subreaper(true.then(rustix::process::getpid)))?;
+    }
+    let (jobs, received) = channel();
+    let house = House {
+        isolation: settings.isolation,
+        privileged,
+        socket,
+        groups: settings.groups.clone(),
+        filter: settings.filter.clone(),
+        roots: Mutex::new(Roots::new(&stage)),
+        stock: OnceLock::new(),
+        registry: Mutex::default(),
+        jobs,
+        open: RwLock::new(()),
+        groups_usable: AtomicBool::new(true),
+        ending: AtomicBool::new(false),
+        null,
+        mounts,
+        small_mounts,
+        state_dir: settings.state_dir.clone(),
+    };
+    let abilities = trial::run(&house, &settings, &stage)?;
+    house.reply(&Reply::Ready { abilities });
+    Ok((house, received))
+}
+
+/// Maps one user and one group. `own` says that it is our own map, written by an ordinary user.
+pub(super) fn write_maps(
+    process: &str,
+    inside_user: u32,
+    user: u32,
+    inside_group: u32,
+    group: u32,
+    own: bool,
+) -> io::Result<()> {
+    let folder = Path::new("/proc").join(process);
+    if own {
+        // The kernel asks it of those who may not choose groups.
+        fs::write(folder.join("setgroups"), "deny")?;
+    }
+    fs::write(folder.join("uid_map"), format!("{inside_user} {user} 1"))?;
+    fs::write(folder.join("gid_map"), format!("{inside_group} {group} 1"))
+}
+
+type Mounts = (Option<OwnedFd>, Option<OwnedFd>);
+
+/// Two mount namespaces: one with the host's mounts and what we stage, one nearly empty to clone from,
+/// because every clone copies every mount.
+fn own_mounts(stage: &Path) -> Result<Mounts, Unfit> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    step("make mounts private", rustix::mount::mount_change("/", private))?;
+    let restricted = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    // Ours, of our own pid namespace: the host's would name other processes by our children's pids.
+    step("mount /proc", rustix::mount::mount("proc", "/proc", "proc", restricted, None))?;
+    let options = c"size=64m,mode=700";
+    step("mount the stage", rustix::mount::mount("tmpfs", stage, "tmpfs", MountFlags::NOSUID, options))?;
+    for folder in ["roots", "tmp", "small"] {
+        step("make a stage folder", fs::create_dir(stage.join(folder)))?;
+    }
+    let mounts = step("open the mount namespace", open_mounts())?;
+    step("make a small mount namespace", syscalls::unshare(libc::CLONE_NEWNS))?;
+    let small = stage.join("small");
+    let options = c"size=64k,nr_inodes=16,mode=755";
+    step("mount a small root", rustix::mount::mount("tmpfs", &small, "tmpfs", MountFlags::NOSUID, options))?;
+    for folder in ["proc", "staging"] {
+        step("make a folder in the small root", fs::create_dir(small.join(folder)))?;
+    }
+    step("mount /proc", rustix::mount::mount("proc", small.join("proc"), "proc", restricted, None))?;
+    step("enter the small root", std::env::set_current_dir(&small))?;
+    step("change to the small root", rustix::process::pivot_root(".", "."))?;
+    step("let go of the old root", rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH))?;
+    let small_mounts = step("open the small mount namespace", open_mounts())?;
+    step("go back to the host's mounts", syscalls::setns(mounts.as_fd(), libc::CLONE_NEWNS))?;
+    Ok((Some(mounts), Some(small_mounts)))
+}
+
+fn open_mounts() -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/proc/thread-self/ns/mnt", flags, Mode::empty())?)
+}
+
+/// The stock, its file systems on loop devices where root may and they work.
+pub(super) fn fill_in_stock(
+    house: &House,
+    settings: &Settings,
+    stage: &Path,
+) -> Result<Option<String>, Unfit> {
+    let loops = house.privileged && house.isolation == Isolation::Namespaces;
+    let images = settings.state_dir.join("images");
+    let made = Temporaries::new(stage, &images, loops, TMP_MB);
+    let (temporaries, refusal) = step("prepare /tmp", made)?;
+    drop(house.stock.set(Stock::new(settings.pool, TMP_MB, house.groups.clone(), temporaries)));
+    Ok(refusal)
+}
+
+/// Serves until the platform is gone or says so.
+fn run(house: &Arc<House>, jobs: Receiver<Job>) {
+    let spawn = |name: &str, life: Box<dyn FnOnce() + Send>| {
+        let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(256 * 1024).spawn(life);
+        if thread.is_err() {
+            house.finish();
+        }
+    };
+    let keeper = house.clone();
+    spawn("keeper", Box::new(move || keep(&keeper, &jobs)));
+    let reaper = house.clone();
+    spawn("reaper", Box::new(move || reap(&reaper)));
+    drop(house.jobs.send(Job::Refill));
+    for number in 1..STARTERS {
+        let starter = house.clone();
+        spawn(&format!("starter-{number}"), Box::new(move || start(&starter)));
+    }
+    start(house);
+}
+
+/// A starter's life: one request after another.
+fn start(house: &House) {
+    let mut buffer = vec![0; PACKET_BYTES_MAX];
+    let mut starter = Starter::new(house);
+    loop {
+        let Ok((count, _)) = socket::receive(&house.socket, &mut buffer) else { house.finish() };
+        if count == 0 {
+            house.finish();
+        }
+        match Request::from_bytes(&buffer[..count]) {
+            Ok(Request::Start { id, spec }) => starter.start(id, Arc::new(spec)),
+            Ok(Request::Restart { id }) => starter.restart(id),
+            Ok(Request::Release { id }) => house.release(id),
+            // A platform that talks nonsense is as good as gone.
+            Ok(Request::Shutdown) | Err(_) => house.finish(),
+        }
+    }
+}
+
+fn reap(house: &House) {
+    loop {
+        if syscalls::wait_for_signal(libc::SIGCHLD, libc::SIGTERM) == libc::SIGTERM {
+            house.finish();
+        }
+        house.reap();
+    }
+}
+
+/// The keeper's life: what nobody should wait for.
+fn keep(house: &House, jobs: &Receiver<Job>) {
+    /// Below the starters, which someone waits for.
+    const NICE: i32 = 5;
+    syscalls::lower_priority(NICE);
+    let mut dying: VecDeque<Network> = VecDeque::new();
+    let mut next_death = Instant::now();
+    let mut hungry = true;
+    loop {
+        let now = Instant::now();
+        if !dying.is_empty() && now >= next_death {
+            dying.pop_front();
+            next_death = now + if dying.len() > TRICKLE_BACKLOG_MAX { TRICKLE / 20 } else { TRICKLE };
+        }
+        let patience = match (hungry, dying.is_empty()) {
+            (true, _) => Duration::ZERO,
+            (false, true) => Duration::MAX,
+            (false, false) => next_death.saturating_duration_since(now),
+        };
+        let job = if patience == Duration::MAX {
+            jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            jobs.recv_timeout(patience)
+        };
+        match job {
+            Ok(Job::Refill) => hungry = true,
+            Ok(Job::RemoveGroup(group)) => drop(house.groups.remove(&group)),
+            Ok(Job::Bury(environment)) => bury(house, *environment, &mut dying),
+            // What cannot be made now is made when it is needed, or that start says why not.
+            Err(RecvTimeoutError::Timeout) => {
+                let _open = house.open.read();
+                hungry = hungry && !house.ending.load(Ordering::SeqCst) && house.stock().refill().unwrap_or(false);
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// Puts the parts back or destroys them.
+fn bury(house: &House, environment: Environment, dying: &mut VecDeque<Network>) {
+    let version_key = environment.spec.version_key;
+    let stock = house.stock();
+    if let Some(network) = environment.network {
+        dying.extend(stock.put_network(version_key, network));
+    }
+    if let Some(group) = environment.group {
+        drop(house.groups.remove(&group));
+    }
+    if let Some(temporary) = environment.temporary {
+        stock.put_temporary(version_key, temporary);
+    }
+    if let Some(user) = environment.user {
+        stock.put_user(user);
+    }
+}

@@ -1,0 +1,179 @@
+//! Tries everything that an environment needs before the first one is asked for, and writes down what holds.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::house::{House, Settings, Unfit, fill_in_stock, step};
+use super::starter::Starter;
+use crate::ability::{Abilities, AbilityState};
+use crate::cgroup::Freezer;
+use crate::child::{STATUS_BYTES, Status, Step};
+use crate::spec::{Isolation, Spec};
+
+/// Each environment holds six to ten descriptors of the platform and the jailer.
+const OPEN_FILES_COMFORTABLE: u64 = 10_000;
+const TRIAL_MEMORY_MB: u32 = 128;
+const TRIAL_TMP_MB: u32 = 512;
+
+const CURE_DELEGATE: &str = "start with: systemd-run --user --scope -p Delegate=yes onrush up (or run as root)";
+const CURE_ROOT: &str = "run as root";
+
+/// Fills the stock, tries one environment, and reports.
+///
+/// # Errors
+/// When environments with walls cannot be made here at all.
+pub(super) fn run(house: &House, settings: &Settings, stage: &Path) -> Result<Abilities, Unfit> {
+    let mut abilities = Abilities::default();
+    if house.isolation == Isolation::Process {
+        // No file systems are made then, so no place for them is needed.
+        let folder = settings.state_dir.join("plain");
+        step("make a folder", fs::create_dir_all(&folder))?;
+        fill_in_stock(house, settings, &folder)?;
+        try_process(house, settings)?;
+        no_walls(&mut abilities);
+    } else {
+        let loop_refusal = fill_in_stock(house, settings, stage)?;
+        try_walls(house, settings)?;
+        walls(house, &mut abilities, loop_refusal);
+    }
+    groups(house, settings, &mut abilities);
+    open_files(settings.open_files, &mut abilities);
+    Ok(abilities)
+}
+
+fn try_walls(house: &House, settings: &Settings) -> Result<(), Unfit> {
+    match try_once(house, settings) {
+        Err(unfit) if !house.groups.folders().is_empty() => {
+            // Groups that can be made but not entered, as in a folder chowned but not delegated.
+            house.groups_usable.store(false, Ordering::Relaxed);
+            try_once(house, settings).map_err(|_| unfit)
+        }
+        result => result,
+    }
+}
+
+fn try_process(house: &House, settings: &Settings) -> Result<(), Unfit> {
+    try_walls(house, settings)
+}
+
+fn try_once(house: &House, settings: &Settings) -> Result<(), Unfit> {
+    let task = settings.state_dir.join("trial");
+    step("make a folder", fs::create_dir_all(&task))?;
+    step("make a folder", fs::set_permissions(&task, fs::Permissions::from_mode(0o755)))?;
+    let walls = house.isolation == Isolation::Namespaces;
+    let spec = Spec {
+        hostname: "trial".into(),
+        version_key: u64::MAX,
+        task,
+        opt: None,
+        binds: Vec::new(),
+        program: Vec::new(),
+        environment: Vec::new(),
+        working_directory: if walls { "/var/task" } else { "/" }.into(),
+        memory_mb: TRIAL_MEMORY_MB,
+        tmp_mb: TRIAL_TMP_MB,
+    };
+    let born = Starter::new(house).try_out(Arc::new(spec))?;
+    let mut bytes = [0; STATUS_BYTES];
+    let read = step("read the trial's status", rustix::io::read(&born.status, &mut bytes))?;
+    let unfit = |words: &str, errno| Unfit {
+        doing: words.to_owned(),
+        error: io::Error::from_raw_os_error(errno),
+    };
+    match Status::from_bytes(bytes).filter(|_| read == STATUS_BYTES) {
+        Some(Status::Exited { code: 0 }) => Ok(()),
+        Some(Status::Failed { step, errno }) => Err(unfit(step.words(), errno)),
+        _ => Err(unfit(Step::Ready.words(), libc::EIO)),
+    }
+}
+
+fn walls(house: &House, abilities: &mut Abilities, loop_refusal: Option<String>) {
+    abilities.enforce("user-namespaces", "each environment has its own");
+    abilities.enforce("mount-namespace", "each environment has its own read-only root");
+    abilities.enforce("pid-namespace", "each environment sees its own processes; all end with the platform");
+    abilities.enforce("network-namespace", "each environment has its own, with loopback alone");
+    abilities.enforce("proc", "each environment has its own /proc");
+    abilities.enforce("seccomp", format!("{} instructions, tried", house.filter.len()));
+    if house.privileged {
+        abilities.enforce("uid-per-environment", "each environment has a host user id of its own");
+    } else {
+        let detail = "environments share one host user id, each in a user namespace of its own";
+        abilities.add("uid-per-environment", AbilityState::Loose, detail, Some(CURE_ROOT));
+    }
+    match loop_refusal {
+        None => abilities.enforce("tmp-size", "ext4 on a loop device, not counted as memory"),
+        Some(reason) => {
+            let cure = if reason.contains("mkfs") { "apt-get install e2fsprogs" } else { CURE_ROOT };
+            let detail = format!("tmpfs, counted as memory: the memory limit is raised by its size ({reason})");
+            abilities.add("tmp-size", AbilityState::Loose, detail, Some(cure));
+        }
+    }
+}
+
+fn no_walls(abilities: &mut Abilities) {
+    let cure = Some("run without --isolation process");
+    for name in
+        ["user-namespaces", "mount-namespace", "pid-namespace", "network-namespace", "proc", "tmp-size"]
+    {
+        abilities.add(name, AbilityState::Missing, "functions run as plain processes", cure);
+    }
+    abilities.enforce("seccomp", "tried");
+    if rustix::process::geteuid().is_root() {
+        abilities.enforce("uid-per-environment", "each environment has a user id of its own");
+    } else {
+        let detail = "functions run as the platform's own user and can read all it can";
+        abilities.add("uid-per-environment", AbilityState::Missing, detail, Some(CURE_ROOT));
+    }
+}
+
+fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
+    let usable = house.groups_usable.load(Ordering::Relaxed);
+    let offered = if usable { house.groups.offered() } else { crate::cgroup::Offered::default() };
+    let mut reason = settings.group_refusals.join("; ");
+    if reason.is_empty() {
+        reason = if usable { "no such controller".into() } else { "groups cannot be entered".into() };
+    }
+    let cure = Some(if rustix::process::geteuid().is_root() { "mount the control groups" } else { CURE_DELEGATE });
+    if !offered.memory {
+        let detail = format!("only RLIMIT_DATA holds, MemorySize + 512 MiB per process ({reason})");
+        abilities.add("memory-limit", AbilityState::Loose, detail, cure);
+    } else if house.isolation == Isolation::Namespaces && house.stock().tmp_counts_as_memory() {
+        let detail = "control group; raised by the size of /tmp, which is memory here";
+        abilities.add("memory-limit", AbilityState::Loose, detail, Some(CURE_ROOT));
+    } else {
+        abilities.enforce("memory-limit", "control group, swap included");
+    }
+    if offered.cpu {
+        abilities.enforce("cpu-quota", "control group, MemorySize / 1769 of a core per 20 ms");
+    } else {
+        let detail = format!("functions run at full speed ({reason})");
+        abilities.add("cpu-quota", AbilityState::Missing, detail, cure);
+    }
+    if offered.processes {
+        abilities.enforce("pids-limit", "control group, 1,024 processes and threads");
+    } else {
+        let detail = format!("only RLIMIT_NPROC holds ({reason})");
+        abilities.add("pids-limit", AbilityState::Loose, detail, cure);
+    }
+    match house.groups.freezer() {
+        Freezer::Unified(_) if usable => abilities.enforce("freezer", "control group version 2"),
+        Freezer::VersionOne(_) if usable => abilities.enforce("freezer", "control group version 1"),
+        _ => {
+            let detail = format!("SIGSTOP, which a program can undo ({reason})");
+            abilities.add("freezer", AbilityState::Loose, detail, cure);
+        }
+    }
+}
+
+fn open_files(limit: u64, abilities: &mut Abilities) {
+    let detail = format!("{limit} descriptors, about {} environments", limit / 10);
+    if limit >= OPEN_FILES_COMFORTABLE {
+        abilities.enforce("open-files", detail);
+    } else {
+        abilities.add("open-files", AbilityState::Loose, detail, Some("ulimit -n 1048576 (or LimitNOFILE=)"));
+    }
+}

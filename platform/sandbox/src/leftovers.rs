@@ -1,0 +1,108 @@
+//! What an earlier run may have left behind, and the lock that keeps two runs out of one state folder.
+//!
+//! Processes, mounts, loop devices and network namespaces end with the jailer. Control groups do not, so
+//! their folders are written down before they are made.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+
+use crate::cgroup;
+
+/// Every control group folder of ours is named so; nothing else is ever removed.
+pub(crate) const SESSION_PREFIX: &str = "onrush-";
+/// How long a dying predecessor may take to clean up.
+const PREDECESSOR: Duration = Duration::from_secs(3);
+const LOCK_RETRY: Duration = Duration::from_millis(10);
+
+/// Takes the folder for this run. The lock goes when the last copy of the descriptor does, so it is the
+/// jailer that holds it.
+///
+/// # Errors
+/// `WouldBlock` when another run holds the folder.
+pub(crate) fn lock(state_dir: &Path) -> io::Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(state_dir.join("lock"))?;
+    let deadline = Instant::now() + PREDECESSOR;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::AGAIN) if Instant::now() < deadline => std::thread::sleep(LOCK_RETRY),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Removes what the record names, and images whose making was cut short.
+pub(crate) fn clear(state_dir: &Path) -> io::Result<()> {
+    let record = state_dir.join("leftovers");
+    let text = match fs::read_to_string(&record) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error),
+    };
+    for folder in text.lines().map(Path::new).filter(|folder| ours(folder)) {
+        cgroup::clear_folder(folder)?;
+    }
+    match fs::remove_dir_all(state_dir.join("images")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match fs::remove_file(&record) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes down what will have to be removed.
+pub(crate) fn record(state_dir: &Path, folders: &[PathBuf]) -> io::Result<()> {
+    let mut text = String::new();
+    for folder in folders {
+        text.push_str(&folder.to_string_lossy());
+        text.push('\n');
+    }
+    fs::write(state_dir.join("leftovers"), text)
+}
+
+/// A damaged record must not make us remove anything else.
+fn ours(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    folder.is_absolute() && name.is_some_and(|name| name.starts_with(SESSION_PREFIX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_of_ours_are_cleared() {
+        let state = std::env::temp_dir().join(format!("sandbox-leftovers-{}", std::process::id()));
+        let ours = state.join("onrush-1");
+        let group = ours.join("e1");
+        let other = state.join("other");
+        fs::create_dir_all(&group).unwrap();
+        fs::create_dir_all(&other).unwrap();
+        record(&state, &[ours.clone(), other.clone(), PathBuf::from("onrush-relative")]).unwrap();
+        clear(&state).unwrap();
+        assert!(!group.exists());
+        assert!(other.exists());
+        assert!(!state.join("leftovers").exists());
+        clear(&state).unwrap();
+        fs::remove_dir_all(state).unwrap();
+    }
+
+    #[test]
+    fn the_lock_is_exclusive_and_goes_with_its_holder() {
+        let state = std::env::temp_dir().join(format!("sandbox-lock-{}", std::process::id()));
+        fs::create_dir_all(&state).unwrap();
+        let held = lock(&state).unwrap();
+        let second = File::options().write(true).open(state.join("lock")).unwrap();
+        let attempt = rustix::fs::flock(&second, FlockOperation::NonBlockingLockExclusive);
+        assert_eq!(attempt, Err(rustix::io::Errno::AGAIN));
+        drop(held);
+        assert!(lock(&state).is_ok());
+        fs::remove_dir_all(state).unwrap();
+    }
+}

@@ -1,0 +1,43 @@
+//! Execution environments made of namespaces and control groups, by a small jailer process.
+//!
+//! The room makes boxes and knows nothing of Lambda's API. A program calls [`fork_jailer`] first thing in
+//! `main`, while it has one thread; later, inside its tokio runtime, [`Jailer::into_sandboxes`] gives a
+//! [`Sandboxes`] handle whose [`start`](Sandboxes::start) turns a [`Spec`] into a running [`Sandbox`].
+//!
+//! ```text
+//!   platform (tokio)  --SEQPACKET, descriptors by SCM_RIGHTS-->  jailer: pid 1 of an outer pid namespace
+//!     Sandboxes, Sandbox                                           starters: clone one environment per request
+//!     freeze, thaw, kill: no round trip                            keeper:   fills pools, trickles destruction
+//!                                                                  reaper:   waits for the dead
+//!                                                                     `- supervisor, pid 1 of the environment
+//!                                                                          `- the program and what it starts
+//! ```
+//!
+//! What lives where: [`spec`](Spec) says what to start; `protocol` and `socket` carry it; `root`, `temporary`,
+//! `network` and `cgroup` make the parts of a box; `child` puts a new process into them; `seccomp` is the
+//! table of refused system calls. When the platform dies, however it dies, the kernel ends everything below
+//! the jailer; control groups are the only thing that can stay, and the next start removes them.
+
+mod ability;
+mod cgroup;
+mod child;
+mod jailer;
+mod leftovers;
+mod network;
+mod protocol;
+mod root;
+mod sandbox;
+mod sandboxes;
+mod seccomp;
+mod socket;
+mod spec;
+mod stock;
+mod syscalls;
+mod temporary;
+
+pub use ability::{Abilities, Ability, AbilityState};
+pub use jailer::{Jailer, JailerError, fork_jailer, probe};
+pub use sandbox::Sandbox;
+pub use sandboxes::{Sandboxes, StartError};
+pub use seccomp::{RefusedCall, refused_calls};
+pub use spec::{Bind, Exit, Isolation, Options, PoolSizes, Spec};

@@ -1,0 +1,323 @@
+//! One running environment, as the platform holds it.
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::process::Signal;
+use tokio::io::Interest;
+use tokio::sync::watch;
+
+use crate::cgroup::{Freezer, cpu_quota_us};
+use crate::child::{STATUS_BYTES, Status, Step};
+use crate::protocol::Request;
+use crate::sandboxes::{Delivery, Shared, StartError};
+use crate::spec::{Exit, Isolation, Spec};
+use crate::syscalls;
+
+/// A running environment. Dropping it kills everything in it and hands the remains to the jailer.
+pub struct Sandbox {
+    /// Unique within this run of the platform.
+    pub id: u64,
+    shared: Arc<Shared>,
+    spec: Arc<Spec>,
+    listener: Option<TcpListener>,
+    output: Option<OwnedFd>,
+    address: String,
+    group: Option<String>,
+    pidfd: Arc<OwnedFd>,
+    exit: watch::Receiver<Option<Exit>>,
+    /// `memory.peak` of version 2 cannot be reset for others, so what it was at the last reset is kept.
+    peak_at_reset: AtomicU64,
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Sandbox").field("id", &self.id).field("group", &self.group).finish_non_exhaustive()
+    }
+}
+
+/// What one life of the program brings.
+struct Life {
+    listener: TcpListener,
+    output: OwnedFd,
+    address: String,
+    group: Option<String>,
+    pidfd: Arc<OwnedFd>,
+    exit: watch::Receiver<Option<Exit>>,
+}
+
+/// Releases an environment whose start is given up, also when the caller stops waiting.
+struct Unclaimed<'a> {
+    shared: &'a Shared,
+    id: Option<u64>,
+}
+
+impl Drop for Unclaimed<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.shared.release(id);
+        }
+    }
+}
+
+/// Waits until the program is executed, and sets a watch for its end.
+async fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Result<Life, StartError> {
+    let host = |doing: &str, error| StartError::Host { doing: doing.to_owned(), error };
+    rustix::io::ioctl_fionbio(&delivery.status, true).map_err(|error| host("read a pipe", error.into()))?;
+    let status = syscalls::watch(Arc::new(delivery.status), Interest::READABLE)
+        .map_err(|error| host("watch a pipe", error))?;
+    let first = status
+        .async_io(Interest::READABLE, |status| read_status(status))
+        .await
+        .map_err(|error| host("read a pipe", error))?;
+    match first {
+        Some(Status::Started) => {}
+        Some(Status::Failed { step: Step::Execute, errno }) => {
+            let error = io::Error::from_raw_os_error(errno);
+            return Err(StartError::Program { program: spec.program[0].clone(), error });
+        }
+        Some(Status::Failed { step, errno }) => {
+            return Err(host(step.words(), io::Error::from_raw_os_error(errno)));
+        }
+        Some(Status::OutOfMemory) => return Err(host(Step::Execute.words(), io::ErrorKind::OutOfMemory.into())),
+        // Killed before it could say more.
+        Some(_) | None => return Err(host(Step::Execute.words(), io::Error::from_raw_os_error(libc::ECHILD))),
+    }
+    let status = status.into_inner();
+    let pidfd = Arc::new(delivery.pidfd);
+    let watched = syscalls::watch(pidfd.clone(), Interest::READABLE)
+        .map_err(|error| host("watch a process", error))?;
+    let (ended, exit) = watch::channel(None);
+    let (shared, group) = (shared.clone(), delivery.group.clone());
+    tokio::spawn(async move {
+        // Readable once the supervisor and everything below it are dead, not before.
+        drop(watched.readable().await);
+        let kills = group.as_deref().and_then(|group| shared.groups.limits()?.memory_kills(group).ok());
+        ended.send_replace(Some(read_exit(&status, kills.unwrap_or(0))));
+    });
+    let listener = TcpListener::from(delivery.listener);
+    Ok(Life { listener, output: delivery.output, address: delivery.address, group: delivery.group, pidfd, exit })
+}
+
+/// One message; `None` at the end of the pipe.
+fn read_status(status: &OwnedFd) -> io::Result<Option<Status>> {
+    let mut bytes = [0; STATUS_BYTES];
+    let count = rustix::io::read(status, &mut bytes)?;
+    Ok(if count == STATUS_BYTES { Status::from_bytes(bytes) } else { None })
+}
+
+fn read_exit(status: &OwnedFd, memory_kills: u64) -> Exit {
+    let killed = Exit { code: None, signal: Some(libc::SIGKILL), out_of_memory: memory_kills > 0 };
+    match read_status(status) {
+        Ok(Some(Status::Exited { code })) => Exit { code: Some(code), signal: None, ..killed },
+        Ok(Some(Status::Signaled { signal })) => Exit { signal: Some(signal), ..killed },
+        Ok(Some(Status::OutOfMemory)) => Exit { out_of_memory: true, ..killed },
+        _ => killed,
+    }
+}
+
+impl Sandbox {
+    pub(crate) async fn take_over(
+        shared: Arc<Shared>,
+        id: u64,
+        spec: Arc<Spec>,
+        delivery: Delivery,
+    ) -> Result<Sandbox, StartError> {
+        let mut unclaimed = Unclaimed { shared: &shared, id: Some(id) };
+        let life = begin(&shared, &spec, delivery).await?;
+        unclaimed.id = None;
+        drop(unclaimed);
+        Ok(Sandbox {
+            id,
+            shared,
+            spec,
+            listener: Some(life.listener),
+            output: Some(life.output),
+            address: life.address,
+            group: life.group,
+            pidfd: life.pidfd,
+            exit: life.exit,
+            peak_at_reset: AtomicU64::new(0),
+        })
+    }
+
+    /// The non-blocking listener at [`runtime_api_address`](Sandbox::runtime_api_address) *inside* the
+    /// environment. May be taken once per life, that is once after the start and once after each restart.
+    ///
+    /// # Panics
+    /// When it was taken already.
+    pub fn take_listener(&mut self) -> TcpListener {
+        self.listener.take().expect("the listener may be taken once per life")
+    }
+
+    /// The non-blocking read end of the pipe that carries standard output and standard error. May be taken
+    /// once per life. A program that writes faster than this is read waits.
+    ///
+    /// # Panics
+    /// When it was taken already.
+    pub fn take_output(&mut self) -> OwnedFd {
+        self.output.take().expect("the output may be taken once per life")
+    }
+
+    /// What the program must connect to: `127.0.0.1:9001`, or a free port of the host without namespaces.
+    pub fn runtime_api_address(&self) -> String {
+        self.address.clone()
+    }
+
+    /// INIT is over: from now on the CPU quota of `memory_mb / 1769` of a core applies, per 20 ms. Without
+    /// control groups nothing happens; the abilities say so.
+    pub fn init_done(&self) {
+        let (Some(limits), Some(group)) = (self.shared.groups.limits(), &self.group) else { return };
+        if limits.offered().cpu
+            && let Err(error) = limits.set_cpu(group, Some(cpu_quota_us(self.spec.memory_mb)))
+        {
+            tracing::warn!(sandbox = self.id, %error, "cannot set the CPU quota");
+        }
+    }
+
+    /// Stops every process where it stands. Cheap (microseconds) and without a wait for the jailer.
+    ///
+    /// # Errors
+    /// When the host refuses; an environment that is gone already is fine.
+    pub fn freeze(&self) -> io::Result<()> {
+        self.stop_or_go(Signal::USR1, Freezer::freeze)
+    }
+
+    /// Lets every process go on. As cheap as [`freeze`](Sandbox::freeze).
+    ///
+    /// # Errors
+    /// As [`freeze`](Sandbox::freeze).
+    pub fn thaw(&self) -> io::Result<()> {
+        self.stop_or_go(Signal::USR2, Freezer::thaw)
+    }
+
+    fn stop_or_go(
+        &self,
+        signal: Signal,
+        act: impl Fn(&Freezer, &str) -> io::Result<bool>,
+    ) -> io::Result<()> {
+        let done = match &self.group {
+            Some(group) => act(self.shared.groups.freezer(), group)?,
+            None => false,
+        };
+        if !done {
+            // The supervisor passes it on to all below it.
+            match rustix::process::pidfd_send_signal(&*self.pidfd, signal) {
+                Err(rustix::io::Errno::SRCH) | Ok(()) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills everything in the environment, also while it is frozen. [`exited`](Sandbox::exited) tells when
+    /// all of it is gone, within milliseconds.
+    pub fn kill(&self) {
+        if self.shared.isolation == Isolation::Process {
+            let _ = rustix::process::pidfd_send_signal(&*self.pidfd, Signal::TERM);
+            match &self.group {
+                Some(group) => self.shared.groups.kill(group),
+                None => return,
+            }
+        }
+        let _ = rustix::process::pidfd_send_signal(&*self.pidfd, Signal::KILL);
+        // A version 1 freezer holds signals back.
+        if let (Freezer::VersionOne(_), Some(group)) = (self.shared.groups.freezer(), &self.group) {
+            drop(self.shared.groups.freezer().thaw(group));
+        }
+    }
+
+    /// Waits until the main process has ended, and with it everything it started.
+    pub async fn exited(&self) -> Exit {
+        let mut exit = self.exit.clone();
+        let lost = Exit { code: None, signal: Some(libc::SIGKILL), out_of_memory: false };
+        match exit.wait_for(Option::is_some).await {
+            Ok(exit) => exit.unwrap_or(lost),
+            Err(_) => lost,
+        }
+    }
+
+    /// Most memory used since the start or the last reset, in bytes, `/tmp` excluded. The greater of two
+    /// views: the sum of the living processes' peaks, and the group's peak less the page cache it holds now
+    /// (which also knows of processes that ended; files of `/tmp` deleted since can be part of it). 0 when
+    /// nothing can be read, as after the end.
+    pub fn memory_peak_bytes(&self) -> u64 {
+        let Some(group) = &self.group else { return self.processes_peak_bytes(&[]) };
+        let Some(limits) = self.shared.groups.limits() else { return 0 };
+        let processes = self.processes_peak_bytes(&limits.processes(group).unwrap_or_default());
+        let by_group = limits.memory_peak(group).map_or(0, |(peak, cache)| {
+            if peak <= self.peak_at_reset.load(Ordering::Relaxed) { 0 } else { peak.saturating_sub(cache) }
+        });
+        let limit = u64::from(self.spec.memory_mb) << 20;
+        processes.max(by_group).min(limit)
+    }
+
+    /// Sum of `VmHWM`; without a group, of the supervisor's children.
+    fn processes_peak_bytes(&self, pids: &[i32]) -> u64 {
+        pids.iter().filter_map(|pid| peak_of(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)).sum()
+    }
+
+    /// Starts a new peak for [`memory_peak_bytes`](Sandbox::memory_peak_bytes).
+    pub fn reset_memory_peak(&self) {
+        let (Some(limits), Some(group)) = (self.shared.groups.limits(), &self.group) else { return };
+        for pid in limits.processes(group).unwrap_or_default() {
+            // 5 resets VmHWM (proc(5)).
+            drop(fs::write(format!("/proc/{pid}/clear_refs"), "5"));
+        }
+        if limits.reset_memory_peak(group).is_err() {
+            let peak = limits.memory_peak(group).map_or(0, |(peak, _)| peak);
+            self.peak_at_reset.store(peak, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends what runs and starts the program anew: same network, same contents of `/tmp`, all processes gone,
+    /// a new listener and output to take, and no CPU quota until [`init_done`](Sandbox::init_done).
+    ///
+    /// # Errors
+    /// As [`Sandboxes::start`](crate::Sandboxes::start); the environment is then of no more use.
+    pub async fn restart(&mut self) -> Result<(), StartError> {
+        self.kill();
+        self.exited().await;
+        self.listener = None;
+        self.output = None;
+        let delivery = self.shared.ask(self.id, &Request::Restart { id: self.id }.to_bytes()).await?;
+        let life = begin(&self.shared, &self.spec, delivery).await?;
+        self.listener = Some(life.listener);
+        self.output = Some(life.output);
+        self.address = life.address;
+        self.group = life.group;
+        self.pidfd = life.pidfd;
+        self.exit = life.exit;
+        self.peak_at_reset.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.kill();
+        self.shared.release(self.id);
+    }
+}
+
+/// `VmHWM` of a `/proc/PID/status`, in bytes.
+fn peak_of(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peak_is_read_from_the_status_text() {
+        assert_eq!(peak_of("Name:\tx\nVmHWM:\t    1024 kB\nVmRSS:\t 1 kB\n"), Some(1 << 20));
+        assert_eq!(peak_of("Name:\tkthread\n"), None);
+        assert_eq!(peak_of("VmHWM:\t many kB\n"), None);
+    }
+}

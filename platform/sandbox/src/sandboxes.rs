@@ -1,0 +1,292 @@
+//! The handle that starts environments: the platform's end of the conversation with the jailer.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::ability::Abilities;
+use crate::cgroup::ControlGroups;
+use crate::protocol::{Reply, Request};
+use crate::sandbox::Sandbox;
+use crate::socket::{self, PACKET_BYTES_MAX};
+use crate::spec::{Isolation, Spec};
+use crate::syscalls;
+
+/// How long an orderly end may take before the jailer, and with it everything, is killed.
+const SHUTDOWN: Duration = Duration::from_secs(1);
+/// Longest host name (the kernel's limit).
+const HOST_NAME_BYTES_MAX: usize = 64;
+
+/// Why an environment did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The program could not be executed: not there, not executable, of another machine.
+    #[error("cannot execute {program}: {error}")]
+    Program {
+        /// The path inside.
+        program: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// A part of the environment could not be made; a limit of this host, not of AWS.
+    #[error("this host could not {doing}: {error}")]
+    Host {
+        /// The step that failed.
+        doing: String,
+        /// What the host said.
+        error: io::Error,
+    },
+    /// The spec itself is wrong.
+    #[error("{field} {problem}")]
+    Spec {
+        /// The field of [`Spec`].
+        field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The jailer is gone, and every environment with it.
+    #[error("the jailer is gone")]
+    JailerGone,
+}
+
+/// What comes with a [`Reply::Started`].
+pub(crate) struct Delivery {
+    pub group: Option<String>,
+    pub address: String,
+    pub listener: OwnedFd,
+    pub output: OwnedFd,
+    pub status: OwnedFd,
+    pub pidfd: OwnedFd,
+}
+
+type Waiting = HashMap<u64, oneshot::Sender<Result<Delivery, StartError>>>;
+
+/// What all handles share.
+pub(crate) struct Shared {
+    socket: AsyncFd<Arc<OwnedFd>>,
+    pidfd: OwnedFd,
+    abilities: Abilities,
+    pub groups: Arc<ControlGroups>,
+    pub isolation: Isolation,
+    /// `None` once the jailer is gone.
+    waiting: Mutex<Option<Waiting>>,
+    next_id: AtomicU64,
+    /// Releases, sent in the background because dropping cannot wait. At most one per environment.
+    releases: mpsc::UnboundedSender<u64>,
+    gone: watch::Sender<bool>,
+}
+
+/// Starts environments. Cheap to clone; all clones speak to the same jailer.
+#[derive(Clone)]
+pub struct Sandboxes {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Sandboxes {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Sandboxes").field("isolation", &self.shared.isolation).finish_non_exhaustive()
+    }
+}
+
+/// Takes the answer's place away when its caller stops waiting.
+struct Turn<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.shared.waiting().as_mut() {
+            waiting.remove(&self.id);
+        }
+    }
+}
+
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
+        self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    async fn send(&self, bytes: &[u8]) -> Result<(), StartError> {
+        let sent = self.socket.async_io(Interest::WRITABLE, |socket| socket::send(socket, bytes, &[])).await;
+        sent.map_err(|_| StartError::JailerGone)
+    }
+
+    /// Sends a request about `id` and waits for what is made of it. Whoever stops waiting loses nothing: what
+    /// arrives unasked is released.
+    pub async fn ask(&self, id: u64, bytes: &[u8]) -> Result<Delivery, StartError> {
+        let (answer, answered) = oneshot::channel();
+        match self.waiting().as_mut() {
+            Some(waiting) => waiting.insert(id, answer),
+            None => return Err(StartError::JailerGone),
+        };
+        let _turn = Turn { shared: self, id };
+        self.send(bytes).await?;
+        answered.await.unwrap_or(Err(StartError::JailerGone))
+    }
+
+    pub fn release(&self, id: u64) {
+        // Closed only when the runtime is ending; then the socket closes soon and says it all.
+        drop(self.releases.send(id));
+    }
+
+    fn deliver(&self, id: u64, result: Result<Delivery, StartError>) {
+        let waiter = self.waiting().as_mut().and_then(|waiting| waiting.remove(&id));
+        let made = result.is_ok();
+        let unwanted = match waiter {
+            Some(waiter) => waiter.send(result).is_err(),
+            None => true,
+        };
+        if unwanted && made {
+            self.release(id);
+        }
+    }
+
+    fn take_reply(&self, bytes: &[u8], descriptors: Vec<OwnedFd>) {
+        match Reply::from_bytes(bytes) {
+            Ok(Reply::Started { id, group, address }) => {
+                let result = match <[OwnedFd; 4]>::try_from(descriptors) {
+                    Ok([listener, output, status, pidfd]) => {
+                        Ok(Delivery { group, address, listener, output, status, pidfd })
+                    }
+                    // The kernel drops descriptors that exceed our limit of open files.
+                    Err(_) => {
+                        self.release(id);
+                        let error = io::Error::from_raw_os_error(libc::EMFILE);
+                        Err(StartError::Host { doing: "receive an environment's descriptors".into(), error })
+                    }
+                };
+                self.deliver(id, result);
+            }
+            Ok(Reply::Failed { id, doing, errno }) => {
+                let error = io::Error::from_raw_os_error(errno);
+                self.deliver(id, Err(StartError::Host { doing, error }));
+            }
+            Ok(Reply::Ready { .. } | Reply::Unfit { .. }) | Err(_) => {
+                tracing::error!("the jailer sent a message that makes no sense here");
+            }
+        }
+    }
+}
+
+/// Reads replies until the jailer is gone, then lets everybody know.
+async fn read_replies(shared: Arc<Shared>) {
+    let mut buffer = vec![0; PACKET_BYTES_MAX];
+    loop {
+        let received = shared
+            .socket
+            .async_io(Interest::READABLE, |socket| socket::receive(socket, &mut buffer))
+            .await;
+        match received {
+            Ok((count, descriptors)) if count > 0 => shared.take_reply(&buffer[..count], descriptors),
+            _ => break,
+        }
+    }
+    drop(shared.waiting().take());
+    shared.gone.send_replace(true);
+}
+
+async fn send_releases(shared: Arc<Shared>, mut releases: mpsc::UnboundedReceiver<u64>) {
+    while let Some(id) = releases.recv().await {
+        if shared.send(&Request::Release { id }.to_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Sandboxes {
+    pub(crate) fn new(
+        socket: OwnedFd,
+        pidfd: OwnedFd,
+        abilities: Abilities,
+        groups: Arc<ControlGroups>,
+        isolation: Isolation,
+    ) -> io::Result<Sandboxes> {
+        // Also the jailer's end would turn non-blocking if this were an attribute of the file; of a socket it
+        // is one of each end.
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let (releases, released) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            socket: syscalls::watch(Arc::new(socket), Interest::READABLE | Interest::WRITABLE)?,
+            pidfd,
+            abilities,
+            groups,
+            isolation,
+            waiting: Mutex::new(Some(HashMap::new())),
+            next_id: AtomicU64::new(1),
+            releases,
+            gone: watch::Sender::new(false),
+        });
+        tokio::spawn(read_replies(shared.clone()));
+        tokio::spawn(send_releases(shared.clone(), released));
+        Ok(Sandboxes { shared })
+    }
+
+    /// Starts one environment and waits until its program is executed (about half a millisecond). Many starts
+    /// may be under way at once.
+    ///
+    /// # Errors
+    /// [`StartError::Program`] when the program cannot be executed; [`StartError::Host`] when this host lacks
+    /// something, named; nothing half-made stays behind.
+    pub async fn start(&self, spec: Arc<Spec>) -> Result<Sandbox, StartError> {
+        check(&spec)?;
+        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let bytes = Request::start_bytes(id, &spec);
+        if bytes.len() > PACKET_BYTES_MAX {
+            return Err(StartError::Spec { field: "program and environment", problem: "exceed 128 KiB together" });
+        }
+        let delivery = self.shared.ask(id, &bytes).await?;
+        Sandbox::take_over(self.shared.clone(), id, spec, delivery).await
+    }
+
+    /// What this host can enforce; every entry was tried.
+    pub fn abilities(&self) -> &Abilities {
+        &self.shared.abilities
+    }
+
+    /// Kills every environment and removes all that was made, within 1 s. Starts fail from now on.
+    pub async fn shutdown(&self) {
+        let mut gone = self.shared.gone.subscribe();
+        drop(self.shared.send(&Request::Shutdown.to_bytes()).await);
+        if tokio::time::timeout(SHUTDOWN, gone.wait_for(|gone| *gone)).await.is_err() {
+            // Its death ends everything but groups, and those the next start removes.
+            let _ = rustix::process::pidfd_send_signal(&self.shared.pidfd, rustix::process::Signal::KILL);
+            drop(gone.wait_for(|gone| *gone).await);
+        }
+        let shared = self.shared.clone();
+        let reap = move || {
+            use std::os::fd::AsFd;
+            let jailer = rustix::process::WaitId::PidFd(shared.pidfd.as_fd());
+            let _ = rustix::process::waitid(jailer, rustix::process::WaitIdOptions::EXITED);
+        };
+        drop(tokio::task::spawn_blocking(reap).await);
+    }
+}
+
+/// What can be told without the host.
+fn check(spec: &Spec) -> Result<(), StartError> {
+    let wrong = |field, problem| Err(StartError::Spec { field, problem });
+    if spec.program.is_empty() {
+        return wrong("program", "is empty");
+    }
+    if spec.hostname.is_empty() || spec.hostname.len() > HOST_NAME_BYTES_MAX {
+        return wrong("hostname", "must be 1 to 64 bytes");
+    }
+    if spec.memory_mb == 0 {
+        return wrong("memory_mb", "is 0");
+    }
+    if spec.tmp_mb == 0 {
+        return wrong("tmp_mb", "is 0");
+    }
+    if !spec.task.is_absolute() || spec.binds.iter().any(|bind| !bind.host.is_absolute()) {
+        return wrong("task and binds", "must be absolute paths of the host");
+    }
+    Ok(())
+}

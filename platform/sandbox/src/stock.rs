@@ -1,0 +1,226 @@
+//! Parts made ahead, and parts that go round within one function version.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::cgroup::{ControlGroups, Group};
+use crate::network::Network;
+use crate::spec::PoolSizes;
+use crate::temporary::{Temporaries, Temporary};
+
+/// First of the host's user ids for environments; far above what distributions and their containers use.
+const FIRST_USER: u32 = 1_500_000_000;
+/// Environments that can exist at once, each with a user id of its own.
+const USERS: u32 = 65_536;
+/// Used networks and file systems kept per version, and in all.
+const RECYCLED_PER_VERSION_MAX: usize = 64;
+const RECYCLED_MAX: usize = 256;
+
+/// Things kept for the version that used them. Nothing ever goes to another version: what a network
+/// namespace counted stays readable in `/proc/net` (linux-recipes.md section 3).
+struct Recycled<T> {
+    by_version: HashMap<u64, Vec<T>>,
+    /// Versions in the order in which things came, so that the oldest goes first.
+    order: VecDeque<u64>,
+}
+
+impl<T> Recycled<T> {
+    fn new() -> Recycled<T> {
+        Recycled { by_version: HashMap::new(), order: VecDeque::new() }
+    }
+
+    /// Keeps `thing`; hands back what has to go for it.
+    fn put(&mut self, version_key: u64, thing: T) -> Option<T> {
+        let kept = self.by_version.entry(version_key).or_default();
+        if kept.len() >= RECYCLED_PER_VERSION_MAX {
+            return Some(thing);
+        }
+        kept.push(thing);
+        self.order.push_back(version_key);
+        if self.order.len() <= RECYCLED_MAX {
+            return None;
+        }
+        let oldest = self.order.front().copied()?;
+        self.take(oldest)
+    }
+
+    fn take(&mut self, version_key: u64) -> Option<T> {
+        let kept = self.by_version.get_mut(&version_key)?;
+        let thing = kept.pop();
+        if kept.is_empty() {
+            self.by_version.remove(&version_key);
+        }
+        if let Some(at) = self.order.iter().position(|key| *key == version_key) {
+            self.order.remove(at);
+        }
+        thing
+    }
+}
+
+/// Everything that starts draw from. Methods that make something may take milliseconds; no lock is held then.
+pub(crate) struct Stock {
+    sizes: PoolSizes,
+    tmp_mb: u32,
+    groups_of: Arc<ControlGroups>,
+    temporaries_of: Temporaries,
+    networks: Mutex<Vec<Network>>,
+    used_networks: Mutex<Recycled<Network>>,
+    groups: Mutex<Vec<Group>>,
+    temporaries: Mutex<Vec<Temporary>>,
+    used_temporaries: Mutex<Recycled<Temporary>>,
+    users: Mutex<VecDeque<u32>>,
+    next_group: AtomicU64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Stock {
+    pub fn new(sizes: PoolSizes, tmp_mb: u32, groups: Arc<ControlGroups>, temporaries: Temporaries) -> Stock {
+        Stock {
+            sizes,
+            tmp_mb,
+            groups_of: groups,
+            temporaries_of: temporaries,
+            networks: Mutex::default(),
+            used_networks: Mutex::new(Recycled::new()),
+            groups: Mutex::default(),
+            temporaries: Mutex::default(),
+            used_temporaries: Mutex::new(Recycled::new()),
+            users: Mutex::new((0..USERS).map(|user| FIRST_USER + user).collect()),
+            next_group: AtomicU64::new(1),
+        }
+    }
+
+    /// Whether `/tmp` is counted as the group's memory.
+    pub fn tmp_counts_as_memory(&self) -> bool {
+        self.temporaries_of.counts_as_memory()
+    }
+
+    /// A network this version has used, one from the stock, or a new one; the calling thread is inside.
+    pub fn take_network(&self, version_key: u64) -> io::Result<Network> {
+        let used = locked(&self.used_networks).take(version_key);
+        if let Some(mut network) = used {
+            network.enter()?;
+            // Someone may still hold the old port: then this one is not used again.
+            if network.listen().is_ok() {
+                return Ok(network);
+            }
+        }
+        let ready = locked(&self.networks).pop();
+        match ready {
+            Some(network) => network.enter().map(|()| network),
+            None => Network::create(),
+        }
+    }
+
+    /// Takes a network back; what comes back out must be destroyed, slowly.
+    pub fn put_network(&self, version_key: u64, mut network: Network) -> Option<Network> {
+        network.silence();
+        locked(&self.used_networks).put(version_key, network)
+    }
+
+    /// A group of its own for one life of one environment. `None` where the host has no groups for us.
+    pub fn take_group(&self) -> io::Result<Option<Group>> {
+        let ready = locked(&self.groups).pop();
+        if ready.is_some() { Ok(ready) } else { self.make_group() }
+    }
+
+    fn make_group(&self) -> io::Result<Option<Group>> {
+        self.groups_of.create(&format!("e{}", self.next_group.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// A file system for `/tmp`, empty.
+    pub fn take_temporary(&self, version_key: u64, size_mb: u32) -> io::Result<Temporary> {
+        let used = locked(&self.used_temporaries).take(version_key);
+        if let Some(temporary) = used.filter(|temporary| temporary.size_mb == size_mb) {
+            return Ok(temporary);
+        }
+        let ready = if size_mb == self.tmp_mb { locked(&self.temporaries).pop() } else { None };
+        ready.map_or_else(|| self.temporaries_of.create(size_mb), Ok)
+    }
+
+    /// Takes a file system back: wiped and kept for its version, or destroyed.
+    pub fn put_temporary(&self, version_key: u64, temporary: Temporary) {
+        if temporary.wipe() {
+            let surplus = locked(&self.used_temporaries).put(version_key, temporary);
+            drop(surplus);
+        }
+    }
+
+    /// A user id that no living environment has. Ids go round, so one is not used again for long.
+    pub fn take_user(&self) -> Option<u32> {
+        locked(&self.users).pop_front()
+    }
+
+    pub fn put_user(&self, user: u32) {
+        locked(&self.users).push_back(user);
+    }
+
+    /// Makes one missing part. `false` when nothing is missing. The calling thread may end up in another
+    /// network namespace.
+    pub fn refill(&self) -> io::Result<bool> {
+        if locked(&self.networks).len() < self.sizes.networks {
+            let network = Network::create()?;
+            locked(&self.networks).push(network);
+        } else if locked(&self.groups).len() < self.sizes.groups {
+            let Some(group) = self.make_group()? else { return self.refill_temporary() };
+            locked(&self.groups).push(group);
+        } else {
+            return self.refill_temporary();
+        }
+        Ok(true)
+    }
+
+    fn refill_temporary(&self) -> io::Result<bool> {
+        if locked(&self.temporaries).len() >= self.sizes.temporaries {
+            return Ok(false);
+        }
+        let temporary = self.temporaries_of.create(self.tmp_mb)?;
+        locked(&self.temporaries).push(temporary);
+        Ok(true)
+    }
+
+    /// Lets go of everything kept; used when the jailer ends.
+    pub fn clear(&self) {
+        drop(std::mem::take(&mut *locked(&self.networks)));
+        drop(std::mem::replace(&mut *locked(&self.used_networks), Recycled::new()));
+        drop(std::mem::take(&mut *locked(&self.groups)));
+        drop(std::mem::take(&mut *locked(&self.temporaries)));
+        drop(std::mem::replace(&mut *locked(&self.used_temporaries), Recycled::new()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recycled_things_stay_within_their_version() {
+        let mut recycled = Recycled::new();
+        assert_eq!(recycled.put(1, "a"), None);
+        assert_eq!(recycled.put(2, "b"), None);
+        assert_eq!(recycled.take(3), None);
+        assert_eq!(recycled.take(2), Some("b"));
+        assert_eq!(recycled.take(2), None);
+        assert_eq!(recycled.take(1), Some("a"));
+    }
+
+    #[test]
+    fn recycled_things_are_bounded_per_version_and_in_all() {
+        let mut recycled = Recycled::new();
+        for thing in 0..RECYCLED_PER_VERSION_MAX {
+            assert_eq!(recycled.put(1, thing), None);
+        }
+        assert_eq!(recycled.put(1, 999), Some(999));
+        let mut pushed_out = 0;
+        for version in 2..(RECYCLED_MAX as u64 + 2) {
+            pushed_out += usize::from(recycled.put(version, 0).is_some());
+        }
+        assert_eq!(pushed_out, RECYCLED_PER_VERSION_MAX);
+        assert!(recycled.by_version.values().map(Vec::len).sum::<usize>() <= RECYCLED_MAX);
+    }
+}

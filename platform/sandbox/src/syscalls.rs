@@ -1,0 +1,202 @@
+//! The few system calls that the standard library and rustix do not wrap safely. Every `unsafe` of the room
+//! is here and in `child`.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// What `clone3` came back with.
+pub(crate) enum Cloned {
+    /// In the new process.
+    Child,
+    /// In the caller: the pid as the caller's pid namespace sees it, and a descriptor of it.
+    Parent { pid: i32, pidfd: OwnedFd },
+}
+
+/// Forks with `flags`, born in `cgroup` when given.
+///
+/// # Safety
+/// As `fork(2)`: in a process with threads the child may only make async-signal-safe calls.
+pub(crate) unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let mut pidfd: RawFd = -1;
+    // SAFETY: clone_args is plain numbers; all zero is valid.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = flags | libc::CLONE_PIDFD as u64;
+    arguments.pidfd = &raw mut pidfd as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: the arguments live across the call and their size is given; no stack is given, so the child
+    // continues on its own copy of this one. The rest is the caller's promise.
+    let pid = unsafe {
+        libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>())
+    };
+    match pid {
+        0 => Ok(Cloned::Child),
+        pid if pid > 0 => {
+            // SAFETY: the kernel has just made this descriptor for us.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent { pid: pid as i32, pidfd })
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Moves the calling thread into the namespace.
+pub(crate) fn setns(namespace: BorrowedFd<'_>, kind: i32) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::setns(namespace.as_raw_fd(), kind) })
+}
+
+/// Gives the calling thread namespaces of its own.
+pub(crate) fn unshare(flags: i32) -> io::Result<()> {
+    // SAFETY: no memory is passed; callers never pass CLONE_FILES, so descriptors stay shared.
+    check(unsafe { libc::unshare(flags) })
+}
+
+/// Sets mount attributes (`MOUNT_ATTR_*`) on the whole tree below `path`, or on its top mount alone.
+pub(crate) fn set_mount_attributes(path: &Path, attributes: u64, recursive: bool) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: mount_attr is plain numbers; all zero is valid.
+    let mut change: libc::mount_attr = unsafe { std::mem::zeroed() };
+    change.attr_set = attributes;
+    let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path ends in NUL and the structure's size is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            &raw mut change,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    check(result as i32)
+}
+
+/// Blocks every signal for the calling thread and the threads it will make.
+pub(crate) fn block_signals() {
+    // SAFETY: the set is initialised by sigfillset before it is used.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut set);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// Waits for one of two blocked signals and says which came.
+pub(crate) fn wait_for_signal(one: i32, other: i32) -> i32 {
+    // SAFETY: the set is initialised by sigemptyset before it is used; no siginfo is asked for.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, one);
+        libc::sigaddset(&raw mut set, other);
+        libc::sigwaitinfo(&raw const set, std::ptr::null_mut())
+    }
+}
+
+/// Reaps one dead child, without waiting.
+pub(crate) fn reap() -> Option<i32> {
+    let mut status = 0;
+    // SAFETY: the status is a live integer.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    (pid > 0).then_some(pid)
+}
+
+/// Registers a descriptor with the calling task's runtime.
+pub(crate) fn watch(descriptor: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: the Arc names one descriptor and keeps it open for as long as it is registered.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
+}
+
+/// Brings `lo` up in the calling thread's network namespace.
+pub(crate) fn bring_up_loopback(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: ifreq is plain data; all zero is valid, and the name fits.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives across the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) })
+}
+
+/// Closes a descriptor by number. Only for descriptors that no value owns, as after a fork.
+pub(crate) fn close(descriptor: RawFd) {
+    // SAFETY: touches no memory; the caller says that nobody owns the descriptor.
+    unsafe { libc::close(descriptor) };
+}
+
+/// Ends this process at once, running nothing.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: never returns and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+/// Lowers the calling thread's share of the processor.
+pub(crate) fn lower_priority(nice: i32) {
+    // SAFETY: no memory is passed. On Linux the setting is the thread's, not the process's.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+}
+
+const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
+const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+const LO_FLAGS_DIRECT_IO: u32 = 16;
+
+/// `struct loop_config` of linux/loop.h: a descriptor, a block size, a `loop_info64`, reserved words.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+    reserved: [u64; 8],
+}
+
+const _: () = assert!(size_of::<LoopConfig>() == 304);
+
+/// The number of a loop device that nobody uses; another process may take it first.
+pub(crate) fn free_loop_device(control: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: takes no argument.
+    let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE as _) };
+    u32::try_from(number).map_err(|_| io::Error::last_os_error())
+}
+
+/// Puts `image` behind the loop device. The device frees itself once nothing has it open or mounted. With
+/// `direct`, its blocks are not cached a second time.
+pub(crate) fn configure_loop(device: BorrowedFd<'_>, image: BorrowedFd<'_>, direct: bool) -> io::Result<()> {
+    // SAFETY: the structure is plain numbers; all zero is valid.
+    let mut config: LoopConfig = unsafe { std::mem::zeroed() };
+    config.fd = image.as_raw_fd() as u32;
+    config.block_size = if direct { 4096 } else { 0 };
+    config.flags = LO_FLAGS_AUTOCLEAR | if direct { LO_FLAGS_DIRECT_IO } else { 0 };
+    // SAFETY: LOOP_CONFIGURE reads one loop_config, whose layout is asserted above.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) })
+}
+
+fn check(result: i32) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

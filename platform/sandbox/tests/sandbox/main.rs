@@ -1,0 +1,155 @@
+//! Environments on this very host: walls, limits, freezing, restarts, and that nothing is left behind.
+//!
+//! Has a `main` of its own, because the jailer must be forked while the process has one thread. The suite
+//! runs three times, each in a process of its own: as root, as an ordinary user, and without namespaces.
+//! What a host cannot do is said: `skipped: reason`. Words on the command line choose tests by name.
+
+mod suite;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use sandbox::{Isolation, Options, PoolSizes, fork_jailer};
+use suite::{Bench, Outcome, TESTS};
+
+const ROLE: &str = "SANDBOX_TEST_ROLE";
+const FOLDER: &str = "SANDBOX_TEST_FOLDER";
+/// The overflow user: nobody, everywhere.
+const ORDINARY_USER: u32 = 65_534;
+
+fn main() -> ExitCode {
+    let role = std::env::var(ROLE).unwrap_or_default();
+    match role.as_str() {
+        "" => conduct(),
+        "victim" => suite::victim(&folder()),
+        role => run(role),
+    }
+}
+
+fn folder() -> PathBuf {
+    std::env::var_os(FOLDER).map(PathBuf::from).expect("the conductor sets the folder")
+}
+
+/// Runs the suite in each role.
+fn conduct() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let top = std::env::temp_dir().join(format!("sandbox-test-{}", std::process::id()));
+    fs::create_dir_all(&top).expect("a temporary folder");
+    fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).expect("a folder for all");
+    let task = top.join("task");
+    if let Err(reason) = build_programs(&task) {
+        println!("skipped: {reason}");
+        drop(fs::remove_dir_all(top));
+        return ExitCode::SUCCESS;
+    }
+    // A copy that an ordinary user may execute, wherever the build's folder is.
+    let program = top.join("suite");
+    fs::copy("/proc/self/exe", &program).expect("copy the suite");
+    let root = rustix::process::geteuid().is_root();
+    let mut failed = false;
+    for role in ["root", "ordinary", "process"] {
+        if role == "root" && !root {
+            println!("{role}: skipped: not root");
+            continue;
+        }
+        let folder = top.join(role);
+        fs::create_dir_all(&folder).expect("a folder per role");
+        let mut command = Command::new(&program);
+        command.args(std::env::args_os().skip(1)).env(ROLE, role).env(FOLDER, &folder);
+        if role == "ordinary" && root {
+            std::os::unix::fs::chown(&folder, Some(ORDINARY_USER), Some(ORDINARY_USER)).expect("chown");
+            command.uid(ORDINARY_USER).gid(ORDINARY_USER);
+        }
+        failed |= !command.status().expect("run the suite").success();
+    }
+    drop(fs::remove_dir_all(top));
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn build_programs(task: &Path) -> Result<(), String> {
+    fs::create_dir_all(task).map_err(|error| error.to_string())?;
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sandbox/probe.c");
+    let built = Command::new("cc")
+        .args(["-O1", "-static", "-w", "-o"])
+        .arg(task.join("probe"))
+        .arg(source)
+        .output()
+        .map_err(|error| format!("no C compiler: {error}"))?;
+    if !built.status.success() {
+        return Err(format!("cc: {}", String::from_utf8_lossy(&built.stderr)));
+    }
+    fs::write(task.join("text"), "not a program").map_err(|error| error.to_string())?;
+    for (name, mode) in [("probe", 0o755), ("text", 0o644)] {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(task.join(name), mode).map_err(|error| error.to_string())?;
+    }
+    fs::set_permissions(task, fs::Permissions::from_mode(0o755)).map_err(|error| error.to_string())
+}
+
+/// Runs the tests that fit this role.
+fn run(role: &str) -> ExitCode {
+    let folder = folder();
+    let isolation = if role == "process" { Isolation::Process } else { Isolation::Namespaces };
+    let before = suite::Leftovers::count();
+    let options = Options { state_dir: folder.join("run"), isolation, pool: PoolSizes::default() };
+    let jailer = match fork_jailer(options) {
+        Ok(jailer) => jailer,
+        Err(error) if role == "ordinary" => {
+            println!("{role}: skipped: {error}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            println!("{role}: FAILED: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let mut failed = 0;
+    runtime.block_on(async {
+        let sandboxes = jailer.into_sandboxes().expect("sandboxes");
+        let task = folder.parent().expect("the conductor's folder").join("task");
+        let bench = Bench { sandboxes: sandboxes.clone(), task, isolation, folder: folder.clone() };
+        for (name, test) in TESTS {
+            if !wanted.is_empty() && !wanted.iter().any(|word| name.contains(word.as_str())) {
+                continue;
+            }
+            let started = std::time::Instant::now();
+            let outcome = match tokio::spawn(test(bench.clone())).await {
+                Ok(outcome) => outcome,
+                Err(panic) => Err(Outcome::Failed(panic.to_string())),
+            };
+            let took = started.elapsed().as_millis();
+            match outcome {
+                Ok(()) => println!("{role}: {name} ... ok ({took} ms)"),
+                Err(Outcome::Skipped(reason)) => println!("{role}: {name} ... skipped: {reason}"),
+                Err(Outcome::Failed(reason)) => {
+                    failed += 1;
+                    println!("{role}: {name} ... FAILED: {reason}");
+                }
+            }
+        }
+        drop(bench);
+        let ending = std::time::Instant::now();
+        sandboxes.shutdown().await;
+        let took = ending.elapsed();
+        match before.compare_with_now(took) {
+            Ok(()) => println!("{role}: shutdown_leaves_nothing_behind ... ok ({} ms)", took.as_millis()),
+            Err(reason) => {
+                failed += 1;
+                println!("{role}: shutdown_leaves_nothing_behind ... FAILED: {reason}");
+            }
+        }
+    });
+    println!("{role}: {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

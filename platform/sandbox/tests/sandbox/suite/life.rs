@@ -1,0 +1,232 @@
+//! Starts, ends, freezing, restarts, and the platform's own death.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sandbox::{Isolation, Options, PoolSizes, StartError, fork_jailer};
+
+use super::{Bench, Leftovers, Outcome, Output, Test, check, signal, soon, within};
+
+pub async fn ends_are_told_apart(bench: Bench) -> Test {
+    for (words, code, signal) in [
+        (vec!["exit", "0"], Some(0), None),
+        (vec!["exit", "3"], Some(3), None),
+        (vec!["signal", "9"], None, Some(9)),
+        (vec!["signal", "15"], None, Some(15)),
+        (vec!["abort"], None, Some(6)),
+        (vec!["segv"], None, Some(11)),
+    ] {
+        let (_, exit) = bench.run(&words).await?;
+        check((exit.code, exit.signal, exit.out_of_memory) == (code, signal, false), format!("{words:?}: {exit:?}"))?;
+    }
+    let sandbox = bench.start(&["pause"]).await?;
+    sandbox.kill();
+    let exit = within(sandbox.exited()).await?;
+    check(exit.signal == Some(9) && exit.code.is_none(), format!("killed: {exit:?}"))
+}
+
+pub async fn a_program_that_cannot_run_is_an_error(bench: Bench) -> Test {
+    for (program, errno) in
+        [("/var/task/missing", libc::ENOENT), ("/var/task/text", libc::EACCES), ("/var/task", libc::EACCES)]
+    {
+        let mut spec = bench.spec(&[]);
+        spec.program = vec![program.into()];
+        match bench.sandboxes.start(Arc::new(spec)).await {
+            Err(StartError::Program { program: named, error }) => {
+                check(named == program && error.raw_os_error() == Some(errno), format!("{program}: {error}"))?;
+            }
+            other => return Err(Outcome::Failed(format!("{program}: {other:?}"))),
+        }
+    }
+    let mut spec = bench.spec(&["say", "x"]);
+    spec.task = "/nonexistent/folder".into();
+    let refused = bench.sandboxes.start(Arc::new(spec.clone())).await;
+    check(refused.is_err(), "a missing task folder was accepted")?;
+    spec.program.clear();
+    let refused = bench.sandboxes.start(Arc::new(spec)).await;
+    check(matches!(refused, Err(StartError::Spec { field: "program", .. })), format!("{refused:?}"))
+}
+
+pub async fn freezing_stops_timers_and_thawing_resumes_them(bench: Bench) -> Test {
+    let mut sandbox = bench.start(&["tick"]).await?;
+    let mut output = Output::of(&mut sandbox)?;
+    output.until("\n10\n").await?;
+    sandbox.freeze()?;
+    // What was in the pipe and, by signal, the moment until it arrives.
+    output.bytes_within(Duration::from_millis(20)).await;
+    let frozen = output.bytes_within(Duration::from_millis(100)).await;
+    check(frozen == 0, format!("{frozen} bytes while frozen"))?;
+    sandbox.thaw()?;
+    let thawed = output.bytes_within(Duration::from_millis(100)).await;
+    check(thawed > 50, format!("{thawed} bytes after thawing"))
+}
+
+pub async fn a_frozen_environment_can_be_killed(bench: Bench) -> Test {
+    let mut sandbox = bench.start(&["tick"]).await?;
+    Output::of(&mut sandbox)?.until("\n3\n").await?;
+    sandbox.freeze()?;
+    sandbox.kill();
+    let exit = within(sandbox.exited()).await?;
+    check(exit.signal == Some(9), format!("{exit:?}"))
+}
+
+pub async fn a_double_forked_child_dies_with_the_environment(bench: Bench) -> Test {
+    if bench.needs_walls().is_err() {
+        // A plain process that left its session is caught by a control group alone.
+        bench.needs("freezer")?;
+    }
+    let mut sandbox = bench.start(&["daemonize"]).await?;
+    let mut output = Output::of(&mut sandbox)?;
+    output.until("left").await?;
+    let killing = Instant::now();
+    sandbox.kill();
+    // The pipe ends when the last one who could write to it is gone.
+    output.rest().await?;
+    within(sandbox.exited()).await?;
+    check(killing.elapsed() < Duration::from_secs(1), format!("took {:?}", killing.elapsed()))
+}
+
+pub async fn restart_keeps_tmp_and_ends_everything_else(bench: Bench) -> Test {
+    bench.needs_walls()?;
+    let mut sandbox = bench.start(&["append", "show", "/tmp/kept", "await", "daemonize"]).await?;
+    for life in 1..=5 {
+        let mut output = Output::of(&mut sandbox)?;
+        output.until(&format!("{}\n", "+".repeat(life))).await?;
+        // The old listener is held on to, as a server that is still winding down would.
+        let _listener = signal(sandbox.take_listener()).await?;
+        output.until("left").await?;
+        if life % 2 == 0 {
+            sandbox.freeze()?;
+        }
+        let restarting = Instant::now();
+        within(sandbox.restart()).await??;
+        check(restarting.elapsed() < Duration::from_millis(500), format!("took {:?}", restarting.elapsed()))?;
+        within(output.rest()).await??;
+    }
+    Ok(())
+}
+
+pub async fn two_hundred_starts_at_once(bench: Bench) -> Test {
+    let began = Instant::now();
+    let mut starts = tokio::task::JoinSet::new();
+    let mut spec = bench.spec(&["say", "here", "pause"]);
+    if bench.needs_walls().is_ok() && bench.needs("tmp-size").is_err() {
+        spec.tmp_mb = 64;
+    }
+    let spec = Arc::new(spec);
+    for _ in 0..200 {
+        let (sandboxes, spec) = (bench.sandboxes.clone(), spec.clone());
+        starts.spawn(async move {
+            let mut sandbox = sandboxes.start(spec).await?;
+            Output::of(&mut sandbox)?.until("here").await?;
+            Ok::<_, Outcome>(sandbox)
+        });
+    }
+    let mut running = Vec::new();
+    while let Some(started) = starts.join_next().await {
+        running.push(started??);
+    }
+    let took = began.elapsed();
+    check(running.len() == 200, format!("{} of 200", running.len()))?;
+    let ids: std::collections::HashSet<u64> = running.iter().map(|sandbox| sandbox.id).collect();
+    check(ids.len() == 200, "ids repeat")?;
+    check(took < Duration::from_secs(5), format!("took {took:?}"))
+}
+
+pub async fn an_abandoned_start_leaves_nothing(bench: Bench) -> Test {
+    let before = Leftovers::count();
+    let spec = Arc::new(bench.spec(&["pause"]));
+    for microseconds in 0..40 {
+        let wait = Duration::from_micros(microseconds * 25);
+        drop(tokio::time::timeout(wait, bench.sandboxes.start(spec.clone())).await);
+    }
+    // Parts may stay in stock; processes may not.
+    soon("abandoned environments stay", || Leftovers::count().jailers <= before.jailers).await
+}
+
+/// A platform of its own that starts some environments, says so, and waits to be killed.
+pub fn victim(folder: &Path) -> ExitCode {
+    let isolation =
+        if std::env::var_os("SANDBOX_TEST_PLAIN").is_some() { Isolation::Process } else { Isolation::Namespaces };
+    let options = Options { state_dir: folder.join("victim"), isolation, pool: PoolSizes::default() };
+    let jailer = fork_jailer(options).expect("a jailer");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let sandboxes = jailer.into_sandboxes().expect("sandboxes");
+        let task = folder.parent().expect("the conductor's folder").join("task");
+        let bench = Bench { sandboxes, task, isolation, folder: folder.to_path_buf() };
+        let mut kept = Vec::new();
+        for _ in 0..5 {
+            let mut sandbox = bench.start(&["daemonize"]).await.expect("a start");
+            let mut output = Output::of(&mut sandbox).ok().expect("output");
+            output.until("left").await.ok().expect("a grandchild");
+            kept.push((sandbox, output));
+        }
+        println!("ready");
+        std::future::pending::<()>().await;
+    });
+    ExitCode::FAILURE
+}
+
+/// Processes of the host that carry the name of the victims' grandchildren.
+fn escapees() -> usize {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter(|entry| std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name == "escapee\n")).count()
+}
+
+pub async fn nothing_survives_a_killed_platform(bench: Bench) -> Test {
+    let before = Leftovers::count();
+    let others = escapees();
+    for round in 0..3 {
+        let mut command = Command::new("/proc/self/exe");
+        command.env("SANDBOX_TEST_ROLE", "victim").stdout(Stdio::piped());
+        if bench.isolation == Isolation::Process {
+            command.env("SANDBOX_TEST_PLAIN", "1");
+        }
+        let mut platform = command.spawn()?;
+        let mut line = String::new();
+        let output = platform.stdout.take().ok_or_else(|| Outcome::Failed("no output".into()))?;
+        BufReader::new(output).read_line(&mut line)?;
+        check(line == "ready\n", format!("round {round}: {line:?}"))?;
+        check(escapees() == others + 5, format!("{} grandchildren", escapees()))?;
+        let jailer = jailer_of(platform.id());
+        if round == 2 {
+            // The jailer too, so that nobody is left to clean up.
+            let jailer = jailer.and_then(rustix::process::Pid::from_raw);
+            let jailer = jailer.ok_or_else(|| Outcome::Failed("no jailer found".into()))?;
+            rustix::process::kill_process(jailer, rustix::process::Signal::STOP)?;
+            platform.kill()?;
+            rustix::process::kill_process(jailer, rustix::process::Signal::KILL)?;
+        } else {
+            platform.kill()?;
+        }
+        platform.wait()?;
+        soon("grandchildren survive", || escapees() == others).await?;
+    }
+    // The next start on the same folder removes what nobody could.
+    let mut command = Command::new("/proc/self/exe");
+    command.env("SANDBOX_TEST_ROLE", "victim").stdout(Stdio::piped());
+    if bench.isolation == Isolation::Process {
+        command.env("SANDBOX_TEST_PLAIN", "1");
+    }
+    let mut platform = command.spawn()?;
+    let mut line = String::new();
+    BufReader::new(platform.stdout.take().ok_or_else(|| Outcome::Failed("no output".into()))?).read_line(&mut line)?;
+    platform.kill()?;
+    platform.wait()?;
+    check(line == "ready\n", format!("after it: {line:?}"))?;
+    soon("something is left", || {
+        let now = Leftovers::count();
+        now.groups <= before.groups && now.loops <= before.loops && now.mounts == before.mounts
+    })
+    .await
+    .map_err(|_| Outcome::Failed(format!("before {before:?}, now {:?}", Leftovers::count())))
+}
+
+fn jailer_of(platform: u32) -> Option<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{platform}/task/{platform}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
