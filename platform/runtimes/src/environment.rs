@@ -1,0 +1,180 @@
+//! The variables AWS sets for every function, and which of them win over the user's.
+
+use std::collections::BTreeMap;
+
+/// What AWS tells a function about itself; borrowed from whoever holds it.
+#[derive(Debug, Clone)]
+pub struct FunctionFacts<'a> {
+    /// `AWS_LAMBDA_FUNCTION_NAME`.
+    pub name: &'a str,
+    /// `$LATEST` or a number.
+    pub version: &'a str,
+    /// MemorySize in MB.
+    pub memory_mb: u32,
+    /// `/aws/lambda/NAME` unless the logging configuration says otherwise.
+    pub log_group: &'a str,
+    /// `YYYY/MM/DD/[VERSION]` followed by 32 hexadecimal digits.
+    pub log_stream: &'a str,
+    /// `us-east-1`.
+    pub region: &'a str,
+    /// `_HANDLER`; empty for a function without one.
+    pub handler: &'a str,
+    /// `on-demand` or `provisioned-concurrency`.
+    pub initialization_type: &'a str,
+    /// Where the runtime finds its API, `127.0.0.1:9001` inside a sandbox.
+    pub runtime_api: &'a str,
+    /// [`crate::Launch::environment`]: what depends on the runtime.
+    pub launch: &'a [(String, String)],
+    /// What the function's configuration sets.
+    pub user: &'a BTreeMap<String, String>,
+}
+
+/// Names that a function's configuration cannot set.
+///
+/// Source: Lambda Developer Guide, "Working with Lambda environment variables", section "Defined runtime
+/// environment variables" (published). AWS refuses them at create; here they are also overridden at start,
+/// so that a template cannot lie to the runtime.
+pub const RESERVED_VARIABLES: [&str; 18] = [
+    "_HANDLER",
+    "_X_AMZN_TRACE_ID",
+    "AWS_DEFAULT_REGION",
+    "AWS_REGION",
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+    "AWS_LAMBDA_INITIALIZATION_TYPE",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_ACCESS_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_LAMBDA_RUNTIME_API",
+    "LAMBDA_TASK_ROOT",
+    "LAMBDA_RUNTIME_DIR",
+];
+
+/// Credentials that sign requests to Onrush's own endpoint and open nothing anywhere else.
+const LOCAL_ACCESS_KEY_ID: &str = "ASIAONRUSHLOCAL00000";
+const LOCAL_SECRET_ACCESS_KEY: &str = "onrush-local-secret-opens-nothing-elsewhere";
+const LOCAL_SESSION_TOKEN: &str = "onrush-local-session";
+
+/// The folder of the language runtime's libraries; without it a relocated interpreter does not start.
+const LANGUAGE_LIBRARIES: &str = "/var/lang/lib";
+
+/// Every variable of an execution environment, sorted by name, each name once.
+///
+/// Later wins: AWS's defaults (`PATH`, `LANG`, `TZ`, …), the runtime's, the user's, and then the reserved
+/// ones again. `_X_AMZN_TRACE_ID` is left out: the runtime sets it with each invocation. Values as recorded
+/// on AWS with python3.14 at 128 MB (`lambda-runtime` facts, section 5).
+pub fn base_environment(facts: &FunctionFacts<'_>) -> Vec<(String, String)> {
+    let mut all: BTreeMap<String, String> = BTreeMap::new();
+    let mut set = |name: &str, value: &str| {
+        all.insert(name.to_owned(), value.to_owned());
+    };
+    set("PATH", "/usr/local/bin:/usr/bin/:/bin:/opt/bin");
+    set(
+        "LD_LIBRARY_PATH",
+        "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+    );
+    set("LANG", "en_US.UTF-8");
+    set("TZ", ":UTC");
+    set("PWD", "/var/task");
+    set("SHLVL", "0");
+    set("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR");
+    set("AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1:2000");
+    set("_AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1");
+    set("_AWS_XRAY_DAEMON_PORT", "2000");
+    facts.launch.iter().for_each(|(name, value)| set(name, value));
+    for (name, value) in facts.user {
+        match (name.as_str(), value_of(facts.launch, "LD_LIBRARY_PATH")) {
+            ("LD_LIBRARY_PATH", Some(ours)) => set(name, &keep_language_libraries(value, ours)),
+            _ => set(name, value),
+        }
+    }
+    set("AWS_LAMBDA_FUNCTION_NAME", facts.name);
+    set("AWS_LAMBDA_FUNCTION_VERSION", facts.version);
+    set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", &facts.memory_mb.to_string());
+    set("AWS_LAMBDA_LOG_GROUP_NAME", facts.log_group);
+    set("AWS_LAMBDA_LOG_STREAM_NAME", facts.log_stream);
+    set("AWS_LAMBDA_INITIALIZATION_TYPE", facts.initialization_type);
+    set("AWS_LAMBDA_RUNTIME_API", facts.runtime_api);
+    set("AWS_REGION", facts.region);
+    set("AWS_DEFAULT_REGION", facts.region);
+    set("AWS_ACCESS_KEY_ID", LOCAL_ACCESS_KEY_ID);
+    set("AWS_SECRET_ACCESS_KEY", LOCAL_SECRET_ACCESS_KEY);
+    set("AWS_SESSION_TOKEN", LOCAL_SESSION_TOKEN);
+    set("_HANDLER", facts.handler);
+    set("LAMBDA_TASK_ROOT", "/var/task");
+    set("LAMBDA_RUNTIME_DIR", "/var/runtime");
+    match value_of(facts.launch, "AWS_EXECUTION_ENV") {
+        Some(managed) => set("AWS_EXECUTION_ENV", managed),
+        // Absent for OS-only runtimes, also when the user would like to set it.
+        None => drop(all.remove("AWS_EXECUTION_ENV")),
+    }
+    all.remove("AWS_ACCESS_KEY");
+    all.remove("_X_AMZN_TRACE_ID");
+    all.into_iter().collect()
+}
+
+fn value_of<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    pairs.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+/// A user's library path, with the interpreter's own folder kept when the runtime's path had it.
+///
+/// On AWS the interpreter finds its library by other means; here it is relocated to `/var/lang`.
+fn keep_language_libraries(users: &str, ours: &str) -> String {
+    let has = |path: &str| path.split(':').any(|folder| folder == LANGUAGE_LIBRARIES);
+    match has(ours) && !has(users) {
+        true => format!("{users}:{LANGUAGE_LIBRARIES}"),
+        false => users.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(launch: &[(String, String)], user: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let user = user.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let facts = FunctionFacts {
+            name: "cart",
+            version: "$LATEST",
+            memory_mb: 128,
+            log_group: "/aws/lambda/cart",
+            log_stream: "2026/01/01/[$LATEST]00000000000000000000000000000000",
+            region: "eu-west-1",
+            handler: "app.handler",
+            initialization_type: "on-demand",
+            runtime_api: "127.0.0.1:9001",
+            launch,
+            user: &user,
+        };
+        base_environment(&facts).into_iter().collect()
+    }
+
+    #[test]
+    fn reserved_variables_override_the_users() {
+        let lies: Vec<(&str, &str)> = RESERVED_VARIABLES.iter().map(|name| (*name, "lie")).collect();
+        let all = environment(&[], &lies);
+        assert!(all.values().all(|value| value != "lie"), "{all:?}");
+        assert_eq!(all["AWS_REGION"], "eu-west-1");
+        assert_eq!(all["_HANDLER"], "app.handler");
+        assert!(!all.contains_key("AWS_EXECUTION_ENV"));
+    }
+
+    #[test]
+    fn users_may_set_what_aws_leaves_open() {
+        let all = environment(&[], &[("TZ", "Europe/Berlin"), ("PATH", "/x"), ("CACHE_HOST", "c")]);
+        assert_eq!((&*all["TZ"], &*all["PATH"], &*all["CACHE_HOST"]), ("Europe/Berlin", "/x", "c"));
+    }
+
+    #[test]
+    fn a_users_library_path_keeps_the_relocated_interpreter_alive() {
+        let launch = [("LD_LIBRARY_PATH".to_owned(), "/var/lang/lib:/lib64".to_owned())];
+        assert_eq!(environment(&launch, &[("LD_LIBRARY_PATH", "/x")])["LD_LIBRARY_PATH"], "/x:/var/lang/lib");
+        assert_eq!(environment(&[], &[("LD_LIBRARY_PATH", "/x")])["LD_LIBRARY_PATH"], "/x");
+    }
+}

@@ -1,0 +1,272 @@
+//! The shelf of installed runtimes in the data directory: made once, all or nothing, shared by all.
+//!
+//! ```text
+//! DATA/runtimes/python3.13/          what /var/runtime shows; complete if it exists
+//! DATA/runtimes/python3.13-bare/     Onrush's own bootstrap alone, while the above is not there
+//! DATA/runtimes/empty/               hides the host's packages
+//! DATA/runtimes/.staging-…           being made; removed by whoever finds it under the lock
+//! DATA/runtimes/.lock-python3.13     held while installing, also against other processes
+//! ```
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Read},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::RuntimeError;
+
+/// How long one pip or npm may take before it is killed: a slow line and 40 MB.
+const INSTALL_MAX: Duration = Duration::from_secs(300);
+/// How often a running installer is looked at.
+const INSTALL_POLL: Duration = Duration::from_millis(20);
+/// A failed installation is not tried again for this long.
+const FAILURE_REMEMBERED: Duration = Duration::from_secs(60);
+/// What is kept of an installer's complaints.
+const COMPLAINT_BYTES_MAX: u64 = 64 * 1024;
+
+/// The folder of installed runtimes.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    root: PathBuf,
+    failures: Mutex<HashMap<String, (Instant, String)>>,
+}
+
+/// How an installation ended.
+pub(crate) enum Installed {
+    /// The folder is complete; made now or before.
+    Complete,
+    /// It could not be made, for this reason (one line).
+    Failed(String),
+}
+
+impl Shelf {
+    pub(crate) fn new(data_dir: &Path) -> Shelf {
+        // Binds need absolute paths; a data directory is usually given as `.onrush`.
+        let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+        Shelf { root: data_dir.join("runtimes"), failures: Mutex::default() }
+    }
+
+    /// The complete installation of this name, if there is one.
+    pub(crate) fn complete(&self, name: &str) -> Option<PathBuf> {
+        let folder = self.root.join(name);
+        folder.is_dir().then_some(folder)
+    }
+
+    /// A folder of this name, made if need be; for what needs no installation.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, RuntimeError> {
+        let folder = self.root.join(name);
+        fs::create_dir_all(&folder).map_err(|source| RuntimeError::Files { path: folder.clone(), source })?;
+        Ok(folder)
+    }
+
+    /// Makes an installation unless it is there. `make` fills a staging folder and answers with one line
+    /// when it cannot; the folder is then given to everyone to read, flushed by renaming it into place.
+    pub(crate) fn install(
+        &self,
+        name: &str,
+        make: impl FnOnce(&Path) -> Result<(), String>,
+    ) -> Result<Installed, RuntimeError> {
+        if self.complete(name).is_some() {
+            return Ok(Installed::Complete);
+        }
+        if let Some(reason) = self.recent_failure(name) {
+            return Ok(Installed::Failed(reason));
+        }
+        let _lock = self.lock(name)?;
+        if self.complete(name).is_some() {
+            return Ok(Installed::Complete);
+        }
+        let staging = self.root.join(format!(".staging-{name}"));
+        let files = |source| RuntimeError::Files { path: staging.clone(), source };
+        remove_all(&staging).map_err(files)?;
+        fs::create_dir(&staging).map_err(files)?;
+        match make(&staging) {
+            Ok(()) => {
+                readable_by_all(&staging).map_err(files)?;
+                fs::rename(&staging, self.root.join(name)).map_err(files)?;
+                Ok(Installed::Complete)
+            }
+            Err(reason) => {
+                remove_all(&staging).map_err(files)?;
+                self.remember_failure(name, &reason);
+                Ok(Installed::Failed(reason))
+            }
+        }
+    }
+
+    fn lock(&self, name: &str) -> Result<File, RuntimeError> {
+        let path = self.folder("")?.join(format!(".lock-{name}"));
+        let locked =
+            OpenOptions::new().create(true).truncate(false).write(true).open(&path).and_then(|file| {
+                flock(&file, FlockOperation::LockExclusive).map(|()| file).map_err(io::Error::from)
+            });
+        locked.map_err(|source| RuntimeError::Files { path, source })
+    }
+
+    fn recent_failure(&self, name: &str) -> Option<String> {
+        let failures = self.failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        failures
+            .get(name)
+            .filter(|(at, _)| at.elapsed() < FAILURE_REMEMBERED)
+            .map(|(_, reason)| reason.clone())
+    }
+
+    fn remember_failure(&self, name: &str, reason: &str) {
+        let mut failures = self.failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        failures.insert(name.to_owned(), (Instant::now(), reason.to_owned()));
+    }
+}
+
+/// Writes a file all or nothing, and only when its content differs; readable by everyone.
+pub(crate) fn place(folder: &Path, name: &str, content: &[u8]) -> Result<(), RuntimeError> {
+    let path = folder.join(name);
+    if fs::read(&path).is_ok_and(|there| there == content) {
+        return Ok(());
+    }
+    let staged = folder.join(format!(".{name}.{}", std::process::id()));
+    fs::write(&staged, content)
+        .and_then(|()| fs::set_permissions(&staged, Permissions::from_mode(0o644)))
+        .and_then(|()| fs::rename(&staged, &path))
+        .map_err(|source| RuntimeError::Files { path, source })
+}
+
+/// Runs an installer to its end or to [`INSTALL_MAX`]; the error is its last complaint in one line.
+pub(crate) fn run_installer(command: &mut Command) -> Result<(), String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut child = child.map_err(|error| format!("{program}: {error}"))?;
+    let complaints = child.stderr.take().map(|stderr| {
+        thread::spawn(move || {
+            let mut text = Vec::new();
+            let mut stderr = stderr;
+            // Beyond the bound the rest is drained, so that the installer never blocks on a full pipe.
+            let kept = stderr.by_ref().take(COMPLAINT_BYTES_MAX).read_to_end(&mut text);
+            let drained = io::copy(&mut stderr, &mut io::sink());
+            if kept.is_ok() && drained.is_ok() { text } else { Vec::new() }
+        })
+    });
+    let status = wait_at_most(&mut child, INSTALL_MAX).map_err(|error| format!("{program}: {error}"))?;
+    let complaints = complaints.and_then(|thread| thread.join().ok()).unwrap_or_default();
+    match status {
+        None => Err(format!("{program} took longer than {} s", INSTALL_MAX.as_secs())),
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(last_complaint(&String::from_utf8_lossy(&complaints))
+            .unwrap_or_else(|| format!("{program} ended with {status}"))),
+    }
+}
+
+fn wait_at_most(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if started.elapsed() > limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(INSTALL_POLL);
+    }
+}
+
+/// The last line that says `error` (pip and npm prefix theirs), else the last line at all.
+fn last_complaint(text: &str) -> Option<String> {
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let is_error = |line: &&str| line.to_ascii_lowercase().contains("error");
+    lines().rfind(is_error).or_else(|| lines().next_back()).map(str::to_owned)
+}
+
+fn remove_all(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Folders 0755, files 0644 or 0755: a sandbox runs as a user of its own, whatever the umask was here.
+fn readable_by_all(path: &Path) -> io::Result<()> {
+    let about = fs::symlink_metadata(path)?;
+    if about.is_symlink() {
+        return Ok(());
+    }
+    let executable = about.is_dir() || about.permissions().mode() & 0o111 != 0;
+    fs::set_permissions(path, Permissions::from_mode(if executable { 0o755 } else { 0o644 }))?;
+    if about.is_dir() {
+        for entry in fs::read_dir(path)? {
+            readable_by_all(&entry?.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installation_is_made_once_and_all_or_nothing() {
+        let data = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(data.path());
+        let failed = shelf.install("x", |staging| {
+            fs::write(staging.join("half"), "").unwrap();
+            Err("no network".to_owned())
+        });
+        assert!(matches!(failed, Ok(Installed::Failed(reason)) if reason == "no network"));
+        assert_eq!(shelf.complete("x"), None);
+        let again = shelf.install("x", |_| panic!("tried again at once"));
+        assert!(matches!(again, Ok(Installed::Failed(_))));
+
+        let shelf = Shelf::new(data.path());
+        let made = shelf.install("x", |staging| {
+            assert!(!staging.join("half").exists());
+            fs::write(staging.join("whole"), "").map_err(|error| error.to_string())?;
+            fs::set_permissions(staging.join("whole"), Permissions::from_mode(0o600))
+                .map_err(|it| it.to_string())
+        });
+        assert!(matches!(made, Ok(Installed::Complete)));
+        let whole = shelf.complete("x").unwrap().join("whole");
+        assert_eq!(fs::metadata(whole).unwrap().permissions().mode() & 0o777, 0o644);
+        assert!(matches!(shelf.install("x", |_| panic!("made twice")), Ok(Installed::Complete)));
+    }
+
+    #[test]
+    fn concurrent_callers_wait_for_the_first() {
+        let data = tempfile::tempdir().unwrap();
+        let made = std::sync::atomic::AtomicU32::new(0);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    // Each its own shelf, as separate processes have.
+                    let shelf = Shelf::new(data.path());
+                    let installed = shelf.install("x", |_| {
+                        made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        Ok(())
+                    });
+                    assert!(matches!(installed, Ok(Installed::Complete)));
+                });
+            }
+        });
+        assert_eq!(made.into_inner(), 1);
+    }
+
+    #[test]
+    fn an_installers_last_error_is_the_reason() {
+        let noisy = "WARNING: x\nERROR: Could not find a version\nnotice: y\n";
+        assert_eq!(last_complaint(noisy).as_deref(), Some("ERROR: Could not find a version"));
+        assert_eq!(last_complaint("a\nb\n\n").as_deref(), Some("b"));
+        assert_eq!(last_complaint(""), None);
+        let failed = run_installer(Command::new("sh").args(["-c", "echo 'npm error dead' >&2; exit 3"]));
+        assert_eq!(failed, Err("npm error dead".to_owned()));
+        assert_eq!(run_installer(Command::new("sh").args(["-c", "head -c 300000 /dev/zero >&2"])), Ok(()));
+    }
+}

@@ -1,0 +1,25 @@
+//! Which program runs a function, what must be bound into its sandbox, and which variables AWS sets.
+//!
+//! [`Runtimes`] answers for one machine and one data directory. [`Runtimes::resolve`] turns a runtime
+//! identifier and a handler into a [`Launch`]: the argument vector, the read-only binds and the variables
+//! that depend on the runtime. [`Runtimes::prepare`] installs once what AWS's own `/var/runtime` carries
+//! (the runtime interface client, boto3, the JavaScript SDK). [`base_environment`] joins all that with
+//! what AWS sets for every function, and [`build_rust`] makes the `bootstrap` of a Rust function.
+//!
+//! Everything here blocks: it reads directories and runs interpreters, pip, npm and cargo. Call it from a
+//! thread that may wait.
+
+mod environment;
+mod error;
+mod install;
+mod interpreter;
+mod node;
+mod provided;
+mod python;
+mod runtime;
+mod rust_build;
+
+pub use environment::{FunctionFacts, RESERVED_VARIABLES, base_environment};
+pub use error::{BuildError, RuntimeError};
+pub use runtime::{Launch, Request, Runtimes, Warning};
+pub use rust_build::{build_rust, build_rust_binary};

@@ -1,0 +1,198 @@
+//! Node.js: the nearest installed interpreter, our bootstrap, and the AWS SDK's common clients.
+
+use std::{path::PathBuf, process::Command};
+
+use crate::{
+    Launch, Request, RuntimeError, Runtimes, Warning,
+    install::{Installed, place, run_installer},
+    interpreter::{Candidate, Interpreter, LANGUAGE_ROOT, Places, Version, ask, by_distance},
+};
+
+/// Our own runtime for Node. AWS's `aws-lambda-ric` is published without its native addon: its install
+/// script builds curl and the addon from source with cmake, autotools and a C++ compiler, minutes of work
+/// that a first deployment should not need. Texts and behaviour here follow it (3.3).
+const BOOTSTRAP: &str = include_str!("../bootstraps/index.cjs");
+/// The clients that functions use most; AWS's runtime carries all of them (500 MB of source).
+const PACKAGES: [&str; 8] = [
+    "@aws-sdk/client-dynamodb",
+    "@aws-sdk/client-lambda",
+    "@aws-sdk/client-s3",
+    "@aws-sdk/client-secrets-manager",
+    "@aws-sdk/client-sns",
+    "@aws-sdk/client-sqs",
+    "@aws-sdk/client-ssm",
+    "@aws-sdk/lib-dynamodb",
+];
+/// Where version managers keep their Nodes, below the home, and the program in each version's folder.
+const MANAGERS: [(&str, &str); 6] = [
+    (".nvm/versions/node", "bin/node"),
+    (".asdf/installs/nodejs", "bin/node"),
+    (".local/share/mise/installs/node", "bin/node"),
+    (".local/share/fnm/node-versions", "installation/bin/node"),
+    (".volta/tools/image/node", "bin/node"),
+    (".nodenv/versions", "bin/node"),
+];
+
+pub(crate) fn resolve(
+    runtimes: &Runtimes,
+    request: &Request<'_>,
+    major: u32,
+) -> Result<Launch, RuntimeError> {
+    if request.handler.is_empty() {
+        let runtime = request.runtime.to_owned();
+        return Err(RuntimeError::NoHandler { runtime, example: "index.handler" });
+    }
+    let (interpreter, warning) = find(runtimes, request.runtime, major)?;
+    let folder = match runtimes.shelf.complete(&shelf_name(&interpreter)) {
+        Some(folder) => folder,
+        None => runtimes.shelf.folder(&format!("{}-bare", shelf_name(&interpreter)))?,
+    };
+    let mut placed = runtimes.placed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if !placed.contains(&folder) {
+        place(&folder, "index.cjs", BOOTSTRAP.as_bytes())?;
+        placed.insert(folder.clone());
+    }
+    drop(placed);
+    let unreachable = || RuntimeError::Files {
+        path: interpreter.program.clone(),
+        source: std::io::Error::other("the interpreter lies outside its own prefix"),
+    };
+    let program = vec![
+        interpreter.inside(&interpreter.program).ok_or_else(unreachable)?,
+        // As AWS starts it: headers of the Runtime API may be long (client context).
+        "--max-http-header-size=81920".to_owned(),
+        "/var/runtime/index.cjs".to_owned(),
+    ];
+    let mut binds = Vec::new();
+    if !interpreter.is_shared() {
+        binds.push((interpreter.prefix.clone(), LANGUAGE_ROOT.to_owned()));
+    }
+    // AWS's runtime lets ES modules find packages by NODE_PATH too, which Node itself does not. Modules of
+    // /var/task look upwards: /var/node_modules, then /node_modules; so layers lie on the first and the
+    // runtime's own packages on the second.
+    let of_layers = request.layers.and_then(|layers| {
+        let versioned = layers.join(format!("nodejs/node{major}/node_modules"));
+        [versioned, layers.join("nodejs/node_modules")].into_iter().find(|folder| folder.is_dir())
+    });
+    binds.extend(of_layers.map(|folder| (folder, "/var/node_modules".to_owned())));
+    let own = folder.join("node_modules");
+    if own.is_dir() {
+        binds.push((own, "/node_modules".to_owned()));
+    }
+    binds.push((folder, "/var/runtime".to_owned()));
+    let mut environment = crate::runtime::managed_environment(request.runtime);
+    environment.push(("NODE_PATH".to_owned(), node_path(major)));
+    Ok(Launch { program, binds, environment, warnings: warning.into_iter().collect() })
+}
+
+pub(crate) fn prepare(
+    runtimes: &Runtimes,
+    runtime: &str,
+    major: u32,
+    progress: &dyn Fn(&str),
+) -> Result<Vec<Warning>, RuntimeError> {
+    let (interpreter, _) = find(runtimes, runtime, major)?;
+    let mut warnings = Vec::new();
+    let installed = runtimes.shelf.install(&shelf_name(&interpreter), |staging| {
+        progress(&format!("installing the AWS SDK's common clients for Node {} (once)", interpreter.version));
+        run_installer(&mut npm(&interpreter, staging))
+    })?;
+    if let Installed::Failed(reason) = installed {
+        warnings.push(format!(
+            "{runtime}: npm could not install the AWS SDK ({reason}); imports of {} will fail unless the function \
+             brings them",
+            PACKAGES.join(", ")
+        ));
+    }
+    Ok(warnings)
+}
+
+fn npm(interpreter: &Interpreter, staging: &std::path::Path) -> Command {
+    // The interpreter's own npm where there is one, run by that very node.
+    let beside = interpreter.program.with_file_name("npm");
+    let mut npm = Command::new(if beside.exists() { beside } else { PathBuf::from("npm") });
+    let mut path = vec![interpreter.prefix.join("bin")];
+    path.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
+    if let Ok(path) = std::env::join_paths(path) {
+        npm.env("PATH", path);
+    }
+    npm.args(["install", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--no-update-notifier"]);
+    npm.args([
+        "--loglevel=error",
+        "--fetch-retries=1",
+        "--fetch-timeout=15000",
+        "--fetch-retry-mintimeout=500",
+    ]);
+    npm.arg("--prefix").arg(staging).current_dir(staging).args(PACKAGES);
+    npm
+}
+
+fn shelf_name(interpreter: &Interpreter) -> String {
+    format!("nodejs{}", interpreter.version.major)
+}
+
+/// As recorded on AWS: layers for this version, layers for all, the runtime's, the runtime itself.
+fn node_path(major: u32) -> String {
+    format!(
+        "/opt/nodejs/node{major}/node_modules:/opt/nodejs/node_modules:/var/runtime/node_modules:/var/runtime:/var/task"
+    )
+}
+
+fn find(
+    runtimes: &Runtimes,
+    runtime: &str,
+    major: u32,
+) -> Result<(Interpreter, Option<String>), RuntimeError> {
+    let mut interpreters = runtimes.interpreters.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(known) = interpreters.known.get(runtime) {
+        return Ok(known.clone());
+    }
+    let places = Places::of_this_process();
+    let nearest = nearest(&places, major).ok_or_else(|| RuntimeError::NoInterpreter {
+        runtime: runtime.to_owned(),
+        language: "Node.js",
+        looked_in: places.describe(&MANAGERS.map(|(folder, _)| folder)),
+    })?;
+    let exact = nearest.version.major == major;
+    if !exact && runtimes.strict {
+        return Err(RuntimeError::NotExact {
+            runtime: runtime.to_owned(),
+            wanted: format!("Node.js {major}"),
+            nearest: format!("Node.js {}", nearest.version),
+        });
+    }
+    let warning = (!exact).then(|| {
+        format!(
+            "{runtime}: Node.js {major} is not installed; running on the nearest, Node.js {}",
+            nearest.version
+        )
+    });
+    interpreters.known.insert(runtime.to_owned(), (nearest.clone(), warning.clone()));
+    Ok((nearest, warning))
+}
+
+/// Candidates with a known version come nearest first; the `node` of `PATH` is asked when none is exact.
+fn nearest(places: &Places, major: u32) -> Option<Interpreter> {
+    let mut managed: Vec<Candidate> =
+        MANAGERS.iter().flat_map(|(folder, program)| places.managed(&[folder], program)).collect();
+    let distance = |version: Version| by_distance(major, version.major);
+    managed.sort_by_key(|it| it.promised.map(distance));
+    let exact = |it: &Interpreter| it.version.major == major;
+    let is_exact = |it: &&Candidate| it.promised.is_some_and(|version| version.major == major);
+    if let Some(found) = managed.iter().filter(is_exact).filter_map(describe).find(exact) {
+        return Some(found);
+    }
+    let on_path = places.on_path(|name| (name == "node" || name == "nodejs").then_some(None));
+    let mut found: Vec<Interpreter> = on_path.iter().filter_map(describe).collect();
+    found.extend(managed.iter().find_map(describe));
+    found.into_iter().min_by_key(|it| distance(it.version))
+}
+
+fn describe(candidate: &Candidate) -> Option<Interpreter> {
+    let question = "console.log(process.version); console.log(require('fs').realpathSync(process.execPath))";
+    let answers = ask(&candidate.program, &["-e", question])?;
+    let [version, program] = answers.as_slice() else { return None };
+    let program = PathBuf::from(program);
+    let prefix = program.parent().and_then(|bin| bin.parent())?.to_owned();
+    Some(Interpreter { version: Version::read(version)?, program, prefix, package_folders: Vec::new() })
+}

@@ -1,0 +1,286 @@
+//! Python: the nearest installed interpreter, its packages, and AWS's runtime interface client.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Launch, Request, RuntimeError, Runtimes, Warning,
+    install::{Installed, place, run_installer},
+    interpreter::{Candidate, Interpreter, LANGUAGE_ROOT, Places, Version, ask, by_distance},
+};
+
+/// Our own start of a Python function; it hands over to `awslambdaric` where that is installed.
+const BOOTSTRAP: &str = include_str!("../bootstraps/bootstrap.py");
+/// What AWS's `/var/runtime` carries: its runtime interface client and its SDK.
+const PACKAGES: [&str; 2] = ["awslambdaric", "boto3"];
+/// Where version managers keep their Pythons, below the home.
+const MANAGERS: [&str; 5] = [
+    ".pyenv/versions",
+    ".asdf/installs/python",
+    ".local/share/mise/installs/python",
+    ".local/share/uv/python",
+    ".rye/py",
+];
+/// What an interpreter is asked: kind, version, real prefix, real program, then package folders.
+const QUESTION: &str = "import os, site, sys\n\
+    print(sys.implementation.name)\n\
+    print('%d.%d.%d' % sys.version_info[:3])\n\
+    print(os.path.realpath(sys.base_prefix))\n\
+    print(os.path.realpath('/proc/self/exe'))\n\
+    [print(os.path.realpath(folder)) for folder in site.getsitepackages([sys.base_prefix])]";
+
+pub(crate) fn resolve(
+    runtimes: &Runtimes,
+    request: &Request<'_>,
+    minor: u32,
+) -> Result<Launch, RuntimeError> {
+    if request.handler.is_empty() {
+        let runtime = request.runtime.to_owned();
+        return Err(RuntimeError::NoHandler { runtime, example: "app.handler" });
+    }
+    let (interpreter, warning) = find(runtimes, request.runtime, minor)?;
+    let folder = match runtimes.shelf.complete(&shelf_name(&interpreter)) {
+        Some(folder) => folder,
+        None => runtimes.shelf.folder(&format!("{}-bare", shelf_name(&interpreter)))?,
+    };
+    let start = place_bootstrap(&interpreter, &folder)?;
+    let unreachable = || RuntimeError::Files {
+        path: interpreter.program.clone(),
+        source: std::io::Error::other("the interpreter lies outside its own prefix"),
+    };
+    let mut program = vec![interpreter.inside(&interpreter.program).ok_or_else(unreachable)?];
+    // Without `site` the host's packages are not even looked for, and the start is some 2 ms faster. The
+    // bootstrap then does what AWS's does: the paths in AWS's order, .pth files, and site's builtins.
+    program.extend(["-S".to_owned(), format!("/var/runtime/{start}")]);
+    if runtimes.own_bootstrap {
+        program.push("--own".to_owned());
+    }
+    let mut binds = Vec::new();
+    if !interpreter.is_shared() {
+        binds.push((interpreter.prefix.clone(), LANGUAGE_ROOT.to_owned()));
+    }
+    for hidden in &interpreter.package_folders {
+        if let Some(inside) = interpreter.inside(hidden) {
+            binds.push((runtimes.shelf.folder("empty")?, inside));
+        }
+    }
+    binds.push((folder, "/var/runtime".to_owned()));
+    Ok(Launch {
+        program,
+        binds,
+        environment: crate::runtime::managed_environment(request.runtime),
+        warnings: warning.into_iter().collect(),
+    })
+}
+
+pub(crate) fn prepare(
+    runtimes: &Runtimes,
+    runtime: &str,
+    minor: u32,
+    progress: &dyn Fn(&str),
+) -> Result<Vec<Warning>, RuntimeError> {
+    let (interpreter, _) = find(runtimes, runtime, minor)?;
+    let mut warnings = Vec::new();
+    let name = shelf_name(&interpreter);
+    let installed = runtimes.shelf.install(&name, |staging| {
+        progress(&format!("installing {} for Python {} (once)", PACKAGES.join(", "), interpreter.version));
+        pip_commands(&interpreter)
+            .iter_mut()
+            .map(|pip| run_installer(pip.arg("--target").arg(staging).args(PACKAGES)))
+            .reduce(|first, next| first.or(next))
+            .unwrap_or_else(|| Err("pip is not installed".to_owned()))?;
+        compile(&interpreter, staging)
+    })?;
+    if let Installed::Failed(reason) = installed {
+        warnings.push(format!(
+            "{runtime}: pip could not install {} ({reason}); `import boto3` and `import botocore` will fail unless the \
+             function brings them, and it runs on Onrush's own bootstrap",
+            PACKAGES.join(" and ")
+        ));
+    }
+    Ok(warnings)
+}
+
+fn shelf_name(interpreter: &Interpreter) -> String {
+    format!("python{}.{}", interpreter.version.major, interpreter.version.minor)
+}
+
+/// The interpreter of a runtime, remembered once found, and a warning if it is only the nearest.
+fn find(
+    runtimes: &Runtimes,
+    runtime: &str,
+    minor: u32,
+) -> Result<(Interpreter, Option<String>), RuntimeError> {
+    let mut interpreters = runtimes.interpreters.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(known) = interpreters.known.get(runtime) {
+        return Ok(known.clone());
+    }
+    let places = Places::of_this_process();
+    let nearest = nearest(&places, minor).ok_or_else(|| RuntimeError::NoInterpreter {
+        runtime: runtime.to_owned(),
+        language: "Python 3",
+        looked_in: places.describe(&MANAGERS),
+    })?;
+    let exact = nearest.version.minor == minor;
+    if !exact && runtimes.strict {
+        return Err(RuntimeError::NotExact {
+            runtime: runtime.to_owned(),
+            wanted: format!("Python 3.{minor}"),
+            nearest: format!("Python {}", nearest.version),
+        });
+    }
+    let warning = (!exact).then(|| {
+        format!(
+            "{runtime}: Python 3.{minor} is not installed; running on the nearest, Python {}",
+            nearest.version
+        )
+    });
+    interpreters.known.insert(runtime.to_owned(), (nearest.clone(), warning.clone()));
+    Ok((nearest, warning))
+}
+
+/// Runs candidates, nearest promise first, until one proves to be CPython 3.
+fn nearest(places: &Places, minor: u32) -> Option<Interpreter> {
+    let mut candidates: Vec<Candidate> = places.managed(&MANAGERS, "bin/python3");
+    candidates.extend(places.on_path(|name| {
+        let rest = name.strip_prefix("python3")?;
+        match rest.strip_prefix('.') {
+            None => rest.is_empty().then_some(None),
+            Some(minor) => Some(Some(Version { major: 3, minor: minor.parse().ok()?, patch: 0 })),
+        }
+    }));
+    // A plain `python3` promises nothing: it is asked after all that do.
+    candidates.sort_by_key(|it| it.promised.map_or((u32::MAX, true), |it| by_distance(minor, it.minor)));
+    candidates.iter().find_map(describe)
+}
+
+fn describe(candidate: &Candidate) -> Option<Interpreter> {
+    let answers = ask(&candidate.program, &["-I", "-S", "-c", QUESTION])?;
+    let [kind, version, prefix, program, folders @ ..] = answers.as_slice() else { return None };
+    let version = Version::read(version)?;
+    if kind != "cpython" || version.major != 3 {
+        return None;
+    }
+    let prefix = PathBuf::from(prefix);
+    let mut package_folders: Vec<PathBuf> = folders.iter().map(PathBuf::from).collect();
+    package_folders.retain(|folder| folder.starts_with(&prefix) && folder.is_dir());
+    Some(Interpreter { version, program: PathBuf::from(program), prefix, package_folders })
+}
+
+/// Ways to run pip for an interpreter, in order: its own, then another's with the version told, then uv.
+fn pip_commands(interpreter: &Interpreter) -> Vec<Command> {
+    let common = ["install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-compile"];
+    let bounded = ["--retries", "1", "--timeout", "15", "--only-binary", ":all:"];
+    let mut own = Command::new(&interpreter.program);
+    own.args(["-m", "pip"]).args(common).args(bounded);
+    let mut another = Command::new("pip3");
+    another.args(common).args(bounded);
+    another.args(["--implementation", "cp", "--python-version"]).arg(interpreter.version.to_string());
+    let mut uv = Command::new("uv");
+    uv.args(["pip", "install", "--quiet", "--only-binary", ":all:", "--python"]).arg(&interpreter.program);
+    vec![own, another, uv]
+}
+
+/// Compiles the packages: `/var/runtime` is read-only, so nobody could later. Unchecked, because the
+/// folder never changes once in place; and with the paths of the sandbox, so that importing need not
+/// rewrite each code object.
+fn compile(interpreter: &Interpreter, staging: &std::path::Path) -> Result<(), String> {
+    let mut compile = Command::new(&interpreter.program);
+    compile.args(["-I", "-m", "compileall", "-qq", "-f", "--invalidation-mode", "unchecked-hash"]);
+    if interpreter.version.minor >= 9 {
+        compile.arg("-s").arg(staging).args(["-p", "/var/runtime"]);
+    }
+    // Some packages carry files for other Pythons, which do not compile: their failure is not ours.
+    let _ = run_installer(compile.arg(staging));
+    fs::metadata(staging.join("boto3/__init__.py"))
+        .map(drop)
+        .map_err(|_| "pip left no boto3 behind".to_owned())
+}
+
+/// Puts our bootstrap into a folder, compiled for this interpreter, and answers with the file to start.
+///
+/// The compiled file carries the text's hash in its name: an upgrade of Onrush makes a new one beside it,
+/// and running sandboxes keep theirs.
+fn place_bootstrap(interpreter: &Interpreter, folder: &std::path::Path) -> Result<String, RuntimeError> {
+    let digest =
+        Sha256::new().chain_update(BOOTSTRAP).chain_update(interpreter.version.to_string()).finalize();
+    let compiled =
+        format!("bootstrap-{:02x}{:02x}{:02x}{:02x}.pyc", digest[0], digest[1], digest[2], digest[3]);
+    if folder.join(&compiled).is_file() {
+        return Ok(compiled);
+    }
+    place(folder, "bootstrap.py", BOOTSTRAP.as_bytes())?;
+    let staged = folder.join(format!(".{compiled}.{}", std::process::id()));
+    let script = "import py_compile, sys\n\
+        py_compile.compile(sys.argv[1], cfile=sys.argv[2], dfile='/var/runtime/bootstrap.py', doraise=True,\n\
+        \x20   invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)";
+    let compiling = run_installer(
+        Command::new(&interpreter.program)
+            .args(["-I", "-S", "-c", script])
+            .arg(folder.join("bootstrap.py"))
+            .arg(&staged),
+    );
+    let files = |source| RuntimeError::Files { path: folder.join(&compiled), source };
+    compiling.map_err(|reason| files(std::io::Error::other(reason)))?;
+    fs::set_permissions(&staged, std::os::unix::fs::PermissionsExt::from_mode(0o644)).map_err(files)?;
+    fs::rename(&staged, folder.join(&compiled)).map_err(files)?;
+    Ok(compiled)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::PermissionsExt, path::Path};
+
+    use super::*;
+
+    /// A program that answers as an interpreter would.
+    fn pretend(home: &Path, version: &str, kind: &str) {
+        let prefix = home.join(".pyenv/versions").join(version);
+        fs::create_dir_all(prefix.join("bin")).unwrap();
+        let program = prefix.join("bin/python3");
+        let at = prefix.display();
+        let script =
+            format!("#!/bin/sh\nprintf '%s\\n' {kind} {version} {at} {at}/bin/python3 {at}/absent\n");
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn the_exact_version_comes_before_the_nearest() {
+        let home = tempfile::tempdir().unwrap();
+        for version in ["3.9.1", "3.11.7", "3.13.0"] {
+            pretend(home.path(), version, "cpython");
+        }
+        pretend(home.path(), "3.12.5", "pypy");
+        let places = Places { path: Vec::new(), home: Some(home.path().to_owned()) };
+        let found = |minor| nearest(&places, minor).map(|it| it.version.to_string());
+        assert_eq!(found(11).as_deref(), Some("3.11.7"));
+        assert_eq!(found(12).as_deref(), Some("3.13.0"), "not PyPy, and newer before older");
+        assert_eq!(found(8).as_deref(), Some("3.9.1"));
+        assert_eq!(nearest(&Places::default(), 11), None);
+    }
+
+    #[test]
+    fn a_broken_interpreter_is_passed_over() {
+        let home = tempfile::tempdir().unwrap();
+        pretend(home.path(), "3.11.7", "cpython");
+        pretend(home.path(), "3.12.1", "cpython");
+        let broken = home.path().join(".pyenv/versions/3.12.1/bin/python3");
+        fs::write(broken, "#!/bin/sh\nexit 127\n").unwrap();
+        let places = Places { path: Vec::new(), home: Some(home.path().to_owned()) };
+        assert_eq!(nearest(&places, 12).map(|it| it.version.to_string()).as_deref(), Some("3.11.7"));
+    }
+
+    #[test]
+    fn a_systems_python_keeps_its_place_and_loses_its_packages() {
+        let system = Candidate { program: "/usr/bin/python3".into(), promised: None };
+        let Some(interpreter) = describe(&system).filter(Interpreter::is_shared) else {
+            eprintln!("skipped: this host has no Python in /usr");
+            return;
+        };
+        assert!(interpreter.inside(&interpreter.program).is_some_and(|it| it.starts_with("/usr/")));
+        let hides = |folder: &PathBuf| folder.ends_with("dist-packages") || folder.ends_with("site-packages");
+        assert!(interpreter.package_folders.iter().all(hides), "{interpreter:?}");
+    }
+}

@@ -1,0 +1,187 @@
+//! The room's face: one value that resolves and prepares runtimes for a machine and a data directory.
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use crate::{RuntimeError, install::Shelf, interpreter::Interpreters, node, provided, python};
+
+/// A sentence for the user about something that differs from AWS.
+pub type Warning = String;
+
+/// What a function says about how it wants to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// `python3.13`, `nodejs22.x`, `provided.al2023`.
+    pub runtime: &'a str,
+    /// `module.function`; empty for provided runtimes.
+    pub handler: &'a str,
+    /// The host folder that will be `/var/task`.
+    pub code: &'a Path,
+    /// The host folder that will be `/opt`, if there are layers.
+    pub layers: Option<&'a Path>,
+}
+
+/// How to start a function's runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// Argument vector; paths are inside the sandbox.
+    pub program: Vec<String>,
+    /// Read-only binds, (host, inside). A later one may lie on top of an earlier one: keep the order.
+    pub binds: Vec<(PathBuf, String)>,
+    /// What depends on the runtime: `PATH`, `LD_LIBRARY_PATH`, `AWS_EXECUTION_ENV`, …
+    pub environment: Vec<(String, String)>,
+    /// Where this differs from AWS, each a sentence for the user.
+    pub warnings: Vec<Warning>,
+}
+
+/// Resolves and prepares runtimes. Cheap to share behind an `Arc`; every method takes `&self`.
+#[derive(Debug)]
+pub struct Runtimes {
+    pub(crate) strict: bool,
+    pub(crate) own_bootstrap: bool,
+    pub(crate) shelf: Shelf,
+    pub(crate) interpreters: Mutex<Interpreters>,
+    /// Folders into which this process has put our bootstrap: a start need not compare it again.
+    pub(crate) placed: Mutex<HashSet<PathBuf>>,
+}
+
+/// Set to anything to run Python functions on Onrush's own bootstrap.
+const OWN_BOOTSTRAP: &str = "ONRUSH_OWN_BOOTSTRAP";
+
+/// The families of runtime identifiers.
+enum Family {
+    Provided,
+    Python { minor: u32 },
+    Node { major: u32 },
+}
+
+impl Runtimes {
+    /// For a data directory, which need not exist yet. `strict` makes a version that is not exactly the
+    /// runtime's an error instead of a warning. Touches no file.
+    pub fn open(data_dir: &Path, strict: bool) -> Runtimes {
+        let own_bootstrap = std::env::var_os(OWN_BOOTSTRAP).is_some_and(|value| !value.is_empty());
+        Runtimes {
+            strict,
+            own_bootstrap,
+            shelf: Shelf::new(data_dir),
+            interpreters: Mutex::default(),
+            placed: Mutex::default(),
+        }
+    }
+
+    /// Runs Python functions on Onrush's own bootstrap even where AWS's client is installed; the same as
+    /// setting `ONRUSH_OWN_BOOTSTRAP`.
+    pub fn with_own_bootstrap(self) -> Runtimes {
+        Runtimes { own_bootstrap: true, ..self }
+    }
+
+    /// What runs a function. Called at deploy and at each environment's start: the first call of a runtime
+    /// looks for interpreters (tens of milliseconds), later ones cost a few file look-ups.
+    ///
+    /// # Errors
+    /// [`RuntimeError::InvalidEntrypoint`] belongs to the invocation, the others to the deployment.
+    pub fn resolve(&self, request: &Request<'_>) -> Result<Launch, RuntimeError> {
+        match family(request.runtime)? {
+            Family::Provided => provided::resolve(request),
+            Family::Python { minor } => python::resolve(self, request, minor),
+            Family::Node { major } => node::resolve(self, request, major),
+        }
+    }
+
+    /// Installs once what AWS's `/var/runtime` carries for this runtime, by pip or npm, into the data
+    /// directory. Concurrent callers wait for the first, and other processes too. Without a network it
+    /// answers with warnings that name which imports will fail, and the function still runs. A version that
+    /// is only the nearest is [`Runtimes::resolve`]'s warning, not repeated here.
+    ///
+    /// # Errors
+    /// As [`Runtimes::resolve`], but for the handler and the code; and [`RuntimeError::Files`].
+    pub fn prepare(&self, runtime: &str, progress: &dyn Fn(&str)) -> Result<Vec<Warning>, RuntimeError> {
+        match family(runtime)? {
+            Family::Provided => Ok(Vec::new()),
+            Family::Python { minor } => python::prepare(self, runtime, minor, progress),
+            Family::Node { major } => node::prepare(self, runtime, major, progress),
+        }
+    }
+}
+
+/// `PATH`, `LD_LIBRARY_PATH` and `AWS_EXECUTION_ENV` of a managed runtime, as recorded on AWS.
+pub(crate) fn managed_environment(runtime: &str) -> Vec<(String, String)> {
+    let libraries =
+        "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib";
+    [
+        ("PATH", "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"),
+        ("LD_LIBRARY_PATH", libraries),
+        ("AWS_EXECUTION_ENV", &format!("AWS_Lambda_{runtime}")),
+        ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+/// Reads a runtime identifier.
+fn family(runtime: &str) -> Result<Family, RuntimeError> {
+    let refused = |way_out| Err(RuntimeError::Refused { runtime: runtime.to_owned(), way_out });
+    if let Some(minor) = runtime.strip_prefix("python3.").and_then(number) {
+        return Ok(Family::Python { minor });
+    }
+    if let Some(major) =
+        runtime.strip_prefix("nodejs").and_then(|rest| rest.strip_suffix(".x")).and_then(number)
+    {
+        return Ok(Family::Node { major });
+    }
+    match runtime {
+        "provided.al2" | "provided.al2023" => Ok(Family::Provided),
+        "provided" => refused("use provided.al2023, which runs the same bootstrap"),
+        "go1.x" => refused("build for provided.al2023: name the binary bootstrap (AWS retired go1.x)"),
+        _ if ["java", "dotnet", "ruby"].iter().any(|language| runtime.starts_with(language)) => {
+            refused("package the function as a container image (PackageType: Image)")
+        }
+        _ => Err(RuntimeError::Unknown { runtime: runtime.to_owned() }),
+    }
+}
+
+/// A small decimal number without sign or leading zeros.
+fn number(text: &str) -> Option<u32> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0') && text.len() <= 3;
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runtimes_that_are_not_run_name_the_way_out() {
+        for (runtime, way_out) in [
+            ("java21", "container image"),
+            ("dotnet8", "container image"),
+            ("ruby3.3", "container image"),
+            ("go1.x", "provided.al2023"),
+        ] {
+            let error = family(runtime).err().expect("refused").to_string();
+            assert!(error.contains(way_out) && error.contains(runtime), "{error}");
+        }
+    }
+
+    #[test]
+    fn identifiers_are_read_strictly() {
+        assert!(matches!(family("python3.13"), Ok(Family::Python { minor: 13 })));
+        assert!(matches!(family("nodejs22.x"), Ok(Family::Node { major: 22 })));
+        for wrong in [
+            "",
+            "python3.",
+            "python3.x",
+            "python3.99999",
+            "python2.7",
+            "nodejs.x",
+            "nodejs22",
+            "nodejs-1.x",
+            "é",
+        ] {
+            assert!(matches!(family(wrong), Err(RuntimeError::Unknown { .. })), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Node: answers, errors and logs as AWS's runtime words them.
+
+use runtimes::Runtimes;
+
+use crate::{
+    api::{Call, Outcome},
+    data_dir, functions, invoke,
+};
+
+const RUNTIME: &str = "nodejs20.x";
+
+fn run(handler: &str, events: &[&str]) -> Outcome {
+    let runtimes = Runtimes::open(&data_dir(), false);
+    invoke(&runtimes, RUNTIME, (&functions("node"), handler), &[], events)
+}
+
+/// Type, message and first line of the trace of an error body; the header must repeat the type.
+fn error(call: &Call) -> (String, String, String) {
+    let body: serde_json::Value = serde_json::from_str(&call.body).expect("JSON");
+    let keys: Vec<&String> = body.as_object().expect("an object").keys().collect();
+    assert_eq!(keys, ["errorType", "errorMessage", "trace"], "AWS's keys in AWS's order");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    assert_eq!(call.headers["lambda-runtime-function-error-type"], text(&body["errorType"]));
+    (text(&body["errorType"]), text(&body["errorMessage"]), text(&body["trace"][0]))
+}
+
+#[test]
+fn every_style_of_handler_answers() {
+    let cases = [
+        ("app.echo", r#"{"a":[1,"é"]}"#, r#"{"a":[1,"é"]}"#),
+        ("app.callsBack", "{}", r#"{"called":"back"}"#),
+        ("app.says", r#"{"how":"succeed"}"#, r#""succeeded""#),
+        ("app.says", r#"{"how":"done"}"#, r#""done""#),
+        ("app.nothing", "{}", "null"),
+        ("app.neither", "{}", "null"),
+        ("module.handler", "1", r#"{"greeting":"hello from a module","event":1}"#),
+        ("typed/index.handler", "{}", r#""typed module""#),
+    ];
+    for (handler, event, answer) in cases {
+        assert_eq!(run(handler, &[event]).body_at("invocation/id-1/response"), answer, "{handler}");
+    }
+}
+
+#[test]
+fn errors_of_the_function_are_worded_as_awss() {
+    let cases = [
+        ("app.fails", "StoreClosed", "the store is closed", "StoreClosed: the store is closed"),
+        ("app.throws", "TypeError", "not a function", "TypeError: not a function"),
+        ("app.rejectsText", "string", "just text", ""),
+        ("app.callsBackError", "Error", "called back", "Error: called back"),
+        (
+            "app.circular",
+            "Error",
+            "Unable to stringify response body",
+            "Error: Unable to stringify response body",
+        ),
+    ];
+    for (handler, kind, message, trace) in cases {
+        let outcome = run(handler, &["{}", "{}"]);
+        assert_eq!(outcome.calls.len(), 2, "{handler}: the environment lives on");
+        assert_eq!(outcome.calls[1].path, "invocation/id-2/error", "{handler}");
+        let expected = (kind.to_owned(), message.to_owned(), trace.to_owned());
+        assert_eq!(error(&outcome.calls[0]), expected, "{handler}");
+        assert!(
+            outcome.output.contains("\tid-1\tERROR\tInvoke Error \t{\"errorType\""),
+            "{}",
+            outcome.output
+        );
+    }
+}
+
+#[test]
+fn errors_of_init_end_the_process() {
+    let cases = [
+        ("app.absent", "Runtime.HandlerNotFound", "app.absent is undefined or not exported"),
+        (
+            "absent.handler",
+            "Runtime.ImportModuleError",
+            "Error: Cannot find module 'absent'\nRequire stack:\n- ",
+        ),
+        ("import_error.handler", "Runtime.ImportModuleError", "Error: Cannot find module 'no-such-package'"),
+        ("syntax_error.handler", "Runtime.UserCodeSyntaxError", "SyntaxError: Unexpected token"),
+        ("no_dot", "Runtime.MalformedHandlerName", "Bad handler"),
+        ("../app.echo", "Runtime.MalformedHandlerName", "'../app.echo' is not a valid handler name."),
+        ("raises_at_import.handler", "RangeError", "CACHE_HOST is not set"),
+    ];
+    for (handler, kind, message) in cases {
+        let outcome = run(handler, &["{}"]);
+        outcome.body_at("init/error");
+        let (found_kind, found_message, _) = error(&outcome.calls[0]);
+        assert_eq!(found_kind, kind, "{handler}");
+        assert!(found_message.starts_with(message), "{handler}: {found_message}");
+        assert_eq!(outcome.exit.and_then(|status| status.code()), Some(129), "{handler}");
+        assert!(outcome.output.contains("\tundefined\tERROR\tUncaught Exception \t"), "{}", outcome.output);
+    }
+}
+
+#[test]
+fn what_nobody_caught_is_reported_before_the_process_ends() {
+    for (handler, kind, status) in
+        [("app.stray", "Runtime.UnhandledPromiseRejection", 128), ("app.late", "Error", 129)]
+    {
+        let outcome = run(handler, &["{}"]);
+        outcome.body_at("invocation/id-1/error");
+        assert_eq!(error(&outcome.calls[0]).0, kind);
+        assert_eq!(outcome.exit.and_then(|it| it.code()), Some(status));
+    }
+    // A rejection while the answer is on its way: the answer goes first, then the process ends.
+    let both = run("app.strayAfterAnswer", &["{}", "{}"]);
+    let paths: Vec<&str> = both.calls.iter().map(|call| call.path.as_str()).collect();
+    assert_eq!(paths, ["invocation/id-1/response", "invocation/id-1/error"]);
+    assert_eq!((both.calls[0].status, both.calls[1].status), (202, 400));
+    assert_eq!(both.exit.and_then(|it| it.code()), Some(128));
+    let left = run("app.exits", &[r#"{"status":7}"#]);
+    assert!(left.calls.is_empty());
+    assert_eq!(left.exit.and_then(|it| it.code()), Some(7));
+}
+
+#[test]
+fn a_callback_waits_for_the_empty_event_loop_unless_told_not_to() {
+    // The timer of 60 ms adds to the count that the next invocation sees.
+    for (waits, counted) in [("true", 2), ("false", 1)] {
+        let event = format!(r#"{{"waits":{waits}}}"#);
+        let runtimes = Runtimes::open(&data_dir(), false);
+        let folder = tempfile::tempdir().expect("a folder");
+        let app = std::fs::read_to_string(functions("node").join("app.js")).expect("read");
+        let both = "\nexports.both = (event, context, callback) =>\n  (event.waits === undefined ? exports.context(event, context).then((it) => callback(null, it)) : exports.lingers(event, context, callback));\n";
+        std::fs::write(folder.path().join("app.js"), app + both).expect("written");
+        let outcome = invoke(&runtimes, RUNTIME, (folder.path(), "app.both"), &[], &[&event, "{}"]);
+        let answer: serde_json::Value = serde_json::from_str(&outcome.calls[1].body).expect("JSON");
+        assert_eq!(answer["count"], counted, "waits: {waits}");
+    }
+}
+
+#[test]
+fn the_context_tells_what_aws_tells() {
+    let outcome = run("app.context", &["{}", "{}"]);
+    for (index, call) in outcome.calls.iter().enumerate() {
+        let answer: serde_json::Value = serde_json::from_str(&call.body).expect("JSON");
+        let id = format!("id-{}", index + 1);
+        assert_eq!(answer["count"], index + 1);
+        assert_eq!(answer["requestId"], *id);
+        assert_eq!(answer["trace"], format!("Root=1-{id}"));
+        assert_eq!(answer["functionName"], "test");
+        assert_eq!(answer["memory"], "128");
+        assert_eq!(answer["client"], serde_json::json!({ "k": "v" }));
+        assert!((1..=60_000).contains(&answer["remainingMs"].as_i64().expect("a number")));
+    }
+    assert_eq!(outcome.calls.len(), 2);
+}
+
+#[test]
+fn console_lines_have_awss_form() {
+    let outcome = run("app.logs", &["{}"]);
+    let lines: Vec<Vec<&str>> = outcome.output.lines().map(|line| line.splitn(4, '\t').collect()).collect();
+    let told: Vec<&[&str]> = lines.iter().map(|parts| &parts[1..]).collect();
+    assert_eq!(
+        told,
+        [
+            ["id-1", "INFO", "logged 2 things { a: 1 }"],
+            ["id-1", "ERROR", "line one\rline two"],
+            ["id-1", "DEBUG", "debugged"],
+        ]
+    );
+    assert!(lines.iter().all(|parts| parts[0].len() == 24 && parts[0].ends_with('Z')), "{lines:?}");
+}
+
+#[test]
+fn streamed_responses_carry_prelude_and_errors() {
+    let outcome = run("app.streams", &["{}", "{}"]);
+    assert_eq!(outcome.calls.len(), 2);
+    let call = &outcome.calls[0];
+    assert_eq!(call.headers["lambda-runtime-function-response-mode"], "streaming");
+    assert_eq!(call.headers["content-type"], "application/vnd.awslambda.http-integration-response");
+    assert_eq!(
+        call.body,
+        "{\"statusCode\":201,\"headers\":{\"x-kind\":\"streamed\"}}\0\0\0\0\0\0\0\0one,two"
+    );
+    let broken = run("app.streamBreaks", &["{}", "{}"]);
+    assert_eq!(broken.calls.len(), 2);
+    assert_eq!(broken.calls[0].body, "one,");
+    assert_eq!(broken.calls[0].trailers["lambda-runtime-function-error-type"], "Error");
+    assert!(!broken.calls[0].trailers["lambda-runtime-function-error-body"].is_empty());
+}
+
+#[test]
+fn large_events_and_answers_pass_whole() {
+    let event = format!(r#"{{"text":"{}"}}"#, "é".repeat(500_000));
+    assert_eq!(run("app.echo", &[&event]).body_at("invocation/id-1/response"), event);
+}

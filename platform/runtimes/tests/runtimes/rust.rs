@@ -1,0 +1,69 @@
+//! A template's Rust function, built by plain cargo.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::Mutex,
+    time::{Duration, SystemTime},
+};
+
+use runtimes::{BuildError, build_rust};
+
+/// A package without dependencies, so that building needs no network.
+fn package(folder: &Path, greeting: &str) {
+    fs::create_dir_all(folder.join("src")).expect("made");
+    let manifest = "[package]\nname = \"hello\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n";
+    fs::write(folder.join("Cargo.toml"), manifest).expect("written");
+    fs::write(folder.join("src/main.rs"), format!("fn main() {{ println!(\"{greeting}\") }}\n"))
+        .expect("written");
+}
+
+fn build(folder: &Path) -> (Result<std::path::PathBuf, BuildError>, Vec<String>) {
+    let lines = Mutex::new(Vec::new());
+    let built = build_rust(folder, &|line| lines.lock().expect("not poisoned").push(line.to_owned()));
+    (built, lines.into_inner().expect("not poisoned"))
+}
+
+fn says(folder: &Path) -> String {
+    let output = Command::new(folder.join("bootstrap")).output().expect("runs");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn a_function_is_built_when_its_source_is_newer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    package(folder.path(), "one");
+    let (built, lines) = build(folder.path());
+    let built = built.expect("built");
+    assert_eq!(built, folder.path().join("target/onrush/hello"));
+    assert_eq!(says(&built), "one");
+    assert!(lines[0].contains("building hello"), "{lines:?}");
+
+    let (again, lines) = build(folder.path());
+    assert_eq!(again.expect("fresh"), built);
+    assert!(lines.is_empty(), "nothing to do: {lines:?}");
+
+    package(folder.path(), "two");
+    let later = SystemTime::now() + Duration::from_secs(10);
+    let source = fs::File::options().write(true).open(folder.path().join("src/main.rs")).expect("open");
+    source.set_modified(later).expect("set");
+    assert_eq!(says(&build(folder.path()).0.expect("built")), "two");
+}
+
+#[test]
+fn what_does_not_build_says_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert!(matches!(build(folder.path()).0, Err(BuildError::NoManifest { .. })));
+    package(folder.path(), "one");
+    fs::write(folder.path().join("src/main.rs"), "fn main() { oh no }\n").expect("written");
+    let error = build(folder.path()).0.expect_err("broken").to_string();
+    assert!(error.contains("src/main.rs:1:") || error.contains("error: expected"), "{error}");
+    fs::write(folder.path().join("Cargo.toml"), "[package\n").expect("written");
+    assert!(matches!(build(folder.path()).0, Err(BuildError::Cargo { .. })));
+    fs::remove_file(folder.path().join("src/main.rs")).expect("removed");
+    fs::write(folder.path().join("src/lib.rs"), "").expect("written");
+    let library = "[package]\nname = \"hello\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n";
+    fs::write(folder.path().join("Cargo.toml"), library).expect("written");
+    assert!(matches!(build(folder.path()).0, Err(BuildError::Binaries { .. })));
+}
