@@ -1,0 +1,229 @@
+//! The room's one value: a snapshot for readers, one writer at a time, and the order check, store, publish, tell.
+
+mod code;
+mod concurrency;
+mod deploy;
+mod function;
+mod open;
+mod policy;
+mod record;
+mod resolve;
+mod tags;
+mod url;
+
+pub use open::OpenError;
+pub use policy::{AddPermission, POLICY_MAX};
+pub use url::url_id;
+
+use crate::function::Function;
+use crate::package::{Location, Packages};
+use crate::store::{Store, StoreError, Write};
+use model::error::{ApiError, ErrorCode};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// Functions of one account. Ours: AWS bounds the stored bytes alone.
+pub const FUNCTIONS_MAX: usize = 10_000;
+/// Bytes of all functions' code. Source: Lambda quotas, "Uploaded functions ... 75 GB", published.
+pub const CODE_STORAGE_MAX: u64 = 75 * 1024 * 1024 * 1024;
+
+/// What a control plane is opened with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where everything durable lies; made if it is not there.
+    pub data_dir: PathBuf,
+    /// Twelve digits.
+    pub account_id: String,
+    /// The Region in every ARN.
+    pub region: String,
+    /// Concurrency of the whole account.
+    pub account_concurrency: u32,
+    /// What reservations may not touch.
+    pub unreserved_minimum: u32,
+}
+
+/// What the observer is told, after the change is durable and readers see it. Changes come one at a time, in order.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A function is new or has changed. Its `version_key` is new if code or configuration changed, and the same if
+    /// only its URL, tags or policy did.
+    Put(Arc<Function>),
+    /// A function is gone.
+    Removed {
+        /// Its name.
+        name: String,
+    },
+    /// A function's reservation changed; nothing else did, and no [`Change::Put`] comes with it.
+    Reserved {
+        /// Its name.
+        name: String,
+        /// The reservation from now on.
+        reserved: Option<u32>,
+    },
+}
+
+type Functions = BTreeMap<String, Arc<Function>>;
+type Observer = Box<dyn Fn(Change) + Send + Sync>;
+
+/// All functions of one account in one Region, durable in one folder.
+///
+/// Every method may touch the disk except [`Control::functions`], [`Control::function`], [`Control::resolve`] and the
+/// other readers; call writers from a thread that may block.
+pub struct Control {
+    options: Options,
+    packages: Packages,
+    store: Box<dyn Store>,
+    snapshot: RwLock<Arc<Functions>>,
+    writer: Mutex<Writer>,
+    observer: Observer,
+    /// Held so that no second process works on the folder.
+    _lock: File,
+}
+
+/// What only the writer needs.
+#[derive(Debug)]
+struct Writer {
+    /// The last key that was given out; persisted with every function that takes one.
+    version_key: u64,
+}
+
+/// What an edit decided, under the writer's lock.
+enum Edit {
+    /// Nothing differs.
+    Keep(Arc<Function>),
+    /// A function as it is from now on, and whether its code or configuration changed.
+    Put(Box<Function>, Fresh),
+    /// Only the reservation changed.
+    Reserve(Box<Function>),
+    /// The function goes.
+    Remove(Arc<Function>),
+}
+
+/// Whether a change needs new execution environments.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fresh {
+    /// Code or configuration changed: a new version key.
+    Version,
+    /// Only what lies around the function changed.
+    Around,
+}
+
+impl Control {
+    /// All functions, by name. Cost: one pointer copy each.
+    pub fn functions(&self) -> Vec<Arc<Function>> {
+        self.snapshot().values().cloned().collect()
+    }
+
+    /// The function of that bare name. Cost: a short read lock that no writer holds over I/O, and a lookup.
+    pub fn function(&self, name: &str) -> Option<Arc<Function>> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// What it was opened with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    fn snapshot(&self) -> Arc<Functions> {
+        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Runs one change: decide on the newest state, make it durable, show it to readers, tell the observer.
+    fn change(
+        &self,
+        edit: impl FnOnce(&Functions) -> Result<Edit, ApiError>,
+    ) -> Result<Arc<Function>, ApiError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.snapshot();
+        let mut after = Functions::clone(&before);
+        let (function, change, batch) = match edit(&before)? {
+            Edit::Keep(function) => return Ok(function),
+            Edit::Remove(function) => {
+                after.remove(&function.name);
+                let change = Change::Removed { name: function.name.clone() };
+                let batch = vec![Write::Remove(record::key(&function.name))];
+                (function, change, batch)
+            }
+            Edit::Reserve(function) => {
+                let function = self.stamp(*function)?;
+                let change = Change::Reserved { name: function.name.clone(), reserved: function.reserved };
+                after.insert(function.name.clone(), Arc::clone(&function));
+                let batch = vec![record::put(&function)];
+                (function, change, batch)
+            }
+            Edit::Put(mut function, fresh) => {
+                let mut batch = Vec::with_capacity(2);
+                if fresh == Fresh::Version {
+                    // A key that was decided on but not committed is simply skipped.
+                    writer.version_key += 1;
+                    function.version_key = writer.version_key;
+                    function.last_modified = crate::clock::now();
+                    batch.push(record::version_key(writer.version_key));
+                }
+                let function = self.stamp(*function)?;
+                after.insert(function.name.clone(), Arc::clone(&function));
+                batch.push(record::put(&function));
+                self.check_quotas(&after)?;
+                (Arc::clone(&function), Change::Put(function), batch)
+            }
+        };
+        self.store.commit(&batch).map_err(|error| store_error(&error))?;
+        let kept = referred(&after);
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+        (self.observer)(change);
+        let gone = self.packages.keep(kept);
+        drop(writer);
+        // The last holder of an old function may be this one, and removing its code takes time.
+        drop(before);
+        self.packages.collect(&gone);
+        Ok(function)
+    }
+
+    fn stamp(&self, mut function: Function) -> Result<Arc<Function>, ApiError> {
+        function.revision_id = crate::clock::uuid().map_err(|error| {
+            ApiError::new(ErrorCode::Service, format!("the system gave no random bytes: {error}"))
+        })?;
+        Ok(Arc::new(function))
+    }
+
+    fn check_quotas(&self, functions: &Functions) -> Result<(), ApiError> {
+        let bytes: u64 = functions.values().map(|function| function.code_size).sum();
+        if bytes > CODE_STORAGE_MAX || functions.len() > FUNCTIONS_MAX {
+            return Err(ApiError::new(
+                ErrorCode::CodeStorageExceeded,
+                format!(
+                    "Code storage limit exceeded: {bytes} of {CODE_STORAGE_MAX} bytes, {} of {FUNCTIONS_MAX} functions. Delete functions that are not needed.",
+                    functions.len()
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The packages that functions refer to.
+fn referred(functions: &Functions) -> HashSet<String> {
+    let locations = functions.values().flat_map(|function| {
+        std::iter::once(&function.location).chain(function.layers.iter().map(|layer| &layer.location))
+    });
+    locations
+        .filter_map(|location| match location {
+            Location::Package(hex) => Some(hex.clone()),
+            Location::Folder(_) => None,
+        })
+        .collect()
+}
+
+/// What a caller hears when the store failed; the log hears more.
+fn store_error(error: &StoreError) -> ApiError {
+    tracing::error!(%error, "a change could not be stored");
+    let message = match error {
+        StoreError::Full { path } => {
+            format!("No space left for {}. Free some and try again; nothing was changed.", path.display())
+        }
+        other => format!("The change could not be stored and does not count: {other}"),
+    };
+    ApiError::new(ErrorCode::Service, message)
+}

@@ -1,0 +1,109 @@
+//! Code as callers give it, turned into a package; and what they hear when that fails.
+
+use super::Control;
+use crate::function::Layer;
+use crate::package::{ArchiveError, LayoutError, Package, PackageError};
+use crate::request::{DeployCode, DeployLayer, FunctionCode};
+use crate::store::is_full;
+use crate::validate::not_run;
+use model::error::{ApiError, ErrorCode};
+
+impl Control {
+    /// Unpacks what an API request brings.
+    ///
+    /// # Errors
+    /// It brings nothing, or more than one thing, or what cannot be unpacked.
+    pub(super) fn code_of_request(&self, code: &FunctionCode) -> Result<Package, ApiError> {
+        if code.image_uri.is_some() {
+            return Err(not_run("A function from a container image (ImageUri)"));
+        }
+        let s3 = code.s3_bucket.is_some() || code.s3_key.is_some();
+        match &code.zip_file {
+            Some(_) if s3 => Err(ApiError::invalid(
+                "Please do not provide other FunctionCode parameters when providing a ZipFile.",
+            )),
+            Some(zip) if zip.0.is_empty() => Err(ApiError::invalid("Uploaded file must be a non-empty zip")),
+            Some(zip) => self.packages.unpack(&zip.0).map_err(|error| api_error(&error)),
+            None if s3 => Err(ApiError::new(
+                ErrorCode::NotImplemented,
+                "Code from S3 (S3Bucket, S3Key) is not run by Onrush yet; give the archive itself as ZipFile.",
+            )),
+            None => Err(ApiError::invalid("Please provide a source for function code.")),
+        }
+    }
+
+    /// Finds or unpacks what a template's function refers to.
+    ///
+    /// # Errors
+    /// It cannot be read or unpacked.
+    pub(super) fn code_of_deploy(&self, code: &DeployCode, runtime: Option<&str>) -> Result<Package, ApiError> {
+        let package = match code {
+            DeployCode::Folder(path) => self.packages.folder(path),
+            DeployCode::ZipFile(path) => self.packages.unpack_file(path),
+            DeployCode::Zip(bytes) => self.packages.unpack(bytes),
+            DeployCode::Inline(text) => self.packages.inline(inline_name(runtime)?, text),
+        };
+        package.map_err(|error| api_error(&error))
+    }
+
+    /// Finds or unpacks a layer.
+    ///
+    /// # Errors
+    /// It cannot be read or unpacked.
+    pub(super) fn layer(&self, layer: &DeployLayer) -> Result<Layer, ApiError> {
+        let package = self.code_of_deploy(&layer.code, None)?;
+        Ok(Layer {
+            arn: layer.arn.clone(),
+            path: package.path,
+            location: package.location,
+            sha256: package.sha256,
+            code_size: package.size,
+            lease: package.lease,
+        })
+    }
+}
+
+/// The file that CloudFormation makes of inline code. Source: CloudFormation, AWS::Lambda::Function Code, `ZipFile`,
+/// published: Node and Python only, the file is called `index`.
+fn inline_name(runtime: Option<&str>) -> Result<&'static str, ApiError> {
+    match runtime {
+        Some(runtime) if runtime.starts_with("nodejs") => Ok("index.js"),
+        Some(runtime) if runtime.starts_with("python") => Ok("index.py"),
+        _ => Err(ApiError::invalid(
+            "ZipFile can only be used when Runtime is set to either of nodejs or python; give a folder or an archive instead.",
+        )),
+    }
+}
+
+/// What a caller hears when a package could not be made.
+pub fn api_error(error: &PackageError) -> ApiError {
+    match error {
+        PackageError::ZippedTooLarge { .. } => ApiError::new(ErrorCode::RequestEntityTooLarge, error.to_string()),
+        PackageError::UnzippedTooLarge | PackageError::Archive(ArchiveError::TooLarge) => {
+            ApiError::invalid(error.to_string())
+        }
+        PackageError::InlineTooLarge { .. } => ApiError::invalid(error.to_string()),
+        PackageError::Archive(ArchiveError::Io(source)) => {
+            ApiError::new(ErrorCode::Service, format!("The archive could not be read: {source}"))
+        }
+        PackageError::Layout(LayoutError::Empty) => ApiError::invalid("Uploaded file must be a non-empty zip"),
+        PackageError::Archive(_) | PackageError::Layout(_) => ApiError::invalid(format!(
+            "Could not unzip uploaded file. Please check your file, then try to upload again. ({error})"
+        )),
+        PackageError::Unreadable { .. } => ApiError::invalid(format!("The code could not be read: {error}")),
+        PackageError::Disk { path, source } if is_full(source) => {
+            tracing::error!(%error, "a code package could not be written");
+            ApiError::new(
+                ErrorCode::Service,
+                format!(
+                    "No space (or inodes) left for the code package at {}. Free some and try again; nothing was changed.",
+                    path.display()
+                ),
+            )
+        }
+        PackageError::Disk { .. } => {
+            tracing::error!(%error, "a code package could not be written");
+            ApiError::new(ErrorCode::Service, format!("The code package could not be written: {error}"))
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Reserved concurrency, and the floor that reservations leave to everybody else.
+
+use super::{Control, Edit, Functions};
+use crate::function::Function;
+use model::error::{ApiError, ErrorCode, Violation};
+use std::sync::Arc;
+
+impl Control {
+    /// Reserves concurrency for a function; 0 stops it.
+    ///
+    /// # Errors
+    /// There is no such function, or too little would be left unreserved.
+    pub fn put_concurrency(&self, function: &str, reserved: Option<i64>) -> Result<Arc<Function>, ApiError> {
+        let asked = reserved.ok_or_else(|| ApiError::validations(&[Violation::missing("reservedConcurrentExecutions")]))?;
+        let reserved = u32::try_from(asked).map_err(|_| {
+            let constraint = if asked < 0 {
+                "Member must have value greater than or equal to 0".to_owned()
+            } else {
+                format!("Member must have value less than or equal to {}", u32::MAX)
+            };
+            ApiError::validation(&asked.to_string(), "reservedConcurrentExecutions", &constraint)
+        })?;
+        self.reserve(function, Some(reserved))
+    }
+
+    /// The reservation of a function, if it has one.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn get_concurrency(&self, function: &str) -> Result<Option<u32>, ApiError> {
+        Ok(self.resolve_unqualified(function)?.reserved)
+    }
+
+    /// Takes a function's reservation away.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn delete_concurrency(&self, function: &str) -> Result<(), ApiError> {
+        self.reserve(function, None).map(drop)
+    }
+
+    /// Concurrency that no function has reserved.
+    pub fn unreserved_concurrency(&self) -> u32 {
+        let reserved: u64 = self.snapshot().values().filter_map(|function| function.reserved).map(u64::from).sum();
+        let left = u64::from(self.options.account_concurrency).saturating_sub(reserved);
+        u32::try_from(left).unwrap_or(u32::MAX)
+    }
+
+    fn reserve(&self, function: &str, reserved: Option<u32>) -> Result<Arc<Function>, ApiError> {
+        let name = self.resolve_unqualified(function)?.name.clone();
+        self.change(|functions| {
+            let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;
+            if before.reserved == reserved {
+                return Ok(Edit::Keep(Arc::clone(before)));
+            }
+            self.check_floor(functions, &name, reserved)?;
+            Ok(Edit::Reserve(Box::new(Function { reserved, ..Function::clone(before) })))
+        })
+    }
+
+    /// Checks that enough stays unreserved.
+    ///
+    /// # Errors
+    /// The recorded text.
+    pub(super) fn check_floor(
+        &self,
+        functions: &Functions,
+        name: &str,
+        reserved: Option<u32>,
+    ) -> Result<(), ApiError> {
+        let others: u64 = functions
+            .values()
+            .filter(|function| function.name != name)
+            .filter_map(|function| function.reserved)
+            .map(u64::from)
+            .sum();
+        let Some(asked) = reserved else { return Ok(()) };
+        let floor = self.options.unreserved_minimum;
+        // Nothing can be taken from the floor, so reserving nothing is always allowed.
+        if asked > 0 && others + u64::from(asked) + u64::from(floor) > u64::from(self.options.account_concurrency) {
+            return Err(ApiError::new(
+                ErrorCode::InvalidParameterValue,
+                format!(
+                    "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [{floor}]."
+                ),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! A template's functions: created, updated, or left alone when nothing differs.
+
+use super::function::{set_code, set_vpc_id};
+use super::url::url_of;
+use super::{Control, Edit, Fresh};
+use crate::function::Function;
+use crate::request::Deploy;
+use crate::validate::{self, Violations};
+use model::error::ApiError;
+use std::sync::Arc;
+
+impl Control {
+    /// Makes a function be as the template says, whatever it was before. Environments of an unchanged function stay.
+    /// A changed reservation is told as [`super::Change::Reserved`] only if nothing else changed, otherwise it comes
+    /// with the [`super::Change::Put`].
+    ///
+    /// # Errors
+    /// As AWS would answer the template.
+    pub fn deploy(&self, request: Deploy) -> Result<Arc<Function>, ApiError> {
+        let wanted = self.wanted(request)?;
+        let name = wanted.name.clone();
+        let reserved = wanted.reserved;
+        self.change(|functions| {
+            let before = functions.get(&name);
+            if before.and_then(|before| before.reserved) != reserved {
+                self.check_floor(functions, &name, reserved)?;
+            }
+            let Some(before) = before else {
+                return Ok(Edit::Put(Box::new(wanted), Fresh::Version));
+            };
+            let mut function = wanted;
+            carry_over(before, &mut function);
+            if function == **before {
+                return Ok(Edit::Keep(Arc::clone(before)));
+            }
+            if same_version(before, &function) {
+                if only_reserved(before, &function) {
+                    return Ok(Edit::Reserve(Box::new(function)));
+                }
+                return Ok(Edit::Put(Box::new(function), Fresh::Around));
+            }
+            Ok(Edit::Put(Box::new(function), Fresh::Version))
+        })
+    }
+
+    /// The function as the template says it, all checked.
+    fn wanted(&self, request: Deploy) -> Result<Function, ApiError> {
+        let Deploy { name, logical_id, code, architecture, mut settings, layers, vpc_id, reserved, url, tags } = request;
+        let name = self.bare_name(&name)?;
+        let architectures = architecture.map(|architecture| vec![architecture]);
+        let mut violations = Violations::default();
+        validate::check_settings(&settings, &mut violations);
+        validate::check_architectures(architectures.as_deref(), &mut violations);
+        validate::check_tags(&tags, &mut violations);
+        if let Some(cors) = url.as_ref().and_then(|url| url.cors.as_ref()) {
+            validate::check_cors(cors, &mut violations);
+        }
+        violations.finish()?;
+        if layers.len() > validate::LAYERS_MAX {
+            return Err(ApiError::invalid(format!("Cannot reference more than {} layers.", validate::LAYERS_MAX)));
+        }
+        let mut function = self.blank(&name);
+        function.logical_id = logical_id;
+        function.reserved = reserved;
+        function.tags = tags;
+        function.architectures = architectures.unwrap_or(function.architectures);
+        settings.layers = None;
+        settings.role = settings.role.or_else(|| Some(self.default_role()));
+        validate::apply_settings(settings, &mut function)?;
+        validate::check_mandatory(&function)?;
+        set_vpc_id(&mut function.vpc, vpc_id);
+        function.layers = layers.iter().map(|layer| self.layer(layer)).collect::<Result<_, _>>()?;
+        let package = self.code_of_deploy(&code, function.runtime.as_deref())?;
+        set_code(&mut function, package);
+        if let Some(url) = url {
+            function.url = Some(url_of(&function, url, &crate::clock::now())?);
+        }
+        Ok(function)
+    }
+
+    /// Roles are read but never assumed, so a template without one gets a name that says so.
+    fn default_role(&self) -> String {
+        let partition = model::name::partition_of(&self.options.region);
+        format!("arn:{partition}:iam::{}:role/onrush-default", self.options.account_id)
+    }
+}
+
+/// What belongs to the function's history and not to the template.
+fn carry_over(before: &Function, function: &mut Function) {
+    function.revision_id.clone_from(&before.revision_id);
+    function.version_key = before.version_key;
+    function.last_modified.clone_from(&before.last_modified);
+    function.policy.clone_from(&before.policy);
+    if let (Some(url), Some(old)) = (&mut function.url, &before.url) {
+        url.created.clone_from(&old.created);
+        let modified = std::mem::replace(&mut url.last_modified, old.last_modified.clone());
+        if url != old {
+            url.last_modified = modified;
+        }
+    }
+}
+
+/// Whether environments of the one may serve the other: nothing differs but what lies around a function.
+fn same_version(before: &Function, after: &Function) -> bool {
+    let after = Function {
+        reserved: before.reserved,
+        tags: before.tags.clone(),
+        url: before.url.clone(),
+        logical_id: before.logical_id.clone(),
+        ..after.clone()
+    };
+    after == *before
+}
+
+fn only_reserved(before: &Function, after: &Function) -> bool {
+    Function { reserved: before.reserved, ..after.clone() } == *before
+}

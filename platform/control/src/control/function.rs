@@ -1,0 +1,241 @@
+//! Creating, updating and deleting functions.
+
+use super::{Control, Edit, Fresh};
+use crate::function::{Function, PackageType, State, VpcConfig};
+use crate::package::Package;
+use crate::request::{CreateFunction, Settings, UpdateFunctionCode, UpdateFunctionConfiguration};
+use crate::validate::{self, Violations, not_run};
+use model::error::{ApiError, ErrorCode};
+use model::name::{self, FUNCTION_NAME_MAX, LATEST};
+use std::sync::Arc;
+
+impl Control {
+    /// Creates a function. Durable and visible when it returns.
+    ///
+    /// # Errors
+    /// As AWS words them: a member breaks a constraint, the name is taken, the code cannot be unpacked.
+    pub fn create(&self, request: CreateFunction) -> Result<Arc<Function>, ApiError> {
+        let CreateFunction { function_name, code, package_type, architectures, publish, tags, settings } = request;
+        let name = self.new_name(function_name.as_deref(), &settings, code.is_none(), |violations| {
+            validate::check_architectures(architectures.as_deref(), violations);
+            validate::check_package_type(package_type.as_deref(), violations);
+            validate::check_tags(tags.as_ref().unwrap_or(&Default::default()), violations);
+        })?;
+        if package_type.as_deref() == Some("Image") {
+            return Err(not_run("A function from a container image (PackageType Image)"));
+        }
+        refuse_publishing(publish)?;
+        self.check_layers(&settings)?;
+        self.check_free(&name)?;
+        let mut function = self.blank(&name);
+        function.architectures = architectures.unwrap_or(function.architectures);
+        function.tags = tags.unwrap_or_default();
+        validate::apply_settings(settings, &mut function)?;
+        validate::check_mandatory(&function)?;
+        set_code(&mut function, self.code_of_request(&code.unwrap_or_default())?);
+        self.change(|functions| {
+            if functions.contains_key(&name) {
+                return Err(taken(&name));
+            }
+            Ok(Edit::Put(Box::new(function), Fresh::Version))
+        })
+    }
+
+    /// Gives a function new code.
+    ///
+    /// # Errors
+    /// There is no such function, it is at another revision, or the code cannot be unpacked.
+    pub fn update_code(&self, function: &str, request: UpdateFunctionCode) -> Result<Arc<Function>, ApiError> {
+        let name = self.resolve_unqualified(function)?.name.clone();
+        let mut violations = Violations::default();
+        validate::check_architectures(request.architectures.as_deref(), &mut violations);
+        violations.finish()?;
+        refuse_publishing(request.publish)?;
+        let package = self.code_of_request(&request.code)?;
+        let edit = |before: &Function| {
+            check_revision(before, request.revision_id.as_deref())?;
+            let mut function = before.clone();
+            function.architectures = request.architectures.unwrap_or(function.architectures);
+            set_code(&mut function, package);
+            Ok(function)
+        };
+        if request.dry_run == Some(true) {
+            let before = self.resolve_unqualified(&name)?;
+            return edit(&before).map(Arc::new);
+        }
+        self.change(|functions| {
+            let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;
+            Ok(Edit::Put(Box::new(edit(before)?), Fresh::Version))
+        })
+    }
+
+    /// Gives a function new settings; what is absent stays.
+    ///
+    /// # Errors
+    /// There is no such function, it is at another revision, or a setting breaks a constraint.
+    pub fn update_configuration(
+        &self,
+        function: &str,
+        request: UpdateFunctionConfiguration,
+    ) -> Result<Arc<Function>, ApiError> {
+        let UpdateFunctionConfiguration { revision_id, settings } = request;
+        let mut violations = Violations::default();
+        validate::check_settings(&settings, &mut violations);
+        violations.finish()?;
+        let name = self.resolve_unqualified(function)?.name.clone();
+        self.check_layers(&settings)?;
+        self.change(|functions| {
+            let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;
+            check_revision(before, revision_id.as_deref())?;
+            let mut function = Function::clone(before);
+            if settings.layers.is_some() {
+                function.layers.clear();
+            }
+            validate::apply_settings(settings, &mut function)?;
+            Ok(Edit::Put(Box::new(function), Fresh::Version))
+        })
+    }
+
+    /// Deletes a function. Invocations in flight keep the code that they run.
+    ///
+    /// # Errors
+    /// There is no such function; or `qualifier` names a version.
+    pub fn delete(&self, function: &str, qualifier: Option<&str>) -> Result<(), ApiError> {
+        let (reference, qualifier) = self.reference(function, qualifier)?;
+        if qualifier.as_deref() == Some(LATEST) {
+            return Err(ApiError::invalid("$LATEST version cannot be deleted without deleting the function."));
+        }
+        let found = self.resolve(function, qualifier.as_deref())?;
+        self.change(|functions| match functions.get(&found.name) {
+            Some(function) => Ok(Edit::Remove(Arc::clone(function))),
+            None => Err(self.not_found(&reference, None)),
+        })?;
+        Ok(())
+    }
+
+    /// Changes what lies around a function (URL, tags, policy): its environments stay.
+    pub(super) fn change_around(
+        &self,
+        function: &str,
+        edit: impl FnOnce(&mut Function) -> Result<(), ApiError>,
+    ) -> Result<Arc<Function>, ApiError> {
+        let name = self.resolve_unqualified(function)?.name.clone();
+        self.change(|functions| {
+            let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;
+            let mut function = Function::clone(before);
+            edit(&mut function)?;
+            if function == **before {
+                return Ok(Edit::Keep(Arc::clone(before)));
+            }
+            Ok(Edit::Put(Box::new(function), Fresh::Around))
+        })
+    }
+
+    /// A function of this account with AWS's defaults and no code yet.
+    pub(super) fn blank(&self, name: &str) -> Function {
+        let mut function = Function::new(name, Default::default());
+        function.arn = name::function_arn(&self.options.region, &self.options.account_id, name);
+        function
+    }
+
+    pub(super) fn missing(&self, name: &str) -> ApiError {
+        self.not_found(&name::FunctionReference::bare(name), None)
+    }
+
+    /// Checks everything that the service model says of a new function, and reads its name.
+    fn new_name(
+        &self,
+        name: Option<&str>,
+        settings: &Settings,
+        no_code: bool,
+        more: impl FnOnce(&mut Violations),
+    ) -> Result<String, ApiError> {
+        let mut violations = Violations::default();
+        if no_code {
+            violations.missing("code");
+        }
+        if settings.role.is_none() {
+            violations.missing("role");
+        }
+        if name.is_none() {
+            violations.missing("functionName");
+        }
+        validate::check_settings(settings, &mut violations);
+        more(&mut violations);
+        violations.finish()?;
+        self.bare_name(name.unwrap_or_default())
+    }
+
+    /// The bare name of a function to be created; any form without a qualifier may say it.
+    pub(super) fn bare_name(&self, text: &str) -> Result<String, ApiError> {
+        let (reference, qualifier) = self.reference(text, None)?;
+        if qualifier.is_some() {
+            return Err(ApiError::invalid("A function is created without a qualifier: leave out what follows the name."));
+        }
+        if reference.account.as_ref().is_some_and(|account| *account != self.options.account_id) {
+            return Err(self.not_found(&reference, None));
+        }
+        if reference.name.len() > FUNCTION_NAME_MAX {
+            let constraint = format!("Member must have length less than or equal to {FUNCTION_NAME_MAX}");
+            let error = ApiError::validation(&reference.name, "functionName", &constraint);
+            // Recorded so: the framework's words under Lambda's own code.
+            return Err(error.with_code(ErrorCode::InvalidParameterValue));
+        }
+        Ok(reference.name)
+    }
+
+    fn check_free(&self, name: &str) -> Result<(), ApiError> {
+        if self.function(name).is_some() { Err(taken(name)) } else { Ok(()) }
+    }
+
+    /// Layers come with templates only; the API's own are not run yet.
+    fn check_layers(&self, settings: &Settings) -> Result<(), ApiError> {
+        let layers = settings.layers.as_deref().unwrap_or_default();
+        if layers.len() > validate::LAYERS_MAX {
+            return Err(ApiError::invalid(format!("Cannot reference more than {} layers.", validate::LAYERS_MAX)));
+        }
+        match layers.first() {
+            Some(arn) => Err(ApiError::invalid(format!("Layer version {arn} does not exist."))),
+            None => Ok(()),
+        }
+    }
+}
+
+pub(super) fn set_code(function: &mut Function, package: Package) {
+    function.code = package.path;
+    function.location = package.location;
+    function.code_sha256 = package.sha256;
+    function.code_size = package.size;
+    function.lease = package.lease;
+    function.package_type = PackageType::Zip;
+    function.state = State::Active;
+    function.state_reason = None;
+}
+
+/// Names the VPC that the subnets belong to, when the template knows it.
+pub(super) fn set_vpc_id(vpc: &mut Option<VpcConfig>, id: Option<String>) {
+    if let Some(vpc) = vpc {
+        vpc.vpc_id = id;
+    }
+}
+
+fn taken(name: &str) -> ApiError {
+    ApiError::new(ErrorCode::ResourceConflict, format!("Function already exist: {name}"))
+}
+
+fn refuse_publishing(publish: Option<bool>) -> Result<(), ApiError> {
+    match publish {
+        Some(true) => Err(not_run("Publishing a version (Publish: true)")),
+        _ => Ok(()),
+    }
+}
+
+fn check_revision(function: &Function, asked: Option<&str>) -> Result<(), ApiError> {
+    match asked {
+        Some(asked) if asked != function.revision_id => Err(ApiError::new(
+            ErrorCode::PreconditionFailed,
+            "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id",
+        )),
+        _ => Ok(()),
+    }
+}

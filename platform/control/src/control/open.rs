@@ -1,0 +1,178 @@
+//! Opening: one process per data folder, the store read and checked, left-overs of a crash removed.
+
+use super::{Control, Functions, Observer, Options, Writer, record, referred};
+use crate::function::{Function, State, StateReason};
+use crate::package::{CodeLease, Location, PackageError, Packages};
+use crate::store::{Embedded, Store, StoreError};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+
+/// Why a data folder could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process works on it.
+    #[error(
+        "the data folder {} is in use by another Onrush{}; stop that one, or give another folder with --data-dir",
+        data_dir.display(),
+        process.map(|id| format!(" (process {id})")).unwrap_or_default()
+    )]
+    InUse {
+        /// The folder.
+        data_dir: PathBuf,
+        /// The other process, if it left its id.
+        process: Option<u32>,
+    },
+    /// A newer Onrush has written it.
+    #[error(
+        "the data folder {} was written by a newer Onrush (layout {found}, this one knows {known}); run that one, or give another folder with --data-dir",
+        data_dir.display()
+    )]
+    NewerSchema {
+        /// The folder.
+        data_dir: PathBuf,
+        /// Its layout.
+        found: u32,
+        /// The newest layout that this Onrush knows.
+        known: u32,
+    },
+    /// A row cannot be understood.
+    #[error("the data folder {} is damaged: row `{key}`: {detail}", data_dir.display())]
+    DamagedRow {
+        /// The folder.
+        data_dir: PathBuf,
+        /// Which row.
+        key: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The folder cannot be made, read or written.
+    #[error("the data folder {}: {source}", data_dir.display())]
+    Folder {
+        /// The folder.
+        data_dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The store's file cannot be opened.
+    #[error("the store cannot be opened: {0}")]
+    Store(#[from] StoreError),
+    /// The code folders cannot be opened.
+    #[error("the code folders cannot be opened: {0}")]
+    Packages(#[from] PackageError),
+}
+
+impl Control {
+    /// Opens a data folder. The observer hears of changes from now on; what is there already is in
+    /// [`Control::functions`]. It is called by the thread that makes the change, with the writer's lock held: it must
+    /// be quick and must not call writers.
+    ///
+    /// # Errors
+    /// Another process has it open, a newer Onrush wrote it, or it cannot be used.
+    pub fn open(options: Options, observer: Observer) -> Result<Self, OpenError> {
+        let data_dir = &options.data_dir;
+        fs::create_dir_all(data_dir).map_err(|source| folder(data_dir, source))?;
+        let lock = lock(data_dir)?;
+        let store = Embedded::open(&data_dir.join("store.redb"))?;
+        Self::with_store(options, observer, Box::new(store), lock)
+    }
+
+    fn with_store(
+        options: Options,
+        observer: Observer,
+        store: Box<dyn Store>,
+        lock: File,
+    ) -> Result<Self, OpenError> {
+        let data_dir = options.data_dir.clone();
+        let contents = record::read(&store.load()?).map_err(|unreadable| match unreadable {
+            record::Unreadable::Newer(found) => {
+                OpenError::NewerSchema { data_dir: data_dir.clone(), found, known: record::SCHEMA }
+            }
+            record::Unreadable::Row { key, detail } => {
+                OpenError::DamagedRow { data_dir: data_dir.clone(), key, detail }
+            }
+        })?;
+        if contents.schema.is_none() {
+            store.commit(&[record::schema()])?;
+        }
+        let packages = Packages::open(&data_dir)?;
+        let functions: Functions = contents
+            .functions
+            .into_iter()
+            .map(|mut function| {
+                find_code(&packages, &mut function);
+                (function.name.clone(), Arc::new(function))
+            })
+            .collect();
+        packages.keep(referred(&functions));
+        packages.sweep()?;
+        Ok(Self {
+            options,
+            packages,
+            store,
+            snapshot: RwLock::new(Arc::new(functions)),
+            writer: Mutex::new(Writer { version_key: contents.version_key }),
+            observer,
+            _lock: lock,
+        })
+    }
+}
+
+/// Fills in where code lies now; a function whose code is gone stays, and says so.
+fn find_code(packages: &Packages, function: &mut Function) {
+    let mut missing = None;
+    let mut find = |location: &Location| -> (PathBuf, Option<Arc<CodeLease>>) {
+        match location {
+            Location::Folder(path) => (path.clone(), None),
+            Location::Package(hex) => match packages.find(hex) {
+                Some((path, lease)) => (path, Some(lease)),
+                None => {
+                    missing = Some(hex.clone());
+                    (PathBuf::new(), None)
+                }
+            },
+        }
+    };
+    (function.code, function.lease) = find(&function.location);
+    for layer in &mut function.layers {
+        (layer.path, layer.lease) = find(&layer.location);
+    }
+    if let Some(hex) = missing {
+        tracing::error!(function = function.name, package = hex, "the code package is missing from the data folder");
+        function.state = State::Failed;
+        function.state_reason = Some(StateReason {
+            code: "InvalidZipFileException".to_owned(),
+            text: format!("The code package {hex} is missing from the data folder; update the function's code."),
+        });
+    }
+}
+
+/// Takes the folder for this process; the lock goes with the process, however it ends.
+fn lock(data_dir: &Path) -> Result<File, OpenError> {
+    let fail = |source| folder(data_dir, source);
+    let path = data_dir.join("lock");
+    let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let mut file = open.map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let read = (&mut file).take(32).read_to_string(&mut text);
+            let process = read.ok().and_then(|_| text.trim().parse().ok());
+            return Err(OpenError::InUse { data_dir: data_dir.to_owned(), process });
+        }
+        Err(TryLockError::Error(source)) => return Err(fail(source)),
+    }
+    // Only a help for people, so a full disk does not matter here.
+    let id = format!("{}\n", std::process::id());
+    let noted = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(id.as_bytes()));
+    if let Err(error) = noted {
+        tracing::debug!(%error, "the process id was not noted in the lock");
+    }
+    Ok(file)
+}
+
+fn folder(data_dir: &Path, source: io::Error) -> OpenError {
+    OpenError::Folder { data_dir: data_dir.to_owned(), source }
+}

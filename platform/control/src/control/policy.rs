@@ -1,0 +1,172 @@
+//! The resource policy of a function: kept and shown, not evaluated.
+
+use super::Control;
+use crate::function::{Function, PolicyStatement};
+use model::error::{ApiError, ErrorCode, Violation};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// Bytes of one policy. Source: Lambda quotas, "Resource-based policy 20 KB", published.
+pub const POLICY_MAX: usize = 20 * 1024;
+
+/// `AddPermission`; the function's name comes with the path.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AddPermission {
+    /// Unique in the policy.
+    pub statement_id: Option<String>,
+    /// `lambda:InvokeFunction` and the like.
+    pub action: Option<String>,
+    /// An account, a service, an ARN or `*`.
+    pub principal: Option<String>,
+    /// Only for calls on behalf of this resource.
+    pub source_arn: Option<String>,
+    /// Only for calls on behalf of this account.
+    pub source_account: Option<String>,
+    /// Only for URLs of this kind.
+    pub function_url_auth_type: Option<String>,
+    /// Only for calls through a URL.
+    pub invoked_via_function_url: Option<bool>,
+    /// Only for this event source token.
+    pub event_source_token: Option<String>,
+    /// Only for this organisation.
+    #[serde(rename = "PrincipalOrgID")]
+    pub principal_org_id: Option<String>,
+    /// Only change this revision.
+    pub revision_id: Option<String>,
+}
+
+impl Control {
+    /// Adds a statement and returns it.
+    ///
+    /// # Errors
+    /// A member is missing, the id is taken, or the policy would be too long.
+    pub fn add_permission(&self, function: &str, request: &AddPermission) -> Result<Value, ApiError> {
+        let members =
+            [("statementId", &request.statement_id), ("action", &request.action), ("principal", &request.principal)];
+        let missing: Vec<Violation> =
+            members.iter().filter(|(_, value)| value.is_none()).map(|(member, _)| Violation::missing(*member)).collect();
+        if !missing.is_empty() {
+            return Err(ApiError::validations(&missing));
+        }
+        let id = request.statement_id.clone().unwrap_or_default();
+        if id.is_empty() || id.len() > 100 || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+            let constraint = "Member must satisfy regular expression pattern: ([a-zA-Z0-9-_]+)";
+            return Err(ApiError::validation(&id.escape_debug().to_string(), "statementId", constraint));
+        }
+        let mut added = Value::Null;
+        self.change_around(function, |function| {
+            check_revision(function, request.revision_id.as_deref())?;
+            if function.policy.iter().any(|statement| statement.id == id) {
+                return Err(ApiError::new(
+                    ErrorCode::ResourceConflict,
+                    format!("The statement id ({id}) provided already exists. Please provide a new statement id, or remove the existing statement."),
+                ));
+            }
+            added = statement(request, &id, &function.arn);
+            function.policy.push(PolicyStatement { id: id.clone(), document: added.clone() });
+            let bytes = document(function).to_string().len();
+            if bytes > POLICY_MAX {
+                return Err(ApiError::new(
+                    ErrorCode::PolicyLengthExceeded,
+                    format!("The final policy size ({bytes}) is bigger than the limit ({POLICY_MAX})."),
+                ));
+            }
+            Ok(())
+        })?;
+        Ok(added)
+    }
+
+    /// Takes a statement away.
+    ///
+    /// # Errors
+    /// There is no such function or statement, or the function is at another revision.
+    pub fn remove_permission(&self, function: &str, id: &str, revision: Option<&str>) -> Result<(), ApiError> {
+        self.change_around(function, |function| {
+            check_revision(function, revision)?;
+            let before = function.policy.len();
+            function.policy.retain(|statement| statement.id != id);
+            if function.policy.len() == before {
+                return Err(ApiError::new(
+                    ErrorCode::ResourceNotFound,
+                    format!("Statement {} is not found in resource policy.", id.escape_debug()),
+                ));
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// A function and its whole policy.
+    ///
+    /// # Errors
+    /// There is no such function, or it has no policy.
+    pub fn policy(&self, function: &str) -> Result<(Arc<Function>, Value), ApiError> {
+        let function = self.resolve_unqualified(function)?;
+        if function.policy.is_empty() {
+            return Err(ApiError::new(
+                ErrorCode::ResourceNotFound,
+                "No policy is associated with the given resource.",
+            ));
+        }
+        let document = document(&function);
+        Ok((function, document))
+    }
+}
+
+fn document(function: &Function) -> Value {
+    let statements: Vec<&Value> = function.policy.iter().map(|statement| &statement.document).collect();
+    json!({"Version": "2012-10-17", "Id": "default", "Statement": statements})
+}
+
+fn statement(request: &AddPermission, id: &str, arn: &str) -> Value {
+    let principal = request.principal.as_deref().unwrap_or_default();
+    let principal = match principal {
+        "*" => json!("*"),
+        service if service.contains('.') && !service.starts_with("arn:") => json!({"Service": service}),
+        account if model::name::is_account(account) => json!({"AWS": format!("arn:aws:iam::{account}:root")}),
+        other => json!({"AWS": other}),
+    };
+    let mut conditions = Map::new();
+    let mut add = |operator: &str, key: &str, value: Value| {
+        let entry = conditions.entry(operator).or_insert_with(|| json!({}));
+        entry[key] = value;
+    };
+    let texts = [
+        ("StringEquals", "AWS:SourceAccount", &request.source_account),
+        ("StringEquals", "lambda:FunctionUrlAuthType", &request.function_url_auth_type),
+        ("StringEquals", "lambda:EventSourceToken", &request.event_source_token),
+        ("StringEquals", "aws:PrincipalOrgID", &request.principal_org_id),
+        ("ArnLike", "AWS:SourceArn", &request.source_arn),
+    ];
+    for (operator, key, value) in texts {
+        if let Some(value) = value {
+            add(operator, key, json!(value));
+        }
+    }
+    if let Some(via) = request.invoked_via_function_url {
+        add("Bool", "lambda:InvokedViaFunctionUrl", json!(via.to_string()));
+    }
+    let mut statement = json!({
+        "Sid": id,
+        "Effect": "Allow",
+        "Principal": principal,
+        "Action": request.action,
+        "Resource": arn,
+    });
+    if !conditions.is_empty() {
+        statement["Condition"] = Value::Object(conditions);
+    }
+    statement
+}
+
+fn check_revision(function: &Function, asked: Option<&str>) -> Result<(), ApiError> {
+    match asked {
+        Some(asked) if asked != function.revision_id => Err(ApiError::new(
+            ErrorCode::PreconditionFailed,
+            "The Revision Id provided does not match the latest Revision Id. Call the GetPolicy API to retrieve the latest Revision Id",
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,112 @@
+//! How functions become rows of the store, and which rows this version understands.
+
+use crate::function::Function;
+use crate::store::{Rows, Write};
+
+/// The layout of rows. Raise it when an older Onrush would misread what this one writes.
+pub const SCHEMA: u32 = 1;
+
+const SCHEMA_KEY: &str = "schema";
+const VERSION_KEY: &str = "version-key";
+const FUNCTION_PREFIX: &str = "function/";
+
+/// What the rows say.
+#[derive(Debug)]
+pub struct Contents {
+    /// The layout they were written in; `None` in a new store.
+    pub schema: Option<u32>,
+    /// The last version key given out.
+    pub version_key: u64,
+    /// Functions, without the paths that depend on where the data folder lies.
+    pub functions: Vec<Function>,
+}
+
+/// A row that cannot be understood.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// The store is of a newer layout.
+    Newer(u32),
+    /// A row holds something else than it must.
+    Row {
+        /// Which.
+        key: String,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+/// The key of a function's row.
+pub fn key(name: &str) -> String {
+    format!("{FUNCTION_PREFIX}{name}")
+}
+
+/// The row of a function.
+pub fn put(function: &Function) -> Write {
+    let value = serde_json::to_vec(function).expect("a function holds nothing that JSON cannot");
+    Write::Put(key(&function.name), value)
+}
+
+/// The row of the last version key.
+pub fn version_key(last: u64) -> Write {
+    Write::Put(VERSION_KEY.to_owned(), last.to_string().into_bytes())
+}
+
+/// The row of the layout.
+pub fn schema() -> Write {
+    Write::Put(SCHEMA_KEY.to_owned(), SCHEMA.to_string().into_bytes())
+}
+
+/// Reads all rows.
+pub fn read(rows: &Rows) -> Result<Contents, Unreadable> {
+    let schema = number(rows, SCHEMA_KEY)?;
+    let schema = schema.map(|found| u32::try_from(found).unwrap_or(u32::MAX));
+    if let Some(found) = schema.filter(|found| *found > SCHEMA) {
+        return Err(Unreadable::Newer(found));
+    }
+    let version_key = number(rows, VERSION_KEY)?.unwrap_or(0);
+    let mut functions = Vec::new();
+    for (key, value) in rows.range(FUNCTION_PREFIX.to_owned()..).take_while(|(key, _)| key.starts_with(FUNCTION_PREFIX)) {
+        let function = serde_json::from_slice::<Function>(value);
+        functions.push(function.map_err(|error| Unreadable::Row { key: key.clone(), detail: error.to_string() })?);
+    }
+    Ok(Contents { schema, version_key, functions })
+}
+
+fn number(rows: &Rows, key: &str) -> Result<Option<u64>, Unreadable> {
+    let Some(value) = rows.get(key) else { return Ok(None) };
+    let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    number.map(Some).ok_or_else(|| Unreadable::Row { key: key.to_owned(), detail: "not a number".to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn rows(writes: impl IntoIterator<Item = Write>) -> Rows {
+        let pairs = writes.into_iter().filter_map(|write| match write {
+            Write::Put(key, value) => Some((key, value)),
+            Write::Remove(_) => None,
+        });
+        pairs.collect()
+    }
+
+    #[test]
+    fn a_function_is_read_back_as_it_was() {
+        let mut function = Function::new("cart", PathBuf::from("/code"));
+        function.environment.insert("KEY".to_owned(), "värde\n".to_owned());
+        function.reserved = Some(0);
+        let contents = read(&rows([schema(), version_key(7), put(&function)])).unwrap();
+        function.code = PathBuf::new();
+        assert_eq!((contents.schema, contents.version_key), (Some(SCHEMA), 7));
+        assert_eq!(contents.functions, vec![function]);
+    }
+
+    #[test]
+    fn a_newer_layout_is_refused_before_its_rows_are_read() {
+        let newer = Write::Put(SCHEMA_KEY.to_owned(), b"2".to_vec());
+        let strange = Write::Put(key("cart"), b"CBOR".to_vec());
+        assert!(matches!(read(&rows([newer, strange.clone()])), Err(Unreadable::Newer(2))));
+        assert!(matches!(read(&rows([schema(), strange])), Err(Unreadable::Row { .. })));
+    }
+}

@@ -1,0 +1,56 @@
+//! Tags of functions.
+
+use super::Control;
+use crate::validate::{self, Violations};
+use model::error::{ApiError, Violation};
+use std::collections::BTreeMap;
+
+impl Control {
+    /// The tags of the function with that ARN.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn tags(&self, arn: &str) -> Result<BTreeMap<String, String>, ApiError> {
+        Ok(self.tagged(arn)?.tags.clone())
+    }
+
+    /// Adds tags, or changes their values.
+    ///
+    /// # Errors
+    /// There is no such function, or there would be too many tags.
+    pub fn tag(&self, arn: &str, tags: Option<BTreeMap<String, String>>) -> Result<(), ApiError> {
+        let tags = tags.ok_or_else(|| ApiError::validations(&[Violation::missing("tags")]))?;
+        let name = self.tagged(arn)?.name.clone();
+        self.change_around(&name, |function| {
+            function.tags.extend(tags);
+            let mut violations = Violations::default();
+            validate::check_tags(&function.tags, &mut violations);
+            violations.finish()
+        })?;
+        Ok(())
+    }
+
+    /// Takes tags away; those that are not there do not matter.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn untag(&self, arn: &str, keys: &[String]) -> Result<(), ApiError> {
+        let name = self.tagged(arn)?.name.clone();
+        self.change_around(&name, |function| {
+            function.tags.retain(|key, _| !keys.contains(key));
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn tagged(&self, arn: &str) -> Result<std::sync::Arc<crate::Function>, ApiError> {
+        if !arn.starts_with("arn:") {
+            return Err(ApiError::validation(
+                &arn.escape_debug().to_string(),
+                "resource",
+                r"Member must satisfy regular expression pattern: arn:(aws[a-zA-Z-]*):lambda:[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:(function:[a-zA-Z0-9-_]+(:(\$LATEST|[a-zA-Z0-9-_]+))?|layer:([a-zA-Z0-9-_]+)|code-signing-config:csc-[a-z0-9]{17}|event-source-mapping:[a-f0-9]{8}-[a-f0-9]{4}-[a-f0-9]{4}-[a-f0-9]{4}-[a-f0-9]{12})",
+            ));
+        }
+        self.resolve_unqualified(arn)
+    }
+}

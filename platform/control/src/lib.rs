@@ -1,0 +1,29 @@
+//! Functions, their settings and code packages, and the durable store.
+//!
+//! [`Control`] is the room's one value. It checks what callers ask for as AWS does ([`validate`]), puts code where
+//! sandboxes can bind it ([`package`]), makes every change durable before it is acknowledged ([`store`]), and tells one
+//! observer. Reads are of a snapshot and never wait for a write to reach the disk. It knows nothing of HTTP, of
+//! sandboxes or of invocations.
+
+mod clock;
+mod control;
+pub mod function;
+pub mod package;
+pub mod request;
+pub mod store;
+pub mod validate;
+
+pub use control::{
+    AddPermission, CODE_STORAGE_MAX, Change, Control, FUNCTIONS_MAX, OpenError, Options, POLICY_MAX, url_id,
+};
+pub use function::{
+    AuthType, Cors, Function, FunctionUrl, InvokeMode, LastUpdateStatus, Layer, LogFormat, Logging, PackageType,
+    PolicyStatement, SnapStart, State, StateReason, TracingMode, VpcConfig,
+};
+pub use model::error::{ApiError, ErrorCode};
+pub use package::{CodeLease, Location};
+pub use request::{
+    Blob, CreateFunction, DeadLetterSettings, Deploy, DeployCode, DeployLayer, Environment, EphemeralStorage,
+    FunctionCode, LoggingSettings, Settings, SnapStartSettings, TracingSettings, UpdateFunctionCode,
+    UpdateFunctionConfiguration, UrlSettings, VpcSettings,
+};

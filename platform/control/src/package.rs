@@ -1,0 +1,414 @@
+//! Code packages on the disk: unpacked once per content, shared, and removed when nobody needs them any more.
+//!
+//! `DATA/code/HEX/` holds the files of the archive whose SHA-256 is `HEX`. A package is unpacked into
+//! `DATA/staging/`, made durable, and renamed into place, so a folder under `code` is always whole. What a crash leaves
+//! in `staging` is removed at the next start, as is every package that no function refers to.
+
+mod archive;
+mod folder;
+mod layout;
+mod tree;
+
+pub use archive::ArchiveError;
+pub use folder::{Listing, list};
+pub use layout::LayoutError;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Bytes of an archive that arrives in the request. Source: recorded on AWS, `Zipped size must be smaller than
+/// 52428800 bytes`.
+pub const ZIPPED_MAX: u64 = 52_428_800;
+/// Bytes of a package's files together. Source: recorded on AWS, `Unzipped size must be smaller than 262144000 bytes`.
+pub const UNZIPPED_MAX: u64 = 262_144_000;
+/// Files and folders of one package. Ours: AWS states none; 100,000 keeps the time and inodes of one request bounded.
+pub const ENTRIES_MAX: usize = 100_000;
+/// Folders within folders. Ours.
+pub const DEPTH_MAX: usize = 64;
+/// Bytes of one name, as Linux has it.
+pub const NAME_MAX: usize = 255;
+/// Bytes of one path, well below Linux's 4,096 so that `/var/task/` fits before it.
+pub const PATH_MAX: usize = 3_072;
+/// Bytes of one symbolic link's target.
+pub const LINK_MAX: usize = 1_024;
+/// Bytes of inline code. Source: CloudFormation, AWS::Lambda::Function Code, `ZipFile` up to 4 MB, published.
+pub const INLINE_MAX: usize = 4 * 1024 * 1024;
+
+/// Where code lies: in the data folder by its content, or in a folder of the user's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Location {
+    /// The package with that SHA-256 in lower-case hex.
+    Package(String),
+    /// The user's own folder, absolute, bound as it is.
+    Folder(PathBuf),
+}
+
+/// Why a package could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PackageError {
+    /// More bytes than a direct upload may have.
+    #[error("Zipped size must be smaller than {ZIPPED_MAX} bytes")]
+    ZippedTooLarge {
+        /// How many there were.
+        bytes: u64,
+    },
+    /// More bytes than a package may have.
+    #[error("Unzipped size must be smaller than {UNZIPPED_MAX} bytes")]
+    UnzippedTooLarge,
+    /// More source text than a template may hold.
+    #[error("inline code must be smaller than {INLINE_MAX} bytes")]
+    InlineTooLarge {
+        /// How many there were.
+        bytes: usize,
+    },
+    /// The archive is damaged or uses what packages may not use.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// An entry's name or kind is refused.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The code's folder or archive cannot be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The data folder cannot be written.
+    #[error("{}: {source}", path.display())]
+    Disk {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A package that is in place.
+#[derive(Clone, Debug)]
+pub struct Package {
+    /// Where it lies.
+    pub location: Location,
+    /// The folder.
+    pub path: PathBuf,
+    /// Base64 SHA-256 as the API says it.
+    pub sha256: String,
+    /// Bytes as the API says them: of the archive, or of a folder's files.
+    pub size: u64,
+    /// Keeps it there.
+    pub lease: Option<Arc<CodeLease>>,
+}
+
+/// Keeps one unpacked package on the disk; it goes when the last lease and the last function are gone.
+#[derive(Debug)]
+pub struct CodeLease {
+    hex: String,
+    shelf: Arc<Shelf>,
+}
+
+impl PartialEq for CodeLease {
+    fn eq(&self, other: &Self) -> bool {
+        self.hex == other.hex
+    }
+}
+
+impl Drop for CodeLease {
+    fn drop(&mut self) {
+        self.shelf.collect(&self.hex);
+    }
+}
+
+/// All packages of one data folder.
+#[derive(Debug)]
+pub struct Packages {
+    shelf: Arc<Shelf>,
+}
+
+#[derive(Debug)]
+struct Shelf {
+    code: PathBuf,
+    staging: PathBuf,
+    next: AtomicU64,
+    books: Mutex<Books>,
+}
+
+/// Which packages must stay: those leased now, and those that the store refers to.
+#[derive(Debug, Default)]
+struct Books {
+    leased: HashMap<String, Weak<CodeLease>>,
+    kept: HashSet<String>,
+}
+
+impl Packages {
+    /// Opens the packages below `data_dir` and removes what a crash left in staging.
+    ///
+    /// # Errors
+    /// The folders cannot be made or read.
+    pub fn open(data_dir: &Path) -> Result<Self, PackageError> {
+        let shelf = Shelf {
+            code: data_dir.join("code"),
+            staging: data_dir.join("staging"),
+            next: AtomicU64::new(0),
+            books: Mutex::default(),
+        };
+        if shelf.staging.exists() {
+            fs::remove_dir_all(&shelf.staging).map_err(|source| disk(&shelf.staging, source))?;
+        }
+        for folder in [&shelf.code, &shelf.staging] {
+            fs::create_dir_all(folder).map_err(|source| disk(folder, source))?;
+        }
+        Ok(Self { shelf: Arc::new(shelf) })
+    }
+
+    /// Says which packages the store refers to, whole. What this takes away is returned: give it to
+    /// [`Packages::collect`] once no lock is held.
+    pub fn keep(&self, kept: HashSet<String>) -> Vec<String> {
+        let mut books = self.shelf.books();
+        let gone = books.kept.difference(&kept).cloned().collect();
+        books.kept = kept;
+        gone
+    }
+
+    /// Removes those of the packages that nobody needs.
+    pub fn collect(&self, packages: &[String]) {
+        for hex in packages {
+            self.shelf.collect(hex);
+        }
+    }
+
+    /// Removes every package that is neither kept nor leased: once, at the start.
+    ///
+    /// # Errors
+    /// The folder cannot be read; a package that cannot be removed is only logged.
+    pub fn sweep(&self) -> Result<(), PackageError> {
+        let code = &self.shelf.code;
+        for entry in fs::read_dir(code).map_err(|source| disk(code, source))? {
+            let entry = entry.map_err(|source| disk(code, source))?;
+            if let Some(hex) = entry.file_name().to_str() {
+                self.shelf.collect(hex);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds a package that is on the disk already.
+    pub fn find(&self, hex: &str) -> Option<(PathBuf, Arc<CodeLease>)> {
+        let mut books = self.shelf.books();
+        let path = self.shelf.code.join(hex);
+        path.is_dir().then(|| (path, self.shelf.lease(&mut books, hex)))
+    }
+
+    /// Unpacks an archive from memory, as direct uploads come.
+    ///
+    /// # Errors
+    /// The archive is too long, damaged or hostile, or the disk refuses.
+    pub fn unpack(&self, zip: &[u8]) -> Result<Package, PackageError> {
+        let bytes = zip.len() as u64;
+        if bytes >= ZIPPED_MAX {
+            return Err(PackageError::ZippedTooLarge { bytes });
+        }
+        let digest = Sha256::digest(zip);
+        self.place(&digest, bytes, |tree| write_archive(zip, tree))
+    }
+
+    /// Unpacks an archive of this machine, read piece by piece.
+    ///
+    /// # Errors
+    /// As [`Packages::unpack`]; or the file cannot be read.
+    pub fn unpack_file(&self, path: &Path) -> Result<Package, PackageError> {
+        let unreadable = |source| PackageError::Unreadable { path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, "not a file")));
+        }
+        // A package's files and the archive's own records; what is longer cannot be a package that fits.
+        if metadata.len() > UNZIPPED_MAX + archive::DIRECTORY_MAX {
+            return Err(PackageError::UnzippedTooLarge);
+        }
+        let mut hasher = Sha256::new();
+        copy_into(&mut file, &mut hasher).map_err(unreadable)?;
+        self.place(&hasher.finalize(), metadata.len(), |tree| write_archive(&file, tree))
+    }
+
+    /// Makes a package of one file with that text, as CloudFormation does with inline code.
+    ///
+    /// # Errors
+    /// The text is too long, or the disk refuses.
+    pub fn inline(&self, file_name: &str, text: &str) -> Result<Package, PackageError> {
+        if text.len() > INLINE_MAX {
+            return Err(PackageError::InlineTooLarge { bytes: text.len() });
+        }
+        let mut hasher = Sha256::new();
+        hasher.update(file_name.as_bytes());
+        hasher.update([0]);
+        hasher.update(text.as_bytes());
+        self.place(&hasher.finalize(), text.len() as u64, |tree| {
+            tree.file(Path::new(file_name), false, &mut text.as_bytes(), text.len() as u64)?;
+            Ok(())
+        })
+    }
+
+    /// The user's own folder as it is.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds more than a package may.
+    pub fn folder(&self, path: &Path) -> Result<Package, PackageError> {
+        let listing = list(path)?;
+        Ok(Package {
+            location: Location::Folder(listing.root.clone()),
+            path: listing.root,
+            sha256: base64(&listing.fingerprint),
+            size: listing.bytes,
+            lease: None,
+        })
+    }
+
+    fn place(
+        &self,
+        digest: &[u8],
+        size: u64,
+        write: impl FnOnce(&mut tree::Tree) -> Result<(), PackageError>,
+    ) -> Result<Package, PackageError> {
+        let hex = hex(digest);
+        let package = |path, lease| Package {
+            location: Location::Package(hex.clone()),
+            path,
+            sha256: base64(digest),
+            size,
+            lease: Some(lease),
+        };
+        if let Some((path, lease)) = self.find(&hex) {
+            return Ok(package(path, lease));
+        }
+        let staged = Staged::new(&self.shelf)?;
+        let mut tree = tree::Tree::create(&staged.0)?;
+        write(&mut tree)?;
+        tree.persist()?;
+        let mut books = self.shelf.books();
+        let path = self.shelf.code.join(&hex);
+        if !path.is_dir() {
+            fs::rename(&staged.0, &path).map_err(|source| disk(&path, source))?;
+            let synced = File::open(&self.shelf.code).and_then(|folder| folder.sync_all());
+            synced.map_err(|source| disk(&self.shelf.code, source))?;
+        }
+        let lease = self.shelf.lease(&mut books, &hex);
+        Ok(package(path, lease))
+    }
+}
+
+impl Shelf {
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lease(self: &Arc<Self>, books: &mut Books, hex: &str) -> Arc<CodeLease> {
+        if let Some(lease) = books.leased.get(hex).and_then(Weak::upgrade) {
+            return lease;
+        }
+        let lease = Arc::new(CodeLease { hex: hex.to_owned(), shelf: Arc::clone(self) });
+        books.leased.insert(hex.to_owned(), Arc::downgrade(&lease));
+        lease
+    }
+
+    /// Removes a package if nobody needs it. The rename is quick and happens under the lock; the removing is not.
+    fn collect(&self, hex: &str) {
+        let grave = {
+            let mut books = self.books();
+            if books.kept.contains(hex) {
+                return;
+            }
+            if books.leased.get(hex).is_some_and(|lease| lease.strong_count() > 0) {
+                return;
+            }
+            books.leased.remove(hex);
+            let grave = self.fresh();
+            match fs::rename(self.code.join(hex), &grave) {
+                Ok(()) => grave,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+                Err(error) => {
+                    tracing::warn!(%error, package = hex, "an unused code package could not be removed");
+                    return;
+                }
+            }
+        };
+        if let Err(error) = fs::remove_dir_all(&grave) {
+            tracing::warn!(%error, path = %grave.display(), "an unused code package could not be removed");
+        }
+    }
+
+    /// A name in staging that was never used by this process; the process before has been cleaned away.
+    fn fresh(&self) -> PathBuf {
+        self.staging.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+}
+
+/// A folder in staging that goes unless it was renamed away.
+struct Staged(PathBuf);
+
+impl Staged {
+    fn new(shelf: &Shelf) -> Result<Self, PackageError> {
+        let path = shelf.fresh();
+        fs::create_dir_all(&path).map_err(|source| disk(&path, source))?;
+        let staged = Self(path);
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&staged.0, open).map_err(|source| disk(&staged.0, source))?;
+        Ok(staged)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, path = %self.0.display(), "staging could not be removed");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn write_archive(source: &(impl archive::ReadAt + ?Sized), tree: &mut tree::Tree) -> Result<(), PackageError> {
+    let archive = archive::Archive::open(source)?;
+    let layout = layout::Layout::plan(&archive)?;
+    layout.write(&archive, tree)
+}
+
+fn copy_into(file: &mut File, hasher: &mut Sha256) -> io::Result<()> {
+    use std::io::Read;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn disk(path: &Path, source: io::Error) -> PackageError {
+    PackageError::Disk { path: path.to_owned(), source }
+}
+
+fn base64(digest: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(digest)
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(u32::from(digit), 16).expect("four bits"));
+        }
+        text
+    })
+}

@@ -1,0 +1,358 @@
+//! Checks what callers ask for, with AWS's limits and in AWS's words.
+//!
+//! Source of figures and texts: the Lambda service model (published) and answers recorded on AWS; where the service
+//! model is wider than what functions may have (memory to 32,768 MB, timeout to 5,400 s are for managed instances), the
+//! function's own limit counts.
+
+mod environment;
+mod runtime;
+
+pub use environment::{ENVIRONMENT_MAX, RESERVED_VARIABLES};
+pub use runtime::{RUNTIMES, check_runtime};
+
+use crate::function::{
+    Cors, Function, LogFormat, PackageType, SnapStart, TracingMode, VpcConfig,
+};
+use crate::request::{Settings, VpcSettings};
+use model::error::{ApiError, ErrorCode, Violation};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// MemorySize in MB.
+pub const MEMORY_MB: (i64, i64) = (128, 10_240);
+/// Timeout in seconds.
+pub const TIMEOUT_S: (i64, i64) = (1, 900);
+/// EphemeralStorage in MB.
+pub const TMP_MB: (i64, i64) = (512, 10_240);
+const HANDLER_MAX: usize = 128;
+const DESCRIPTION_MAX: usize = 256;
+const SUBNETS_MAX: usize = 16;
+const SECURITY_GROUPS_MAX: usize = 5;
+/// Layers of one function.
+pub const LAYERS_MAX: usize = 5;
+/// Tags of one resource. Source: Lambda Developer Guide, "Using tags", published.
+pub const TAGS_MAX: usize = 50;
+const TAG_KEY_MAX: usize = 128;
+const TAG_VALUE_MAX: usize = 256;
+const CORS_LIST_MAX: usize = 100;
+const CORS_METHODS_MAX: usize = 6;
+const CORS_AGE_MAX_S: u32 = 86_400;
+const ROLE_PATTERN: &str = r"arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+";
+
+/// Gathers everything that breaks the service model, so that one answer names all of it.
+#[derive(Debug, Default)]
+pub struct Violations(Vec<Violation>);
+
+impl Violations {
+    /// A required member that is not there.
+    pub fn missing(&mut self, member: &str) {
+        self.0.push(Violation::missing(member));
+    }
+
+    /// A value that breaks a constraint.
+    pub fn add(&mut self, value: impl Into<String>, member: &str, constraint: impl Into<String>) {
+        self.0.push(Violation::of(value, member, constraint));
+    }
+
+    fn length(&mut self, value: &str, member: &str, max: usize) {
+        if value.chars().count() > max {
+            self.add(value, member, format!("Member must have length less than or equal to {max}"));
+        }
+    }
+
+    fn range(&mut self, value: Option<i64>, member: &str, (min, max): (i64, i64)) {
+        let Some(value) = value else { return };
+        if value > max {
+            self.add(value.to_string(), member, format!("Member must have value less than or equal to {max}"));
+        } else if value < min {
+            self.add(value.to_string(), member, format!("Member must have value greater than or equal to {min}"));
+        }
+    }
+
+    fn pattern(&mut self, fits: bool, value: &str, member: &str, pattern: &str) {
+        if !fits {
+            self.add(value, member, format!("Member must satisfy regular expression pattern: {pattern}"));
+        }
+    }
+
+    fn one_of(&mut self, value: Option<&str>, member: &str, set: &[&str]) {
+        if let Some(value) = value.filter(|value| !set.contains(value)) {
+            self.add(value, member, format!("Member must satisfy enum value set: [{}]", set.join(", ")));
+        }
+    }
+
+    /// The one error for all of it.
+    ///
+    /// # Errors
+    /// If there is anything.
+    pub fn finish(self) -> Result<(), ApiError> {
+        if self.0.is_empty() { Ok(()) } else { Err(ApiError::validations(&self.0)) }
+    }
+}
+
+/// Checks settings against the service model.
+pub fn check_settings(settings: &Settings, violations: &mut Violations) {
+    if let Some(role) = &settings.role {
+        violations.pattern(is_role(role), role, "role", ROLE_PATTERN);
+    }
+    if let Some(handler) = &settings.handler {
+        violations.length(handler, "handler", HANDLER_MAX);
+        violations.pattern(!handler.is_empty() && !handler.contains(char::is_whitespace), handler, "handler", r"[^\s]+");
+    }
+    if let Some(description) = &settings.description {
+        violations.length(description, "description", DESCRIPTION_MAX);
+    }
+    violations.range(settings.timeout, "timeout", TIMEOUT_S);
+    violations.range(settings.memory_size, "memorySize", MEMORY_MB);
+    if let Some(storage) = &settings.ephemeral_storage {
+        match storage.size {
+            Some(size) => violations.range(Some(size), "ephemeralStorage.size", TMP_MB),
+            None => violations.missing("ephemeralStorage.size"),
+        }
+    }
+    if let Some(vpc) = &settings.vpc_config {
+        check_vpc(vpc, violations);
+    }
+    if let Some(tracing) = &settings.tracing_config {
+        violations.one_of(tracing.mode.as_deref(), "tracingConfig.mode", &["Active", "PassThrough"]);
+    }
+    if let Some(snap_start) = &settings.snap_start {
+        violations.one_of(snap_start.apply_on.as_deref(), "snapStart.applyOn", &["PublishedVersions", "None"]);
+    }
+    if let Some(logging) = &settings.logging_config {
+        let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+        let application = logging.application_log_level.as_deref();
+        violations.one_of(logging.log_format.as_deref(), "loggingConfig.logFormat", &["JSON", "Text"]);
+        violations.one_of(application, "loggingConfig.applicationLogLevel", &levels);
+        violations.one_of(logging.system_log_level.as_deref(), "loggingConfig.systemLogLevel", &["DEBUG", "INFO", "WARN"]);
+        if let Some(group) = &logging.log_group {
+            let fits = !group.is_empty()
+                && group.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_/#".contains(&byte));
+            violations.length(group, "loggingConfig.logGroup", 512);
+            violations.pattern(fits, group, "loggingConfig.logGroup", r"[\.\-_/#A-Za-z0-9]+");
+        }
+    }
+    if let Some(variables) = settings.environment.as_ref().and_then(|environment| environment.variables.as_ref()) {
+        environment::check_names(variables, violations);
+    }
+}
+
+/// Puts checked settings into a function; what is absent stays as it is.
+///
+/// # Errors
+/// What the service model allows but Lambda refuses, and what Onrush does not run yet.
+pub fn apply_settings(settings: Settings, function: &mut Function) -> Result<(), ApiError> {
+    refuse_what_is_not_run(&settings)?;
+    if let Some(runtime) = settings.runtime {
+        check_runtime(&runtime)?;
+        function.runtime = Some(runtime);
+    }
+    if let Some(environment) = settings.environment {
+        let variables = environment.variables.unwrap_or_default();
+        environment::check_values(&variables)?;
+        function.environment = variables;
+    }
+    function.role = settings.role.unwrap_or_else(|| std::mem::take(&mut function.role));
+    function.handler = settings.handler.or(function.handler.take());
+    function.description = settings.description.unwrap_or_else(|| std::mem::take(&mut function.description));
+    if let Some(seconds) = settings.timeout {
+        function.timeout = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    }
+    if let Some(memory) = settings.memory_size {
+        function.memory_mb = u32::try_from(memory).unwrap_or_default();
+    }
+    if let Some(size) = settings.ephemeral_storage.and_then(|storage| storage.size) {
+        function.tmp_mb = u32::try_from(size).unwrap_or_default();
+    }
+    if let Some(vpc) = settings.vpc_config {
+        function.vpc = vpc_of(vpc, function.vpc.take())?;
+    }
+    if let Some(mode) = settings.tracing_config.and_then(|tracing| tracing.mode) {
+        function.tracing = if mode == "Active" { TracingMode::Active } else { TracingMode::PassThrough };
+    }
+    if let Some(dead_letter) = settings.dead_letter_config {
+        function.dead_letter_arn = dead_letter.target_arn.filter(|arn| !arn.is_empty());
+    }
+    if let Some(key) = settings.kms_key_arn {
+        function.kms_key_arn = Some(key).filter(|key| !key.is_empty());
+    }
+    if let Some(apply_on) = settings.snap_start.and_then(|snap_start| snap_start.apply_on) {
+        function.snap_start =
+            if apply_on == "PublishedVersions" { SnapStart::PublishedVersions } else { SnapStart::None };
+    }
+    if let Some(logging) = settings.logging_config {
+        let format = logging.log_format.map(|format| if format == "JSON" { LogFormat::Json } else { LogFormat::Text });
+        function.logging.format = format.unwrap_or(function.logging.format);
+        function.logging.group = logging.log_group.unwrap_or_else(|| std::mem::take(&mut function.logging.group));
+        let levels = (logging.application_log_level, logging.system_log_level);
+        if function.logging.format == LogFormat::Text {
+            if levels.0.is_some() || levels.1.is_some() {
+                return Err(ApiError::invalid(
+                    "Log level is not supported when LogFormat is set to Text. Remove log level from your request or change the LogFormat to JSON and try again.",
+                ));
+            }
+            (function.logging.application_level, function.logging.system_level) = (None, None);
+        } else {
+            let info = || Some("INFO".to_owned());
+            function.logging.application_level =
+                levels.0.or(function.logging.application_level.take()).or_else(info);
+            function.logging.system_level = levels.1.or(function.logging.system_level.take()).or_else(info);
+        }
+    }
+    Ok(())
+}
+
+/// Checks what a package needs: a runtime and a handler.
+///
+/// # Errors
+/// AWS's own text if one is missing.
+pub fn check_mandatory(function: &Function) -> Result<(), ApiError> {
+    if function.package_type == PackageType::Zip && (function.runtime.is_none() || function.handler.is_none()) {
+        return Err(ApiError::invalid(
+            "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks tags.
+pub fn check_tags(tags: &BTreeMap<String, String>, violations: &mut Violations) {
+    for (key, value) in tags {
+        if key.is_empty() || key.chars().count() > TAG_KEY_MAX {
+            violations.add(key, "tags", format!("Map keys must satisfy constraint: [Member must have length less than or equal to {TAG_KEY_MAX}, Member must have length greater than or equal to 1]"));
+        }
+        violations.length(value, "tags", TAG_VALUE_MAX);
+    }
+    if tags.len() > TAGS_MAX {
+        violations.add(
+            format!("[{} tags]", tags.len()),
+            "tags",
+            format!("Member must have length less than or equal to {TAGS_MAX}"),
+        );
+    }
+}
+
+/// Checks the cross-origin settings of a function URL.
+pub fn check_cors(cors: &Cors, violations: &mut Violations) {
+    let lists = [
+        (&cors.allow_headers, "cors.allowHeaders", CORS_LIST_MAX),
+        (&cors.allow_methods, "cors.allowMethods", CORS_METHODS_MAX),
+        (&cors.allow_origins, "cors.allowOrigins", CORS_LIST_MAX),
+        (&cors.expose_headers, "cors.exposeHeaders", CORS_LIST_MAX),
+    ];
+    for (list, member, max) in lists {
+        let Some(list) = list else { continue };
+        if list.len() > max {
+            let shown = format!("[{}]", list.join(", "));
+            violations.add(shown, member, format!("Member must have length less than or equal to {max}"));
+        }
+        for item in list.iter().filter(|item| item.contains(char::is_control)) {
+            violations.add(item.escape_default().to_string(), member, "Member must not hold control characters");
+        }
+    }
+    let methods = cors.allow_methods.iter().flatten();
+    for method in methods.filter(|method| !matches!(method.as_str(), "*" | "GET" | "PUT" | "HEAD" | "POST" | "PATCH" | "DELETE")) {
+        violations.add(method, "cors.allowMethods", "Member must satisfy enum value set: [GET, PUT, HEAD, POST, PATCH, DELETE, *]");
+    }
+    violations.range(cors.max_age.map(i64::from), "cors.maxAge", (0, i64::from(CORS_AGE_MAX_S)));
+}
+
+/// Checks the architectures of a request.
+pub fn check_architectures(architectures: Option<&[String]>, violations: &mut Violations) {
+    let Some(architectures) = architectures else { return };
+    let known = ["x86_64", "arm64"];
+    if architectures.len() != 1 || !known.contains(&architectures[0].as_str()) {
+        violations.add(
+            format!("[{}]", architectures.join(", ")),
+            "architectures",
+            "Member must satisfy constraint: [Member must satisfy enum value set: [x86_64, arm64]], exactly one",
+        );
+    }
+}
+
+/// Checks the package type of a request.
+pub fn check_package_type(package_type: Option<&str>, violations: &mut Violations) {
+    violations.one_of(package_type, "packageType", &["Zip", "Image"]);
+}
+
+/// The error for what AWS has and Onrush does not run yet.
+pub fn not_run(what: &str) -> ApiError {
+    ApiError::new(ErrorCode::NotImplemented, format!("{what} is not run by Onrush yet."))
+}
+
+fn check_vpc(vpc: &VpcSettings, violations: &mut Violations) {
+    let lists = [
+        (&vpc.subnet_ids, "vpcConfig.subnetIds", "subnet-", "subnet-[0-9a-z]*", SUBNETS_MAX),
+        (&vpc.security_group_ids, "vpcConfig.securityGroupIds", "sg-", "sg-[0-9a-zA-Z]*", SECURITY_GROUPS_MAX),
+    ];
+    for (list, member, prefix, pattern, max) in lists {
+        let Some(list) = list else { continue };
+        let fits = |id: &String| {
+            let rest = id.strip_prefix(prefix);
+            id.len() <= 1024
+                && rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+                && (prefix == "sg-" || !id.bytes().any(|byte| byte.is_ascii_uppercase()))
+        };
+        let shown = || format!("[{}]", list.join(", "));
+        if list.len() > max {
+            violations.add(shown(), member, format!("Member must have length less than or equal to {max}"));
+        }
+        if !list.iter().all(fits) {
+            violations.add(
+                shown(),
+                member,
+                format!(
+                    "Member must satisfy constraint: [Member must have length less than or equal to 1024, Member must have length greater than or equal to 0, Member must satisfy regular expression pattern: {pattern}]"
+                ),
+            );
+        }
+    }
+}
+
+/// The network after a change: an absent list stays, an empty one takes the function out of its VPC.
+fn vpc_of(asked: VpcSettings, before: Option<VpcConfig>) -> Result<Option<VpcConfig>, ApiError> {
+    let mut vpc = before.unwrap_or_default();
+    let moved = asked.subnet_ids.as_ref().is_some_and(|subnets| *subnets != vpc.subnet_ids);
+    vpc.subnet_ids = asked.subnet_ids.unwrap_or(vpc.subnet_ids);
+    vpc.security_group_ids = asked.security_group_ids.unwrap_or(vpc.security_group_ids);
+    vpc.ipv6_allowed_for_dual_stack =
+        asked.ipv6_allowed_for_dual_stack.unwrap_or(vpc.ipv6_allowed_for_dual_stack);
+    vpc.vpc_id = vpc.vpc_id.filter(|_| !moved);
+    match (vpc.subnet_ids.is_empty(), vpc.security_group_ids.is_empty()) {
+        (true, true) => Ok(None),
+        (false, false) => Ok(Some(vpc)),
+        _ => Err(ApiError::invalid("SubnetIds and SecurityIds must coexist or be both empty list.")),
+    }
+}
+
+fn refuse_what_is_not_run(settings: &Settings) -> Result<(), ApiError> {
+    let given = |value: &Option<serde_json::Value>| match value {
+        None | Some(serde_json::Value::Null) => false,
+        Some(serde_json::Value::Array(items)) => !items.is_empty(),
+        Some(serde_json::Value::Object(members)) => !members.is_empty(),
+        Some(_) => true,
+    };
+    let members = [
+        ("FileSystemConfigs", given(&settings.file_system_configs)),
+        ("ImageConfig", given(&settings.image_config)),
+        ("CodeSigningConfigArn", settings.code_signing_config_arn.as_ref().is_some_and(|arn| !arn.is_empty())),
+        ("TenancyConfig", given(&settings.tenancy_config)),
+        ("CapacityProviderConfig", given(&settings.capacity_provider_config)),
+        ("DurableConfig", given(&settings.durable_config)),
+    ];
+    match members.iter().find(|(_, given)| *given) {
+        Some((member, _)) => Err(not_run(&format!("The member {member}"))),
+        None => Ok(()),
+    }
+}
+
+fn is_role(text: &str) -> bool {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let &["arn", partition, "iam", "", account, resource] = parts.as_slice() else { return false };
+    let name = resource.strip_prefix("role").map(|rest| rest.strip_prefix('/').unwrap_or(rest));
+    (partition.is_empty() || partition.starts_with("aws"))
+        && model::name::is_account(account)
+        && name.is_some_and(|name| {
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+=,.@-_/".contains(&byte))
+        })
+}

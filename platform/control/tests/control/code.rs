@@ -1,0 +1,95 @@
+//! Code on the disk: shared, kept while somebody runs it, gone afterwards.
+
+use crate::bench::{Bench, code, create};
+use crate::pack::{Item, Pack};
+use control::{Deploy, DeployCode, DeployLayer, Settings, UpdateFunctionCode};
+
+#[test]
+fn old_code_stays_while_somebody_holds_its_function() {
+    let bench = Bench::new();
+    let old = bench.control.create(create("cart", "one")).unwrap();
+    bench.control.update_code("cart", UpdateFunctionCode { code: code("two"), ..Default::default() }).unwrap();
+    assert_eq!(std::fs::read_to_string(old.code.join("index.py")).unwrap(), "one");
+    assert_eq!(bench.packages(), 2);
+    drop(old);
+    assert_eq!(bench.packages(), 1);
+    bench.control.delete("cart", None).unwrap();
+    assert_eq!(bench.packages(), 0);
+}
+
+#[test]
+fn equal_code_is_stored_once() {
+    let bench = Bench::new();
+    let a = bench.control.create(create("a", "same")).unwrap();
+    let b = bench.control.create(create("b", "same")).unwrap();
+    assert_eq!((a.code.clone(), bench.packages()), (b.code.clone(), 1));
+    bench.control.delete("a", None).unwrap();
+    drop(a);
+    assert!(b.code.join("index.py").is_file());
+}
+
+#[test]
+fn a_failed_creation_leaves_no_code() {
+    let bench = Bench::new();
+    bench.control.create(create("cart", "one")).unwrap();
+    assert!(bench.control.create(create("cart", "two")).is_err());
+    assert_eq!(bench.packages(), 1);
+}
+
+#[test]
+fn what_a_crash_left_is_removed_at_the_next_start() {
+    let bench = Bench::new();
+    bench.control.create(create("cart", "one")).unwrap();
+    let data = bench.folder.path().to_owned();
+    std::fs::create_dir_all(data.join("staging/3/half")).unwrap();
+    std::fs::create_dir_all(data.join("code/feed")).unwrap();
+    let bench = bench.again();
+    assert_eq!((bench.packages(), std::fs::read_dir(data.join("staging")).unwrap().count()), (1, 0));
+    assert!(bench.control.function("cart").unwrap().code.join("index.py").is_file());
+}
+
+#[test]
+fn templates_bring_archives_inline_code_and_layers() {
+    let bench = Bench::new();
+    let files = tempfile::tempdir().unwrap();
+    let archive = files.path().join("code.zip");
+    std::fs::write(&archive, Pack::new(vec![Item::deflated("app.py", b"archive")]).bytes()).unwrap();
+    let request = |name: &str, code| Deploy {
+        name: name.to_owned(),
+        code,
+        settings: Settings {
+            runtime: Some("python3.13".to_owned()),
+            handler: Some("index.handler".to_owned()),
+            ..Settings::default()
+        },
+        ..Deploy::default()
+    };
+    let from_file = bench.control.deploy(request("zip", DeployCode::ZipFile(archive.clone()))).unwrap();
+    assert_eq!(std::fs::read_to_string(from_file.code.join("app.py")).unwrap(), "archive");
+    let inline = bench.control.deploy(request("inline", DeployCode::Inline("x = 1".to_owned()))).unwrap();
+    assert_eq!(std::fs::read_to_string(inline.code.join("index.py")).unwrap(), "x = 1");
+    let layered = Deploy {
+        layers: vec![DeployLayer {
+            arn: "arn:aws:lambda:us-east-1:000000000000:layer:l:1".to_owned(),
+            code: DeployCode::ZipFile(archive),
+        }],
+        ..request("layered", DeployCode::Inline("x = 2".to_owned()))
+    };
+    let layered = bench.control.deploy(layered).unwrap();
+    let path = layered.layers[0].path.clone();
+    drop((from_file, inline, layered));
+    let bench = bench.again();
+    let layered = bench.control.function("layered").unwrap();
+    assert_eq!(layered.layers[0].path, path);
+    assert!(path.join("app.py").is_file());
+    assert_eq!(bench.packages(), 3);
+
+    let missing = request("none", DeployCode::Folder(files.path().join("nowhere")));
+    let error = bench.control.deploy(missing).unwrap_err();
+    assert!(error.message.contains("nowhere"), "{error}");
+    let cobol = Deploy {
+        settings: Settings { runtime: Some("provided.al2023".to_owned()), handler: Some("x".to_owned()), ..Settings::default() },
+        ..request("native", DeployCode::Inline(String::new()))
+    };
+    assert!(bench.control.deploy(cobol).unwrap_err().message.contains("ZipFile can only be used"));
+}

@@ -1,0 +1,264 @@
+//! What is acknowledged survives `kill -9`; one process at a time; a full disk harms nothing.
+
+use crate::bench::{Bench, create, open, options};
+use control::{Control, ErrorCode, OpenError};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Lines};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+const FOLDER: &str = "ONRUSH_TEST_CONTROL_FOLDER";
+
+/// Not a test of its own: the process that `acknowledged_functions_survive_being_killed` kills. It creates and deletes
+/// functions until then, and says what it was told.
+#[test]
+#[ignore = "runs in a process of its own, started by the test of durability"]
+fn writer_until_killed() {
+    let folder = std::env::var_os(FOLDER).expect("started by the test of durability");
+    println!("\nopening");
+    let control = Control::open(options(Path::new(&folder)), Box::new(|_| {})).unwrap();
+    println!("opened");
+    let first = control.functions().len();
+    for index in 0.. {
+        let name = format!("f{}-{}-{index}", std::process::id(), first);
+        control.create(create(&name, &format!("n = {}\n", index % 7))).unwrap();
+        println!("created {name}");
+        if index % 3 == 2 {
+            println!("deleting {name}");
+            control.delete(&name, None).unwrap();
+            println!("deleted {name}");
+        }
+    }
+}
+
+struct Writer {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Writer {
+    fn start(folder: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "durability::writer_until_killed", "--nocapture"])
+            .env(FOLDER, folder)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// Reads until a line begins so.
+    fn await_line(&mut self, start: &str) -> String {
+        self.lines.by_ref().map(Result::unwrap).find(|line| line.starts_with(start)).expect("the writer goes on")
+    }
+
+    /// SIGKILL; returns what it had still said.
+    fn kill(mut self) -> Vec<String> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.lines.map_while(Result::ok).collect()
+    }
+}
+
+#[test]
+fn acknowledged_functions_survive_being_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut alive = BTreeSet::new();
+    let mut unsure: BTreeSet<String> = BTreeSet::new();
+    let mut keys = BTreeSet::new();
+    for round in 0..10 {
+        if round % 3 == 1 {
+            // Twice in a row: again while the store is being opened.
+            let mut writer = Writer::start(folder.path());
+            writer.await_line("opening");
+            let said = writer.kill();
+            alive.extend(said.iter().filter_map(|line| line.strip_prefix("created ")).map(str::to_owned));
+            for name in said.iter().filter_map(|line| line.strip_prefix("deleting ")) {
+                alive.remove(name);
+                unsure.insert(name.to_owned());
+            }
+        }
+        let mut writer = Writer::start(folder.path());
+        let mut said = Vec::new();
+        for _ in 0..1 + round * 2 {
+            said.push(writer.lines.next().unwrap().unwrap());
+        }
+        said.push(writer.await_line("created "));
+        said.extend(writer.kill());
+        for line in said {
+            match line.split_once(' ') {
+                Some(("created", name)) => drop(alive.insert(name.to_owned())),
+                Some(("deleting", name)) => {
+                    alive.remove(name);
+                    unsure.insert(name.to_owned());
+                }
+                Some(("deleted", name)) => drop(unsure.remove(name)),
+                _ => {}
+            }
+        }
+        let (control, _) = open(folder.path()).unwrap();
+        let found: BTreeSet<String> = control.functions().iter().map(|function| function.name.clone()).collect();
+        let lost: Vec<_> = alive.difference(&found).collect();
+        assert!(lost.is_empty(), "acknowledged and gone: {lost:?}");
+        for function in control.functions() {
+            assert!(function.code.join("index.py").is_file(), "{} has no code", function.name);
+            keys.insert(function.version_key);
+        }
+        // A new key is larger than any that was ever seen.
+        let probe = control.create(create(&format!("probe-{round}"), "probe")).unwrap();
+        assert!(keys.iter().all(|key| *key < probe.version_key));
+        keys.insert(probe.version_key);
+        alive.insert(probe.name.clone());
+        assert_eq!(std::fs::read_dir(folder.path().join("staging")).unwrap().count(), 0);
+        // At the most one creation and one deletion were under way.
+        unsure.retain(|name| found.contains(name));
+    }
+    assert!(alive.len() > 20);
+}
+
+#[test]
+fn functions_are_the_same_after_a_restart() {
+    let bench = Bench::new();
+    let before = bench.control.create(create("cart", "one")).unwrap();
+    bench.control.put_concurrency("cart", Some(7)).unwrap();
+    let before_reserved = bench.control.function("cart").unwrap();
+    let bench = bench.again();
+    let after = bench.control.function("cart").unwrap();
+    assert_eq!(*after, *before_reserved);
+    assert_eq!(after.code, before.code);
+    assert!(after.code.join("index.py").is_file());
+    assert!(bench.heard().is_empty());
+}
+
+#[test]
+fn a_second_opener_is_told_who_is_there() {
+    let bench = Bench::new();
+    let error = open(bench.folder.path()).err().unwrap();
+    assert!(matches!(&error, OpenError::InUse { process: Some(id), .. } if *id == std::process::id()), "{error}");
+    assert!(error.to_string().contains(&bench.folder.path().display().to_string()));
+}
+
+#[test]
+fn a_missing_package_is_said_by_its_function_alone() {
+    let bench = Bench::new();
+    let cart = bench.control.create(create("cart", "one")).unwrap();
+    bench.control.create(create("other", "two")).unwrap();
+    std::fs::remove_dir_all(&cart.code).unwrap();
+    drop(cart);
+    let bench = bench.again();
+    let cart = bench.control.function("cart").unwrap();
+    assert_eq!(cart.state, control::State::Failed);
+    assert!(cart.state_reason.as_ref().unwrap().text.contains("missing"));
+    assert_eq!(bench.control.function("other").unwrap().state, control::State::Active);
+}
+
+#[test]
+fn a_newer_store_and_a_damaged_one_are_refused() {
+    use control::store::{Embedded, Store, Write};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let store = Embedded::open(&path).unwrap();
+    store.commit(&[Write::Put("schema".to_owned(), b"99".to_vec())]).unwrap();
+    drop(store);
+    let error = open(folder.path()).err().unwrap();
+    assert!(matches!(error, OpenError::NewerSchema { found: 99, .. }), "{error}");
+    std::fs::write(&path, [7; 20_000]).unwrap();
+    let error = open(folder.path()).err().unwrap();
+    assert!(matches!(error, OpenError::Store(_)), "{error}");
+}
+
+/// A small file system of its own; `None` where mounting is not allowed.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(options: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "none"])
+            .arg(folder.path())
+            .stderr(Stdio::null())
+            .status();
+        mounted.is_ok_and(|status| status.success()).then(|| Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_recovers_by_itself() {
+    let Some(disk) = SmallDisk::new("size=16m") else {
+        eprintln!("skipped: this host does not let the test mount a small file system");
+        return;
+    };
+    let folder = disk.0.path();
+    let (control, _) = open(folder).unwrap();
+    control.create(create("cart", "one")).unwrap();
+    // Too large for what is left: the package.
+    let ballast = folder.join("ballast");
+    fill(&ballast, 64 * 1024);
+    let big = "x".repeat(1024 * 1024);
+    let error = control.create(create("big", &big)).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Service);
+    assert!(error.message.contains("Free some and try again"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.join("staging")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(folder.join("code")).unwrap().count(), 1);
+    // No room at all: the store, until it must grow.
+    fill(&folder.join("rest"), 0);
+    let failed = (0..2_000).find_map(|index| {
+        let tags = (0..40).map(|tag| (format!("t{tag}-{index}"), "v".repeat(200))).collect();
+        control.untag(&control.function("cart").unwrap().arn, &[]).unwrap();
+        control.update_configuration("cart", description(index)).err().or_else(|| {
+            let arn = control.function("cart").unwrap().arn.clone();
+            let keys: Vec<String> = control.function("cart").unwrap().tags.keys().cloned().collect();
+            control.untag(&arn, &keys).err().or_else(|| control.tag(&arn, Some(tags)).err())
+        })
+    });
+    // A store that never has to grow is as good as one that says so.
+    if let Some(error) = failed {
+        assert_eq!(error.code, ErrorCode::Service, "{error}");
+    }
+    // Reading goes on.
+    assert!(control.function("cart").unwrap().code.join("index.py").is_file());
+    std::fs::remove_file(&ballast).unwrap();
+    std::fs::remove_file(folder.join("rest")).unwrap();
+    control.create(create("big", &big)).unwrap();
+    drop(control);
+    let (control, _) = open(folder).unwrap();
+    assert_eq!(control.functions().len(), 2);
+}
+
+#[test]
+fn a_disk_without_inodes_refuses_the_package_whole() {
+    let Some(disk) = SmallDisk::new("size=64m,nr_inodes=200") else {
+        eprintln!("skipped: this host does not let the test mount a small file system");
+        return;
+    };
+    let (control, _) = open(disk.0.path()).unwrap();
+    let items = (0..1_000).map(|index| crate::pack::Item::file(format!("d/{index}"), "x")).collect();
+    let mut request = create("many", "x");
+    request.code.as_mut().unwrap().zip_file = Some(control::Blob(crate::pack::Pack::new(items).bytes()));
+    let error = control.create(request).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Service);
+    assert!(error.message.contains("inodes"), "{error}");
+    control.create(create("small", "x")).unwrap();
+}
+
+fn description(index: usize) -> control::UpdateFunctionConfiguration {
+    let settings = control::Settings { description: Some(format!("d{index}")), ..Default::default() };
+    control::UpdateFunctionConfiguration { settings, ..Default::default() }
+}
+
+/// Fills the file system until `left` bytes remain.
+fn fill(path: &Path, left: u64) {
+    use std::io::Write;
+    let mut file = std::fs::File::create(path).unwrap();
+    let block = vec![0; 4096];
+    while file.write_all(&block).is_ok() {}
+    let length = file.metadata().unwrap().len();
+    file.set_len(length.saturating_sub(left)).unwrap();
+}
