@@ -1,0 +1,90 @@
+//! Counters per function, with CloudWatch's names and meanings, printed in Prometheus' text format.
+//!
+//! Source: AWS Lambda Developer Guide, "Types of metrics for Lambda functions".
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// One function's counters.
+#[derive(Debug, Default)]
+pub struct FunctionCounters {
+    /// Times the code ran, function errors included, throttles not.
+    pub invocations: AtomicU64,
+    /// Invocations that ended in a function error.
+    pub errors: AtomicU64,
+    /// Requests answered with 429.
+    pub throttles: AtomicU64,
+    /// Environments that were initialised for an invocation.
+    pub cold_starts: AtomicU64,
+    /// Handler time, in microseconds.
+    pub duration_us: AtomicU64,
+    /// Log lines that were dropped because the writer or a reader fell behind.
+    pub log_lines_dropped: AtomicU64,
+}
+
+impl FunctionCounters {
+    /// Adds one.
+    pub fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The counters of every function.
+#[derive(Debug, Default)]
+pub struct Counters {
+    functions: RwLock<BTreeMap<Arc<str>, Arc<FunctionCounters>>>,
+}
+
+impl Counters {
+    /// The counters of `function`, made at first use.
+    pub fn function(&self, function: &str) -> Arc<FunctionCounters> {
+        if let Some(counters) = self.functions.read().unwrap_or_else(PoisonError::into_inner).get(function) {
+            return counters.clone();
+        }
+        let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        functions.entry(function.into()).or_default().clone()
+    }
+
+    /// All counters in Prometheus' text format.
+    pub fn prometheus(&self) -> String {
+        type Read = fn(&FunctionCounters) -> u64;
+        const METRICS: [(&str, &str, Read); 6] = [
+            ("invocations", "Times the code ran.", |c| c.invocations.load(Ordering::Relaxed)),
+            ("errors", "Invocations that ended in a function error.", |c| c.errors.load(Ordering::Relaxed)),
+            ("throttles", "Requests answered with 429.", |c| c.throttles.load(Ordering::Relaxed)),
+            ("cold_starts", "Environments initialised for an invocation.", |c| {
+                c.cold_starts.load(Ordering::Relaxed)
+            }),
+            ("duration_microseconds", "Time in the handler.", |c| c.duration_us.load(Ordering::Relaxed)),
+            ("log_lines_dropped", "Log lines that outran their writer.", |c| {
+                c.log_lines_dropped.load(Ordering::Relaxed)
+            }),
+        ];
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        for (name, help, read) in METRICS {
+            let _ = writeln!(text, "# HELP onrush_{name}_total {help}\n# TYPE onrush_{name}_total counter");
+            for (function, counters) in functions.iter() {
+                let _ = writeln!(text, "onrush_{name}_total{{function=\"{function}\"}} {}", read(counters));
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_print_by_function() {
+        let counters = Counters::default();
+        FunctionCounters::count(&counters.function("cart").throttles);
+        FunctionCounters::count(&counters.function("cart").throttles);
+        let text = counters.prometheus();
+        assert!(text.contains("onrush_throttles_total{function=\"cart\"} 2\n"), "{text}");
+        assert!(text.contains("onrush_errors_total{function=\"cart\"} 0\n"), "{text}");
+    }
+}

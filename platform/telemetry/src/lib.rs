@@ -1,0 +1,15 @@
+//! Logs and counters: what happened, in AWS's words.
+//!
+//! A function's log is kept in memory for readers that follow it and written behind to one file per
+//! function, so that an invocation never waits for a disk. Whatever outruns the writer is dropped and
+//! counted.
+
+mod counters;
+mod logs;
+mod report;
+mod time;
+
+pub use counters::{Counters, FunctionCounters};
+pub use logs::{FunctionLog, Line, Logs};
+pub use report::{Report, Status, init_report};
+pub use time::{apache_time, iso_time, unix_millis};
