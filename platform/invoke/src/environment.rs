@@ -1,0 +1,542 @@
+//! One execution environment: its sandbox, the life of its runtime process, and the running of one invocation.
+//!
+//! The dispatcher gives an environment to one invocation at a time, so whoever drives it is alone. The
+//! freezer is the only other party; what the two share sits behind `idle`, a lock held for microseconds.
+
+use crate::failure::{Failure, exit_reason};
+use crate::freezer::Freezing;
+use crate::invoker::Request;
+use crate::output::Output;
+use bytes::Bytes;
+use control::Function;
+use limits::EnvironmentId;
+use limits::Outcome;
+use runtime_api::{Initialisation, Invocation, Reply, Session};
+use runtimes::{FunctionFacts, Launch, RuntimeError, base_environment};
+use sandbox::{Exit, Sandbox, Sandboxes, Spec, StartError};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use telemetry::{FunctionCounters, FunctionLog, Report, Status, init_report, iso_time, unix_millis};
+use tokio::sync::{RwLock, oneshot, watch};
+use tokio::task::JoinHandle;
+
+/// A function at one configuration, with what is needed to start it.
+#[derive(Debug)]
+pub(crate) struct Version {
+    pub(crate) function: Arc<Function>,
+    pub(crate) log: Arc<FunctionLog>,
+    pub(crate) counters: Arc<FunctionCounters>,
+    pub(crate) region: Arc<str>,
+    pub(crate) init_timeout: Duration,
+    pub(crate) init_billed: bool,
+    /// What runs it; made once, when the first environment starts.
+    pub(crate) prepared: tokio::sync::OnceCell<Result<Arc<Prepared>, Arc<RuntimeError>>>,
+}
+
+/// What it takes to start a function's environments.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) launch: Launch,
+    /// Layers, merged into one folder.
+    pub(crate) opt: Option<PathBuf>,
+}
+
+/// One execution environment.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    pub(crate) id: EnvironmentId,
+    pub(crate) version: Arc<Version>,
+    log_stream: String,
+    sandbox: RwLock<Option<Sandbox>>,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    busy: bool,
+    frozen: bool,
+    queued: bool,
+    ended: bool,
+    last_used: Instant,
+    life: Option<Arc<Life>>,
+}
+
+/// One life of the runtime's process.
+#[derive(Debug)]
+struct Life {
+    session: Arc<Session>,
+    output: Arc<Output>,
+    exit: watch::Receiver<Option<Exit>>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// How an environment is taken into use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// It is warm.
+    Run,
+    /// It is new: INIT runs first, under its own time limit.
+    Start,
+    /// Its runtime must be started anew, inside the invocation (a suppressed INIT).
+    Reset,
+}
+
+/// What an invocation came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) payload: Bytes,
+    /// `X-Amz-Function-Error`.
+    pub(crate) failed: bool,
+    pub(crate) outcome: Outcome,
+    pub(crate) log_tail: Option<Vec<u8>>,
+}
+
+/// The host could not make a sandbox. Never reported as a limit of AWS's.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HostError {
+    #[error("cannot start a sandbox: {0}")]
+    Start(#[from] StartError),
+    #[error("cannot serve a sandbox: {0}")]
+    Serve(#[from] io::Error),
+}
+
+/// How the wait for a handler ended.
+enum End {
+    Replied(Reply),
+    Exited(Exit),
+    InitFailed { body: Bytes, error_type: Option<String> },
+    TimedOut,
+}
+
+impl Environment {
+    pub(crate) fn new(id: EnvironmentId, version: Arc<Version>) -> Arc<Self> {
+        let date = iso_time(unix_millis());
+        let (year, month, day) = (&date[..4], &date[5..7], &date[8..10]);
+        let log_stream = format!("{year}/{month}/{day}/[{}]{}", version.function.version, crate::id::hex32());
+        let idle = Idle {
+            busy: true,
+            frozen: false,
+            queued: false,
+            ended: false,
+            last_used: Instant::now(),
+            life: None,
+        };
+        Arc::new(Self { id, version, log_stream, sandbox: RwLock::new(None), idle: Mutex::new(idle) })
+    }
+
+    /// Runs one invocation. `on_started` is called when INIT is over and the handler's time begins.
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        sandboxes: &Sandboxes,
+        entry: Entry,
+        prepared: &Prepared,
+        request: &Request,
+        on_started: impl FnOnce() + Send,
+    ) -> Result<Ran, HostError> {
+        let mut init = None;
+        let mut life = self.take(entry);
+        if entry == Entry::Start {
+            FunctionCounters::count(&self.version.counters.cold_starts);
+            match self.initialise(sandboxes, prepared).await? {
+                Ok((alive, duration)) => {
+                    life = Some(alive);
+                    init = Some(duration);
+                }
+                // INIT runs again below, inside the invocation and under the function's timeout.
+                Err(Failed) => self.end_process().await,
+            }
+        }
+        on_started();
+        self.handle(sandboxes, prepared, life, init, request).await
+    }
+
+    /// Marks the environment as used and wakes it; its life, if its process is still there.
+    fn take(&self, entry: Entry) -> Option<Arc<Life>> {
+        let mut idle = self.lock();
+        idle.busy = true;
+        if idle.frozen {
+            idle.frozen = false;
+            if let Ok(sandbox) = self.sandbox.try_read()
+                && let Some(sandbox) = &*sandbox
+                && let Err(error) = sandbox.thaw()
+            {
+                tracing::error!(%error, function = %self.version.function.name, "cannot thaw an environment; it is started anew");
+                return None;
+            }
+        }
+        let life = if entry == Entry::Run { idle.life.clone() } else { None };
+        life.filter(|life| life.exit.borrow().is_none())
+    }
+
+    /// INIT of a new environment: the inner error says that it failed, and was logged.
+    async fn initialise(
+        self: &Arc<Self>,
+        sandboxes: &Sandboxes,
+        prepared: &Prepared,
+    ) -> Result<Result<(Arc<Life>, Duration), Failed>, HostError> {
+        let function = &self.version.function;
+        if let Some(runtime) = function.runtime.as_deref() {
+            let line = format!("INIT_START Runtime Version: {runtime}.onrush");
+            self.version.log.write(&line);
+        }
+        let begun = Instant::now();
+        let life = self.begin_life(sandboxes, prepared).await?;
+        let mut exit = life.exit.clone();
+        let status = tokio::select! {
+            biased;
+            end = life.session.initialised() => match end {
+                Initialisation::Ready => Status::Success,
+                Initialisation::Failed { error_type, .. } => {
+                    Status::Error(error_type.unwrap_or_else(|| "Runtime.Unknown".to_owned()))
+                }
+            },
+            exit = exited(&mut exit) => {
+                Status::Error(if exit.out_of_memory { "Runtime.OutOfMemory" } else { "Runtime.ExitError" }.to_owned())
+            }
+            () = tokio::time::sleep(self.version.init_timeout) => Status::Timeout,
+        };
+        let duration = begun.elapsed();
+        if status == Status::Success {
+            self.with_sandbox(|sandbox| sandbox.init_done());
+            return Ok(Ok((life, duration)));
+        }
+        life.output.drain();
+        life.output.platform_lines(&[&init_report(duration, "init", &status)]);
+        Ok(Err(Failed))
+    }
+
+    /// One invocation on a live runtime, or on one that has to be started anew first.
+    async fn handle(
+        self: &Arc<Self>,
+        sandboxes: &Sandboxes,
+        prepared: &Prepared,
+        life: Option<Arc<Life>>,
+        init: Option<Duration>,
+        request: &Request,
+    ) -> Result<Ran, HostError> {
+        let function = &self.version.function;
+        let begun = Instant::now();
+        let deadline = begun + function.timeout;
+        let suppressed = life.is_none();
+        let life = match life {
+            Some(life) => life,
+            None => {
+                self.end_process().await;
+                self.begin_life(sandboxes, prepared).await?
+            }
+        };
+        let id = &request.request_id;
+        life.output.begin();
+        life.output.platform_lines(&[&format!("START RequestId: {id} Version: {}", function.version)]);
+
+        let (reply, answer) = oneshot::channel();
+        let timeout_ms = u64::try_from(function.timeout.as_millis()).unwrap_or(u64::MAX);
+        let invocation = Invocation {
+            request_id: id.clone(),
+            payload: request.payload.clone(),
+            deadline_ms: unix_millis().saturating_add(timeout_ms),
+            function_arn: request.invoked_arn.clone(),
+            trace_id: request.trace_id.clone().unwrap_or_else(|| crate::id::trace_header().into()),
+            client_context: request.client_context.clone(),
+            reply,
+        };
+        let end = match life.session.give(invocation) {
+            Ok(()) => self.wait(&life, answer, deadline, suppressed).await,
+            // Cannot happen while the dispatcher gives an environment to one invocation at a time.
+            Err(_) => End::Exited(Exit { code: None, signal: None, out_of_memory: false }),
+        };
+        let duration = begun.elapsed();
+        Ok(self.conclude(&life, end, duration, init, request))
+    }
+
+    async fn wait(
+        &self,
+        life: &Life,
+        mut answer: oneshot::Receiver<Reply>,
+        deadline: Instant,
+        mut initialising: bool,
+    ) -> End {
+        let mut exit = life.exit.clone();
+        let sleep = tokio::time::sleep_until(deadline.into());
+        tokio::pin!(sleep);
+        loop {
+            tokio::select! {
+                biased;
+                reply = &mut answer => return match reply {
+                    Ok(reply) => End::Replied(reply),
+                    // The watcher took the invocation back because the process ended.
+                    Err(_) => End::Exited(exited(&mut exit).await),
+                },
+                initialised = life.session.initialised(), if initialising => {
+                    initialising = false;
+                    match initialised {
+                        Initialisation::Ready => self.with_sandbox(|sandbox| sandbox.init_done()),
+                        Initialisation::Failed { body, error_type } => return End::InitFailed { body, error_type },
+                    }
+                }
+                () = &mut sleep => return End::TimedOut,
+            }
+        }
+    }
+
+    /// Writes the log, and says what the caller gets and what becomes of the environment.
+    fn conclude(
+        &self,
+        life: &Life,
+        end: End,
+        duration: Duration,
+        init: Option<Duration>,
+        request: &Request,
+    ) -> Ran {
+        let function = &self.version.function;
+        let id = &request.request_id;
+        let mut lines = Vec::new();
+        let mut status = Status::Success;
+        let mut outcome = Outcome::Done;
+        let mut duration = duration;
+        let (payload, failed) = match end {
+            End::Replied(Reply::Response(body)) => (body, false),
+            End::Replied(Reply::Error { body, .. }) => (body, true),
+            End::Replied(Reply::TooLarge) => {
+                let failure = Failure::too_large();
+                status = Status::Error(failure.kind);
+                (failure.body, true)
+            }
+            End::InitFailed { body, error_type } => {
+                outcome = Outcome::Crashed;
+                status = Status::Error(error_type.unwrap_or_else(|| "Runtime.Unknown".to_owned()));
+                (body, true)
+            }
+            End::Exited(exit) => {
+                outcome = Outcome::Crashed;
+                let failure = Failure::exited(id, &exit);
+                lines.push(format!("RequestId: {id} Error: {}", exit_reason(&exit)));
+                lines.push(failure.kind.clone());
+                status = Status::Error(failure.kind);
+                (failure.body, true)
+            }
+            End::TimedOut => {
+                outcome = Outcome::TimedOut;
+                status = Status::Timeout;
+                duration = function.timeout;
+                let seconds = function.timeout.as_secs_f64();
+                lines.push(format!(
+                    "{} {id} Task timed out after {seconds:.2} seconds (limit function.timeout of {}: {seconds} s)",
+                    iso_time(unix_millis()),
+                    function.name
+                ));
+                tracing::info!(limit = "function.timeout", function = %function.name, request_id = %id, max_s = seconds, "timed out");
+                (Failure::timed_out(id, function.timeout).body, true)
+            }
+        };
+        if outcome != Outcome::Done {
+            // What is left of the runtime must not go on working, nor answer late.
+            life.session.cancel();
+            self.kill();
+        }
+        let report = Report {
+            request_id: id,
+            duration,
+            init,
+            init_billed: self.version.init_billed,
+            memory_mb: function.memory_mb,
+            memory_peak_bytes: self
+                .sandbox
+                .try_read()
+                .ok()
+                .and_then(|s| s.as_ref().map(Sandbox::memory_peak_bytes))
+                .unwrap_or(0),
+            status,
+        };
+        life.output.drain();
+        lines.push(format!("END RequestId: {id}"));
+        lines.push(report.to_string());
+        let texts: Vec<&str> = lines.iter().map(String::as_str).collect();
+        life.output.platform_lines(&texts);
+        let log_tail = request.tail.then(|| life.output.tail());
+        Ran { payload, failed, outcome, log_tail }
+    }
+
+    /// Starts the runtime's process, for the first time or anew, with a Runtime API of its own.
+    async fn begin_life(
+        self: &Arc<Self>,
+        sandboxes: &Sandboxes,
+        prepared: &Prepared,
+    ) -> Result<Arc<Life>, HostError> {
+        let mut slot = self.sandbox.write().await;
+        match &mut *slot {
+            Some(sandbox) => sandbox.restart().await?,
+            None => *slot = Some(sandboxes.start(Arc::new(self.spec(prepared))).await?),
+        }
+        let sandbox = slot.as_mut().expect("a sandbox was just put there");
+        let listener = tokio::net::TcpListener::from_std(sandbox.take_listener())?;
+        let output = Output::new(sandbox.take_output(), self.version.log.clone())?;
+        drop(slot);
+
+        let session = Session::new();
+        let (exit_sender, exit) = watch::channel(None);
+        let environment = self.clone();
+        let watched = session.clone();
+        let drained = output.clone();
+        // Ends by itself when the process ends, which `end` and `end_process` see to.
+        tokio::spawn(async move {
+            let sandbox = environment.sandbox.read().await;
+            let exit = match &*sandbox {
+                Some(sandbox) => sandbox.exited().await,
+                None => Exit { code: None, signal: None, out_of_memory: false },
+            };
+            drop(sandbox);
+            drained.drain();
+            exit_sender.send_replace(Some(exit));
+            drop(watched.cancel());
+        });
+        let tasks = [tokio::spawn(session.clone().serve(listener)), tokio::spawn(output.clone().follow())];
+        let life = Arc::new(Life { session, output, exit, tasks });
+        let mut idle = self.lock();
+        idle.life = Some(life.clone());
+        if idle.ended {
+            drop(idle);
+            self.kill();
+        }
+        Ok(life)
+    }
+
+    /// Ends the runtime's process and waits until it is gone; `/tmp` stays.
+    async fn end_process(&self) {
+        let life = self.lock().life.take();
+        if let Some(life) = life {
+            self.kill();
+            let mut exit = life.exit.clone();
+            exited(&mut exit).await;
+        }
+    }
+
+    fn spec(&self, prepared: &Prepared) -> Spec {
+        let function = &self.version.function;
+        let launch = &prepared.launch;
+        let log_group = format!("/aws/lambda/{}", function.name);
+        let environment = base_environment(&FunctionFacts {
+            name: &function.name,
+            version: &function.version,
+            memory_mb: function.memory_mb,
+            log_group: &log_group,
+            log_stream: &self.log_stream,
+            region: &self.version.region,
+            handler: function.handler.as_deref().unwrap_or(""),
+            initialization_type: "on-demand",
+            runtime_api: "127.0.0.1:9001",
+            launch: &launch.environment,
+            user: &function.environment,
+        });
+        Spec {
+            hostname: "169-254-100-6".to_owned(),
+            version_key: function.version_key,
+            task: function.code.clone(),
+            opt: prepared.opt.clone(),
+            binds: launch
+                .binds
+                .iter()
+                .map(|(host, inside)| sandbox::Bind { host: host.clone(), inside: inside.into() })
+                .collect(),
+            program: launch.program.clone(),
+            environment,
+            working_directory: "/var/task".to_owned(),
+            memory_mb: function.memory_mb,
+            tmp_mb: function.tmp_mb,
+        }
+    }
+
+    /// The invocation is over and the environment goes back to the dispatcher.
+    pub(crate) fn release(&self) {
+        let mut idle = self.lock();
+        idle.busy = false;
+        idle.last_used = Instant::now();
+    }
+
+    /// Ends the environment for good.
+    pub(crate) fn end(&self) {
+        let mut idle = self.lock();
+        idle.ended = true;
+        idle.life = None;
+        drop(idle);
+        self.kill();
+    }
+
+    /// Whether the environment has to be put into the freezer's queue: it stands there at most once.
+    pub(crate) fn queue_for_freezing(&self) -> bool {
+        let mut idle = self.lock();
+        let fresh = !idle.queued && !idle.frozen && !idle.ended;
+        idle.queued |= fresh;
+        fresh
+    }
+
+    /// Freezes the environment if it has been idle for `after`.
+    pub(crate) fn freeze_if_idle(&self, after: Duration) -> Freezing {
+        let mut idle = self.lock();
+        let life = idle.life.clone();
+        let Some(life) = life.filter(|_| !idle.busy && !idle.ended && !idle.frozen) else {
+            idle.queued = false;
+            return Freezing::Over;
+        };
+        let idle_for = idle.last_used.elapsed();
+        if idle_for < after {
+            return Freezing::NotYet(after - idle_for);
+        }
+        if life.exit.borrow().is_some() {
+            idle.queued = false;
+            return Freezing::Over;
+        }
+        if life.session.idle_since().is_none() {
+            return Freezing::Reluctant;
+        }
+        if let Ok(sandbox) = self.sandbox.try_read()
+            && let Some(sandbox) = &*sandbox
+        {
+            match sandbox.freeze() {
+                Ok(()) => idle.frozen = true,
+                Err(error) => tracing::debug!(%error, "cannot freeze an environment"),
+            }
+        }
+        idle.queued = false;
+        Freezing::Over
+    }
+
+    fn kill(&self) {
+        self.with_sandbox(Sandbox::kill);
+    }
+
+    fn with_sandbox(&self, act: impl FnOnce(&Sandbox)) {
+        // Only the driver writes, and it is the driver (or the end of the environment) that calls this; a writer
+        // that holds the lock is starting a process and looks at `ended` afterwards.
+        if let Ok(sandbox) = self.sandbox.try_read()
+            && let Some(sandbox) = &*sandbox
+        {
+            act(sandbox);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// INIT failed; the log says how.
+#[derive(Debug)]
+struct Failed;
+
+async fn exited(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
+    match exit.wait_for(Option::is_some).await {
+        Ok(exit) => exit.unwrap_or(Exit { code: None, signal: None, out_of_memory: false }),
+        Err(_) => Exit { code: None, signal: None, out_of_memory: false },
+    }
+}

@@ -1,0 +1,99 @@
+//! The error documents that Lambda itself writes when a runtime cannot answer.
+//!
+//! Source: facts `lambda-runtime`, section 7, bodies as recorded on AWS.
+
+use bytes::Bytes;
+use runtime_api::RESPONSE_BYTES_MAX;
+use sandbox::Exit;
+use std::time::Duration;
+
+/// An error document with its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: String,
+    pub(crate) body: Bytes,
+}
+
+impl Failure {
+    /// The function's timeout struck.
+    pub(crate) fn timed_out(request_id: &str, timeout: Duration) -> Self {
+        let seconds = timeout.as_secs_f64();
+        Self::new(
+            "Sandbox.Timedout",
+            &format!("RequestId: {request_id} Error: Task timed out after {seconds:.2} seconds"),
+        )
+    }
+
+    /// The runtime's process ended.
+    pub(crate) fn exited(request_id: &str, exit: &Exit) -> Self {
+        let kind = if exit.out_of_memory { "Runtime.OutOfMemory" } else { "Runtime.ExitError" };
+        Self::new(kind, &format!("RequestId: {request_id} Error: {}", exit_reason(exit)))
+    }
+
+    /// The result was too large.
+    pub(crate) fn too_large() -> Self {
+        let message = format!(
+            "Response payload size exceeded maximum allowed payload size ({RESPONSE_BYTES_MAX} bytes)."
+        );
+        Self::new("Function.ResponseSizeTooLarge", &message)
+    }
+
+    pub(crate) fn new(kind: &str, message: &str) -> Self {
+        let body = serde_json::json!({ "errorType": kind, "errorMessage": message }).to_string();
+        Self { kind: kind.to_owned(), body: body.into() }
+    }
+}
+
+/// `Runtime exited with error: exit status 1`, as AWS's supervisor words it.
+pub(crate) fn exit_reason(exit: &Exit) -> String {
+    match (exit.signal, exit.code) {
+        (Some(signal), _) => format!("Runtime exited with error: signal: {}", signal_name(signal)),
+        (None, Some(code)) if code != 0 => format!("Runtime exited with error: exit status {code}"),
+        _ => "Runtime exited without providing a reason".to_owned(),
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        1 => "hangup",
+        2 => "interrupt",
+        4 => "illegal instruction",
+        6 => "aborted",
+        7 => "bus error",
+        8 => "floating point exception",
+        9 => "killed",
+        11 => "segmentation fault",
+        13 => "broken pipe",
+        15 => "terminated",
+        31 => "bad system call",
+        _ => return format!("signal {signal}"),
+    };
+    name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(failure: &Failure) -> &str {
+        std::str::from_utf8(&failure.body).unwrap()
+    }
+
+    #[test]
+    fn bodies_are_those_recorded_on_aws() {
+        assert_eq!(
+            text(&Failure::timed_out("ID", Duration::from_secs(1))),
+            r#"{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: ID Error: Task timed out after 1.00 seconds"}"#
+        );
+        let exit = |code, signal, out_of_memory| Exit { code, signal, out_of_memory };
+        assert_eq!(
+            text(&Failure::exited("ID", &exit(Some(0), None, false))),
+            r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited without providing a reason"}"#
+        );
+        assert!(text(&Failure::exited("ID", &exit(Some(127), None, false))).contains("exit status 127"));
+        let killed = Failure::exited("ID", &exit(None, Some(9), true));
+        assert_eq!(killed.kind, "Runtime.OutOfMemory");
+        assert!(text(&killed).contains("Runtime exited with error: signal: killed"));
+        assert!(text(&Failure::too_large()).contains("(6291556 bytes)"));
+    }
+}

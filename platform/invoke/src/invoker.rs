@@ -1,0 +1,464 @@
+//! The front of the room: functions come and go, requests come in, decisions and answers go out.
+
+use crate::environment::{Entry, Environment, HostError, Prepared, Version};
+use crate::freezer::Freezer;
+use crate::layers;
+use bytes::Bytes;
+use control::{Change, Function};
+use limits::{Decision, Dispatcher, Effect, EnvironmentId, FunctionId, FunctionLimits, Outcome, Settings};
+use model::{Instant, LimitRow, Refusal};
+use runtimes::{RuntimeError, Runtimes};
+use sandbox::Sandboxes;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use telemetry::{Counters, FunctionCounters, Logs};
+use tokio::sync::Notify;
+
+/// What the room is told at start.
+#[derive(Debug)]
+pub struct Options {
+    /// The limits.
+    pub settings: Settings,
+    /// How long INIT may take.
+    pub init_timeout: Duration,
+    /// Whether INIT is billed.
+    pub init_billed: bool,
+    /// The Region that functions see.
+    pub region: Arc<str>,
+    /// How long an environment is idle before it is frozen.
+    pub freeze_after: Duration,
+    /// Where layers are merged.
+    pub layers_folder: PathBuf,
+}
+
+/// One request to run a function.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The function's name.
+    pub function: Arc<str>,
+    /// The ARN as the caller named it, with its qualifier.
+    pub invoked_arn: Arc<str>,
+    /// A fresh request id.
+    pub request_id: Arc<str>,
+    /// The event.
+    pub payload: Bytes,
+    /// Whether the end of the log is wanted.
+    pub tail: bool,
+    /// The caller's client context, decoded.
+    pub client_context: Option<Arc<str>>,
+    /// The caller's X-Ray header.
+    pub trace_id: Option<Arc<str>>,
+}
+
+/// What came of a request that ran.
+#[derive(Clone, Debug)]
+pub struct Invoked {
+    /// The handler's result, or an error document.
+    pub payload: Bytes,
+    /// Whether it is an error document (`X-Amz-Function-Error: Unhandled`).
+    pub failed: bool,
+    /// The end of the log, when asked for.
+    pub log_tail: Option<Vec<u8>>,
+    /// The version that ran.
+    pub version: String,
+}
+
+/// Why a request did not run.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum InvokeError {
+    /// There is no such function (any more).
+    #[error("no function is called {0}")]
+    NoFunction(Arc<str>),
+    /// A limit refused it.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// This host could not run it.
+    #[error("{0}")]
+    Host(Arc<str>),
+}
+
+/// A look at the whole, for health checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// Functions that can be invoked.
+    pub functions: usize,
+    /// Environments, busy and idle.
+    pub environments: u32,
+    /// Requests in flight.
+    pub in_flight: u32,
+}
+
+/// Runs functions. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Invoker(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    core: Mutex<Core>,
+    /// Wakes the reaper when there is a deadline where there was none.
+    deadlines: Notify,
+    started: std::time::Instant,
+    sandboxes: Sandboxes,
+    runtimes: Arc<Runtimes>,
+    freezer: Arc<Freezer>,
+    logs: Logs,
+    counters: Arc<Counters>,
+    region: Arc<str>,
+    init_timeout: Duration,
+    init_billed: bool,
+    layers_folder: PathBuf,
+}
+
+#[derive(Debug)]
+struct Core {
+    dispatcher: Dispatcher,
+    functions: HashMap<Arc<str>, Known>,
+    environments: HashMap<EnvironmentId, Arc<Environment>>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    id: FunctionId,
+    version: Arc<Version>,
+}
+
+impl Invoker {
+    /// An invoker without functions. Call it inside a tokio runtime.
+    pub fn new(
+        options: Options,
+        sandboxes: Sandboxes,
+        runtimes: Arc<Runtimes>,
+        logs: Logs,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let freezer = Arc::new(Freezer::new(options.freeze_after));
+        let invoker = Self(Arc::new(Shared {
+            core: Mutex::new(Core {
+                dispatcher: Dispatcher::new(options.settings),
+                functions: HashMap::new(),
+                environments: HashMap::new(),
+            }),
+            deadlines: Notify::new(),
+            started: std::time::Instant::now(),
+            sandboxes,
+            runtimes,
+            freezer: freezer.clone(),
+            logs,
+            counters,
+            region: options.region,
+            init_timeout: options.init_timeout,
+            init_billed: options.init_billed,
+            layers_folder: options.layers_folder,
+        }));
+        tokio::spawn(freezer.run());
+        tokio::spawn(invoker.clone().reap());
+        invoker
+    }
+
+    /// Takes over what changed in the control room.
+    pub fn apply(&self, change: Change) {
+        let now = self.now();
+        let mut effects = Vec::new();
+        let mut core = self.lock();
+        match change {
+            Change::Put(function) => self.put(&mut core, now, function, &mut effects),
+            Change::Removed { name } => {
+                if let Some(known) = core.functions.remove(name.as_str()) {
+                    core.dispatcher.remove_function(now, known.id, &mut effects);
+                }
+            }
+            Change::Reserved { name, reserved } => {
+                if let Some(known) = core.functions.get(name.as_str()).cloned() {
+                    let limits = limits_of(&known.version.function, reserved);
+                    core.dispatcher.update_function(now, known.id, limits);
+                }
+            }
+        }
+        let ended = core.take_out(&effects);
+        drop(core);
+        end_all(ended);
+    }
+
+    fn put(&self, core: &mut Core, now: Instant, function: Arc<Function>, effects: &mut Vec<Effect>) {
+        let name: Arc<str> = function.name.as_str().into();
+        let limits = limits_of(&function, function.reserved);
+        let known = core.functions.get(&name).cloned();
+        let id = match &known {
+            Some(known) => {
+                core.dispatcher.update_function(now, known.id, limits);
+                if known.version.function.version_key != function.version_key {
+                    core.dispatcher.retire_version(now, known.id, effects);
+                } else {
+                    return;
+                }
+                known.id
+            }
+            None => core.dispatcher.add_function(now, limits),
+        };
+        let version = Arc::new(Version {
+            log: self.0.logs.function(&name),
+            counters: self.0.counters.function(&name),
+            region: self.0.region.clone(),
+            init_timeout: self.0.init_timeout,
+            init_billed: self.0.init_billed,
+            prepared: tokio::sync::OnceCell::new(),
+            function,
+        });
+        core.functions.insert(name, Known { id, version });
+    }
+
+    /// Runs a function and waits for its answer. A caller that stops waiting changes nothing: the invocation goes
+    /// on, as it does at AWS.
+    ///
+    /// # Errors
+    /// See [`InvokeError`]; a handler that fails is no error here but an [`Invoked`] with `failed`.
+    pub async fn invoke(&self, request: Request) -> Result<Invoked, InvokeError> {
+        let (entry, environment) = self.admit(&request)?;
+        let invoker = self.clone();
+        let task = tokio::spawn(async move { invoker.drive(entry, environment, request).await });
+        match task.await {
+            Ok(result) => result,
+            Err(error) => {
+                tracing::error!(%error, "an invocation's task failed");
+                Err(InvokeError::Host("the invocation's task failed".into()))
+            }
+        }
+    }
+
+    /// Whether a function could be invoked now, without invoking it (`InvocationType: DryRun`).
+    pub fn knows(&self, function: &str) -> bool {
+        self.lock().functions.contains_key(function)
+    }
+
+    fn admit(&self, request: &Request) -> Result<(Entry, Arc<Environment>), InvokeError> {
+        let now = self.now();
+        let mut core = self.lock();
+        let core = &mut *core;
+        let no_function = || InvokeError::NoFunction(request.function.clone());
+        let known = core.functions.get(&request.function).ok_or_else(no_function)?;
+        let (entry, id) = match core.dispatcher.invoke(now, known.id) {
+            Decision::Run(id) => (Entry::Run, id),
+            Decision::Reset(id) => (Entry::Reset, id),
+            Decision::Start(id) => {
+                let environment = Environment::new(id, known.version.clone());
+                core.environments.insert(id, environment.clone());
+                return Ok((Entry::Start, environment));
+            }
+            Decision::Refuse(refusal) => {
+                FunctionCounters::count(&known.version.counters.throttles);
+                tracing::info!(
+                    limit = %refusal.limit, resource = %refusal.resource, used = refusal.used, max = refusal.max,
+                    function = %request.function, request_id = %request.request_id, "throttled"
+                );
+                return Err(InvokeError::Refused(refusal));
+            }
+            Decision::NoFunction => return Err(no_function()),
+        };
+        match core.environments.get(&id) {
+            Some(environment) => Ok((entry, environment.clone())),
+            None => {
+                core.dispatcher.lost(now, id);
+                Err(InvokeError::Host("the environment is gone".into()))
+            }
+        }
+    }
+
+    async fn drive(
+        self,
+        entry: Entry,
+        environment: Arc<Environment>,
+        request: Request,
+    ) -> Result<Invoked, InvokeError> {
+        let version = &environment.version;
+        let prepared = match self.prepared(version).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let id = &request.request_id;
+                version.log.write(&format!("RequestId: {id} Error: {error}"));
+                self.settle(&environment, Err(()));
+                FunctionCounters::count(&version.counters.invocations);
+                FunctionCounters::count(&version.counters.errors);
+                let payload = error.invoke_body(id).into();
+                return Ok(Invoked {
+                    payload,
+                    failed: true,
+                    log_tail: None,
+                    version: version.function.version.clone(),
+                });
+            }
+        };
+        let begun = std::time::Instant::now();
+        let started = || {
+            if entry != Entry::Run {
+                let now = self.now();
+                self.lock().dispatcher.started(now, environment.id);
+            }
+        };
+        let ran = environment.run(&self.0.sandboxes, entry, &prepared, &request, started).await;
+        let counters = &version.counters;
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        match ran {
+            Ok(ran) => {
+                FunctionCounters::count(&counters.invocations);
+                counters.duration_us.fetch_add(took, std::sync::atomic::Ordering::Relaxed);
+                if ran.failed {
+                    FunctionCounters::count(&counters.errors);
+                }
+                self.settle(&environment, Ok(ran.outcome));
+                Ok(Invoked {
+                    payload: ran.payload,
+                    failed: ran.failed,
+                    log_tail: ran.log_tail,
+                    version: version.function.version.clone(),
+                })
+            }
+            Err(error) => {
+                tracing::error!(limit = "host.sandboxes", function = %request.function, %error, "this host cannot run the function");
+                self.settle(&environment, Err(()));
+                Err(host_error(&error))
+            }
+        }
+    }
+
+    /// Gives the environment back to the dispatcher, or ends it.
+    fn settle(&self, environment: &Arc<Environment>, outcome: Result<Outcome, ()>) {
+        let now = self.now();
+        let mut effects = Vec::new();
+        environment.release();
+        let mut core = self.lock();
+        let had_deadline = core.dispatcher.next_deadline().is_some();
+        match outcome {
+            Ok(outcome) => {
+                core.dispatcher.finished(now, environment.id, outcome, &mut effects);
+            }
+            Err(()) => {
+                core.dispatcher.lost(now, environment.id);
+                effects.push(Effect::Reap(environment.id));
+            }
+        }
+        let ended = core.take_out(&effects);
+        drop(core);
+        if ended.is_empty() {
+            self.0.freezer.idle(environment);
+        }
+        if !had_deadline {
+            self.0.deadlines.notify_one();
+        }
+        end_all(ended);
+    }
+
+    async fn prepared(&self, version: &Arc<Version>) -> Result<Arc<Prepared>, Arc<RuntimeError>> {
+        let make = || async {
+            let (runtimes, function) = (self.0.runtimes.clone(), version.function.clone());
+            let layers_folder = self.0.layers_folder.clone();
+            let made =
+                tokio::task::spawn_blocking(move || prepare(&runtimes, &function, &layers_folder)).await;
+            match made {
+                Ok(made) => made.map(Arc::new).map_err(Arc::new),
+                Err(error) => Err(Arc::new(files_error(std::io::Error::other(error)))),
+            }
+        };
+        version.prepared.get_or_init(make).await.clone()
+    }
+
+    /// Finds out, before the first request, what runs each function; errors wait for the first request.
+    pub async fn prepare(&self) {
+        let versions: Vec<_> = self.lock().functions.values().map(|known| known.version.clone()).collect();
+        for version in versions {
+            if let Err(error) = self.prepared(&version).await {
+                tracing::warn!(function = %version.function.name, %error, "this function will fail");
+            }
+        }
+    }
+
+    /// Ends environments whose idle time is over, until cancelled.
+    async fn reap(self) {
+        loop {
+            let deadline = self.lock().dispatcher.next_deadline();
+            match deadline {
+                None => self.0.deadlines.notified().await,
+                Some(deadline) => {
+                    let wait = deadline.since(self.now());
+                    tokio::time::sleep(wait + Duration::from_millis(1)).await;
+                }
+            }
+            let now = self.now();
+            let mut effects = Vec::new();
+            let mut core = self.lock();
+            core.dispatcher.advance(now, &mut effects);
+            let ended = core.take_out(&effects);
+            drop(core);
+            end_all(ended);
+        }
+    }
+
+    /// The limits board.
+    pub fn board(&self) -> Vec<LimitRow> {
+        let now = self.now();
+        self.lock().dispatcher.board(now)
+    }
+
+    /// A look at the whole.
+    pub fn figures(&self) -> Figures {
+        let core = self.lock();
+        Figures {
+            functions: core.functions.len(),
+            environments: core.dispatcher.environments(),
+            in_flight: core.dispatcher.in_flight(),
+        }
+    }
+
+    /// The engines' time.
+    pub fn now(&self) -> Instant {
+        let nanos = u64::try_from(self.0.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Instant::from_nanos(nanos)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.0.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Core {
+    fn take_out(&mut self, effects: &[Effect]) -> Vec<Arc<Environment>> {
+        effects.iter().filter_map(|Effect::Reap(id)| self.environments.remove(id)).collect()
+    }
+}
+
+fn end_all(environments: Vec<Arc<Environment>>) {
+    for environment in environments {
+        environment.end();
+    }
+}
+
+fn limits_of(function: &Function, reserved: Option<u32>) -> FunctionLimits {
+    FunctionLimits { resource: function.name.clone(), reserved, timeout: function.timeout }
+}
+
+fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Result<Prepared, RuntimeError> {
+    let runtime = function.runtime.as_deref().unwrap_or("");
+    for warning in runtimes.prepare(runtime, &|line| tracing::info!("{line}"))? {
+        tracing::warn!(function = %function.name, "{warning}");
+    }
+    let opt = layers::merge(&function.layers, layers_folder).map_err(files_error)?;
+    let launch = runtimes.resolve(&runtimes::Request {
+        runtime,
+        handler: function.handler.as_deref().unwrap_or(""),
+        code: &function.code,
+        layers: opt.as_deref(),
+    })?;
+    for warning in &launch.warnings {
+        tracing::warn!(function = %function.name, "{warning}");
+    }
+    Ok(Prepared { launch, opt })
+}
+
+fn files_error(source: std::io::Error) -> RuntimeError {
+    RuntimeError::Files { path: PathBuf::from("layers"), source }
+}
+
+fn host_error(error: &HostError) -> InvokeError {
+    InvokeError::Host(error.to_string().into())
+}

@@ -1,0 +1,17 @@
+//! The asynchronous shell around `limits::dispatcher`: a request comes in, the dispatcher decides, and an
+//! execution environment does the work.
+//!
+//! One [`Invoker`] holds the dispatcher and the environments that it governs. The dispatcher is asked under
+//! a short lock and never while something is awaited; everything slow (starting a sandbox, waiting for a
+//! handler) happens in a task of its own, so that a caller who hangs up changes nothing.
+
+mod environment;
+mod failure;
+mod freezer;
+mod id;
+mod invoker;
+mod layers;
+mod output;
+
+pub use id::{request_id, trace_header};
+pub use invoker::{Figures, InvokeError, Invoked, Invoker, Options, Request};

@@ -1,0 +1,213 @@
+//! What a function prints: read from its pipe, cut into lines, kept in its log.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use telemetry::FunctionLog;
+use tokio::net::unix::pipe::Receiver;
+
+/// Longest line before it is cut. Source: CloudWatch Logs quotas, event size 256 KB.
+const LINE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
+/// Most bytes read in one go before others get their turn: a function that floods its log is one of many.
+const DRAIN_BYTES_MAX: usize = 4 << 20;
+/// What `LogType: Tail` returns. Source: Lambda API reference, Invoke, LogResult: the last 4 KB.
+const TAIL_BYTES: usize = 4 * 1024;
+
+/// One process life's output.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pipe: Receiver,
+    log: Arc<FunctionLog>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The line that has no end yet.
+    partial: Vec<u8>,
+    /// The last bytes of this invocation's log.
+    tail: Vec<u8>,
+    closed: bool,
+}
+
+impl Output {
+    /// Reads from the pipe into `log`.
+    pub(crate) fn new(pipe: OwnedFd, log: Arc<FunctionLog>) -> io::Result<Arc<Self>> {
+        let pipe = Receiver::from_owned_fd(pipe)?;
+        Ok(Arc::new(Self { pipe, log, state: Mutex::default() }))
+    }
+
+    /// Reads until the other end is closed.
+    pub(crate) async fn follow(self: Arc<Self>) {
+        while self.pipe.readable().await.is_ok() {
+            // `try_read` also tells the reactor when the pipe is empty.
+            match self.read(|buffer| self.pipe.try_read(buffer)) {
+                Drained::Empty => {}
+                Drained::More => tokio::task::yield_now().await,
+                Drained::Closed => return,
+            }
+        }
+    }
+
+    /// Reads what is there now, without waiting: called before an invocation's log is read.
+    pub(crate) fn drain(&self) -> Drained {
+        // Past the reactor, which may not yet have heard of the last bytes.
+        self.read(|buffer| rustix::io::read(&self.pipe, buffer).map_err(io::Error::from))
+    }
+
+    fn read(&self, mut read_some: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Drained {
+        let mut state = self.lock();
+        if state.closed {
+            return Drained::Closed;
+        }
+        let mut buffer = [0; READ_BYTES];
+        let mut read = 0;
+        while read < DRAIN_BYTES_MAX {
+            match read_some(&mut buffer) {
+                Ok(0) => {
+                    state.closed = true;
+                    let rest = std::mem::take(&mut state.partial);
+                    if !rest.is_empty() {
+                        self.keep(&mut state, &[&rest]);
+                    }
+                    return Drained::Closed;
+                }
+                Ok(count) => {
+                    read += count;
+                    self.take(&mut state, &buffer[..count]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Drained::Empty,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read a function's output");
+                    state.closed = true;
+                    return Drained::Closed;
+                }
+            }
+        }
+        Drained::More
+    }
+
+    /// Writes lines of the platform itself, such as START and REPORT, in their place among the function's.
+    pub(crate) fn platform_lines(&self, lines: &[&str]) {
+        let mut state = self.lock();
+        let bytes: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
+        self.keep(&mut state, &bytes);
+    }
+
+    /// Forgets the tail: a new invocation begins.
+    pub(crate) fn begin(&self) {
+        self.lock().tail.clear();
+    }
+
+    /// The end of this invocation's log.
+    pub(crate) fn tail(&self) -> Vec<u8> {
+        let state = self.lock();
+        state.tail[state.tail.len().saturating_sub(TAIL_BYTES)..].to_vec()
+    }
+
+    fn take(&self, state: &mut State, bytes: &[u8]) {
+        let mut rest = bytes;
+        let mut partial = std::mem::take(&mut state.partial);
+        let mut lines = Vec::new();
+        let mut first = None;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line = &rest[..end];
+            rest = &rest[end + 1..];
+            if first.is_none() && !partial.is_empty() {
+                partial.extend_from_slice(line);
+                first = Some(std::mem::take(&mut partial));
+            } else {
+                lines.push(line);
+            }
+        }
+        if let Some(first) = &first {
+            lines.insert(0, first);
+        }
+        self.keep(state, &lines);
+        partial.extend_from_slice(rest);
+        if partial.len() > LINE_BYTES_MAX {
+            self.keep(state, &[&partial]);
+            partial.clear();
+        }
+        state.partial = partial;
+    }
+
+    fn keep(&self, state: &mut State, lines: &[&[u8]]) {
+        if lines.is_empty() {
+            return;
+        }
+        for line in lines {
+            let line = &line[line.len().saturating_sub(TAIL_BYTES)..];
+            state.tail.extend_from_slice(line);
+            state.tail.push(b'\n');
+        }
+        if state.tail.len() > 4 * TAIL_BYTES {
+            let surplus = state.tail.len() - TAIL_BYTES;
+            state.tail.drain(..surplus);
+        }
+        let texts: Vec<_> = lines.iter().map(|line| String::from_utf8_lossy(line)).collect();
+        self.log.write_all(texts.iter().map(|text| text.strip_suffix('\r').unwrap_or(text)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a look at the pipe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// Nothing is left for now.
+    Empty,
+    /// There may be more; others first.
+    More,
+    /// The writers are gone.
+    Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use telemetry::Logs;
+
+    fn pipe() -> (OwnedFd, io::PipeWriter) {
+        let (reader, writer) = io::pipe().unwrap();
+        (reader.into(), writer)
+    }
+
+    #[tokio::test]
+    async fn lines_are_joined_over_reads_and_the_rest_comes_at_the_end() {
+        let log = Logs::open(None).unwrap().function("f");
+        let (reader, mut writer) = pipe();
+        let output = Output::new(reader, log.clone()).unwrap();
+        writer.write_all(b"one\ntw").unwrap();
+        assert_eq!(output.drain(), Drained::Empty);
+        writer.write_all(b"o\r\nthree").unwrap();
+        assert_eq!(output.drain(), Drained::Empty);
+        drop(writer);
+        assert_eq!(output.drain(), Drained::Closed);
+        let texts: Vec<_> = log.after(0).iter().map(|line| line.text.to_string()).collect();
+        assert_eq!(texts, ["one", "two", "three"]);
+    }
+
+    #[tokio::test]
+    async fn the_tail_holds_the_last_four_kilobytes() {
+        let log = Logs::open(None).unwrap().function("f");
+        let (reader, _writer) = pipe();
+        let output = Output::new(reader, log).unwrap();
+        output.platform_lines(&["before"]);
+        output.begin();
+        let line = "x".repeat(1_000);
+        for _ in 0..50 {
+            output.platform_lines(&[&line]);
+        }
+        output.platform_lines(&["REPORT"]);
+        let tail = String::from_utf8(output.tail()).unwrap();
+        assert_eq!(tail.len(), TAIL_BYTES);
+        assert!(tail.ends_with("REPORT\n") && !tail.contains("before"));
+    }
+}
