@@ -1,0 +1,86 @@
+//! The Lambda REST API: invocations here, functions and their settings in [`control_plane`].
+
+pub mod control_plane;
+mod invocations;
+
+use crate::Answer;
+use crate::body::{self, BodyError};
+use crate::router::{Doors, json, name_limit_id};
+use bytes::Bytes;
+use http::header::HeaderName;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use hyper::body::Incoming;
+use model::error::{ApiError, ErrorCode, ThrottleReason};
+use model::{LimitId, Refusal};
+use std::sync::Arc;
+
+/// Largest request of the control plane, in bytes: a 50 MB zip in base64 and its settings. Source: recorded on AWS.
+const CONTROL_BYTES_MAX: usize = 70_167_211;
+
+pub(crate) async fn answer(doors: &Doors, head: Parts, incoming: Incoming) -> Answer {
+    if let Some(reference) = invocations::function_of(&head) {
+        return invocations::answer(doors, &reference, &head, incoming).await;
+    }
+    let body = match body::read(incoming, CONTROL_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(BodyError::TooLarge) => {
+            let message = format!(
+                "Request must be smaller than {CONTROL_BYTES_MAX} bytes for the CreateFunction operation"
+            );
+            let mut answer = error(&ApiError::new(ErrorCode::RequestEntityTooLarge, message));
+            answer.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+            return answer;
+        }
+        Err(BodyError::TooSlow | BodyError::Broken) => {
+            return json(StatusCode::BAD_REQUEST, "{\"message\":\"the request's body did not arrive\"}");
+        }
+    };
+    let control = doors.control.clone();
+    // Zips are unpacked and the store is synced here: not on a thread that serves others.
+    let handled = tokio::task::spawn_blocking(move || control_plane::handle(&control, &head, &body)).await;
+    doors.refresh();
+    match handled {
+        Ok(Some(response)) => response.map(http_body_util::Full::new),
+        Ok(None) => error(&ApiError::new(ErrorCode::UnknownOperation, "this path belongs to no operation")),
+        Err(failure) => {
+            tracing::error!(%failure, "a control plane request failed");
+            error(&ApiError::new(ErrorCode::Service, "internal failure; the platform's log has the cause"))
+        }
+    }
+}
+
+/// An AWS error as HTTP.
+pub(crate) fn error(error: &ApiError) -> Answer {
+    let body = serde_json::to_vec(error).unwrap_or_default();
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = json(status, Bytes::from(body));
+    let kind = HeaderName::from_static("x-amzn-errortype");
+    answer.headers_mut().insert(kind, HeaderValue::from_static(error.code.as_str()));
+    if error.code == ErrorCode::RequestTooLarge || error.code == ErrorCode::RequestEntityTooLarge {
+        name_limit_id(&mut answer, LimitId::PayloadSize);
+    }
+    answer
+}
+
+/// The 429 for a refusal.
+///
+/// Source: the closed enumeration of reasons in the Lambda service model. That the scaling rate shows as
+/// `ConcurrentInvocationLimitExceeded` is unconfirmed; no other member fits.
+pub(crate) fn throttled(refusal: &Refusal) -> Answer {
+    let reason = match refusal.limit {
+        LimitId::ReservedConcurrency => ThrottleReason::ReservedFunctionConcurrentInvocation,
+        LimitId::RequestRate => ThrottleReason::FunctionInvocationRate,
+        _ => ThrottleReason::ConcurrentInvocation,
+    };
+    error(&ApiError::throttled(reason))
+}
+
+/// The caller's X-Ray header, or a new one.
+pub(crate) fn trace_header(headers: &HeaderMap) -> Arc<str> {
+    let given = headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok());
+    match given {
+        Some(given) if given.len() <= 512 => given.into(),
+        _ => invoke::trace_header().into(),
+    }
+}

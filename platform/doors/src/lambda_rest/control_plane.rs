@@ -1,0 +1,107 @@
+//! Functions and their settings over HTTP: finds the operation, reads its members, asks [`control`], writes the answer.
+//!
+//! One file per group of operations; [`operation`] is the table of all of Lambda's, so that those which are not run
+//! yet are refused by their name.
+
+mod around;
+mod configuration;
+mod functions;
+mod input;
+mod operation;
+mod page;
+
+use bytes::Bytes;
+use control::Control;
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use input::Input;
+use model::error::{ApiError, ErrorCode};
+use operation::Operation;
+use serde_json::Value;
+
+/// Answers one request of the control plane. Call it where blocking is allowed: code is unpacked and the store synced.
+/// `None` when the path belongs to no operation of Lambda's.
+pub fn handle(control: &Control, head: &Parts, body: &Bytes) -> Option<Response<Bytes>> {
+    let (operation, path) =
+        operation::find(&head.method, head.uri.path(), head.uri.query().unwrap_or_default())?;
+    let answer = Input::read(head, path, body).and_then(|input| run(control, operation, &input));
+    Some(match answer {
+        Ok(Answer { status, body }) => respond(status, body.map(|value| value.to_string().into())),
+        Err(error) => {
+            tracing::debug!(operation = operation.name, %error, "refused");
+            refuse(&error)
+        }
+    })
+}
+
+/// What an operation answers.
+struct Answer {
+    status: StatusCode,
+    body: Option<Value>,
+}
+
+impl Answer {
+    fn ok(body: Value) -> Self {
+        Self { status: StatusCode::OK, body: Some(body) }
+    }
+
+    fn created(body: Value) -> Self {
+        Self { status: StatusCode::CREATED, body: Some(body) }
+    }
+
+    fn nothing() -> Self {
+        Self { status: StatusCode::NO_CONTENT, body: None }
+    }
+}
+
+fn run(control: &Control, operation: &Operation, input: &Input<'_>) -> Result<Answer, ApiError> {
+    match operation.name {
+        "CreateFunction" => functions::create(control, input),
+        "GetFunction" => functions::get(control, input),
+        "GetFunctionConfiguration" => functions::get_configuration(control, input),
+        "ListFunctions" => functions::list(control, input),
+        "ListVersionsByFunction" => functions::list_versions(control, input),
+        "UpdateFunctionCode" => functions::update_code(control, input),
+        "UpdateFunctionConfiguration" => functions::update_configuration(control, input),
+        "DeleteFunction" => functions::delete(control, input),
+        "PutFunctionConcurrency" => around::put_concurrency(control, input),
+        "GetFunctionConcurrency" => around::get_concurrency(control, input),
+        "DeleteFunctionConcurrency" => around::delete_concurrency(control, input),
+        "GetAccountSettings" => Ok(around::account_settings(control)),
+        "ListTags" => around::list_tags(control, input),
+        "TagResource" => around::tag(control, input),
+        "UntagResource" => around::untag(control, input),
+        "CreateFunctionUrlConfig" => around::create_url(control, input),
+        "GetFunctionUrlConfig" => around::get_url(control, input),
+        "UpdateFunctionUrlConfig" => around::update_url(control, input),
+        "DeleteFunctionUrlConfig" => around::delete_url(control, input),
+        "ListFunctionUrlConfigs" => around::list_urls(control, input),
+        "AddPermission" => around::add_permission(control, input),
+        "RemovePermission" => around::remove_permission(control, input),
+        "GetPolicy" => around::policy(control, input),
+        "GetFunctionCodeSigningConfig" => around::code_signing(control, input),
+        name => Err(ApiError::new(ErrorCode::NotImplemented, format!("{name} is not run by Onrush yet."))),
+    }
+}
+
+fn refuse(error: &ApiError) -> Response<Bytes> {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = serde_json::to_vec(error).unwrap_or_default();
+    let mut response = respond(status, Some(body.into()));
+    response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(error.code.as_str()));
+    response
+}
+
+fn respond(status: StatusCode, body: Option<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(body.unwrap_or_default());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(id) = HeaderValue::from_str(&invoke::request_id()) {
+        headers.insert("x-amzn-requestid", id);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

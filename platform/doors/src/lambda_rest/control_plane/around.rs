@@ -1,0 +1,180 @@
+//! What lies around a function: concurrency, tags, URLs, policy; and the account's settings.
+
+use super::functions::paged;
+use super::input::Input;
+use super::{Answer, page};
+use control::package::{UNZIPPED_MAX, ZIPPED_MAX};
+use control::{AddPermission, CODE_STORAGE_MAX, Control, Function, UrlSettings};
+use model::error::{ApiError, Violation};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const URLS_MAX: i64 = 50;
+/// The port of a URL when the caller did not say which one it used.
+const DEFAULT_PORT: u16 = 4566;
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Concurrency {
+    reserved_concurrent_executions: Option<i64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Tags {
+    tags: Option<BTreeMap<String, String>>,
+}
+
+pub(super) fn put_concurrency(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let asked = input.body::<Concurrency>()?.reserved_concurrent_executions;
+    let function = control.put_concurrency(input.label(0), asked)?;
+    Ok(Answer::ok(json!({"ReservedConcurrentExecutions": function.reserved})))
+}
+
+pub(super) fn get_concurrency(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    Ok(Answer::ok(match control.get_concurrency(input.label(0))? {
+        Some(reserved) => json!({"ReservedConcurrentExecutions": reserved}),
+        None => json!({}),
+    }))
+}
+
+pub(super) fn delete_concurrency(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    control.delete_concurrency(input.label(0))?;
+    Ok(Answer::nothing())
+}
+
+pub(super) fn account_settings(control: &Control) -> Answer {
+    let functions = control.functions();
+    let used: u64 = functions.iter().map(|function| function.code_size).sum();
+    Answer::ok(json!({
+        "AccountLimit": {
+            "TotalCodeSize": CODE_STORAGE_MAX,
+            "CodeSizeUnzipped": UNZIPPED_MAX,
+            "CodeSizeZipped": ZIPPED_MAX,
+            "ConcurrentExecutions": control.options().account_concurrency,
+            "UnreservedConcurrentExecutions": control.unreserved_concurrency(),
+        },
+        "AccountUsage": {"TotalCodeSize": used, "FunctionCount": functions.len()},
+    }))
+}
+
+pub(super) fn list_tags(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    Ok(Answer::ok(json!({"Tags": control.tags(input.label(0))?})))
+}
+
+pub(super) fn tag(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    control.tag(input.label(0), input.body::<Tags>()?.tags)?;
+    Ok(Answer::nothing())
+}
+
+pub(super) fn untag(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let keys = input.queries("tagKeys");
+    if keys.is_empty() {
+        return Err(ApiError::validations(&[Violation::missing("tagKeys")]));
+    }
+    control.untag(input.label(0), &keys)?;
+    Ok(Answer::nothing())
+}
+
+pub(super) fn create_url(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    refuse_qualifier(input)?;
+    let function = control.create_url(input.label(0), input.body::<UrlSettings>()?)?;
+    Ok(Answer::created(url_shape(control, &function, input, Times::Created)))
+}
+
+pub(super) fn get_url(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    refuse_qualifier(input)?;
+    let function = control.get_url(input.label(0))?;
+    Ok(Answer::ok(url_shape(control, &function, input, Times::Both)))
+}
+
+pub(super) fn update_url(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    refuse_qualifier(input)?;
+    let function = control.update_url(input.label(0), input.body::<UrlSettings>()?)?;
+    Ok(Answer::ok(url_shape(control, &function, input, Times::Both)))
+}
+
+pub(super) fn delete_url(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    refuse_qualifier(input)?;
+    control.delete_url(input.label(0))?;
+    Ok(Answer::nothing())
+}
+
+pub(super) fn list_urls(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let function = control.resolve_unqualified(input.label(0))?;
+    let urls = if function.url.is_some() { vec![function] } else { Vec::new() };
+    let (urls, next) = page::cut(input, URLS_MAX, urls, |function| &function.name)?;
+    let shapes = urls.iter().map(|function| url_shape(control, function, input, Times::Both)).collect();
+    Ok(Answer::ok(paged("FunctionUrlConfigs", shapes, next)))
+}
+
+pub(super) fn add_permission(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let statement = control.add_permission(input.label(0), &input.body::<AddPermission>()?)?;
+    Ok(Answer::created(json!({"Statement": statement.to_string()})))
+}
+
+pub(super) fn remove_permission(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    control.remove_permission(input.label(0), input.label(1), input.query("RevisionId"))?;
+    Ok(Answer::nothing())
+}
+
+pub(super) fn policy(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let (function, policy) = control.policy(input.label(0))?;
+    Ok(Answer::ok(json!({"Policy": policy.to_string(), "RevisionId": function.revision_id})))
+}
+
+/// Nothing is ever signed here, and AWS answers an unsigned function with its name alone. Terraform asks.
+pub(super) fn code_signing(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let function = control.resolve_unqualified(input.label(0))?;
+    Ok(Answer::ok(json!({"FunctionName": function.name})))
+}
+
+/// Only aliases may follow here, and there are none yet.
+fn refuse_qualifier(input: &Input<'_>) -> Result<(), ApiError> {
+    match input.query("Qualifier") {
+        None => Ok(()),
+        Some(qualifier) => {
+            let pattern = r"Member must satisfy regular expression pattern: ((?!^\d+$)^[0-9a-zA-Z-_]+$)";
+            let fits = !qualifier.is_empty()
+                && qualifier.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+                && !qualifier.bytes().all(|byte| byte.is_ascii_digit());
+            if !fits {
+                return Err(ApiError::validation(
+                    &qualifier.escape_debug().to_string(),
+                    "qualifier",
+                    pattern,
+                ));
+            }
+            let message = "A function URL of an alias (Qualifier) is not run by Onrush yet.";
+            Err(ApiError::new(model::error::ErrorCode::NotImplemented, message))
+        }
+    }
+}
+
+/// Which times an answer has: making a URL tells only of the making.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Times {
+    Created,
+    Both,
+}
+
+fn url_shape(control: &Control, function: &Function, input: &Input<'_>, times: Times) -> Value {
+    let Some(url) = &function.url else { return json!({}) };
+    let port = input.port().unwrap_or(DEFAULT_PORT);
+    let region = &control.options().region;
+    let mut shape = json!({
+        "FunctionUrl": format!("http://{}.lambda-url.{region}.localhost:{port}/", url.id),
+        "FunctionArn": function.arn,
+        "AuthType": url.auth_type,
+        "CreationTime": url.created,
+        "InvokeMode": url.invoke_mode,
+    });
+    if let Some(cors) = &url.cors {
+        shape["Cors"] = json!(cors);
+    }
+    if times == Times::Both {
+        shape["LastModifiedTime"] = json!(url.last_modified);
+    }
+    shape
+}

@@ -1,0 +1,64 @@
+//! A function as the API shows it: the shape `FunctionConfiguration`.
+
+use control::{Function, LogFormat, SnapStart};
+use model::name::LATEST;
+use serde_json::{Value, json};
+
+/// The configuration as most operations answer it; `qualified` puts the version into the ARN.
+pub fn of(function: &Function, qualified: bool) -> Value {
+    let arn = if qualified { function.qualified_arn() } else { function.arn.clone() };
+    let mut shape = json!({
+        "FunctionName": function.name,
+        "FunctionArn": arn,
+        "Role": function.role,
+        "CodeSize": function.code_size,
+        "Description": function.description,
+        "Timeout": function.timeout.as_secs(),
+        "MemorySize": function.memory_mb,
+        "LastModified": function.last_modified,
+        "CodeSha256": function.code_sha256,
+        "Version": function.version,
+        "TracingConfig": {"Mode": function.tracing},
+        "RevisionId": function.revision_id,
+        "State": function.state,
+        "LastUpdateStatus": function.last_update_status,
+        "PackageType": function.package_type,
+        "Architectures": function.architectures,
+        "EphemeralStorage": {"Size": function.tmp_mb},
+        "SnapStart": {"ApplyOn": function.snap_start, "OptimizationStatus": "Off"},
+        "LoggingConfig": {"LogFormat": function.logging.format, "LogGroup": function.logging.group},
+    });
+    let mut add = |member: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            shape[member] = value;
+        }
+    };
+    add("Runtime", function.runtime.as_ref().map(|runtime| json!(runtime)));
+    add("Handler", function.handler.as_ref().map(|handler| json!(handler)));
+    let variables = &function.environment;
+    add("Environment", (!variables.is_empty()).then(|| json!({"Variables": variables})));
+    add("KMSKeyArn", function.kms_key_arn.as_ref().map(|arn| json!(arn)));
+    add("DeadLetterConfig", function.dead_letter_arn.as_ref().map(|arn| json!({"TargetArn": arn})));
+    add("StateReason", function.state_reason.as_ref().map(|reason| json!(reason.text)));
+    add("StateReasonCode", function.state_reason.as_ref().map(|reason| json!(reason.code)));
+    let layer = |layer: &control::Layer| json!({"Arn": layer.arn, "CodeSize": layer.code_size});
+    let layers: Vec<Value> = function.layers.iter().map(layer).collect();
+    add("Layers", (!layers.is_empty()).then(|| json!(layers)));
+    let vpc = function.vpc.as_ref().map(|vpc| {
+        json!({
+            "SubnetIds": vpc.subnet_ids,
+            "SecurityGroupIds": vpc.security_group_ids,
+            "VpcId": vpc.vpc_id.as_deref().unwrap_or_default(),
+            "Ipv6AllowedForDualStack": vpc.ipv6_allowed_for_dual_stack,
+        })
+    });
+    add("VpcConfig", vpc);
+    if function.logging.format == LogFormat::Json {
+        shape["LoggingConfig"]["ApplicationLogLevel"] = json!(function.logging.application_level);
+        shape["LoggingConfig"]["SystemLogLevel"] = json!(function.logging.system_level);
+    }
+    if function.snap_start == SnapStart::PublishedVersions && function.version != LATEST {
+        shape["SnapStart"]["OptimizationStatus"] = json!("On");
+    }
+    shape
+}

@@ -1,0 +1,227 @@
+//! Requests and answers as clients write and read them.
+
+use super::*;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{Method, Request};
+use serde_json::json;
+
+struct Bench {
+    control: Control,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = control::Options {
+            data_dir: folder.path().to_owned(),
+            account_id: "000000000000".to_owned(),
+            region: "us-east-1".to_owned(),
+            account_concurrency: 1000,
+            unreserved_minimum: 100,
+        };
+        Self { control: Control::open(options, Box::new(|_| {})).unwrap(), _folder: folder }
+    }
+
+    fn ask(&self, method: Method, path: &str, body: impl Into<Bytes>) -> (u16, Value, Response<()>) {
+        let request =
+            Request::builder().method(method).uri(path).header("host", "localhost:4999").body(()).unwrap();
+        let response = handle(&self.control, &request.into_parts().0, &body.into()).unwrap();
+        let (head, body) = response.into_parts();
+        let value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
+        (head.status.as_u16(), value, Response::from_parts(head, ()))
+    }
+
+    fn json(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
+        let (status, value, _) = self.ask(method, path, body.to_string());
+        (status, value)
+    }
+
+    fn get(&self, path: &str) -> (u16, Value) {
+        let (status, value, _) = self.ask(Method::GET, path, "");
+        (status, value)
+    }
+
+    fn create(&self, name: &str) -> (u16, Value) {
+        self.json(Method::POST, "/2015-03-31/functions", new_function(name))
+    }
+}
+
+fn new_function(name: &str) -> Value {
+    // The smallest archive there is: one stored, empty entry named `index.py`, written by hand.
+    let mut local = b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x08\0\0\0index.py".to_vec();
+    let directory_at = local.len() as u32;
+    let mut central = b"PK\x01\x02\x14\x03\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x08\0".to_vec();
+    central.resize(46, 0);
+    central.extend_from_slice(b"index.py");
+    let size = central.len() as u32;
+    local.append(&mut central);
+    local.extend_from_slice(b"PK\x05\x06\0\0\0\0\x01\0\x01\0");
+    local.extend_from_slice(&size.to_le_bytes());
+    local.extend_from_slice(&directory_at.to_le_bytes());
+    local.extend_from_slice(&[0, 0]);
+    json!({
+        "FunctionName": name,
+        "Runtime": "python3.13",
+        "Role": "arn:aws:iam::000000000000:role/lambda",
+        "Handler": "index.handler",
+        "Code": {"ZipFile": STANDARD.encode(local)},
+    })
+}
+
+#[test]
+fn a_new_function_has_the_shape_of_the_api() {
+    let bench = Bench::new();
+    let (status, value) = bench.create("cart");
+    assert_eq!(status, 201, "{value}");
+    assert_eq!(value["FunctionArn"], "arn:aws:lambda:us-east-1:000000000000:function:cart");
+    assert_eq!(value["State"], "Active");
+    assert_eq!(value["LastUpdateStatus"], "Successful");
+    assert_eq!(value["Timeout"], 3);
+    assert_eq!(value["MemorySize"], 128);
+    assert_eq!(value["Version"], "$LATEST");
+    assert_eq!(value["PackageType"], "Zip");
+    assert_eq!(value["EphemeralStorage"], json!({"Size": 512}));
+    assert_eq!(value["SnapStart"], json!({"ApplyOn": "None", "OptimizationStatus": "Off"}));
+    assert_eq!(value["LoggingConfig"], json!({"LogFormat": "Text", "LogGroup": "/aws/lambda/cart"}));
+    assert!(value.get("VpcConfig").is_none() && value.get("Environment").is_none());
+
+    let (status, got) = bench.get("/2015-03-31/functions/cart");
+    assert_eq!((status, &got["Configuration"]), (200, &value));
+    let (_, qualified) = bench.get("/2015-03-31/functions/cart/configuration?Qualifier=%24LATEST");
+    assert_eq!(qualified["FunctionArn"], "arn:aws:lambda:us-east-1:000000000000:function:cart:$LATEST");
+}
+
+#[test]
+fn errors_wear_their_headers_and_casing() {
+    let bench = Bench::new();
+    let (status, value, head) = bench.ask(Method::GET, "/2015-03-31/functions/none", "");
+    assert_eq!(status, 404);
+    assert_eq!(
+        value,
+        json!({"Type": "User", "Message": "Function not found: arn:aws:lambda:us-east-1:000000000000:function:none"})
+    );
+    assert_eq!(head.headers()["x-amzn-errortype"], "ResourceNotFoundException");
+    assert_eq!(head.headers()["x-amzn-requestid"].len(), 36);
+    bench.create("cart");
+    let (status, value) = bench.create("cart");
+    assert_eq!((status, value), (409, json!({"Type": "User", "message": "Function already exist: cart"})));
+}
+
+#[test]
+fn broken_bodies_name_what_is_wrong() {
+    let bench = Bench::new();
+    let cases = [
+        ("{", 400, "Could not parse request body into json: "),
+        ("[]", 400, "Could not read the request body: "),
+        (r#"{"FunctionName":"a","Timeout":"long"}"#, 400, "Could not read the member Timeout: "),
+        (r#"{"Code":{"ZipFile":"%%%"}}"#, 400, "Could not read the member Code: not base64"),
+        (r#"{"Environment":{"Variables":{"AB":1}}}"#, 400, "Could not read the member Environment: "),
+        ("{}", 400, "3 validation errors detected: Value null at 'code' failed"),
+    ];
+    for (body, wanted, text) in cases {
+        let (status, value, _) = bench.ask(Method::POST, "/2015-03-31/functions", body);
+        let message = value["message"].as_str().or(value["Message"].as_str()).unwrap();
+        assert_eq!(status, wanted, "{body}");
+        assert!(message.starts_with(text), "{body}: {message}");
+    }
+    let deep = "[".repeat(100_000);
+    assert_eq!(bench.ask(Method::POST, "/2015-03-31/functions", deep).0, 400);
+}
+
+#[test]
+fn lists_come_in_pages() {
+    let bench = Bench::new();
+    for index in 0..7 {
+        bench.create(&format!("f{index}"));
+    }
+    let mut names = Vec::new();
+    let mut path = "/2015-03-31/functions?MaxItems=3".to_owned();
+    loop {
+        let (_, page) = bench.get(&path);
+        let page_names: Vec<_> =
+            page["Functions"].as_array().unwrap().iter().map(|f| f["FunctionName"].clone()).collect();
+        assert!(page_names.len() <= 3);
+        names.extend(page_names);
+        let Some(next) = page["NextMarker"].as_str() else { break };
+        path = format!("/2015-03-31/functions?MaxItems=3&Marker={next}");
+    }
+    assert_eq!(names, ["f0", "f1", "f2", "f3", "f4", "f5", "f6"]);
+    assert_eq!(bench.get("/2015-03-31/functions?MaxItems=0").0, 400);
+    assert_eq!(bench.get("/2015-03-31/functions?MaxItems=x").0, 400);
+    assert_eq!(bench.get("/2015-03-31/functions?Marker=%21%21").0, 400);
+}
+
+#[test]
+fn concurrency_keeps_the_floor() {
+    let bench = Bench::new();
+    bench.create("cart");
+    let path = "/2017-10-31/functions/cart/concurrency";
+    let (status, value) = bench.json(Method::PUT, path, json!({"ReservedConcurrentExecutions": 901}));
+    assert_eq!(status, 400);
+    assert_eq!(
+        value["message"],
+        "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [100]."
+    );
+    assert_eq!(bench.json(Method::PUT, path, json!({"ReservedConcurrentExecutions": 900})).0, 200);
+    let (_, settings) = bench.get("/2016-08-19/account-settings");
+    assert_eq!(settings["AccountLimit"]["UnreservedConcurrentExecutions"], 100);
+    assert_eq!(bench.get("/2015-03-31/functions/cart").1["Concurrency"]["ReservedConcurrentExecutions"], 900);
+    assert_eq!(bench.json(Method::PUT, path, json!({})).0, 400);
+    assert_eq!(bench.json(Method::DELETE, path, json!({})).0, 204);
+    assert_eq!(bench.get("/2019-09-30/functions/cart/concurrency").1, json!({}));
+}
+
+#[test]
+fn urls_tags_and_policies_are_kept() {
+    let bench = Bench::new();
+    bench.create("cart");
+    let url = "/2021-10-31/functions/cart/url";
+    assert_eq!(bench.get(url).0, 404);
+    let asked = json!({"AuthType": "NONE", "Cors": {"AllowOrigins": ["*"], "MaxAge": 60}});
+    let (status, made) = bench.json(Method::POST, url, asked.clone());
+    assert_eq!(status, 201, "{made}");
+    let address = made["FunctionUrl"].as_str().unwrap();
+    assert!(
+        address.starts_with("http://") && address.ends_with(".lambda-url.us-east-1.localhost:4999/"),
+        "{address}"
+    );
+    assert_eq!(bench.json(Method::POST, url, asked).0, 409);
+    let (_, updated) = bench.json(Method::PUT, url, json!({"InvokeMode": "RESPONSE_STREAM"}));
+    assert_eq!((&updated["AuthType"], &updated["InvokeMode"]), (&json!("NONE"), &json!("RESPONSE_STREAM")));
+    assert_eq!(updated["Cors"], json!({"AllowOrigins": ["*"], "MaxAge": 60}));
+    assert_eq!(bench.json(Method::PUT, url, json!({"Cors": {"MaxAge": 86401}})).0, 400);
+    assert_eq!(bench.json(Method::DELETE, url, json!({})).0, 204);
+
+    let tags = "/2017-03-31/tags/arn%3Aaws%3Alambda%3Aus-east-1%3A000000000000%3Afunction%3Acart";
+    assert_eq!(bench.json(Method::POST, tags, json!({"Tags": {"a": "1", "b": "2"}})).0, 204);
+    assert_eq!(bench.ask(Method::DELETE, &format!("{tags}?tagKeys=a&tagKeys=x"), "").0, 204);
+    assert_eq!(bench.get(tags).1, json!({"Tags": {"b": "2"}}));
+
+    let policy = "/2015-03-31/functions/cart/policy";
+    assert_eq!(bench.get(policy).0, 404);
+    let asked = json!({"StatementId": "s1", "Action": "lambda:InvokeFunction", "Principal": "apigateway.amazonaws.com", "SourceArn": "arn:aws:execute-api:x"});
+    assert_eq!(bench.json(Method::POST, policy, asked.clone()).0, 201);
+    assert_eq!(bench.json(Method::POST, policy, asked).0, 409);
+    let kept: Value = serde_json::from_str(bench.get(policy).1["Policy"].as_str().unwrap()).unwrap();
+    assert_eq!(kept["Statement"][0]["Principal"], json!({"Service": "apigateway.amazonaws.com"}));
+    assert_eq!(bench.ask(Method::DELETE, &format!("{policy}/s1"), "").0, 204);
+    assert_eq!(bench.ask(Method::DELETE, &format!("{policy}/s1"), "").0, 404);
+}
+
+#[test]
+fn what_is_not_run_is_refused_by_its_name() {
+    let bench = Bench::new();
+    bench.create("cart");
+    let (status, value, head) = bench.ask(Method::POST, "/2015-03-31/functions/cart/aliases", "{}");
+    assert_eq!((status, &value["message"]), (501, &json!("CreateAlias is not run by Onrush yet.")));
+    assert_eq!(head.headers()["x-amzn-errortype"], "NotImplementedException");
+}
+
+#[test]
+fn other_paths_are_left_to_others() {
+    let bench = Bench::new();
+    let request = Request::builder().uri("/_onrush/health").body(()).unwrap();
+    assert!(handle(&bench.control, &request.into_parts().0, &Bytes::new()).is_none());
+}

@@ -1,0 +1,234 @@
+//! `POST /2015-03-31/functions/{F}/invocations`.
+//!
+//! Source: Lambda API reference, Invoke; facts `lambda-api`, section 2.
+
+use super::{error, throttled, trace_header};
+use crate::Answer;
+use crate::body::{self, BodyError};
+use crate::router::{Doors, name_limit, name_limit_id};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use invoke::{InvokeError, Request, request_id};
+use model::LimitId;
+use model::error::{ApiError, ErrorCode};
+use model::name::{FunctionReference, LATEST, qualified_arn};
+use std::sync::Arc;
+
+/// Largest event, in bytes. Source: Lambda quotas, 6 MB.
+const PAYLOAD_BYTES_MAX: usize = 6_291_456;
+/// Longest client context, base64. Source: Lambda API reference, Invoke.
+const CLIENT_CONTEXT_MAX: usize = 3_583;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
+const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
+const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
+
+/// The function that the path invokes, still encoded; `None` when it is not an invocation.
+pub(crate) fn function_of(head: &Parts) -> Option<String> {
+    if head.method != Method::POST {
+        return None;
+    }
+    let rest = head.uri.path().strip_prefix("/2015-03-31/functions/")?;
+    let reference = rest.strip_suffix("/invocations")?;
+    if reference.contains('%') {
+        Some(crate::event::decode(reference, false))
+    } else {
+        Some(reference.to_owned())
+    }
+}
+
+pub(crate) async fn answer(doors: &Doors, reference: &str, head: &Parts, incoming: Incoming) -> Answer {
+    let id = request_id();
+    let mut answer = match run(doors, reference, head, incoming, &id).await {
+        Ok(answer) => answer,
+        Err(failure) => error(&failure),
+    };
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        answer.headers_mut().insert(REQUEST_ID, value);
+    }
+    answer
+}
+
+async fn run(
+    doors: &Doors,
+    reference: &str,
+    head: &Parts,
+    incoming: Incoming,
+    id: &Arc<str>,
+) -> Result<Answer, ApiError> {
+    let (name, qualifier) = target(doors, reference, head)?;
+    let function = doors.control.function(&name);
+    let missing = |qualifier: Option<&str>| {
+        let mut arn = model::name::function_arn(&doors.region, &doors.account_id, &name);
+        if let Some(qualifier) = qualifier {
+            arn = qualified_arn(&arn, qualifier);
+        }
+        ApiError::new(ErrorCode::ResourceNotFound, format!("Function not found: {arn}"))
+    };
+    let function = function.ok_or_else(|| missing(qualifier.as_deref()))?;
+    if let Some(other) = qualifier.as_deref().filter(|qualifier| *qualifier != LATEST) {
+        return Err(missing(Some(other)));
+    }
+    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let dry_run = match header("x-amz-invocation-type").unwrap_or("RequestResponse") {
+        "RequestResponse" => false,
+        "DryRun" => true,
+        "Event" => {
+            let message = "Onrush does not run InvocationType Event yet; use RequestResponse";
+            return Err(ApiError::new(ErrorCode::NotImplemented, message));
+        }
+        other => {
+            return Err(ApiError::validation(
+                other,
+                "invocationType",
+                "Member must satisfy enum value set: [Event, RequestResponse, DryRun]",
+            ));
+        }
+    };
+    let tail = match header("x-amz-log-type").unwrap_or("None") {
+        "None" => false,
+        "Tail" => true,
+        other => {
+            return Err(ApiError::validation(
+                other,
+                "logType",
+                "Member must satisfy enum value set: [None, Tail]",
+            ));
+        }
+    };
+    let client_context = client_context(header("x-amz-client-context"))?;
+    let payload = read_payload(incoming).await?;
+    if dry_run {
+        let mut answer = Response::new(Full::new(Bytes::new()));
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(answer);
+    }
+    let invoked_arn = match &qualifier {
+        Some(qualifier) => qualified_arn(&function.arn, qualifier).into(),
+        None => function.arn.as_str().into(),
+    };
+    let request = Request {
+        function: function.name.as_str().into(),
+        invoked_arn,
+        request_id: id.clone(),
+        payload,
+        tail,
+        client_context,
+        trace_id: Some(trace_header(&head.headers)),
+    };
+    match doors.invoker.invoke(request).await {
+        Ok(invoked) => {
+            let mut answer = Response::new(Full::new(invoked.payload));
+            let headers = answer.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            if let Ok(version) = HeaderValue::from_str(&invoked.version) {
+                headers.insert(EXECUTED_VERSION, version);
+            }
+            if invoked.failed {
+                headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
+            }
+            if let Some(log) = invoked.log_tail
+                && let Ok(log) = HeaderValue::from_str(&STANDARD.encode(log))
+            {
+                headers.insert(LOG_RESULT, log);
+            }
+            Ok(answer)
+        }
+        Err(InvokeError::Refused(refusal)) => {
+            let mut answer = throttled(&refusal);
+            name_limit(&mut answer, &refusal);
+            Ok(answer)
+        }
+        Err(InvokeError::NoFunction(_)) => Err(missing(qualifier.as_deref())),
+        Err(InvokeError::Host(cause)) => {
+            let message = format!(
+                "This host could not run the function: {cause}. `onrush doctor` says what is missing."
+            );
+            let mut answer = error(&ApiError::new(ErrorCode::Service, message));
+            name_limit_id(&mut answer, LimitId::HostSandboxes);
+            Ok(answer)
+        }
+    }
+}
+
+/// Name and qualifier from path and query, which must agree.
+fn target(doors: &Doors, reference: &str, head: &Parts) -> Result<(String, Option<String>), ApiError> {
+    let query = head.uri.query().unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
+    let mut qualifiers = query.filter(|(name, _)| *name == "Qualifier");
+    let qualifier = qualifiers.next().map(|(_, value)| crate::event::decode(value, true));
+    if qualifier.is_none() && model::name::is_function_name(reference) {
+        return Ok((reference.to_owned(), None));
+    }
+    let parsed = FunctionReference::parse(reference).map_err(|_| {
+        let pattern = model::name::FUNCTION_NAME_PATTERN;
+        ApiError::validation(
+            reference,
+            "functionName",
+            &format!("Member must satisfy regular expression pattern: {pattern}"),
+        )
+    })?;
+    if let Some(region) = parsed.region.as_deref().filter(|region| *region != doors.region) {
+        let here = &doors.region;
+        let message = format!("Functions from '{region}' are not reachable in this region ('{here}')");
+        return Err(ApiError::new(ErrorCode::ResourceNotFound, message));
+    }
+    if let Some(account) = parsed.account.as_deref().filter(|account| *account != doors.account_id) {
+        let arn = model::name::function_arn(&doors.region, account, &parsed.name);
+        return Err(ApiError::new(ErrorCode::ResourceNotFound, format!("Function not found: {arn}")));
+    }
+    match (parsed.qualifier, qualifier) {
+        (Some(inner), Some(outer)) if inner != outer => Err(ApiError::invalid(
+            "The derived qualifier from the function name does not match the specified qualifier.",
+        )),
+        (inner, outer) => Ok((parsed.name, outer.or(inner))),
+    }
+}
+
+fn client_context(text: Option<&str>) -> Result<Option<Arc<str>>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    let bad = || {
+        ApiError::new(
+            ErrorCode::InvalidRequestContent,
+            "Client context must be a valid Base64-encoded JSON object.",
+        )
+    };
+    if text.len() > CLIENT_CONTEXT_MAX {
+        return Err(bad());
+    }
+    let bytes = STANDARD.decode(text).map_err(|_| bad())?;
+    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
+    // Written anew: on one line, and safe as a header.
+    Ok(Some(value.to_string().into()))
+}
+
+async fn read_payload(incoming: Incoming) -> Result<Bytes, ApiError> {
+    let payload = body::read(incoming, PAYLOAD_BYTES_MAX).await.map_err(|error| match error {
+        BodyError::TooLarge => {
+            let message = format!(
+                "Request must be smaller than {PAYLOAD_BYTES_MAX} bytes for the InvokeFunction operation"
+            );
+            ApiError::new(ErrorCode::RequestTooLarge, message)
+        }
+        BodyError::TooSlow | BodyError::Broken => ApiError::new(
+            ErrorCode::InvalidRequestContent,
+            "Could not parse request body into json: it did not arrive",
+        ),
+    })?;
+    if payload.is_empty() {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    match serde_json::from_slice::<serde::de::IgnoredAny>(&payload) {
+        Ok(_) => Ok(payload),
+        Err(cause) => {
+            let message = format!("Could not parse request body into json: {cause}");
+            Err(ApiError::new(ErrorCode::InvalidRequestContent, message))
+        }
+    }
+}

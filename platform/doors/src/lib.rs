@@ -1,0 +1,31 @@
+//! Request to event and back: the Lambda REST API, function URLs, HTTP APIs, and Onrush's own pages.
+//!
+//! One listener serves them all, told apart by host name first and by path second, as local emulators do:
+//!
+//! | host or path | door |
+//! |---|---|
+//! | `{url-id}.lambda-url.{region}.…` | [`function_url`] |
+//! | `{api-id}.execute-api.{region}.…` | [`http_api`] |
+//! | `/_onrush/door/{LogicalId}/…` | either of these, for clients that cannot resolve such names |
+//! | `/_onrush/…` | [`admin`] |
+//! | anything else | [`lambda_rest`] |
+
+pub mod admin;
+pub mod body;
+pub mod cors;
+pub mod event;
+pub mod function_url;
+pub mod http_api;
+pub mod lambda_rest;
+pub mod reply;
+pub mod router;
+pub mod server;
+
+pub use router::{Doors, Options};
+pub use server::serve;
+
+use bytes::Bytes;
+use http_body_util::Full;
+
+/// What every door answers with.
+pub type Answer = http::Response<Full<Bytes>>;

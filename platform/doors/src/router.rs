@@ -1,0 +1,244 @@
+//! Which door a request is for.
+
+use crate::body::{self, BodyError};
+use crate::http_api::Api;
+use crate::{Answer, admin, function_url, http_api, lambda_rest};
+use bytes::Bytes;
+use control::{Control, Function};
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use invoke::{InvokeError, Invoker};
+use model::stack::HttpApi;
+use model::{LimitId, Refusal};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use telemetry::{Counters, Logs};
+
+/// Header that names the limit behind a refusal: `lambda.reserved-concurrency; resource=cart; used=5; max=5`.
+pub const LIMIT_HEADER: HeaderName = HeaderName::from_static("x-onrush-limit");
+
+/// What the doors are told at start.
+#[derive(Debug)]
+pub struct Options {
+    /// Account of every function.
+    pub account_id: String,
+    /// Region of every function.
+    pub region: String,
+    /// HTTP APIs of the template.
+    pub http_apis: Vec<HttpApi>,
+}
+
+/// All doors.
+pub struct Doors {
+    pub(crate) account_id: String,
+    pub(crate) region: String,
+    pub(crate) control: Arc<Control>,
+    pub(crate) invoker: Invoker,
+    pub(crate) logs: Logs,
+    pub(crate) counters: Arc<Counters>,
+    apis: Vec<Arc<Api>>,
+    urls: RwLock<Urls>,
+}
+
+/// Function URLs, by the first label of their host name and by their function's logical id or name.
+#[derive(Debug, Default)]
+struct Urls {
+    by_id: HashMap<String, Arc<Function>>,
+    by_word: HashMap<String, Arc<Function>>,
+    by_logical_id: HashMap<String, Arc<Function>>,
+}
+
+/// A request that was told apart, with its path as the door sees it.
+enum Target {
+    Url(Arc<Function>, String),
+    Api(Arc<Api>, String),
+    Admin,
+    Rest,
+    Unknown(&'static str),
+}
+
+impl Doors {
+    /// Doors in front of `control` and `invoker`.
+    pub fn new(
+        options: Options,
+        control: Arc<Control>,
+        invoker: Invoker,
+        logs: Logs,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let apis = options.http_apis.into_iter().map(|api| Arc::new(Api::new(api))).collect();
+        let doors = Self {
+            account_id: options.account_id,
+            region: options.region,
+            control,
+            invoker,
+            logs,
+            counters,
+            apis,
+            urls: RwLock::default(),
+        };
+        doors.refresh();
+        doors
+    }
+
+    /// Looks again at which functions have URLs; to be called after every change.
+    pub fn refresh(&self) {
+        let mut urls = Urls::default();
+        for function in self.control.functions() {
+            if let Some(id) = &function.logical_id {
+                urls.by_logical_id.insert(id.clone(), function.clone());
+            }
+            let Some(url) = &function.url else { continue };
+            urls.by_id.insert(url.id.clone(), function.clone());
+            urls.by_word.insert(function.name.clone(), function.clone());
+            if let Some(id) = &function.logical_id {
+                urls.by_word.insert(id.clone(), function.clone());
+                // SAM names the URL's own resource so.
+                urls.by_word.insert(format!("{id}Url"), function.clone());
+            }
+        }
+        *self.urls.write().unwrap_or_else(PoisonError::into_inner) = urls;
+    }
+
+    /// Answers one request; whatever goes wrong is an answer, too.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        port: u16,
+    ) -> Result<Answer, Infallible> {
+        let target = self.target(&request);
+        let (head, incoming) = request.into_parts();
+        Ok(match target {
+            Target::Url(function, path) => {
+                function_url::answer(self, &function, &path, &head, incoming, peer, port).await
+            }
+            Target::Api(api, path) => http_api::answer(self, &api, &path, &head, incoming, peer, port).await,
+            Target::Admin => admin::answer(self, &head).await,
+            Target::Rest => lambda_rest::answer(self, head, incoming).await,
+            Target::Unknown(body) => json(StatusCode::FORBIDDEN, body),
+        })
+    }
+
+    fn target(&self, request: &Request<Incoming>) -> Target {
+        let path = request.uri().path();
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let host = host.or_else(|| request.uri().host()).unwrap_or("");
+        let mut labels = host.split('.');
+        let (first, second) = (labels.next().unwrap_or(""), labels.next().unwrap_or(""));
+        match second {
+            "lambda-url" => {
+                let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
+                match urls.by_id.get(first) {
+                    Some(function) => Target::Url(function.clone(), path.to_owned()),
+                    // As AWS answers for a host name that belongs to no function.
+                    None => Target::Unknown("{\"Message\":null}"),
+                }
+            }
+            "execute-api" => match self.apis.iter().find(|api| api.api_id() == first) {
+                Some(api) => Target::Api(api.clone(), path.to_owned()),
+                None => Target::Unknown("{\"message\":\"Forbidden\"}"),
+            },
+            _ => self.target_by_path(path),
+        }
+    }
+
+    fn target_by_path(&self, path: &str) -> Target {
+        let Some(own) = path.strip_prefix("/_onrush/") else { return Target::Rest };
+        let Some(door) = own.strip_prefix("door/") else { return Target::Admin };
+        let (word, rest) = door.split_once('/').unwrap_or((door, ""));
+        let rest = format!("/{rest}");
+        if let Some(api) = self.apis.iter().find(|api| api.logical_id() == word) {
+            return Target::Api(api.clone(), rest);
+        }
+        let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
+        match urls.by_word.get(word) {
+            Some(function) => Target::Url(function.clone(), rest),
+            None => Target::Unknown("{\"message\":\"no door has that logical id\"}"),
+        }
+    }
+
+    pub(crate) fn function_by_logical_id(&self, id: &str) -> Option<Arc<Function>> {
+        self.urls.read().unwrap_or_else(PoisonError::into_inner).by_logical_id.get(id).cloned()
+    }
+
+    /// URLs of the doors, for people: logical id or function name, and where it answers.
+    pub fn list(&self, port: u16) -> Vec<(String, String)> {
+        let region = &self.region;
+        let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = urls
+            .by_id
+            .iter()
+            .map(|(id, function)| {
+                let word = function.logical_id.as_ref().unwrap_or(&function.name);
+                (word.clone(), format!("http://{id}.lambda-url.{region}.localhost:{port}/"))
+            })
+            .collect();
+        all.extend(self.apis.iter().map(|api| {
+            (
+                api.logical_id().to_owned(),
+                format!("http://{}.execute-api.{region}.localhost:{port}/", api.api_id()),
+            )
+        }));
+        all.sort();
+        all
+    }
+}
+
+/// A JSON answer.
+pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+/// Names the limit on an answer.
+pub(crate) fn name_limit(answer: &mut Answer, refusal: &Refusal) {
+    let Refusal { limit, resource, used, max, .. } = refusal;
+    let text = format!("{limit}; resource={resource}; used={used}; max={max}");
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        answer.headers_mut().insert(LIMIT_HEADER, value);
+    }
+}
+
+/// Names a limit on an answer where no figures are at hand.
+pub(crate) fn name_limit_id(answer: &mut Answer, limit: LimitId) {
+    answer.headers_mut().insert(LIMIT_HEADER, HeaderValue::from_static(limit.as_str()));
+}
+
+/// Reads a door's body, or says in AWS's words why not.
+pub(crate) async fn read_body(
+    incoming: Incoming,
+    limit: usize,
+    too_large: &'static str,
+) -> Result<Bytes, Answer> {
+    body::read(incoming, limit).await.map_err(|error| match error {
+        BodyError::TooLarge => {
+            let mut answer = json(StatusCode::PAYLOAD_TOO_LARGE, too_large);
+            name_limit_id(&mut answer, LimitId::PayloadSize);
+            answer.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+            answer
+        }
+        BodyError::TooSlow => json(StatusCode::REQUEST_TIMEOUT, "{\"message\":\"Request Timeout\"}"),
+        BodyError::Broken => json(StatusCode::BAD_REQUEST, "{\"message\":\"Bad Request\"}"),
+    })
+}
+
+/// Why a door could not run its function, for its log.
+pub(crate) fn log_failure(door: &str, error: &InvokeError) {
+    match error {
+        InvokeError::Refused(_) => {}
+        InvokeError::NoFunction(name) => {
+            tracing::warn!(door, function = %name, "a door leads to no function")
+        }
+        InvokeError::Host(cause) => tracing::error!(door, %cause, "this host could not run a function"),
+    }
+}

@@ -1,0 +1,76 @@
+//! The listener: bounded connections, a handler each, one signal to stop.
+
+use crate::router::Doors;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+/// Most connections served at once; more wait in the listener's backlog.
+const CONNECTIONS_MAX: usize = 16_384;
+/// Longest wait for a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest request head, in bytes: request line and headers. Source: Lambda quotas, 1 MB request line and headers
+/// for the API; API Gateway's 10,240 bytes are the doors' own affair.
+const HEAD_BYTES_MAX: usize = 1 << 20;
+/// How long requests in progress may still take after the signal.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Serves `doors` on `listener` until `stop` resolves; then lets requests in progress end, briefly.
+pub async fn serve(listener: TcpListener, doors: Arc<Doors>, stop: impl Future<Output = ()>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let (closing, closed) = watch::channel(false);
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    tokio::pin!(stop);
+    loop {
+        let place = tokio::select! {
+            place = places.clone().acquire_owned() => place,
+            () = &mut stop => break,
+        };
+        let Ok(place) = place else { break };
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, most likely. Back off, not spin.
+                    tracing::warn!(limit = "host.descriptors", %error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+            },
+            () = &mut stop => break,
+        };
+        let _ = stream.set_nodelay(true);
+        let doors = doors.clone();
+        let mut closed = closed.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| doors.answer(request, peer.ip(), port));
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(HEAD_BYTES_MAX)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::pin!(connection);
+            tokio::select! {
+                ended = &mut connection => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection ended badly");
+                    }
+                }
+                () = async { drop(closed.wait_for(|closing| *closing).await) } => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    closing.send_replace(true);
+    let everyone = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(FAREWELL, places.acquire_many(everyone)).await;
+}
