@@ -1,0 +1,226 @@
+//! The command line, with help that teaches.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// AWS Lambda in a VPC, on your own machine, limits included.
+///
+/// Takes the CloudFormation or SAM template that you already have, runs its functions unmodified in sandboxes, and
+/// enforces what production enforces. `onrush plan` asks the very same engines, on a virtual clock, what breaks first.
+#[derive(Debug, Parser)]
+#[command(name = "onrush", version, propagate_version = true, max_term_width = 110)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Up(Up),
+    Invoke(Invoke),
+    Logs(Logs),
+    Plan(Plan),
+    Limits(Limits),
+    Doctor(Doctor),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For scripts.
+    Json,
+}
+
+/// How environments are kept apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Isolation {
+    /// Namespaces, control groups, a root of their own, a system call filter.
+    #[default]
+    Namespaces,
+    /// Plain processes: isolates nothing. For hosts that refuse namespaces.
+    Process,
+}
+
+/// The template and what its parameters are.
+#[derive(Clone, Debug, Args)]
+pub struct Template {
+    /// CloudFormation or SAM template, YAML or JSON. Found by itself: template.yaml, .yml or .json here.
+    pub template: Option<PathBuf>,
+    /// Values of the template's parameters.
+    #[arg(long, value_name = "NAME=VALUE", num_args = 1..)]
+    pub parameter_overrides: Vec<String>,
+    /// Values of `Fn::ImportValue`.
+    #[arg(long = "import", value_name = "NAME=VALUE")]
+    pub imports: Vec<String>,
+    /// Name of the stack; functions without a name get theirs from it. Default: the template's folder.
+    #[arg(long)]
+    pub stack_name: Option<String>,
+    /// Region that functions see, and whose figures hold.
+    #[arg(long, default_value = model::era::DEFAULT_REGION, env = "ONRUSH_REGION")]
+    pub region: String,
+    /// Resource types that Onrush does not run are an error, not a warning.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// Which limits hold.
+#[derive(Clone, Debug, Args)]
+pub struct Figures {
+    /// When: the limits that AWS had then (`2022-12`, `today`).
+    #[arg(long, default_value = model::era::DEFAULT_ERA)]
+    pub era: String,
+    /// Another figure for a limit, for instance `lambda.account-concurrency=5000`. May be repeated.
+    #[arg(long = "limit", value_name = "ID=NUMBER")]
+    pub limits: Vec<String>,
+}
+
+/// Run a template: the Lambda API on one port, its doors, its functions in sandboxes.
+///
+/// Without a template only the API is served: create functions with the aws CLI or an SDK. Everything that was
+/// created survives a restart and a kill -9. Ctrl-C stops all of it within two seconds.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  onrush up                                   the template in this folder\n  onrush up app.yaml --port 0 --output json   any free port, printed as JSON\n  onrush up --limit lambda.account-concurrency=10   a production limit, scaled to a laptop\n\nThen: aws lambda list-functions --endpoint-url http://127.0.0.1:4566"
+)]
+pub struct Up {
+    #[command(flatten)]
+    pub template: Template,
+    #[command(flatten)]
+    pub figures: Figures,
+    /// Port of the API and of every door, on 127.0.0.1; 0 takes any free one and prints it.
+    #[arg(long, default_value_t = 4566, env = "ONRUSH_PORT")]
+    pub port: u16,
+    /// Address to listen on. Anything but loopback lets others run code on this machine.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: std::net::IpAddr,
+    /// Where functions, code and logs are kept.
+    #[arg(long, default_value = "./.onrush", env = "ONRUSH_DATA_DIR")]
+    pub data_dir: PathBuf,
+    /// How environments are kept apart.
+    #[arg(long, value_enum, default_value_t)]
+    pub isolation: Isolation,
+    /// How long an environment is idle before it is frozen, in milliseconds; 0 freezes at once, as Lambda does.
+    #[arg(long, default_value_t = 5, value_name = "MS")]
+    pub freeze_after: u64,
+    /// Refuse a runtime whose exact version is not installed, instead of taking the nearest.
+    #[arg(long)]
+    pub strict_runtimes: bool,
+    /// Variables for functions, a JSON file as `sam local` takes it: {"Function": {"NAME": "value"}} or {"Parameters": {…}}.
+    #[arg(long, value_name = "FILE")]
+    pub env_vars: Option<PathBuf>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Where a running Onrush listens.
+#[derive(Clone, Debug, Args)]
+pub struct Endpoint {
+    /// The running Onrush.
+    #[arg(long, default_value = "http://127.0.0.1:4566", env = "ONRUSH_ENDPOINT")]
+    pub endpoint: String,
+}
+
+/// Invoke a function of a running Onrush, print its result, and its log to standard error.
+///
+/// Exits 1 when the function failed or was throttled.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  onrush invoke CartFunction -e event.json\n  echo '{\"a\": 1}' | onrush invoke CartFunction -e -"
+)]
+pub struct Invoke {
+    /// Name, ARN, or logical id in the template.
+    pub function: String,
+    /// File with the event, `-` for standard input; `{}` without it.
+    #[arg(short, long, value_name = "FILE")]
+    pub event: Option<PathBuf>,
+    /// Do not print the log.
+    #[arg(short, long)]
+    pub quiet: bool,
+    #[command(flatten)]
+    pub endpoint: Endpoint,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Show a function's log.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Name or logical id in the template.
+    pub function: String,
+    /// Go on showing new lines until Ctrl-C.
+    #[arg(short, long)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub endpoint: Endpoint,
+    /// How to print: JSON is one object a line.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Say what breaks first under a load, from the same engines on a virtual clock.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  onrush plan template.yaml --load load.yaml\n  onrush plan --load launch.yaml --era 2022-12 --region ap-northeast-1\n  onrush plan --scenario list"
+)]
+pub struct Plan {
+    #[command(flatten)]
+    pub template: Template,
+    #[command(flatten)]
+    pub figures: Figures,
+    /// The expected load. Default: load.yaml beside the template.
+    #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
+    pub load: Option<PathBuf>,
+    /// A built-in scenario with a known result; `list` names them.
+    #[arg(long, value_name = "NAME")]
+    pub scenario: Option<String>,
+    /// Seed of every random stream; the same seed and input give the same output, byte for byte.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Stop at this virtual time, for instance `10m`.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Length of one row of the timeline, for instance `1s` or `1m`.
+    #[arg(long, value_name = "TIME")]
+    pub step: Option<String>,
+    /// The same as `--output json`.
+    #[arg(long)]
+    pub json: bool,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// The limits board of a running Onrush: maximum, used, peak, refusals, source.
+#[derive(Debug, Args)]
+pub struct Limits {
+    /// Show it again every second until Ctrl-C.
+    #[arg(short, long)]
+    pub watch: bool,
+    #[command(flatten)]
+    pub endpoint: Endpoint,
+    /// The same as `--output json`.
+    #[arg(long)]
+    pub json: bool,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Say what this host can enforce, what not, and the cure.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Where functions would be kept; tried for what sandboxes need.
+    #[arg(long, default_value = "./.onrush", env = "ONRUSH_DATA_DIR")]
+    pub data_dir: PathBuf,
+    /// The same as `--output json`.
+    #[arg(long)]
+    pub json: bool,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}

@@ -1,0 +1,36 @@
+//! One file per command.
+
+pub mod plan;
+
+#[cfg(target_os = "linux")]
+mod client;
+#[cfg(target_os = "linux")]
+pub mod doctor;
+#[cfg(target_os = "linux")]
+pub mod invoke;
+#[cfg(target_os = "linux")]
+pub mod limits;
+#[cfg(target_os = "linux")]
+pub mod logs;
+#[cfg(target_os = "linux")]
+pub mod up;
+
+use crate::Stop;
+use crate::arguments::Figures;
+use model::{Era, Overrides};
+use std::io::IsTerminal as _;
+
+/// The era and the user's own figures.
+fn figures(arguments: &Figures) -> Result<(Era, Overrides), Stop> {
+    let era = Era::named(&arguments.era).map_err(|error| Stop::Usage(error.to_string()))?;
+    let mut overrides = Overrides::default();
+    for text in &arguments.limits {
+        overrides.read(text).map_err(|error| Stop::Usage(format!("--limit: {error}")))?;
+    }
+    Ok((era, overrides))
+}
+
+/// Whether standard output wants colour.
+fn colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

@@ -1,0 +1,81 @@
+//! A small HTTP client for a running Onrush.
+
+use crate::Stop;
+use anyhow::{Context as _, anyhow};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// An answer, whole.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// Runs one future on a runtime of its own.
+pub fn block_on<T>(future: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
+
+/// One request to `endpoint`, for instance `http://127.0.0.1:4566`.
+pub async fn send(
+    endpoint: &str,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Result<Answer, Stop> {
+    let authority = endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/');
+    if authority.is_empty() || authority.contains('/') {
+        return Err(Stop::Usage(format!("`{endpoint}` is no endpoint such as http://127.0.0.1:4566")));
+    }
+    let stream = TcpStream::connect(authority)
+        .await
+        .with_context(|| format!("no Onrush answers at {endpoint}; start one with `onrush up`"))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let mut request = Request::builder().method(method).uri(path).header("host", authority);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request =
+        request.body(Full::new(body)).map_err(|error| anyhow!("cannot ask {endpoint}{path}: {error}"))?;
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    let body = body.collect().await?.to_bytes();
+    Ok(Answer { status: head.status, headers: head.headers, body })
+}
+
+/// A page of Onrush's own, as JSON.
+pub async fn page(endpoint: &str, path: &str) -> Result<serde_json::Value, Stop> {
+    let answer = send(endpoint, Method::GET, path, &[], Bytes::new()).await?;
+    let value: serde_json::Value = serde_json::from_slice(&answer.body)
+        .with_context(|| format!("{endpoint}{path} is no page of Onrush's"))?;
+    if !answer.status.is_success() {
+        let message = value["message"].as_str().unwrap_or("it did not say why").to_owned();
+        return Err(Stop::Failed(anyhow!("{endpoint}: {message}")));
+    }
+    Ok(value)
+}
+
+/// The name of the function that `word` means: a logical id becomes its function's name.
+pub async fn function_name(endpoint: &str, word: &str) -> Result<String, Stop> {
+    if word.contains(':') {
+        return Ok(word.to_owned());
+    }
+    let value = page(endpoint, "/_onrush/functions").await?;
+    let all = value["functions"].as_array().cloned().unwrap_or_default();
+    let is = |key: &str| all.iter().find(|function| function[key] == *word).cloned();
+    match is("name").or_else(|| is("logical_id")) {
+        Some(function) => Ok(function["name"].as_str().unwrap_or(word).to_owned()),
+        None => {
+            let names: Vec<_> =
+                all.iter().filter_map(|f| f["logical_id"].as_str().or(f["name"].as_str())).collect();
+            let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            Err(Stop::Usage(format!("no function is called {word}; there is: {there}")))
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! `onrush limits`: the limits board.
+
+use super::client::{block_on, page};
+use crate::Stop;
+use crate::arguments::{Limits, Output};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+pub fn run(arguments: &Limits) -> Result<ExitCode, Stop> {
+    block_on(show(arguments))
+}
+
+async fn show(arguments: &Limits) -> Result<ExitCode, Stop> {
+    loop {
+        let board = page(&arguments.endpoint.endpoint, "/_onrush/limits").await?;
+        let text = if arguments.json || arguments.output == Output::Json {
+            format!("{board}\n")
+        } else {
+            let clear = if arguments.watch && super::colour() { "\x1b[2J\x1b[H" } else { "" };
+            format!("{clear}{}", table(&board))
+        };
+        if std::io::stdout().write_all(text.as_bytes()).is_err() || !arguments.watch {
+            return Ok(ExitCode::SUCCESS);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn table(board: &Value) -> String {
+    let mut text = format!(
+        "{:<30} {:<28} {:>9} {:>9} {:>9} {:>9}  {}\n",
+        "limit", "of", "max", "used", "peak", "refused", "raisable"
+    );
+    for row in board["limits"].as_array().into_iter().flatten() {
+        let word = |key: &str| row[key].as_str().unwrap_or("").to_owned();
+        let number = |key: &str| row[key].as_u64().unwrap_or(0);
+        let _ = writeln!(
+            text,
+            "{:<30} {:<28} {:>9} {:>9} {:>9} {:>9}  {}",
+            word("id"),
+            word("resource"),
+            number("max"),
+            number("used"),
+            number("peak"),
+            number("refused"),
+            word("raisable")
+        );
+    }
+    text
+}

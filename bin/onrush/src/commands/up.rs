@@ -1,0 +1,173 @@
+//! `onrush up`: everything, wired together.
+
+mod banner;
+mod deploy;
+mod port;
+
+use crate::Stop;
+use crate::arguments::{Isolation, Output, Up};
+use crate::stack::{self, Read};
+use anyhow::{Context as _, anyhow};
+use control::{Change, Control};
+use doors::Doors;
+use invoke::Invoker;
+use model::{Era, Overrides};
+use runtimes::Runtimes;
+use sandbox::Jailer;
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use telemetry::{Counters, Logs};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// How long everything may take to stop before the process just ends; the jailer's end takes the rest along.
+const FAREWELL: Duration = Duration::from_millis(1_500);
+
+pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
+    let begun = Instant::now();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_env("ONRUSH_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_target(false)
+        .init();
+    let (era, overrides) = super::figures(&arguments.figures)?;
+    let read = match stack::find(&arguments.template) {
+        Some(path) => Some(stack::read(&path, &arguments.template, arguments.port)?),
+        None => None,
+    };
+    std::fs::create_dir_all(&arguments.data_dir)
+        .with_context(|| format!("cannot make the data folder {}", arguments.data_dir.display()))?;
+    // The jailer is forked while this process has one thread and holds nothing.
+    let jailer = sandbox::fork_jailer(sandbox::Options {
+        state_dir: arguments.data_dir.join("run"),
+        isolation: match arguments.isolation {
+            Isolation::Namespaces => sandbox::Isolation::Namespaces,
+            Isolation::Process => sandbox::Isolation::Process,
+        },
+        pool: sandbox::PoolSizes::default(),
+    })
+    .context("cannot start the jailer; `onrush doctor` says what this host lacks")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(arguments, era, overrides, read, jailer, begun));
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve(
+    arguments: Up,
+    era: Era,
+    overrides: Overrides,
+    read: Option<Read>,
+    jailer: Jailer,
+    begun: Instant,
+) -> Result<ExitCode, Stop> {
+    // Before anything else that takes time, so that Ctrl-C works from the start.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let address = SocketAddr::new(arguments.host, arguments.port);
+    let listener = port::bind(address).await?;
+    let port = listener.local_addr()?.port();
+
+    let region = arguments.template.region.clone();
+    let settings = limits::Settings::from_era(&era, &region, &overrides)
+        .map_err(|error| Stop::Usage(error.to_string()))?;
+    let data_dir = std::path::absolute(&arguments.data_dir)?;
+    let logs = Logs::open(Some(&data_dir.join("logs"))).context("cannot make the log folder")?;
+    let writer = tokio::spawn(logs.clone().write_behind());
+    let counters = Arc::new(Counters::default());
+    let sandboxes = jailer.into_sandboxes().context("cannot talk to the jailer")?;
+    let runtimes = Arc::new(Runtimes::open(&data_dir, arguments.strict_runtimes));
+    let account_concurrency = settings.account_concurrency;
+    let options = invoke::Options {
+        init_timeout: Duration::from_secs(era.settings.init_timeout_s),
+        init_billed: era.settings.init_billed,
+        region: region.as_str().into(),
+        freeze_after: Duration::from_millis(arguments.freeze_after),
+        layers_folder: data_dir.join("layers"),
+        settings,
+    };
+    let invoker = Invoker::new(options, sandboxes.clone(), runtimes.clone(), logs.clone(), counters.clone());
+
+    let observer: Arc<OnceLock<Invoker>> = Arc::default();
+    let _ = observer.set(invoker.clone());
+    let control = Control::open(
+        control::Options {
+            data_dir: data_dir.clone(),
+            account_id: model::name::DEFAULT_ACCOUNT.to_owned(),
+            region: region.clone(),
+            account_concurrency,
+            unreserved_minimum: era.settings.unreserved_minimum,
+        },
+        Box::new(move |change| {
+            if let Some(invoker) = observer.get() {
+                invoker.apply(change);
+            }
+        }),
+    )
+    .context("cannot open the store")?;
+    let control = Arc::new(control);
+    for function in control.functions() {
+        invoker.apply(Change::Put(function));
+    }
+
+    let http_apis = read.as_ref().map(|read| read.stack.http_apis.clone()).unwrap_or_default();
+    if let Some(read) = &read {
+        let deployment = deploy::all(read, &control, &runtimes, arguments.env_vars.as_deref());
+        tokio::select! {
+            deployed = deployment => deployed?,
+            _ = interrupt.recv() => return Ok(ExitCode::from(130)),
+            _ = terminate.recv() => return Ok(ExitCode::from(143)),
+        }
+    }
+    invoker.prepare().await;
+    let doors_options =
+        doors::Options { account_id: model::name::DEFAULT_ACCOUNT.to_owned(), region, http_apis };
+    let doors =
+        Arc::new(Doors::new(doors_options, control.clone(), invoker.clone(), logs.clone(), counters.clone()));
+
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(doors::serve(listener, doors.clone(), async {
+        let _ = stopped.await;
+    }));
+    let base = format!("http://{}", SocketAddr::new(arguments.host, port));
+    let summary = banner::Summary {
+        base: &base,
+        functions: control.functions(),
+        doors: doors.list(port),
+        abilities: sandboxes.abilities(),
+        stack: read.as_ref().map(|read| &read.stack),
+        era: &era,
+        took: begun.elapsed(),
+    };
+    match arguments.output {
+        Output::Text => print!("{}", banner::text(&summary)),
+        Output::Json => println!("{}", banner::json(&summary)),
+    }
+    std::io::Write::flush(&mut std::io::stdout())?;
+
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping");
+    let _ = stop.send(());
+    let farewell = async {
+        let _ = server.await;
+        sandboxes.shutdown().await;
+    };
+    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+        tracing::warn!("not everything stopped in time; what is left ends with this process");
+    }
+    writer.abort();
+    logs.flush();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An error of the control room, as the command line says it.
+fn refused(function: &str, error: &model::error::ApiError) -> Stop {
+    Stop::Failed(anyhow!("{function}: {}", error.message))
+}

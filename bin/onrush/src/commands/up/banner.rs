@@ -1,0 +1,117 @@
+//! What `up` prints when it serves: what runs, where, what is not enforced, what to try.
+
+use crate::commands::doctor::word;
+use control::Function;
+use model::Era;
+use model::stack::Stack;
+use sandbox::{Abilities, AbilityState};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What there is to say.
+pub struct Summary<'a> {
+    pub base: &'a str,
+    pub functions: Vec<Arc<Function>>,
+    pub doors: Vec<(String, String)>,
+    pub abilities: &'a Abilities,
+    pub stack: Option<&'a Stack>,
+    pub era: &'a Era,
+    pub took: Duration,
+}
+
+impl Summary<'_> {
+    /// What a template asks for and is not run: said here, never skipped silently.
+    fn gaps(&self) -> Vec<String> {
+        let mut gaps = Vec::new();
+        if self.functions.iter().any(|function| function.vpc.is_some()) {
+            gaps.push("network: environments have loopback only; the template's VPC is read but carries no packets yet".to_owned());
+        } else {
+            gaps.push("network: environments have loopback only".to_owned());
+        }
+        if let Some(stack) = self.stack {
+            let rest: Vec<_> = stack.rest_apis.iter().map(|api| api.id.as_str()).collect();
+            if !rest.is_empty() {
+                gaps.push(format!("REST APIs are read but not served yet: {}", rest.join(", ")));
+            }
+        }
+        gaps
+    }
+
+    fn not_enforced(&self) -> impl Iterator<Item = &sandbox::Ability> {
+        self.abilities.items.iter().filter(|item| item.state != AbilityState::Enforced)
+    }
+}
+
+/// For people; the `ready` line stands alone.
+pub fn text(summary: &Summary<'_>) -> String {
+    let mut text = String::new();
+    let Summary { base, functions, doors, era, took, .. } = summary;
+    let _ = writeln!(text, "Functions (era {}: {})", era.name, era.summary);
+    for function in functions {
+        let word = function.logical_id.as_ref().unwrap_or(&function.name);
+        let runtime = function.runtime.as_deref().unwrap_or("image");
+        let reserved = function.reserved.map(|n| format!(", {n} reserved")).unwrap_or_default();
+        let seconds = function.timeout.as_secs();
+        let _ = writeln!(text, "  {word:<24} {runtime:<18} {} MB, {seconds} s{reserved}", function.memory_mb);
+    }
+    if functions.is_empty() {
+        let _ = writeln!(text, "  none yet: aws lambda create-function --endpoint-url {base} …");
+    }
+    if !doors.is_empty() {
+        let _ = writeln!(text, "Doors");
+        for (id, url) in doors {
+            let _ = writeln!(text, "  {id:<24} {url}");
+            let _ = writeln!(text, "  {:<24} {base}/_onrush/door/{id}/", "");
+        }
+    }
+    let _ = writeln!(text, "Not enforced here");
+    for gap in summary.gaps() {
+        let _ = writeln!(text, "  {gap}");
+    }
+    for item in summary.not_enforced() {
+        let cure = item.cure.as_ref().map(|cure| format!(" (cure: {cure})")).unwrap_or_default();
+        let _ = writeln!(text, "  {}: {}, {}{cure}", item.name, word(item.state), item.detail);
+    }
+    if let Some(function) = functions.first() {
+        let word = function.logical_id.as_ref().unwrap_or(&function.name);
+        let endpoint = if base.ends_with(":4566") { String::new() } else { format!(" --endpoint {base}") };
+        let _ = writeln!(text, "Try");
+        let _ = writeln!(text, "  onrush invoke {word}{endpoint}");
+        match doors.first() {
+            Some((id, _)) => {
+                let _ = writeln!(text, "  curl {base}/_onrush/door/{id}/");
+            }
+            None => {
+                let _ = writeln!(text, "  aws lambda list-functions --endpoint-url {base}");
+            }
+        }
+        let _ = writeln!(text, "  onrush limits{endpoint}");
+    }
+    let _ = writeln!(text, "serving after {} ms", took.as_millis());
+    let _ = writeln!(text, "ready {base}");
+    text
+}
+
+/// For scripts: one line.
+pub fn json(summary: &Summary<'_>) -> Value {
+    let functions: Vec<_> = summary
+        .functions
+        .iter()
+        .map(|function| json!({ "name": function.name, "logical_id": function.logical_id, "arn": function.arn }))
+        .collect();
+    let doors: Vec<_> = summary
+        .doors
+        .iter()
+        .map(|(id, url)| json!({ "id": id, "url": url, "path_url": format!("{}/_onrush/door/{id}/", summary.base) }))
+        .collect();
+    let not_enforced: Vec<_> = summary
+        .not_enforced()
+        .map(|item| json!({ "capability": item.name, "state": word(item.state), "detail": item.detail, "cure": item.cure }))
+        .collect();
+    json!({
+        "schema": 1, "ready": summary.base, "era": summary.era.name, "functions": functions, "doors": doors,
+        "not_enforced": not_enforced, "gaps": summary.gaps(), "took_ms": summary.took.as_millis() as u64,
+    })
+}

@@ -1,0 +1,288 @@
+//! A template's functions, built where needed and deployed.
+
+use super::refused;
+use crate::Stop;
+use crate::stack::Read;
+use anyhow::{Context as _, anyhow};
+use control::{Control, Cors, Deploy, DeployCode, DeployLayer, Settings, UrlSettings};
+use model::stack::{self, Code, Function, Link, Stack};
+use runtimes::Runtimes;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Deploys every function of the template that can run here; the others are named with the reason.
+pub async fn all(
+    read: &Read,
+    control: &Arc<Control>,
+    runtimes: &Arc<Runtimes>,
+    env_vars: Option<&Path>,
+) -> Result<(), Stop> {
+    let overrides = match env_vars {
+        Some(path) => read_env_vars(path)?,
+        None => EnvVars::default(),
+    };
+    for function in &read.stack.functions {
+        let Some(request) = request(read, function, &overrides).await? else { continue };
+        let (control, runtimes) = (control.clone(), runtimes.clone());
+        let name = function.id.clone();
+        let runtime = function.runtime.clone();
+        let deployed = tokio::task::spawn_blocking(move || -> Result<(), Stop> {
+            if let Some(runtime) = runtime {
+                let progress = |line: &str| eprintln!("  {line}");
+                for warning in
+                    runtimes.prepare(&runtime, &progress).map_err(|error| anyhow!("{name}: {error}"))?
+                {
+                    tracing::warn!(function = %name, "{warning}");
+                }
+            }
+            control.deploy(request).map(drop).map_err(|error| refused(&name, &error))
+        });
+        deployed.await.context("deploying a function failed")??;
+    }
+    Ok(())
+}
+
+async fn request(read: &Read, function: &Function, env_vars: &EnvVars) -> Result<Option<Deploy>, Stop> {
+    let Some(code) = code(read, function).await? else { return Ok(None) };
+    let mut variables = function.environment.clone();
+    env_vars.apply(&function.id, &function.name, &mut variables);
+    let url =
+        read.stack.function_urls.iter().find(|url| {
+            url.target.function.logical() == Some(&function.id) && url.target.qualifier.is_none()
+        });
+    let mut layers = Vec::new();
+    for link in &function.layers {
+        layers.extend(layer(read, function, link)?);
+    }
+    Ok(Some(Deploy {
+        name: function.name.clone(),
+        logical_id: Some(function.id.clone()),
+        code,
+        architecture: Some(architecture(function.architecture).to_owned()),
+        settings: settings(&read.stack, function, variables),
+        layers,
+        vpc_id: None,
+        reserved: function.reserved_concurrency,
+        url: url.map(url_settings),
+        tags: function.tags.clone(),
+    }))
+}
+
+fn architecture(architecture: stack::Architecture) -> &'static str {
+    match architecture {
+        stack::Architecture::X86_64 => "x86_64",
+        stack::Architecture::Arm64 => "arm64",
+    }
+}
+
+fn settings(stack: &Stack, function: &Function, variables: BTreeMap<String, String>) -> Settings {
+    let physical = |link: &Link| -> String {
+        match link {
+            Link::Literal(id) => id.clone(),
+            Link::Logical(id) => {
+                let subnet =
+                    stack.subnets.iter().find(|subnet| subnet.id == *id).map(|s| s.subnet_id.clone());
+                let group =
+                    || stack.security_groups.iter().find(|group| group.id == *id).map(|g| g.group_id.clone());
+                subnet.or_else(group).unwrap_or_else(|| id.clone())
+            }
+        }
+    };
+    Settings {
+        runtime: function.runtime.clone(),
+        role: function.role.clone(),
+        handler: function.handler.clone(),
+        description: Some(function.description.clone()),
+        timeout: Some(i64::from(function.timeout_s)),
+        memory_size: Some(i64::from(function.memory_mb)),
+        ephemeral_storage: Some(control::request::EphemeralStorage {
+            size: Some(i64::from(function.ephemeral_storage_mb)),
+        }),
+        vpc_config: function.vpc.as_ref().map(|vpc| control::request::VpcSettings {
+            subnet_ids: Some(vpc.subnets.iter().map(physical).collect()),
+            security_group_ids: Some(vpc.security_groups.iter().map(physical).collect()),
+            ipv6_allowed_for_dual_stack: Some(vpc.ipv6),
+        }),
+        environment: Some(control::request::Environment { variables: Some(variables) }),
+        ..Settings::default()
+    }
+}
+
+fn url_settings(url: &stack::FunctionUrl) -> UrlSettings {
+    let list = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
+    UrlSettings {
+        id: Some(url.url_id.clone()),
+        auth_type: Some(match url.auth_type {
+            stack::AuthType::None => control::AuthType::None,
+            stack::AuthType::AwsIam => control::AuthType::AwsIam,
+        }),
+        invoke_mode: Some(match url.invoke_mode {
+            stack::InvokeMode::Buffered => control::InvokeMode::Buffered,
+            stack::InvokeMode::ResponseStream => control::InvokeMode::ResponseStream,
+        }),
+        cors: url.cors.as_ref().map(|cors| Cors {
+            allow_credentials: Some(cors.allow_credentials),
+            allow_headers: list(&cors.allow_headers),
+            allow_methods: list(&cors.allow_methods),
+            allow_origins: list(&cors.allow_origins),
+            expose_headers: list(&cors.expose_headers),
+            max_age: cors.max_age_s,
+        }),
+    }
+}
+
+/// Where a function's code is on this machine; `None` when it cannot run here, which is said.
+async fn code(read: &Read, function: &Function) -> Result<Option<DeployCode>, Stop> {
+    let place = function.code_place;
+    let at = format!("{}:{}:{}", read.path.display(), place.line, place.column);
+    if function.package_type == stack::PackageType::Image {
+        tracing::warn!(function = %function.id, "{at}: container images are not run yet; this function is left out");
+        return Ok(None);
+    }
+    if let Some(runtime) = function.runtime.as_deref()
+        && ["java", "dotnet", "ruby", "go1"].iter().any(|prefix| runtime.starts_with(prefix))
+    {
+        tracing::warn!(function = %function.id, "{at}: {runtime} is not run; build the function as a container image. It is left out");
+        return Ok(None);
+    }
+    let path = match (&function.asset_path, &function.code) {
+        // What `cdk synth` leaves behind is named relative to its own folder.
+        (Some(asset), _) => asset.clone(),
+        (None, Code::Local { path }) => path.clone(),
+        (None, Code::Inline { text }) => return Ok(Some(DeployCode::Inline(text.clone()))),
+        (None, Code::S3 { key, .. }) => match packaged(read, key) {
+            Some(path) => return Ok(Some(DeployCode::ZipFile(path))),
+            None => {
+                let message = format!("{at}: {}: code in S3 (`{key}`) is not on this machine", function.id);
+                return Err(Stop::Usage(format!(
+                    "{message}; run the template that names local folders, or put the zip beside it"
+                )));
+            }
+        },
+        (None, Code::Image { .. }) => return Ok(None),
+    };
+    let found = read.folder().join(&path);
+    let found = std::path::absolute(&found).unwrap_or(found);
+    if found.is_file() {
+        return Ok(Some(DeployCode::ZipFile(found)));
+    }
+    if !found.is_dir() {
+        return Err(Stop::Usage(format!("{at}: {}: there is no folder or zip `{path}`", function.id)));
+    }
+    if is_rust(function, &found) {
+        let id = function.id.clone();
+        let built = tokio::task::spawn_blocking(move || {
+            runtimes::build_rust(&found, &|line: &str| eprintln!("  {id}: {line}"))
+        });
+        let folder = built.await.context("the build failed")?.with_context(|| function.id.clone())?;
+        return Ok(Some(DeployCode::Folder(folder)));
+    }
+    Ok(Some(DeployCode::Folder(found)))
+}
+
+/// A Rust package with an OS-only runtime, and no bootstrap that somebody built already.
+fn is_rust(function: &Function, folder: &Path) -> bool {
+    let provided = function.runtime.as_deref().is_some_and(|runtime| runtime.starts_with("provided"));
+    provided && folder.join("Cargo.toml").is_file() && !folder.join("bootstrap").is_file()
+}
+
+/// The zip that `serverless package` leaves beside its template.
+fn packaged(read: &Read, key: &str) -> Option<PathBuf> {
+    let name = Path::new(key).file_name()?;
+    [read.folder().join(name), read.folder().join(".serverless").join(name)]
+        .into_iter()
+        .find(|path| path.is_file())
+}
+
+fn layer(read: &Read, function: &Function, link: &Link) -> Result<Option<DeployLayer>, Stop> {
+    let Some(layer) = link.logical().and_then(|id| read.stack.layers.iter().find(|layer| layer.id == id))
+    else {
+        tracing::warn!(function = %function.id, layer = link.as_str(), "this layer is not in the template; the function runs without it");
+        return Ok(None);
+    };
+    let path = match (&layer.asset_path, &layer.code) {
+        (Some(path), _) | (None, Code::Local { path }) => path,
+        _ => {
+            tracing::warn!(function = %function.id, layer = %layer.id, "this layer's content is not on this machine; the function runs without it");
+            return Ok(None);
+        }
+    };
+    let found = read.folder().join(path);
+    let found = std::path::absolute(&found).unwrap_or(found);
+    let code = match (found.is_file(), found.is_dir()) {
+        (true, _) => DeployCode::ZipFile(found),
+        (_, true) => DeployCode::Folder(found),
+        _ => {
+            return Err(Stop::Usage(format!(
+                "{}: layer {}: there is no folder or zip `{path}`",
+                read.path.display(),
+                layer.id
+            )));
+        }
+    };
+    Ok(Some(DeployLayer { arn: layer.arn.clone(), code }))
+}
+
+/// The JSON that `sam local --env-vars` takes.
+#[derive(Debug, Default)]
+struct EnvVars {
+    everyone: BTreeMap<String, String>,
+    functions: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl EnvVars {
+    /// As SAM does, only variables that the template names are replaced.
+    fn apply(&self, id: &str, name: &str, variables: &mut BTreeMap<String, String>) {
+        let own = self.functions.get(id).or_else(|| self.functions.get(name));
+        for (key, value) in variables.iter_mut() {
+            let replaced = own.and_then(|own| own.get(key)).or_else(|| self.everyone.get(key));
+            if let Some(replaced) = replaced {
+                value.clone_from(replaced);
+            }
+        }
+    }
+}
+
+fn read_env_vars(path: &Path) -> Result<EnvVars, Stop> {
+    let text = crate::stack::read_text(path)?;
+    let bad = |why: &str| Stop::Usage(format!("{}: {why}", path.display()));
+    let value: Value = serde_json::from_str(&text).map_err(|error| bad(&error.to_string()))?;
+    let Value::Object(all) = value else { return Err(bad("expected an object of functions")) };
+    let mut read = EnvVars::default();
+    for (function, variables) in all {
+        let Value::Object(variables) = variables else {
+            return Err(bad(&format!("`{function}` must be an object of variables")));
+        };
+        let text = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let variables = variables.iter().map(|(key, value)| (key.clone(), text(value))).collect();
+        if function == "Parameters" {
+            read.everyone = variables;
+        } else {
+            read.functions.insert(function, variables);
+        }
+    }
+    Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_variables_of_the_template_are_replaced() {
+        let mut variables: BTreeMap<_, _> =
+            [("A", "1"), ("B", "2")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let own: BTreeMap<_, _> = [("A".to_owned(), "x".to_owned()), ("C".to_owned(), "y".to_owned())].into();
+        let env_vars = EnvVars {
+            everyone: [("B".to_owned(), "z".to_owned())].into(),
+            functions: [("Cart".to_owned(), own)].into(),
+        };
+        env_vars.apply("Cart", "stack-Cart", &mut variables);
+        assert_eq!((variables["A"].as_str(), variables["B"].as_str(), variables.len()), ("x", "z", 2));
+    }
+}

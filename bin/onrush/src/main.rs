@@ -1,0 +1,72 @@
+//! `onrush`: wiring and command line. The only place with a real clock and a real seed.
+
+mod arguments;
+mod commands;
+mod problems;
+mod stack;
+
+use arguments::{Arguments, Command};
+use clap::Parser as _;
+use std::process::ExitCode;
+
+/// Something failed while it ran, or a promise is broken.
+const FAILED: u8 = 1;
+/// The command line or an input file is wrong.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    match run(arguments) {
+        Ok(code) => code,
+        Err(Stop::Usage(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(USAGE)
+        }
+        Err(Stop::Reported) => ExitCode::from(USAGE),
+        Err(Stop::Failed(error)) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
+    match arguments.command {
+        Command::Plan(plan) => commands::plan::run(&plan),
+        #[cfg(target_os = "linux")]
+        Command::Up(up) => commands::up::run(up),
+        #[cfg(target_os = "linux")]
+        Command::Invoke(invoke) => commands::invoke::run(&invoke),
+        #[cfg(target_os = "linux")]
+        Command::Logs(logs) => commands::logs::run(&logs),
+        #[cfg(target_os = "linux")]
+        Command::Limits(limits) => commands::limits::run(&limits),
+        #[cfg(target_os = "linux")]
+        Command::Doctor(doctor) => commands::doctor::run(&doctor),
+        #[cfg(not(target_os = "linux"))]
+        _ => Err(Stop::Usage("live runs need Linux; `onrush plan` works here".to_owned())),
+    }
+}
+
+/// Why a command ends early.
+#[derive(Debug)]
+enum Stop {
+    /// The user asked for something impossible.
+    Usage(String),
+    /// As [`Stop::Usage`], and the problems are printed already.
+    Reported,
+    /// It did not work.
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}

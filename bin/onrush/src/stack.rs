@@ -1,0 +1,122 @@
+//! A template's file, read and resolved.
+
+use crate::Stop;
+use crate::arguments::Template;
+use crate::problems;
+use anyhow::Context as _;
+use miette::Severity;
+use model::stack::Stack;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// Names under which a template is found without being named.
+const FOUND: [&str; 3] = ["template.yaml", "template.yml", "template.json"];
+/// Most bytes read of a template: the engine refuses less, with a better message.
+const BYTES_MAX: u64 = 64 << 20;
+
+/// A template's stack and where it lies.
+#[derive(Debug)]
+pub struct Read {
+    pub path: PathBuf,
+    pub stack: Stack,
+}
+
+impl Read {
+    /// The folder to which paths in the template are relative.
+    pub fn folder(&self) -> &Path {
+        match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        }
+    }
+}
+
+/// The template that the arguments name, or the one in this folder.
+pub fn find(arguments: &Template) -> Option<PathBuf> {
+    let named = arguments.template.clone();
+    named.or_else(|| FOUND.iter().map(PathBuf::from).find(|path| path.is_file()))
+}
+
+/// Reads and resolves the template at `path`; problems are printed with their places.
+pub fn read(path: &Path, arguments: &Template, port: u16) -> Result<Read, Stop> {
+    let name = path.display().to_string();
+    let text = read_text(path)?;
+    let folder = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
+    let folder_name = folder.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    let inputs = template::Inputs {
+        parameters: pairs(&arguments.parameter_overrides)?,
+        imports: pairs(&arguments.imports)?,
+        region: arguments.region.clone(),
+        account_id: model::name::DEFAULT_ACCOUNT.to_owned(),
+        stack_name: arguments.stack_name.clone().unwrap_or_else(|| stack_name(folder_name)),
+        strict: arguments.strict,
+        availability_zones: Vec::new(),
+        port,
+    };
+    let outcome = template::read(&name, &text, &inputs);
+    problems::print(&name, &text, &outcome.warnings, Severity::Warning);
+    problems::print(&name, &text, &outcome.problems, Severity::Error);
+    match outcome.stack {
+        Some(stack) if outcome.problems.is_empty() => Ok(Read { path: path.to_owned(), stack }),
+        _ => Err(Stop::Reported),
+    }
+}
+
+/// A text file, bounded.
+pub fn read_text(path: &Path) -> Result<String, Stop> {
+    let file = fs::File::open(path).with_context(|| format!("cannot open {}", path.display()));
+    let file = file.map_err(|error| Stop::Usage(format!("{error:#}")))?;
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Stop::Usage(format!("cannot read {}: {error}", path.display())))?;
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(Stop::Usage(format!("{} has more than {BYTES_MAX} bytes", path.display())));
+    }
+    String::from_utf8(bytes).map_err(|_| Stop::Usage(format!("{} is no UTF-8 text", path.display())))
+}
+
+fn stack_name(folder: Option<&str>) -> String {
+    let name: String =
+        folder.unwrap_or("").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let name = name.trim_matches('-');
+    if name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        name.to_owned()
+    } else {
+        format!("stack-{name}")
+    }
+}
+
+/// `NAME=VALUE`, each also as `ParameterKey=NAME,ParameterValue=VALUE`, the form that SAM and the aws CLI take.
+fn pairs(texts: &[String]) -> Result<BTreeMap<String, String>, Stop> {
+    let mut all = BTreeMap::new();
+    for text in texts {
+        let long = text.strip_prefix("ParameterKey=").and_then(|rest| rest.split_once(",ParameterValue="));
+        match long.or_else(|| text.split_once('=')) {
+            Some((name, value)) => all.insert(name.to_owned(), value.to_owned()),
+            None => return Err(Stop::Usage(format!("`{text}` is not of the form NAME=VALUE"))),
+        };
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stack_names_are_made_of_folder_names() {
+        assert_eq!(stack_name(Some("my shop_2")), "my-shop-2");
+        assert_eq!(stack_name(Some("2shops")), "stack-2shops");
+        assert_eq!(stack_name(None), "stack-");
+    }
+
+    #[test]
+    fn parameters_come_in_both_forms() {
+        let read = pairs(&["A=1=2".into(), "ParameterKey=B,ParameterValue=x,y".into()]).unwrap();
+        assert_eq!((read["A"].as_str(), read["B"].as_str()), ("1=2", "x,y"));
+        assert!(pairs(&["A".into()]).is_err());
+    }
+}
