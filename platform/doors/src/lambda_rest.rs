@@ -37,9 +37,12 @@ pub(crate) async fn answer(doors: &Doors, head: Parts, incoming: Incoming) -> An
         }
     };
     let control = doors.control.clone();
+    let changes = head.method != http::Method::GET;
     // Zips are unpacked and the store is synced here: not on a thread that serves others.
     let handled = tokio::task::spawn_blocking(move || control_plane::handle(&control, &head, &body)).await;
-    doors.refresh();
+    if changes {
+        doors.refresh();
+    }
     match handled {
         Ok(Some(response)) => response.map(http_body_util::Full::new),
         Ok(None) => error(&ApiError::new(ErrorCode::UnknownOperation, "this path belongs to no operation")),

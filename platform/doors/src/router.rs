@@ -237,7 +237,7 @@ pub(crate) fn log_failure(door: &str, error: &InvokeError) {
     match error {
         InvokeError::Refused(_) => {}
         InvokeError::NoFunction(name) => {
-            tracing::warn!(door, function = %name, "a door leads to no function")
+            tracing::warn!(door, function = %name, "a door leads to no function");
         }
         InvokeError::Host(cause) => tracing::error!(door, %cause, "this host could not run a function"),
     }

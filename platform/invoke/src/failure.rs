@@ -5,7 +5,11 @@
 use bytes::Bytes;
 use runtime_api::RESPONSE_BYTES_MAX;
 use sandbox::Exit;
+use std::io;
 use std::time::Duration;
+
+/// `ENOEXEC` of Linux.
+const ENOEXEC: i32 = 8;
 
 /// An error document with its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +32,21 @@ impl Failure {
     pub(crate) fn exited(request_id: &str, exit: &Exit) -> Self {
         let kind = if exit.out_of_memory { "Runtime.OutOfMemory" } else { "Runtime.ExitError" };
         Self::new(kind, &format!("RequestId: {request_id} Error: {}", exit_reason(exit)))
+    }
+
+    /// The program could not be executed. Source: recorded by users of custom runtimes; type from the Runtime
+    /// Interface Emulator.
+    pub(crate) fn not_executable(request_id: &str, program: &str, error: &io::Error) -> Self {
+        let cause = match error.raw_os_error() {
+            Some(number) if number == ENOEXEC => "exec format error".to_owned(),
+            _ => match error.kind() {
+                io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+                io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+                _ => error.to_string(),
+            },
+        };
+        let message = format!("RequestId: {request_id} Error: fork/exec {program}: {cause}");
+        Self::new("Runtime.InvalidEntrypoint", &message)
     }
 
     /// The result was too large.
@@ -94,6 +113,11 @@ mod tests {
         let killed = Failure::exited("ID", &exit(None, Some(9), true));
         assert_eq!(killed.kind, "Runtime.OutOfMemory");
         assert!(text(&killed).contains("Runtime exited with error: signal: killed"));
+        let denied = Failure::not_executable("ID", "/var/task/bootstrap", &io::Error::from_raw_os_error(13));
+        assert_eq!(
+            text(&denied),
+            r#"{"errorType":"Runtime.InvalidEntrypoint","errorMessage":"RequestId: ID Error: fork/exec /var/task/bootstrap: permission denied"}"#
+        );
         assert!(text(&Failure::too_large()).contains("(6291556 bytes)"));
     }
 }

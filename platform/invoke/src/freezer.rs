@@ -46,7 +46,7 @@ impl Freezer {
                 match environment.freeze_if_idle(self.after) {
                     Freezing::Over => {}
                     Freezing::NotYet(left) => {
-                        self.push(now + left.max(Duration::from_millis(1)), environment)
+                        self.push(now + left.max(Duration::from_millis(1)), environment);
                     }
                     Freezing::Reluctant => self.push(now + RELUCTANT.max(self.after), environment),
                 }

@@ -1,6 +1,7 @@
 //! The front of the room: functions come and go, requests come in, decisions and answers go out.
 
 use crate::environment::{Entry, Environment, HostError, Prepared, Version};
+use crate::failure::Failure;
 use crate::freezer::Freezer;
 use crate::layers;
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use control::{Change, Function};
 use limits::{Decision, Dispatcher, Effect, EnvironmentId, FunctionId, FunctionLimits, Outcome, Settings};
 use model::{Instant, LimitRow, Refusal};
 use runtimes::{RuntimeError, Runtimes};
-use sandbox::Sandboxes;
+use sandbox::{Sandboxes, StartError};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -314,10 +315,21 @@ impl Invoker {
                     version: version.function.version.clone(),
                 })
             }
+            // The package is at fault, not this host.
+            Err(HostError::Start(StartError::Program { program, error })) => {
+                let id = &request.request_id;
+                let failure = Failure::not_executable(id, &program, &error);
+                version.log.write(&format!("RequestId: {id} Error: fork/exec {program}: {error}"));
+                FunctionCounters::count(&counters.invocations);
+                FunctionCounters::count(&counters.errors);
+                self.settle(&environment, Err(()));
+                let version = version.function.version.clone();
+                Ok(Invoked { payload: failure.body, failed: true, log_tail: None, version })
+            }
             Err(error) => {
                 tracing::error!(limit = "host.sandboxes", function = %request.function, %error, "this host cannot run the function");
                 self.settle(&environment, Err(()));
-                Err(host_error(&error))
+                Err(InvokeError::Host(error.to_string().into()))
             }
         }
     }
@@ -457,8 +469,4 @@ fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Re
 
 fn files_error(source: std::io::Error) -> RuntimeError {
     RuntimeError::Files { path: PathBuf::from("layers"), source }
-}
-
-fn host_error(error: &HostError) -> InvokeError {
-    InvokeError::Host(error.to_string().into())
 }

@@ -1,5 +1,6 @@
 //! What a function prints: read from its pipe, cut into lines, kept in its log.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,10 @@ const READ_BYTES: usize = 64 * 1024;
 const DRAIN_BYTES_MAX: usize = 4 << 20;
 /// What `LogType: Tail` returns. Source: Lambda API reference, Invoke, LogResult: the last 4 KB.
 const TAIL_BYTES: usize = 4 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
 
 /// One process life's output.
 #[derive(Debug)]
@@ -62,21 +67,29 @@ impl Output {
         if state.closed {
             return Drained::Closed;
         }
-        let mut buffer = [0; READ_BYTES];
+        BUFFER.with_borrow_mut(|buffer| self.read_into(buffer, &mut state, &mut read_some))
+    }
+
+    fn read_into(
+        &self,
+        buffer: &mut [u8],
+        state: &mut State,
+        read_some: &mut impl FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> Drained {
         let mut read = 0;
         while read < DRAIN_BYTES_MAX {
-            match read_some(&mut buffer) {
+            match read_some(buffer) {
                 Ok(0) => {
                     state.closed = true;
                     let rest = std::mem::take(&mut state.partial);
                     if !rest.is_empty() {
-                        self.keep(&mut state, &[&rest]);
+                        self.keep(state, &[&rest]);
                     }
                     return Drained::Closed;
                 }
                 Ok(count) => {
                     read += count;
-                    self.take(&mut state, &buffer[..count]);
+                    self.take(state, &buffer[..count]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Drained::Empty,

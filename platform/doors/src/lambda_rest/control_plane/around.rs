@@ -105,8 +105,9 @@ pub(super) fn list_urls(control: &Control, input: &Input<'_>) -> Result<Answer, 
     let function = control.resolve_unqualified(input.label(0))?;
     let urls = if function.url.is_some() { vec![function] } else { Vec::new() };
     let (urls, next) = page::cut(input, URLS_MAX, urls, |function| &function.name)?;
-    let shapes = urls.iter().map(|function| url_shape(control, function, input, Times::Both)).collect();
-    Ok(Answer::ok(paged("FunctionUrlConfigs", shapes, next)))
+    let shapes: Vec<Value> =
+        urls.iter().map(|function| url_shape(control, function, input, Times::Both)).collect();
+    Ok(Answer::ok(paged("FunctionUrlConfigs", &shapes, next.as_deref())))
 }
 
 pub(super) fn add_permission(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {

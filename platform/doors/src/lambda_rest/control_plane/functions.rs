@@ -44,14 +44,14 @@ pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiEr
     let qualified = input.query("FunctionVersion").is_some();
     let shapes: Vec<Value> =
         functions.iter().map(|function| configuration::of(function, qualified)).collect();
-    Ok(Answer::ok(paged("Functions", shapes, next)))
+    Ok(Answer::ok(paged("Functions", &shapes, next.as_deref())))
 }
 
 pub(super) fn list_versions(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let function = control.resolve_unqualified(input.label(0))?;
     let (versions, next) = page::cut(input, LIST_MAX, vec![function], |function| &function.version)?;
     let shapes: Vec<Value> = versions.iter().map(|function| configuration::of(function, true)).collect();
-    Ok(Answer::ok(paged("Versions", shapes, next)))
+    Ok(Answer::ok(paged("Versions", &shapes, next.as_deref())))
 }
 
 pub(super) fn update_code(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
@@ -76,7 +76,7 @@ fn is_qualified(input: &Input<'_>) -> bool {
     input.query("Qualifier").is_some() || within.is_some()
 }
 
-pub(super) fn paged(member: &str, shapes: Vec<Value>, next: Option<String>) -> Value {
+pub(super) fn paged(member: &str, shapes: &[Value], next: Option<&str>) -> Value {
     let mut answer = json!({ member: shapes });
     if let Some(next) = next {
         answer["NextMarker"] = json!(next);

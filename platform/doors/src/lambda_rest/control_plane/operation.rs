@@ -156,8 +156,8 @@ fn labels(path: &str, parts: &[&str]) -> Option<Labels> {
 mod tests {
     use super::*;
 
-    fn name(method: Method, path: &str, query: &str) -> Option<(&'static str, Labels)> {
-        find(&method, path, query).map(|(operation, labels)| (operation.name, labels))
+    fn name(method: &Method, path: &str, query: &str) -> Option<(&'static str, Labels)> {
+        find(method, path, query).map(|(operation, labels)| (operation.name, labels))
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn labels_are_decoded() {
         let arn = "arn%3Aaws%3Alambda%3Aus-east-1%3A000000000000%3Afunction%3Acart";
-        let found = name(Method::GET, &format!("/2015-03-31/functions/{arn}"), "").unwrap();
+        let found = name(&Method::GET, &format!("/2015-03-31/functions/{arn}"), "").unwrap();
         let wanted = "arn:aws:lambda:us-east-1:000000000000:function:cart";
         assert_eq!(found, ("GetFunction", vec![wanted.to_owned()]));
     }
@@ -181,10 +181,10 @@ mod tests {
     fn a_query_can_choose_the_operation() {
         let path = "/2019-09-30/functions/cart/provisioned-concurrency";
         assert_eq!(
-            name(Method::GET, path, "Qualifier=1&List=ALL").unwrap().0,
+            name(&Method::GET, path, "Qualifier=1&List=ALL").unwrap().0,
             "ListProvisionedConcurrencyConfigs"
         );
-        assert_eq!(name(Method::GET, path, "Qualifier=1").unwrap().0, "GetProvisionedConcurrencyConfig");
+        assert_eq!(name(&Method::GET, path, "Qualifier=1").unwrap().0, "GetProvisionedConcurrencyConfig");
     }
 
     #[test]
@@ -198,9 +198,9 @@ mod tests {
             "/2015-03-31/functions/%ff",
             "/2015-03-31/functions/%4",
         ] {
-            assert_eq!(name(Method::GET, path, ""), None, "{path}");
+            assert_eq!(name(&Method::GET, path, ""), None, "{path}");
         }
-        assert_eq!(name(Method::PATCH, "/2015-03-31/functions/cart", ""), None);
-        assert_eq!(name(Method::GET, "/2015-03-31/functions/", "").unwrap().0, "ListFunctions");
+        assert_eq!(name(&Method::PATCH, "/2015-03-31/functions/cart", ""), None);
+        assert_eq!(name(&Method::GET, "/2015-03-31/functions/", "").unwrap().0, "ListFunctions");
     }
 }

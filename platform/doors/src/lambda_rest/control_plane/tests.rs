@@ -33,7 +33,7 @@ impl Bench {
         (head.status.as_u16(), value, Response::from_parts(head, ()))
     }
 
-    fn json(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
+    fn json(&self, method: Method, path: &str, body: &Value) -> (u16, Value) {
         let (status, value, _) = self.ask(method, path, body.to_string());
         (status, value)
     }
@@ -44,7 +44,7 @@ impl Bench {
     }
 
     fn create(&self, name: &str) -> (u16, Value) {
-        self.json(Method::POST, "/2015-03-31/functions", new_function(name))
+        self.json(Method::POST, "/2015-03-31/functions", &new_function(name))
     }
 }
 
@@ -158,18 +158,18 @@ fn concurrency_keeps_the_floor() {
     let bench = Bench::new();
     bench.create("cart");
     let path = "/2017-10-31/functions/cart/concurrency";
-    let (status, value) = bench.json(Method::PUT, path, json!({"ReservedConcurrentExecutions": 901}));
+    let (status, value) = bench.json(Method::PUT, path, &json!({"ReservedConcurrentExecutions": 901}));
     assert_eq!(status, 400);
     assert_eq!(
         value["message"],
         "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [100]."
     );
-    assert_eq!(bench.json(Method::PUT, path, json!({"ReservedConcurrentExecutions": 900})).0, 200);
+    assert_eq!(bench.json(Method::PUT, path, &json!({"ReservedConcurrentExecutions": 900})).0, 200);
     let (_, settings) = bench.get("/2016-08-19/account-settings");
     assert_eq!(settings["AccountLimit"]["UnreservedConcurrentExecutions"], 100);
     assert_eq!(bench.get("/2015-03-31/functions/cart").1["Concurrency"]["ReservedConcurrentExecutions"], 900);
-    assert_eq!(bench.json(Method::PUT, path, json!({})).0, 400);
-    assert_eq!(bench.json(Method::DELETE, path, json!({})).0, 204);
+    assert_eq!(bench.json(Method::PUT, path, &json!({})).0, 400);
+    assert_eq!(bench.json(Method::DELETE, path, &json!({})).0, 204);
     assert_eq!(bench.get("/2019-09-30/functions/cart/concurrency").1, json!({}));
 }
 
@@ -180,30 +180,30 @@ fn urls_tags_and_policies_are_kept() {
     let url = "/2021-10-31/functions/cart/url";
     assert_eq!(bench.get(url).0, 404);
     let asked = json!({"AuthType": "NONE", "Cors": {"AllowOrigins": ["*"], "MaxAge": 60}});
-    let (status, made) = bench.json(Method::POST, url, asked.clone());
+    let (status, made) = bench.json(Method::POST, url, &asked);
     assert_eq!(status, 201, "{made}");
     let address = made["FunctionUrl"].as_str().unwrap();
     assert!(
         address.starts_with("http://") && address.ends_with(".lambda-url.us-east-1.localhost:4999/"),
         "{address}"
     );
-    assert_eq!(bench.json(Method::POST, url, asked).0, 409);
-    let (_, updated) = bench.json(Method::PUT, url, json!({"InvokeMode": "RESPONSE_STREAM"}));
+    assert_eq!(bench.json(Method::POST, url, &asked).0, 409);
+    let (_, updated) = bench.json(Method::PUT, url, &json!({"InvokeMode": "RESPONSE_STREAM"}));
     assert_eq!((&updated["AuthType"], &updated["InvokeMode"]), (&json!("NONE"), &json!("RESPONSE_STREAM")));
     assert_eq!(updated["Cors"], json!({"AllowOrigins": ["*"], "MaxAge": 60}));
-    assert_eq!(bench.json(Method::PUT, url, json!({"Cors": {"MaxAge": 86401}})).0, 400);
-    assert_eq!(bench.json(Method::DELETE, url, json!({})).0, 204);
+    assert_eq!(bench.json(Method::PUT, url, &json!({"Cors": {"MaxAge": 86401}})).0, 400);
+    assert_eq!(bench.json(Method::DELETE, url, &json!({})).0, 204);
 
     let tags = "/2017-03-31/tags/arn%3Aaws%3Alambda%3Aus-east-1%3A000000000000%3Afunction%3Acart";
-    assert_eq!(bench.json(Method::POST, tags, json!({"Tags": {"a": "1", "b": "2"}})).0, 204);
+    assert_eq!(bench.json(Method::POST, tags, &json!({"Tags": {"a": "1", "b": "2"}})).0, 204);
     assert_eq!(bench.ask(Method::DELETE, &format!("{tags}?tagKeys=a&tagKeys=x"), "").0, 204);
     assert_eq!(bench.get(tags).1, json!({"Tags": {"b": "2"}}));
 
     let policy = "/2015-03-31/functions/cart/policy";
     assert_eq!(bench.get(policy).0, 404);
     let asked = json!({"StatementId": "s1", "Action": "lambda:InvokeFunction", "Principal": "apigateway.amazonaws.com", "SourceArn": "arn:aws:execute-api:x"});
-    assert_eq!(bench.json(Method::POST, policy, asked.clone()).0, 201);
-    assert_eq!(bench.json(Method::POST, policy, asked).0, 409);
+    assert_eq!(bench.json(Method::POST, policy, &asked).0, 201);
+    assert_eq!(bench.json(Method::POST, policy, &asked).0, 409);
     let kept: Value = serde_json::from_str(bench.get(policy).1["Policy"].as_str().unwrap()).unwrap();
     assert_eq!(kept["Statement"][0]["Principal"], json!({"Service": "apigateway.amazonaws.com"}));
     assert_eq!(bench.ask(Method::DELETE, &format!("{policy}/s1"), "").0, 204);
