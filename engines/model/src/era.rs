@@ -79,7 +79,12 @@ impl Era {
         let figures = file.figures.into_iter().map(|(id, figure)| {
             (id.parse::<LimitId>().expect("era files name known limits: checked by a test"), figure)
         });
-        Ok(Self { name: file.name, summary: file.summary, settings: file.settings, figures: figures.collect() })
+        Ok(Self {
+            name: file.name,
+            summary: file.summary,
+            settings: file.settings,
+            figures: figures.collect(),
+        })
     }
 
     /// The names of all eras, oldest first.

@@ -251,6 +251,9 @@ impl Serialize for ApiError {
     }
 }
 
+/// Characters of a caller's value that an error repeats, so that no answer is as long as the request.
+const SHOWN_MAX: usize = 2_048;
+
 /// One member that breaks a constraint of the service model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -263,9 +266,14 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// A value that breaks the constraint.
+    /// A value that breaks the constraint; a very long one is shown in part.
     pub fn of(value: impl Into<String>, member: impl Into<String>, constraint: impl Into<String>) -> Self {
-        Self { value: Some(value.into()), member: member.into(), constraint: constraint.into() }
+        let mut value = value.into();
+        if let Some((end, _)) = value.char_indices().nth(SHOWN_MAX) {
+            value.truncate(end);
+            value.push('…');
+        }
+        Self { value: Some(value), member: member.into(), constraint: constraint.into() }
     }
 
     /// A required member that is not there.
@@ -317,13 +325,20 @@ mod tests {
     }
 
     #[test]
+    fn very_long_values_are_shown_in_part() {
+        let error = ApiError::validation(&"ä".repeat(1_000_000), "description", "too long");
+        assert!(error.message.len() < 5_000 && error.message.contains("ää…' at 'description'"));
+    }
+
+    #[test]
     fn validation_counts_its_errors() {
         let one = ApiError::validation("x", "functionName", "Member must not be null");
         assert_eq!(
             one.message,
             "1 validation error detected: Value 'x' at 'functionName' failed to satisfy constraint: Member must not be null"
         );
-        let two = ApiError::validations(&[Violation::missing("role"), Violation::of("0", "timeout", "too low")]);
+        let two =
+            ApiError::validations(&[Violation::missing("role"), Violation::of("0", "timeout", "too low")]);
         assert!(two.message.starts_with("2 validation errors detected: Value null at 'role' failed"));
     }
 }

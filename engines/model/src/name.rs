@@ -160,7 +160,8 @@ pub fn default_log_group(name: &str) -> String {
 }
 
 fn is_partition(text: &str) -> bool {
-    text.strip_prefix("aws").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-'))
+    text.strip_prefix("aws")
+        .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-'))
 }
 
 fn is_lower(text: &str) -> bool {
@@ -182,7 +183,9 @@ mod tests {
     type Parts = (String, Option<String>, Option<String>, Option<String>);
 
     fn read(text: &str) -> Option<Parts> {
-        FunctionReference::parse(text).ok().map(|found| (found.name, found.qualifier, found.region, found.account))
+        FunctionReference::parse(text)
+            .ok()
+            .map(|found| (found.name, found.qualifier, found.region, found.account))
     }
 
     fn some(text: &str) -> Option<String> {
@@ -239,7 +242,14 @@ mod tests {
 
     #[test]
     fn regions_follow_the_recorded_pattern() {
-        for region in ["us-east-1", "ap-southeast-4", "us-gov-west-1", "us-iso-east-1", "us-isob-east-1", "eusc-de-east-1"] {
+        for region in [
+            "us-east-1",
+            "ap-southeast-4",
+            "us-gov-west-1",
+            "us-iso-east-1",
+            "us-isob-east-1",
+            "eusc-de-east-1",
+        ] {
             assert!(is_region(region), "{region}");
         }
         for region in ["us-east", "us-east-12", "US-east-1", "u-east-1", "us-foo-east-1", "", "us--1"] {

@@ -227,3 +227,89 @@ fn store_error(error: &StoreError) -> ApiError {
     };
     ApiError::new(ErrorCode::Service, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{Deploy, DeployCode, Settings};
+    use crate::store::Rows;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    /// A store in memory that fails when it is told to.
+    #[derive(Clone, Default)]
+    struct Failing {
+        rows: Arc<Mutex<Rows>>,
+        fails: Arc<AtomicBool>,
+    }
+
+    impl Store for Failing {
+        fn load(&self) -> Result<Rows, StoreError> {
+            Ok(self.rows.lock().unwrap().clone())
+        }
+
+        fn commit(&self, batch: &[Write]) -> Result<(), StoreError> {
+            if self.fails.load(Ordering::SeqCst) {
+                return Err(StoreError::ReadOnly { path: PathBuf::from("store"), cause: "EIO".to_owned() });
+            }
+            let mut rows = self.rows.lock().unwrap();
+            for write in batch {
+                match write {
+                    Write::Put(key, value) => drop(rows.insert(key.clone(), value.clone())),
+                    Write::Remove(key) => drop(rows.remove(key)),
+                }
+            }
+            Ok(())
+        }
+    }
+
+    fn deploy(text: &str) -> Deploy {
+        let settings = Settings {
+            runtime: Some("python3.13".to_owned()),
+            handler: Some("index.handler".to_owned()),
+            ..Settings::default()
+        };
+        Deploy {
+            name: "cart".to_owned(),
+            code: DeployCode::Inline(text.to_owned()),
+            settings,
+            ..Deploy::default()
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_stored_never_happened() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            data_dir: folder.path().to_owned(),
+            account_id: "000000000000".to_owned(),
+            region: "us-east-1".to_owned(),
+            account_concurrency: 1_000,
+            unreserved_minimum: 100,
+        };
+        let (store, heard) = (Failing::default(), Arc::new(AtomicUsize::new(0)));
+        let observer = {
+            let heard = Arc::clone(&heard);
+            Box::new(move |_| {
+                heard.fetch_add(1, Ordering::SeqCst);
+            })
+        };
+        let lock = open::lock(folder.path()).unwrap();
+        let control = Control::with_store(options, observer, Box::new(store.clone()), lock).unwrap();
+        let before = control.deploy(deploy("one")).unwrap();
+        let packages = || std::fs::read_dir(folder.path().join("code")).unwrap().count();
+        assert_eq!((heard.load(Ordering::SeqCst), packages()), (1, 1));
+
+        store.fails.store(true, Ordering::SeqCst);
+        let error = control.deploy(deploy("two")).unwrap_err();
+        assert_eq!(error.code, ErrorCode::Service);
+        assert!(error.message.contains("does not count"), "{error}");
+        assert!(control.delete("cart", None).is_err());
+        assert!(control.put_concurrency("cart", Some(1)).is_err());
+        assert_eq!(*control.function("cart").unwrap(), *before);
+        assert_eq!((heard.load(Ordering::SeqCst), packages()), (1, 1));
+
+        store.fails.store(false, Ordering::SeqCst);
+        let after = control.deploy(deploy("two")).unwrap();
+        assert!(after.version_key > before.version_key);
+    }
+}

@@ -3,6 +3,7 @@
 use crate::package::{CodeLease, Location};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ pub const DEFAULT_TMP_MB: u32 = 512;
 
 /// One function, version `$LATEST`. Immutable: every change makes a new value, so whoever holds one keeps the code
 /// and settings that it was given, as an invocation in flight does on AWS.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Function {
     /// The bare name.
     pub name: String,
@@ -100,11 +101,7 @@ impl Function {
     pub fn new(name: &str, code: PathBuf) -> Self {
         Self {
             name: name.to_owned(),
-            arn: model::name::function_arn(
-                model::era::DEFAULT_REGION,
-                model::name::DEFAULT_ACCOUNT,
-                name,
-            ),
+            arn: model::name::function_arn(model::era::DEFAULT_REGION, model::name::DEFAULT_ACCOUNT, name),
             version: model::name::LATEST.to_owned(),
             revision_id: String::new(),
             version_key: 0,
@@ -145,6 +142,24 @@ impl Function {
     /// The ARN with the version behind.
     pub fn qualified_arn(&self) -> String {
         model::name::qualified_arn(&self.arn, &self.version)
+    }
+}
+
+impl fmt::Debug for Function {
+    /// What tells functions and versions apart; never the values of the environment.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Function")
+            .field("name", &self.name)
+            .field("version_key", &self.version_key)
+            .field("runtime", &self.runtime)
+            .field("handler", &self.handler)
+            .field("memory_mb", &self.memory_mb)
+            .field("timeout", &self.timeout)
+            .field("reserved", &self.reserved)
+            .field("environment", &self.environment.keys().collect::<Vec<_>>())
+            .field("code", &self.code)
+            .finish_non_exhaustive()
     }
 }
 
@@ -341,4 +356,17 @@ pub struct PolicyStatement {
     pub id: String,
     /// The statement as GetPolicy writes it.
     pub document: serde_json::Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debugging_a_function_shows_no_secret() {
+        let mut function = Function::new("cart", PathBuf::from("/code"));
+        function.environment.insert("TOKEN".to_owned(), "hunter2".to_owned());
+        let text = format!("{function:?}");
+        assert!(text.contains("TOKEN") && !text.contains("hunter2"), "{text}");
+    }
 }

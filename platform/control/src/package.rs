@@ -376,7 +376,10 @@ impl Drop for Staged {
     }
 }
 
-fn write_archive(source: &(impl archive::ReadAt + ?Sized), tree: &mut tree::Tree) -> Result<(), PackageError> {
+fn write_archive(
+    source: &(impl archive::ReadAt + ?Sized),
+    tree: &mut tree::Tree,
+) -> Result<(), PackageError> {
     let archive = archive::Archive::open(source)?;
     let layout = layout::Layout::plan(&archive)?;
     layout.write(&archive, tree)

@@ -10,9 +10,7 @@ mod runtime;
 pub use environment::{ENVIRONMENT_MAX, RESERVED_VARIABLES};
 pub use runtime::{RUNTIMES, check_runtime};
 
-use crate::function::{
-    Cors, Function, LogFormat, PackageType, SnapStart, TracingMode, VpcConfig,
-};
+use crate::function::{Cors, Function, LogFormat, PackageType, SnapStart, TracingMode, VpcConfig};
 use crate::request::{Settings, VpcSettings};
 use model::error::{ApiError, ErrorCode, Violation};
 use std::collections::BTreeMap;
@@ -63,9 +61,17 @@ impl Violations {
     fn range(&mut self, value: Option<i64>, member: &str, (min, max): (i64, i64)) {
         let Some(value) = value else { return };
         if value > max {
-            self.add(value.to_string(), member, format!("Member must have value less than or equal to {max}"));
+            self.add(
+                value.to_string(),
+                member,
+                format!("Member must have value less than or equal to {max}"),
+            );
         } else if value < min {
-            self.add(value.to_string(), member, format!("Member must have value greater than or equal to {min}"));
+            self.add(
+                value.to_string(),
+                member,
+                format!("Member must have value greater than or equal to {min}"),
+            );
         }
     }
 
@@ -97,7 +103,12 @@ pub fn check_settings(settings: &Settings, violations: &mut Violations) {
     }
     if let Some(handler) = &settings.handler {
         violations.length(handler, "handler", HANDLER_MAX);
-        violations.pattern(!handler.is_empty() && !handler.contains(char::is_whitespace), handler, "handler", r"[^\s]+");
+        violations.pattern(
+            !handler.is_empty() && !handler.contains(char::is_whitespace),
+            handler,
+            "handler",
+            r"[^\s]+",
+        );
     }
     if let Some(description) = &settings.description {
         violations.length(description, "description", DESCRIPTION_MAX);
@@ -117,14 +128,22 @@ pub fn check_settings(settings: &Settings, violations: &mut Violations) {
         violations.one_of(tracing.mode.as_deref(), "tracingConfig.mode", &["Active", "PassThrough"]);
     }
     if let Some(snap_start) = &settings.snap_start {
-        violations.one_of(snap_start.apply_on.as_deref(), "snapStart.applyOn", &["PublishedVersions", "None"]);
+        violations.one_of(
+            snap_start.apply_on.as_deref(),
+            "snapStart.applyOn",
+            &["PublishedVersions", "None"],
+        );
     }
     if let Some(logging) = &settings.logging_config {
         let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
         let application = logging.application_log_level.as_deref();
         violations.one_of(logging.log_format.as_deref(), "loggingConfig.logFormat", &["JSON", "Text"]);
         violations.one_of(application, "loggingConfig.applicationLogLevel", &levels);
-        violations.one_of(logging.system_log_level.as_deref(), "loggingConfig.systemLogLevel", &["DEBUG", "INFO", "WARN"]);
+        violations.one_of(
+            logging.system_log_level.as_deref(),
+            "loggingConfig.systemLogLevel",
+            &["DEBUG", "INFO", "WARN"],
+        );
         if let Some(group) = &logging.log_group {
             let fits = !group.is_empty()
                 && group.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_/#".contains(&byte));
@@ -132,7 +151,9 @@ pub fn check_settings(settings: &Settings, violations: &mut Violations) {
             violations.pattern(fits, group, "loggingConfig.logGroup", r"[\.\-_/#A-Za-z0-9]+");
         }
     }
-    if let Some(variables) = settings.environment.as_ref().and_then(|environment| environment.variables.as_ref()) {
+    if let Some(variables) =
+        settings.environment.as_ref().and_then(|environment| environment.variables.as_ref())
+    {
         environment::check_names(variables, violations);
     }
 }
@@ -181,9 +202,11 @@ pub fn apply_settings(settings: Settings, function: &mut Function) -> Result<(),
             if apply_on == "PublishedVersions" { SnapStart::PublishedVersions } else { SnapStart::None };
     }
     if let Some(logging) = settings.logging_config {
-        let format = logging.log_format.map(|format| if format == "JSON" { LogFormat::Json } else { LogFormat::Text });
+        let format =
+            logging.log_format.map(|format| if format == "JSON" { LogFormat::Json } else { LogFormat::Text });
         function.logging.format = format.unwrap_or(function.logging.format);
-        function.logging.group = logging.log_group.unwrap_or_else(|| std::mem::take(&mut function.logging.group));
+        function.logging.group =
+            logging.log_group.unwrap_or_else(|| std::mem::take(&mut function.logging.group));
         let levels = (logging.application_log_level, logging.system_log_level);
         if function.logging.format == LogFormat::Text {
             if levels.0.is_some() || levels.1.is_some() {
@@ -207,7 +230,8 @@ pub fn apply_settings(settings: Settings, function: &mut Function) -> Result<(),
 /// # Errors
 /// AWS's own text if one is missing.
 pub fn check_mandatory(function: &Function) -> Result<(), ApiError> {
-    if function.package_type == PackageType::Zip && (function.runtime.is_none() || function.handler.is_none()) {
+    if function.package_type == PackageType::Zip && (function.runtime.is_none() || function.handler.is_none())
+    {
         return Err(ApiError::invalid(
             "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
         ));
@@ -247,12 +271,22 @@ pub fn check_cors(cors: &Cors, violations: &mut Violations) {
             violations.add(shown, member, format!("Member must have length less than or equal to {max}"));
         }
         for item in list.iter().filter(|item| item.contains(char::is_control)) {
-            violations.add(item.escape_default().to_string(), member, "Member must not hold control characters");
+            violations.add(
+                item.escape_default().to_string(),
+                member,
+                "Member must not hold control characters",
+            );
         }
     }
     let methods = cors.allow_methods.iter().flatten();
-    for method in methods.filter(|method| !matches!(method.as_str(), "*" | "GET" | "PUT" | "HEAD" | "POST" | "PATCH" | "DELETE")) {
-        violations.add(method, "cors.allowMethods", "Member must satisfy enum value set: [GET, PUT, HEAD, POST, PATCH, DELETE, *]");
+    for method in methods.filter(|method| {
+        !matches!(method.as_str(), "*" | "GET" | "PUT" | "HEAD" | "POST" | "PATCH" | "DELETE")
+    }) {
+        violations.add(
+            method,
+            "cors.allowMethods",
+            "Member must satisfy enum value set: [GET, PUT, HEAD, POST, PATCH, DELETE, *]",
+        );
     }
     violations.range(cors.max_age.map(i64::from), "cors.maxAge", (0, i64::from(CORS_AGE_MAX_S)));
 }
@@ -283,7 +317,13 @@ pub fn not_run(what: &str) -> ApiError {
 fn check_vpc(vpc: &VpcSettings, violations: &mut Violations) {
     let lists = [
         (&vpc.subnet_ids, "vpcConfig.subnetIds", "subnet-", "subnet-[0-9a-z]*", SUBNETS_MAX),
-        (&vpc.security_group_ids, "vpcConfig.securityGroupIds", "sg-", "sg-[0-9a-zA-Z]*", SECURITY_GROUPS_MAX),
+        (
+            &vpc.security_group_ids,
+            "vpcConfig.securityGroupIds",
+            "sg-",
+            "sg-[0-9a-zA-Z]*",
+            SECURITY_GROUPS_MAX,
+        ),
     ];
     for (list, member, prefix, pattern, max) in lists {
         let Some(list) = list else { continue };
@@ -335,7 +375,10 @@ fn refuse_what_is_not_run(settings: &Settings) -> Result<(), ApiError> {
     let members = [
         ("FileSystemConfigs", given(&settings.file_system_configs)),
         ("ImageConfig", given(&settings.image_config)),
-        ("CodeSigningConfigArn", settings.code_signing_config_arn.as_ref().is_some_and(|arn| !arn.is_empty())),
+        (
+            "CodeSigningConfigArn",
+            settings.code_signing_config_arn.as_ref().is_some_and(|arn| !arn.is_empty()),
+        ),
         ("TenancyConfig", given(&settings.tenancy_config)),
         ("CapacityProviderConfig", given(&settings.capacity_provider_config)),
         ("DurableConfig", given(&settings.durable_config)),
@@ -353,6 +396,7 @@ fn is_role(text: &str) -> bool {
     (partition.is_empty() || partition.starts_with("aws"))
         && model::name::is_account(account)
         && name.is_some_and(|name| {
-            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+=,.@-_/".contains(&byte))
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+=,.@-_/".contains(&byte))
         })
 }

@@ -1,5 +1,7 @@
 //! The room's promises: what is acknowledged survives, hostile packages harm nobody, changes are told in order.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "control/bench.rs"]
 mod bench;
 #[path = "control/code.rs"]

@@ -36,7 +36,11 @@ impl Control {
     ///
     /// # Errors
     /// It cannot be read or unpacked.
-    pub(super) fn code_of_deploy(&self, code: &DeployCode, runtime: Option<&str>) -> Result<Package, ApiError> {
+    pub(super) fn code_of_deploy(
+        &self,
+        code: &DeployCode,
+        runtime: Option<&str>,
+    ) -> Result<Package, ApiError> {
         let package = match code {
             DeployCode::Folder(path) => self.packages.folder(path),
             DeployCode::ZipFile(path) => self.packages.unpack_file(path),
@@ -78,7 +82,9 @@ fn inline_name(runtime: Option<&str>) -> Result<&'static str, ApiError> {
 /// What a caller hears when a package could not be made.
 pub fn api_error(error: &PackageError) -> ApiError {
     match error {
-        PackageError::ZippedTooLarge { .. } => ApiError::new(ErrorCode::RequestEntityTooLarge, error.to_string()),
+        PackageError::ZippedTooLarge { .. } => {
+            ApiError::new(ErrorCode::RequestEntityTooLarge, error.to_string())
+        }
         PackageError::UnzippedTooLarge | PackageError::Archive(ArchiveError::TooLarge) => {
             ApiError::invalid(error.to_string())
         }
@@ -86,7 +92,9 @@ pub fn api_error(error: &PackageError) -> ApiError {
         PackageError::Archive(ArchiveError::Io(source)) => {
             ApiError::new(ErrorCode::Service, format!("The archive could not be read: {source}"))
         }
-        PackageError::Layout(LayoutError::Empty) => ApiError::invalid("Uploaded file must be a non-empty zip"),
+        PackageError::Layout(LayoutError::Empty) => {
+            ApiError::invalid("Uploaded file must be a non-empty zip")
+        }
         PackageError::Archive(_) | PackageError::Layout(_) => ApiError::invalid(format!(
             "Could not unzip uploaded file. Please check your file, then try to upload again. ({error})"
         )),

@@ -11,7 +11,8 @@ impl Control {
     /// # Errors
     /// There is no such function, or too little would be left unreserved.
     pub fn put_concurrency(&self, function: &str, reserved: Option<i64>) -> Result<Arc<Function>, ApiError> {
-        let asked = reserved.ok_or_else(|| ApiError::validations(&[Violation::missing("reservedConcurrentExecutions")]))?;
+        let asked = reserved
+            .ok_or_else(|| ApiError::validations(&[Violation::missing("reservedConcurrentExecutions")]))?;
         let reserved = u32::try_from(asked).map_err(|_| {
             let constraint = if asked < 0 {
                 "Member must have value greater than or equal to 0".to_owned()
@@ -41,7 +42,8 @@ impl Control {
 
     /// Concurrency that no function has reserved.
     pub fn unreserved_concurrency(&self) -> u32 {
-        let reserved: u64 = self.snapshot().values().filter_map(|function| function.reserved).map(u64::from).sum();
+        let reserved: u64 =
+            self.snapshot().values().filter_map(|function| function.reserved).map(u64::from).sum();
         let left = u64::from(self.options.account_concurrency).saturating_sub(reserved);
         u32::try_from(left).unwrap_or(u32::MAX)
     }
@@ -77,7 +79,9 @@ impl Control {
         let Some(asked) = reserved else { return Ok(()) };
         let floor = self.options.unreserved_minimum;
         // Nothing can be taken from the floor, so reserving nothing is always allowed.
-        if asked > 0 && others + u64::from(asked) + u64::from(floor) > u64::from(self.options.account_concurrency) {
+        if asked > 0
+            && others + u64::from(asked) + u64::from(floor) > u64::from(self.options.account_concurrency)
+        {
             return Err(ApiError::new(
                 ErrorCode::InvalidParameterValue,
                 format!(

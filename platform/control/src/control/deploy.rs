@@ -45,7 +45,18 @@ impl Control {
 
     /// The function as the template says it, all checked.
     fn wanted(&self, request: Deploy) -> Result<Function, ApiError> {
-        let Deploy { name, logical_id, code, architecture, mut settings, layers, vpc_id, reserved, url, tags } = request;
+        let Deploy {
+            name,
+            logical_id,
+            code,
+            architecture,
+            mut settings,
+            layers,
+            vpc_id,
+            reserved,
+            url,
+            tags,
+        } = request;
         let name = self.bare_name(&name)?;
         let architectures = architecture.map(|architecture| vec![architecture]);
         let mut violations = Violations::default();
@@ -57,7 +68,10 @@ impl Control {
         }
         violations.finish()?;
         if layers.len() > validate::LAYERS_MAX {
-            return Err(ApiError::invalid(format!("Cannot reference more than {} layers.", validate::LAYERS_MAX)));
+            return Err(ApiError::invalid(format!(
+                "Cannot reference more than {} layers.",
+                validate::LAYERS_MAX
+            )));
         }
         let mut function = self.blank(&name);
         function.logical_id = logical_id;

@@ -15,7 +15,8 @@ impl Control {
     /// # Errors
     /// As AWS words them: a member breaks a constraint, the name is taken, the code cannot be unpacked.
     pub fn create(&self, request: CreateFunction) -> Result<Arc<Function>, ApiError> {
-        let CreateFunction { function_name, code, package_type, architectures, publish, tags, settings } = request;
+        let CreateFunction { function_name, code, package_type, architectures, publish, tags, settings } =
+            request;
         let name = self.new_name(function_name.as_deref(), &settings, code.is_none(), |violations| {
             validate::check_architectures(architectures.as_deref(), violations);
             validate::check_package_type(package_type.as_deref(), violations);
@@ -45,7 +46,11 @@ impl Control {
     ///
     /// # Errors
     /// There is no such function, it is at another revision, or the code cannot be unpacked.
-    pub fn update_code(&self, function: &str, request: UpdateFunctionCode) -> Result<Arc<Function>, ApiError> {
+    pub fn update_code(
+        &self,
+        function: &str,
+        request: UpdateFunctionCode,
+    ) -> Result<Arc<Function>, ApiError> {
         let name = self.resolve_unqualified(function)?.name.clone();
         let mut violations = Violations::default();
         validate::check_architectures(request.architectures.as_deref(), &mut violations);
@@ -103,7 +108,9 @@ impl Control {
     pub fn delete(&self, function: &str, qualifier: Option<&str>) -> Result<(), ApiError> {
         let (reference, qualifier) = self.reference(function, qualifier)?;
         if qualifier.as_deref() == Some(LATEST) {
-            return Err(ApiError::invalid("$LATEST version cannot be deleted without deleting the function."));
+            return Err(ApiError::invalid(
+                "$LATEST version cannot be deleted without deleting the function.",
+            ));
         }
         let found = self.resolve(function, qualifier.as_deref())?;
         self.change(|functions| match functions.get(&found.name) {
@@ -170,7 +177,9 @@ impl Control {
     pub(super) fn bare_name(&self, text: &str) -> Result<String, ApiError> {
         let (reference, qualifier) = self.reference(text, None)?;
         if qualifier.is_some() {
-            return Err(ApiError::invalid("A function is created without a qualifier: leave out what follows the name."));
+            return Err(ApiError::invalid(
+                "A function is created without a qualifier: leave out what follows the name.",
+            ));
         }
         if reference.account.as_ref().is_some_and(|account| *account != self.options.account_id) {
             return Err(self.not_found(&reference, None));
@@ -192,7 +201,10 @@ impl Control {
     fn check_layers(&self, settings: &Settings) -> Result<(), ApiError> {
         let layers = settings.layers.as_deref().unwrap_or_default();
         if layers.len() > validate::LAYERS_MAX {
-            return Err(ApiError::invalid(format!("Cannot reference more than {} layers.", validate::LAYERS_MAX)));
+            return Err(ApiError::invalid(format!(
+                "Cannot reference more than {} layers.",
+                validate::LAYERS_MAX
+            )));
         }
         match layers.first() {
             Some(arn) => Err(ApiError::invalid(format!("Layer version {arn} does not exist."))),

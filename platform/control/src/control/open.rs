@@ -8,6 +8,12 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+/// How often a folder in use is looked at again. A process that was just killed, or a child of it that has not yet begun
+/// its own program, holds the folder for some milliseconds more.
+const LOCK_TRIES: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a data folder could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +79,28 @@ impl Control {
     pub fn open(options: Options, observer: Observer) -> Result<Self, OpenError> {
         let data_dir = &options.data_dir;
         fs::create_dir_all(data_dir).map_err(|source| folder(data_dir, source))?;
-        let lock = lock(data_dir)?;
-        let store = Embedded::open(&data_dir.join("store.redb"))?;
+        let mut tries = 0;
+        let (lock, store) = loop {
+            match Self::take(data_dir) {
+                Err(OpenError::InUse { .. } | OpenError::Store(StoreError::InUse { .. }))
+                    if tries < LOCK_TRIES =>
+                {
+                    tries += 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                taken => break taken?,
+            }
+        };
         Self::with_store(options, observer, Box::new(store), lock)
     }
 
-    fn with_store(
+    fn take(data_dir: &Path) -> Result<(File, Embedded), OpenError> {
+        let lock = lock(data_dir)?;
+        Ok((lock, Embedded::open(&data_dir.join("store.redb"))?))
+    }
+
+    /// Opens over any store; `lock` keeps other processes away as long as the value lives.
+    pub(super) fn with_store(
         options: Options,
         observer: Observer,
         store: Box<dyn Store>,
@@ -139,17 +161,23 @@ fn find_code(packages: &Packages, function: &mut Function) {
         (layer.path, layer.lease) = find(&layer.location);
     }
     if let Some(hex) = missing {
-        tracing::error!(function = function.name, package = hex, "the code package is missing from the data folder");
+        tracing::error!(
+            function = function.name,
+            package = hex,
+            "the code package is missing from the data folder"
+        );
         function.state = State::Failed;
         function.state_reason = Some(StateReason {
             code: "InvalidZipFileException".to_owned(),
-            text: format!("The code package {hex} is missing from the data folder; update the function's code."),
+            text: format!(
+                "The code package {hex} is missing from the data folder; update the function's code."
+            ),
         });
     }
 }
 
 /// Takes the folder for this process; the lock goes with the process, however it ends.
-fn lock(data_dir: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(data_dir: &Path) -> Result<File, OpenError> {
     let fail = |source| folder(data_dir, source);
     let path = data_dir.join("lock");
     let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
@@ -166,7 +194,10 @@ fn lock(data_dir: &Path) -> Result<File, OpenError> {
     }
     // Only a help for people, so a full disk does not matter here.
     let id = format!("{}\n", std::process::id());
-    let noted = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(id.as_bytes()));
+    let noted = file
+        .set_len(0)
+        .and_then(|()| file.seek(SeekFrom::Start(0)))
+        .and_then(|_| file.write_all(id.as_bytes()));
     if let Err(error) = noted {
         tracing::debug!(%error, "the process id was not noted in the lock");
     }

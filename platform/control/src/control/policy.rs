@@ -43,15 +43,24 @@ impl Control {
     /// # Errors
     /// A member is missing, the id is taken, or the policy would be too long.
     pub fn add_permission(&self, function: &str, request: &AddPermission) -> Result<Value, ApiError> {
-        let members =
-            [("statementId", &request.statement_id), ("action", &request.action), ("principal", &request.principal)];
-        let missing: Vec<Violation> =
-            members.iter().filter(|(_, value)| value.is_none()).map(|(member, _)| Violation::missing(*member)).collect();
+        let members = [
+            ("statementId", &request.statement_id),
+            ("action", &request.action),
+            ("principal", &request.principal),
+        ];
+        let missing: Vec<Violation> = members
+            .iter()
+            .filter(|(_, value)| value.is_none())
+            .map(|(member, _)| Violation::missing(*member))
+            .collect();
         if !missing.is_empty() {
             return Err(ApiError::validations(&missing));
         }
         let id = request.statement_id.clone().unwrap_or_default();
-        if id.is_empty() || id.len() > 100 || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+        if id.is_empty()
+            || id.len() > 100
+            || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        {
             let constraint = "Member must satisfy regular expression pattern: ([a-zA-Z0-9-_]+)";
             return Err(ApiError::validation(&id.escape_debug().to_string(), "statementId", constraint));
         }
@@ -82,7 +91,12 @@ impl Control {
     ///
     /// # Errors
     /// There is no such function or statement, or the function is at another revision.
-    pub fn remove_permission(&self, function: &str, id: &str, revision: Option<&str>) -> Result<(), ApiError> {
+    pub fn remove_permission(
+        &self,
+        function: &str,
+        id: &str,
+        revision: Option<&str>,
+    ) -> Result<(), ApiError> {
         self.change_around(function, |function| {
             check_revision(function, revision)?;
             let before = function.policy.len();

@@ -65,9 +65,12 @@ pub fn read(rows: &Rows) -> Result<Contents, Unreadable> {
     }
     let version_key = number(rows, VERSION_KEY)?.unwrap_or(0);
     let mut functions = Vec::new();
-    for (key, value) in rows.range(FUNCTION_PREFIX.to_owned()..).take_while(|(key, _)| key.starts_with(FUNCTION_PREFIX)) {
+    for (key, value) in
+        rows.range(FUNCTION_PREFIX.to_owned()..).take_while(|(key, _)| key.starts_with(FUNCTION_PREFIX))
+    {
         let function = serde_json::from_slice::<Function>(value);
-        functions.push(function.map_err(|error| Unreadable::Row { key: key.clone(), detail: error.to_string() })?);
+        functions
+            .push(function.map_err(|error| Unreadable::Row { key: key.clone(), detail: error.to_string() })?);
     }
     Ok(Contents { schema, version_key, functions })
 }

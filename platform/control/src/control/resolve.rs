@@ -54,7 +54,8 @@ impl Control {
         qualifier: Option<&str>,
     ) -> Result<(FunctionReference, Option<String>), ApiError> {
         if text.len() > FUNCTION_REFERENCE_MAX {
-            let constraint = format!("Member must have length less than or equal to {FUNCTION_REFERENCE_MAX}");
+            let constraint =
+                format!("Member must have length less than or equal to {FUNCTION_REFERENCE_MAX}");
             return Err(ApiError::validation(&shown(text), "functionName", &constraint));
         }
         let reference = FunctionReference::parse(text)
@@ -62,7 +63,10 @@ impl Control {
         if let Some(region) = reference.region.as_ref().filter(|region| **region != self.options.region) {
             return Err(ApiError::new(
                 ErrorCode::ResourceNotFound,
-                format!("Functions from '{region}' are not reachable in this region ('{}')", self.options.region),
+                format!(
+                    "Functions from '{region}' are not reachable in this region ('{}')",
+                    self.options.region
+                ),
             ));
         }
         if let Some(beside) = qualifier {

@@ -84,8 +84,13 @@ pub fn url_id(arn: &str) -> String {
 
 pub(super) fn url_of(function: &Function, settings: UrlSettings, now: &str) -> Result<FunctionUrl, ApiError> {
     let id = settings.id.unwrap_or_else(|| url_id(&function.arn));
-    if id.is_empty() || id.len() > URL_ID_MAX || !id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
-        return Err(ApiError::invalid("The id of a function URL consists of up to 63 lower-case letters and digits."));
+    if id.is_empty()
+        || id.len() > URL_ID_MAX
+        || !id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    {
+        return Err(ApiError::invalid(
+            "The id of a function URL consists of up to 63 lower-case letters and digits.",
+        ));
     }
     Ok(FunctionUrl {
         id,

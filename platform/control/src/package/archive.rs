@@ -5,19 +5,26 @@
 //! against the file, entries may not overlap each other or the directory (that is how a small archive unpacks to
 //! petabytes), and sizes and checksums must be true.
 
-use super::{ENTRIES_MAX, UNZIPPED_MAX};
-use flate2::bufread::DeflateDecoder;
+mod content;
+mod end;
+mod error;
+mod source;
+
+pub use content::Content;
+pub use error::ArchiveError;
+pub use source::ReadAt;
+
+use super::UNZIPPED_MAX;
+use content::{Data, Untrue};
+use end::End;
 use flate2::Crc;
-use std::fs::File;
-use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
+use flate2::bufread::DeflateDecoder;
+use source::{Window, read_exactly, take, u16_at, u32_at, u64_at};
+use std::io::{self, BufReader};
 
 /// Bytes of the central directory that are read into memory: enough for 100,000 entries with names of 200 bytes.
 pub const DIRECTORY_MAX: u64 = 32 * 1024 * 1024;
 
-const END_SIZE: usize = 22;
-const COMMENT_MAX: usize = 65_535;
-const LOCATOR_SIZE: u64 = 20;
 const CENTRAL_SIZE: usize = 46;
 const LOCAL_SIZE: u64 = 30;
 const STORED: u16 = 0;
@@ -25,122 +32,6 @@ const DEFLATED: u16 = 8;
 const FLAG_ENCRYPTED: u16 = 1;
 const FLAG_STRONG: u16 = 1 << 6;
 const FLAG_MASKED: u16 = 1 << 13;
-
-/// Why an archive is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
-    /// It has no end record.
-    #[error("it is not a zip archive: the end-of-directory record is missing")]
-    NoEnd,
-    /// A record does not begin as it must.
-    #[error("the {record} at byte {at} is damaged")]
-    Damaged {
-        /// Which kind of record.
-        record: &'static str,
-        /// Where it was expected.
-        at: u64,
-    },
-    /// A record reaches over the end of what may hold it.
-    #[error("the {record} at byte {at} reaches past the end of the archive")]
-    Outside {
-        /// Which kind of record.
-        record: &'static str,
-        /// Where it begins.
-        at: u64,
-    },
-    /// The archive is one of several.
-    #[error("it is split over several disks")]
-    Split,
-    /// Too many entries.
-    #[error("it has {entries} entries, more than {ENTRIES_MAX}")]
-    TooMany {
-        /// How many it claims.
-        entries: u64,
-    },
-    /// The directory is too long.
-    #[error("its directory has {bytes} bytes, more than {DIRECTORY_MAX}")]
-    DirectoryTooLarge {
-        /// How many it claims.
-        bytes: u64,
-    },
-    /// An entry needs a key.
-    #[error("entry `{name}` is encrypted")]
-    Encrypted {
-        /// Which.
-        name: String,
-    },
-    /// An entry is compressed in a way that packages may not use.
-    #[error("entry `{name}` uses compression method {method}; only stored (0) and deflated (8) can be unpacked")]
-    Method {
-        /// Which.
-        name: String,
-        /// The number of APPNOTE 4.4.5.
-        method: u16,
-    },
-    /// Directory and local header disagree.
-    #[error("entry `{name}` has another name in its own header")]
-    Disagree {
-        /// Which.
-        name: String,
-    },
-    /// Two entries share bytes.
-    #[error("entry `{name}` overlaps another")]
-    Overlap {
-        /// The later one.
-        name: String,
-    },
-    /// An entry unpacks to more or less than it says.
-    #[error("entry `{name}` does not have the {size} bytes that it claims")]
-    Size {
-        /// Which.
-        name: String,
-        /// What it claims.
-        size: u64,
-    },
-    /// The checksum is wrong or the compressed data is damaged.
-    #[error("entry `{name}` is damaged")]
-    Content {
-        /// Which.
-        name: String,
-    },
-    /// Together the entries claim more than a package may have.
-    #[error("Unzipped size must be smaller than {UNZIPPED_MAX} bytes")]
-    TooLarge,
-    /// The archive cannot be read.
-    #[error("it cannot be read: {0}")]
-    Io(#[from] io::Error),
-}
-
-/// Bytes that can be read anywhere.
-pub trait ReadAt {
-    /// How many there are.
-    fn length(&self) -> io::Result<u64>;
-    /// Fills `buffer` from `offset` on.
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-}
-
-impl ReadAt for [u8] {
-    fn length(&self) -> io::Result<u64> {
-        Ok(self.len() as u64)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.len());
-        let count = buffer.len().min(self.len() - start);
-        buffer[..count].copy_from_slice(&self[start..start + count]);
-        Ok(count)
-    }
-}
-
-impl ReadAt for File {
-    fn length(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        FileExt::read_at(self, buffer, offset)
-    }
-}
 
 /// One entry of the directory, checked against its own header and all others.
 #[derive(Clone, Debug)]
@@ -205,7 +96,11 @@ impl<'a, S: ReadAt + ?Sized> Archive<'a, S> {
         let raw = Window { source: self.source, at: entry.data_at, left: entry.compressed };
         let raw = BufReader::with_capacity(32 * 1024, raw);
         Content {
-            data: if entry.method == STORED { Data::Stored(raw) } else { Data::Deflated(DeflateDecoder::new(raw)) },
+            data: if entry.method == STORED {
+                Data::Stored(raw)
+            } else {
+                Data::Deflated(DeflateDecoder::new(raw))
+            },
             left: entry.size,
             checksum: entry.checksum,
             crc: Crc::new(),
@@ -219,7 +114,11 @@ impl<'a, S: ReadAt + ?Sized> Archive<'a, S> {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<Untrue>()) {
             Some(Untrue::Size) => ArchiveError::Size { name, size: entry.size },
             Some(Untrue::Checksum) => ArchiveError::Content { name },
-            None if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+            None if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            ) =>
+            {
                 ArchiveError::Content { name }
             }
             None => ArchiveError::Io(error),
@@ -303,67 +202,6 @@ fn apart(entries: &[Entry]) -> Result<(), ArchiveError> {
     Ok(())
 }
 
-/// What the end records say.
-struct End {
-    entries: usize,
-    directory_at: u64,
-    directory_size: u64,
-    /// Bytes before the archive proper, as self-extracting ones have.
-    shift: u64,
-}
-
-impl End {
-    fn find(source: &(impl ReadAt + ?Sized)) -> Result<Self, ArchiveError> {
-        let length = source.length()?;
-        let tail_size = length.min((END_SIZE + COMMENT_MAX) as u64);
-        let tail_at = length - tail_size;
-        let tail = read_exactly(source, tail_at, tail_size, "end record")?;
-        let last = tail.len().checked_sub(END_SIZE).ok_or(ArchiveError::NoEnd)?;
-        let fits = |at: &usize| {
-            tail[*at..].starts_with(b"PK\x05\x06") && *at + END_SIZE + usize::from(u16_at(&tail[*at..], 20)) == tail.len()
-        };
-        let at = (0..=last).rev().find(fits).ok_or(ArchiveError::NoEnd)?;
-        let record = &tail[at..];
-        let end_at = tail_at + at as u64;
-        if u16_at(record, 4) != u16_at(record, 6) || u16_at(record, 8) != u16_at(record, 10) {
-            return Err(ArchiveError::Split);
-        }
-        let (entries, size, offset) = (u16_at(record, 10), u32_at(record, 12), u32_at(record, 16));
-        let wide = entries == u16::MAX || size == u32::MAX || offset == u32::MAX;
-        let (entries, size, offset, directory_end) = match Self::wide(source, end_at)? {
-            Some(found) if wide => found,
-            _ => (u64::from(entries), u64::from(size), u64::from(offset), end_at),
-        };
-        let damaged = || ArchiveError::Damaged { record: "end record", at: end_at };
-        let shift = directory_end.checked_sub(size).and_then(|at| at.checked_sub(offset)).ok_or_else(damaged)?;
-        if size > DIRECTORY_MAX {
-            return Err(ArchiveError::DirectoryTooLarge { bytes: size });
-        }
-        let count = usize::try_from(entries).ok().filter(|count| *count <= ENTRIES_MAX);
-        let count = count.ok_or(ArchiveError::TooMany { entries })?;
-        if (count as u64).saturating_mul(CENTRAL_SIZE as u64) > size {
-            return Err(damaged());
-        }
-        Ok(Self { entries: count, directory_at: offset + shift, directory_size: size, shift })
-    }
-
-    /// The ZIP64 end record: entries, size and offset of the directory, and where the directory ends.
-    fn wide(source: &(impl ReadAt + ?Sized), end_at: u64) -> Result<Option<(u64, u64, u64, u64)>, ArchiveError> {
-        let Some(at) = end_at.checked_sub(LOCATOR_SIZE) else { return Ok(None) };
-        let locator = read_exactly(source, at, LOCATOR_SIZE, "end record")?;
-        if &locator[..4] != b"PK\x06\x07" {
-            return Ok(None);
-        }
-        // The record lies right before its locator; where the locator points is off by what was put before it all.
-        let Some(record_at) = at.checked_sub(56) else { return Ok(None) };
-        let record = read_exactly(source, record_at, 56, "end record")?;
-        if &record[..4] != b"PK\x06\x06" {
-            return Err(ArchiveError::Damaged { record: "end record", at: record_at });
-        }
-        Ok(Some((u64_at(&record, 32), u64_at(&record, 40), u64_at(&record, 48), record_at)))
-    }
-}
-
 /// The ZIP64 extra field (APPNOTE 4.5.3): 64-bit values for those of the record that are all ones, in order.
 struct Wide<'a>(&'a [u8]);
 
@@ -386,113 +224,10 @@ impl<'a> Wide<'a> {
     }
 }
 
-/// What was untrue about an entry's content.
-#[derive(Debug, thiserror::Error)]
-enum Untrue {
-    #[error("the size is untrue")]
-    Size,
-    #[error("the checksum is untrue")]
-    Checksum,
-}
-
-/// The unpacked bytes of one entry.
-pub struct Content<'a, S: ReadAt + ?Sized> {
-    data: Data<'a, S>,
-    left: u64,
-    checksum: u32,
-    crc: Crc,
-    done: bool,
-}
-
-enum Data<'a, S: ReadAt + ?Sized> {
-    Stored(BufReader<Window<'a, S>>),
-    Deflated(DeflateDecoder<BufReader<Window<'a, S>>>),
-}
-
-impl<S: ReadAt + ?Sized> Read for Content<'_, S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.done || buffer.is_empty() {
-            return Ok(0);
-        }
-        let count = match &mut self.data {
-            Data::Stored(data) => data.read(buffer)?,
-            Data::Deflated(data) => data.read(buffer)?,
-        };
-        let untrue = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
-        if count as u64 > self.left || (count == 0 && self.left > 0) {
-            return untrue(Untrue::Size);
-        }
-        self.left -= count as u64;
-        self.crc.update(&buffer[..count]);
-        if count == 0 {
-            self.done = true;
-            if self.crc.sum() != self.checksum {
-                return untrue(Untrue::Checksum);
-            }
-        }
-        Ok(count)
-    }
-}
-
-/// A part of the source, read in order.
-struct Window<'a, S: ReadAt + ?Sized> {
-    source: &'a S,
-    at: u64,
-    left: u64,
-}
-
-impl<S: ReadAt + ?Sized> Read for Window<'_, S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let count = self.source.read_at(&mut buffer[..wanted], self.at)?;
-        self.at += count as u64;
-        self.left -= count as u64;
-        Ok(count)
-    }
-}
-
-fn read_exactly(
-    source: &(impl ReadAt + ?Sized),
-    at: u64,
-    size: u64,
-    record: &'static str,
-) -> Result<Vec<u8>, ArchiveError> {
-    let outside = || ArchiveError::Outside { record, at };
-    if at.checked_add(size).is_none_or(|end| source.length().is_ok_and(|length| end > length)) {
-        return Err(outside());
-    }
-    let mut bytes = vec![0; usize::try_from(size).map_err(|_| outside())?];
-    let mut done = 0;
-    while done < bytes.len() {
-        match source.read_at(&mut bytes[done..], at + done as u64)? {
-            0 => return Err(outside()),
-            count => done += count,
-        }
-    }
-    Ok(bytes)
-}
-
-fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    let (head, tail) = rest.split_at_checked(count)?;
-    *rest = tail;
-    Some(head)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
-}
-
 /// A name for an error text: no control bytes, not too long.
 pub fn printable(name: &[u8]) -> String {
     const SHOWN_MAX: usize = 120;
-    let text: String = String::from_utf8_lossy(name).chars().flat_map(char::escape_default).take(SHOWN_MAX).collect();
+    let text: String =
+        String::from_utf8_lossy(name).chars().flat_map(char::escape_default).take(SHOWN_MAX).collect();
     if text.len() == SHOWN_MAX { text + "…" } else { text }
 }

@@ -141,7 +141,11 @@ impl Layout {
     ///
     /// # Errors
     /// A file's content is untrue, or the disk refuses.
-    pub fn write<S: ReadAt + ?Sized>(&self, archive: &Archive<'_, S>, tree: &mut Tree) -> Result<(), PackageError> {
+    pub fn write<S: ReadAt + ?Sized>(
+        &self,
+        archive: &Archive<'_, S>,
+        tree: &mut Tree,
+    ) -> Result<(), PackageError> {
         for (path, node) in &self.nodes {
             match node {
                 Node::Folder => tree.folder(path)?,

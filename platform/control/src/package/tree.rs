@@ -157,7 +157,10 @@ impl Tree {
     }
 
     /// The open folder that a path lies in, and its last part.
-    fn place<'a>(&mut self, path: &'a Path) -> Result<(std::os::fd::BorrowedFd<'_>, &'a OsStr), PackageError> {
+    fn place<'a>(
+        &mut self,
+        path: &'a Path,
+    ) -> Result<(std::os::fd::BorrowedFd<'_>, &'a OsStr), PackageError> {
         let name = path.file_name().unwrap_or_default();
         let parent = path.parent().unwrap_or(Path::new(""));
         if parent.as_os_str().is_empty() {

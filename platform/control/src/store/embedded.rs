@@ -1,7 +1,9 @@
 //! The store in one file of this machine.
 
 use super::{Rows, Store, StoreError, Write, seal, unseal};
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
+};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -92,7 +94,9 @@ impl Store for Embedded {
         match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Open(database) => self.read(database),
             State::Closed => self.read(&Self::database(&self.path)?),
-            State::Failed(cause) => Err(StoreError::ReadOnly { path: self.path.clone(), cause: cause.clone() }),
+            State::Failed(cause) => {
+                Err(StoreError::ReadOnly { path: self.path.clone(), cause: cause.clone() })
+            }
         }
     }
 

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 /// Bytes of all names and values together. Source: Lambda quotas, "Environment variables 4 KB", published.
 pub const ENVIRONMENT_MAX: usize = 4_096;
 
+/// Characters of the variables that the error about their size repeats.
+const MEASURED_MAX: usize = 4 * ENVIRONMENT_MAX;
+
 /// Names that Lambda sets itself. Source: Lambda Developer Guide, "Defined runtime environment variables", reserved
 /// ones, published.
 pub const RESERVED_VARIABLES: &[&str] = &[
@@ -63,8 +66,14 @@ pub fn check_values(variables: &BTreeMap<String, String>) -> Result<(), ApiError
     }
     let bytes: usize = variables.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > ENVIRONMENT_MAX {
-        let measured = serde_json::to_string(variables).unwrap_or_default();
-        return Err(ApiError::invalid(format!("{start} exceeded the 4KB limit. String measured: {measured}")));
+        let mut measured = serde_json::to_string(variables).unwrap_or_default();
+        if let Some((end, _)) = measured.char_indices().nth(MEASURED_MAX) {
+            measured.truncate(end);
+            measured.push('…');
+        }
+        return Err(ApiError::invalid(format!(
+            "{start} exceeded the 4KB limit. String measured: {measured}"
+        )));
     }
     if let Some((name, _)) = variables.iter().find(|(_, value)| value.contains('\0')) {
         return Err(ApiError::invalid(format!("{start} contain a NUL byte in the value of {name}.")));
@@ -88,7 +97,17 @@ mod tests {
 
     #[test]
     fn names_follow_the_pattern() {
-        for (name, fits) in [("AB", true), ("a_1", true), ("A", false), ("_A", false), ("1A", false), ("A-B", false), ("Ä1", false), ("A\nB", false), ("", false)] {
+        for (name, fits) in [
+            ("AB", true),
+            ("a_1", true),
+            ("A", false),
+            ("_A", false),
+            ("1A", false),
+            ("A-B", false),
+            ("Ä1", false),
+            ("A\nB", false),
+            ("", false),
+        ] {
             let mut violations = Violations::default();
             check_names(&variables(&[(name, "secret")]), &mut violations);
             let answer = violations.finish();
@@ -99,8 +118,12 @@ mod tests {
 
     #[test]
     fn reserved_names_are_named() {
-        let error = check_values(&variables(&[("AWS_REGION", "x"), ("FINE", "y"), ("_HANDLER", "z")])).unwrap_err();
-        assert!(error.message.ends_with("Reserved keys used in this request: AWS_REGION, _HANDLER"), "{error}");
+        let error =
+            check_values(&variables(&[("AWS_REGION", "x"), ("FINE", "y"), ("_HANDLER", "z")])).unwrap_err();
+        assert!(
+            error.message.ends_with("Reserved keys used in this request: AWS_REGION, _HANDLER"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -40,12 +40,15 @@ pub fn check_runtime(runtime: &str) -> Result<(), ApiError> {
     }
     let known = ELSEWHERE.iter().find(|(family, _)| {
         let digits = runtime.strip_prefix(family);
-        digits.is_some_and(|rest| rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_digit() || c == 'c'))
+        digits
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_digit() || c == 'c'))
             && runtime.len() <= 24
             && runtime.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte))
     });
     Err(ApiError::invalid(match known {
-        Some((_, way_out)) => format!("The runtime parameter of {runtime} is not supported by Onrush: {way_out}."),
+        Some((_, way_out)) => {
+            format!("The runtime parameter of {runtime} is not supported by Onrush: {way_out}.")
+        }
         None => format!(
             "Value {} at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [{}] or be a valid ARN",
             runtime.escape_debug(),
@@ -71,7 +74,10 @@ mod tests {
     #[test]
     fn unknown_runtimes_get_the_list() {
         for runtime in ["", "cobol", "python3.13 ", "pythonista"] {
-            assert!(check_runtime(runtime).unwrap_err().message.contains("enum value set: [nodejs16.x, "), "{runtime}");
+            assert!(
+                check_runtime(runtime).unwrap_err().message.contains("enum value set: [nodejs16.x, "),
+                "{runtime}"
+            );
         }
     }
 }

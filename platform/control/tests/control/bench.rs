@@ -9,7 +9,7 @@ use tempfile::TempDir;
 /// What a test works with.
 pub struct Bench {
     pub control: Control,
-    pub changes: Arc<Mutex<Vec<String>>>,
+    pub changes: Heard,
     pub folder: TempDir,
 }
 
@@ -48,7 +48,10 @@ pub fn options(data_dir: &Path) -> Options {
     }
 }
 
-pub fn open(data_dir: &Path) -> Result<(Control, Arc<Mutex<Vec<String>>>), OpenError> {
+/// What the observer heard.
+pub type Heard = Arc<Mutex<Vec<String>>>;
+
+pub fn open(data_dir: &Path) -> Result<(Control, Heard), OpenError> {
     let changes = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&changes);
     let observer = move |change| {

@@ -8,7 +8,10 @@ use control::{Deploy, DeployCode, DeployLayer, Settings, UpdateFunctionCode};
 fn old_code_stays_while_somebody_holds_its_function() {
     let bench = Bench::new();
     let old = bench.control.create(create("cart", "one")).unwrap();
-    bench.control.update_code("cart", UpdateFunctionCode { code: code("two"), ..Default::default() }).unwrap();
+    bench
+        .control
+        .update_code("cart", UpdateFunctionCode { code: code("two"), ..Default::default() })
+        .unwrap();
     assert_eq!(std::fs::read_to_string(old.code.join("index.py")).unwrap(), "one");
     assert_eq!(bench.packages(), 2);
     drop(old);
@@ -88,7 +91,11 @@ fn templates_bring_archives_inline_code_and_layers() {
     let error = bench.control.deploy(missing).unwrap_err();
     assert!(error.message.contains("nowhere"), "{error}");
     let cobol = Deploy {
-        settings: Settings { runtime: Some("provided.al2023".to_owned()), handler: Some("x".to_owned()), ..Settings::default() },
+        settings: Settings {
+            runtime: Some("provided.al2023".to_owned()),
+            handler: Some("x".to_owned()),
+            ..Settings::default()
+        },
         ..request("native", DeployCode::Inline(String::new()))
     };
     assert!(bench.control.deploy(cobol).unwrap_err().message.contains("ZipFile can only be used"));

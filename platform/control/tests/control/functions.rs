@@ -11,10 +11,14 @@ fn changes_are_told_in_order_with_new_version_keys() {
     control.create(create("cart", "one")).unwrap();
     control.update_code("cart", UpdateFunctionCode { code: code("two"), ..Default::default() }).unwrap();
     let settings = Settings { memory_size: Some(256), ..Default::default() };
-    control.update_configuration("cart", UpdateFunctionConfiguration { settings, ..Default::default() }).unwrap();
+    control
+        .update_configuration("cart", UpdateFunctionConfiguration { settings, ..Default::default() })
+        .unwrap();
     control.put_concurrency("cart", Some(5)).unwrap();
     control.put_concurrency("cart", Some(5)).unwrap();
-    control.tag("arn:aws:lambda:us-east-1:000000000000:function:cart", Some([("a".into(), "b".into())].into())).unwrap();
+    control
+        .tag("arn:aws:lambda:us-east-1:000000000000:function:cart", Some([("a".into(), "b".into())].into()))
+        .unwrap();
     control.delete_concurrency("cart").unwrap();
     control.delete("cart", None).unwrap();
     control.create(create("cart", "one")).unwrap();
@@ -147,7 +151,10 @@ fn deploying_twice_keeps_environments_and_deploying_a_change_does_not() {
     assert_eq!(one.code, source.path().canonicalize().unwrap());
     let bench = bench.again();
     let again = bench.control.deploy(request.clone()).unwrap();
-    assert_eq!((one.version_key, &one.url, &one.revision_id), (again.version_key, &again.url, &again.revision_id));
+    assert_eq!(
+        (one.version_key, &one.url, &one.revision_id),
+        (again.version_key, &again.url, &again.revision_id)
+    );
     assert!(bench.heard().is_empty());
 
     bench.control.deploy(Deploy { reserved: Some(3), ..request.clone() }).unwrap();

@@ -121,7 +121,11 @@ fn cases() -> Vec<(&'static str, Pack, &'static str)> {
         ("long name", with(vec![Item::file(&long, "x")]), "longer than 255"),
         ("long path", with(vec![Item::file(vec!["n".repeat(200); 20].join("/"), "x")]), "longer than 255"),
         ("deep", with(vec![Item::file(&deep, "x")]), "folders deep"),
-        ("link out", with(vec![Item::link("l", "../../../etc/passwd")]), "symbolic link to `../../../etc/passwd`"),
+        (
+            "link out",
+            with(vec![Item::link("l", "../../../etc/passwd")]),
+            "symbolic link to `../../../etc/passwd`",
+        ),
         ("link absolute", with(vec![Item::link("l", "/etc/passwd")]), "leads out of the package"),
         (
             "link out by a chain",
@@ -133,8 +137,16 @@ fn cases() -> Vec<(&'static str, Pack, &'static str)> {
             with(vec![Item::link("d/x", ".."), Item::link("e", "d/x/.."), Item::link("f", "e/PWNED")]),
             "leads out of the package",
         ),
-        ("through a link", with(vec![Item::link("l", "d"), Item::file("l/f", "x"), Item::file("d/f", "x")]), "occurs twice"),
-        ("through a link made later", with(vec![Item::file("l/f", "x"), Item::link("l", "..")]), "occurs twice"),
+        (
+            "through a link",
+            with(vec![Item::link("l", "d"), Item::file("l/f", "x"), Item::file("d/f", "x")]),
+            "occurs twice",
+        ),
+        (
+            "through a link made later",
+            with(vec![Item::file("l/f", "x"), Item::link("l", "..")]),
+            "occurs twice",
+        ),
         ("link in a circle", with(vec![Item::link("a", "b"), Item::link("b", "a")]), "leads nowhere"),
         ("link to itself", with(vec![Item::link("a", "a/a/a")]), "leads nowhere"),
         ("link without target", with(vec![Item::link("a", "")]), "leads nowhere"),
@@ -156,15 +168,27 @@ fn cases() -> Vec<(&'static str, Pack, &'static str)> {
         ("size too large", bad(|item| item.size = 1001), "does not have the 1001 bytes"),
         ("bomb that lies", with(vec![lying_bomb]), "does not have the 10 bytes"),
         ("bomb that does not", with(declared), "Unzipped size must be smaller than 262144000 bytes"),
-        ("other name inside", bad(|item| item.local_name = b"other.py".to_vec()), "another name in its own header"),
+        (
+            "other name inside",
+            bad(|item| item.local_name = b"other.py".to_vec()),
+            "another name in its own header",
+        ),
         ("shared bytes", with(overlapping), "another name in its own header"),
         ("nested bytes", with(nested), ""),
         ("header outside", bad(|item| item.header_at = Some(1_000_000)), "reaches past the end"),
         ("data outside", bad(|item| item.compressed = 0x7fff_ffff), "reaches past the end"),
         ("too few entries", Pack { entries: Some(0), ..with(vec![file()]) }, "is damaged"),
         ("too many entries", Pack { entries: Some(9), ..with(vec![file()]) }, "is damaged"),
-        ("directory too long", Pack { directory_size: Some(u32::MAX - 1), ..with(vec![file()]) }, "is damaged"),
-        ("directory elsewhere", Pack { directory_at: Some(u32::MAX - 1), ..with(vec![file()]) }, "is damaged"),
+        (
+            "directory too long",
+            Pack { directory_size: Some(u32::MAX - 1), ..with(vec![file()]) },
+            "is damaged",
+        ),
+        (
+            "directory elsewhere",
+            Pack { directory_at: Some(u32::MAX - 1), ..with(vec![file()]) },
+            "is damaged",
+        ),
         ("nothing in it", with(vec![]), "is empty"),
         ("only the package itself", with(vec![Item::file("./", "").mode(0o040_755)]), "is empty"),
     ]
@@ -262,8 +286,10 @@ fn archives_of_other_writers_are_read() {
 
 fn any_item() -> impl Strategy<Value = Item> {
     let name = prop_oneof![
-        prop::sample::select(vec!["a", "b", "a/b", "a/b/c", "b/", "../x", "/x", "l", "l/x", "a//b", ".", "a/./b"])
-            .prop_map(|name| name.as_bytes().to_vec()),
+        prop::sample::select(vec![
+            "a", "b", "a/b", "a/b/c", "b/", "../x", "/x", "l", "l/x", "a//b", ".", "a/./b"
+        ])
+        .prop_map(|name| name.as_bytes().to_vec()),
         prop::collection::vec(any::<u8>(), 0..12),
     ];
     let target = prop::sample::select(vec!["..", "a", "../..", "l/..", "/etc", "a/../..", "b/../l", "."]);

@@ -1,7 +1,7 @@
 //! Writes zip archives of which every field can be a lie.
 
 /// One entry, true unless a test changes it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Item {
     pub name: Vec<u8>,
     /// The name in the entry's own header.
@@ -65,7 +65,7 @@ impl Item {
 }
 
 /// An archive.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Pack {
     pub items: Vec<Item>,
     pub prefix: Vec<u8>,
@@ -111,7 +111,10 @@ impl Pack {
         out.extend_from_slice(&directory);
         out.extend_from_slice(b"PK\x05\x06");
         put16(&mut out, &[0, 0, entries, entries]);
-        put32(&mut out, &[self.directory_size.unwrap_or(directory.len() as u32), self.directory_at.unwrap_or(at)]);
+        put32(
+            &mut out,
+            &[self.directory_size.unwrap_or(directory.len() as u32), self.directory_at.unwrap_or(at)],
+        );
         put16(&mut out, &[self.comment.len() as u16]);
         out.extend_from_slice(&self.comment);
         out
