@@ -8,8 +8,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Largest request head, in bytes.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Largest request head, in bytes: AWS's Python client puts the X-Ray cause of an error, up to 1 MiB, into a header.
+const HEAD_BYTES_MAX: usize = (1 << 20) + 64 * 1024;
 /// Most headers in one request.
 const HEADERS_MAX: usize = 100;
 /// Largest body that is still worth reading to its end in order to refuse it politely.

@@ -321,6 +321,66 @@ def run():
         api.call("POST", "/runtime/invocation/%s/%s" % (hook.request_id, kind), body, headers)
 
 
+class OneCall:
+    """Runs one call in a thread, while the main thread can still answer signals.
+
+    It stands in for the `ThreadPoolExecutor` that AWS's client makes for every invocation from Python 3.12 on:
+    importing that takes about 1 ms of a cold start.
+    """
+
+    def __init__(self, max_workers=1):
+        import _thread
+
+        self.done, self.start = _thread.allocate_lock(), _thread.start_new_thread
+        self.returned = self.raised = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return False
+
+    def submit(self, call):
+        def run():
+            try:
+                self.returned = call()
+            except BaseException as error:
+                self.raised = error
+            self.done.release()
+
+        self.done.acquire()
+        self.start(run, ())
+        return self
+
+    def result(self):
+        self.done.acquire()
+        if self.raised is not None:
+            raise self.raised
+        return self.returned
+
+
+def run_aws_client(handler):
+    arguments = [RUNTIME + "/bootstrap.py", handler]
+    try:
+        from awslambdaric import bootstrap
+        from awslambdaric.lambda_config import LambdaConfigProvider
+        from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
+
+        config = LambdaConfigProvider(arguments)
+    except ImportError:  # older clients, for older Pythons, are put together otherwise
+        config = None
+    if config is None or config.is_multi_concurrent:
+        from awslambdaric.__main__ import main
+
+        gc.enable()
+        return main(arguments)
+    client = LambdaRuntimeClient(config.api_address, False)
+    client.use_thread_for_polling_next = config.use_thread_polling
+    client.ThreadPoolExecutor = OneCall
+    gc.enable()
+    bootstrap.run(handler, client)
+
+
 exec_wrapper()
 own = "--own" in sys.argv or not os.path.isdir(RUNTIME + "/awslambdaric")
 set_up_paths()
@@ -331,7 +391,4 @@ if own:
     ASCII = os.environ.get("AWS_EXECUTION_ENV") not in modern
     run()
 else:
-    from awslambdaric.__main__ import main
-
-    gc.enable()
-    main([RUNTIME + "/bootstrap.py", os.environ["_HANDLER"]])
+    run_aws_client(os.environ["_HANDLER"])

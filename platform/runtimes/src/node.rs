@@ -48,9 +48,9 @@ pub(crate) fn resolve(
         None => runtimes.shelf.folder(&format!("{}-bare", shelf_name(&interpreter)))?,
     };
     let mut placed = runtimes.placed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if !placed.contains(&folder) {
+    if !placed.contains_key(&folder) {
         place(&folder, "index.cjs", BOOTSTRAP.as_bytes())?;
-        placed.insert(folder.clone());
+        placed.insert(folder.clone(), "index.cjs".to_owned());
     }
     drop(placed);
     let unreachable = || RuntimeError::Files {

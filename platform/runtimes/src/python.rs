@@ -1,6 +1,10 @@
 //! Python: the nearest installed interpreter, its packages, and AWS's runtime interface client.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -44,10 +48,16 @@ pub(crate) fn resolve(
         Some(folder) => folder,
         None => runtimes.shelf.folder(&format!("{}-bare", shelf_name(&interpreter)))?,
     };
-    let start = place_bootstrap(&interpreter, &folder)?;
+    let mut placed = runtimes.placed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let start = match placed.get(&folder) {
+        Some(start) => start.clone(),
+        None => place_bootstrap(&interpreter, &folder)?,
+    };
+    placed.insert(folder.clone(), start.clone());
+    drop(placed);
     let unreachable = || RuntimeError::Files {
         path: interpreter.program.clone(),
-        source: std::io::Error::other("the interpreter lies outside its own prefix"),
+        source: io::Error::other("the interpreter lies outside its own prefix"),
     };
     let mut program = vec![interpreter.inside(&interpreter.program).ok_or_else(unreachable)?];
     // Without `site` the host's packages are not even looked for, and the start is some 2 ms faster. The
@@ -85,11 +95,7 @@ pub(crate) fn prepare(
     let name = shelf_name(&interpreter);
     let installed = runtimes.shelf.install(&name, |staging| {
         progress(&format!("installing {} for Python {} (once)", PACKAGES.join(", "), interpreter.version));
-        pip_commands(&interpreter)
-            .iter_mut()
-            .map(|pip| run_installer(pip.arg("--target").arg(staging).args(PACKAGES)))
-            .reduce(|first, next| first.or(next))
-            .unwrap_or_else(|| Err("pip is not installed".to_owned()))?;
+        install_packages(pip_commands(&interpreter), staging)?;
         compile(&interpreter, staging)
     })?;
     if let Installed::Failed(reason) = installed {
@@ -168,6 +174,20 @@ fn describe(candidate: &Candidate) -> Option<Interpreter> {
     Some(Interpreter { version, program: PathBuf::from(program), prefix, package_folders })
 }
 
+/// Tries one way after another until one works; the first one's complaint is the telling one.
+fn install_packages(ways: Vec<Command>, target: &Path) -> Result<(), String> {
+    let mut first_complaint = None;
+    for mut way in ways {
+        match run_installer(way.arg("--target").arg(target).args(PACKAGES)) {
+            Ok(()) => return Ok(()),
+            Err(complaint) => {
+                first_complaint.get_or_insert(complaint);
+            }
+        }
+    }
+    Err(first_complaint.unwrap_or_else(|| "pip is not installed".to_owned()))
+}
+
 /// Ways to run pip for an interpreter, in order: its own, then another's with the version told, then uv.
 fn pip_commands(interpreter: &Interpreter) -> Vec<Command> {
     let common = ["install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-compile"];
@@ -185,7 +205,7 @@ fn pip_commands(interpreter: &Interpreter) -> Vec<Command> {
 /// Compiles the packages: `/var/runtime` is read-only, so nobody could later. Unchecked, because the
 /// folder never changes once in place; and with the paths of the sandbox, so that importing need not
 /// rewrite each code object.
-fn compile(interpreter: &Interpreter, staging: &std::path::Path) -> Result<(), String> {
+fn compile(interpreter: &Interpreter, staging: &Path) -> Result<(), String> {
     let mut compile = Command::new(&interpreter.program);
     compile.args(["-I", "-m", "compileall", "-qq", "-f", "--invalidation-mode", "unchecked-hash"]);
     if interpreter.version.minor >= 9 {
@@ -202,7 +222,7 @@ fn compile(interpreter: &Interpreter, staging: &std::path::Path) -> Result<(), S
 ///
 /// The compiled file carries the text's hash in its name: an upgrade of Onrush makes a new one beside it,
 /// and running sandboxes keep theirs.
-fn place_bootstrap(interpreter: &Interpreter, folder: &std::path::Path) -> Result<String, RuntimeError> {
+fn place_bootstrap(interpreter: &Interpreter, folder: &Path) -> Result<String, RuntimeError> {
     let digest =
         Sha256::new().chain_update(BOOTSTRAP).chain_update(interpreter.version.to_string()).finalize();
     let compiled =
@@ -222,7 +242,7 @@ fn place_bootstrap(interpreter: &Interpreter, folder: &std::path::Path) -> Resul
             .arg(&staged),
     );
     let files = |source| RuntimeError::Files { path: folder.join(&compiled), source };
-    compiling.map_err(|reason| files(std::io::Error::other(reason)))?;
+    compiling.map_err(|reason| files(io::Error::other(reason)))?;
     fs::set_permissions(&staged, std::os::unix::fs::PermissionsExt::from_mode(0o644)).map_err(files)?;
     fs::rename(&staged, folder.join(&compiled)).map_err(files)?;
     Ok(compiled)
@@ -230,7 +250,7 @@ fn place_bootstrap(interpreter: &Interpreter, folder: &std::path::Path) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, path::Path};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -259,6 +279,21 @@ mod tests {
         assert_eq!(found(12).as_deref(), Some("3.13.0"), "not PyPy, and newer before older");
         assert_eq!(found(8).as_deref(), Some("3.9.1"));
         assert_eq!(nearest(&Places::default(), 11), None);
+    }
+
+    #[test]
+    fn the_first_way_to_install_that_works_is_the_last_one_tried() {
+        let target = tempfile::tempdir().unwrap();
+        let way = |script: &str| {
+            let mut way = Command::new("sh");
+            way.args(["-c", script, "sh"]).current_dir(target.path());
+            way
+        };
+        let ways = ["echo no index >&2; exit 1", "touch second", "touch third"].map(way);
+        assert_eq!(install_packages(ways.into(), target.path()), Ok(()));
+        assert!(target.path().join("second").exists() && !target.path().join("third").exists());
+        let ways = ["echo no index >&2; exit 1", "echo no pip >&2; exit 1"].map(way);
+        assert_eq!(install_packages(ways.into(), target.path()), Err("no index".to_owned()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The room's face: one value that resolves and prepares runtimes for a machine and a data directory.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -44,8 +44,9 @@ pub struct Runtimes {
     pub(crate) own_bootstrap: bool,
     pub(crate) shelf: Shelf,
     pub(crate) interpreters: Mutex<Interpreters>,
-    /// Folders into which this process has put our bootstrap: a start need not compare it again.
-    pub(crate) placed: Mutex<HashSet<PathBuf>>,
+    /// Where this process has put our bootstrap, by folder and file to start: a start need not look again. The
+    /// lock is held while putting it there, so that concurrent first starts do not stumble over each other.
+    pub(crate) placed: Mutex<HashMap<PathBuf, String>>,
 }
 
 /// Set to anything to run Python functions on Onrush's own bootstrap.

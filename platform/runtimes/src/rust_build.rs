@@ -12,6 +12,7 @@ use std::{
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
     time::SystemTime,
 };
 
@@ -195,7 +196,10 @@ fn store(package: &Package, source: &Path, folder: &Path, started: SystemTime) -
         .filter(|path| !path.is_empty() && !Path::new(path).starts_with(source))
         .fold(String::new(), |all, path| all + &path + "\n");
     fs::create_dir_all(folder)?;
-    let staged = folder.join(format!(".bootstrap.{}", std::process::id()));
+    // Two functions may share one source folder, and be built at once.
+    static COPIES: AtomicU64 = AtomicU64::new(0);
+    let copy = COPIES.fetch_add(1, Ordering::Relaxed);
+    let staged = folder.join(format!(".bootstrap.{}.{copy}", std::process::id()));
     fs::copy(release.join(&package.binary), &staged)?;
     File::options().write(true).open(&staged)?.set_modified(started)?;
     fs::write(folder.join("sources"), outside)?;

@@ -32,7 +32,10 @@ fn data_dir() -> PathBuf {
 
 /// The variables of a function, as a sandbox would set them.
 fn variables(launch: &Launch, handler: &str, user: &[(&str, &str)]) -> Vec<(String, String)> {
-    let user: BTreeMap<String, String> = user.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let mut user: BTreeMap<String, String> =
+        user.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    // A sandbox's /var/task is read-only; here the functions' folder is not, and must stay clean.
+    user.insert("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned());
     base_environment(&FunctionFacts {
         name: "test",
         version: "$LATEST",

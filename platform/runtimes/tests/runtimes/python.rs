@@ -228,3 +228,20 @@ fn a_strict_resolution_takes_only_the_exact_version() {
         warnings[0].contains("Python 3.99 is not installed") && warnings[0].contains("nearest, Python 3.")
     );
 }
+
+#[test]
+fn concurrent_first_starts_get_the_same_launch() {
+    let data = tempfile::tempdir().expect("a folder");
+    let runtimes = Runtimes::open(data.path(), false);
+    let folder = functions("python");
+    let launches: Vec<runtimes::Launch> = std::thread::scope(|scope| {
+        let resolve = || {
+            let request =
+                runtimes::Request { runtime: RUNTIME, handler: "app.echo", code: &folder, layers: None };
+            runtimes.resolve(&request).expect("resolved")
+        };
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(resolve)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("joined")).collect()
+    });
+    assert!(launches.iter().all(|launch| *launch == launches[0]));
+}

@@ -1,0 +1,1 @@
+throw new RangeError("CACHE_HOST is not set");

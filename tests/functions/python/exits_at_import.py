@@ -1,0 +1,5 @@
+"""Leaves during init."""
+
+import sys
+
+sys.exit(3)

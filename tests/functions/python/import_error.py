@@ -1,0 +1,1 @@
+import boto9  # there is no such module

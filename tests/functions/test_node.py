@@ -1,0 +1,131 @@
+"""Node handlers: results, errors and contexts as on Lambda."""
+
+import base64
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from support import packages
+
+pytestmark = [
+    pytest.mark.patience(400),
+    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
+]
+
+
+def major():
+    text = subprocess.run(["node", "--version"], capture_output=True, text=True, timeout=60).stdout
+    return int(text.lstrip("v").split(".")[0])
+
+
+@pytest.fixture(scope="module")
+def node(platform):
+    """A function with that handler of tests/functions/node."""
+    code = packages.source("node")
+    runtime = f"nodejs{min(max(major() // 2 * 2, 16), 24)}.x"
+
+    def make(handler, **settings):
+        name = handler.replace(".", "-").replace("_", "-").replace("/", "-")
+        platform.create(name, code, runtime, handler, **({"Timeout": 10, "MemorySize": 1024} | settings))
+        return name
+
+    make.runtime = runtime
+    # The first one may have to install the SDK, so it has all the time.
+    platform.create("first", code, runtime, "app.echo", Timeout=60, MemorySize=1769)
+    assert platform.invoke("first", {"ready": True}, timeout=330).json() == {"ready": True}
+    return make
+
+
+def error_of(answer):
+    assert (answer.status, answer.error) == (200, "Unhandled"), answer
+    return answer.json()
+
+
+def test_a_handlers_result_comes_back(platform, node):
+    name = node("app.echo")
+    for event in [{"k": [1, "\u00e9", None, 1.5]}, "text", [], 0]:
+        assert platform.invoke(name, event).json() == event
+
+
+@pytest.mark.parametrize("handler", ["app.nothing", "app.neither"])
+def test_nothing_is_null(platform, node, handler):
+    assert platform.invoke(node(handler), {}).body == b"null"
+
+
+@pytest.mark.parametrize(
+    "handler, result",
+    [("app.callsBack", {"called": "back"}), ("module.handler", {"greeting": "hello from a module", "event": {}}),
+     ("typed/index.handler", "typed module")],
+)
+def test_callbacks_and_modules_work(platform, node, handler, result):
+    assert platform.invoke(node(handler), {}).json() == result
+
+
+def test_the_context_is_lambdas(platform, node):
+    name = node("app.context", Timeout=20)
+    custom = base64.b64encode(json.dumps({"custom": {"cart": "7"}}).encode()).decode()
+    answer = platform.invoke(name, {}, headers={"X-Amz-Client-Context": custom})
+    seen = answer.json()
+    assert (seen["requestId"], seen["functionName"], seen["functionVersion"]) == (answer.request_id, name, "$LATEST")
+    assert int(seen["memory"]) == 1024 and 0 < seen["remainingMs"] <= 20_000
+    assert seen["client"] == {"cart": "7"} and seen["trace"].startswith("Root=1-")
+    assert (seen["count"], platform.invoke(name, {}).json()["count"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "handler, kind, text",
+    [
+        ("app.fails", "StoreClosed", "the store is closed"), ("app.throws", "TypeError", "not a function"),
+        ("app.rejectsText", "string", "just text"), ("app.callsBackError", "Error", "called back"),
+        ("app.absent", "Runtime.HandlerNotFound", "app.absent is undefined or not exported"),
+        ("import_error.handler", "Runtime.ImportModuleError", "Error: Cannot find module 'no-such-package'"),
+        ("syntax_error.handler", "Runtime.UserCodeSyntaxError", "SyntaxError: Unexpected token"),
+        ("raises_at_import.handler", "RangeError", "CACHE_HOST is not set"),
+    ],
+)
+def test_what_goes_wrong_has_its_type_and_message(platform, node, handler, kind, text):
+    error = error_of(platform.invoke(node(handler), {}))
+    assert error["errorType"] == kind and error["errorMessage"].startswith(text), error
+
+
+def test_a_circular_result_is_an_error(platform, node):
+    error = error_of(platform.invoke(node("app.circular"), {}))
+    assert error["errorMessage"] == "Unable to stringify response body", error
+
+
+@pytest.mark.parametrize("handler", ["app.stray", "app.late"])
+def test_stray_rejections_and_late_throws_end_the_invocation(platform, node, handler):
+    name = node(handler)
+    error = error_of(platform.invoke(name, {}))
+    assert error["errorType"] in ("Runtime.UnhandledPromiseRejection", "Error", "Runtime.ExitError"), error
+    assert "stray" in json.dumps(error) or "late" in json.dumps(error) or "exit status 12" in error["errorMessage"], error
+
+
+def test_a_handler_that_exits_is_an_exit_error(platform, node):
+    error = error_of(platform.invoke(node("app.exits"), {"status": 5}))
+    assert error["errorType"] == "Runtime.ExitError" and error["errorMessage"].endswith("exit status 5")
+
+
+def test_a_handler_that_sleeps_too_long_times_out(platform, node):
+    answer = platform.invoke(node("app.sleeps", Timeout=2), {"seconds": 60})
+    assert error_of(answer)["errorMessage"] == f"RequestId: {answer.request_id} Error: Task timed out after 2.00 seconds"
+
+
+def test_a_result_over_6_mb_is_an_error(platform, node):
+    name = node("app.large", Timeout=30)
+    assert len(platform.invoke(name, {"bytes": 6_000_000}).body) == 6_000_000
+    assert error_of(platform.invoke(name, {"bytes": 6_291_557}))["errorType"] == "Function.ResponseSizeTooLarge"
+
+
+def test_console_lines_are_in_the_log(platform, node):
+    answer = platform.invoke(node("app.logs"), {})
+    for text in ("logged 2 things { a: 1 }", "line one", "debugged"):
+        assert text in answer.log, answer.log
+    assert f"\t{answer.request_id}\tINFO\tlogged" in answer.log
+
+
+def test_a_managed_runtime_names_itself(platform, node):
+    seen = platform.invoke(node("app.environment"), {}).json()
+    assert seen["AWS_EXECUTION_ENV"] == f"AWS_Lambda_{node.runtime}"
