@@ -6,6 +6,8 @@
 //! loop is a binary heap of arrivals and completions with a counter of free environments; the planner asks the
 //! dispatcher, keeps the limits board, the timeline and every latency.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this program measures real time")]
+
 use limits::{Decision, Dispatcher, FunctionLimits, Outcome, Settings};
 use model::{Era, Instant, Overrides};
 use plan::random::Stream;

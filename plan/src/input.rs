@@ -132,13 +132,13 @@ impl PlanInput {
             return None;
         };
         let found = match &phase.request {
-            Some(request) => door.route(request),
-            None => door.only_function(word),
+            Some(request) => door.route(request).ok_or_else(|| Box::new(door.no_route(request))),
+            None => door.only_function().ok_or_else(|| Box::new(door.no_only_function(word))),
         };
         match found {
             Ok(function) => Some(Target { function, door: Some(door.kind) }),
             Err(problem) => {
-                problems.push(problem);
+                problems.push(*problem);
                 None
             }
         }
@@ -195,30 +195,34 @@ fn function_input(function: &model::stack::Function) -> FunctionInput {
 }
 
 impl DoorInput {
-    fn only_function(&self, target: &Name) -> Result<usize, Problem> {
+    /// The function that every route leads to.
+    fn only_function(&self) -> Option<usize> {
+        let first = self.routes.first()?;
+        self.routes.iter().all(|route| route.function == first.function).then_some(first.function)
+    }
+
+    fn no_only_function(&self, target: &Name) -> Problem {
         let Some(first) = self.routes.first() else {
             let message = format!("no route of `{}` leads to a function of the template", self.id);
-            return Err(Problem::at(target.span, message));
+            return Problem::at(target.span, message);
         };
-        if self.routes.iter().all(|route| route.function == first.function) {
-            return Ok(first.function);
-        }
         let message = format!("`{}` leads to several functions; say which with `request`", self.id);
-        Err(Problem::at(target.span, message).help(format!("for example request: {}", first.example())))
+        Problem::at(target.span, message).help(format!("for example request: {}", first.example()))
     }
 
     /// The most specific route wins: fixed segments before `{id}` before `{proxy+}` before `$default`.
-    fn route(&self, request: &Name) -> Result<usize, Problem> {
+    fn route(&self, request: &Name) -> Option<usize> {
         let (method, path) = request.text.split_once(' ').unwrap_or((&request.text, "/"));
         let path = path.split('?').next().unwrap_or(path);
-        let best =
+        let fits =
             self.routes.iter().filter_map(|route| Some((route.matches(method, path)?, route.function)));
-        let best = best.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, function)| function);
-        best.ok_or_else(|| {
-            let routes: Vec<String> = self.routes.iter().map(RouteInput::example).collect();
-            let message = format!("no route of `{}` takes `{}`", self.id, request.text);
-            Problem::at(request.span, message).help(format!("it has {}", routes.join(", ")))
-        })
+        fits.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, function)| function)
+    }
+
+    fn no_route(&self, request: &Name) -> Problem {
+        let routes: Vec<String> = self.routes.iter().map(RouteInput::example).collect();
+        let message = format!("no route of `{}` takes `{}`", self.id, request.text);
+        Problem::at(request.span, message).help(format!("it has {}", routes.join(", ")))
     }
 }
 
@@ -291,7 +295,7 @@ mod tests {
             ("POST /", 0),
             ("GET /a/b/c", 1),
         ] {
-            assert_eq!(door.route(&name(request)), Ok(expected), "{request}");
+            assert_eq!(door.route(&name(request)), Some(expected), "{request}");
         }
     }
 
@@ -299,11 +303,68 @@ mod tests {
     fn a_door_to_several_functions_needs_a_request() {
         let routes = vec![route("GET /cart", 0), route("GET /pay", 1)];
         let mut door = DoorInput { id: "Api".into(), kind: DoorKind::HttpApi, routes };
-        assert!(door.only_function(&name("Api")).unwrap_err().message().contains("several functions"));
-        assert!(door.route(&name("GET /tea")).unwrap_err().message().contains("no route"));
+        assert_eq!(door.only_function(), None);
+        assert!(door.no_only_function(&name("Api")).message().contains("several functions"));
+        assert_eq!(door.route(&name("GET /tea")), None);
+        assert_eq!(door.no_route(&name("GET /tea")).help.unwrap(), "it has GET /cart, GET /pay");
         door.routes.pop();
-        assert_eq!(door.only_function(&name("Api")), Ok(0));
+        assert_eq!(door.only_function(), Some(0));
         door.routes.pop();
-        assert!(door.only_function(&name("Api")).is_err());
+        assert_eq!(door.only_function(), None);
+        assert!(door.no_only_function(&name("Api")).message().contains("no route of `Api` leads"));
+    }
+
+    #[test]
+    fn a_template_says_which_function_a_door_reaches() {
+        let template = "
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Api: {Type: AWS::Serverless::HttpApi}
+  Cart:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: provided.al2023
+      Handler: bootstrap
+      CodeUri: cart/
+      MemorySize: 256
+      Timeout: 7
+      ReservedConcurrentExecutions: 20
+      FunctionUrlConfig: {AuthType: NONE}
+      Events:
+        Show: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: GET, Path: '/cart/{id}'}}
+  Pay:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: app.handler
+      CodeUri: pay/
+      AutoPublishAlias: live
+      ProvisionedConcurrencyConfig: {ProvisionedConcurrentExecutions: 4}
+      Events:
+        Pay: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: POST, Path: /pay}}
+";
+        let outcome = template::read("template.yaml", template, &template::Inputs::default());
+        let input = PlanInput::from_stack(&outcome.stack.unwrap_or_else(|| panic!("{:?}", outcome.problems)));
+        let cart = &input.functions[0];
+        assert_eq!(
+            (&*cart.id, cart.reserved, cart.timeout.as_secs(), cart.memory_mb),
+            ("Cart", Some(20), 7, 256)
+        );
+        assert_eq!((cart.init_always_billed, input.functions[1].init_always_billed), (true, false));
+        assert_eq!(input.assumptions.len(), 1, "provisioned concurrency is left out and said so");
+        let load = |target: &str| {
+            let text = format!("{{version: 1, phases: [{{target: {target}, users: 1, requests: 1}}]}}");
+            Load::read("load.yaml", &text).unwrap()
+        };
+        let target = |target: &str| {
+            let mut problems = Problems::new();
+            let found = input.target(&load(target).phases[0], &mut problems);
+            found.map(|found| (found.function, found.door))
+        };
+        assert_eq!(target("CartUrl"), Some((0, Some(DoorKind::FunctionUrl))));
+        assert_eq!(target("Api, request: GET /cart/5"), Some((0, Some(DoorKind::HttpApi))));
+        assert_eq!(target("Api, request: POST /pay"), Some((1, Some(DoorKind::HttpApi))));
+        assert_eq!(target("Pay"), Some((1, None)));
+        assert_eq!(target("Api"), None);
     }
 }

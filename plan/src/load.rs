@@ -42,6 +42,8 @@ pub struct Load {
     pub phases: Vec<Phase>,
     /// What functions do; those that are not here have a default.
     pub behaviour: Vec<Behaviour>,
+    /// Keys that were read and have no effect yet.
+    pub unused: Vec<&'static str>,
 }
 
 impl Load {
@@ -76,7 +78,8 @@ impl Load {
         let initial = top.get("initial").map_or(Vec::new(), |node| initial::read(node, problems));
         let behaviour = top.get("behaviour").map_or(Vec::new(), |node| behaviour::read(node, problems));
         let phases = read_phases(top, node, problems)?;
-        Some(Self { seed, repeat_per_month: repeat_per_month?, initial, phases, behaviour })
+        let unused = unused(top);
+        Some(Self { seed, repeat_per_month: repeat_per_month?, initial, phases, behaviour, unused })
     }
 }
 
@@ -91,6 +94,19 @@ fn read_phases(top: &Mapping, node: &Node, problems: &mut Problems) -> Option<Ve
     let phases: Vec<Option<Phase>> =
         items.iter().enumerate().map(|(index, item)| Phase::read(index, item, problems)).collect();
     phases.into_iter().collect()
+}
+
+/// What is there and matters only to parts of the planner that are not built yet.
+fn unused(top: &Mapping) -> Vec<&'static str> {
+    let phases = top.get("phases").and_then(Node::as_sequence).unwrap_or_default();
+    let behaviour = top.get("behaviour").and_then(Node::as_mapping).map_or(&[][..], Mapping::entries);
+    let found = [
+        ("month", top.get("month").is_some()),
+        ("hosts", top.get("hosts").is_some()),
+        ("bytes", phases.iter().any(|phase| phase.get("bytes").is_some())),
+        ("on_shutdown", behaviour.iter().any(|entry| entry.value.get("on_shutdown").is_some())),
+    ];
+    found.into_iter().filter(|(_, there)| *there).map(|(key, _)| key).collect()
 }
 
 fn repeat(month: &Node, problems: &mut Problems) -> Option<u64> {

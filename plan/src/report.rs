@@ -72,9 +72,25 @@ pub struct Report {
     /// Requests that were sent and had no answer when the plan ended.
     #[serde(skip)]
     pub unanswered: u64,
+    /// The limit that came nearest to refusing.
+    #[serde(skip)]
+    pub nearest: Option<HeadRoom>,
     /// The first decisions one by one, if [`Options::trace`](crate::Options::trace) asked for them.
     #[serde(skip)]
     pub decisions: Vec<Decided>,
+}
+
+/// How near a limit came to refusing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadRoom {
+    /// The limit.
+    pub id: LimitId,
+    /// What it limits.
+    pub resource: Arc<str>,
+    /// The most in use at once, in the limit's unit; of a time-out, in nanoseconds.
+    pub peak: u64,
+    /// The limit's figure, in the same unit.
+    pub max: u64,
 }
 
 /// One decision of the dispatcher.

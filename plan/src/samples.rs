@@ -3,10 +3,12 @@
 use crate::report::{HistogramRow, Seconds};
 use std::collections::BTreeMap;
 
-/// So many durations are kept one by one: 32 MB.
-const EXACT_MAX: usize = 1 << 22;
+/// So many durations are kept one by one: 2 MB.
+const EXACT_MAX: usize = 1 << 18;
 /// Beyond that, durations are counted in classes of 2^11 per power of two: 0.05 % wide.
 const CLASS_BITS: u32 = 11;
+/// Classes of all durations: 2^12 of one nanosecond, then 2^11 for each of the 52 doublings up to 2^64.
+const CLASSES: usize = (64 - CLASS_BITS as usize - 1 + 2) << CLASS_BITS;
 /// Bars of the histogram between the fastest and the slowest, as `hey` prints them.
 const BARS: u64 = 10;
 
@@ -26,7 +28,8 @@ pub const PERCENTILES: &[(&str, u64)] = &[
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
     exact: Vec<u64>,
-    classes: BTreeMap<u64, u64>,
+    /// Counts by class; empty while samples are exact.
+    classes: Vec<u64>,
     count: u64,
     sum: u128,
     most: u64,
@@ -45,13 +48,21 @@ impl Samples {
             self.exact.push(nanos);
         } else {
             self.classify();
-            *self.classes.entry(class(nanos)).or_default() += 1;
+            self.classes[class(nanos)] += 1;
+        }
+    }
+
+    #[cold]
+    fn allocate_classes(&mut self) {
+        self.classes = vec![0; CLASSES];
+        for exact in std::mem::take(&mut self.exact) {
+            self.classes[class(exact)] += 1;
         }
     }
 
     fn classify(&mut self) {
-        for exact in std::mem::take(&mut self.exact) {
-            *self.classes.entry(class(exact)).or_default() += 1;
+        if self.classes.is_empty() {
+            self.allocate_classes();
         }
     }
 
@@ -77,8 +88,9 @@ impl Samples {
 
     /// Values with their counts, ascending. O(n log n) where they are exact.
     pub fn sorted(&self) -> Sorted {
+        let classes = self.classes.iter().enumerate().filter(|(_, count)| **count > 0);
         let mut runs: Vec<(u64, u64)> =
-            self.classes.iter().map(|(class, count)| ((*class).min(self.most), *count)).collect();
+            classes.map(|(class, count)| (upper_edge(class).min(self.most), *count)).collect();
         let mut values = self.exact.clone();
         values.sort_unstable();
         for value in values {
@@ -140,10 +152,22 @@ impl Sorted {
     }
 }
 
-/// The upper edge of the value's class.
-fn class(value: u64) -> u64 {
-    let spare = (u64::BITS - value.leading_zeros()).saturating_sub(CLASS_BITS + 1);
-    value | ((1 << spare) - 1)
+/// The value's class. Below 2^12 each value is a class; above, `shift` low bits are dropped:
+///
+/// ```text
+///   value = 1mmmmmmmmmmm|ssss...   (11 bits m, `shift` bits s)     class = shift * 2^11 + 1mmmmmmmmmmm
+/// ```
+fn class(value: u64) -> usize {
+    let shift = (u64::BITS - value.leading_zeros()).saturating_sub(CLASS_BITS + 1);
+    ((shift as usize) << CLASS_BITS) + (value >> shift) as usize
+}
+
+/// The largest value of a class.
+fn upper_edge(class: usize) -> u64 {
+    let shift = (class >> CLASS_BITS).saturating_sub(1);
+    let kept = (class - (shift << CLASS_BITS)) as u64;
+    // (kept << shift) has `shift` zeros at its end.
+    (kept << shift) | ((1 << shift) - 1)
 }
 
 #[cfg(test)]
@@ -184,11 +208,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn classes_are_close_and_never_below(value in any::<u64>()) {
-            let edge = class(value);
-            prop_assert!(edge >= value);
-            prop_assert!(edge - value <= value / 2000);
-            prop_assert_eq!(class(edge), edge);
+        fn classes_are_close_and_never_below(value in any::<u64>(), shift in 0u32..64) {
+            let value = value >> shift;
+            let edge = upper_edge(class(value));
+            prop_assert!(class(value) < CLASSES);
+            prop_assert!(edge >= value && edge - value <= value / 2000);
+            prop_assert_eq!(class(edge), class(value));
+            prop_assert!(edge == u64::MAX || class(edge + 1) == class(edge) + 1);
         }
 
         #[test]

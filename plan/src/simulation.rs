@@ -100,9 +100,10 @@ impl Simulation {
             Function::new(index, id, function, timeout, behaviour, seed)
         });
         let functions: Vec<Function> = functions.collect();
-        let phases = load.phases.iter().filter_map(|phase| {
+        let phases = load.phases.iter().enumerate().filter_map(|(index, phase)| {
             let target = input.target(phase, &mut problems)?;
-            Some(PhaseRun::new(phase, target, seed))
+            let namesakes = load.phases[..index].iter().filter(|earlier| earlier.name == phase.name).count();
+            Some(PhaseRun::new(phase, namesakes, target, seed))
         });
         let phases = phases.collect();
         let mut simulation = Self {
@@ -273,7 +274,6 @@ impl Simulation {
         if std::mem::replace(&mut phase.ended, true) {
             return;
         }
-        phase.stop = phase.stop.min(now);
         if self.phases.get(index as usize + 1).is_some_and(|next| next.start.is_none()) {
             self.begin(now, index + 1);
         }

@@ -9,7 +9,8 @@
 //! A `now` earlier than that of the call before counts as that one.
 
 use crate::burst::Burst;
-use crate::concurrency::{Concurrency, Floor};
+use crate::concurrency::{Concurrency, Share};
+use crate::decision::{Counts, Decision, Effect, Outcome, ReservedError};
 use crate::environments::{Environment, EnvironmentId, Environments, Phase};
 use crate::functions::{Function, FunctionId, Functions};
 use crate::scaling_rate::ScalingRate;
@@ -19,63 +20,6 @@ use model::limit::{LimitId, LimitRow, Refusal};
 use model::time::{Instant, nanos};
 use std::sync::Arc;
 use std::time::Duration;
-use thiserror::Error;
-
-/// What becomes of an invocation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// It runs at once on this warm environment.
-    Run(EnvironmentId),
-    /// It waits for the INIT of this new environment; the driver says `started` when that is done.
-    Start(EnvironmentId),
-    /// It runs on this environment, whose runtime must start anew first (a suppressed INIT, after a time-out or a
-    /// crash); the driver says `started` when that is done. No token of a scaling limit was taken.
-    Reset(EnvironmentId),
-    /// A limit refuses it.
-    Refuse(Refusal),
-    /// The function does not exist or was removed.
-    NoFunction,
-}
-
-/// How an invocation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The handler answered, with a result or an error of its own.
-    Done,
-    /// It ran into the function's time-out.
-    TimedOut,
-    /// The runtime exited or broke the protocol.
-    Crashed,
-}
-
-/// What the driver has to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// End this environment. Its id is stale already.
-    Reap(EnvironmentId),
-}
-
-/// How many of a function's things there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Invocations in flight.
-    pub in_flight: u32,
-    /// Environments that wait for work.
-    pub idle: u32,
-    /// All environments.
-    pub environments: u32,
-}
-
-/// Why a reservation was not set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum ReservedError {
-    /// Less than the minimum would stay unreserved.
-    #[error("{} reserved would leave less than {} unreserved; at most {} can be reserved", .0.requested, .0.minimum, .0.most)]
-    BelowUnreserved(Floor),
-    /// The function does not exist or was removed.
-    #[error("the function was removed")]
-    NoFunction,
-}
 
 /// All limits of one account and Region, and the environments that they govern.
 #[derive(Clone, Debug)]
@@ -118,7 +62,7 @@ impl Dispatcher {
             resource: limits.resource.into(),
             timeout: limits.timeout,
             version: 0,
-            share: crate::concurrency::Share::default(),
+            share: Share::default(),
             scaling_rate: self.settings.scaling.environments_per_10s.map(|rate| ScalingRate::new(now, rate)),
             idle: Default::default(),
             environments: 0,
@@ -272,7 +216,7 @@ impl Dispatcher {
         };
         let function = self.functions.owner(slot);
         self.concurrency.leave(&mut function.share);
-        function.timeouts.reach(seconds_begun(now.since(since)));
+        function.timeouts.reach(now.since(since).as_secs());
         if outcome == Outcome::TimedOut {
             function.timeouts.refuse(now);
         }
@@ -390,7 +334,8 @@ impl Dispatcher {
             if let Some(scaling_rate) = &function.scaling_rate {
                 rows.push(scaling_rate.row(now, resource, &sources.scaling_rate));
             }
-            let (used, max) = (seconds_begun(oldest[slot]), seconds_begun(function.timeout));
+            // What was not reached is rounded down, the limit up.
+            let (used, max) = (oldest[slot].as_secs(), nanos(function.timeout).div_ceil(1_000_000_000));
             rows.push(function.timeouts.row(
                 LimitId::FunctionTimeout,
                 resource,
@@ -450,11 +395,6 @@ fn check_scaling(
         Some(scaling_rate) => scaling_rate.check(now, &function.resource),
         None => Ok(()),
     }
-}
-
-/// Seconds, a begun one counting whole: a limit's unit is whole seconds, and 2.1 of 3 must not read as 2.
-fn seconds_begun(duration: Duration) -> u64 {
-    nanos(duration).div_ceil(1_000_000_000)
 }
 
 #[cfg(test)]

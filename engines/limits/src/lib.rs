@@ -8,6 +8,7 @@
 
 pub mod burst;
 pub mod concurrency;
+pub mod decision;
 pub mod dispatcher;
 pub mod environments;
 pub mod functions;
@@ -17,7 +18,8 @@ pub mod tally;
 pub mod token_bucket;
 
 pub use concurrency::Floor;
-pub use dispatcher::{Counts, Decision, Dispatcher, Effect, Outcome, ReservedError};
+pub use decision::{Counts, Decision, Effect, Outcome, ReservedError};
+pub use dispatcher::Dispatcher;
 pub use environments::EnvironmentId;
 pub use functions::FunctionId;
 pub use settings::{BurstFigures, FunctionLimits, Scaling, Settings, SettingsError};

@@ -65,6 +65,7 @@ fn the_whole_schema_is_read() {
     assert!(load.behaviour[0].steps.as_ref().unwrap()[1].once);
     assert_eq!(load.behaviour[1].init.as_ref().unwrap().len(), 2);
     assert_eq!(load.behaviour[1].steps, None);
+    assert_eq!(load.unused, ["month", "hosts", "bytes", "on_shutdown"]);
 }
 
 fn said(text: &str) -> Vec<String> {

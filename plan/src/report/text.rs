@@ -1,9 +1,9 @@
 //! A report as text for people: the first limit on the first line, then when which limit refused how many, a summary
 //! as `hey` prints it, the limits board, and what was assumed.
 
-use super::{RefusalRow, Report, Seconds};
+use super::{HeadRoom, RefusalRow, Report, Seconds};
 use crate::refusals::merged;
-use model::{LimitId, LimitRow};
+use model::LimitId;
 use std::fmt::{self, Write};
 
 /// Rows of a table that are shown; `--json` has all.
@@ -46,22 +46,14 @@ impl Page<'_> {
     /// What breaks first, whom; or that nothing does, and how near it is.
     fn first_line(&self, out: &mut String) -> fmt::Result {
         let Some(first) = &self.report.first_limit else {
-            let line = match nearest(&self.report.limits) {
-                Some(row) => format!(
-                    "Nothing breaks. The nearest limit is {} of {}: peak {} of {} {}, {} % left.",
-                    row.id,
-                    row.resource,
-                    grouped(row.peak),
-                    grouped(row.max),
-                    row.id.unit(),
-                    head_room(row)
-                ),
+            let line = match &self.report.nearest {
+                Some(row) => format!("Nothing breaks. The nearest limit is {}.", head_room(row)),
                 None => "Nothing breaks.".to_owned(),
             };
             return self.painted(out, "1;32", &line);
         };
         let line = format!(
-            "{} of {} breaks first: {} of {} {} at {} s, with {} environments. It refuses {}.",
+            "{} of {} breaks first: {} of {} {} at {} s, with {} environments. It hits {}.",
             first.id,
             first.resource,
             grouped(first.used),
@@ -231,21 +223,15 @@ impl Page<'_> {
     }
 }
 
-/// The limit whose peak came nearest to its figure. A refill rate is in full use whenever a bucket is not full, and
-/// says nothing about how near the bucket's end is.
-fn nearest(limits: &[LimitRow]) -> Option<&LimitRow> {
-    let candidates = limits.iter().filter(|row| row.max > 0 && row.id != LimitId::BurstRefill);
-    // peak/max compared crosswise: u64 * u64 fits u128. The first of equals stays.
-    candidates.reduce(|best, row| {
-        let nearer =
-            u128::from(row.peak) * u128::from(best.max) > u128::from(best.peak) * u128::from(row.max);
-        if nearer { row } else { best }
-    })
-}
-
-/// Percent of the limit that was never used, rounded down.
-fn head_room(row: &LimitRow) -> u64 {
-    (u128::from(row.max.saturating_sub(row.peak)) * 100 / u128::from(row.max.max(1))) as u64
+/// How near a limit came, and how many percent of it were never used, rounded down.
+fn head_room(row: &HeadRoom) -> String {
+    let left = u128::from(row.max.saturating_sub(row.peak)) * 100 / u128::from(row.max.max(1));
+    let figure = |value| match row.id {
+        LimitId::FunctionTimeout => seconds(Seconds(value)),
+        _ => grouped(value),
+    };
+    let (peak, max) = (figure(row.peak), figure(row.max));
+    format!("{} of {}: peak {peak} of {max} {}, {left} % left", row.id, row.resource, row.id.unit())
 }
 
 /// Seconds to the millisecond, without zeros at the end.

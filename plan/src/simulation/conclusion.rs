@@ -6,10 +6,12 @@ use crate::input::PlanInput;
 use crate::load::Load;
 use crate::options::Options;
 use crate::report::{
-    Assumption, CauseRow, Engine, FirstLimit, FunctionReport, Report, SCHEMA, Seconds, Summary,
+    Assumption, CauseRow, Engine, FirstLimit, FunctionReport, HeadRoom, Report, SCHEMA, Seconds, Summary,
 };
-use model::{Instant, LimitId};
+use model::time::{Instant, nanos};
+use model::{LimitId, LimitRow};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl Simulation {
     /// The report of a plan that has run.
@@ -18,11 +20,13 @@ impl Simulation {
         let first_limit = self.first_limit();
         let summary = self.summary();
         let reached: Vec<bool> = (0..self.functions.len()).map(|index| self.is_reached(index)).collect();
+        let slowest = self.slowest();
         let functions = (0..self.functions.len()).filter(|index| reached[*index]);
         let functions = functions.map(|index| self.function_report(index)).collect();
         let answered = summary.ok + summary.throttled + summary.timed_out + summary.errors;
         let unanswered = summary.requests - answered;
         let limits = self.dispatcher.board(self.now);
+        let nearest = nearest(&limits, slowest);
         let (timeline, refusals) = (self.record.timeline.into_rows(), self.record.refusals.into_rows());
         Report {
             schema: SCHEMA,
@@ -45,8 +49,20 @@ impl Simulation {
             },
             refusals,
             unanswered,
+            nearest,
             decisions: self.record.trace.unwrap_or_default(),
         }
+    }
+
+    /// Of each function its slowest invocation, against its time-out.
+    fn slowest(&self) -> Vec<HeadRoom> {
+        let rows = self.functions.iter().zip(&self.record.functions).map(|(function, record)| HeadRoom {
+            id: LimitId::FunctionTimeout,
+            resource: Arc::clone(&function.name),
+            peak: record.durations.slowest(),
+            max: nanos(function.timeout),
+        });
+        rows.collect()
     }
 
     fn is_reached(&self, index: usize) -> bool {
@@ -138,6 +154,17 @@ impl Simulation {
             rows.push(Assumption::new("refill of lambda.scaling-rate", "continuous", why));
         }
         self.assume_behaviour(input, load, &mut rows);
+        let reserved: u64 =
+            input.functions.iter().filter_map(|function| function.reserved).map(u64::from).sum();
+        let (account, floor) = (settings.account_concurrency, settings.unreserved_minimum);
+        if reserved > u64::from(account.saturating_sub(floor)) {
+            let value = format!("{reserved} of {account}, as the stack says");
+            let why = format!("AWS would refuse to leave less than {floor} unreserved");
+            rows.push(Assumption::new("reserved concurrency", value, why));
+        }
+        for key in &load.unused {
+            rows.push(Assumption::new(format!("`{key}` of the load"), "without effect", "not simulated yet"));
+        }
         if self.phases.iter().any(|phase| phase.target.door.is_some()) {
             let value = "neither throttles nor a time-out of their own";
             rows.push(Assumption::new("doors", value, "not simulated yet"));
@@ -186,6 +213,25 @@ impl Simulation {
             }
         }
     }
+}
+
+/// The limit whose peak came nearest to its figure. A refill runs at full speed whenever its bucket is not full, and
+/// says nothing of how near the bucket's end is; a time-out is known to the nanosecond, not only to the second.
+fn nearest(limits: &[LimitRow], slowest: Vec<HeadRoom>) -> Option<HeadRoom> {
+    let counted =
+        limits.iter().filter(|row| !matches!(row.id, LimitId::BurstRefill | LimitId::FunctionTimeout));
+    let counted = counted.map(|row| HeadRoom {
+        id: row.id,
+        resource: Arc::clone(&row.resource),
+        peak: row.peak,
+        max: row.max,
+    });
+    // Compared crosswise: u64 * u64 fits u128. The first of equals stays.
+    counted.chain(slowest).filter(|row| row.max > 0).reduce(|best, row| {
+        let nearer =
+            u128::from(row.peak) * u128::from(best.max) > u128::from(best.peak) * u128::from(row.max);
+        if nearer { row } else { best }
+    })
 }
 
 fn cause(id: &str, count: u64) -> CauseRow {

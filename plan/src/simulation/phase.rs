@@ -51,8 +51,10 @@ pub struct PhaseRun {
 }
 
 impl PhaseRun {
-    pub fn new(phase: &Phase, target: Target, seed: u64) -> Self {
-        let stream = |purpose| Stream::new(seed, purpose, &phase.name);
+    /// The phase before its begin. `namesakes` phases before it have the same name; its streams differ from theirs.
+    pub fn new(phase: &Phase, namesakes: usize, target: Target, seed: u64) -> Self {
+        let name = if namesakes == 0 { phase.name.clone() } else { format!("{}\n{namesakes}", phase.name) };
+        let stream = |purpose| Stream::new(seed, purpose, &name);
         let (length, crowd, think, arrivals) = match &phase.work {
             Work::Users { users, requests, length, spawn, think } => {
                 let crowd = Crowd { users: *users, requests: *requests, spawn: *spawn };

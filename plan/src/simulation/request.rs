@@ -31,7 +31,7 @@ impl Simulation {
         let ended = started + Duration::from_nanos(course.handler);
         match warmth {
             Warmth::Cold if course.init > 0 => {
-                self.heap.push(started, Turn::Free, Event::Started(environment))
+                self.heap.push(started, Turn::Free, Event::Started(environment));
             }
             // A suppressed INIT is part of the invocation.
             Warmth::Cold | Warmth::Reset => {

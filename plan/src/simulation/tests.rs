@@ -135,6 +135,39 @@ behaviour: {Cart: {init: 2s, steps: [{compute: {list: [2500ms]}}]}}";
 }
 
 #[test]
+fn a_suppressed_init_counts_within_the_invocation() {
+    let text = "seed: 2\nphases: [{target: Cart, users: 1, requests: 10}]
+behaviour: {Cart: {init: 2s, steps: [{compute: {list: [1s, 1s, 5s]}}]}}";
+    let report = plan_with(text, &options(&["function.timeout=4"]));
+    let duration =
+        |line: &str| line.split("Duration: ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut after_time_out = false;
+    for line in &report.functions[0].report_lines {
+        seen.insert((after_time_out, duration(line)));
+        after_time_out = line.contains("Status: timeout");
+    }
+    let expected = [(false, "1000.00"), (false, "4000.00"), (true, "3000.00"), (true, "4000.00")];
+    assert_eq!(seen, expected.map(|(after, duration)| (after, duration.to_owned())).into());
+}
+
+#[test]
+fn init_was_billed_only_for_custom_runtimes_and_images_before_2025() {
+    let text = format!("version: 1\nphases: [{{target: Cart, users: 1, requests: 2}}]\n{FAST}");
+    let billed = |era: &str, init_always_billed| {
+        let mut stack = stack();
+        stack.functions[0].init_always_billed = init_always_billed;
+        let load = Load::read("load.yaml", &text).unwrap();
+        let report = run(&stack, &load, &Options::new(Era::named(era).unwrap())).unwrap();
+        report.functions[0].billed_ms
+    };
+    assert_eq!(
+        (billed("today", false), billed("2022-12", false), billed("2022-12", true)),
+        (3000, 2000, 3000)
+    );
+}
+
+#[test]
 fn an_init_beyond_ten_seconds_is_done_again_within_the_invocation() {
     let text = "phases: [{target: Cart, users: 1, requests: 1}]
 behaviour: {Cart: {init: 11s, steps: [{compute: 1s}]}}";
@@ -195,6 +228,39 @@ fn idle_environments_at_the_start_are_warm() {
     let report = plan(&text);
     assert_eq!(report.summary.cold_starts, 3, "they are gone after the idle time-out");
     assert_eq!((report.timeline[599].environments, report.timeline[600].environments), (2, 3));
+}
+
+#[test]
+fn where_nothing_breaks_the_first_line_says_how_near_it_is() {
+    let load = |steps: &str| {
+        format!(
+            "phases: [{{target: Cart, users: 40, requests: 40}}]\nbehaviour: {{Cart: {{init: 0s, steps: [{{compute: {steps}}}]}}}}"
+        )
+    };
+    let line = |report: &Report| crate::render(report, 80, false).lines().next().unwrap().to_owned();
+    let wanted = options(&["lambda.account-concurrency=50"]);
+    assert_eq!(
+        line(&plan_with(&load("100ms"), &wanted)),
+        "Nothing breaks. The nearest limit is lambda.account-concurrency of account: peak 45 of 50 concurrent \
+         executions, 10 % left."
+    );
+    assert_eq!(
+        line(&plan_with(&load("2940ms"), &wanted)),
+        "Nothing breaks. The nearest limit is function.timeout of Cart: peak 2.94 of 3 s, 2 % left."
+    );
+}
+
+#[test]
+fn what_has_no_effect_yet_is_said() {
+    let text =
+        "month: {repeat: 3}\nphases: [{target: Url, users: 1, requests: 1, bytes: {in: 1KB, out: 5B}}]";
+    let report = plan_with(text, &options(&["lambda.account-concurrency=50"]));
+    let what: Vec<&str> = report.assumptions.iter().map(|row| &*row.what).collect();
+    for expected in ["`month` of the load", "`bytes` of the load", "doors", "init of Cart", "steps of Cart"] {
+        assert!(what.contains(&expected), "{expected}: {what:?}");
+    }
+    assert!(!what.contains(&"init of Pay"), "no phase reaches it");
+    assert!(what.contains(&"reserved concurrency"), "5 of 50 leave less than 100");
 }
 
 #[test]

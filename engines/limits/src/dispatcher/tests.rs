@@ -2,6 +2,7 @@
 
 use super::reference::Reference;
 use super::*;
+use crate::concurrency::Floor;
 use crate::settings::{BurstFigures, Scaling, Sources};
 use proptest::prelude::*;
 

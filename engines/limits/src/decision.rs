@@ -1,0 +1,62 @@
+//! What the dispatcher is told and what it answers.
+
+use crate::concurrency::Floor;
+use crate::environments::EnvironmentId;
+use model::Refusal;
+use thiserror::Error;
+
+/// What becomes of an invocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It runs at once on this warm environment.
+    Run(EnvironmentId),
+    /// It waits for the INIT of this new environment; the driver says `started` when that is done.
+    Start(EnvironmentId),
+    /// It runs on this environment, whose runtime must start anew first (a suppressed INIT, after a time-out or a
+    /// crash); the driver says `started` when that is done. No token of a scaling limit was taken.
+    Reset(EnvironmentId),
+    /// A limit refuses it.
+    Refuse(Refusal),
+    /// The function does not exist or was removed.
+    NoFunction,
+}
+
+/// How an invocation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The handler answered, with a result or an error of its own.
+    Done,
+    /// It ran into the function's time-out.
+    TimedOut,
+    /// The runtime exited or broke the protocol.
+    Crashed,
+}
+
+/// What the driver has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// End this environment. Its id is stale already.
+    Reap(EnvironmentId),
+}
+
+/// How many of a function's things there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Invocations in flight.
+    pub in_flight: u32,
+    /// Environments that wait for work.
+    pub idle: u32,
+    /// All environments.
+    pub environments: u32,
+}
+
+/// Why a reservation was not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ReservedError {
+    /// Less than the minimum would stay unreserved.
+    #[error("{} reserved would leave less than {} unreserved; at most {} can be reserved", .0.requested, .0.minimum, .0.most)]
+    BelowUnreserved(Floor),
+    /// The function does not exist or was removed.
+    #[error("the function was removed")]
+    NoFunction,
+}
