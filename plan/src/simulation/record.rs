@@ -37,7 +37,8 @@ impl Answer {
             (Self::Ok, _) | (Self::TimedOut, None) => 200,
             (Self::Refused(_), None | Some(DoorKind::FunctionUrl)) => 429,
             (Self::TimedOut, Some(DoorKind::FunctionUrl | DoorKind::RestApi)) => 502,
-            (Self::TimedOut | Self::Refused(_), Some(DoorKind::HttpApi)) => 500,
+            (Self::TimedOut, Some(DoorKind::HttpApi)) => 500,
+            (Self::Refused(_), Some(DoorKind::HttpApi)) => 503,
             (Self::Refused(_), Some(DoorKind::RestApi)) => 500,
         }
     }

@@ -32,6 +32,17 @@ pub struct Options {
     pub freeze_after: Duration,
     /// Where layers are merged.
     pub layers_folder: PathBuf,
+    /// Whether to keep every decision for [`Invoker::decisions`]; for comparing with a plan, since it grows.
+    pub trace: bool,
+}
+
+/// One decision of the dispatcher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// The function's name.
+    pub function: Arc<str>,
+    /// What was decided.
+    pub decision: Decision,
 }
 
 /// One request to run a function.
@@ -117,6 +128,7 @@ struct Core {
     dispatcher: Dispatcher,
     functions: HashMap<Arc<str>, Known>,
     environments: HashMap<EnvironmentId, Arc<Environment>>,
+    trace: Option<Vec<Decided>>,
 }
 
 #[derive(Clone, Debug)]
@@ -140,6 +152,7 @@ impl Invoker {
                 dispatcher: Dispatcher::new(options.settings),
                 functions: HashMap::new(),
                 environments: HashMap::new(),
+                trace: options.trace.then(Vec::new),
             }),
             deadlines: Notify::new(),
             started: std::time::Instant::now(),
@@ -239,7 +252,11 @@ impl Invoker {
         let core = &mut *core;
         let no_function = || InvokeError::NoFunction(request.function.clone());
         let known = core.functions.get(&request.function).ok_or_else(no_function)?;
-        let (entry, id) = match core.dispatcher.invoke(now, known.id) {
+        let decision = core.dispatcher.invoke(now, known.id);
+        if let Some(trace) = &mut core.trace {
+            trace.push(Decided { function: request.function.clone(), decision: decision.clone() });
+        }
+        let (entry, id) = match decision {
             Decision::Run(id) => (Entry::Run, id),
             Decision::Reset(id) => (Entry::Reset, id),
             Decision::Start(id) => {
@@ -404,6 +421,11 @@ impl Invoker {
             drop(core);
             end_all(ended);
         }
+    }
+
+    /// Every decision so far, when traced.
+    pub fn decisions(&self) -> Vec<Decided> {
+        self.lock().trace.clone().unwrap_or_default()
     }
 
     /// The limits board.

@@ -14,4 +14,4 @@ mod layers;
 mod output;
 
 pub use id::{request_id, trace_header};
-pub use invoker::{Figures, InvokeError, Invoked, Invoker, Options, Request};
+pub use invoker::{Decided, Figures, InvokeError, Invoked, Invoker, Options, Request};

@@ -88,6 +88,7 @@ async fn serve(
         region: region.as_str().into(),
         freeze_after: Duration::from_millis(arguments.freeze_after),
         layers_folder: data_dir.join("layers"),
+        trace: false,
         settings,
     };
     let invoker = Invoker::new(options, sandboxes.clone(), runtimes.clone(), logs.clone(), counters.clone());
