@@ -4,9 +4,13 @@ mod api;
 mod database;
 mod fields;
 mod function;
+mod lambda;
 mod links;
 mod network;
 mod openapi;
+mod routing;
+mod security_group;
+mod stages;
 
 use crate::problem::{Cause, Problem, Problems, quoted};
 use crate::resolve::Resolver;
@@ -134,7 +138,7 @@ impl Builder<'_, '_> {
         }
         let mut others: BTreeMap<&str, Vec<&Item<'_>>> = BTreeMap::new();
         for item in &items {
-            let done = self.network(item) || self.function(item) || self.api(item) || self.database(item);
+            let done = self.network(item) || self.lambda(item) || self.api(item) || self.database(item);
             if !done && !QUIET.contains(&item.kind) {
                 others.entry(item.kind).or_default().push(item);
             }
@@ -173,17 +177,17 @@ impl Builder<'_, '_> {
     }
 
     fn add_outputs(&mut self, mut outputs: Vec<Output>) {
-        let region = &self.stack.region;
-        let http = self.stack.http_apis.iter().map(|api| (&api.api_id, &api.url));
-        let rest = self.stack.rest_apis.iter().map(|api| (&api.api_id, &api.url));
-        let doors: Vec<(String, &String)> = http
-            .chain(rest)
-            .map(|(id, url)| (format!("https://{id}.execute-api.{region}.amazonaws.com"), url))
-            .collect();
+        let http = self.stack.http_apis.iter().map(|api| (api.api_id.as_str(), api.url.as_str()));
+        let rest = self.stack.rest_apis.iter().map(|api| (api.api_id.as_str(), api.url.as_str()));
+        let doors: BTreeMap<&str, &str> = http.chain(rest).collect();
+        let end = format!(".execute-api.{}.amazonaws.com", self.stack.region);
         for output in &mut outputs {
-            // Ten letters of an id decide quickly for nearly all.
-            if let Some((host, url)) = doors.iter().find(|(host, _)| output.value.contains(host.as_str())) {
-                output.local_url = Some(output.value.replace(host.as_str(), url));
+            let host =
+                output.value.split_once(&end).map(|(before, _)| before).and_then(|it| it.rsplit_once("://"));
+            if let Some((_, id)) = host
+                && let Some(url) = doors.get(id)
+            {
+                output.local_url = Some(output.value.replace(&format!("https://{id}{end}"), url));
             } else if output.value.starts_with("http://") && output.value.contains(".localhost:") {
                 output.local_url = Some(output.value.clone());
             }
@@ -222,6 +226,11 @@ fn resolve_outputs(section: &Mapping, resolver: &mut Resolver<'_>) -> Vec<Output
 /// A span as the stack keeps it.
 fn place(span: Span) -> Place {
     Place { offset: span.offset, len: span.len, line: span.line, column: span.column }
+}
+
+/// Back from the stack's place to a span.
+fn span(place: Place) -> Span {
+    Span { offset: place.offset, len: place.len, line: place.line, column: place.column }
 }
 
 /// A value out of a small set of words.

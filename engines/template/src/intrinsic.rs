@@ -102,8 +102,9 @@ pub(crate) enum Mention<'node> {
     Condition(&'node str, Span),
 }
 
-/// Calls `visit` for every name that `node` mentions. `text` is the template, to point into `Fn::Sub`.
-pub(crate) fn mentions<'node>(node: &'node Node, text: &str, visit: &mut dyn FnMut(Mention<'node>)) {
+/// Calls `visit` for every name that `node` mentions. The place of a name within `Fn::Sub` is that of the whole text;
+/// [`Span::narrow`] finds the name in it.
+pub(crate) fn mentions<'node>(node: &'node Node, visit: &mut dyn FnMut(Mention<'node>)) {
     let call = Call::of(node);
     match call {
         Some(Call { name: "Ref", argument, .. }) => {
@@ -124,7 +125,7 @@ pub(crate) fn mentions<'node>(node: &'node Node, text: &str, visit: &mut dyn FnM
             }
         }
         Some(Call { name: "Sub", argument, .. }) => {
-            substitution(argument, text, visit);
+            substitution(argument, visit);
             return;
         }
         Some(Call { name: "If", argument, .. }) => {
@@ -140,9 +141,9 @@ pub(crate) fn mentions<'node>(node: &'node Node, text: &str, visit: &mut dyn FnM
     }
     match &node.kind {
         Kind::Scalar(_) => {}
-        Kind::Sequence(items) => items.iter().for_each(|item| mentions(item, text, visit)),
+        Kind::Sequence(items) => items.iter().for_each(|item| mentions(item, visit)),
         Kind::Mapping(mapping) => {
-            mapping.entries().iter().for_each(|entry| mentions(&entry.value, text, visit))
+            mapping.entries().iter().for_each(|entry| mentions(&entry.value, visit));
         }
     }
 }
@@ -163,7 +164,7 @@ pub(crate) fn attribute_of(argument: &Node) -> Option<(&str, String)> {
     }
 }
 
-fn substitution<'node>(argument: &'node Node, text: &str, visit: &mut dyn FnMut(Mention<'node>)) {
+fn substitution<'node>(argument: &'node Node, visit: &mut dyn FnMut(Mention<'node>)) {
     let (template, local) = match argument.as_sequence() {
         Some([template, local, ..]) => (template, Some(local)),
         Some([template]) => (template, None),
@@ -174,12 +175,12 @@ fn substitution<'node>(argument: &'node Node, text: &str, visit: &mut dyn FnMut(
             if let Piece::Variable(name) = piece
                 && local.and_then(Node::as_mapping).is_none_or(|mapping| mapping.entry(name).is_none())
             {
-                visit(Mention::Ref(name, template.span.narrow(text, name)));
+                visit(Mention::Ref(name, template.span));
             }
         }
     }
     if let Some(local) = local {
-        mentions(local, text, visit);
+        mentions(local, visit);
     }
 }
 
@@ -209,7 +210,7 @@ mod tests {
                     e: !Sub ['${E}${L}', {L: !Ref M}]\nf: !If [Cond, !Ref F, 1]\ng: !Condition G\nh: {Condition: no}\n";
         let document = yaml::parse("t", text).unwrap();
         let mut found = Vec::new();
-        mentions(&document.root, text, &mut |mention| found.push(mention));
+        mentions(&document.root, &mut |mention| found.push(mention));
         let names: Vec<String> = found
             .iter()
             .map(|mention| match mention {

@@ -20,6 +20,14 @@ pub enum Cause {
         /// The bound.
         max: usize,
     },
+    /// A line of YAML is longer than any that is written.
+    #[error("this line has {bytes} bytes, and {max} is the most that is read")]
+    LongLine {
+        /// Its size.
+        bytes: usize,
+        /// The bound.
+        max: usize,
+    },
     /// The text holds a byte that no text file has.
     #[error("this is not a text file: it holds a NUL character")]
     NotText,
@@ -226,6 +234,23 @@ impl Problems {
             self.dropped += 1;
         } else if !self.kept.iter().any(|kept| kept.span == problem.span && kept.cause == problem.cause) {
             self.kept.push(problem);
+        }
+    }
+
+    /// Whether further problems are only counted; then finding their cure is wasted work.
+    pub fn is_full(&self) -> bool {
+        self.kept.len() >= MAX_PROBLEMS
+    }
+
+    /// Counts a problem that is not worked out because no more are kept.
+    pub(crate) fn drop_one(&mut self) {
+        self.dropped += 1;
+    }
+
+    /// Moves the last problems to where `place` says, from the one numbered `from` on.
+    pub(crate) fn move_from(&mut self, from: usize, place: impl Fn(Span) -> Span) {
+        for problem in self.kept.iter_mut().skip(from) {
+            problem.span = place(problem.span);
         }
     }
 

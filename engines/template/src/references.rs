@@ -15,7 +15,7 @@ pub(crate) fn check(resolver: &mut Resolver<'_>, top: &Mapping, resources: &[Ent
     let mut found = Vec::new();
     for entry in resources {
         if let Some(properties) = entry.value.get("Properties") {
-            mentions(properties, resolver.text, &mut |mention| found.push(mention));
+            mentions(properties, &mut |mention| found.push(mention));
         }
         if let Some(condition) =
             entry.value.get("Condition").and_then(|node| Some((node.as_str()?, node.span)))
@@ -32,11 +32,11 @@ pub(crate) fn check(resolver: &mut Resolver<'_>, top: &Mapping, resources: &[Ent
         }
     }
     if let Some(globals) = top.get("Globals") {
-        mentions(globals, resolver.text, &mut |mention| found.push(mention));
+        mentions(globals, &mut |mention| found.push(mention));
     }
     if let Some(outputs) = top.get("Outputs").and_then(Node::as_mapping) {
         for entry in outputs.entries() {
-            mentions(&entry.value, resolver.text, &mut |mention| found.push(mention));
+            mentions(&entry.value, &mut |mention| found.push(mention));
             if let Some(node) = entry.value.get("Condition")
                 && let Some(name) = node.as_str()
             {
@@ -54,13 +54,14 @@ pub(crate) fn check(resolver: &mut Resolver<'_>, top: &Mapping, resources: &[Ent
 fn check_conditions(resolver: &mut Resolver<'_>, top: &Mapping) {
     let Some(section) = top.get("Conditions") else { return };
     let mut found = Vec::new();
-    mentions(section, resolver.text, &mut |mention| found.push(mention));
+    mentions(section, &mut |mention| found.push(mention));
     for mention in found {
         match mention {
             Mention::Ref(name, span) | Mention::Attribute(name, _, span)
                 if resolver.names.contains_key(name) =>
             {
                 let message = format!("a condition cannot depend on the resource {}", quoted(name));
+                let span = span.narrow(resolver.text, name);
                 resolver
                     .problems
                     .push(Problem::at(span, message).help("conditions see parameters and mappings only"));
@@ -69,11 +70,9 @@ fn check_conditions(resolver: &mut Resolver<'_>, top: &Mapping) {
         }
     }
     let mut names = Vec::new();
-    crate::resolve::condition_names(section, resolver.text, &mut |name| names.push(name.to_owned()));
-    let missing = names.into_iter().find(|name| !resolver.conditions.contains_key(name));
-    if let Some(name) = missing {
-        let span = section.span;
-        check_one(resolver, &Mention::Condition(&name, span));
+    crate::resolve::condition_names(section, &mut |name, span| names.push((name, span)));
+    for (name, span) in names {
+        check_one(resolver, &Mention::Condition(name, span));
     }
 }
 
@@ -110,6 +109,11 @@ fn check_one(resolver: &mut Resolver<'_>, mention: &Mention<'_>) {
             ("the condition", *name, *span)
         }
     };
+    if resolver.problems.is_full() {
+        resolver.problems.drop_one();
+        return;
+    }
+    let span = span.narrow(resolver.text, name);
     let help = match mention {
         Mention::Condition(..) => did_you_mean(name, resolver.conditions.keys().map(String::as_str)),
         _ => {
@@ -164,7 +168,7 @@ fn needs_of(resolver: &Resolver<'_>, at: usize) -> BTreeMap<usize, Span> {
             needs.entry(*index).or_insert(span);
         }
     };
-    mentions(&resource.properties, resolver.text, &mut |mention| match mention {
+    mentions(&resource.properties, &mut |mention| match mention {
         Mention::Ref(name, span) | Mention::Attribute(name, _, span) => need(name, span),
         Mention::Condition(..) => {}
     });
@@ -180,6 +184,7 @@ fn report_circle(resolver: &mut Resolver<'_>, circle: &[usize], needs: &[BTreeMa
     let Some(first) = circle.first() else { return };
     let next_of = |position: usize| circle[(position + 1) % circle.len()];
     let place = needs[*first].get(&next_of(0)).copied().unwrap_or(resolver.resources[*first].place);
+    let place = place.narrow(resolver.text, &resolver.resources[next_of(0)].id);
     let mut problem = Problem::new(place, Cause::Cycle { what: "resources", path })
         .label(format!("{} needs {}", resolver.resources[*first].id, resolver.resources[next_of(0)].id))
         .help(
@@ -189,7 +194,8 @@ fn report_circle(resolver: &mut Resolver<'_>, circle: &[usize], needs: &[BTreeMa
         if let Some(span) = needs[*at].get(&next_of(position)) {
             let label =
                 format!("{} needs {}", resolver.resources[*at].id, resolver.resources[next_of(position)].id);
-            problem = problem.related(*span, label);
+            let span = span.narrow(resolver.text, &resolver.resources[next_of(position)].id);
+            problem = problem.related(span, label);
         }
     }
     resolver.problems.push(problem);

@@ -11,7 +11,7 @@ use crate::intrinsic::{self, Call, FUNCTIONS, Piece};
 use crate::parameters::Values;
 use crate::problem::{Cause, Problem, Problems, quoted};
 use crate::suggest::did_you_mean;
-use crate::yaml::{Entry, Kind, Mapping, Node, Span};
+use crate::yaml::{Entry, Kind, Mapping, Node, Span, weight};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -62,7 +62,18 @@ pub(crate) struct Resolver<'a> {
     pub(crate) names: BTreeMap<String, usize>,
     /// What is wrong.
     pub(crate) problems: Problems,
+    /// The first value that could not be had: never may it be missing without a problem.
+    pub(crate) first_unknown: Option<Span>,
+    /// How many values functions gave so far.
+    pub(crate) spent_nodes: usize,
+    /// How much text functions gave so far.
+    pub(crate) spent_bytes: usize,
 }
+
+/// How many values all functions of a template may give together.
+const MAX_COMPUTED_NODES: usize = 2_000_000;
+/// How much text all functions of a template may give together.
+const MAX_COMPUTED_BYTES: usize = 32 * 1024 * 1024;
 
 /// The pseudo parameters.
 pub(crate) const PSEUDO: &[&str] = &[
@@ -77,7 +88,7 @@ pub(crate) const PSEUDO: &[&str] = &[
 ];
 
 impl<'a> Resolver<'a> {
-    /// The value of `node`; nothing when it is `AWS::NoValue` or cannot be had, which is then reported.
+    /// The value of `node`; nothing when it is `AWS::NoValue`. A value that cannot be had is reported, and unknown.
     pub(crate) fn value(&mut self, node: &Node) -> Option<Node> {
         match Call::of(node) {
             Some(call) => self.call(call, node.span),
@@ -118,10 +129,41 @@ impl<'a> Resolver<'a> {
 
     fn call(&mut self, call: Call<'_>, span: Span) -> Option<Node> {
         match call.name {
+            "Ref" if call.argument.as_str() == Some("AWS::NoValue") => None,
+            // The branch that is taken may be no value.
+            "If" => self.choose(call, span),
+            _ => {
+                let value = self.computed(call, span).filter(|value| self.spend(value, span));
+                Some(value.unwrap_or_else(|| self.unknown(span)))
+            }
+        }
+    }
+
+    /// Whether there is room for one more computed value. A few lines can ask for terabytes.
+    fn spend(&mut self, value: &Node, span: Span) -> bool {
+        let (nodes, bytes) = weight(value);
+        let before = self.spent_nodes <= MAX_COMPUTED_NODES && self.spent_bytes <= MAX_COMPUTED_BYTES;
+        self.spent_nodes = self.spent_nodes.saturating_add(nodes);
+        self.spent_bytes = self.spent_bytes.saturating_add(bytes);
+        let after = self.spent_nodes <= MAX_COMPUTED_NODES && self.spent_bytes <= MAX_COMPUTED_BYTES;
+        if before && !after {
+            let problem = Problem::at(span, "here the template has become too large");
+            self.problems.push(problem.help("its functions give far more text than it has itself"));
+        }
+        after
+    }
+
+    fn unknown(&mut self, span: Span) -> Node {
+        self.first_unknown.get_or_insert(span);
+        Node::unknown(span)
+    }
+
+    /// What a function gives; nothing when it cannot be had.
+    fn computed(&mut self, call: Call<'_>, span: Span) -> Option<Node> {
+        match call.name {
             "Ref" => self.reference(call, span),
             "GetAtt" => self.get_attribute(call, span),
             "Sub" => self.substitute(call, span),
-            "If" => self.choose(call, span),
             "Join" => self.join(call, span),
             "Split" => self.split(call, span),
             "Select" => self.select(call, span),
@@ -131,7 +173,7 @@ impl<'a> Resolver<'a> {
             "GetAZs" => self.zones(call, span),
             "ImportValue" => self.import_value(call, span),
             "Length" => self.length(call, span),
-            "ToJsonString" => self.to_json_string(call, span),
+            "ToJsonString" => self.json_string(call, span),
             "And" | "Or" | "Not" | "Equals" | "Condition" => {
                 let message =
                     format!("Fn::{} gives no value; it can stand in the Conditions section only", call.name);
@@ -288,29 +330,33 @@ impl<'a> Resolver<'a> {
         }
         let mut result = String::with_capacity(text.len());
         for piece in intrinsic::pieces(text) {
+            if result.len() > functions::MAX_RESULT_BYTES {
+                return self.too_long(span);
+            }
             match piece {
                 Piece::Text(text) => result.push_str(text),
                 Piece::Variable(name) => {
-                    let place = template.span.narrow(self.text, name);
+                    let (place, before) = (template.span, self.problems.len());
                     let value = match locals.get(name) {
                         Some(value) => Some(value.clone()),
                         None => self.dotted(name, place),
                     };
-                    match value {
-                        Some(Node { kind: Kind::Scalar(scalar), .. }) => result.push_str(&scalar.value),
-                        Some(other) => {
+                    // Looked for only when there is something to say, for it costs the length of the text.
+                    let text = self.text;
+                    let narrow = |span: Span| if span == place { span.narrow(text, name) } else { span };
+                    self.problems.move_from(before, narrow);
+                    match value? {
+                        unknown if unknown.is_unknown() => return None,
+                        Node { kind: Kind::Scalar(scalar), .. } => result.push_str(&scalar.value),
+                        other => {
                             let mut problem = Problem::wrong_type(&other, "text");
-                            problem.span = place;
+                            problem.span = narrow(place);
                             self.problems.push(problem.help("join the list with Fn::Join first"));
+                            return None;
                         }
-                        None => {}
                     }
                 }
             }
-        }
-        if result.len() > functions::MAX_RESULT_BYTES {
-            self.problems.push(Problem::at(span, "the text grows too long"));
-            return None;
         }
         Some(Node::text(result, span))
     }
@@ -325,15 +371,24 @@ impl<'a> Resolver<'a> {
 
     fn choose(&mut self, call: Call<'_>, span: Span) -> Option<Node> {
         let Some([condition, yes, no]) = call.items() else {
-            return self.misused(call, span, "[condition, value if true, value if false]");
+            self.misused(call, span, "[condition, value if true, value if false]");
+            return Some(self.unknown(span));
         };
         let Some(name) = condition.as_str() else {
             self.problems.push(Problem::wrong_type(condition, "the name of a condition"));
-            return None;
+            return Some(self.unknown(span));
         };
         // An unknown condition was reported when all mentions were checked.
-        let met = *self.conditions.get(name)?;
-        self.value(if met { yes } else { no })
+        match self.conditions.get(name) {
+            Some(true) => self.value(yes),
+            Some(false) => self.value(no),
+            None => Some(self.unknown(span)),
+        }
+    }
+
+    fn too_long(&mut self, span: Span) -> Option<Node> {
+        self.problems.push(Problem::at(span, "the text grows too long"));
+        None
     }
 
     /// A function got something else than it takes.

@@ -46,6 +46,7 @@ pub(crate) fn transform(resolver: &mut Resolver<'_>, globals: Option<&Mapping>, 
     if let Some(globals) = globals {
         globals.only(GLOBALS, &mut resolver.problems);
     }
+    let globals = globals.filter(|globals| globals::fit(globals, resolver));
     let written = std::mem::take(&mut resolver.resources);
     let mut output = Output::default();
     for resource in &written {
@@ -77,13 +78,9 @@ pub(crate) fn transform(resolver: &mut Resolver<'_>, globals: Option<&Mapping>, 
         let section = if id == HTTP_API { "HttpApi" } else { "Api" };
         transform(globals::merge_into(made, globals, section), resolver, &mut output, warnings);
     }
-    for (api, span) in std::mem::take(&mut output.keyed) {
-        events::require_keys(&api, &mut output, span);
-    }
-    for (id, needed) in output.needed {
-        if let Some(resource) = output.resources.iter_mut().find(|resource| resource.id == id) {
-            resource.depends_on.extend(needed);
-        }
+    events::require_keys(&mut output);
+    for resource in &mut output.resources {
+        resource.depends_on.extend(output.needed.remove(&resource.id).unwrap_or_default());
     }
     resolver.resources = output.resources;
     resolver.names =
@@ -108,8 +105,10 @@ struct Output {
     /// What an API needs because SAM writes its functions into its body: a function that mentions its own API closes a
     /// circle, here as in AWS.
     needed: BTreeMap<String, Vec<(String, Span)>>,
+    /// Where the shared usage plan stands among the resources.
+    shared_plan: Option<usize>,
     /// APIs all of whose methods need a key.
-    keyed: Vec<(String, Span)>,
+    keyed: BTreeMap<String, Span>,
 }
 
 impl Output {

@@ -39,6 +39,9 @@ const RESOURCE_KEYS: &[&str] = &[
     "IgnoreGlobals",
 ];
 
+/// How many resources a template may have. CloudFormation takes 500 (User Guide, "Quotas").
+const MAX_RESOURCES: usize = 10_000;
+
 /// The name of the SAM transform.
 const SERVERLESS: &str = "AWS::Serverless-2016-10-31";
 
@@ -60,6 +63,12 @@ pub(crate) fn read(document: &Document, text: &str, inputs: &Inputs) -> Outcome 
         .and_then(|node| node.mapping(&mut problems))
         .map(Mapping::entries)
         .unwrap_or_default();
+    if let Some(entry) = entries.get(MAX_RESOURCES) {
+        let message =
+            format!("the template has {} resources, and {MAX_RESOURCES} is the most", entries.len());
+        problems.push(Problem::at(entry.key_span, message).help("CloudFormation itself takes 500"));
+    }
+    let entries = &entries[..entries.len().min(MAX_RESOURCES)];
     let resources = entries.iter().filter_map(|entry| resource(entry, &mut problems)).collect();
     let zones = &inputs.availability_zones;
     let mut resolver = Resolver {
@@ -72,6 +81,9 @@ pub(crate) fn read(document: &Document, text: &str, inputs: &Inputs) -> Outcome 
         resources,
         names: BTreeMap::new(),
         problems,
+        first_unknown: None,
+        spent_nodes: 0,
+        spent_bytes: 0,
     };
     if let Some(conditions) = conditions {
         resolver.evaluate_conditions(conditions);
@@ -80,7 +92,10 @@ pub(crate) fn read(document: &Document, text: &str, inputs: &Inputs) -> Outcome 
     references::check(&mut resolver, top, entries);
     references::resolve_all(&mut resolver);
     let stack = build::stack(&mut resolver, top, outputs, &mut warnings);
-    let problems = resolver.problems;
+    let mut problems = resolver.problems;
+    if let Some(span) = resolver.first_unknown.filter(|_| problems.is_empty()) {
+        problems.push(Problem::at(span, "this value cannot be had"));
+    }
     Outcome {
         stack: Some(stack).filter(|_| problems.is_empty()),
         problems: problems.into_vec(),

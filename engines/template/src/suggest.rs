@@ -6,23 +6,44 @@ const MAX_NAME_CHARS: usize = 80;
 /// Comparing stops after this many candidates, so that a wrong name in a huge template stays cheap.
 const MAX_CANDIDATES: usize = 10_000;
 
+/// A name as it is compared: its lower-case characters, in place.
+struct Word {
+    letters: [char; MAX_NAME_CHARS],
+    len: usize,
+}
+
+impl Word {
+    /// Nothing when the name is too long.
+    fn of(name: &str) -> Option<Self> {
+        let mut word = Self { letters: ['\0'; MAX_NAME_CHARS], len: 0 };
+        for letter in name.chars() {
+            let lower = if letter.is_ascii() { letter.to_ascii_lowercase() } else { letter };
+            *word.letters.get_mut(word.len)? = lower;
+            word.len += 1;
+        }
+        Some(word)
+    }
+
+    fn letters(&self) -> &[char] {
+        &self.letters[..self.len]
+    }
+}
+
 /// The candidate that is nearest to `name`: equal but for case, or at most one edit in three characters away.
 ///
 /// Costs `name.len() * candidate.len()` for each candidate of about the same length.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let wanted: Vec<char> = name.chars().take(MAX_NAME_CHARS + 1).flat_map(char::to_lowercase).collect();
-    if wanted.is_empty() || wanted.len() > MAX_NAME_CHARS {
-        return None;
-    }
-    let worst = (wanted.len() / 3).max(1);
+    let wanted = Word::of(name).filter(|word| word.len > 0)?;
+    let worst = (wanted.len / 3).max(1);
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates.into_iter().take(MAX_CANDIDATES) {
-        let limit = best.map_or(worst, |(distance, _)| distance.saturating_sub(1));
+        let limit = match best {
+            Some((0, _)) => break,
+            Some((distance, _)) => distance - 1,
+            None => worst,
+        };
         if let Some(distance) = distance_within(&wanted, candidate, limit) {
             best = Some((distance, candidate));
-            if distance == 0 {
-                break;
-            }
         }
     }
     best.map(|(_, candidate)| candidate)
@@ -34,28 +55,42 @@ pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str
 }
 
 /// Edits (insert, delete, replace, swap of neighbours) between two names without regard to case, if at most `limit`.
-fn distance_within(wanted: &[char], candidate: &str, limit: usize) -> Option<usize> {
-    let other: Vec<char> = candidate.chars().take(MAX_NAME_CHARS + 1).flat_map(char::to_lowercase).collect();
-    if other.len().abs_diff(wanted.len()) > limit || other.len() > MAX_NAME_CHARS {
+fn distance_within(wanted: &Word, candidate: &str, limit: usize) -> Option<usize> {
+    // Nearly all candidates are ASCII and of another length: they fall out here.
+    if candidate.is_ascii() && candidate.len().abs_diff(wanted.len) > limit {
         return None;
     }
-    let mut before: Vec<usize> = vec![0; other.len() + 1];
-    let mut last: Vec<usize> = (0..=other.len()).collect();
+    let other = Word::of(candidate).filter(|other| other.len.abs_diff(wanted.len) <= limit)?;
+    let (wanted, other) = (wanted.letters(), other.letters());
+    // Rows of the usual table; no entry is above MAX_NAME_CHARS.
+    let mut before = [0_u8; MAX_NAME_CHARS + 1];
+    let mut last = [0_u8; MAX_NAME_CHARS + 1];
+    let mut current = [0_u8; MAX_NAME_CHARS + 1];
+    for (column, cost) in last.iter_mut().enumerate() {
+        *cost = column as u8;
+    }
     for (row, from) in wanted.iter().enumerate() {
-        let mut current = vec![row + 1; other.len() + 1];
+        current[0] = row as u8 + 1;
+        let mut least = current[0];
         for (column, to) in other.iter().enumerate() {
-            let replace = last[column] + usize::from(from != to);
+            let replace = last[column] + u8::from(from != to);
             let mut cost = replace.min(last[column + 1] + 1).min(current[column] + 1);
             if row > 0 && column > 0 && *from == other[column - 1] && wanted[row - 1] == *to {
                 cost = cost.min(before[column - 1] + 1);
             }
             current[column + 1] = cost;
+            least = least.min(cost);
         }
-        before = last;
-        last = current;
+        // Rows grow; only a swap reaches back over one, and costs one.
+        if usize::from(least) > limit + 1 {
+            return None;
+        }
+        (before, last, current) = (last, current, before);
     }
-    last.last().copied().filter(|distance| *distance <= limit)
+    Some(usize::from(last[other.len()])).filter(|distance| *distance <= limit)
 }
+
+const _: () = assert!(MAX_NAME_CHARS < u8::MAX as usize / 2);
 
 #[cfg(test)]
 mod tests {

@@ -23,9 +23,14 @@ pub use crate::problem::{Cause, Problem, Problems, Related};
 pub use crate::suggest::{did_you_mean, nearest};
 pub use node::{Entry, Kind, Mapping, Node, Scalar, Style};
 pub use place::Span;
+pub(crate) use reader::weight;
 
-/// The largest text that is read. CloudFormation itself takes 1 MB.
+/// The largest JSON that is read. CloudFormation itself takes 1 MB.
 pub const MAX_TEXT_BYTES: usize = 8 * 1024 * 1024;
+/// The largest YAML that is read. In bad cases the scanner takes a hundred bytes of memory for one of text.
+pub const MAX_YAML_BYTES: usize = 2 * 1024 * 1024;
+/// The longest line of YAML. Strict JSON may be all on one line.
+pub const MAX_LINE_BYTES: usize = 256 * 1024;
 /// How deep lists and mappings may be nested.
 pub const MAX_DEPTH: usize = 100;
 /// How many values a document may have after aliases are expanded.

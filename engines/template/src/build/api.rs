@@ -1,13 +1,12 @@
 //! The API Gateway types: APIs first, then what points at them: routes, methods, stages, usage plans.
 
-use super::function::span;
-use super::{Builder, Fields, Item, choice};
+use super::{Builder, Fields, Item, choice, span};
 use crate::problem::{Problem, Problems, quoted};
 use crate::sam::{CORS, INTEGRATION, PATH};
 use crate::yaml::Node;
 use model::stack::{
-    ApiKey, ApiRoute, Cors, EndpointType, HttpApi, Integration, IntegrationKind, Link, PlanStage, Protocol,
-    Quota, RestApi, Stage, Throttle, UsagePlan,
+    ApiKey, ApiRoute, Cors, EndpointType, HttpApi, Integration, IntegrationKind, Link, Protocol, RestApi,
+    Stage, Throttle,
 };
 use std::collections::BTreeMap;
 
@@ -91,7 +90,7 @@ impl Builder<'_, '_> {
                 "AWS::ApiGateway::Stage" => self.rest_stage(item),
                 // A deployment may bring its stage along.
                 "AWS::ApiGateway::Deployment" if item.fields.get("StageName").is_some() => {
-                    self.rest_stage(item)
+                    self.rest_stage(item);
                 }
                 "AWS::ApiGateway::UsagePlanKey" => {
                     let plan = self.link(&item.fields, "UsagePlanId", "AWS::ApiGateway::UsagePlan", true);
@@ -304,114 +303,6 @@ impl Builder<'_, '_> {
             timeout_ms: timeout.unwrap_or(default_ms),
         })
     }
-
-    fn http_stage(&mut self, item: &Item<'_>) {
-        let fields = &item.fields;
-        let Some(api) = self.link(fields, "ApiId", "AWS::ApiGatewayV2::Api", true) else { return };
-        let name =
-            fields.require("StageName", &mut self.problems).and_then(|node| node.string(&mut self.problems));
-        let Some(name) = name else { return };
-        let default = fields.inner("DefaultRouteSettings", &mut self.problems);
-        let routes = fields.inner("RouteSettings", &mut self.problems);
-        let mut route_throttles = BTreeMap::new();
-        for entry in routes.iter().flat_map(|routes| routes.mapping().entries()) {
-            if let Some(mapping) = entry.value.mapping(&mut self.problems) {
-                let settings =
-                    Fields::new(mapping, format!("the settings of {}", entry.key), entry.value.span);
-                route_throttles.insert(entry.key.to_string(), throttle(&settings, &mut self.problems));
-            }
-        }
-        let stage = Stage {
-            id: item.id.to_owned(),
-            place: item.place(),
-            name: name.to_owned(),
-            default_throttle: default
-                .map(|default| throttle(&default, &mut self.problems))
-                .unwrap_or_default(),
-            route_throttles,
-            variables: fields.string_map("StageVariables", &mut self.problems),
-        };
-        if let Some(api) =
-            self.stack.http_apis.iter_mut().find(|known| Some(known.id.as_str()) == api.logical())
-        {
-            api.stages.push(stage);
-        }
-    }
-
-    fn rest_stage(&mut self, item: &Item<'_>) {
-        let fields = &item.fields;
-        let Some(api) = self.link(fields, "RestApiId", "AWS::ApiGateway::RestApi", true) else { return };
-        let name =
-            fields.require("StageName", &mut self.problems).and_then(|node| node.string(&mut self.problems));
-        let Some(name) = name else { return };
-        let mut stage = Stage {
-            id: item.id.to_owned(),
-            place: item.place(),
-            name: name.to_owned(),
-            default_throttle: Throttle::default(),
-            route_throttles: BTreeMap::new(),
-            variables: fields.string_map("Variables", &mut self.problems),
-        };
-        for setting in fields.inners("MethodSettings", &mut self.problems) {
-            let path = setting.string("ResourcePath", &mut self.problems).unwrap_or_else(|| "/*".into());
-            let method = setting.string("HttpMethod", &mut self.problems).unwrap_or_else(|| "*".into());
-            let limits = throttle(&setting, &mut self.problems);
-            if path == "/*" && method == "*" {
-                stage.default_throttle = limits;
-            } else {
-                // `/~1cart~1{id}` is the path /cart/{id}.
-                let path =
-                    if path.contains("~1") { path.trim_start_matches('/').replace("~1", "/") } else { path };
-                stage.route_throttles.insert(format!("{path}/{method}"), limits);
-            }
-        }
-        if let Some(api) =
-            self.stack.rest_apis.iter_mut().find(|known| Some(known.id.as_str()) == api.logical())
-        {
-            api.stages.push(stage);
-        }
-    }
-
-    fn usage_plan(&mut self, item: &Item<'_>) {
-        let fields = &item.fields;
-        let mut stages = Vec::new();
-        for stage in fields.inners("ApiStages", &mut self.problems) {
-            let api = self.link(&stage, "ApiId", "AWS::ApiGateway::RestApi", true);
-            let name =
-                stage.require("Stage", &mut self.problems).and_then(|node| node.string(&mut self.problems));
-            let (Some(api), Some(name)) = (api, name) else { continue };
-            let mut throttles = BTreeMap::new();
-            if let Some(methods) = stage.inner("Throttle", &mut self.problems) {
-                for entry in methods.mapping().entries() {
-                    if let Some(mapping) = entry.value.mapping(&mut self.problems) {
-                        let limits =
-                            Fields::new(mapping, format!("the throttle of {}", entry.key), entry.value.span);
-                        throttles.insert(entry.key.to_string(), throttle(&limits, &mut self.problems));
-                    }
-                }
-            }
-            stages.push(PlanStage { api, stage: name.to_owned(), throttles });
-        }
-        let limits = fields.inner("Throttle", &mut self.problems);
-        let quota = fields.inner("Quota", &mut self.problems);
-        let quota = quota.and_then(|quota| {
-            let limit = quota.require("Limit", &mut self.problems)?.unsigned(&mut self.problems)?;
-            let offset = quota.get("Offset").and_then(|node| node.unsigned(&mut self.problems)).unwrap_or(0);
-            let period = quota.require("Period", &mut self.problems)?;
-            let period = period.one_of(&["DAY", "WEEK", "MONTH"], &mut self.problems)?.to_owned();
-            Some(Quota { limit, offset, period })
-        });
-        self.stack.usage_plans.push(UsagePlan {
-            id: item.id.to_owned(),
-            place: item.place(),
-            name: self.resolver.identity(item.index).name(),
-            plan_id: item.reference.to_owned(),
-            throttle: limits.map(|limits| throttle(&limits, &mut self.problems)),
-            quota,
-            stages,
-            keys: Vec::new(),
-        });
-    }
 }
 
 /// A route whose id and place are the resource's.
@@ -442,21 +333,6 @@ pub(super) fn keyed_route(
 fn is_route_key(key: &str) -> bool {
     const METHODS: &[&str] = &["ANY", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
     key.split_once(' ').is_some_and(|(method, path)| METHODS.contains(&method) && path.starts_with('/'))
-}
-
-/// `ThrottlingRateLimit` and `ThrottlingBurstLimit`, or a usage plan's `RateLimit` and `BurstLimit`.
-fn throttle(fields: &Fields<'_>, problems: &mut Problems) -> Throttle {
-    let either = |one: &'static str, other: &'static str| if fields.get(one).is_some() { one } else { other };
-    let rate = fields.get(either("ThrottlingRateLimit", "RateLimit"));
-    Throttle {
-        rate_limit: rate.and_then(|node| node.number(problems)).filter(|rate| *rate >= 0.0),
-        burst_limit: fields.number(
-            either("ThrottlingBurstLimit", "BurstLimit"),
-            "",
-            0..=i32::MAX as u32,
-            problems,
-        ),
-    }
 }
 
 /// The path of a resource, from its parents. The API's root is no resource, and ends the walk.

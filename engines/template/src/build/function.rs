@@ -1,15 +1,10 @@
-//! The Lambda types, and the roles they take.
+//! `AWS::Lambda::Function`: settings within their limits, code, environment, the way into a VPC.
 
 use super::{Builder, Fields, Item, bad_name, choice, place};
-use crate::identity::Attribute;
 use crate::problem::{Problem, quoted};
-use crate::resolve::json;
 use crate::suggest::did_you_mean;
 use crate::yaml::{Kind, Node};
-use model::stack::{
-    Alias, Architecture, AuthType, Code, Cors, DockerBuild, EventInvokeConfig, Function, FunctionTarget,
-    FunctionUrl, ImageConfig, InvokeMode, Layer, Link, PackageType, Permission, Role, Version, VpcConfig,
-};
+use model::stack::{Architecture, Code, DockerBuild, Function, ImageConfig, PackageType, VpcConfig};
 use std::collections::BTreeMap;
 
 /// Limits of a function's settings (Lambda API reference, "CreateFunction").
@@ -25,9 +20,6 @@ mod limits {
     pub(super) const DESCRIPTION: usize = 256;
     pub(super) const ENVIRONMENT_BYTES: usize = 4096;
     pub(super) const INLINE_BYTES: usize = 4 * 1024 * 1024;
-    /// Asynchronous invocation: age in seconds, and retries.
-    pub(super) const EVENT_AGE_S: std::ops::RangeInclusive<u32> = 60..=21_600;
-    pub(super) const RETRIES: std::ops::RangeInclusive<u32> = 0..=2;
 }
 
 /// Memory, timeout and storage of a function that does not say (Lambda API reference, "CreateFunction").
@@ -66,106 +58,7 @@ const KNOWN: &[&str] = &[
 ];
 
 impl Builder<'_, '_> {
-    /// Builds a resource of a Lambda type or a role; false when it is none.
-    pub(super) fn function(&mut self, item: &Item<'_>) -> bool {
-        match item.kind {
-            "AWS::Lambda::Function" => self.lambda_function(item),
-            "AWS::Lambda::LayerVersion" => self.layer(item),
-            "AWS::Lambda::Url" => self.function_url(item),
-            "AWS::Lambda::Permission" => {
-                let Some(target) = self.target(&item.fields, "FunctionName") else { return true };
-                let text = |key: &str, builder: &mut Self| item.fields.string(key, &mut builder.problems);
-                let permission = Permission {
-                    id: item.id.to_owned(),
-                    place: item.place(),
-                    action: text("Action", self).unwrap_or_default(),
-                    principal: text("Principal", self).unwrap_or_default(),
-                    target,
-                    source_arn: text("SourceArn", self),
-                };
-                self.stack.permissions.push(permission);
-            }
-            "AWS::Lambda::Version" => {
-                let Some(target) = self.target(&item.fields, "FunctionName") else { return true };
-                let version = Version {
-                    id: item.id.to_owned(),
-                    place: item.place(),
-                    function: target.function,
-                    version: "1".into(),
-                    provisioned_concurrency: self.provisioned(&item.fields),
-                };
-                self.stack.versions.push(version);
-            }
-            "AWS::Lambda::Alias" => {
-                let name = item
-                    .fields
-                    .require("Name", &mut self.problems)
-                    .and_then(|node| node.string(&mut self.problems));
-                let (Some(target), Some(name)) = (self.target(&item.fields, "FunctionName"), name) else {
-                    return true;
-                };
-                let alias = Alias {
-                    id: item.id.to_owned(),
-                    place: item.place(),
-                    function: target.function,
-                    name: name.to_owned(),
-                    version: item
-                        .fields
-                        .string("FunctionVersion", &mut self.problems)
-                        .unwrap_or_else(|| "$LATEST".into()),
-                    provisioned_concurrency: self.provisioned(&item.fields),
-                };
-                self.stack.aliases.push(alias);
-            }
-            "AWS::IAM::Role" => self.role(item),
-            // Joined to its function once all are known.
-            "AWS::Lambda::EventInvokeConfig" => {}
-            _ => return false,
-        }
-        true
-    }
-
-    /// Joins what says how asynchronous invocations go to the functions, and finds names given twice.
-    pub(super) fn join_functions(&mut self, items: &[Item<'_>]) {
-        for item in items.iter().filter(|item| item.kind == "AWS::Lambda::EventInvokeConfig") {
-            let Some(target) = self.target(&item.fields, "FunctionName") else { continue };
-            let fields = &item.fields;
-            let destinations = fields.inner("DestinationConfig", &mut self.problems);
-            let mut destination = |key: &str| {
-                let one = destinations.as_ref()?.inner(key, &mut self.problems)?;
-                one.string("Destination", &mut self.problems)
-            };
-            let (on_success, on_failure) = (destination("OnSuccess"), destination("OnFailure"));
-            let mut number = |key, unit, range, default| {
-                fields.number(key, unit, range, &mut self.problems).unwrap_or(default)
-            };
-            let config = EventInvokeConfig {
-                maximum_event_age_s: number("MaximumEventAgeInSeconds", "", limits::EVENT_AGE_S, 21_600),
-                maximum_retry_attempts: number("MaximumRetryAttempts", "", limits::RETRIES, 2),
-                qualifier: fields.string("Qualifier", &mut self.problems).unwrap_or_else(|| "$LATEST".into()),
-                on_success,
-                on_failure,
-            };
-            if let Some(function) = self
-                .stack
-                .functions
-                .iter_mut()
-                .find(|function| Some(function.id.as_str()) == target.function.logical())
-            {
-                function.event_invoke.push(config);
-            }
-        }
-        let mut names: BTreeMap<&str, &Function> = BTreeMap::new();
-        for function in &self.stack.functions {
-            if let Some(first) = names.insert(&function.name, function) {
-                let message = format!("two functions are called {}", quoted(&function.name));
-                let problem = Problem::at(span(function.place), message);
-                self.problems.push(problem.related(span(first.place), "first here"));
-            }
-        }
-    }
-
-    fn lambda_function(&mut self, item: &Item<'_>) {
+    pub(super) fn lambda_function(&mut self, item: &Item<'_>) {
         let fields = &item.fields;
         self.warn_of_slips(item);
         let identity = self.resolver.identity(item.index);
@@ -234,15 +127,17 @@ impl Builder<'_, '_> {
         };
         let dead_letter = fields.inner("DeadLetterConfig", &mut self.problems);
         let image = fields.inner("ImageConfig", &mut self.problems);
+        let memory = fields.number("MemorySize", "MB", limits::MEMORY_MB, &mut self.problems);
+        let timeout = fields.number("Timeout", "seconds", limits::TIMEOUT_S, &mut self.problems);
+        let reserved =
+            fields.number("ReservedConcurrentExecutions", "", 0..=i32::MAX as u32, &mut self.problems);
+        let Some(code) = code else { return };
         let function = Function {
             id: item.id.to_owned(),
             place: item.place(),
             arn,
             description,
-            code: match code {
-                Some(code) => code,
-                None => return,
-            },
+            code,
             code_place: place(code_node.map_or(item.span, |node| node.span)),
             asset_path: metadata_text(item, "aws:asset:path"),
             build_method: metadata_text(item, "BuildMethod"),
@@ -254,24 +149,15 @@ impl Builder<'_, '_> {
                 command: image.strings("Command", &mut self.problems),
                 working_directory: image.string("WorkingDirectory", &mut self.problems),
             }),
-            memory_mb: fields
-                .number("MemorySize", "MB", limits::MEMORY_MB, &mut self.problems)
-                .unwrap_or(DEFAULT_MEMORY_MB),
-            timeout_s: fields
-                .number("Timeout", "seconds", limits::TIMEOUT_S, &mut self.problems)
-                .unwrap_or(DEFAULT_TIMEOUT_S),
+            memory_mb: memory.unwrap_or(DEFAULT_MEMORY_MB),
+            timeout_s: timeout.unwrap_or(DEFAULT_TIMEOUT_S),
             ephemeral_storage_mb: storage.unwrap_or(DEFAULT_STORAGE_MB),
             environment,
             architecture: architecture.unwrap_or_default(),
             layers,
             vpc,
             role: fields.string("Role", &mut self.problems),
-            reserved_concurrency: fields.number(
-                "ReservedConcurrentExecutions",
-                "",
-                0..=i32::MAX as u32,
-                &mut self.problems,
-            ),
+            reserved_concurrency: reserved,
             event_invoke: Vec::new(),
             dead_letter_target: dead_letter.and_then(|it| it.string("TargetArn", &mut self.problems)),
             tracing: tracing.unwrap_or(false),
@@ -288,7 +174,7 @@ impl Builder<'_, '_> {
         for entry in entries.iter().filter(|entry| !KNOWN.contains(&&*entry.key)) {
             let near = did_you_mean(&entry.key, KNOWN.iter().copied());
             if let Some(help) = near {
-                let message = format!("{} has no property `{}`; it is not read", item.kind, entry.key);
+                let message = format!("a function has no property `{}`; it is not read", entry.key);
                 self.warnings.push(Problem::at(entry.key_span, message).help(help));
             }
         }
@@ -333,7 +219,10 @@ impl Builder<'_, '_> {
             "VpcConfig",
             item,
         );
-        if subnets.is_empty() != security_groups.is_empty() {
+        let given = |key: &str| {
+            fields.get(key).is_some_and(|node| node.as_sequence().is_none_or(|items| !items.is_empty()))
+        };
+        if given("SubnetIds") != given("SecurityGroupIds") {
             let problem =
                 Problem::at(fields.span, "a VPC configuration needs both subnets and security groups");
             self.problems.push(problem.help("give SubnetIds and SecurityGroupIds, or neither"));
@@ -350,7 +239,7 @@ impl Builder<'_, '_> {
     }
 
     /// Code as a path, an object, a text or an image.
-    fn code(&mut self, node: &Node, item: &Item<'_>) -> Option<Code> {
+    pub(super) fn code(&mut self, node: &Node, item: &Item<'_>) -> Option<Code> {
         let Kind::Mapping(mapping) = &node.kind else {
             let path = node.string(&mut self.problems)?;
             let object = path.strip_prefix("s3://").and_then(|rest| rest.split_once('/'));
@@ -385,114 +274,9 @@ impl Builder<'_, '_> {
         let version = fields.string(either("S3ObjectVersion", "Version"), problems);
         Some(Code::S3 { bucket, key, version })
     }
-
-    fn layer(&mut self, item: &Item<'_>) {
-        let Some(node) = item.fields.require("Content", &mut self.problems) else { return };
-        let Some(code) = self.code(node, item) else { return };
-        let name = self.resolver.identity(item.index).name();
-        let layer = Layer {
-            id: item.id.to_owned(),
-            place: item.place(),
-            name,
-            arn: item.reference.to_owned(),
-            code,
-            code_place: place(node.span),
-            asset_path: metadata_text(item, "aws:asset:path"),
-            build_method: metadata_text(item, "BuildMethod"),
-            compatible_runtimes: item.fields.strings("CompatibleRuntimes", &mut self.problems),
-        };
-        self.stack.layers.push(layer);
-    }
-
-    fn function_url(&mut self, item: &Item<'_>) {
-        let fields = &item.fields;
-        const AUTH: &[(&str, AuthType)] = &[("NONE", AuthType::None), ("AWS_IAM", AuthType::AwsIam)];
-        const MODES: &[(&str, InvokeMode)] =
-            &[("BUFFERED", InvokeMode::Buffered), ("RESPONSE_STREAM", InvokeMode::ResponseStream)];
-        let target = self.target(fields, "TargetFunctionArn");
-        let auth = fields
-            .require("AuthType", &mut self.problems)
-            .and_then(|node| choice(node, AUTH, &mut self.problems));
-        let mode = fields.get("InvokeMode").and_then(|node| choice(node, MODES, &mut self.problems));
-        let cors = fields.inner("Cors", &mut self.problems).map(|cors| self.cors(&cors));
-        let qualifier = fields.string("Qualifier", &mut self.problems);
-        let (Some(target), Some(auth_type)) = (target, auth) else { return };
-        let identity = self.resolver.identity(item.index);
-        let Attribute::Text(url) = identity.attribute("FunctionUrl") else { return };
-        self.stack.function_urls.push(FunctionUrl {
-            id: item.id.to_owned(),
-            place: item.place(),
-            target: FunctionTarget { qualifier: qualifier.or(target.qualifier), ..target },
-            url_id: identity.letters("url", 32),
-            url,
-            auth_type,
-            invoke_mode: mode.unwrap_or_default(),
-            cors,
-        });
-    }
-
-    /// `AllowOrigins` and so on, as function URLs and HTTP APIs write them.
-    pub(super) fn cors(&mut self, fields: &Fields<'_>) -> Cors {
-        let problems = &mut self.problems;
-        let cors = Cors {
-            allow_origins: fields.strings("AllowOrigins", problems),
-            allow_methods: fields.strings("AllowMethods", problems),
-            allow_headers: fields.strings("AllowHeaders", problems),
-            expose_headers: fields.strings("ExposeHeaders", problems),
-            max_age_s: fields.number("MaxAge", "seconds", 0..=86_400, problems),
-            allow_credentials: fields.boolean("AllowCredentials", false, problems),
-        };
-        if cors.allow_credentials && cors.allow_origins.iter().any(|origin| origin == "*") {
-            let problem = Problem::at(fields.span, "credentials cannot be allowed to every origin");
-            problems.push(problem.help("name the origins in AllowOrigins"));
-        }
-        cors
-    }
-
-    fn role(&mut self, item: &Item<'_>) {
-        let fields = &item.fields;
-        let identity = self.resolver.identity(item.index);
-        let (name, arn) = (identity.name(), identity.arn());
-        let mut policies = BTreeMap::new();
-        for policy in fields.inners("Policies", &mut self.problems) {
-            let name = policy.string("PolicyName", &mut self.problems);
-            if let (Some(name), Some(document)) = (name, policy.get("PolicyDocument")) {
-                policies.insert(name, json(document).to_string());
-            }
-        }
-        let role = Role {
-            id: item.id.to_owned(),
-            place: item.place(),
-            name,
-            arn,
-            managed_policies: fields.strings("ManagedPolicyArns", &mut self.problems),
-            assume_role_policy: fields.get("AssumeRolePolicyDocument").map(|node| json(node).to_string()),
-            policies,
-        };
-        self.stack.roles.push(role);
-    }
-
-    /// A property that names a function.
-    fn target(&mut self, fields: &Fields<'_>, key: &str) -> Option<FunctionTarget> {
-        let node = fields.require(key, &mut self.problems)?;
-        let text = node.string(&mut self.problems)?;
-        let target = self.links.function(text);
-        if let Link::Literal(name) = &target.function {
-            let message = format!("the function {} is not of this template", quoted(name));
-            self.warnings.push(Problem::at(node.span, message));
-        }
-        Some(target)
-    }
-
-    fn provisioned(&mut self, fields: &Fields<'_>) -> Option<u32> {
-        let config = fields.inner("ProvisionedConcurrencyConfig", &mut self.problems)?;
-        let key = "ProvisionedConcurrentExecutions";
-        config.require(key, &mut self.problems);
-        config.number(key, "", 1..=i32::MAX as u32, &mut self.problems)
-    }
 }
 
-fn metadata_text(item: &Item<'_>, key: &str) -> Option<String> {
+pub(super) fn metadata_text(item: &Item<'_>, key: &str) -> Option<String> {
     item.metadata?.get(key)?.as_str().map(str::to_owned)
 }
 
@@ -508,9 +292,4 @@ fn docker_build(metadata: &Node) -> DockerBuild {
             .filter_map(|entry| Some((entry.key.to_string(), entry.value.as_str()?.to_owned())))
             .collect(),
     }
-}
-
-/// Back from the stack's place to a span.
-pub(super) fn span(place: model::stack::Place) -> crate::Span {
-    crate::Span { offset: place.offset, len: place.len, line: place.line, column: place.column }
 }

@@ -1,6 +1,9 @@
 //! From ids, names and ARNs back to the resources that bear them.
 
+use super::{Builder, Fields};
+use crate::problem::Problem;
 use crate::resolve::Resolver;
+use crate::yaml::Node;
 use model::stack::{FunctionTarget, Link};
 use std::collections::BTreeMap;
 
@@ -115,6 +118,40 @@ impl Links {
             }
         }
         FunctionTarget { function: Link::Literal(text.to_owned()), qualifier: None }
+    }
+}
+
+impl Builder<'_, '_> {
+    /// A property that points at a resource of `kind`.
+    pub(super) fn link(
+        &mut self,
+        fields: &Fields<'_>,
+        key: &str,
+        kind: &'static str,
+        required: bool,
+    ) -> Option<Link> {
+        let node = if required { fields.require(key, &mut self.problems)? } else { fields.get(key)? };
+        self.link_of(node, kind)
+    }
+
+    /// A property that lists resources of `kind`.
+    pub(super) fn links_to(&mut self, fields: &Fields<'_>, key: &str, kind: &'static str) -> Vec<Link> {
+        let items = fields.items(key, &mut self.problems);
+        items.into_iter().filter_map(|node| self.link_of(node, kind)).collect()
+    }
+
+    /// Where a value points; that it points at a resource of another type is a problem.
+    pub(super) fn link_of(&mut self, node: &Node, kind: &'static str) -> Option<Link> {
+        let text = node.string(&mut self.problems)?;
+        let link = self.links.to(kind, text);
+        if link.logical().is_none()
+            && let Some(other) = self.links.other(kind, text)
+        {
+            let message = format!("expected {kind}, found {} ({})", other.1, other.0);
+            self.problems.push(Problem::at(node.span, message));
+            return None;
+        }
+        Some(link)
     }
 }
 

@@ -4,7 +4,7 @@ use super::Resolver;
 use crate::graph;
 use crate::intrinsic::{Call, Mention, mentions};
 use crate::problem::{Cause, Problem};
-use crate::yaml::{Kind, Mapping, Node};
+use crate::yaml::{Kind, Mapping, Node, Span};
 use std::collections::BTreeMap;
 
 impl Resolver<'_> {
@@ -17,8 +17,8 @@ impl Resolver<'_> {
             .iter()
             .map(|entry| {
                 let mut needed = Vec::new();
-                condition_names(&entry.value, self.text, &mut |name| {
-                    needed.extend(numbers.get(name).copied())
+                condition_names(&entry.value, &mut |name, _| {
+                    needed.extend(numbers.get(name).copied());
                 });
                 needed
             })
@@ -100,16 +100,16 @@ fn condition_call(node: &Node) -> Option<Call<'_>> {
 }
 
 /// The names of all conditions that a condition mentions.
-pub(crate) fn condition_names<'node>(node: &'node Node, text: &str, visit: &mut dyn FnMut(&'node str)) {
-    mentions(node, text, &mut |mention| {
-        if let Mention::Condition(name, _) = mention {
-            visit(name);
+pub(crate) fn condition_names<'node>(node: &'node Node, visit: &mut dyn FnMut(&'node str, Span)) {
+    mentions(node, &mut |mention| {
+        if let Mention::Condition(name, span) = mention {
+            visit(name, span);
         }
     });
     long_form(node, visit);
 }
 
-fn long_form<'node>(node: &'node Node, visit: &mut dyn FnMut(&'node str)) {
+fn long_form<'node>(node: &'node Node, visit: &mut dyn FnMut(&'node str, Span)) {
     match &node.kind {
         Kind::Scalar(_) => {}
         Kind::Sequence(items) => items.iter().for_each(|item| long_form(item, visit)),
@@ -118,7 +118,7 @@ fn long_form<'node>(node: &'node Node, visit: &mut dyn FnMut(&'node str)) {
                 if &*entry.key == "Condition"
                     && let Some(name) = entry.value.as_str()
                 {
-                    visit(name);
+                    visit(name, entry.value.span);
                 }
                 long_form(&entry.value, visit);
             }

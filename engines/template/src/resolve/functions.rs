@@ -25,8 +25,7 @@ impl Resolver<'_> {
         let Some(delimiter) = delimiter else { return self.misused(call, span, "[delimiter, list]") };
         let items = self.texts(&list)?;
         if items.iter().map(|item| item.len() + delimiter.len()).sum::<usize>() > MAX_RESULT_BYTES {
-            self.problems.push(Problem::at(span, "the text grows too long"));
-            return None;
+            return self.too_long(span);
         }
         Some(Node::text(items.join(&delimiter), span))
     }
@@ -39,6 +38,9 @@ impl Resolver<'_> {
         let (delimiter, text) = (delimiter.string(&mut self.problems)?, text.string(&mut self.problems)?);
         if delimiter.is_empty() {
             return self.misused(call, span, "a delimiter");
+        }
+        if text.len() > MAX_RESULT_BYTES {
+            return self.too_long(span);
         }
         Some(Node::list(text.split(delimiter).map(|part| Node::text(part, span)).collect(), span))
     }
@@ -171,7 +173,7 @@ impl Resolver<'_> {
         Some(Node { kind: Kind::Scalar(scalar), tag: None, span })
     }
 
-    pub(super) fn to_json_string(&mut self, call: Call<'_>, span: Span) -> Option<Node> {
+    pub(super) fn json_string(&mut self, call: Call<'_>, span: Span) -> Option<Node> {
         Some(Node::text(json(&self.argument(call)?).to_string(), span))
     }
 

@@ -33,8 +33,10 @@ pub(super) fn http(
     } else {
         format!("{id}{}Stage", letters(&name))
     };
+    let condition = resource.condition.clone();
     finish(resource, "AWS::ApiGatewayV2::Api", mapping(api, span), output);
-    push_stage(&id, &stage_id, "AWS::ApiGatewayV2::Stage", mapping(stage, span), output);
+    let stage = Resource::made(&stage_id, "AWS::ApiGatewayV2::Stage", mapping(stage, span), condition);
+    push_stage(&id, stage, output);
 }
 
 pub(super) fn rest(
@@ -77,27 +79,26 @@ pub(super) fn rest(
     let stage_id = format!("{id}{}Stage", letters(&name));
     if let Some(auth) = properties.get("Auth") {
         if auth.get("ApiKeyRequired").and_then(|node| node.boolean(&mut resolver.problems)) == Some(true) {
-            output.keyed.push((id.clone(), auth.span));
+            output.keyed.insert(id.clone(), auth.span);
         }
         usage_plan(&id, &stage_id, auth, resource.condition.as_ref(), output);
     }
     let condition = resource.condition.clone();
     let deployed = mapping(vec![("RestApiId", reference(&id, span))], span);
     finish(resource, "AWS::ApiGateway::RestApi", mapping(api, span), output);
-    output.push_new(Resource::made(&deployment, "AWS::ApiGateway::Deployment", deployed, condition));
+    output.push_new(Resource::made(&deployment, "AWS::ApiGateway::Deployment", deployed, condition.clone()));
     output.dotted.push((format!("{id}.Deployment"), deployment));
-    push_stage(&id, &stage_id, "AWS::ApiGateway::Stage", mapping(stage, span), output);
+    let stage = Resource::made(&stage_id, "AWS::ApiGateway::Stage", mapping(stage, span), condition);
+    push_stage(&id, stage, output);
 }
 
 fn finish(resource: Resource, kind: &str, properties: Node, output: &mut Output) {
     output.push(Resource { kind: kind.into(), properties: Rc::new(properties), ..resource });
 }
 
-fn push_stage(api: &str, stage: &str, kind: &str, properties: Node, output: &mut Output) {
-    let condition =
-        output.resources.iter().find(|resource| resource.id == api).and_then(|r| r.condition.clone());
-    output.push_new(Resource::made(stage, kind, properties, condition));
-    output.dotted.push((format!("{api}.Stage"), stage.to_owned()));
+fn push_stage(api: &str, stage: Resource, output: &mut Output) {
+    output.dotted.push((format!("{api}.Stage"), stage.id.clone()));
+    output.push_new(stage);
 }
 
 fn stage_name(properties: &Properties, resolver: &mut Resolver<'_>) -> Option<String> {
@@ -152,7 +153,9 @@ fn usage_plan(api: &str, stage: &str, auth: &Node, condition: Option<&(String, S
     };
     let api_stage = mapping(vec![("ApiId", reference(api, span)), ("Stage", reference(stage, span))], span);
     let (plan_id, key_id) = (format!("{owner}UsagePlan"), format!("{owner}ApiKey"));
-    if let Some(shared) = output.resources.iter_mut().find(|resource| resource.id == plan_id) {
+    let is_shared = owner != api;
+    if let Some(shared) = output.shared_plan.filter(|_| is_shared).and_then(|at| output.resources.get_mut(at))
+    {
         let mut properties = Properties::of(&shared.properties);
         let mut stages =
             properties.take("ApiStages").and_then(|node| node.as_sequence().map(<[Node]>::to_vec));
@@ -160,6 +163,9 @@ fn usage_plan(api: &str, stage: &str, auth: &Node, condition: Option<&(String, S
         properties.set("ApiStages", Node::list(stages.unwrap_or_default(), span));
         shared.properties = Rc::new(properties.into_node(span));
         return;
+    }
+    if is_shared && !output.names.contains_key(&plan_id) {
+        output.shared_plan = Some(output.resources.len());
     }
     let mut fields = vec![("ApiStages", Node::list(vec![api_stage], span))];
     for (from, to) in [

@@ -98,10 +98,8 @@ impl One<'_> {
         ];
         let authorizer = self.get("Auth").and_then(|auth| auth.get("Authorizer").cloned());
         if let Some(authorizer) = authorizer {
-            let kind = match authorizer.as_str() {
-                Some(kind @ ("NONE" | "AWS_IAM")) => kind,
-                _ => "JWT",
-            };
+            let kind =
+                authorizer.as_str().filter(|kind| matches!(*kind, "NONE" | "AWS_IAM")).unwrap_or("JWT");
             route.push(("AuthorizationType", text(kind, span)));
         }
         self.finish(api, "AWS::ApiGatewayV2::Route", mapping(route, span), output);
@@ -221,14 +219,15 @@ fn method_name(method: Option<String>) -> String {
     }
 }
 
-/// Marks every method of an API as in need of a key: the API's own `Auth: ApiKeyRequired`.
-pub(super) fn require_keys(api: &str, output: &mut Output, span: Span) {
+/// Marks every method of those APIs whose own `Auth` says `ApiKeyRequired`.
+pub(super) fn require_keys(output: &mut Output) {
+    let keyed = std::mem::take(&mut output.keyed);
     for resource in output.resources.iter_mut().filter(|resource| resource.kind == "AWS::ApiGateway::Method")
     {
         let mut properties = Properties::of(&resource.properties);
-        let of_this = properties.get("RestApiId").and_then(Call::of).and_then(|call| call.argument.as_str())
-            == Some(api);
-        if of_this && properties.get(PATH).is_some() {
+        let api = properties.get("RestApiId").and_then(Call::of).and_then(|call| call.argument.as_str());
+        let keyed = api.and_then(|api| keyed.get(api)).copied();
+        if let Some(span) = keyed.filter(|_| properties.get(PATH).is_some()) {
             properties.default("ApiKeyRequired", || yes(span));
             resource.properties = std::rc::Rc::new(properties.into_node(resource.properties.span));
         }

@@ -214,7 +214,7 @@ fn warn_of_slips(resource: &Resource, warnings: &mut Problems) {
     let Some(properties) = resource.properties.as_mapping() else { return };
     for entry in properties.entries().iter().filter(|entry| !KNOWN.contains(&&*entry.key)) {
         if let Some(help) = did_you_mean(&entry.key, KNOWN.iter().copied()) {
-            let message = format!("{} has no property `{}`; it is not read", resource.kind, entry.key);
+            let message = format!("a function has no property `{}`; it is not read", entry.key);
             warnings.push(Problem::at(entry.key_span, message).help(help));
         }
     }

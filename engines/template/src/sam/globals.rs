@@ -4,9 +4,30 @@
 //! joined with the global items first.
 
 use crate::intrinsic::Call;
-use crate::resolve::Resource;
-use crate::yaml::{Entry, Kind, Mapping, Node};
+use crate::problem::Problem;
+use crate::resolve::{Resolver, Resource};
+use crate::yaml::{Entry, Kind, Mapping, Node, weight};
 use std::rc::Rc;
+
+/// How much the globals may add up to when each resource has got its copy.
+const MAX_COPIED_NODES: usize = 1_000_000;
+const MAX_COPIED_BYTES: usize = 32 * 1024 * 1024;
+
+/// Whether there is room for a copy of the globals in each resource that gets one.
+pub(super) fn fit(globals: &Mapping, resolver: &mut Resolver<'_>) -> bool {
+    let copies =
+        resolver.resources.iter().filter(|resource| resource.kind.starts_with("AWS::Serverless::")).count();
+    for entry in globals.entries() {
+        let (nodes, bytes) = weight(&entry.value);
+        if nodes.saturating_mul(copies) > MAX_COPIED_NODES || bytes.saturating_mul(copies) > MAX_COPIED_BYTES
+        {
+            let message = format!("the globals are too large to be copied into {copies} resources");
+            resolver.problems.push(Problem::at(entry.key_span, message));
+            return false;
+        }
+    }
+    true
+}
 
 /// The resource with the section's values where it has none of its own.
 pub(super) fn merge_into(resource: Resource, globals: Option<&Mapping>, section: &str) -> Resource {

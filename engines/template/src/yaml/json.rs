@@ -1,18 +1,26 @@
 //! Strict JSON into the same tree, in one pass over the bytes.
 //!
-//! Anything else than strict JSON within the bounds is an [`NotJson`]: the caller then reads the text as YAML, which
-//! finds and words the problem.
+//! What is not strict JSON is read as YAML by the caller, which finds and words the problem.
 
 use super::node::{Entry, Kind, Mapping, Node, Scalar, Style};
 use super::{MAX_DEPTH, MAX_NODES, Span};
 use std::collections::BTreeSet;
 
-/// The text is not strict JSON, has a key twice, or breaks a bound.
+/// Why there is no tree.
 #[derive(Debug)]
-pub(super) struct NotJson;
+pub(super) enum Unread {
+    /// The text is not strict JSON, or has a key twice.
+    NotJson,
+    /// It has more than [`MAX_NODES`] values; this one is too many.
+    TooManyNodes(Span),
+    /// It is nested more than [`MAX_DEPTH`] deep, here.
+    TooDeep(Span),
+}
+
+use Unread::NotJson;
 
 /// The root of a JSON text.
-pub(super) fn read(text: &str) -> Result<Node, NotJson> {
+pub(super) fn read(text: &str) -> Result<Node, Unread> {
     let mut reader = Reader { text, at: 0, line: 1, line_start: 0, nodes: 0 };
     if text.starts_with('\u{feff}') {
         reader.at = '\u{feff}'.len_utf8();
@@ -60,11 +68,14 @@ impl Reader<'_> {
         Span { offset: self.at as u32, len: 1, line: self.line, column: column as u32 + 1 }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Node, NotJson> {
+    fn value(&mut self, depth: usize) -> Result<Node, Unread> {
         self.space();
         self.nodes += 1;
-        if self.nodes > MAX_NODES || depth > MAX_DEPTH {
-            return Err(NotJson);
+        if self.nodes > MAX_NODES {
+            return Err(Unread::TooManyNodes(self.here()));
+        }
+        if depth > MAX_DEPTH {
+            return Err(Unread::TooDeep(self.here()));
         }
         let start = self.here();
         let kind = match self.peek().ok_or(NotJson)? {
@@ -78,7 +89,7 @@ impl Reader<'_> {
         Ok(Node { kind, tag: None, span: Span { len: first_line.len() as u32, ..start } })
     }
 
-    fn sequence(&mut self, depth: usize) -> Result<Vec<Node>, NotJson> {
+    fn sequence(&mut self, depth: usize) -> Result<Vec<Node>, Unread> {
         self.at += 1;
         let mut items = Vec::new();
         self.space();
@@ -97,7 +108,7 @@ impl Reader<'_> {
         }
     }
 
-    fn mapping(&mut self, depth: usize) -> Result<Mapping, NotJson> {
+    fn mapping(&mut self, depth: usize) -> Result<Mapping, Unread> {
         self.at += 1;
         let mut entries: Vec<Entry> = Vec::new();
         self.space();
@@ -130,7 +141,7 @@ impl Reader<'_> {
     }
 
     /// `true`, `false`, `null` or a number.
-    fn word(&mut self) -> Result<Box<str>, NotJson> {
+    fn word(&mut self) -> Result<Box<str>, Unread> {
         let rest = self.text.get(self.at..).ok_or(NotJson)?;
         let len = rest.find([',', ']', '}', ' ', '\t', '\r', '\n']).unwrap_or(rest.len());
         let word = &rest[..len];
@@ -143,7 +154,7 @@ impl Reader<'_> {
         Ok(word.into())
     }
 
-    fn string(&mut self) -> Result<Box<str>, NotJson> {
+    fn string(&mut self) -> Result<Box<str>, Unread> {
         self.at += 1;
         let mut value = String::new();
         loop {
@@ -165,7 +176,7 @@ impl Reader<'_> {
         }
     }
 
-    fn escape(&mut self) -> Result<char, NotJson> {
+    fn escape(&mut self) -> Result<char, Unread> {
         let byte = self.peek().ok_or(NotJson)?;
         self.at += 1;
         Ok(match byte {
@@ -196,7 +207,7 @@ impl Reader<'_> {
         })
     }
 
-    fn hexadecimal(&mut self) -> Result<u32, NotJson> {
+    fn hexadecimal(&mut self) -> Result<u32, Unread> {
         let digits = self.text.get(self.at..self.at + 4).ok_or(NotJson)?;
         self.at += 4;
         if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -233,9 +244,11 @@ mod tests {
             r#"{"a": inf}"#,
             r#"{"a": "\u+123"}"#,
         ] {
-            assert!(read(text).is_err(), "{text}");
+            assert!(matches!(read(text), Err(NotJson)), "{text}");
         }
-        assert!(read(&"[".repeat(MAX_DEPTH + 2)).is_err());
+        assert!(matches!(read(&"[".repeat(MAX_DEPTH + 2)), Err(Unread::TooDeep(_))));
+        let many = format!("[{}1]", "1,".repeat(MAX_NODES));
+        assert!(matches!(read(&many), Err(Unread::TooManyNodes(_))));
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub enum Kind {
     Mapping(Mapping),
 }
 
+/// The tag of a value that could not be had. No document can hold it, for a tag has no space.
+const UNKNOWN: &str = "not known";
+
 /// One value of the document, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -115,6 +118,10 @@ impl Mapping {
     pub fn only(&self, known: &[&str], problems: &mut Problems) {
         for entry in &self.entries {
             if !known.contains(&&*entry.key) {
+                if problems.is_full() {
+                    problems.drop_one();
+                    continue;
+                }
                 let help = did_you_mean(&entry.key, known.iter().copied())
                     .unwrap_or_else(|| format!("known here: {}", known.join(", ")));
                 let cause = Cause::Unknown { what: "the key", name: entry.key.to_string() };
@@ -135,6 +142,17 @@ impl Node {
         Self { kind: Kind::Sequence(items), tag: None, span }
     }
 
+    /// A value that could not be had, which has been reported: accessors give nothing for it, and say no more.
+    pub(crate) fn unknown(span: Span) -> Self {
+        let scalar = Scalar { value: "".into(), style: Style::Quoted };
+        Self { kind: Kind::Scalar(scalar), tag: Some(UNKNOWN.into()), span }
+    }
+
+    /// Whether this is a value that could not be had.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.tag.as_deref() == Some(UNKNOWN)
+    }
+
     /// Whether nothing was written, or `null`.
     pub fn is_null(&self) -> bool {
         matches!(&self.kind, Kind::Scalar(Scalar { value, style: Style::Plain })
@@ -144,7 +162,7 @@ impl Node {
     /// The text of a scalar, however it was written; nothing for null, lists and mappings.
     pub fn as_str(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Scalar(scalar) if !self.is_null() => Some(&scalar.value),
+            Kind::Scalar(scalar) if !self.is_null() && !self.is_unknown() => Some(&scalar.value),
             _ => None,
         }
     }
@@ -254,7 +272,7 @@ impl Node {
     }
 
     fn wanted<T>(&self, expected: &str, value: Option<T>, problems: &mut Problems) -> Option<T> {
-        if value.is_none() {
+        if value.is_none() && !self.is_unknown() {
             problems.push(Problem::wrong_type(self, expected));
         }
         value

@@ -24,12 +24,20 @@ impl Span {
         text.get(self.offset as usize..self.end()).unwrap_or_default()
     }
 
-    /// The place of `needle`'s first occurrence inside this span, or the span itself when it is not there
-    /// (it may be written with escapes or be folded).
+    /// The place of `needle`'s first occurrence as a whole word inside this span, or the span itself when it is not
+    /// there (it may be written with escapes or be folded). Cost: linear in the span.
     #[must_use]
     pub fn narrow(self, text: &str, needle: &str) -> Self {
         let source = self.of(text);
-        let Some(at) = source.find(needle).filter(|_| !needle.is_empty()) else { return self };
+        let is_whole = |at: usize| {
+            let inside = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
+            let (before, after) = (&source[..at], &source[at + needle.len()..]);
+            let cut_before = inside(needle.chars().next()) && inside(before.chars().next_back());
+            let cut_after = inside(needle.chars().next_back()) && inside(after.chars().next());
+            !cut_before && !cut_after
+        };
+        let whole = source.match_indices(needle).map(|(at, _)| at).find(|at| is_whole(*at));
+        let Some(at) = whole.filter(|_| !needle.is_empty()) else { return self };
         let before = &source[..at];
         let lines = before.matches('\n').count() as u32;
         let tail = before.rsplit('\n').next().unwrap_or_default().chars().count() as u32;
@@ -97,5 +105,6 @@ mod tests {
         assert_eq!(span.narrow(text, "absent"), span);
         let line = Span { offset: 3, len: 6, line: 1, column: 4 };
         assert_eq!(line.narrow(text, "Sub").column, 5);
+        assert_eq!(line.narrow(text, "Su"), line, "only whole words");
     }
 }

@@ -3,7 +3,7 @@
 use super::json;
 use super::node::{Entry, Kind, Mapping, Node, Scalar, Style};
 use super::place::{Bytes, Span};
-use super::{MAX_ALIAS_BYTES, MAX_DEPTH, MAX_NODES, MAX_TEXT_BYTES};
+use super::{MAX_ALIAS_BYTES, MAX_DEPTH, MAX_LINE_BYTES, MAX_NODES, MAX_TEXT_BYTES, MAX_YAML_BYTES};
 use crate::problem::{Cause, Problem, Problems};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, StrInput, Tag};
 use std::borrow::Cow;
@@ -25,10 +25,28 @@ pub(super) fn read(text: &str) -> Result<Node, Vec<Problem>> {
     }
     // JSON is almost YAML, but for surrogate pairs (`\ud83d\ude00`), which only a JSON reader joins. What is not
     // strict JSON may still be YAML's flow style.
-    if text.trim_start_matches('\u{feff}').trim_start().starts_with('{')
-        && let Ok(root) = json::read(text)
-    {
-        return Ok(root);
+    if text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
+        match json::read(text) {
+            Ok(root) => return Ok(root),
+            Err(json::Unread::NotJson) => {}
+            Err(json::Unread::TooManyNodes(span)) => {
+                return Err(vec![Problem::new(span, Cause::TooManyNodes { max: MAX_NODES })]);
+            }
+            Err(json::Unread::TooDeep(span)) => {
+                return Err(vec![Problem::new(span, Cause::TooDeep { max: MAX_DEPTH })]);
+            }
+        }
+    }
+    if text.len() > MAX_YAML_BYTES {
+        let cause = Cause::TooLarge { bytes: text.len(), max: MAX_YAML_BYTES };
+        return Err(vec![Problem::new(start, cause).help("strict JSON may be larger")]);
+    }
+    // The scanner keeps all tokens of a line in hand while a bracket at its start may still turn out to be a key.
+    if let Some((number, line)) = text.split('\n').enumerate().find(|(_, line)| line.len() > MAX_LINE_BYTES) {
+        let offset = line.as_ptr() as usize - text.as_ptr() as usize;
+        let span = Span { offset: offset as u32, len: 0, line: number as u32 + 1, column: 1 };
+        let cause = Cause::LongLine { bytes: line.len(), max: MAX_LINE_BYTES };
+        return Err(vec![Problem::new(span, cause).help("break the line, or write strict JSON")]);
     }
     let mut reader = Reader {
         text,
@@ -295,7 +313,7 @@ fn short(tag: Option<&Tag>) -> (Option<Box<str>>, bool) {
 }
 
 /// How many nodes and bytes of text a copy of `node` takes. Depth is bounded by [`MAX_DEPTH`].
-fn weight(node: &Node) -> (usize, usize) {
+pub(crate) fn weight(node: &Node) -> (usize, usize) {
     let add = |(nodes, bytes): (usize, usize), child: (usize, usize)| (nodes + child.0, bytes + child.1);
     match &node.kind {
         Kind::Scalar(scalar) => (1, scalar.value.len()),
@@ -408,8 +426,10 @@ mod tests {
             ("? [x]\n: y\n".to_owned(), 1, "a key must be text"),
             ("a: 1\n---\nb: 2\n".to_owned(), 2, "a second document"),
             ("a: \u{0} b".to_owned(), 1, "NUL"),
+            (format!("a: 1\nb: [{}]\n", "x,".repeat(MAX_LINE_BYTES / 2)), 2, "this line has 262149 bytes"),
             (String::new(), 1, "the file is empty"),
             ("# only a comment\n".to_owned(), 1, "the file is empty"),
+            ("x\n".repeat(MAX_YAML_BYTES / 2 + 1), 1, "is the most that is read"),
             ("x".repeat(MAX_TEXT_BYTES + 1), 1, "is the most that is read"),
         ] {
             let problem = first_problem(&text);

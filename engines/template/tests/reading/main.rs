@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod intrinsics;
+mod large;
 mod sam;
 mod storefront;
 mod tools;

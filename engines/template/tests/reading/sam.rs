@@ -1,1 +1,264 @@
-//! (being written)
+//! What the SAM transform makes of the serverless types.
+
+use super::{problems, stack, warnings};
+use model::stack::{Code, EndpointType, IntegrationKind, Link};
+
+const HEAD: &str = "Transform: AWS::Serverless-2016-10-31\nResources:\n";
+
+fn sam(resources: &str) -> String {
+    format!("{HEAD}{resources}")
+}
+
+#[test]
+fn implicit_apis_come_with_the_first_event() {
+    let stack = stack(&sam("
+  Hello:
+    Type: AWS::Serverless::Function
+    Properties:
+      InlineCode: 'def handler(event, context): return 1'
+      Handler: index.handler
+      Runtime: python3.13
+      Events:
+        Web: {Type: HttpApi}
+        Old: {Type: Api, Properties: {Path: /old, Method: any}}
+Outputs:
+  Http: {Value: !Sub 'https://${ServerlessHttpApi}.execute-api.${AWS::Region}.amazonaws.com/'}
+  Rest: {Value: !Sub 'https://${ServerlessRestApi}.execute-api.${AWS::Region}.amazonaws.com/Prod/'}
+  Stage: {Value: !Ref ServerlessRestApiProdStage}
+"));
+    let http = &stack.http_apis[0];
+    assert_eq!((http.id.as_str(), http.routes[0].route_key.as_str()), ("ServerlessHttpApi", "$default"));
+    assert_eq!(http.routes[0].id, "Hello.Web");
+    let rest = &stack.rest_apis[0];
+    assert_eq!((rest.id.as_str(), rest.routes[0].route_key.as_str()), ("ServerlessRestApi", "ANY /old"));
+    assert_eq!(
+        (rest.stages[0].name.as_str(), rest.stages[0].id.as_str()),
+        ("Prod", "ServerlessRestApiProdStage")
+    );
+    assert_eq!(rest.routes[0].integration.as_ref().unwrap().timeout_ms, 29_000);
+    assert_eq!(stack.outputs[0].local_url, Some(format!("{}/", http.url)));
+    assert_eq!(stack.outputs[1].local_url, Some(format!("{}/Prod/", rest.url)));
+    assert_eq!(stack.outputs[2].value, "Prod");
+    assert!(matches!(&stack.functions[0].code, Code::Inline { text } if text.starts_with("def handler")));
+}
+
+#[test]
+fn aliases_provisioned_concurrency_and_destinations_are_joined() {
+    let stack = stack(&sam("
+  Work:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: s3://bucket/path/work.zip
+      Handler: app.handler
+      Runtime: nodejs22.x
+      AutoPublishAlias: live
+      ProvisionedConcurrencyConfig: {ProvisionedConcurrentExecutions: 5}
+      Tracing: Active
+      DeadLetterQueue: {Type: SQS, TargetArn: 'arn:aws:sqs:us-east-1:000000000000:dead'}
+      EventInvokeConfig:
+        MaximumRetryAttempts: 1
+        DestinationConfig:
+          OnFailure: {Type: SQS, Destination: 'arn:aws:sqs:us-east-1:000000000000:failed'}
+      FunctionUrlConfig: {AuthType: AWS_IAM}
+      Layers: [!Ref Libraries]
+      Tags: {team: shop}
+  Libraries:
+    Type: AWS::Serverless::LayerVersion
+    Properties: {ContentUri: layers/libraries, CompatibleRuntimes: [nodejs22.x]}
+Outputs:
+  Version: {Value: !Ref Work.Version}
+"));
+    let work = &stack.functions[0];
+    assert_eq!(work.code, Code::S3 { bucket: "bucket".into(), key: "path/work.zip".into(), version: None });
+    assert!(work.tracing);
+    assert_eq!(work.dead_letter_target.as_deref(), Some("arn:aws:sqs:us-east-1:000000000000:dead"));
+    assert_eq!(work.layers, [Link::Logical("Libraries".into())]);
+    assert_eq!(work.tags["team"], "shop");
+    let invoke = &work.event_invoke[0];
+    assert_eq!(
+        (invoke.qualifier.as_str(), invoke.maximum_retry_attempts, invoke.maximum_event_age_s),
+        ("live", 1, 21_600)
+    );
+    assert_eq!(invoke.on_failure.as_deref(), Some("arn:aws:sqs:us-east-1:000000000000:failed"));
+    let alias = &stack.aliases[0];
+    assert_eq!(
+        (alias.id.as_str(), alias.version.as_str(), alias.provisioned_concurrency),
+        ("WorkAliaslive", "1", Some(5))
+    );
+    assert_eq!(stack.layers[0].code, Code::Local { path: "layers/libraries".into() });
+    assert!(stack.outputs[0].value.ends_with(":function:shop-Work:1"));
+    assert!(stack.permissions.is_empty(), "AWS_IAM gives nobody leave");
+}
+
+#[test]
+fn a_rest_api_has_keys_plans_stages_and_a_body() {
+    let stack = stack(&sam("
+  Shop:
+    Type: AWS::Serverless::Api
+    Properties:
+      StageName: v1
+      EndpointConfiguration: {Type: REGIONAL}
+      BinaryMediaTypes: [image~1png]
+      Cors: {AllowOrigin: \"'*'\", AllowMethods: \"'GET,POST'\", MaxAge: \"'600'\"}
+      MethodSettings:
+        - {ResourcePath: '/*', HttpMethod: '*', ThrottlingRateLimit: 10, ThrottlingBurstLimit: 20}
+        - {ResourcePath: '/~1cart~1{id}', HttpMethod: GET, ThrottlingRateLimit: 0.5}
+      Auth:
+        ApiKeyRequired: true
+        UsagePlan:
+          CreateUsagePlan: PER_API
+          Quota: {Limit: 500, Period: DAY}
+          Throttle: {RateLimit: 5, BurstLimit: 10}
+  Cart:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: cart
+      Handler: app.handler
+      Runtime: python3.13
+      Events:
+        Get: {Type: Api, Properties: {RestApiId: !Ref Shop, Path: '/cart/{id}', Method: GET}}
+        Open: {Type: Api, Properties: {RestApiId: !Ref Shop, Path: /open, Method: GET, Auth: {ApiKeyRequired: false}}}
+"));
+    let api = &stack.rest_apis[0];
+    assert_eq!(
+        (api.endpoint_type, api.binary_media_types[0].as_str()),
+        (EndpointType::Regional, "image/png")
+    );
+    let keys: Vec<(&str, bool)> =
+        api.routes.iter().map(|route| (route.route_key.as_str(), route.api_key_required)).collect();
+    assert_eq!(keys, [("GET /cart/{id}", true), ("GET /open", false)]);
+    let stage = &api.stages[0];
+    assert_eq!((stage.id.as_str(), stage.default_throttle.rate_limit), ("Shopv1Stage", Some(10.0)));
+    assert_eq!(stage.route_throttles["/cart/{id}/GET"].rate_limit, Some(0.5));
+    let cors = api.cors.as_ref().unwrap();
+    assert_eq!((cors.allow_methods.len(), cors.max_age_s), (2, Some(600)));
+    let plan = &stack.usage_plans[0];
+    assert_eq!((plan.stages[0].stage.as_str(), plan.quota.as_ref().unwrap().limit), ("v1", 500));
+    assert_eq!(plan.keys, [Link::Logical("ShopApiKey".into())]);
+    assert!(stack.api_keys[0].enabled && stack.api_keys[0].value.len() == 40);
+}
+
+#[test]
+fn open_api_bodies_become_routes() {
+    let stack = stack(&sam("
+  Api:
+    Type: AWS::Serverless::HttpApi
+    Properties:
+      StageName: prod
+      CorsConfiguration: true
+      DefinitionBody:
+        openapi: 3.0.1
+        paths:
+          /cart:
+            get:
+              x-amazon-apigateway-integration:
+                type: aws_proxy
+                uri: !Sub arn:aws:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/${Cart.Arn}/invocations
+                payloadFormatVersion: '2.0'
+            x-amazon-apigateway-any-method:
+              x-amazon-apigateway-integration: {type: http_proxy, uri: 'https://example.com', timeoutInMillis: 1000}
+  Cart:
+    Type: AWS::Serverless::Function
+    Properties: {CodeUri: cart, Handler: a.b, Runtime: python3.13}
+"));
+    let api = &stack.http_apis[0];
+    assert_eq!(api.stages[0].id, "ApiprodStage");
+    assert_eq!(api.cors.as_ref().unwrap().allow_origins, ["*"]);
+    let first = api.routes[0].integration.as_ref().unwrap();
+    assert_eq!(first.function.as_ref().unwrap().function, Link::Logical("Cart".into()));
+    let second = api.routes[1].integration.as_ref().unwrap();
+    assert_eq!(
+        (api.routes[1].route_key.as_str(), second.kind, second.timeout_ms),
+        ("ANY /cart", IntegrationKind::HttpProxy, 1000)
+    );
+    assert_eq!(second.uri.as_deref(), Some("https://example.com"));
+}
+
+#[test]
+fn images_and_docker_metadata_are_kept() {
+    let stack = stack(&sam("
+  Built:
+    Type: AWS::Serverless::Function
+    Metadata: {DockerContext: ./app, Dockerfile: Dockerfile, DockerTag: v1}
+    Properties: {PackageType: Image, ImageConfig: {Command: [app.handler]}}
+  Pulled:
+    Type: AWS::Serverless::Function
+    Properties: {PackageType: Image, ImageUri: '000000000000.dkr.ecr.us-east-1.amazonaws.com/app:1', Architectures: [arm64]}
+"));
+    let Code::Image { uri: None, docker: Some(docker) } = &stack.functions[0].code else { panic!() };
+    assert_eq!(docker.context.as_deref(), Some("./app"));
+    assert_eq!(stack.functions[0].image_config.as_ref().unwrap().command, ["app.handler"]);
+    assert!(matches!(&stack.functions[1].code, Code::Image { uri: Some(_), docker: None }));
+    assert_eq!(stack.functions[1].runtime, None);
+}
+
+#[test]
+fn a_function_that_mentions_its_own_api_closes_a_circle_as_in_aws() {
+    let said = problems(&sam("
+  Cart:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: cart
+      Handler: a.b
+      Runtime: python3.13
+      Environment: {Variables: {API: !Ref ServerlessHttpApi}}
+      Events:
+        Web: {Type: HttpApi}
+"));
+    assert!(
+        said[0].contains("resources depend on each other in a circle: Cart -> ServerlessHttpApi -> Cart"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn slips_are_warnings_and_wrong_values_are_problems() {
+    let text = sam("
+  Cart:
+    Type: AWS::Serverless::Function
+    Properties: {CodeUri: cart, Handler: a.b, Runtime: python3.13, MemorySiz: 512}
+");
+    let said = warnings(&text);
+    assert_eq!(
+        said,
+        ["t:6:68: a function has no property `MemorySiz`; it is not read (did you mean `MemorySize`?)"]
+    );
+    let said = warnings(
+        &text.replace("Transform: AWS::Serverless-2016-10-31\n", "").replace("MemorySiz", "MemorySize"),
+    );
+    assert!(said[0].contains("AWS::Serverless::Function needs the SAM transform"), "{said:?}");
+    let said = problems(&sam("
+  Cart:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: cart
+      Handler: a b
+      MemorySize: 64
+      Timeout: 901
+      FunctionName: 'cart.v1'
+      PackageType: Zp
+      Architectures: [arm]
+      EphemeralStorage: {Size: 20000}
+      Environment: {Variables: {1A: x}}
+      ProvisionedConcurrencyConfig: {ProvisionedConcurrentExecutions: 5}
+      VpcConfig: {SubnetIds: [subnet-1]}
+      FunctionUrlConfig: {AuthType: IAM, InvokeMode: STREAM}
+"));
+    for expected in [
+        "Cart (AWS::Lambda::Function) needs `Runtime`",
+        "the handler `a b` is not a name AWS takes",
+        "MemorySize in MB is 64, and must be 128 to 10240",
+        "Timeout in seconds is 901, and must be 1 to 900",
+        "the function name `cart.v1` is not a name AWS takes",
+        "expected one of Zip, Image, found `Zp`",
+        "expected one of x86_64, arm64, found `arm`",
+        "Size in MB is 20000, and must be 512 to 10240",
+        "`1A` is not a name that an environment variable may have",
+        "ProvisionedConcurrencyConfig needs `AutoPublishAlias`",
+        "a VPC configuration needs both subnets and security groups",
+        "expected one of NONE, AWS_IAM, found `IAM`",
+        "expected one of BUFFERED, RESPONSE_STREAM, found `STREAM`",
+    ] {
+        assert!(said.iter().any(|one| one.contains(expected)), "{expected} in {said:#?}");
+    }
+}

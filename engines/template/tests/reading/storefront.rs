@@ -192,9 +192,9 @@ fn what_is_not_run_is_said_once_and_strict_reading_refuses_it() {
     assert_eq!(
         said(&outcome.warnings),
         [
-            "t:236:11: the event type `Schedule` is not run: OrderFunction does not get its events \
+            "t:268:11: the event type `Schedule` is not run: OrderFunction does not get its events \
              (HttpApi, Api and FunctionUrlConfig are run)",
-            "t:250:3: AWS::DynamoDB::Table is not run: Orders",
+            "t:281:3: AWS::DynamoDB::Table is not run: Orders",
         ]
     );
     assert_eq!(outcome.stack.unwrap().others[0].physical_id, "shop-Orders");
@@ -219,4 +219,14 @@ fn a_parameter_changes_what_exists() {
 #[test]
 fn reading_twice_gives_the_same() {
     assert_eq!(stack(TEXT), stack(TEXT));
+}
+
+/// The example that the README begins with.
+#[test]
+fn the_example_has_neither_problem_nor_warning() {
+    let text = include_str!("../../../../examples/storefront/template.yaml");
+    let outcome = template::read("template.yaml", text, &inputs());
+    assert_eq!(said(&outcome.problems), Vec::<String>::new());
+    assert_eq!(said(&outcome.warnings), Vec::<String>::new());
+    assert!(outcome.stack.is_some_and(|stack| stack.functions.len() >= 2));
 }

@@ -1,1 +1,66 @@
-//! (being written)
+//! Templates in the shape that other tools leave behind: `cdk synth` and `serverless package`.
+
+use super::{stack, warnings};
+use model::stack::{Code, Link};
+
+const CDK: &str = include_str!("fixtures/cdk.json");
+const SERVERLESS: &str = include_str!("fixtures/serverless.json");
+
+#[test]
+fn cdk_assets_routes_and_plans_are_read() {
+    let stack = stack(CDK);
+    let function = &stack.functions[0];
+    assert_eq!(function.asset_path.as_deref(), Some("asset.4f0c9a7f5f"));
+    let bucket = "cdk-hnb659fds-assets-000000000000-us-east-1".to_owned();
+    assert_eq!(function.code, Code::S3 { bucket, key: "4f0c9a7f5f.zip".into(), version: None });
+    assert_eq!(function.environment["GREETING"], "café 😀");
+    assert_eq!(
+        function.vpc.as_ref().unwrap().subnets,
+        [Link::Logical("VpcPrivateSubnet1Subnet536B997A".into())]
+    );
+    assert_eq!(stack.layers[0].asset_path.as_deref(), Some("asset.aa"));
+    assert_eq!((stack.aliases[0].name.as_str(), stack.aliases[0].provisioned_concurrency), ("live", Some(3)));
+    let route = &stack.http_apis[0].routes[0];
+    assert_eq!((route.method.as_str(), route.path.as_str()), ("ANY", "/{proxy+}"));
+    assert_eq!(
+        route.integration.as_ref().unwrap().function.as_ref().unwrap().function,
+        Link::Logical("Fn9270CBC0".into())
+    );
+    let rest = &stack.rest_apis[0];
+    let keys: Vec<&str> = rest.routes.iter().map(|route| route.route_key.as_str()).collect();
+    assert_eq!(keys, ["GET /cart/{id}", "ANY /"]);
+    let target = rest.routes[0].integration.as_ref().unwrap().function.as_ref().unwrap();
+    assert_eq!((target.function.as_str(), target.qualifier.as_deref()), ("Fn9270CBC0", Some("live")));
+    assert!(rest.routes[0].api_key_required);
+    let plan = &stack.usage_plans[0];
+    assert_eq!(plan.keys, [Link::Logical("PlanKey".into())]);
+    assert_eq!(
+        (plan.stages[0].stage.as_str(), plan.stages[0].throttles["/cart/{id}/GET"].burst_limit),
+        ("prod", Some(2))
+    );
+    assert_eq!(plan.throttle.unwrap().rate_limit, Some(5.5));
+    assert_eq!(warnings(CDK), Vec::<String>::new());
+}
+
+#[test]
+fn serverless_packages_are_read() {
+    let stack = stack(SERVERLESS);
+    let function = &stack.functions[0];
+    assert_eq!(function.name, "shop-dev-hello");
+    assert!(matches!(&function.code, Code::S3 { bucket, key, .. }
+        if bucket == "shop-serverlessdeploymentbucket" && key.ends_with("/shop.zip")));
+    assert_eq!(
+        function.role.as_deref(),
+        Some("arn:aws:iam::000000000000:role/shop-dev-us-east-1-lambdaRole")
+    );
+    let api = &stack.rest_apis[0];
+    assert_eq!((api.routes[0].route_key.as_str(), api.stages[0].name.as_str()), ("GET /hello", "dev"));
+    let endpoint = stack.outputs.iter().find(|output| output.id == "ServiceEndpoint").unwrap();
+    assert_eq!(endpoint.local_url, Some(format!("{}/dev", api.url)));
+    let said = warnings(SERVERLESS);
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].contains("AWS::S3::Bucket is not run") && said[1].contains("AWS::S3::BucketPolicy"),
+        "{said:?}"
+    );
+}

@@ -1,0 +1,159 @@
+//! Where packets may go: routes, NAT gateways, VPC endpoints.
+
+use super::{Builder, Item, choice, span};
+use crate::problem::{Problem, quoted};
+use model::stack::{Cidr, Destination, EndpointKind, Link, NatGateway, Route, RouteTarget, VpcEndpoint};
+
+/// Addresses of one NAT gateway: one primary and seven secondary ones (VPC User Guide, "NAT gateway basics").
+const MAX_NAT_ADDRESSES: usize = 8;
+
+impl Builder<'_, '_> {
+    pub(super) fn route(&mut self, item: &Item<'_>) {
+        let fields = &item.fields;
+        let Some(route_table) = self.link(fields, "RouteTableId", "AWS::EC2::RouteTable", true) else {
+            return;
+        };
+        let destination = if let Some(node) = fields.get("DestinationCidrBlock") {
+            self.range(node).map(Destination::Ipv4)
+        } else if let Some(range) = fields.string("DestinationIpv6CidrBlock", &mut self.problems) {
+            Some(Destination::Ipv6(range))
+        } else if let Some(list) = fields.string("DestinationPrefixListId", &mut self.problems) {
+            Some(Destination::PrefixList(list))
+        } else {
+            fields.require("DestinationCidrBlock", &mut self.problems);
+            None
+        };
+        type Make = fn(Link) -> RouteTarget;
+        const TARGETS: &[(&str, &str, Make)] = &[
+            ("NatGatewayId", "AWS::EC2::NatGateway", RouteTarget::NatGateway),
+            ("VpcEndpointId", "AWS::EC2::VPCEndpoint", RouteTarget::VpcEndpoint),
+            ("NetworkInterfaceId", "AWS::EC2::NetworkInterface", RouteTarget::NetworkInterface),
+            ("InstanceId", "AWS::EC2::Instance", RouteTarget::Instance),
+            ("VpcPeeringConnectionId", "AWS::EC2::VPCPeeringConnection", RouteTarget::VpcPeering),
+            ("TransitGatewayId", "AWS::EC2::TransitGateway", RouteTarget::TransitGateway),
+            (
+                "EgressOnlyInternetGatewayId",
+                "AWS::EC2::EgressOnlyInternetGateway",
+                RouteTarget::EgressOnlyInternetGateway,
+            ),
+            ("LocalGatewayId", "AWS::EC2::LocalGateway", RouteTarget::OtherGateway),
+            ("CarrierGatewayId", "AWS::EC2::CarrierGateway", RouteTarget::OtherGateway),
+        ];
+        let mut target = None;
+        if let Some(gateway) = self.link(fields, "GatewayId", "AWS::EC2::InternetGateway", false) {
+            let is_endpoint = matches!(&gateway, Link::Literal(id) if id.starts_with("vgw-"));
+            target = Some(if is_endpoint {
+                RouteTarget::OtherGateway(gateway)
+            } else {
+                RouteTarget::InternetGateway(gateway)
+            });
+        }
+        for (key, kind, make) in TARGETS {
+            if let Some(link) = self.link(fields, key, kind, false) {
+                target.get_or_insert_with(|| make(link));
+            }
+        }
+        if target.is_none() {
+            let problem = Problem::at(item.span, format!("the route {} leads nowhere", quoted(item.id)));
+            self.problems.push(problem.help("give NatGatewayId, GatewayId or another target"));
+        }
+        self.stack.routes.extend(destination.zip(target).map(|(destination, target)| Route {
+            id: item.id.to_owned(),
+            place: item.place(),
+            route_table,
+            destination,
+            target,
+        }));
+    }
+
+    pub(super) fn nat_gateway(&mut self, item: &Item<'_>) {
+        let fields = &item.fields;
+        let regional = fields
+            .get("AvailabilityMode")
+            .and_then(|node| choice(node, &[("zonal", false), ("regional", true)], &mut self.problems));
+        let regional = regional.unwrap_or(false);
+        let public = fields
+            .get("ConnectivityType")
+            .and_then(|node| choice(node, &[("public", true), ("private", false)], &mut self.problems));
+        let public = public.unwrap_or(true);
+        let subnet = self.link(fields, "SubnetId", "AWS::EC2::Subnet", !regional);
+        let vpc = self.link(fields, "VpcId", "AWS::EC2::VPC", regional);
+        let mut addresses: Vec<Link> = Vec::new();
+        addresses.extend(self.link(fields, "AllocationId", "AWS::EC2::EIP", public && !regional));
+        addresses.extend(self.links_to(fields, "SecondaryAllocationIds", "AWS::EC2::EIP"));
+        for zone in fields.inners("AvailabilityZoneAddresses", &mut self.problems) {
+            addresses.extend(self.links_to(&zone, "AllocationIds", "AWS::EC2::EIP"));
+        }
+        let counted =
+            fields.number("SecondaryPrivateIpAddressCount", "", 0..=31, &mut self.problems).unwrap_or(0);
+        let listed = fields.items("SecondaryPrivateIpAddresses", &mut self.problems).len() as u32;
+        if !regional && addresses.len() > MAX_NAT_ADDRESSES {
+            let message =
+                format!("a NAT gateway has at most {MAX_NAT_ADDRESSES} addresses, not {}", addresses.len());
+            self.problems.push(Problem::at(item.span, message));
+        }
+        self.stack.nat_gateways.push(NatGateway {
+            id: item.id.to_owned(),
+            place: item.place(),
+            nat_gateway_id: item.reference.to_owned(),
+            subnet,
+            vpc,
+            public,
+            regional,
+            addresses,
+            secondary_private_addresses: if public { 0 } else { counted.max(listed) },
+        });
+    }
+
+    /// A public NAT gateway stands in a subnet that itself reaches the internet: a common slip.
+    pub(super) fn check_nat_gateways(&mut self) {
+        for nat in self.stack.nat_gateways.iter().filter(|nat| nat.public && !nat.regional) {
+            let Some(subnet) = nat.subnet.as_ref().and_then(Link::logical) else { continue };
+            let table = self.stack.route_table_of(subnet);
+            let leads_out = table.is_some_and(|table| {
+                self.stack.routes_of(&table.id).any(|route| {
+                    route.destination == Destination::Ipv4(Cidr::ANY)
+                        && matches!(route.target, RouteTarget::InternetGateway(_))
+                })
+            });
+            if !leads_out {
+                let message = format!(
+                    "the NAT gateway {} stands in a subnet without a way to the internet",
+                    quoted(&nat.id)
+                );
+                let span = span(nat.place);
+                let help = format!("give {subnet} a route of 0.0.0.0/0 to an internet gateway");
+                self.warnings.push(Problem::at(span, message).help(help));
+            }
+        }
+    }
+
+    pub(super) fn vpc_endpoint(&mut self, item: &Item<'_>) {
+        let fields = &item.fields;
+        let vpc = self.link(fields, "VpcId", "AWS::EC2::VPC", true);
+        let service = fields.require("ServiceName", &mut self.problems);
+        let service = service.and_then(|node| node.string(&mut self.problems).map(str::to_owned));
+        const KINDS: &[(&str, EndpointKind)] = &[
+            ("Gateway", EndpointKind::Gateway),
+            ("Interface", EndpointKind::Interface),
+            ("GatewayLoadBalancer", EndpointKind::GatewayLoadBalancer),
+        ];
+        let kind = fields.get("VpcEndpointType").and_then(|node| choice(node, KINDS, &mut self.problems));
+        let subnets = self.links_to(fields, "SubnetIds", "AWS::EC2::Subnet");
+        let security_groups = self.links_to(fields, "SecurityGroupIds", "AWS::EC2::SecurityGroup");
+        let route_tables = self.links_to(fields, "RouteTableIds", "AWS::EC2::RouteTable");
+        let private_dns = fields.boolean("PrivateDnsEnabled", false, &mut self.problems);
+        self.stack.vpc_endpoints.extend(vpc.zip(service).map(|(vpc, service_name)| VpcEndpoint {
+            id: item.id.to_owned(),
+            place: item.place(),
+            vpc_endpoint_id: item.reference.to_owned(),
+            vpc,
+            service_name,
+            kind: kind.unwrap_or(EndpointKind::Gateway),
+            subnets,
+            security_groups,
+            route_tables,
+            private_dns,
+        }));
+    }
+}

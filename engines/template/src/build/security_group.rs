@@ -1,0 +1,116 @@
+//! Security groups and their rules.
+
+use super::{Builder, Fields, Item, place};
+use crate::problem::Problem;
+use model::stack::{Peer, Place, SecurityGroup, SecurityGroupRule, TransportProtocol};
+
+impl Builder<'_, '_> {
+    pub(super) fn security_group(&mut self, item: &Item<'_>) {
+        let fields = &item.fields;
+        fields.require("GroupDescription", &mut self.problems);
+        let mut sides = [Vec::new(), Vec::new()];
+        for (side, key) in sides.iter_mut().zip(["SecurityGroupIngress", "SecurityGroupEgress"]) {
+            // A single rule may stand without a list.
+            let rules = match fields.get(key) {
+                Some(node) if node.as_mapping().is_some() => {
+                    fields.inner(key, &mut self.problems).into_iter().collect()
+                }
+                _ => fields.inners(key, &mut self.problems),
+            };
+            for rule in rules {
+                side.extend(self.rule("", &rule, key.ends_with("Ingress")));
+            }
+        }
+        let [ingress, egress] = sides;
+        let vpc = self.link(fields, "VpcId", "AWS::EC2::VPC", false);
+        self.stack.security_groups.push(SecurityGroup {
+            id: item.id.to_owned(),
+            place: item.place(),
+            group_id: item.reference.to_owned(),
+            name: self.resolver.identity(item.index).name(),
+            description: fields.string("GroupDescription", &mut self.problems).unwrap_or_default(),
+            vpc,
+            ingress,
+            egress,
+        });
+    }
+
+    pub(super) fn rule(&mut self, id: &str, fields: &Fields<'_>, ingress: bool) -> Option<SecurityGroupRule> {
+        let node = fields.require("IpProtocol", &mut self.problems)?;
+        let protocol = match node.string(&mut self.problems)?.to_ascii_lowercase().as_str() {
+            "-1" | "all" => TransportProtocol::All,
+            "tcp" | "6" => TransportProtocol::Tcp,
+            "udp" | "17" => TransportProtocol::Udp,
+            "icmp" | "1" => TransportProtocol::Icmp,
+            "icmpv6" | "58" => TransportProtocol::Icmpv6,
+            other => match other.parse() {
+                Ok(number) => TransportProtocol::Number(number),
+                Err(_) => {
+                    self.problems.push(Problem::wrong_type(
+                        node,
+                        "a protocol: tcp, udp, icmp, a number, or -1 for all",
+                    ));
+                    return None;
+                }
+            },
+        };
+        let has_ports = matches!(protocol, TransportProtocol::Tcp | TransportProtocol::Udp);
+        let mut port = |key: &str| {
+            let node = if has_ports { fields.require(key, &mut self.problems) } else { fields.get(key) };
+            node.and_then(|node| node.integer(key, -1..=65535, &mut self.problems))
+                .and_then(|port| i32::try_from(port).ok())
+        };
+        let (from, to) = (port("FromPort"), port("ToPort"));
+        let (from_port, to_port) = match (from, to) {
+            (Some(from), Some(to)) => (from, to),
+            _ if has_ports => return None,
+            (from, to) => (from.unwrap_or(-1), to.unwrap_or(-1)),
+        };
+        if has_ports && from_port > to_port {
+            let message = format!("the ports run from {from_port} down to {to_port}");
+            self.problems.push(Problem::at(fields.span, message));
+        }
+        let (group, name, list) = if ingress {
+            ("SourceSecurityGroupId", "SourceSecurityGroupName", "SourcePrefixListId")
+        } else {
+            ("DestinationSecurityGroupId", "DestinationSecurityGroupName", "DestinationPrefixListId")
+        };
+        let peer = if let Some(node) = fields.get("CidrIp") {
+            Peer::Ipv4(self.range(node)?)
+        } else if let Some(range) = fields.string("CidrIpv6", &mut self.problems) {
+            Peer::Ipv6(range)
+        } else if let Some(link) = self.link(fields, group, "AWS::EC2::SecurityGroup", false) {
+            Peer::SecurityGroup(link)
+        } else if let Some(link) = self.link(fields, name, "AWS::EC2::SecurityGroup", false) {
+            Peer::SecurityGroup(link)
+        } else if let Some(list) = fields.string(list, &mut self.problems) {
+            Peer::PrefixList(list)
+        } else {
+            let problem = Problem::at(fields.span, "the rule lets nobody through: it names no peer");
+            self.problems.push(problem.help(format!("give CidrIp or {group}")));
+            return None;
+        };
+        Some(SecurityGroupRule {
+            id: id.to_owned(),
+            place: place(fields.span),
+            protocol,
+            from_port,
+            to_port,
+            peer,
+            description: fields.string("Description", &mut self.problems).unwrap_or_default(),
+        })
+    }
+}
+
+/// A rule for every protocol and port.
+pub(super) fn allow_all(peer: Peer, place: Place) -> SecurityGroupRule {
+    SecurityGroupRule {
+        id: String::new(),
+        place,
+        protocol: TransportProtocol::All,
+        from_port: -1,
+        to_port: -1,
+        peer,
+        description: String::new(),
+    }
+}
