@@ -17,7 +17,8 @@ pub mod up;
 
 use crate::Stop;
 use crate::arguments::Figures;
-use model::{Era, Overrides};
+use model::era::BadOverride;
+use model::{Era, LimitId, Overrides};
 use std::io::IsTerminal as _;
 
 /// The era and the user's own figures.
@@ -25,7 +26,16 @@ fn figures(arguments: &Figures) -> Result<(Era, Overrides), Stop> {
     let era = Era::named(&arguments.era).map_err(|error| Stop::Usage(error.to_string()))?;
     let mut overrides = Overrides::default();
     for text in &arguments.limits {
-        overrides.read(text).map_err(|error| Stop::Usage(format!("--limit: {error}")))?;
+        overrides.read(text).map_err(|error| {
+            let id = text.split('=').next().unwrap_or("").trim();
+            let known = LimitId::ALL.iter().map(|limit| limit.as_str());
+            let near =
+                template::yaml::did_you_mean(id, known).filter(|_| matches!(error, BadOverride::Unknown(_)));
+            Stop::Usage(format!(
+                "--limit: {error}{}",
+                near.map(|near| format!("; {near}")).unwrap_or_default()
+            ))
+        })?;
     }
     Ok((era, overrides))
 }
