@@ -188,8 +188,8 @@ fn exit() -> ! {
     // SAFETY: ends the process.
     unsafe {
         libc::syscall(libc::SYS_exit_group, 0);
+        libc::_exit(0)
     }
-    loop {}
 }
 
 fn fail(plan: &Plan<'_>, step: Step, errno: i32) -> ! {
@@ -214,6 +214,8 @@ macro_rules! call {
 /// Enters the box, starts the program, supervises it. Never returns.
 pub(crate) fn run(plan: &Plan<'_>) -> ! {
     wait_until_ready(plan);
+    // Before the limit of open files, which the jailer's own descriptors may exceed.
+    let signals = watch_signals(plan);
     for &entrance in plan.entrances {
         call!(plan, Step::Group, SYS_write, entrance, c"0".as_ptr(), 1_usize);
     }
@@ -230,7 +232,6 @@ pub(crate) fn run(plan: &Plan<'_>) -> ! {
         call!(plan, Step::ResourceLimits, SYS_prlimit64, 0, resource, &raw const limit, 0_usize);
     }
     give_up_privileges(plan);
-    let signals = watch_signals(plan);
     if plan.arguments.len() <= 1 {
         say(plan, Status::Exited { code: 0 });
         exit();

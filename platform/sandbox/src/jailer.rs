@@ -108,10 +108,8 @@ impl Jailer {
         drop(socket::send(&self.socket, &Request::Shutdown.to_bytes(), &[]));
         let mut buffer = [0; 64];
         while matches!(socket::receive(&self.socket, &mut buffer), Ok((count, _)) if count > 0) {}
-        drop(rustix::process::waitid(
-            rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.pidfd)),
-            rustix::process::WaitIdOptions::EXITED,
-        ));
+        let jailer = rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.pidfd));
+        let _ = rustix::process::waitid(jailer, rustix::process::WaitIdOptions::EXITED);
     }
 }
 
@@ -121,6 +119,7 @@ impl Jailer {
 ///
 /// # Errors
 /// See [`JailerError`]; `Refused` names the step and the cure.
+#[allow(clippy::needless_pass_by_value)] // the options are spent; nobody starts two jailers on one folder
 pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
     let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads != 1 {
@@ -152,7 +151,7 @@ pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
         filter,
         open_files,
     };
-    let pidfd = fork(settings, theirs, &ours, lock)?;
+    let pidfd = fork(&settings, theirs, &ours, lock)?;
     let abilities = await_ready(&ours)?;
     Ok(Jailer { socket: ours, pidfd, abilities, groups, isolation: options.isolation })
 }
@@ -217,7 +216,7 @@ fn open_groups(state_dir: &Path) -> (ControlGroups, Vec<String>) {
 }
 
 fn fork(
-    settings: house::Settings,
+    settings: &house::Settings,
     theirs: OwnedFd,
     ours: &OwnedFd,
     lock: fs::File,
@@ -243,7 +242,8 @@ fn fork(
             Ok(Cloned::Child) => {
                 // The platform's end must not live on in us, or we would never see it close.
                 house::close_all_but(&theirs, &lock, ours);
-                let life = std::panic::AssertUnwindSafe(|| house::serve(settings, theirs, lock, privileged, user));
+                let life =
+                    std::panic::AssertUnwindSafe(|| house::serve(settings, theirs, lock, privileged, user));
                 drop(std::panic::catch_unwind(life));
                 syscalls::exit_now(70);
             }
@@ -251,7 +251,11 @@ fn fork(
             Err(error) => refusal = error,
         }
     }
-    Err(JailerError::Refused { doing: "make a pid namespace for the jailer".into(), error: refusal, cure: CURE })
+    Err(JailerError::Refused {
+        doing: "make a pid namespace for the jailer".into(),
+        error: refusal,
+        cure: CURE,
+    })
 }
 
 fn await_ready(socket: &OwnedFd) -> Result<Abilities, JailerError> {

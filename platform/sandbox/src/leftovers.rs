@@ -35,7 +35,7 @@ pub(crate) fn lock(state_dir: &Path) -> io::Result<File> {
     }
 }
 
-/// Removes what the record names, and images whose making was cut short.
+/// Removes what the record names. Images for `/tmp` are no leftovers: they are taken up, see `temporary`.
 pub(crate) fn clear(state_dir: &Path) -> io::Result<()> {
     let record = state_dir.join("leftovers");
     let text = match fs::read_to_string(&record) {
@@ -45,10 +45,6 @@ pub(crate) fn clear(state_dir: &Path) -> io::Result<()> {
     };
     for folder in text.lines().map(Path::new).filter(|folder| ours(folder)) {
         cgroup::clear_folder(folder)?;
-    }
-    match fs::remove_dir_all(state_dir.join("images")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
     }
     match fs::remove_file(&record) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

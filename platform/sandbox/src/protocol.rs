@@ -10,11 +10,18 @@ use crate::spec::{Bind, Spec};
 /// From the platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    Start { id: u64, spec: Spec },
+    Start {
+        id: u64,
+        spec: Spec,
+    },
     /// Starts the program of a dead environment anew in what is left of it.
-    Restart { id: u64 },
+    Restart {
+        id: u64,
+    },
     /// The platform has no more use for the environment.
-    Release { id: u64 },
+    Release {
+        id: u64,
+    },
     Shutdown,
 }
 
@@ -22,12 +29,27 @@ pub(crate) enum Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// The jailer is ready to serve.
-    Ready { abilities: Abilities },
+    Ready {
+        abilities: Abilities,
+    },
     /// The jailer cannot serve: what it did, and errno.
-    Unfit { doing: String, errno: i32 },
+    Unfit {
+        doing: String,
+        errno: i32,
+    },
     /// Listener, output pipe, status pipe and pidfd come along.
-    Started { id: u64, group: Option<String>, address: String },
-    Failed { id: u64, doing: String, errno: i32 },
+    Started {
+        id: u64,
+        group: Option<String>,
+        address: String,
+    },
+    Failed {
+        id: u64,
+        doing: String,
+        errno: i32,
+    },
+    /// Every process is dead and every group removed; mounts and devices go with the jailer, in a moment.
+    Finished,
 }
 
 /// The bytes are none of these messages.
@@ -73,6 +95,7 @@ impl Request {
 impl Reply {
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
+            Reply::Finished => Writer::of(5).0,
             Reply::Ready { abilities } => {
                 let mut writer = Writer::of(1);
                 writer.abilities(abilities);
@@ -114,11 +137,10 @@ impl Reply {
                 },
                 address: reader.text()?,
             },
-            4 => Reply::Failed {
-                id: reader.u64()?,
-                doing: reader.text()?,
-                errno: reader.u32()?.cast_signed(),
-            },
+            4 => {
+                Reply::Failed { id: reader.u64()?, doing: reader.text()?, errno: reader.u32()?.cast_signed() }
+            }
+            5 => Reply::Finished,
             _ => return Err(Malformed),
         };
         reader.end(reply)
@@ -326,6 +348,7 @@ mod tests {
         let mut abilities = Abilities::default();
         abilities.add("seccomp", AbilityState::Loose, "so so", Some("cure"));
         for reply in [
+            Reply::Finished,
             Reply::Ready { abilities },
             Reply::Unfit { doing: "mount /proc".into(), errno: 1 },
             Reply::Started { id: 1, group: Some("e1".into()), address: "127.0.0.1:9001".into() },

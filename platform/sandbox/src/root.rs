@@ -152,7 +152,10 @@ fn build(root: &Path, key: &Key) -> Result<(), RootError> {
         let inside = root.join("dev").join(name);
         bind(&Path::new("/dev").join(name), &inside)?;
         let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY;
-        doing(|| format!("restrict /dev/{name}"), syscalls::set_mount_attributes(&inside, attributes, false))?;
+        doing(
+            || format!("restrict /dev/{name}"),
+            syscalls::set_mount_attributes(&inside, attributes, false),
+        )?;
     }
     Ok(())
 }
@@ -177,7 +180,9 @@ fn skeleton(root: &Path) -> io::Result<()> {
     }
     let etc = root.join("etc");
     let user = "sbx_user1051";
-    let passwd = format!("root:x:0:0:root:/root:/sbin/nologin\n{user}:x:{INSIDE_USER}:{INSIDE_GROUP}::/home/{user}:/sbin/nologin\n");
+    let passwd = format!(
+        "root:x:0:0:root:/root:/sbin/nologin\n{user}:x:{INSIDE_USER}:{INSIDE_GROUP}::/home/{user}:/sbin/nologin\n"
+    );
     publish(&etc.join("passwd"), passwd.as_bytes())?;
     publish(&etc.join("group"), format!("root:x:0:\n{user}:x:{INSIDE_GROUP}:\n").as_bytes())?;
     publish(&etc.join("hosts"), b"127.0.0.1 localhost\n::1 localhost\n")?;

@@ -36,7 +36,11 @@ pub struct Sandbox {
 
 impl std::fmt::Debug for Sandbox {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Sandbox").field("id", &self.id).field("group", &self.group).finish_non_exhaustive()
+        formatter
+            .debug_struct("Sandbox")
+            .field("id", &self.id)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,14 +87,18 @@ async fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Re
         Some(Status::Failed { step, errno }) => {
             return Err(host(step.words(), io::Error::from_raw_os_error(errno)));
         }
-        Some(Status::OutOfMemory) => return Err(host(Step::Execute.words(), io::ErrorKind::OutOfMemory.into())),
+        Some(Status::OutOfMemory) => {
+            return Err(host(Step::Execute.words(), io::ErrorKind::OutOfMemory.into()));
+        }
         // Killed before it could say more.
-        Some(_) | None => return Err(host(Step::Execute.words(), io::Error::from_raw_os_error(libc::ECHILD))),
+        Some(_) | None => {
+            return Err(host(Step::Execute.words(), io::Error::from_raw_os_error(libc::ECHILD)));
+        }
     }
     let status = status.into_inner();
     let pidfd = Arc::new(delivery.pidfd);
-    let watched = syscalls::watch(pidfd.clone(), Interest::READABLE)
-        .map_err(|error| host("watch a process", error))?;
+    let watched =
+        syscalls::watch(pidfd.clone(), Interest::READABLE).map_err(|error| host("watch a process", error))?;
     let (ended, exit) = watch::channel(None);
     let (shared, group) = (shared.clone(), delivery.group.clone());
     tokio::spawn(async move {
@@ -100,7 +108,14 @@ async fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Re
         ended.send_replace(Some(read_exit(&status, kills.unwrap_or(0))));
     });
     let listener = TcpListener::from(delivery.listener);
-    Ok(Life { listener, output: delivery.output, address: delivery.address, group: delivery.group, pidfd, exit })
+    Ok(Life {
+        listener,
+        output: delivery.output,
+        address: delivery.address,
+        group: delivery.group,
+        pidfd,
+        exit,
+    })
 }
 
 /// One message; `None` at the end of the pipe.
@@ -195,11 +210,7 @@ impl Sandbox {
         self.stop_or_go(Signal::USR2, Freezer::thaw)
     }
 
-    fn stop_or_go(
-        &self,
-        signal: Signal,
-        act: impl Fn(&Freezer, &str) -> io::Result<bool>,
-    ) -> io::Result<()> {
+    fn stop_or_go(&self, signal: Signal, act: impl Fn(&Freezer, &str) -> io::Result<bool>) -> io::Result<()> {
         let done = match &self.group {
             Some(group) => act(self.shared.groups.freezer(), group)?,
             None => false,

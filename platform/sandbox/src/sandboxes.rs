@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -21,6 +21,7 @@ use crate::syscalls;
 
 /// How long an orderly end may take before the jailer, and with it everything, is killed.
 const SHUTDOWN: Duration = Duration::from_secs(1);
+const REAP_RETRY: Duration = Duration::from_millis(2);
 /// Longest host name (the kernel's limit).
 const HOST_NAME_BYTES_MAX: usize = 64;
 
@@ -134,7 +135,7 @@ impl Shared {
 
     pub fn release(&self, id: u64) {
         // Closed only when the runtime is ending; then the socket closes soon and says it all.
-        drop(self.releases.send(id));
+        let _ = self.releases.send(id);
     }
 
     fn deliver(&self, id: u64, result: Result<Delivery, StartError>) {
@@ -169,6 +170,7 @@ impl Shared {
                 let error = io::Error::from_raw_os_error(errno);
                 self.deliver(id, Err(StartError::Host { doing, error }));
             }
+            Ok(Reply::Finished) => {}
             Ok(Reply::Ready { .. } | Reply::Unfit { .. }) | Err(_) => {
                 tracing::error!("the jailer sent a message that makes no sense here");
             }
@@ -179,13 +181,14 @@ impl Shared {
 /// Reads replies until the jailer is gone, then lets everybody know.
 async fn read_replies(shared: Arc<Shared>) {
     let mut buffer = vec![0; PACKET_BYTES_MAX];
+    let finished = Reply::Finished.to_bytes();
     loop {
-        let received = shared
-            .socket
-            .async_io(Interest::READABLE, |socket| socket::receive(socket, &mut buffer))
-            .await;
+        let received =
+            shared.socket.async_io(Interest::READABLE, |socket| socket::receive(socket, &mut buffer)).await;
         match received {
-            Ok((count, descriptors)) if count > 0 => shared.take_reply(&buffer[..count], descriptors),
+            Ok((count, descriptors)) if count > 0 && buffer[..count] != finished[..] => {
+                shared.take_reply(&buffer[..count], descriptors);
+            }
             _ => break,
         }
     }
@@ -240,7 +243,10 @@ impl Sandboxes {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let bytes = Request::start_bytes(id, &spec);
         if bytes.len() > PACKET_BYTES_MAX {
-            return Err(StartError::Spec { field: "program and environment", problem: "exceed 128 KiB together" });
+            return Err(StartError::Spec {
+                field: "program and environment",
+                problem: "exceed 128 KiB together",
+            });
         }
         let delivery = self.shared.ask(id, &bytes).await?;
         Sandbox::take_over(self.shared.clone(), id, spec, delivery).await
@@ -253,20 +259,23 @@ impl Sandboxes {
 
     /// Kills every environment and removes all that was made, within 1 s. Starts fail from now on.
     pub async fn shutdown(&self) {
+        let deadline = tokio::time::Instant::now() + SHUTDOWN;
         let mut gone = self.shared.gone.subscribe();
         drop(self.shared.send(&Request::Shutdown.to_bytes()).await);
-        if tokio::time::timeout(SHUTDOWN, gone.wait_for(|gone| *gone)).await.is_err() {
+        if tokio::time::timeout_at(deadline, gone.wait_for(|gone| *gone)).await.is_err() {
             // Its death ends everything but groups, and those the next start removes.
             let _ = rustix::process::pidfd_send_signal(&self.shared.pidfd, rustix::process::Signal::KILL);
-            drop(gone.wait_for(|gone| *gone).await);
         }
-        let shared = self.shared.clone();
-        let reap = move || {
-            use std::os::fd::AsFd;
-            let jailer = rustix::process::WaitId::PidFd(shared.pidfd.as_fd());
-            let _ = rustix::process::waitid(jailer, rustix::process::WaitIdOptions::EXITED);
-        };
-        drop(tokio::task::spawn_blocking(reap).await);
+        while !self.reaped() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(REAP_RETRY).await;
+        }
+    }
+
+    /// Whether the jailer is gone from the process table.
+    fn reaped(&self) -> bool {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        let jailer = WaitId::PidFd(self.shared.pidfd.as_fd());
+        !matches!(waitid(jailer, WaitIdOptions::EXITED | WaitIdOptions::NOHANG), Ok(None))
     }
 }
 

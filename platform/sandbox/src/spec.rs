@@ -95,7 +95,8 @@ impl Spec {
             places.push(("/opt".to_owned(), opt.to_string_lossy().into_owned()));
         }
         for bind in &self.binds {
-            places.push((bind.inside.to_string_lossy().into_owned(), bind.host.to_string_lossy().into_owned()));
+            places
+                .push((bind.inside.to_string_lossy().into_owned(), bind.host.to_string_lossy().into_owned()));
         }
         // The most particular place wins.
         places.sort_by_key(|(inside, _)| std::cmp::Reverse(inside.len()));

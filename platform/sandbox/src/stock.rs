@@ -68,6 +68,7 @@ pub(crate) struct Stock {
     networks: Mutex<Vec<Network>>,
     used_networks: Mutex<Recycled<Network>>,
     groups: Mutex<Vec<Group>>,
+    used_groups: Mutex<Recycled<Group>>,
     temporaries: Mutex<Vec<Temporary>>,
     used_temporaries: Mutex<Recycled<Temporary>>,
     users: Mutex<VecDeque<u32>>,
@@ -88,6 +89,7 @@ impl Stock {
             networks: Mutex::default(),
             used_networks: Mutex::new(Recycled::new()),
             groups: Mutex::default(),
+            used_groups: Mutex::new(Recycled::new()),
             temporaries: Mutex::default(),
             used_temporaries: Mutex::new(Recycled::new()),
             users: Mutex::new((0..USERS).map(|user| FIRST_USER + user).collect()),
@@ -123,10 +125,26 @@ impl Stock {
         locked(&self.used_networks).put(version_key, network)
     }
 
-    /// A group of its own for one life of one environment. `None` where the host has no groups for us.
-    pub fn take_group(&self) -> io::Result<Option<Group>> {
+    /// A group of its own for one life of one environment: one this version has used, one from the stock, or
+    /// a new one. `None` where the host has no groups for us.
+    pub fn take_group(&self, version_key: u64) -> io::Result<Option<Group>> {
+        let used = locked(&self.used_groups).take(version_key);
+        if used.is_some() {
+            return Ok(used);
+        }
         let ready = locked(&self.groups).pop();
         if ready.is_some() { Ok(ready) } else { self.make_group() }
+    }
+
+    /// Takes back the group of an environment whose processes are gone: kept for its version, or removed.
+    pub fn put_group(&self, version_key: u64, name: &str) {
+        let surplus = match self.groups_of.refresh(name) {
+            Ok(group) => locked(&self.used_groups).put(version_key, group).map(|group| group.name),
+            Err(_) => Some(name.to_owned()),
+        };
+        if let Some(name) = surplus {
+            drop(self.groups_of.remove(&name));
+        }
     }
 
     fn make_group(&self) -> io::Result<Option<Group>> {
@@ -182,15 +200,6 @@ impl Stock {
         let temporary = self.temporaries_of.create(self.tmp_mb)?;
         locked(&self.temporaries).push(temporary);
         Ok(true)
-    }
-
-    /// Lets go of everything kept; used when the jailer ends.
-    pub fn clear(&self) {
-        drop(std::mem::take(&mut *locked(&self.networks)));
-        drop(std::mem::replace(&mut *locked(&self.used_networks), Recycled::new()));
-        drop(std::mem::take(&mut *locked(&self.groups)));
-        drop(std::mem::take(&mut *locked(&self.temporaries)));
-        drop(std::mem::replace(&mut *locked(&self.used_temporaries), Recycled::new()));
     }
 }
 

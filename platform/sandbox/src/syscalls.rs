@@ -38,9 +38,7 @@ pub(crate) unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::R
     }
     // SAFETY: the arguments live across the call and their size is given; no stack is given, so the child
     // continues on its own copy of this one. The rest is the caller's promise.
-    let pid = unsafe {
-        libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>())
-    };
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
     match pid {
         0 => Ok(Cloned::Child),
         pid if pid > 0 => {
@@ -142,12 +140,6 @@ pub(crate) fn close(descriptor: RawFd) {
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: never returns and touches no memory.
     unsafe { libc::_exit(code) }
-}
-
-/// Lowers the calling thread's share of the processor.
-pub(crate) fn lower_priority(nice: i32) {
-    // SAFETY: no memory is passed. On Linux the setting is the thread's, not the process's.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;

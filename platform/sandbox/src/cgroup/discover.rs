@@ -57,7 +57,8 @@ pub(crate) fn discover(top: &Path, mountinfo: &str, membership: &str) -> Hierarc
             let member = membership.lines().find_map(|line| {
                 let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
                 let mounted = |name: &str| options.split(',').any(|option| option == name);
-                (!controllers.is_empty() && controllers.split(',').all(mounted)).then_some((controllers, path))
+                (!controllers.is_empty() && controllers.split(',').all(mounted))
+                    .then_some((controllers, path))
             });
             let Some((controllers, path)) = member else { continue };
             let controllers: Vec<String> = controllers.split(',').map(str::to_owned).collect();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::discover::VersionOneMount;
 use super::{CPU_PERIOD_US, Limits, Offered, make_folder, open_folder, read_key, read_number, read_pids};
-use super::{remove_folder, write};
+use super::{SESSION_WEIGHT, remove_folder, write};
 
 /// One folder per controller in use; controllers mounted together share a folder.
 pub(super) struct VersionOne {
@@ -50,6 +50,10 @@ impl VersionOne {
         if let Some(memory) = &memory {
             // So that the session's folder counts what its groups use; already so on most hosts.
             drop(write(memory, "memory.use_hierarchy", "1"));
+        }
+        if let Some(cpu) = &cpu {
+            // All environments together would else weigh as much as one process of the host.
+            drop(write(cpu, "cpu.shares", (1_024 * SESSION_WEIGHT).to_string()));
         }
         Ok(Some(VersionOne { memory, cpu, processes, folders }))
     }
@@ -128,7 +132,11 @@ impl Limits for VersionOne {
     fn entrances(&self, group: &str) -> io::Result<Vec<OwnedFd>> {
         use rustix::fs::{Mode, OFlags};
         let open = |folder: &PathBuf| {
-            rustix::fs::open(folder.join(group).join("tasks"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            rustix::fs::open(
+                folder.join(group).join("tasks"),
+                OFlags::WRONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
         };
         Ok(self.folders.iter().map(open).collect::<Result<_, _>>()?)
     }
@@ -141,8 +149,12 @@ impl Limits for VersionOne {
         let folder = memory.join(group);
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let folder_fd = open_folder(&folder)?;
-        let control =
-            rustix::fs::openat(&folder_fd, "memory.oom_control", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let control = rustix::fs::openat(
+            &folder_fd,
+            "memory.oom_control",
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         write(&folder, "cgroup.event_control", format!("{} {}", bell.as_raw_fd(), control.as_raw_fd()))?;
         Ok(Some(bell))
     }
@@ -198,7 +210,8 @@ mod tests {
         assert_eq!(read("cpu,cpuacct", "cpu.cfs_quota_us"), "1447");
         assert_eq!(read("cpu,cpuacct", "cpu.cfs_period_us"), "20000");
         assert_eq!(read("pids", "pids.max"), "1024");
-        fs::write(file("memory", "memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n").unwrap();
+        fs::write(file("memory", "memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+            .unwrap();
         assert_eq!(limits.memory_kills("e1").unwrap(), 3);
         fs::remove_dir_all(top).unwrap();
     }

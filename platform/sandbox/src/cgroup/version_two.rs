@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::discover::UnifiedMount;
-use super::{CPU_PERIOD_US, Limits, Offered, make_folder, read_key, read_number, read_pids, write};
+use super::{
+    CPU_PERIOD_US, Limits, Offered, SESSION_WEIGHT, make_folder, read_key, read_number, read_pids, write,
+};
 
 /// The session's folder, below which groups are made, and what its children may limit.
 pub(super) struct VersionTwo {
@@ -26,7 +28,8 @@ impl VersionTwo {
     /// When neither place lets us make a folder.
     pub fn open(mount: &UnifiedMount, session: &str) -> io::Result<VersionTwo> {
         let alone = mount.own != mount.top
-            && read_pids(&mount.own).is_ok_and(|pids| pids == [rustix::process::getpid().as_raw_nonzero().get()]);
+            && read_pids(&mount.own)
+                .is_ok_and(|pids| pids == [rustix::process::getpid().as_raw_nonzero().get()]);
         if alone && let Ok(version) = VersionTwo::delegated(&mount.own, session) {
             return Ok(version);
         }
@@ -51,6 +54,10 @@ impl VersionTwo {
         let controllers = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
         hand_down(&folder);
         let has = |name: &str| controllers.split_whitespace().any(|controller| controller == name);
+        if has("cpu") {
+            // All environments together would else weigh as much as one other group.
+            drop(write(&folder, "cpu.weight", (100 * SESSION_WEIGHT).to_string()));
+        }
         let offered = Offered { memory: has("memory"), cpu: has("cpu"), processes: has("pids") };
         Ok(VersionTwo { folder, offered, leaf })
     }

@@ -234,17 +234,14 @@ impl House {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.registry().environments.clear();
-        if let Some(stock) = self.stock.get() {
-            stock.clear();
-        }
         for folder in self.groups.folders() {
             drop(cgroup::clear_folder(&folder));
         }
         if self.groups.folders().iter().all(|folder| !folder.exists()) {
             drop(fs::remove_file(self.state_dir.join("leftovers")));
         }
-        drop(fs::remove_dir(self.state_dir.join("images")));
+        // Mounts, loop devices and network namespaces end with us: unmounting takes the kernel the longest.
+        self.reply(&Reply::Finished);
         syscalls::exit_now(0)
     }
 }
@@ -266,7 +263,7 @@ pub(super) fn close_all_but(socket: &OwnedFd, lock: &fs::File, platform_end: &Ow
 
 /// The jailer's life. Returns never in practice; whoever calls it ends the process.
 pub(super) fn serve(
-    settings: Settings,
+    settings: &Settings,
     socket: OwnedFd,
     lock: fs::File,
     privileged: bool,
@@ -290,7 +287,7 @@ pub(super) fn serve(
 }
 
 fn set_up(
-    settings: Settings,
+    settings: &Settings,
     socket: OwnedFd,
     privileged: bool,
     (user, group): (u32, u32),
@@ -302,7 +299,8 @@ fn set_up(
     // End of file on the socket is the usual way to learn that the platform is gone. This is the second: all
     // signals are blocked, the reaper takes this one as the order to clean up.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
-    let null = step("open /dev/null", rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))?;
+    let null =
+        step("open /dev/null", rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))?;
     let _ = rustix::stdio::dup2_stdin(&null);
     let _ = rustix::stdio::dup2_stdout(&null);
     let walls = settings.isolation == Isolation::Namespaces;
@@ -336,7 +334,7 @@ fn set_up(
         small_mounts,
         state_dir: settings.state_dir.clone(),
     };
-    let abilities = trial::run(&house, &settings, &stage)?;
+    let abilities = trial::run(&house, settings, &stage)?;
     house.reply(&Reply::Ready { abilities });
     Ok((house, received))
 }
@@ -407,7 +405,11 @@ pub(super) fn fill_in_stock(
     let images = settings.state_dir.join("images");
     let made = Temporaries::new(stage, &images, loops, TMP_MB);
     let (temporaries, refusal) = step("prepare /tmp", made)?;
-    drop(house.stock.set(Stock::new(settings.pool, TMP_MB, house.groups.clone(), temporaries)));
+    let mut pool = settings.pool;
+    if house.isolation == Isolation::Process {
+        (pool.networks, pool.temporaries) = (0, 0);
+    }
+    drop(house.stock.set(Stock::new(pool, TMP_MB, house.groups.clone(), temporaries)));
     Ok(refusal)
 }
 
@@ -461,9 +463,6 @@ fn reap(house: &House) {
 
 /// The keeper's life: what nobody should wait for.
 fn keep(house: &House, jobs: &Receiver<Job>) {
-    /// Below the starters, which someone waits for.
-    const NICE: i32 = 5;
-    syscalls::lower_priority(NICE);
     let mut dying: VecDeque<Network> = VecDeque::new();
     let mut next_death = Instant::now();
     let mut hungry = true;
@@ -490,7 +489,8 @@ fn keep(house: &House, jobs: &Receiver<Job>) {
             // What cannot be made now is made when it is needed, or that start says why not.
             Err(RecvTimeoutError::Timeout) => {
                 let _open = house.open.read();
-                hungry = hungry && !house.ending.load(Ordering::SeqCst) && house.stock().refill().unwrap_or(false);
+                hungry =
+                    hungry && !house.ending.load(Ordering::SeqCst) && house.stock().refill().unwrap_or(false);
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -504,8 +504,11 @@ fn bury(house: &House, environment: Environment, dying: &mut VecDeque<Network>) 
     if let Some(network) = environment.network {
         dying.extend(stock.put_network(version_key, network));
     }
-    if let Some(group) = environment.group {
-        drop(house.groups.remove(&group));
+    match environment.group {
+        // Without a pid namespace groups are ended with `cgroup.kill`, after which they are of no use.
+        Some(group) if house.isolation == Isolation::Process => drop(house.groups.remove(&group)),
+        Some(group) => stock.put_group(version_key, &group),
+        None => {}
     }
     if let Some(temporary) = environment.temporary {
         stock.put_temporary(version_key, temporary);

@@ -103,7 +103,7 @@ impl<'a> Starter<'a> {
             network.silence();
             step("enter the network namespace", network.enter())?;
         }
-        let group = self.take_group()?;
+        let group = self.take_group(environment.spec.version_key)?;
         Ok(Parts {
             spec: environment.spec,
             group,
@@ -113,11 +113,11 @@ impl<'a> Starter<'a> {
         })
     }
 
-    fn take_group(&self) -> Result<Option<Group>, Unfit> {
+    fn take_group(&self, version_key: u64) -> Result<Option<Group>, Unfit> {
         if !self.house.groups_usable.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let group = step("make a control group", self.house.stock().take_group());
+        let group = step("make a control group", self.house.stock().take_group(version_key));
         drop(self.house.jobs.send(Job::Refill));
         group
     }
@@ -131,7 +131,7 @@ impl<'a> Starter<'a> {
                 let exhausted = || io::Error::from_raw_os_error(libc::EUSERS);
                 parts.user = Some(step("find a free user id", stock.take_user().ok_or_else(exhausted))?);
             }
-            parts.group = self.take_group()?;
+            parts.group = self.take_group(parts.spec.version_key)?;
             if house.isolation == Isolation::Namespaces {
                 let (key, size_mb) = (parts.spec.version_key, parts.spec.tmp_mb);
                 parts.temporary = Some(step("make /tmp", stock.take_temporary(key, size_mb))?);
@@ -212,7 +212,8 @@ impl<'a> Starter<'a> {
             Err(unfit) => return self.house.reply(&failed(unfit)),
         };
         let reply = Reply::Started { id, group, address: born.address };
-        let descriptors = [born.listener.as_fd(), born.output.as_fd(), born.status.as_fd(), born.pidfd.as_fd()];
+        let descriptors =
+            [born.listener.as_fd(), born.output.as_fd(), born.status.as_fd(), born.pidfd.as_fd()];
         if let Err(error) = socket::send(&self.house.socket, &reply.to_bytes(), &descriptors) {
             self.house.release(id);
             self.house.reply(&failed(Unfit { doing: "hand an environment over".into(), error }));
@@ -281,7 +282,8 @@ impl<'a> Starter<'a> {
         let mut trees = None;
         if let Some(temporary) = &parts.temporary {
             let mut roots = house.roots.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let folder = roots.folder(&spec).map_err(|failed| Unfit { doing: failed.doing, error: failed.error })?;
+            let folder =
+                roots.folder(&spec).map_err(|failed| Unfit { doing: failed.doing, error: failed.error })?;
             let flags = OpenTreeFlags::OPEN_TREE_CLONE
                 | OpenTreeFlags::OPEN_TREE_CLOEXEC
                 | OpenTreeFlags::AT_RECURSIVE;
@@ -404,7 +406,8 @@ struct Texts {
 
 impl Texts {
     fn new(spec: &Spec) -> Result<Texts, Unfit> {
-        let text = |text: String| step("pass a text with a NUL byte", CString::new(text).map_err(io::Error::from));
+        let text =
+            |text: String| step("pass a text with a NUL byte", CString::new(text).map_err(io::Error::from));
         let mut strings = Vec::with_capacity(spec.program.len() + spec.environment.len());
         for argument in &spec.program {
             strings.push(text(argument.clone())?);

@@ -19,7 +19,8 @@ const OPEN_FILES_COMFORTABLE: u64 = 10_000;
 const TRIAL_MEMORY_MB: u32 = 128;
 const TRIAL_TMP_MB: u32 = 512;
 
-const CURE_DELEGATE: &str = "start with: systemd-run --user --scope -p Delegate=yes onrush up (or run as root)";
+const CURE_DELEGATE: &str =
+    "start with: systemd-run --user --scope -p Delegate=yes onrush up (or run as root)";
 const CURE_ROOT: &str = "run as root";
 
 /// Fills the stock, tries one environment, and reports.
@@ -29,7 +30,7 @@ const CURE_ROOT: &str = "run as root";
 pub(super) fn run(house: &House, settings: &Settings, stage: &Path) -> Result<Abilities, Unfit> {
     let mut abilities = Abilities::default();
     if house.isolation == Isolation::Process {
-        // No file systems are made then, so no place for them is needed.
+        // No networks and no file systems are made then.
         let folder = settings.state_dir.join("plain");
         step("make a folder", fs::create_dir_all(&folder))?;
         fill_in_stock(house, settings, &folder)?;
@@ -80,10 +81,8 @@ fn try_once(house: &House, settings: &Settings) -> Result<(), Unfit> {
     let born = Starter::new(house).try_out(Arc::new(spec))?;
     let mut bytes = [0; STATUS_BYTES];
     let read = step("read the trial's status", rustix::io::read(&born.status, &mut bytes))?;
-    let unfit = |words: &str, errno| Unfit {
-        doing: words.to_owned(),
-        error: io::Error::from_raw_os_error(errno),
-    };
+    let unfit =
+        |words: &str, errno| Unfit { doing: words.to_owned(), error: io::Error::from_raw_os_error(errno) };
     match Status::from_bytes(bytes).filter(|_| read == STATUS_BYTES) {
         Some(Status::Exited { code: 0 }) => Ok(()),
         Some(Status::Failed { step, errno }) => Err(unfit(step.words(), errno)),
@@ -108,7 +107,8 @@ fn walls(house: &House, abilities: &mut Abilities, loop_refusal: Option<String>)
         None => abilities.enforce("tmp-size", "ext4 on a loop device, not counted as memory"),
         Some(reason) => {
             let cure = if reason.contains("mkfs") { "apt-get install e2fsprogs" } else { CURE_ROOT };
-            let detail = format!("tmpfs, counted as memory: the memory limit is raised by its size ({reason})");
+            let detail =
+                format!("tmpfs, counted as memory: the memory limit is raised by its size ({reason})");
             abilities.add("tmp-size", AbilityState::Loose, detail, Some(cure));
         }
     }
@@ -137,7 +137,8 @@ fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
     if reason.is_empty() {
         reason = if usable { "no such controller".into() } else { "groups cannot be entered".into() };
     }
-    let cure = Some(if rustix::process::geteuid().is_root() { "mount the control groups" } else { CURE_DELEGATE });
+    let cure =
+        Some(if rustix::process::geteuid().is_root() { "mount the control groups" } else { CURE_DELEGATE });
     if !offered.memory {
         let detail = format!("only RLIMIT_DATA holds, MemorySize + 512 MiB per process ({reason})");
         abilities.add("memory-limit", AbilityState::Loose, detail, cure);

@@ -316,6 +316,10 @@ static void scan(void) {
             inet_pton(AF_INET, addresses[a], &address.sin_addr);
             int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
             if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0 && errno == EINPROGRESS) {
+                struct sockaddr_in own;
+                socklen_t own_length = sizeof own;
+                getsockname(fd, (struct sockaddr *)&own, &own_length);
+                if (own.sin_port == address.sin_port) { close(fd); continue; } /* reached itself */
                 struct pollfd wait = {fd, POLLOUT, 0};
                 int error = 0;
                 socklen_t length = sizeof error;
@@ -382,8 +386,12 @@ static void search(const char *marker) {
 static void spin(int milliseconds) {
     struct timespec start, now, cpu;
     clock_gettime(CLOCK_MONOTONIC, &start);
-    do clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-    while (cpu.tv_sec * 1000 + cpu.tv_nsec / 1000000 < milliseconds);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    long used, before = cpu.tv_sec * 1000 + cpu.tv_nsec / 1000000;
+    do {
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+        used = cpu.tv_sec * 1000 + cpu.tv_nsec / 1000000 - before;
+    } while (used < milliseconds);
     clock_gettime(CLOCK_MONOTONIC, &now);
     printf("%ld ms\n", (now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000);
 }

@@ -215,63 +215,60 @@ pub async fn soon(what: &str, mut condition: impl FnMut() -> bool) -> Test {
     Ok(())
 }
 
-/// What can be left on a host.
-#[derive(Debug, PartialEq, Eq)]
+/// What a platform can leave on a host. Others may be at work here at the same time, so only what is known to
+/// belong to it counts: groups with its pid in the name, mounts and loop devices below its folder.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
     groups: usize,
     mounts: usize,
     loops: usize,
-    jailers: usize,
 }
 
 impl Leftovers {
-    pub fn count() -> Leftovers {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines().count();
+    pub fn of(folder: &Path, platform: u32) -> Leftovers {
+        let below = |path: &str| Path::new(path).starts_with(folder);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = mounts.lines().filter(|line| line.split(' ').nth(4).is_some_and(below)).count();
         let loops = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-        let loops = loops.filter(|entry| entry.path().join("loop/backing_file").exists()).count();
-        Leftovers { groups: groups_below(Path::new("/sys/fs/cgroup")), mounts, loops, jailers: children() }
+        let files = loops.filter_map(|entry| fs::read_to_string(entry.path().join("loop/backing_file")).ok());
+        let loops = files.filter(|file| below(file.trim_end())).count();
+        let groups = groups_below(Path::new("/sys/fs/cgroup"), &format!("onrush-{platform}"));
+        Leftovers { groups, mounts, loops }
     }
 
-    /// Same as before, within a moment: the kernel frees loop devices in the background.
-    pub fn compare_with_now(&self, shutdown: Duration) -> Result<(), String> {
-        if shutdown > Duration::from_secs(1) {
-            return Err(format!("shutdown took {} ms", shutdown.as_millis()));
-        }
-        let deadline = Instant::now() + Duration::from_secs(2);
-        loop {
-            let now = Leftovers::count();
-            if now == *self {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(format!("before {self:?}, now {now:?}"));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+    /// Nothing, within a moment: the kernel frees loop devices in the background.
+    pub async fn must_vanish(folder: &Path, platform: u32) -> Test {
+        let gone =
+            soon("something is left", || Leftovers::of(folder, platform) == Leftovers::default()).await;
+        gone.map_err(|_| Outcome::Failed(format!("left: {:?}", Leftovers::of(folder, platform))))
     }
 }
 
-fn groups_below(folder: &Path) -> usize {
+fn groups_below(folder: &Path, name: &str) -> usize {
     let mut count = 0;
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            count += usize::from(entry.file_name().to_string_lossy().starts_with("onrush-"));
-            count += groups_below(&entry.path());
+            count += usize::from(entry.file_name() == name) + groups_below(&entry.path(), name);
         }
     }
     count
 }
 
-/// Processes below this one, at any depth.
-fn children() -> usize {
-    fn below(pid: u32) -> usize {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-        let children: Vec<u32> =
-            children.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-                .filter_map(|pid| pid.parse().ok())
-                .collect();
-        children.into_iter().map(|pid| 1 + below(pid)).sum()
+/// How many processes are below this one.
+pub fn children() -> usize {
+    descendants(std::process::id()).len()
+}
+
+/// Every process below `pid`, at any depth.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let texts = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let mut found = Vec::new();
+    for text in texts {
+        for child in text.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            found.push(child);
+            found.extend(descendants(child));
+        }
     }
-    below(std::process::id())
+    found
 }

@@ -2,13 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sandbox::{Isolation, Options, PoolSizes, StartError, fork_jailer};
 
-use super::{Bench, Leftovers, Outcome, Output, Test, check, signal, soon, within};
+use super::{Bench, Leftovers, Outcome, Output, Test, check, children, signal, soon, within};
 
 pub async fn ends_are_told_apart(bench: Bench) -> Test {
     for (words, code, signal) in [
@@ -20,7 +20,10 @@ pub async fn ends_are_told_apart(bench: Bench) -> Test {
         (vec!["segv"], None, Some(11)),
     ] {
         let (_, exit) = bench.run(&words).await?;
-        check((exit.code, exit.signal, exit.out_of_memory) == (code, signal, false), format!("{words:?}: {exit:?}"))?;
+        check(
+            (exit.code, exit.signal, exit.out_of_memory) == (code, signal, false),
+            format!("{words:?}: {exit:?}"),
+        )?;
     }
     let sandbox = bench.start(&["pause"]).await?;
     sandbox.kill();
@@ -36,7 +39,10 @@ pub async fn a_program_that_cannot_run_is_an_error(bench: Bench) -> Test {
         spec.program = vec![program.into()];
         match bench.sandboxes.start(Arc::new(spec)).await {
             Err(StartError::Program { program: named, error }) => {
-                check(named == program && error.raw_os_error() == Some(errno), format!("{program}: {error}"))?;
+                check(
+                    named == program && error.raw_os_error() == Some(errno),
+                    format!("{program}: {error}"),
+                )?;
             }
             other => return Err(Outcome::Failed(format!("{program}: {other:?}"))),
         }
@@ -137,20 +143,23 @@ pub async fn two_hundred_starts_at_once(bench: Bench) -> Test {
 }
 
 pub async fn an_abandoned_start_leaves_nothing(bench: Bench) -> Test {
-    let before = Leftovers::count();
+    let before = children();
     let spec = Arc::new(bench.spec(&["pause"]));
     for microseconds in 0..40 {
         let wait = Duration::from_micros(microseconds * 25);
         drop(tokio::time::timeout(wait, bench.sandboxes.start(spec.clone())).await);
     }
     // Parts may stay in stock; processes may not.
-    soon("abandoned environments stay", || Leftovers::count().jailers <= before.jailers).await
+    soon("abandoned environments stay", || children() <= before).await
 }
 
 /// A platform of its own that starts some environments, says so, and waits to be killed.
 pub fn victim(folder: &Path) -> ExitCode {
-    let isolation =
-        if std::env::var_os("SANDBOX_TEST_PLAIN").is_some() { Isolation::Process } else { Isolation::Namespaces };
+    let isolation = if std::env::var_os("SANDBOX_TEST_PLAIN").is_some() {
+        Isolation::Process
+    } else {
+        Isolation::Namespaces
+    };
     let options = Options { state_dir: folder.join("victim"), isolation, pool: PoolSizes::default() };
     let jailer = fork_jailer(options).expect("a jailer");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -171,31 +180,31 @@ pub fn victim(folder: &Path) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Processes of the host that carry the name of the victims' grandchildren.
-fn escapees() -> usize {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter(|entry| std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name == "escapee\n")).count()
+/// Starts a victim and waits until its environments run.
+fn start_victim(bench: &Bench) -> Result<Child, Outcome> {
+    let mut command = Command::new("/proc/self/exe");
+    command.env("SANDBOX_TEST_ROLE", "victim").stdout(Stdio::piped());
+    if bench.isolation == Isolation::Process {
+        command.env("SANDBOX_TEST_PLAIN", "1");
+    }
+    let mut platform = command.spawn()?;
+    let mut line = String::new();
+    let output = platform.stdout.take().ok_or_else(|| Outcome::Failed("no output".into()))?;
+    BufReader::new(output).read_line(&mut line)?;
+    check(line == "ready\n", format!("the victim said {line:?}"))?;
+    Ok(platform)
 }
 
 pub async fn nothing_survives_a_killed_platform(bench: Bench) -> Test {
-    let before = Leftovers::count();
-    let others = escapees();
+    let folder = bench.folder.join("victim");
+    let mut platforms = Vec::new();
     for round in 0..3 {
-        let mut command = Command::new("/proc/self/exe");
-        command.env("SANDBOX_TEST_ROLE", "victim").stdout(Stdio::piped());
-        if bench.isolation == Isolation::Process {
-            command.env("SANDBOX_TEST_PLAIN", "1");
-        }
-        let mut platform = command.spawn()?;
-        let mut line = String::new();
-        let output = platform.stdout.take().ok_or_else(|| Outcome::Failed("no output".into()))?;
-        BufReader::new(output).read_line(&mut line)?;
-        check(line == "ready\n", format!("round {round}: {line:?}"))?;
-        check(escapees() == others + 5, format!("{} grandchildren", escapees()))?;
-        let jailer = jailer_of(platform.id());
-        if round == 2 {
-            // The jailer too, so that nobody is left to clean up.
-            let jailer = jailer.and_then(rustix::process::Pid::from_raw);
+        let mut platform = start_victim(&bench)?;
+        let environments = below(platform.id());
+        check(environments.len() >= 10, format!("{} processes", environments.len()))?;
+        if round == 1 {
+            // The jailer too, so that nobody is left to clean up: the next start must.
+            let jailer = jailer_of(platform.id()).and_then(rustix::process::Pid::from_raw);
             let jailer = jailer.ok_or_else(|| Outcome::Failed("no jailer found".into()))?;
             rustix::process::kill_process(jailer, rustix::process::Signal::STOP)?;
             platform.kill()?;
@@ -204,26 +213,39 @@ pub async fn nothing_survives_a_killed_platform(bench: Bench) -> Test {
             platform.kill()?;
         }
         platform.wait()?;
-        soon("grandchildren survive", || escapees() == others).await?;
+        platforms.push(platform.id());
+        soon("processes survive", || !environments.iter().any(|process| process.lives())).await?;
     }
-    // The next start on the same folder removes what nobody could.
-    let mut command = Command::new("/proc/self/exe");
-    command.env("SANDBOX_TEST_ROLE", "victim").stdout(Stdio::piped());
-    if bench.isolation == Isolation::Process {
-        command.env("SANDBOX_TEST_PLAIN", "1");
+    for platform in platforms {
+        Leftovers::must_vanish(&folder, platform).await?;
     }
-    let mut platform = command.spawn()?;
-    let mut line = String::new();
-    BufReader::new(platform.stdout.take().ok_or_else(|| Outcome::Failed("no output".into()))?).read_line(&mut line)?;
-    platform.kill()?;
-    platform.wait()?;
-    check(line == "ready\n", format!("after it: {line:?}"))?;
-    soon("something is left", || {
-        let now = Leftovers::count();
-        now.groups <= before.groups && now.loops <= before.loops && now.mounts == before.mounts
-    })
-    .await
-    .map_err(|_| Outcome::Failed(format!("before {before:?}, now {:?}", Leftovers::count())))
+    Ok(())
+}
+
+/// A process, told from a later one of the same number by its start.
+#[derive(PartialEq, Eq)]
+struct Process {
+    pid: u32,
+    started: String,
+}
+
+impl Process {
+    fn of(pid: u32) -> Option<Process> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        // A zombie has ended; who reaps it is the host's affair.
+        (fields.first()? != &"Z").then_some(())?;
+        Some(Process { pid, started: (*fields.get(19)?).to_owned() })
+    }
+
+    fn lives(&self) -> bool {
+        Process::of(self.pid).is_some_and(|now| now == *self)
+    }
+}
+
+/// Every process below `pid`.
+fn below(pid: u32) -> Vec<Process> {
+    super::descendants(pid).into_iter().filter_map(Process::of).collect()
 }
 
 fn jailer_of(platform: u32) -> Option<i32> {

@@ -37,7 +37,8 @@ pub async fn tmp_holds_more_than_memory(bench: Bench) -> Test {
 pub async fn a_full_tmp_answers_no_space(bench: Bench) -> Test {
     bench.needs_walls()?;
     let (text, exit) = bench.run(&["fill", "600", "say", "alive"]).await?;
-    let stopped = text.strip_prefix("stopped after ").and_then(|rest| rest.split(' ').next()?.parse::<u32>().ok());
+    let stopped =
+        text.strip_prefix("stopped after ").and_then(|rest| rest.split(' ').next()?.parse::<u32>().ok());
     check(text.contains("No space left on device\nalive"), format!("{text} {exit:?}"))?;
     // Lambda's 512 MB fit; a little more may.
     check(stopped.is_some_and(|megabytes| (512..=520).contains(&megabytes)), text)
