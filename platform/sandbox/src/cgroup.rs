@@ -56,6 +56,8 @@ pub(crate) trait Limits: Send + Sync {
     fn set_cpu(&self, group: &str, quota_us: Option<u64>) -> io::Result<()>;
     /// Most memory used since the last reset, page cache included, and page cache now; bytes.
     fn memory_peak(&self, group: &str) -> io::Result<(u64, u64)>;
+    /// The file whose number grows whenever the peak does: one read of it tells that nothing changed.
+    fn memory_mark(&self, group: &str) -> io::Result<fs::File>;
     /// Starts a new peak.
     fn reset_memory_peak(&self, group: &str) -> io::Result<()>;
     /// How often the kernel killed for memory in the group.

@@ -4,8 +4,9 @@ use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::Signal;
 use tokio::io::Interest;
@@ -32,6 +33,24 @@ pub struct Sandbox {
     exit: watch::Receiver<Option<Exit>>,
     /// `memory.peak` of version 2 cannot be reset for others, so what it was at the last reset is kept.
     peak_at_reset: AtomicU64,
+    peak: Mutex<Peak>,
+}
+
+/// The last answer about memory, and what shows that it still holds.
+#[derive(Default)]
+struct Peak {
+    mark: Option<fs::File>,
+    marked: u64,
+    bytes: u64,
+}
+
+impl Peak {
+    /// The group's own peak, by one read of a file that stays open.
+    fn read_mark(&self) -> Option<u64> {
+        let mut text = [0; 24];
+        let count = self.mark.as_ref()?.read_at(&mut text, 0).ok()?;
+        std::str::from_utf8(&text[..count]).ok()?.trim().parse().ok()
+    }
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -157,6 +176,7 @@ impl Sandbox {
             pidfd: life.pidfd,
             exit: life.exit,
             peak_at_reset: AtomicU64::new(0),
+            peak: Mutex::default(),
         })
     }
 
@@ -256,7 +276,28 @@ impl Sandbox {
     /// views: the sum of the living processes' peaks, and the group's peak less the page cache it holds now
     /// (which also knows of processes that ended; files of `/tmp` deleted since can be part of it). 0 when
     /// nothing can be read, as after the end.
+    ///
+    /// Cost: one read when nothing has grown since the last call, else several per process.
     pub fn memory_peak_bytes(&self) -> u64 {
+        let mut peak = self.peak.lock().unwrap_or_else(PoisonError::into_inner);
+        if peak.mark.is_none() {
+            let mark =
+                self.group.as_deref().and_then(|group| self.shared.groups.limits()?.memory_mark(group).ok());
+            *peak = Peak { mark, marked: 0, bytes: 0 };
+        }
+        let marked = peak.read_mark();
+        // At the limit page cache makes room for the program's memory, and the mark stands still.
+        let limit = u64::from(self.spec.memory_mb) << 20;
+        if marked.is_some_and(|marked| marked == peak.marked && marked < limit) && peak.bytes > 0 {
+            return peak.bytes;
+        }
+        let bytes = self.find_memory_peak();
+        peak.marked = marked.unwrap_or(0);
+        peak.bytes = peak.bytes.max(bytes);
+        peak.bytes
+    }
+
+    fn find_memory_peak(&self) -> u64 {
         let Some(group) = &self.group else { return self.processes_peak_bytes(&[]) };
         let Some(limits) = self.shared.groups.limits() else { return 0 };
         let processes = self.processes_peak_bytes(&limits.processes(group).unwrap_or_default());
@@ -274,6 +315,7 @@ impl Sandbox {
 
     /// Starts a new peak for [`memory_peak_bytes`](Sandbox::memory_peak_bytes).
     pub fn reset_memory_peak(&self) {
+        *self.peak.lock().unwrap_or_else(PoisonError::into_inner) = Peak::default();
         let (Some(limits), Some(group)) = (self.shared.groups.limits(), &self.group) else { return };
         for pid in limits.processes(group).unwrap_or_default() {
             // 5 resets VmHWM (proc(5)).
@@ -304,6 +346,7 @@ impl Sandbox {
         self.pidfd = life.pidfd;
         self.exit = life.exit;
         self.peak_at_reset.store(0, Ordering::Relaxed);
+        *self.peak.lock().unwrap_or_else(PoisonError::into_inner) = Peak::default();
         Ok(())
     }
 }

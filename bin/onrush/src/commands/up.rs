@@ -3,6 +3,7 @@
 mod banner;
 mod deploy;
 mod port;
+mod scope;
 
 use crate::Stop;
 use crate::arguments::{Isolation, Output, Up};
@@ -28,6 +29,7 @@ const FAREWELL: Duration = Duration::from_millis(1_500);
 
 pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
     let begun = Instant::now();
+    scope::enter();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_env("ONRUSH_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
         .with_writer(std::io::stderr)

@@ -2,6 +2,7 @@
 //!
 //! `cgroup.procs` is never written: that takes a global lock, 10 ms (linux-recipes.md section 0).
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -121,6 +122,10 @@ impl Limits for VersionOne {
         Ok((peak, read_key(&folder, "memory.stat", "total_cache")?))
     }
 
+    fn memory_mark(&self, group: &str) -> io::Result<fs::File> {
+        fs::File::open(of(&self.memory, group)?.join("memory.max_usage_in_bytes"))
+    }
+
     fn reset_memory_peak(&self, group: &str) -> io::Result<()> {
         write(&of(&self.memory, group)?, "memory.max_usage_in_bytes", "0")
     }
@@ -172,7 +177,6 @@ impl Limits for VersionOne {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     /// A fake tree: the kernel makes the control files on mkdir, here the test does.
     fn fake(name: &str) -> (PathBuf, Vec<VersionOneMount>) {

@@ -123,6 +123,10 @@ impl Limits for VersionTwo {
         Ok((peak, cache))
     }
 
+    fn memory_mark(&self, group: &str) -> io::Result<fs::File> {
+        fs::File::open(self.group(group).join("memory.peak"))
+    }
+
     /// A reset of `memory.peak` counts for the descriptor that made it, so nothing is gained here; the
     /// caller's sum over processes is what starts anew.
     fn reset_memory_peak(&self, _group: &str) -> io::Result<()> {
