@@ -19,7 +19,7 @@ use crate::Stop;
 use crate::arguments::Figures;
 use model::era::BadOverride;
 use model::{Era, LimitId, Overrides};
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 /// The era and the user's own figures.
 fn figures(arguments: &Figures) -> Result<(Era, Overrides), Stop> {
@@ -38,6 +38,12 @@ fn figures(arguments: &Figures) -> Result<(Era, Overrides), Stop> {
         })?;
     }
     Ok((era, overrides))
+}
+
+/// Prints to standard output; whoever read it may be gone, and that stops nothing.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Whether standard output wants colour.

@@ -20,7 +20,7 @@ pub(crate) async fn answer(doors: &Doors, head: &Parts) -> Answer {
         "limits" => page(&limits(doors)),
         "functions" => page(&functions(doors)),
         "metrics" => {
-            let mut answer = json(StatusCode::OK, doors.counters.prometheus());
+            let mut answer = json(StatusCode::OK, doors.counters.prometheus(&doors.logs.dropped()));
             let text = http::HeaderValue::from_static("text/plain; version=0.0.4");
             answer.headers_mut().insert(http::header::CONTENT_TYPE, text);
             answer

@@ -3,7 +3,7 @@
 //! Source: Lambda Developer Guide, "Lambda function URLs"; answers to failures as recorded on AWS where known.
 
 use crate::event::{self, Door};
-use crate::router::{Doors, json, log_failure, name_limit, name_limit_id, read_body};
+use crate::router::{Doors, json, log_failure, name_limit, name_limit_id, read_body, too_large};
 use crate::{Answer, cors, lambda_rest, reply};
 use control::{AuthType, Function};
 use http::header::AUTHORIZATION;
@@ -68,6 +68,9 @@ pub(crate) async fn answer(
             body: &body,
         },
     );
+    if payload.len() > event::BYTES_MAX {
+        return too_large();
+    }
     let request = Request {
         function: function.name.as_str().into(),
         invoked_arn: function.arn.as_str().into(),

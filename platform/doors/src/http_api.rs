@@ -5,13 +5,14 @@
 //! binds first).
 
 use crate::event::{self, Door};
-use crate::router::{Doors, json, log_failure, name_limit, name_limit_id, read_body};
+use crate::router::{Doors, json, log_failure, name_limit, name_limit_id, read_body, too_large};
 use crate::{Answer, cors, lambda_rest, reply};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use invoke::{InvokeError, Request, request_id};
 use model::LimitId;
+use model::name::FunctionReference;
 use model::stack::{ApiRoute, HttpApi, IntegrationKind, Link, Stage};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -60,9 +61,10 @@ impl Api {
 
     /// The stage that a path is for, and the path within it.
     fn stage<'a>(&'a self, path: &'a str) -> Option<(Option<&'a Stage>, &'a str)> {
-        let first = path.trim_start_matches('/').split('/').next().unwrap_or("");
+        let trimmed = path.trim_start_matches('/');
+        let first = trimmed.split('/').next().unwrap_or("");
         if let Some(stage) = self.api.stages.iter().find(|stage| stage.name == first && !first.is_empty()) {
-            let rest = &path[path.len().min(first.len() + 1)..];
+            let rest = &trimmed[first.len()..];
             return Some((Some(stage), if rest.is_empty() { "/" } else { rest }));
         }
         let default = self.api.stages.iter().find(|stage| stage.name == "$default");
@@ -95,14 +97,16 @@ impl Pattern {
         Self { segments: segments.collect(), route }
     }
 
-    /// Lower is tried first: literal words before variables before greedy ones, a method before `ANY`, `$default` last.
-    fn rank(&self) -> (bool, Vec<u8>, bool) {
+    /// Lower is tried first: full matches before greedy ones, literal words before variables, a method before `ANY`,
+    /// `$default` last.
+    fn rank(&self) -> (bool, bool, Vec<u8>, bool) {
         let kinds = self.segments.iter().map(|segment| match segment {
             Segment::Word(_) => 0,
             Segment::Variable(_) => 1,
             Segment::Greedy(_) => 2,
         });
-        (self.is_default(), kinds.collect(), self.route.method == "ANY")
+        let greedy = self.segments.iter().any(|segment| matches!(segment, Segment::Greedy(_)));
+        (self.is_default(), greedy, kinds.collect(), self.route.method == "ANY")
     }
 
     fn is_default(&self) -> bool {
@@ -193,9 +197,14 @@ async fn run(
             "{\"message\":\"Onrush does not run payload format 1.0 yet\"}",
         );
     }
+    if route.authorization_type == "AWS_IAM" && !head.headers.contains_key(http::header::AUTHORIZATION) {
+        return json(StatusCode::FORBIDDEN, "{\"message\":\"Forbidden\"}");
+    }
     let function = match &target.function {
         Link::Logical(id) => doors.function_by_logical_id(id),
-        Link::Literal(word) => doors.control.function(word.rsplit(':').next().unwrap_or(word)),
+        Link::Literal(word) => {
+            FunctionReference::parse(word).ok().and_then(|reference| doors.control.function(&reference.name))
+        }
     };
     let Some(function) = function else { return internal_error() };
     let body = match read_body(incoming, BODY_BYTES_MAX, "{\"message\":\"Request Entity Too Large\"}").await {
@@ -229,6 +238,9 @@ async fn run(
             body: &body,
         },
     );
+    if payload.len() > event::BYTES_MAX {
+        return too_large();
+    }
     let request = Request {
         function: function.name.as_str().into(),
         invoked_arn: function.arn.as_str().into(),
@@ -323,21 +335,31 @@ mod tests {
     #[test]
     fn the_most_specific_route_wins() {
         let api = api(
-            &["$default", "ANY /{proxy+}", "GET /cart/{id}", "ANY /cart/{id}", "GET /cart/new", "GET /"],
+            &[
+                "$default",
+                "ANY /{proxy+}",
+                "GET /cart/{id}",
+                "ANY /cart/{id}",
+                "GET /cart/new",
+                "GET /",
+                "ANY /x/{proxy+}",
+                "GET /{a}/{b}",
+            ],
             &["$default"],
         );
         for (method, path, key) in [
             ("GET", "/cart/new", "GET /cart/new"),
             ("GET", "/cart/7", "GET /cart/{id}"),
             ("PUT", "/cart/7", "ANY /cart/{id}"),
-            ("GET", "/a/b", "ANY /{proxy+}"),
+            ("PUT", "/a/b", "ANY /{proxy+}"),
+            ("GET", "/x/y", "GET /{a}/{b}"),
             ("GET", "/", "GET /"),
             ("PUT", "/", "$default"),
         ] {
             assert_eq!(api.find(method, path).unwrap().0.route_key, key, "{method} {path}");
         }
         assert_eq!(api.find("GET", "/cart/a%20b").unwrap().1["id"], "a b");
-        assert_eq!(api.find("GET", "/x/y/z").unwrap().1["proxy"], "x/y/z");
+        assert_eq!(api.find("GET", "/q/y/z").unwrap().1["proxy"], "q/y/z");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Largest request of the control plane, in bytes: a 50 MB zip in base64 and its settings. Source: recorded on AWS.
 const CONTROL_BYTES_MAX: usize = 70_167_211;
 
-pub(crate) async fn answer(doors: &Doors, head: Parts, incoming: Incoming) -> Answer {
+pub(crate) async fn answer(doors: &Arc<Doors>, head: Parts, incoming: Incoming) -> Answer {
     if let Some(reference) = invocations::function_of(&head) {
         return invocations::answer(doors, &reference, &head, incoming).await;
     }
@@ -38,11 +38,24 @@ pub(crate) async fn answer(doors: &Doors, head: Parts, incoming: Incoming) -> An
     };
     let control = doors.control.clone();
     let changes = head.method != http::Method::GET;
-    // Zips are unpacked and the store is synced here: not on a thread that serves others.
-    let handled = tokio::task::spawn_blocking(move || control_plane::handle(&control, &head, &body)).await;
-    if changes {
-        doors.refresh();
-    }
+    // Zips are unpacked and the store is synced here: not on a thread that serves others. A task of its own, so that
+    // a client that hangs up leaves no door behind its function.
+    let (done, handled) = tokio::sync::oneshot::channel();
+    let after = doors.clone();
+    tokio::spawn(async move {
+        let handled =
+            tokio::task::spawn_blocking(move || control_plane::handle(&control, &head, &body)).await;
+        if changes {
+            after.refresh();
+        }
+        let _ = done.send(handled);
+    });
+    let Ok(handled) = handled.await else {
+        return error(&ApiError::new(
+            ErrorCode::Service,
+            "internal failure; the platform's log has the cause",
+        ));
+    };
     match handled {
         Ok(Some(response)) => response.map(http_body_util::Full::new),
         Ok(None) => error(&ApiError::new(ErrorCode::UnknownOperation, "this path belongs to no operation")),

@@ -6,7 +6,7 @@ use crate::{Answer, admin, function_url, http_api, lambda_rest};
 use bytes::Bytes;
 use control::{Control, Function};
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use invoke::{InvokeError, Invoker};
@@ -21,6 +21,8 @@ use telemetry::{Counters, Logs};
 /// Header that names the limit behind a refusal: `lambda.reserved-concurrency; resource=cart; used=5; max=5`.
 pub const LIMIT_HEADER: HeaderName = HeaderName::from_static("x-onrush-limit");
 
+const FOREIGN: &str = "{\"message\":\"Onrush serves its API to programs on this machine, not to web pages or under foreign host names; use http://127.0.0.1\"}";
+
 /// What the doors are told at start.
 #[derive(Debug)]
 pub struct Options {
@@ -30,6 +32,8 @@ pub struct Options {
     pub region: String,
     /// HTTP APIs of the template.
     pub http_apis: Vec<HttpApi>,
+    /// Whether only this machine can reach the doors.
+    pub loopback: bool,
 }
 
 /// All doors.
@@ -42,6 +46,7 @@ pub struct Doors {
     pub(crate) counters: Arc<Counters>,
     apis: Vec<Arc<Api>>,
     urls: RwLock<Urls>,
+    loopback: bool,
 }
 
 /// Function URLs, by the first label of their host name and by their function's logical id or name.
@@ -59,6 +64,8 @@ enum Target {
     Admin,
     Rest,
     Unknown(&'static str),
+    /// A web page of somebody else's drives a browser on this machine.
+    Foreign,
 }
 
 impl Doors {
@@ -80,6 +87,7 @@ impl Doors {
             counters,
             apis,
             urls: RwLock::default(),
+            loopback: options.loopback,
         };
         doors.refresh();
         doors
@@ -87,6 +95,8 @@ impl Doors {
 
     /// Looks again at which functions have URLs; to be called after every change.
     pub fn refresh(&self) {
+        // Locked before the functions are listed: of two refreshes the later one sees the later list.
+        let mut current = self.urls.write().unwrap_or_else(PoisonError::into_inner);
         let mut urls = Urls::default();
         for function in self.control.functions() {
             if let Some(id) = &function.logical_id {
@@ -101,7 +111,7 @@ impl Doors {
                 urls.by_word.insert(format!("{id}Url"), function.clone());
             }
         }
-        *self.urls.write().unwrap_or_else(PoisonError::into_inner) = urls;
+        *current = urls;
     }
 
     /// Answers one request; whatever goes wrong is an answer, too.
@@ -109,7 +119,7 @@ impl Doors {
     /// # Errors
     /// None.
     pub async fn answer(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         peer: IpAddr,
         port: u16,
@@ -124,6 +134,7 @@ impl Doors {
             Target::Admin => admin::answer(self, &head).await,
             Target::Rest => lambda_rest::answer(self, head, incoming).await,
             Target::Unknown(body) => json(StatusCode::FORBIDDEN, body),
+            Target::Foreign => json(StatusCode::FORBIDDEN, FOREIGN),
         })
     }
 
@@ -146,8 +157,27 @@ impl Doors {
                 Some(api) => Target::Api(api.clone(), path.to_owned()),
                 None => Target::Unknown("{\"message\":\"Forbidden\"}"),
             },
-            _ => self.target_by_path(path),
+            _ => match self.target_by_path(path) {
+                // Function URLs and HTTP APIs are made for browsers; the control plane is not.
+                Target::Rest | Target::Admin if !self.is_local(host, request.headers()) => Target::Foreign,
+                target => target,
+            },
         }
+    }
+
+    /// Whether a request for the API comes from a client on purpose, and not from a web page through somebody's browser
+    /// (a cross-site request, or a name of the page's own that was rebound to this address).
+    fn is_local(&self, host: &str, headers: &HeaderMap) -> bool {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        if let Some(origin) = text("origin") {
+            let origin_host = origin.split_once("://").map_or("", |(_, host)| host);
+            if !is_own_name(origin_host) {
+                return false;
+            }
+        } else if text("sec-fetch-site") == Some("cross-site") {
+            return false;
+        }
+        !self.loopback || is_own_name(host) || host.is_empty()
     }
 
     fn target_by_path(&self, path: &str) -> Target {
@@ -192,6 +222,17 @@ impl Doors {
     }
 }
 
+/// Whether a host is a loopback name, an address, or one of AWS's own names that an SDK was told to send here.
+fn is_own_name(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => return rest.split(']').next().is_some_and(|address| address.parse::<IpAddr>().is_ok()),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.parse::<IpAddr>().is_ok()
+        || [".localhost", ".amazonaws.com", ".docker.internal"].iter().any(|suffix| name.ends_with(suffix))
+        || name == "localhost"
+}
+
 /// A JSON answer.
 pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
@@ -207,6 +248,13 @@ pub(crate) fn name_limit(answer: &mut Answer, refusal: &Refusal) {
     if let Ok(value) = HeaderValue::from_str(&text) {
         answer.headers_mut().insert(LIMIT_HEADER, value);
     }
+}
+
+/// The body, or the event that it became, is larger than a function may be given.
+pub(crate) fn too_large() -> Answer {
+    let mut answer = json(StatusCode::PAYLOAD_TOO_LARGE, "{\"message\":\"Request Entity Too Large\"}");
+    name_limit_id(&mut answer, LimitId::PayloadSize);
+    answer
 }
 
 /// Names a limit on an answer where no figures are at hand.
@@ -240,5 +288,30 @@ pub(crate) fn log_failure(door: &str, error: &InvokeError) {
             tracing::warn!(door, function = %name, "a door leads to no function");
         }
         InvokeError::Host(cause) => tracing::error!(door, %cause, "this host could not run a function"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_local_names_and_aws_own_reach_the_api() {
+        for host in [
+            "127.0.0.1:4566",
+            "localhost:4566",
+            "[::1]:4566",
+            "10.0.0.7",
+            "lambda.us-east-1.amazonaws.com",
+            "host.docker.internal:4566",
+            "x.localhost",
+        ] {
+            assert!(is_own_name(host), "{host}");
+        }
+        for host in
+            ["evil.example.com:4566", "localhost.evil.example.com", "127.0.0.1.nip.example", "", "[evil]"]
+        {
+            assert!(!is_own_name(host), "{host}");
+        }
     }
 }

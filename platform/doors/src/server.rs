@@ -53,6 +53,8 @@ pub async fn serve(listener: TcpListener, doors: Arc<Doors>, stop: impl Future<O
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(HEAD_BYTES_MAX)
+                // A client may close its sending side and still wait for the answer.
+                .half_close(true)
                 .serve_connection(TokioIo::new(stream), service);
             tokio::pin!(connection);
             tokio::select! {

@@ -3,16 +3,16 @@
 //! The dispatcher gives an environment to one invocation at a time, so whoever drives it is alone. The
 //! freezer is the only other party; what the two share sits behind `idle`, a lock held for microseconds.
 
-use crate::failure::{Failure, exit_reason};
+use crate::conclusion::{Conclusion, End};
 use crate::freezer::Freezing;
-use crate::invoker::Request;
+use crate::invoker::{Caller, Invoked, Request};
 use crate::output::Output;
 use bytes::Bytes;
 use control::Function;
 use limits::EnvironmentId;
 use limits::Outcome;
 use runtime_api::{Initialisation, Invocation, Reply, Session};
-use runtimes::{FunctionFacts, Launch, RuntimeError, base_environment};
+use runtimes::{FunctionFacts, Launch, base_environment};
 use sandbox::{Exit, Sandbox, Sandboxes, Spec, StartError};
 use std::io;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ pub(crate) struct Version {
     pub(crate) init_timeout: Duration,
     pub(crate) init_billed: bool,
     /// What runs it; made once, when the first environment starts.
-    pub(crate) prepared: tokio::sync::OnceCell<Result<Arc<Prepared>, Arc<RuntimeError>>>,
+    pub(crate) prepared: tokio::sync::OnceCell<Arc<Prepared>>,
 }
 
 /// What it takes to start a function's environments.
@@ -94,12 +94,14 @@ pub(crate) enum Entry {
 /// What an invocation came to.
 #[derive(Debug)]
 pub(crate) struct Ran {
-    pub(crate) payload: Bytes,
-    /// `X-Amz-Function-Error`.
-    pub(crate) failed: bool,
+    pub(crate) invoked: Invoked,
     pub(crate) outcome: Outcome,
-    pub(crate) log_tail: Option<Vec<u8>>,
+    pub(crate) duration: Duration,
 }
+
+/// How long a runtime that has answered may take to ask for its next event before its caller gets the answer all the
+/// same. Most take some 20 us, and then the caller's next request finds the environment free.
+const GRACE: Duration = Duration::from_millis(1);
 
 /// The host could not make a sandbox. Never reported as a limit of AWS's.
 #[derive(Debug, thiserror::Error)]
@@ -108,14 +110,6 @@ pub(crate) enum HostError {
     Start(#[from] StartError),
     #[error("cannot serve a sandbox: {0}")]
     Serve(#[from] io::Error),
-}
-
-/// How the wait for a handler ended.
-enum End {
-    Replied(Reply),
-    Exited(Exit),
-    InitFailed { body: Bytes, error_type: Option<String> },
-    TimedOut,
 }
 
 impl Environment {
@@ -141,6 +135,7 @@ impl Environment {
         entry: Entry,
         prepared: &Prepared,
         request: &Request,
+        caller: &mut Caller,
         on_started: impl FnOnce() + Send,
     ) -> Result<Ran, HostError> {
         let mut init = None;
@@ -157,7 +152,7 @@ impl Environment {
             }
         }
         on_started();
-        self.handle(sandboxes, prepared, life, init, request).await
+        self.handle(sandboxes, prepared, life, init, request, caller).await
     }
 
     /// Marks the environment as used and wakes it; its life, if its process is still there.
@@ -223,6 +218,7 @@ impl Environment {
         life: Option<Arc<Life>>,
         init: Option<Duration>,
         request: &Request,
+        caller: &mut Caller,
     ) -> Result<Ran, HostError> {
         let function = &self.version.function;
         let begun = Instant::now();
@@ -240,23 +236,71 @@ impl Environment {
         life.output.platform_lines(&[&format!("START RequestId: {id} Version: {}", function.version)]);
 
         let (reply, answer) = oneshot::channel();
-        let timeout_ms = u64::try_from(function.timeout.as_millis()).unwrap_or(u64::MAX);
+        // A suppressed INIT has used some of the time.
+        let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis();
         let invocation = Invocation {
             request_id: id.clone(),
             payload: request.payload.clone(),
-            deadline_ms: unix_millis().saturating_add(timeout_ms),
+            deadline_ms: unix_millis().saturating_add(u64::try_from(left_ms).unwrap_or(u64::MAX)),
             function_arn: request.invoked_arn.clone(),
             trace_id: request.trace_id.clone().unwrap_or_else(|| crate::id::trace_header().into()),
             client_context: request.client_context.clone(),
             reply,
         };
-        let end = match life.session.give(invocation) {
-            Ok(()) => self.wait(&life, answer, deadline, suppressed).await,
+        let mut initialising = suppressed;
+        let mut end = match life.session.give(invocation) {
+            Ok(()) => {
+                if life.exit.borrow().is_some() {
+                    // The process ended before it was given anything, and its watcher has come and gone.
+                    drop(life.session.cancel());
+                }
+                self.wait(&life, answer, deadline, &mut initialising).await
+            }
             // Cannot happen while the dispatcher gives an environment to one invocation at a time.
-            Err(_) => End::Exited(Exit { code: None, signal: None, out_of_memory: false }),
+            Err(_) => End::Exited(LOST),
         };
-        let duration = begun.elapsed();
-        Ok(self.conclude(&life, end, duration, init, request))
+        if matches!(end, End::Replied(_)) && life.session.idle_since().is_none() {
+            end = self.see_off(&life, end, deadline, request, caller).await;
+        }
+        let elapsed = begun.elapsed();
+        let conclusion = Conclusion::of(end, function, id, elapsed, initialising);
+        Ok(self.conclude(&life, conclusion, init, request))
+    }
+
+    /// The runtime has answered and not yet asked for its next event; until then the invocation goes on, under the
+    /// function's timeout, and is billed.
+    ///
+    /// Source: Lambda Developer Guide, "Lambda execution environment lifecycle", Invoke phase.
+    async fn see_off(
+        &self,
+        life: &Life,
+        end: End,
+        deadline: Instant,
+        request: &Request,
+        caller: &mut Caller,
+    ) -> End {
+        if tokio::time::timeout(GRACE, life.session.idle()).await.is_ok() {
+            return end;
+        }
+        if let End::Replied(reply) = &end {
+            life.output.drain();
+            let now = End::Replied(reply.clone());
+            let Conclusion { payload, failed, .. } =
+                Conclusion::of(now, &self.version.function, &request.request_id, Duration::ZERO, false);
+            let log_tail = request.tail.then(|| life.output.tail());
+            caller.answer(Ok(self.invoked(payload, failed, log_tail)));
+        }
+        let mut exit = life.exit.clone();
+        tokio::select! {
+            biased;
+            () = life.session.idle() => end,
+            exit = exited(&mut exit) => End::Exited(exit),
+            () = tokio::time::sleep_until(deadline.into()) => End::TimedOut,
+        }
+    }
+
+    fn invoked(&self, payload: Bytes, failed: bool, log_tail: Option<Vec<u8>>) -> Invoked {
+        Invoked { payload, failed, log_tail, version: self.version.function.version.clone() }
     }
 
     async fn wait(
@@ -264,7 +308,7 @@ impl Environment {
         life: &Life,
         mut answer: oneshot::Receiver<Reply>,
         deadline: Instant,
-        mut initialising: bool,
+        initialising: &mut bool,
     ) -> End {
         let mut exit = life.exit.clone();
         let sleep = tokio::time::sleep_until(deadline.into());
@@ -272,99 +316,65 @@ impl Environment {
         loop {
             tokio::select! {
                 biased;
+                // Before the answer: a quick handler must not run on without its CPU quota.
+                initialised = life.session.initialised(), if *initialising => {
+                    *initialising = false;
+                    match initialised {
+                        Initialisation::Ready => self.with_sandbox(|sandbox| sandbox.init_done()),
+                        Initialisation::Failed { body, error_type } => {
+                            *initialising = true;
+                            return End::InitFailed { body, error_type };
+                        }
+                    }
+                }
                 reply = &mut answer => return match reply {
                     Ok(reply) => End::Replied(reply),
                     // The watcher took the invocation back because the process ended.
                     Err(_) => End::Exited(exited(&mut exit).await),
                 },
-                initialised = life.session.initialised(), if initialising => {
-                    initialising = false;
-                    match initialised {
-                        Initialisation::Ready => self.with_sandbox(|sandbox| sandbox.init_done()),
-                        Initialisation::Failed { body, error_type } => return End::InitFailed { body, error_type },
-                    }
-                }
                 () = &mut sleep => return End::TimedOut,
             }
         }
     }
 
-    /// Writes the log, and says what the caller gets and what becomes of the environment.
+    /// Writes the log, and ends a runtime that failed.
     fn conclude(
         &self,
         life: &Life,
-        end: End,
-        duration: Duration,
+        conclusion: Conclusion,
         init: Option<Duration>,
         request: &Request,
     ) -> Ran {
         let function = &self.version.function;
-        let id = &request.request_id;
-        let mut lines = Vec::new();
-        let mut status = Status::Success;
-        let mut outcome = Outcome::Done;
-        let mut duration = duration;
-        let (payload, failed) = match end {
-            End::Replied(Reply::Response(body)) => (body, false),
-            End::Replied(Reply::Error { body, .. }) => (body, true),
-            End::Replied(Reply::TooLarge) => {
-                let failure = Failure::too_large();
-                status = Status::Error(failure.kind);
-                (failure.body, true)
-            }
-            End::InitFailed { body, error_type } => {
-                outcome = Outcome::Crashed;
-                status = Status::Error(error_type.unwrap_or_else(|| "Runtime.Unknown".to_owned()));
-                (body, true)
-            }
-            End::Exited(exit) => {
-                outcome = Outcome::Crashed;
-                let failure = Failure::exited(id, &exit);
-                lines.push(format!("RequestId: {id} Error: {}", exit_reason(&exit)));
-                lines.push(failure.kind.clone());
-                status = Status::Error(failure.kind);
-                (failure.body, true)
-            }
-            End::TimedOut => {
-                outcome = Outcome::TimedOut;
-                status = Status::Timeout;
-                duration = function.timeout;
-                let seconds = function.timeout.as_secs_f64();
-                lines.push(format!(
-                    "{} {id} Task timed out after {seconds:.2} seconds (limit function.timeout of {}: {seconds} s)",
-                    iso_time(unix_millis()),
-                    function.name
-                ));
-                tracing::info!(limit = "function.timeout", function = %function.name, request_id = %id, max_s = seconds, "timed out");
-                (Failure::timed_out(id, function.timeout).body, true)
-            }
-        };
+        let Conclusion { payload, failed, outcome, status, duration, mut lines } = conclusion;
+        let mut memory_peak_bytes = 0;
+        self.with_sandbox(|sandbox| memory_peak_bytes = sandbox.memory_peak_bytes());
         if outcome != Outcome::Done {
             // What is left of the runtime must not go on working, nor answer late.
             life.session.cancel();
             self.kill();
         }
+        if outcome == Outcome::TimedOut {
+            let max_s = function.timeout.as_secs_f64();
+            tracing::info!(limit = "function.timeout", function = %function.name, request_id = %request.request_id, max_s, "timed out");
+        }
         let report = Report {
-            request_id: id,
+            request_id: &request.request_id,
             duration,
             init,
             init_billed: self.version.init_billed,
             memory_mb: function.memory_mb,
-            memory_peak_bytes: self
-                .sandbox
-                .try_read()
-                .ok()
-                .and_then(|s| s.as_ref().map(Sandbox::memory_peak_bytes))
-                .unwrap_or(0),
+            memory_peak_bytes,
             status,
         };
         life.output.drain();
-        lines.push(format!("END RequestId: {id}"));
+        life.output.end_line();
+        lines.push(format!("END RequestId: {}", request.request_id));
         lines.push(report.to_string());
         let texts: Vec<&str> = lines.iter().map(String::as_str).collect();
         life.output.platform_lines(&texts);
         let log_tail = request.tail.then(|| life.output.tail());
-        Ran { payload, failed, outcome, log_tail }
+        Ran { invoked: self.invoked(payload, failed, log_tail), outcome, duration }
     }
 
     /// Starts the runtime's process, for the first time or anew, with a Runtime API of its own.
@@ -393,7 +403,7 @@ impl Environment {
             let sandbox = environment.sandbox.read().await;
             let exit = match &*sandbox {
                 Some(sandbox) => sandbox.exited().await,
-                None => Exit { code: None, signal: None, out_of_memory: false },
+                None => LOST,
             };
             drop(sandbox);
             drained.drain();
@@ -497,7 +507,7 @@ impl Environment {
             return Freezing::Over;
         }
         if life.session.idle_since().is_none() {
-            return Freezing::Reluctant;
+            return Freezing::Reluctant(idle_for);
         }
         if let Ok(sandbox) = self.sandbox.try_read()
             && let Some(sandbox) = &*sandbox
@@ -530,13 +540,16 @@ impl Environment {
     }
 }
 
+/// The end of a process that nobody saw.
+const LOST: Exit = Exit { code: None, signal: None, out_of_memory: false };
+
 /// INIT failed; the log says how.
 #[derive(Debug)]
 struct Failed;
 
 async fn exited(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
     match exit.wait_for(Option::is_some).await {
-        Ok(exit) => exit.unwrap_or(Exit { code: None, signal: None, out_of_memory: false }),
-        Err(_) => Exit { code: None, signal: None, out_of_memory: false },
+        Ok(exit) => exit.unwrap_or(LOST),
+        Err(_) => LOST,
     }
 }

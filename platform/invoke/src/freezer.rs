@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// How long to wait for a runtime that has answered but not yet asked for its next event.
+/// How often to look at a runtime that has answered but not yet asked for its next event: soon at first, and ever more
+/// seldom.
+const SOON: Duration = Duration::from_millis(1);
 const RELUCTANT: Duration = Duration::from_millis(50);
 
 /// Environments that are to be frozen, soonest first.
@@ -38,7 +40,10 @@ impl Freezer {
             let next = self.lock().front().map(|(due, _)| *due);
             match next {
                 None => self.wake.notified().await,
-                Some(due) => tokio::time::sleep_until(due.into()).await,
+                Some(due) => tokio::select! {
+                    () = tokio::time::sleep_until(due.into()) => {}
+                    () = self.wake.notified() => {}
+                },
             }
             let now = Instant::now();
             while let Some(environment) = self.pop_due(now) {
@@ -48,7 +53,9 @@ impl Freezer {
                     Freezing::NotYet(left) => {
                         self.push(now + left.max(Duration::from_millis(1)), environment);
                     }
-                    Freezing::Reluctant => self.push(now + RELUCTANT.max(self.after), environment),
+                    Freezing::Reluctant(waited) => {
+                        self.push(now + waited.clamp(SOON, RELUCTANT), environment);
+                    }
                 }
             }
         }
@@ -56,11 +63,10 @@ impl Freezer {
 
     fn push(&self, due: Instant, environment: Arc<Environment>) {
         let mut queue = self.lock();
-        let was_empty = queue.is_empty();
         let place = queue.partition_point(|(other, _)| *other <= due);
         queue.insert(place, (due, environment));
         drop(queue);
-        if was_empty {
+        if place == 0 {
             self.wake.notify_one();
         }
     }
@@ -86,6 +92,6 @@ pub(crate) enum Freezing {
     Over,
     /// It was used in the meantime; to be frozen after this long.
     NotYet(Duration),
-    /// The runtime has not yet asked for its next event.
-    Reluctant,
+    /// The runtime has not yet asked for its next event, for this long.
+    Reluctant(Duration),
 }

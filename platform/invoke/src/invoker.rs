@@ -4,6 +4,7 @@ use crate::environment::{Entry, Environment, HostError, Prepared, Version};
 use crate::failure::Failure;
 use crate::freezer::Freezer;
 use crate::layers;
+use crate::refusals::Refusals;
 use bytes::Bytes;
 use control::{Change, Function};
 use limits::{Decision, Dispatcher, Effect, EnvironmentId, FunctionId, FunctionLimits, Outcome, Settings};
@@ -12,10 +13,11 @@ use runtimes::{RuntimeError, Runtimes};
 use sandbox::{Sandboxes, StartError};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use telemetry::{Counters, FunctionCounters, Logs};
-use tokio::sync::Notify;
+use telemetry::{Counters, FunctionCounters, Logs, Report, Status};
+use tokio::sync::{Notify, oneshot};
 
 /// What the room is told at start.
 #[derive(Debug)]
@@ -121,6 +123,7 @@ struct Shared {
     init_timeout: Duration,
     init_billed: bool,
     layers_folder: PathBuf,
+    refusals: Refusals,
 }
 
 #[derive(Debug)]
@@ -165,6 +168,7 @@ impl Invoker {
             init_timeout: options.init_timeout,
             init_billed: options.init_billed,
             layers_folder: options.layers_folder,
+            refusals: Refusals::default(),
         }));
         tokio::spawn(freezer.run());
         tokio::spawn(invoker.clone().reap());
@@ -182,6 +186,8 @@ impl Invoker {
                 if let Some(known) = core.functions.remove(name.as_str()) {
                     core.dispatcher.remove_function(now, known.id, &mut effects);
                 }
+                self.0.logs.forget(&name);
+                self.0.counters.remove(&name);
             }
             Change::Reserved { name, reserved } => {
                 if let Some(known) = core.functions.get(name.as_str()).cloned() {
@@ -229,15 +235,23 @@ impl Invoker {
     /// # Errors
     /// See [`InvokeError`]; a handler that fails is no error here but an [`Invoked`] with `failed`.
     pub async fn invoke(&self, request: Request) -> Result<Invoked, InvokeError> {
-        let (entry, environment) = self.admit(&request)?;
-        let invoker = self.clone();
-        let task = tokio::spawn(async move { invoker.drive(entry, environment, request).await });
-        match task.await {
-            Ok(result) => result,
+        let (entry, environment) = match self.admit(&request) {
+            Ok(admitted) => admitted,
             Err(error) => {
-                tracing::error!(%error, "an invocation's task failed");
-                Err(InvokeError::Host("the invocation's task failed".into()))
+                // Out of the lock: a terminal that stands still must stop nothing.
+                if let InvokeError::Refused(refusal) = &error {
+                    self.0.refusals.say(refusal, &request.function, &request.request_id);
+                }
+                return Err(error);
             }
+        };
+        let (caller, answer) = oneshot::channel();
+        let invoker = self.clone();
+        tokio::spawn(async move { invoker.drive(entry, environment, request, Caller(Some(caller))).await });
+        match answer.await {
+            Ok(result) => result,
+            // The task panicked; its environment was given up on the way.
+            Err(_) => Err(InvokeError::Host("the invocation's task failed".into())),
         }
     }
 
@@ -266,10 +280,6 @@ impl Invoker {
             }
             Decision::Refuse(refusal) => {
                 FunctionCounters::count(&known.version.counters.throttles);
-                tracing::info!(
-                    limit = %refusal.limit, resource = %refusal.resource, used = refusal.used, max = refusal.max,
-                    function = %request.function, request_id = %request.request_id, "throttled"
-                );
                 return Err(InvokeError::Refused(refusal));
             }
             Decision::NoFunction => return Err(no_function()),
@@ -283,70 +293,50 @@ impl Invoker {
         }
     }
 
-    async fn drive(
-        self,
-        entry: Entry,
-        environment: Arc<Environment>,
-        request: Request,
-    ) -> Result<Invoked, InvokeError> {
+    async fn drive(self, entry: Entry, environment: Arc<Environment>, request: Request, mut caller: Caller) {
+        let mut held = Held { invoker: &self, environment: &environment, settled: false };
         let version = &environment.version;
         let prepared = match self.prepared(version).await {
             Ok(prepared) => prepared,
             Err(error) => {
-                let id = &request.request_id;
-                version.log.write(&format!("RequestId: {id} Error: {error}"));
-                self.settle(&environment, Err(()));
-                FunctionCounters::count(&version.counters.invocations);
-                FunctionCounters::count(&version.counters.errors);
-                let payload = error.invoke_body(id).into();
-                return Ok(Invoked {
-                    payload,
-                    failed: true,
-                    log_tail: None,
-                    version: version.function.version.clone(),
-                });
+                let failure = Failure {
+                    kind: error.error_type().to_owned(),
+                    body: error.invoke_body(&request.request_id).into(),
+                };
+                held.settle(Err(()));
+                return caller.answer(Ok(never_ran(version, &request, failure)));
             }
         };
-        let begun = std::time::Instant::now();
         let started = || {
             if entry != Entry::Run {
                 let now = self.now();
                 self.lock().dispatcher.started(now, environment.id);
             }
         };
-        let ran = environment.run(&self.0.sandboxes, entry, &prepared, &request, started).await;
-        let counters = &version.counters;
-        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        match ran {
+        let run = environment.run(&self.0.sandboxes, entry, &prepared, &request, &mut caller, started);
+        match run.await {
             Ok(ran) => {
+                let counters = &version.counters;
                 FunctionCounters::count(&counters.invocations);
-                counters.duration_us.fetch_add(took, std::sync::atomic::Ordering::Relaxed);
-                if ran.failed {
+                let took = u64::try_from(ran.duration.as_micros()).unwrap_or(u64::MAX);
+                counters.duration_us.fetch_add(took, Ordering::Relaxed);
+                if ran.invoked.failed || ran.outcome != Outcome::Done {
                     FunctionCounters::count(&counters.errors);
                 }
-                self.settle(&environment, Ok(ran.outcome));
-                Ok(Invoked {
-                    payload: ran.payload,
-                    failed: ran.failed,
-                    log_tail: ran.log_tail,
-                    version: version.function.version.clone(),
-                })
+                // First the environment, then the answer: the caller's next request finds it free.
+                held.settle(Ok(ran.outcome));
+                caller.answer(Ok(ran.invoked));
             }
             // The package is at fault, not this host.
             Err(HostError::Start(StartError::Program { program, error })) => {
-                let id = &request.request_id;
-                let failure = Failure::not_executable(id, &program, &error);
-                version.log.write(&format!("RequestId: {id} Error: fork/exec {program}: {error}"));
-                FunctionCounters::count(&counters.invocations);
-                FunctionCounters::count(&counters.errors);
-                self.settle(&environment, Err(()));
-                let version = version.function.version.clone();
-                Ok(Invoked { payload: failure.body, failed: true, log_tail: None, version })
+                let failure = Failure::not_executable(&request.request_id, &program, &error);
+                held.settle(Err(()));
+                caller.answer(Ok(never_ran(version, &request, failure)));
             }
             Err(error) => {
                 tracing::error!(limit = "host.sandboxes", function = %request.function, %error, "this host cannot run the function");
-                self.settle(&environment, Err(()));
-                Err(InvokeError::Host(error.to_string().into()))
+                held.settle(Err(()));
+                caller.answer(Err(InvokeError::Host(error.to_string().into())));
             }
         }
     }
@@ -389,7 +379,8 @@ impl Invoker {
                 Err(error) => Err(Arc::new(files_error(std::io::Error::other(error)))),
             }
         };
-        version.prepared.get_or_init(make).await.clone()
+        // What failed is tried again by the next invocation: a full disk does not stay full.
+        version.prepared.get_or_try_init(make).await.cloned()
     }
 
     /// Finds out, before the first request, what runs each function; errors wait for the first request.
@@ -453,6 +444,68 @@ impl Invoker {
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.0.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whoever waits for an invocation's answer; it is sent once.
+#[derive(Debug)]
+pub(crate) struct Caller(Option<oneshot::Sender<Result<Invoked, InvokeError>>>);
+
+impl Caller {
+    /// Sends the answer, unless one was sent. The caller may be gone; the work is done all the same.
+    pub(crate) fn answer(&mut self, answer: Result<Invoked, InvokeError>) {
+        if let Some(caller) = self.0.take() {
+            let _ = caller.send(answer);
+        }
+    }
+}
+
+/// An environment in use: given up if its driver ends without a word, as by a panic.
+struct Held<'a> {
+    invoker: &'a Invoker,
+    environment: &'a Arc<Environment>,
+    settled: bool,
+}
+
+impl Held<'_> {
+    fn settle(&mut self, outcome: Result<Outcome, ()>) {
+        self.settled = true;
+        self.invoker.settle(self.environment, outcome);
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.settle(Err(()));
+        }
+    }
+}
+
+/// An invocation whose program could not be started at all.
+fn never_ran(version: &Version, request: &Request, failure: Failure) -> Invoked {
+    FunctionCounters::count(&version.counters.invocations);
+    FunctionCounters::count(&version.counters.errors);
+    let id = &request.request_id;
+    let function = &version.function;
+    let message = serde_json::from_slice::<serde_json::Value>(&failure.body).unwrap_or_default();
+    let report = Report {
+        request_id: id,
+        duration: Duration::ZERO,
+        init: None,
+        init_billed: version.init_billed,
+        memory_mb: function.memory_mb,
+        memory_peak_bytes: 0,
+        status: Status::Error(failure.kind),
+    };
+    let lines = [
+        format!("START RequestId: {id} Version: {}", function.version),
+        message["errorMessage"].as_str().unwrap_or("the program could not be started").to_owned(),
+        format!("END RequestId: {id}"),
+        report.to_string(),
+    ];
+    version.log.write_all(lines.iter().map(String::as_str));
+    let log_tail = request.tail.then(|| (lines.join("\n") + "\n").into_bytes());
+    Invoked { payload: failure.body, failed: true, log_tail, version: function.version.clone() }
 }
 
 impl Core {

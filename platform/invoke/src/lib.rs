@@ -5,6 +5,7 @@
 //! a short lock and never while something is awaited; everything slow (starting a sandbox, waiting for a
 //! handler) happens in a task of its own, so that a caller who hangs up changes nothing.
 
+mod conclusion;
 mod environment;
 mod failure;
 mod freezer;
@@ -12,6 +13,7 @@ mod id;
 mod invoker;
 mod layers;
 mod output;
+mod refusals;
 
 pub use id::{request_id, trace_header};
 pub use invoker::{Decided, Figures, InvokeError, Invoked, Invoker, Options, Request};

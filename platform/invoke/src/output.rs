@@ -110,6 +110,15 @@ impl Output {
         self.keep(&mut state, &bytes);
     }
 
+    /// An invocation is over: what it printed without a line end is a line all the same, and its own.
+    pub(crate) fn end_line(&self) {
+        let mut state = self.lock();
+        let rest = std::mem::take(&mut state.partial);
+        if !rest.is_empty() {
+            self.keep(&mut state, &[&rest]);
+        }
+    }
+
     /// Forgets the tail: a new invocation begins.
     pub(crate) fn begin(&self) {
         self.lock().tail.clear();
@@ -199,12 +208,16 @@ mod tests {
         let output = Output::new(reader, log.clone()).unwrap();
         writer.write_all(b"one\ntw").unwrap();
         assert_eq!(output.drain(), Drained::Empty);
-        writer.write_all(b"o\r\nthree").unwrap();
+        writer.write_all(b"o\r\nunended").unwrap();
+        assert_eq!(output.drain(), Drained::Empty);
+        output.end_line();
+        output.end_line();
+        writer.write_all(b"three").unwrap();
         assert_eq!(output.drain(), Drained::Empty);
         drop(writer);
         assert_eq!(output.drain(), Drained::Closed);
         let texts: Vec<_> = log.after(0).iter().map(|line| line.text.to_string()).collect();
-        assert_eq!(texts, ["one", "two", "three"]);
+        assert_eq!(texts, ["one", "two", "unended", "three"]);
     }
 
     #[tokio::test]

@@ -63,6 +63,8 @@ async fn exchange(session: &Session, wire: &mut Wire) -> Result<bool, Broken> {
                 // Refused before its body is read: an answer to nothing may be any size.
                 return refuse_id(wire, &head).await;
             }
+            // One at a time: many connections must not make the platform hold many results.
+            let _turn = session.reading.lock().await;
             match wire.body(&head, RESPONSE_BYTES_MAX).await? {
                 Body::Whole(body) => match session.answer(id, Reply::Response(body)) {
                     Ok(()) => wire.send("202 Accepted", &[], OK).await?,
@@ -75,6 +77,10 @@ async fn exchange(session: &Session, wire: &mut Wire) -> Result<bool, Broken> {
             }
         }
         Route::Error(id) => {
+            if !session.is_current(id) {
+                return refuse_id(wire, &head).await;
+            }
+            let _turn = session.reading.lock().await;
             let Body::Whole(body) = wire.body(&head, ERROR_BYTES_MAX).await? else {
                 wire.send("413 Payload Too Large", &[], TOO_LARGE).await?;
                 return Ok(keep);
@@ -100,7 +106,7 @@ async fn exchange(session: &Session, wire: &mut Wire) -> Result<bool, Broken> {
             wire.send("200 OK", &[], b"\"pong\"").await?;
         }
         Route::Unknown => {
-            wire.body(&head, RESPONSE_BYTES_MAX).await?;
+            wire.body(&head, 0).await?;
             wire.send("404 Not Found", &[], NOT_FOUND).await?;
         }
     }

@@ -70,6 +70,8 @@ pub(crate) struct Wire {
     stream: TcpStream,
     buffer: BytesMut,
     out: Vec<u8>,
+    /// How far the buffer was searched for the end of a head or of trailers.
+    scanned: usize,
     /// A refused body was left unread: no further request can follow on this connection.
     pub(crate) spent: bool,
 }
@@ -82,16 +84,19 @@ impl Wire {
             stream,
             buffer: BytesMut::with_capacity(BUFFER_BYTES),
             out: Vec::with_capacity(1024),
+            scanned: 0,
             spent: false,
         }
     }
 
     pub(crate) async fn head(&mut self) -> Result<Head, Broken> {
         loop {
-            if !self.buffer.is_empty()
+            // Parsed only when an end has come, or a sender of single bytes would have the head parsed at each.
+            if self.found_end()
                 && let Some((head, length)) = parse_head(&self.buffer)?
             {
                 self.buffer.advance(length);
+                self.scanned = 0;
                 return Ok(head);
             }
             if self.buffer.len() > HEAD_BYTES_MAX {
@@ -135,18 +140,34 @@ impl Wire {
             self.spent = true;
             return Ok(Body::TooLarge);
         }
+        self.skip(length).await?;
+        Ok(Body::TooLarge)
+    }
+
+    async fn skip(&mut self, length: usize) -> Result<(), Broken> {
         let mut left = length;
         loop {
             let skipped = left.min(self.buffer.len());
             self.buffer.advance(skipped);
             left -= skipped;
             if left == 0 {
-                return Ok(Body::TooLarge);
+                return Ok(());
             }
             if self.fill().await? == 0 {
                 return Err(Broken::Malformed("truncated body"));
             }
         }
+    }
+
+    /// Whether an empty line stands in what came since the last look.
+    fn found_end(&mut self) -> bool {
+        let fresh = &self.buffer[self.scanned.saturating_sub(3).min(self.buffer.len())..];
+        let found =
+            fresh.windows(2).any(|pair| pair == b"\n\n") || fresh.windows(3).any(|three| three == b"\n\r\n");
+        if !found {
+            self.scanned = self.buffer.len();
+        }
+        found
     }
 
     async fn chunked(&mut self, limit: usize) -> Result<Body, Broken> {
@@ -176,10 +197,14 @@ impl Wire {
                 return Err(Broken::Malformed("body too large"));
             }
             too_large |= seen > limit;
-            self.fill_to(size + 2).await?;
-            let chunk = self.buffer.split_to(size);
-            if !too_large {
-                body.extend_from_slice(&chunk);
+            if too_large {
+                // Passed over, never held.
+                body = BytesMut::new();
+                self.skip(size).await?;
+                self.fill_to(2).await?;
+            } else {
+                self.fill_to(size + 2).await?;
+                body.extend_from_slice(&self.buffer.split_to(size));
             }
             if &self.buffer[..2] != b"\r\n" {
                 return Err(Broken::Malformed("chunk without its end"));
@@ -194,8 +219,11 @@ impl Wire {
                 self.buffer.advance(2);
                 return Ok(());
             }
-            if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            if self.found_end()
+                && let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n")
+            {
                 self.buffer.advance(end + 4);
+                self.scanned = 0;
                 return Ok(());
             }
             if self.buffer.len() > HEAD_BYTES_MAX {

@@ -69,6 +69,10 @@ pub struct Session {
     work: Notify,
     /// Wakes the owner waiting for INIT.
     initialised: Notify,
+    /// Wakes the owner waiting for the runtime to come back for its next event.
+    idle: Notify,
+    /// Held while a result is read.
+    pub(crate) reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +105,13 @@ pub(crate) struct UnknownRequest;
 impl Session {
     /// A session whose runtime has not called yet.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), work: Notify::new(), initialised: Notify::new() })
+        Arc::new(Self {
+            state: Mutex::default(),
+            work: Notify::new(),
+            initialised: Notify::new(),
+            idle: Notify::new(),
+            reading: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Answers the runtime on `listener` until dropped or aborted.
@@ -157,7 +167,8 @@ impl Session {
     /// Waits for the end of INIT.
     pub async fn initialised(&self) -> Initialisation {
         loop {
-            let notified = self.initialised.notified();
+            let mut notified = std::pin::pin!(self.initialised.notified());
+            notified.as_mut().enable();
             if let Some(outcome) = self.lock().initialisation.clone() {
                 return outcome;
             }
@@ -169,6 +180,18 @@ impl Session {
     pub fn idle_since(&self) -> Option<Instant> {
         let state = self.lock();
         if state.pending.is_none() && state.current.is_none() { state.idle_since } else { None }
+    }
+
+    /// Waits until the runtime asks for its next event: only then is an invocation over.
+    pub async fn idle(&self) {
+        loop {
+            let mut notified = std::pin::pin!(self.idle.notified());
+            notified.as_mut().enable();
+            if self.idle_since().is_some() {
+                return;
+            }
+            notified.await;
+        }
     }
 
     pub(crate) async fn next(&self) -> Result<(Parked<'_>, Option<Invocation>), NoEvent> {
@@ -184,6 +207,7 @@ impl Session {
         let invocation = state.start();
         if invocation.is_none() {
             state.idle_since = Some(Instant::now());
+            self.idle.notify_waiters();
         }
         drop(state);
         Ok((Parked(self), invocation))

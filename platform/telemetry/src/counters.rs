@@ -20,8 +20,6 @@ pub struct FunctionCounters {
     pub cold_starts: AtomicU64,
     /// Handler time, in microseconds.
     pub duration_us: AtomicU64,
-    /// Log lines that were dropped because the writer or a reader fell behind.
-    pub log_lines_dropped: AtomicU64,
 }
 
 impl FunctionCounters {
@@ -47,10 +45,15 @@ impl Counters {
         functions.entry(function.into()).or_default().clone()
     }
 
-    /// All counters in Prometheus' text format.
-    pub fn prometheus(&self) -> String {
+    /// Forgets a function that is gone.
+    pub fn remove(&self, function: &str) {
+        self.functions.write().unwrap_or_else(PoisonError::into_inner).remove(function);
+    }
+
+    /// All counters in Prometheus' text format, with how many log lines each function lost.
+    pub fn prometheus(&self, log_lines_dropped: &[(Arc<str>, u64)]) -> String {
         type Read = fn(&FunctionCounters) -> u64;
-        const METRICS: [(&str, &str, Read); 6] = [
+        const METRICS: [(&str, &str, Read); 5] = [
             ("invocations", "Times the code ran.", |c| c.invocations.load(Ordering::Relaxed)),
             ("errors", "Invocations that ended in a function error.", |c| c.errors.load(Ordering::Relaxed)),
             ("throttles", "Requests answered with 429.", |c| c.throttles.load(Ordering::Relaxed)),
@@ -58,9 +61,6 @@ impl Counters {
                 c.cold_starts.load(Ordering::Relaxed)
             }),
             ("duration_microseconds", "Time in the handler.", |c| c.duration_us.load(Ordering::Relaxed)),
-            ("log_lines_dropped", "Log lines that outran their writer.", |c| {
-                c.log_lines_dropped.load(Ordering::Relaxed)
-            }),
         ];
         let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
@@ -69,6 +69,11 @@ impl Counters {
             for (function, counters) in functions.iter() {
                 let _ = writeln!(text, "onrush_{name}_total{{function=\"{function}\"}} {}", read(counters));
             }
+        }
+        let name = "onrush_log_lines_dropped_total";
+        let _ = writeln!(text, "# HELP {name} Log lines that outran their writer.\n# TYPE {name} counter");
+        for (function, dropped) in log_lines_dropped {
+            let _ = writeln!(text, "{name}{{function=\"{function}\"}} {dropped}");
         }
         text
     }
@@ -83,7 +88,8 @@ mod tests {
         let counters = Counters::default();
         FunctionCounters::count(&counters.function("cart").throttles);
         FunctionCounters::count(&counters.function("cart").throttles);
-        let text = counters.prometheus();
+        let text = counters.prometheus(&[("cart".into(), 7)]);
+        assert!(text.contains("onrush_log_lines_dropped_total{function=\"cart\"} 7\n"), "{text}");
         assert!(text.contains("onrush_throttles_total{function=\"cart\"} 2\n"), "{text}");
         assert!(text.contains("onrush_errors_total{function=\"cart\"} 0\n"), "{text}");
     }

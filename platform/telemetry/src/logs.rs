@@ -16,8 +16,14 @@ const MEMORY_BYTES_MAX: usize = 1 << 20;
 const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Longest line kept whole, in bytes. Source: CloudWatch Logs quotas, event size 256 KB.
 const LINE_BYTES_MAX: usize = 256 * 1024;
+/// What one line costs in memory beyond its text; without it, empty lines would cost nothing and pile up.
+const LINE_OVERHEAD: usize = 64;
 /// How long a line may wait before it is written to its file.
 const WRITE_BEHIND: Duration = Duration::from_millis(200);
+/// Unwritten bytes of one function at which the writer does not wait: a function that floods its log.
+const WRITE_SOON_BYTES: usize = MEMORY_BYTES_MAX / 4;
+/// How long to wait before a file that could not be written is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The logs of all functions.
 #[derive(Clone, Debug)]
@@ -34,6 +40,8 @@ struct Shared {
 struct Dirty {
     flag: AtomicBool,
     wake: Notify,
+    /// A function floods its log.
+    soon: Notify,
 }
 
 /// One function's log.
@@ -49,12 +57,16 @@ pub struct FunctionLog {
 struct Ring {
     lines: VecDeque<Line>,
     bytes: usize,
+    /// Bytes of lines that are not in the file yet.
+    unwritten: usize,
     /// Sequence number of the next line; the first is 1.
     next: u64,
     /// Lines up to this number are in the file.
     written: u64,
     /// Lines that left memory before they were written.
     dropped: u64,
+    /// The function was deleted; one of the same name takes the log over.
+    gone: bool,
 }
 
 /// One line of a function's log.
@@ -66,6 +78,12 @@ pub struct Line {
     pub at_ms: u64,
     /// The text, without its line end.
     pub text: Arc<str>,
+}
+
+impl Line {
+    fn cost(&self) -> usize {
+        self.text.len() + LINE_OVERHEAD
+    }
 }
 
 impl Logs {
@@ -87,6 +105,7 @@ impl Logs {
     /// The log of `function`, made at first use.
     pub fn function(&self, function: &str) -> Arc<FunctionLog> {
         if let Some(log) = self.get(function) {
+            log.lock().gone = false;
             return log;
         }
         let mut functions = self.0.functions.write().unwrap_or_else(PoisonError::into_inner);
@@ -111,28 +130,77 @@ impl Logs {
     pub async fn write_behind(self) {
         loop {
             self.0.dirty.wake.notified().await;
-            tokio::time::sleep(WRITE_BEHIND).await;
+            tokio::select! {
+                () = tokio::time::sleep(WRITE_BEHIND) => {}
+                () = self.0.dirty.soon.notified() => {}
+            }
             let logs = self.clone();
             // Blocking file writes stay off the runtime's threads.
-            if let Err(error) = tokio::task::spawn_blocking(move || logs.flush()).await {
-                tracing::error!(%error, "the log writer failed");
+            match tokio::task::spawn_blocking(move || logs.flush()).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tokio::time::sleep(TRY_AGAIN).await;
+                    self.0.dirty.mark();
+                }
+                Err(error) => tracing::error!(%error, "the log writer failed"),
             }
         }
     }
 
-    /// Writes what is not yet in the files; called once more before the process ends.
-    pub fn flush(&self) {
+    /// Writes what is not yet in the files; called once more before the process ends. False when a file could not be
+    /// written: its lines stay in memory, as long as there is room, and are tried again.
+    pub fn flush(&self) -> bool {
         self.0.dirty.flag.store(false, Ordering::Release);
-        let Some(directory) = &self.0.directory else { return };
+        let Some(directory) = &self.0.directory else { return true };
         let functions: Vec<_> =
             self.0.functions.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut all = true;
         for log in functions {
-            let fresh = log.take_unwritten();
-            if !fresh.is_empty()
-                && let Err(error) = append(directory, &log.name, &fresh)
-            {
-                tracing::warn!(function = %log.name, %error, "cannot write the log file; lines stay in memory only");
+            let fresh = log.unwritten();
+            let Some(last) = fresh.last() else {
+                self.remove_gone(&log);
+                continue;
+            };
+            match append(directory, &log.name, &fresh) {
+                Ok(()) => {
+                    log.written(last.sequence);
+                    self.remove_gone(&log);
+                }
+                Err(error) => {
+                    all = false;
+                    tracing::warn!(function = %log.name, %error, "cannot write the log file; its lines are tried again");
+                }
             }
+        }
+        all
+    }
+
+    /// Forgets a function that is gone once its lines are in its file.
+    pub fn forget(&self, function: &str) {
+        if let Some(log) = self.get(function) {
+            log.lock().gone = true;
+            log.dirty.mark();
+        }
+    }
+
+    fn remove_gone(&self, log: &Arc<FunctionLog>) {
+        if log.lock().gone {
+            let mut functions = self.0.functions.write().unwrap_or_else(PoisonError::into_inner);
+            functions.remove(&log.name);
+        }
+    }
+
+    /// Lines that left memory before they were written, of all functions, by name.
+    pub fn dropped(&self) -> Vec<(Arc<str>, u64)> {
+        let functions = self.0.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions.values().map(|log| (log.name.clone(), log.dropped())).collect()
+    }
+}
+
+impl Dirty {
+    fn mark(&self) {
+        if !self.flag.swap(true, Ordering::AcqRel) {
+            self.wake.notify_one();
         }
     }
 }
@@ -142,8 +210,18 @@ fn append(directory: &Path, name: &str, lines: &[Line]) -> io::Result<()> {
     if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > FILE_BYTES_MAX) {
         fs::rename(&path, directory.join(format!("{name}.log.1")))?;
     }
-    let file = OpenOptions::new().create(true).append(true).open(&path)?;
-    let mut writer = io::BufWriter::<File>::new(file);
+    let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+    let before = file.metadata()?.len();
+    let written = write_lines(&mut file, lines);
+    if written.is_err() {
+        // Half of it may be there: it would stand twice after the next try.
+        let _ = file.set_len(before);
+    }
+    written
+}
+
+fn write_lines(file: &mut File, lines: &[Line]) -> io::Result<()> {
+    let mut writer = io::BufWriter::new(file);
     for line in lines {
         writeln!(writer, "{}\t{}", iso_time(line.at_ms), line.text)?;
     }
@@ -164,10 +242,12 @@ impl FunctionLog {
         for text in texts {
             ring.push(at_ms, clean(text));
         }
+        let flooded = ring.unwritten > WRITE_SOON_BYTES;
         drop(ring);
         self.news.notify_waiters();
-        if !self.dirty.flag.swap(true, Ordering::AcqRel) {
-            self.dirty.wake.notify_one();
+        self.dirty.mark();
+        if flooded {
+            self.dirty.soon.notify_one();
         }
     }
 
@@ -201,12 +281,17 @@ impl FunctionLog {
         self.lock().dropped
     }
 
-    fn take_unwritten(&self) -> Vec<Line> {
-        let mut ring = self.lock();
+    fn unwritten(&self) -> Vec<Line> {
+        let ring = self.lock();
         let first = ring.lines.partition_point(|line| line.sequence <= ring.written);
-        let fresh: Vec<_> = ring.lines.range(first..).cloned().collect();
-        ring.written = ring.next - 1;
-        fresh
+        ring.lines.range(first..).cloned().collect()
+    }
+
+    fn written(&self, last: u64) {
+        let mut ring = self.lock();
+        ring.written = last;
+        let first = ring.lines.partition_point(|line| line.sequence <= last);
+        ring.unwritten = ring.lines.range(first..).map(Line::cost).sum();
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
@@ -216,13 +301,18 @@ impl FunctionLog {
 
 impl Ring {
     fn push(&mut self, at_ms: u64, text: Arc<str>) {
-        self.bytes += text.len();
-        self.lines.push_back(Line { sequence: self.next, at_ms, text });
+        let line = Line { sequence: self.next, at_ms, text };
+        self.bytes += line.cost();
+        self.unwritten += line.cost();
+        self.lines.push_back(line);
         self.next += 1;
         while self.bytes > MEMORY_BYTES_MAX {
             let Some(oldest) = self.lines.pop_front() else { break };
-            self.bytes -= oldest.text.len();
-            self.dropped += u64::from(oldest.sequence > self.written);
+            self.bytes -= oldest.cost();
+            if oldest.sequence > self.written {
+                self.unwritten -= oldest.cost();
+                self.dropped += 1;
+            }
         }
     }
 }
@@ -266,13 +356,32 @@ mod tests {
         for _ in 0..8 {
             log.write(&long);
         }
-        assert_eq!(log.after(0).len(), MEMORY_BYTES_MAX / LINE_BYTES_MAX);
-        assert_eq!(log.dropped(), 4);
+        assert_eq!(log.after(0).len(), MEMORY_BYTES_MAX / (LINE_BYTES_MAX + LINE_OVERHEAD));
+        assert_eq!(log.dropped(), 5);
+        for _ in 0..100_000 {
+            log.write("");
+        }
+        assert_eq!(log.after(0).len(), MEMORY_BYTES_MAX / LINE_OVERHEAD, "empty lines cost memory, too");
     }
 
     #[test]
     fn a_function_cannot_forge_a_line() {
         assert_eq!(&*clean("a\nREPORT\x1b[2J\tb"), "a REPORT [2J\tb");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_tried_again() {
+        let directory = std::env::temp_dir().join(format!("onrush-logs-full-{}", std::process::id()));
+        let logs = Logs::open(Some(&directory)).unwrap();
+        // A folder stands where the file should be.
+        fs::create_dir(directory.join("f.log")).unwrap();
+        logs.function("f").write("kept");
+        assert!(!logs.flush());
+        fs::remove_dir(directory.join("f.log")).unwrap();
+        assert!(logs.flush());
+        let text = fs::read_to_string(directory.join("f.log")).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
+        assert!(text.ends_with("\tkept\n"), "{text}");
     }
 
     #[test]

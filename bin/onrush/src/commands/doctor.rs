@@ -10,9 +10,9 @@ use std::process::ExitCode;
 pub fn run(arguments: &Doctor) -> Result<ExitCode, Stop> {
     let abilities = sandbox::probe(&arguments.data_dir.join("run"));
     if arguments.json || arguments.output == Output::Json {
-        println!("{}", page(&abilities));
+        super::print(&format!("{}\n", page(&abilities)));
     } else {
-        print!("{}", table(&abilities, super::colour()));
+        super::print(&table(&abilities, super::colour()));
     }
     Ok(ExitCode::SUCCESS)
 }

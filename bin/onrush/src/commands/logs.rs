@@ -15,8 +15,14 @@ async fn show(arguments: &Logs) -> Result<ExitCode, Stop> {
     let name = super::client::function_name(endpoint, &arguments.function).await?;
     let mut after = 0;
     let mut wait = 0;
+    let mut dropped = 0;
     loop {
         let news = page(endpoint, &format!("/_onrush/logs/{name}?after={after}&wait={wait}")).await?;
+        let now_dropped = news["dropped"].as_u64().unwrap_or(0);
+        if now_dropped > dropped {
+            eprintln!("{} lines came too fast and were dropped", now_dropped - dropped);
+            dropped = now_dropped;
+        }
         let mut out = std::io::stdout().lock();
         for line in news["lines"].as_array().into_iter().flatten() {
             let written = match arguments.output {

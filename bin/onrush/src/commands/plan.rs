@@ -28,8 +28,7 @@ pub fn run(arguments: &Plan) -> Result<ExitCode, Stop> {
     } else {
         plan::render(&report, width(), super::colour())
     };
-    // A reader that goes away, as `head` does, is no failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    super::print(&text);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -37,10 +37,6 @@ pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
         .with_target(false)
         .init();
     let (era, overrides) = super::figures(&arguments.figures)?;
-    let read = match stack::find(&arguments.template) {
-        Some(path) => Some(stack::read(&path, &arguments.template, arguments.port)?),
-        None => None,
-    };
     std::fs::create_dir_all(&arguments.data_dir)
         .with_context(|| format!("cannot make the data folder {}", arguments.data_dir.display()))?;
     // The jailer is forked while this process has one thread and holds nothing.
@@ -53,8 +49,15 @@ pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
         pool: sandbox::PoolSizes::default(),
     })
     .context("cannot start the jailer; `onrush doctor` says what this host lacks")?;
+    // After the fork, so that nobody but this process holds the port; before the template, whose URLs name it.
+    let listener = port::bind(SocketAddr::new(arguments.host, arguments.port))?;
+    let port = listener.local_addr()?.port();
+    let read = match stack::find(&arguments.template) {
+        Some(path) => Some(stack::read(&path, &arguments.template, port)?),
+        None => None,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(arguments, era, overrides, read, jailer, begun));
+    let result = runtime.block_on(serve(arguments, era, overrides, read, jailer, listener, begun));
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
@@ -65,13 +68,13 @@ async fn serve(
     overrides: Overrides,
     read: Option<Read>,
     jailer: Jailer,
+    listener: std::net::TcpListener,
     begun: Instant,
 ) -> Result<ExitCode, Stop> {
     // Before anything else that takes time, so that Ctrl-C works from the start.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let address = SocketAddr::new(arguments.host, arguments.port);
-    let listener = port::bind(address).await?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
     let port = listener.local_addr()?.port();
 
     let region = arguments.template.region.clone();
@@ -118,17 +121,24 @@ async fn serve(
     }
 
     let http_apis = read.as_ref().map(|read| read.stack.http_apis.clone()).unwrap_or_default();
-    if let Some(read) = &read {
-        let deployment = deploy::all(read, &control, &runtimes, arguments.env_vars.as_deref());
-        tokio::select! {
-            deployed = deployment => deployed?,
-            _ = interrupt.recv() => return Ok(ExitCode::from(130)),
-            _ = terminate.recv() => return Ok(ExitCode::from(143)),
+    let preparation = async {
+        if let Some(read) = &read {
+            deploy::all(read, &control, &runtimes, arguments.env_vars.as_deref()).await?;
         }
+        invoker.prepare().await;
+        Ok::<_, Stop>(())
+    };
+    tokio::select! {
+        prepared = preparation => prepared?,
+        _ = interrupt.recv() => return Ok(ExitCode::from(130)),
+        _ = terminate.recv() => return Ok(ExitCode::from(143)),
     }
-    invoker.prepare().await;
-    let doors_options =
-        doors::Options { account_id: model::name::DEFAULT_ACCOUNT.to_owned(), region, http_apis };
+    let doors_options = doors::Options {
+        account_id: model::name::DEFAULT_ACCOUNT.to_owned(),
+        region,
+        http_apis,
+        loopback: arguments.host.is_loopback(),
+    };
     let doors =
         Arc::new(Doors::new(doors_options, control.clone(), invoker.clone(), logs.clone(), counters.clone()));
 
@@ -147,10 +157,9 @@ async fn serve(
         took: begun.elapsed(),
     };
     match arguments.output {
-        Output::Text => print!("{}", banner::text(&summary)),
-        Output::Json => println!("{}", banner::json(&summary)),
+        Output::Text => super::print(&banner::text(&summary)),
+        Output::Json => super::print(&format!("{}\n", banner::json(&summary))),
     }
-    std::io::Write::flush(&mut std::io::stdout())?;
 
     tokio::select! {
         _ = interrupt.recv() => {}

@@ -31,10 +31,30 @@ impl Summary<'_> {
             gaps.push("network: environments have loopback only".to_owned());
         }
         if let Some(stack) = self.stack {
+            let open: Vec<_> = stack
+                .http_apis
+                .iter()
+                .flat_map(|api| &api.routes)
+                .filter(|route| route.authorization_type != "NONE")
+                .map(|route| format!("{} ({})", route.route_key, route.authorization_type))
+                .collect();
+            if !open.is_empty() {
+                gaps.push(format!("authorizers: whoever reaches this port may call {}", open.join(", ")));
+            }
             let rest: Vec<_> = stack.rest_apis.iter().map(|api| api.id.as_str()).collect();
             if !rest.is_empty() {
                 gaps.push(format!("REST APIs are read but not served yet: {}", rest.join(", ")));
             }
+        }
+        let signed = self.functions.iter().filter(|function| {
+            function.url.as_ref().is_some_and(|url| url.auth_type == control::AuthType::AwsIam)
+        });
+        let signed: Vec<_> = signed.map(|function| function.name.as_str()).collect();
+        if !signed.is_empty() {
+            gaps.push(format!(
+                "signatures: a function URL with AWS_IAM takes any signature: {}",
+                signed.join(", ")
+            ));
         }
         gaps
     }
@@ -76,7 +96,8 @@ pub fn text(summary: &Summary<'_>) -> String {
     }
     if let Some(function) = functions.first() {
         let word = function.logical_id.as_ref().unwrap_or(&function.name);
-        let endpoint = if base.ends_with(":4566") { String::new() } else { format!(" --endpoint {base}") };
+        let endpoint =
+            if *base == "http://127.0.0.1:4566" { String::new() } else { format!(" --endpoint {base}") };
         let _ = writeln!(text, "Try");
         let _ = writeln!(text, "  onrush invoke {word}{endpoint}");
         match doors.first() {

@@ -41,6 +41,21 @@ pub async fn all(
         });
         deployed.await.context("deploying a function failed")??;
     }
+    remove_others(read, control).await
+}
+
+/// What an earlier template deployed and this one does not have is gone, as with a stack update.
+async fn remove_others(read: &Read, control: &Arc<Control>) -> Result<(), Stop> {
+    let of_a_template = control.functions().into_iter().filter(|function| function.logical_id.is_some());
+    for other in
+        of_a_template.filter(|other| read.stack.functions.iter().all(|function| function.name != other.name))
+    {
+        eprintln!("  {}: removed, it is not in {}", other.name, read.path.display());
+        let (control, name) = (control.clone(), other.name.clone());
+        let removed = tokio::task::spawn_blocking(move || control.delete(&name, None));
+        let removed = removed.await.context("removing a function failed")?;
+        removed.map_err(|error| refused(&other.name, &error))?;
+    }
     Ok(())
 }
 
@@ -48,10 +63,8 @@ async fn request(read: &Read, function: &Function, env_vars: &EnvVars) -> Result
     let Some(code) = code(read, function).await? else { return Ok(None) };
     let mut variables = function.environment.clone();
     env_vars.apply(&function.id, &function.name, &mut variables);
-    let url =
-        read.stack.function_urls.iter().find(|url| {
-            url.target.function.logical() == Some(&function.id) && url.target.qualifier.is_none()
-        });
+    // An alias serves what was just deployed, so its URL is the function's.
+    let url = read.stack.function_urls.iter().find(|url| url.target.function.logical() == Some(&function.id));
     let mut layers = Vec::new();
     for link in &function.layers {
         layers.extend(layer(read, function, link)?);

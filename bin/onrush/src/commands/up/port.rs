@@ -4,14 +4,13 @@ use crate::Stop;
 use anyhow::anyhow;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
-use tokio::net::{TcpListener, TcpSocket};
+use std::net::{SocketAddr, TcpListener};
 
 /// Connections that may wait to be accepted: a burst of a thousand arrives before the first is taken.
-const BACKLOG: u32 = 4_096;
+const BACKLOG: i32 = 4_096;
 
 /// Listens on `address`, or says who else does.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
+pub fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
     match listen(address) {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -25,11 +24,15 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     // A restart must not wait for the last run's closed connections.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// The process that listens on a local port: `process 4711 (onrush)`.
@@ -78,10 +81,10 @@ mod tests {
         assert_eq!(listening_inode(table, 4567), None);
     }
 
-    #[tokio::test]
-    async fn a_taken_port_names_its_holder() {
+    #[test]
+    fn a_taken_port_names_its_holder() {
         let first = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let Err(Stop::Failed(error)) = bind(first.local_addr().unwrap()).await else { panic!("it was free") };
+        let Err(Stop::Failed(error)) = bind(first.local_addr().unwrap()) else { panic!("it was free") };
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
     }
 }

@@ -1,0 +1,138 @@
+//! How an invocation ended, put into words: what the caller gets, what the log says, what becomes of the environment.
+
+use crate::failure::{Failure, exit_reason};
+use bytes::Bytes;
+use control::Function;
+use limits::Outcome;
+use runtime_api::Reply;
+use sandbox::Exit;
+use std::time::Duration;
+use telemetry::{Status, init_report, iso_time, unix_millis};
+
+/// How the wait for a handler ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The runtime answered.
+    Replied(Reply),
+    /// Its process ended.
+    Exited(Exit),
+    /// It could not be initialised anew.
+    InitFailed { body: Bytes, error_type: Option<String> },
+    /// The function's timeout struck.
+    TimedOut,
+}
+
+/// An end in words.
+#[derive(Debug)]
+pub(crate) struct Conclusion {
+    /// What the caller gets.
+    pub(crate) payload: Bytes,
+    /// Whether that is an error document.
+    pub(crate) failed: bool,
+    /// What the dispatcher hears.
+    pub(crate) outcome: Outcome,
+    /// What the REPORT line says.
+    pub(crate) status: Status,
+    /// Time in the handler.
+    pub(crate) duration: Duration,
+    /// Log lines before END.
+    pub(crate) lines: Vec<String>,
+}
+
+impl Conclusion {
+    /// `initialising` says that a suppressed INIT was not over.
+    pub(crate) fn of(end: End, function: &Function, id: &str, elapsed: Duration, initialising: bool) -> Self {
+        let mut conclusion = Self::without_init_report(end, function, id, elapsed);
+        if initialising && conclusion.outcome != Outcome::Done {
+            conclusion.lines.insert(0, init_report(conclusion.duration, "invoke", &conclusion.status));
+        }
+        conclusion
+    }
+
+    fn without_init_report(end: End, function: &Function, id: &str, elapsed: Duration) -> Self {
+        let ended = |payload, failed, outcome, status| Self {
+            payload,
+            failed,
+            outcome,
+            status,
+            duration: elapsed,
+            lines: Vec::new(),
+        };
+        match end {
+            End::Replied(Reply::Response(body)) => ended(body, false, Outcome::Done, Status::Success),
+            End::Replied(Reply::Error { body, .. }) => ended(body, true, Outcome::Done, Status::Success),
+            End::Replied(Reply::TooLarge) => {
+                let failure = Failure::too_large();
+                ended(failure.body, true, Outcome::Done, Status::Error(failure.kind))
+            }
+            End::InitFailed { body, error_type } => {
+                let kind = error_type.unwrap_or_else(|| "Runtime.Unknown".to_owned());
+                ended(body, true, Outcome::Crashed, Status::Error(kind))
+            }
+            End::Exited(exit) => {
+                let failure = Failure::exited(id, &exit);
+                let lines =
+                    vec![format!("RequestId: {id} Error: {}", exit_reason(&exit)), failure.kind.clone()];
+                Self { lines, ..ended(failure.body, true, Outcome::Crashed, Status::Error(failure.kind)) }
+            }
+            End::TimedOut => {
+                let seconds = function.timeout.as_secs_f64();
+                let (name, now) = (&function.name, iso_time(unix_millis()));
+                let line = format!(
+                    "{now} {id} Task timed out after {seconds:.2} seconds (limit function.timeout of {name}: {seconds} s)"
+                );
+                let failure = Failure::timed_out(id, function.timeout);
+                Self {
+                    duration: function.timeout,
+                    lines: vec![line],
+                    ..ended(failure.body, true, Outcome::TimedOut, Status::Timeout)
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn conclude(end: End, initialising: bool) -> Conclusion {
+        let mut function = Function::new("cart", PathBuf::new());
+        function.timeout = Duration::from_secs(3);
+        Conclusion::of(end, &function, "ID", Duration::from_millis(5), initialising)
+    }
+
+    #[test]
+    fn a_time_out_names_its_limit_and_lasts_as_long_as_the_limit() {
+        let conclusion = conclude(End::TimedOut, false);
+        assert_eq!(conclusion.duration, Duration::from_secs(3));
+        let [line] = &conclusion.lines[..] else { panic!("{:?}", conclusion.lines) };
+        assert!(
+            line.ends_with(" ID Task timed out after 3.00 seconds (limit function.timeout of cart: 3 s)"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_failed_second_init_is_reported_in_phase_invoke() {
+        let exit = Exit { code: Some(1), signal: None, out_of_memory: false };
+        let conclusion = conclude(End::Exited(exit), true);
+        assert_eq!(
+            conclusion.lines,
+            [
+                "INIT_REPORT Init Duration: 5.00 ms\tPhase: invoke\tStatus: error\tError Type: Runtime.ExitError",
+                "RequestId: ID Error: Runtime exited with error: exit status 1",
+                "Runtime.ExitError",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_answer_adds_nothing_to_the_log() {
+        let reply = Reply::Error { body: Bytes::from_static(b"{}"), error_type: None };
+        let conclusion = conclude(End::Replied(reply), false);
+        assert!(conclusion.failed && conclusion.lines.is_empty());
+        assert_eq!(conclusion.outcome, Outcome::Done);
+    }
+}
