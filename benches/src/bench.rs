@@ -20,9 +20,9 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new(root: PathBuf, work: PathBuf, is_short: bool) -> Result<Self> {
-        let root = fs::canonicalize(&root).with_context(|| root.display().to_string())?;
-        let work = fs::canonicalize(&work).with_context(|| work.display().to_string())?;
+    pub fn new(root: &Path, work: &Path, is_short: bool) -> Result<Self> {
+        let root = fs::canonicalize(root).with_context(|| root.display().to_string())?;
+        let work = fs::canonicalize(work).with_context(|| work.display().to_string())?;
         Ok(Self { root, work, is_short, folders: AtomicU32::new(0) })
     }
 
@@ -61,7 +61,8 @@ impl Bench {
 
     /// A folder with the Rust echo function, built, as `bootstrap`.
     pub fn echo_function(&self) -> Result<PathBuf> {
-        let built = existing(&self.root.join("target/figures/echo/release/echo"), "scripts/figures builds it")?;
+        let built =
+            existing(&self.root.join("target/figures/echo/release/echo"), "scripts/figures builds it")?;
         let folder = self.folder("echo")?;
         fs::copy(built, folder.join("bootstrap"))?;
         Ok(folder)

@@ -98,7 +98,8 @@ impl Figure {
     pub fn ratio(&self) -> Option<f64> {
         let (_, other) = self.other.as_ref()?;
         let is_paired = other.0.len() == self.ours.0.len();
-        let paired = || self.ours.0.iter().zip(&other.0).map(|(ours, other)| ours / other).collect::<Samples>();
+        let paired =
+            || self.ours.0.iter().zip(&other.0).map(|(ours, other)| ours / other).collect::<Samples>();
         let ratio = if is_paired { paired().median() } else { self.ours.median() / other.median() };
         ratio.is_finite().then_some(ratio)
     }
@@ -122,7 +123,9 @@ impl Figure {
             Goal::TimesAtMost(times) => format!("<= {times} x {other}"),
             Goal::AtLeast(value) => format!(">= {} {unit}", number(value)),
             Goal::AtMost(value) => format!("<= {} {unit}", number(value)),
-            Goal::AtMostTimesPlus { times, plus } => format!("<= {times} x {other} + {} {unit}", number(plus)),
+            Goal::AtMostTimesPlus { times, plus } => {
+                format!("<= {times} x {other} + {} {unit}", number(plus))
+            }
         }
     }
 }
@@ -145,13 +148,15 @@ impl fmt::Display for Figure {
 }
 
 /// The table's head, for [`Figure::table_row`].
-pub const TABLE_HEAD: &str = "| what | ours (least / median / most) | floor or peer | ratio | goal | |\n|---|---|---|---|---|---|";
+pub const TABLE_HEAD: &str =
+    "| what | ours (least / median / most) | floor or peer | ratio | goal | |\n|---|---|---|---|---|---|";
 
 impl Figure {
     /// One row of the Markdown table.
     pub fn table_row(&self) -> String {
         let Self { what, unit, ours, .. } = self;
-        let other = self.other.as_ref().map_or("-".to_owned(), |(name, samples)| format!("{name}: {samples}"));
+        let other =
+            self.other.as_ref().map_or("-".to_owned(), |(name, samples)| format!("{name}: {samples}"));
         let ratio = self.ratio().map_or("-".to_owned(), number);
         let verdict = if self.is_reached() { "reached" } else { "missed" };
         format!("| {what} | {ours} {unit} | {other} | {ratio} | {} | {verdict} |", self.goal_text())

@@ -70,7 +70,8 @@ pub fn send(address: SocketAddr, request: &Request) -> Result<Pending> {
 
 /// An idle connection.
 pub fn connect(address: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| format!("connecting to {address}"))?;
+    let stream =
+        TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| format!("connecting to {address}"))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     Ok(stream)
@@ -107,7 +108,9 @@ type Parsed = (u16, Vec<(String, String)>, Vec<u8>);
 fn parse(bytes: &[u8]) -> Result<Parsed> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(length) = response.parse(bytes)? else { bail!("the answer's head is cut off") };
+    let httparse::Status::Complete(length) = response.parse(bytes)? else {
+        bail!("the answer's head is cut off")
+    };
     let status = response.code.context("the answer has no status")?;
     let headers = response
         .headers
@@ -130,7 +133,9 @@ mod tests {
         let fine = answer(b"HTTP/1.1 200 OK\r\nX-A: b\r\n\r\nhello");
         assert_eq!((fine.headers[0].0.as_str(), fine.body.as_slice()), ("x-a", &b"hello"[..]));
         assert!(fine.expect_success().is_ok());
-        assert!(answer(b"HTTP/1.1 200 OK\r\nX-Amz-Function-Error: Unhandled\r\n\r\n").expect_success().is_err());
+        assert!(
+            answer(b"HTTP/1.1 200 OK\r\nX-Amz-Function-Error: Unhandled\r\n\r\n").expect_success().is_err()
+        );
         assert!(answer(b"HTTP/1.1 429 Too Many Requests\r\n\r\n").expect_success().is_err());
     }
 

@@ -39,11 +39,13 @@ fn main() -> ExitCode {
         rows::ALL.iter().for_each(|group| println!("{:<14} {}", group.name, group.about));
         return ExitCode::SUCCESS;
     }
-    if let Some(unknown) = arguments.group.iter().find(|name| rows::ALL.iter().all(|group| group.name != **name)) {
+    if let Some(unknown) =
+        arguments.group.iter().find(|name| rows::ALL.iter().all(|group| group.name != **name))
+    {
         eprintln!("there is no group `{unknown}`; `list` names them");
         return ExitCode::from(2);
     }
-    let bench = match Bench::new(arguments.root, arguments.work, arguments.short) {
+    let bench = match Bench::new(&arguments.root, &arguments.work, arguments.short) {
         Ok(bench) => bench,
         Err(error) => {
             eprintln!("{error:#}");
@@ -51,7 +53,9 @@ fn main() -> ExitCode {
         }
     };
     let mut board = Board::default();
-    let is_wanted = |group: &&rows::Group| arguments.group.is_empty() || arguments.group.iter().any(|name| name == group.name);
+    let is_wanted = |group: &&rows::Group| {
+        arguments.group.is_empty() || arguments.group.iter().any(|name| name == group.name)
+    };
     for group in rows::ALL.iter().filter(is_wanted) {
         let begun = Instant::now();
         println!("\n== {} (load average {})", group.about, bench::machine_load());

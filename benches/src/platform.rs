@@ -140,7 +140,8 @@ impl Platform {
 
     /// A figure of the health page.
     pub fn health(&self, figure: &str) -> Result<u64> {
-        let answer = http::fetch(self.address, &Request::new("GET", "/_onrush/health", ""))?.expect_success()?;
+        let answer =
+            http::fetch(self.address, &Request::new("GET", "/_onrush/health", ""))?.expect_success()?;
         let page: Value = serde_json::from_slice(&answer.body)?;
         let Some(value) = page[figure].as_u64() else { bail!("the health page has no `{figure}`: {page}") };
         Ok(value)

@@ -151,7 +151,8 @@ mod tests {
         assert!(resident_kib(running.child.id()) > 0);
         drop(running);
         // It may still have to be reaped by whoever adopted it.
-        let is_alive = || fs::read_to_string(format!("/proc/{grandchild}/cmdline")).is_ok_and(|it| !it.is_empty());
+        let is_alive =
+            || fs::read_to_string(format!("/proc/{grandchild}/cmdline")).is_ok_and(|it| !it.is_empty());
         while is_alive() {
             thread::yield_now();
         }

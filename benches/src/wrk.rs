@@ -67,7 +67,9 @@ pub fn run(folder: &Path, load: &Load) -> Result<Outcome> {
 
 fn read(line: &str, refused: bool) -> Result<Outcome> {
     let numbers: Vec<u64> = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
-    let [requests, duration_us, p50, p99, refusals, errors] = numbers[..] else { bail!("`{line}` is not six numbers") };
+    let [requests, duration_us, p50, p99, refusals, errors] = numbers[..] else {
+        bail!("`{line}` is not six numbers")
+    };
     let wrong = if refused { requests.saturating_sub(refusals) } else { refusals };
     if requests == 0 || wrong + errors > 0 {
         bail!("{requests} answers, {wrong} of the wrong kind, {errors} errors");

@@ -22,7 +22,8 @@ pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
         let platform = site.start()?;
         thread::sleep(SETTLE);
         // All connections first, so that all requests arrive before the first environment is there.
-        let connections = (0..REQUESTS).map(|_| http::connect(platform.address)).collect::<Result<Vec<_>>>()?;
+        let connections =
+            (0..REQUESTS).map(|_| http::connect(platform.address)).collect::<Result<Vec<_>>>()?;
         let begun = Instant::now();
         let pending = connections.into_iter().map(|stream| http::send_on(stream, begun, &request));
         let pending = pending.collect::<Result<Vec<_>>>()?;

@@ -17,7 +17,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
     let code = bench.echo_function()?;
-    let functions: Vec<_> = (0..FUNCTIONS).map(|number| Function::rust(format!("rest{number}"), &code)).collect();
+    let functions: Vec<_> =
+        (0..FUNCTIONS).map(|number| Function::rust(format!("rest{number}"), &code)).collect();
     let site = Site::new(bench, &functions)?;
     // The first start deploys; the figure is of the later ones.
     drop(site.start()?);

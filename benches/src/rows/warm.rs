@@ -20,6 +20,9 @@ pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
     let ours = site.start()?;
     let floor = others::bare_hyper(bench)?;
     let peer = others::cargo_lambda(bench)?;
+    if peer.is_none() {
+        board.skip("cargo lambda watch", "not installed in target/peers; a full run installs it");
+    }
     ours.invoke("echo", EVENT)?;
     let folder = bench.folder("wrk")?;
     let load = |url: &str, body: Option<&'static str>, connections: u32| -> Result<Outcome> {
@@ -59,8 +62,6 @@ pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
             figure.other = Some(("cargo lambda watch", per_second(&many.peer)));
             figure.goal = Goal::TimesAtLeast(OF_CARGO_LAMBDA);
             board.add(figure);
-        } else {
-            board.skip("cargo lambda watch", "not installed in target/peers; a full run installs it");
         }
     }
     for (through, rounds) in [("function URL", &one.door), ("Invoke API", &one.api)] {
