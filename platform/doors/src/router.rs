@@ -229,8 +229,9 @@ fn is_own_name(host: &str) -> bool {
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
     name.parse::<IpAddr>().is_ok()
+        // A name without a dot is no domain of anybody's; a container or a hosts file gave it.
+        || (!name.is_empty() && !name.contains('.'))
         || [".localhost", ".amazonaws.com", ".docker.internal"].iter().any(|suffix| name.ends_with(suffix))
-        || name == "localhost"
 }
 
 /// A JSON answer.
@@ -304,6 +305,7 @@ mod tests {
             "10.0.0.7",
             "lambda.us-east-1.amazonaws.com",
             "host.docker.internal:4566",
+            "onrush:4566",
             "x.localhost",
         ] {
             assert!(is_own_name(host), "{host}");

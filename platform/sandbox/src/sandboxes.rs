@@ -269,6 +269,14 @@ impl Sandboxes {
         while !self.reaped() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(REAP_RETRY).await;
         }
+        // The jailer removes its groups on its way out; one that was killed could not.
+        let groups = self.shared.groups.clone();
+        let cleared = tokio::task::spawn_blocking(move || {
+            groups.folders().iter().try_for_each(|folder| crate::cgroup::clear_folder(folder))
+        });
+        if let Ok(Ok(Err(error))) = tokio::time::timeout_at(deadline, cleared).await {
+            tracing::warn!(%error, "control groups are left behind; the next start removes them");
+        }
     }
 
     /// Whether the jailer is gone from the process table.

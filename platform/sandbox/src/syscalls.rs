@@ -20,6 +20,34 @@ pub(crate) enum Cloned {
     Parent { pid: i32, pidfd: OwnedFd },
 }
 
+/// Empties this process's arguments and environment as others see them in `/proc/PID/cmdline` and
+/// `/proc/PID/environ`: every environment's supervisor is a copy of this process, and the platform's command line is
+/// no business of the functions.
+pub(crate) fn hide_command_line() -> io::Result<()> {
+    let status = std::fs::read_to_string("/proc/self/stat")?;
+    // The second field may hold anything, parentheses included; what is wanted follows it (proc(5): arg_start is field 48).
+    let fields = status.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let address =
+        |field: usize| fields.split_whitespace().nth(field - 3).and_then(|text| text.parse::<usize>().ok());
+    for (start, end) in [(address(48), address(49)), (address(50), address(51))] {
+        let (Some(start), Some(end)) = (start, end) else { return Err(io::ErrorKind::InvalidData.into()) };
+        if start != 0 && end > start {
+            // SAFETY: the kernel says that these bytes hold the process's own arguments or environment, on its stack;
+            // nothing in this process holds a reference to them. Pointers to strings there lead to empty strings.
+            unsafe { std::ptr::write_bytes(start as *mut u8, 0, end - start) };
+        }
+    }
+    Ok(())
+}
+
+/// The hard limit of a resource: without a capability nothing can be set above it.
+pub(crate) fn hard_limit(resource: u32) -> u64 {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: libc::RLIM64_INFINITY };
+    // SAFETY: writes one live structure.
+    unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, 0_usize, &raw mut limit) };
+    limit.rlim_max
+}
+
 /// Forks with `flags`, born in `cgroup` when given.
 ///
 /// # Safety

@@ -295,6 +295,7 @@ fn set_up(
     use rustix::fs::{Mode, OFlags};
     syscalls::block_signals();
     let _ = rustix::thread::set_name(c"onrush-jailer");
+    step("hide the command line", syscalls::hide_command_line())?;
     let _ = rustix::process::setsid();
     // End of file on the socket is the usual way to learn that the platform is gone. This is the second: all
     // signals are blocked, the reaper takes this one as the order to clean up.

@@ -257,7 +257,12 @@ impl<'a> Starter<'a> {
             let bytes = (u64::from(parts.spec.memory_mb) << 20) + DATA_SLACK_BYTES;
             limits.push(exact(libc::RLIMIT_DATA, bytes));
         }
-        limits
+        // A host with lower limits of its own keeps them; `open-files` says so.
+        let clamped = limits.into_iter().map(|(resource, soft, hard)| {
+            let most = syscalls::hard_limit(resource);
+            (resource, soft.min(most), hard.min(most))
+        });
+        clamped.collect()
     }
 
     fn clone_into(&mut self, parts: &mut Parts) -> Result<Born, Unfit> {
