@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -19,7 +20,11 @@ PLATFORM_MEMORY_MB = 200
 @pytest.fixture(scope="module")
 def variables(platform):
     platform.create(
-        "sees", packages.built("rogue"), MemorySize=256, handler="some.handler", variables={"STAGE": "test", "LANG": "de_DE"}
+        "sees",
+        packages.built("rogue"),
+        MemorySize=256,
+        handler="some.handler",
+        variables={"STAGE": "test", "LANG": "de_DE"},
     )
     return platform.invoke("sees", {"do": "env"}).json()["seen"]
 
@@ -27,13 +32,24 @@ def variables(platform):
 @pytest.mark.parametrize(
     "name, value",
     [
-        ("AWS_LAMBDA_FUNCTION_NAME", "sees"), ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
-        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"), ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/sees"),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"), ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
-        ("AWS_REGION", "us-east-1"), ("AWS_DEFAULT_REGION", "us-east-1"), ("_HANDLER", "some.handler"),
-        ("LAMBDA_TASK_ROOT", "/var/task"), ("LAMBDA_RUNTIME_DIR", "/var/runtime"), ("PWD", "/var/task"), ("TZ", ":UTC"),
-        ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR"), ("_AWS_XRAY_DAEMON_PORT", "2000"), ("SHLVL", "0"),
-        ("STAGE", "test"), ("LANG", "de_DE"),
+        ("AWS_LAMBDA_FUNCTION_NAME", "sees"),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/sees"),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
+        ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("_HANDLER", "some.handler"),
+        ("LAMBDA_TASK_ROOT", "/var/task"),
+        ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
+        ("PWD", "/var/task"),
+        ("TZ", ":UTC"),
+        ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR"),
+        ("_AWS_XRAY_DAEMON_PORT", "2000"),
+        ("SHLVL", "0"),
+        ("STAGE", "test"),
+        ("LANG", "de_DE"),
     ],
 )
 def test_a_variable_has_lambdas_value(variables, name, value):
@@ -69,7 +85,11 @@ def test_log_lines_are_kept_in_order_and_control_characters_are_not(platform):
     lines = platform.log(name)
     first = lines.index("first")
     assert lines[first + 1] == "second half"
-    assert lines[first + 2].startswith("REPORT forged") and "\x1b" not in lines[first + 2] and "\x07" not in lines[first + 2]
+    assert (
+        lines[first + 2].startswith("REPORT forged")
+        and "\x1b" not in lines[first + 2]
+        and "\x07" not in lines[first + 2]
+    )
     assert lines[first + 3].startswith("to stderr ")
     assert any(line.startswith("no end of line") for line in lines)
 
@@ -125,3 +145,24 @@ def test_onrush_logs_shows_the_log(platform, variables):
         [BINARY, "logs", "sees", "--endpoint", platform.url], capture_output=True, text=True, timeout=60
     )
     assert ran.returncode == 0 and "START RequestId: " in ran.stdout and "REPORT RequestId: " in ran.stdout, ran
+
+
+def test_onrush_logs_follows_until_ctrl_c(platform, variables):
+    follower = subprocess.Popen(
+        [BINARY, "logs", "sees", "--follow", "--endpoint", platform.url], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        # What was there is shown first, so the follower is there once it came.
+        assert follower.stdout.readline()
+        request_id = platform.invoke("sees", {}).request_id
+        for line in follower.stdout:
+            if f"REPORT RequestId: {request_id}" in line:
+                break
+        else:
+            raise AssertionError("the follower ended")
+        follower.send_signal(signal.SIGINT)
+        follower.wait(10)
+    finally:
+        follower.kill()
+        follower.wait(10)
+        follower.stdout.close()

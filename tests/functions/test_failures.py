@@ -26,16 +26,22 @@ def slow(platform):
     """Invocations whose INIT outlasts its 10 seconds, run beside the other tests."""
     functions = {
         "slow-init": (
-            packages.package({
-                "bootstrap": ("#!/bin/sh\nsleep 11\nexec /var/task/rogue\n", 0o755),
-                "rogue": (packages.BUILT.joinpath("rogue/bootstrap").read_bytes(), 0o755),
-            }), 30),
+            packages.package(
+                {
+                    "bootstrap": ("#!/bin/sh\nsleep 11\nexec /var/task/rogue\n", 0o755),
+                    "rogue": (packages.BUILT.joinpath("rogue/bootstrap").read_bytes(), 0o755),
+                }
+            ),
+            30,
+        ),
         "never-next": (packages.source("raw/never_next"), 1),
     }
     answers, threads = {}, []
     for name, (code, timeout) in functions.items():
         platform.create(name, code, Timeout=timeout)
-        thread = threading.Thread(target=lambda name=name: answers.update({name: platform.invoke(name, {}, timeout=100)}))
+        thread = threading.Thread(
+            target=lambda name=name: answers.update({name: platform.invoke(name, {}, timeout=100)})
+        )
         thread.start()
         threads.append(thread)
 
@@ -111,7 +117,8 @@ def test_a_runtime_that_ends_is_an_exit_error(platform, rogue, how, reason):
     platform.invoke(name, {"do": "write", "path": "/tmp/mark", "text": "kept"})
     answer = platform.invoke(name, {"do": how})
     assert error_of(answer) == {
-        "errorType": "Runtime.ExitError", "errorMessage": f"RequestId: {answer.request_id} Error: {reason}"
+        "errorType": "Runtime.ExitError",
+        "errorMessage": f"RequestId: {answer.request_id} Error: {reason}",
     }
     assert f"RequestId: {answer.request_id} Error: {reason}\n" in answer.log
     values = report(answer)
@@ -135,14 +142,18 @@ def test_what_a_dying_function_printed_is_in_its_log(platform, rogue):
     ],
 )
 def test_a_runtime_that_ends_in_init_is_tried_again_and_reported(platform, kind, variables, reason):
-    name = platform.create(f"{kind}-{len(reason)}".replace("_", "-"), packages.source(f"raw/{kind}"), variables=variables)
+    name = platform.create(
+        f"{kind}-{len(reason)}".replace("_", "-"), packages.source(f"raw/{kind}"), variables=variables
+    )
     answer = platform.invoke(name, {})
     assert error_of(answer) == {
-        "errorType": "Runtime.ExitError", "errorMessage": f"RequestId: {answer.request_id} Error: {reason}"
+        "errorType": "Runtime.ExitError",
+        "errorMessage": f"RequestId: {answer.request_id} Error: {reason}",
     }
     log = platform.log(name)
     assert any(
-        line.startswith("INIT_REPORT Init Duration: ") and "Phase: init\tStatus: error\tError Type: Runtime.ExitError" in line
+        line.startswith("INIT_REPORT Init Duration: ")
+        and "Phase: init\tStatus: error\tError Type: Runtime.ExitError" in line
         for line in log
     ), log
     if kind == "logs_then_exits":
@@ -266,7 +277,7 @@ def test_a_runtime_in_plain_shell_works(platform):
 def test_a_runtime_that_answers_and_never_asks_again_costs_nobody_an_answer(platform, rogue):
     """Its environment stays busy until its time is out; the next caller gets another one."""
     name = rogue("never-asks-again", Timeout=2)
-    assert platform.invoke(name, {"do": "never_next"}).body == b'"the last"'
+    assert platform.invoke(name, {"do": "never_next"}, whole=False).body == b'"the last"'
     after = platform.invoke(name, {"n": 1})
     assert after.error is None and (after.json()["count"], after.json()["event"]) == (1, {"n": 1}), after
 

@@ -14,20 +14,27 @@ from support.platform import Platform
 pytestmark = pytest.mark.skipif(not puppet.here(), reason=f"{puppet.PYTHON} is not installed")
 
 CORS = {
-    "AllowOrigins": ["https://shop.example.com"], "AllowMethods": ["GET", "PUT"], "AllowHeaders": ["content-type"],
-    "ExposeHeaders": ["x-cart"], "AllowCredentials": True, "MaxAge": 300,
+    "AllowOrigins": ["https://shop.example.com"],
+    "AllowMethods": ["GET", "PUT"],
+    "AllowHeaders": ["content-type"],
+    "ExposeHeaders": ["x-cart"],
+    "AllowCredentials": True,
+    "MaxAge": 300,
 }
 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory):
     home = tmp_path_factory.mktemp("urls")
-    template = templates.write(home, {
-        "Echo": ("echo", {"FunctionUrlConfig": {"AuthType": "NONE"}}),
-        "Puppet": ("puppet", {"FunctionUrlConfig": {"AuthType": "NONE"}, "MemorySize": 1024}),
-        "Shop": ("puppet", {"FunctionUrlConfig": {"AuthType": "NONE", "Cors": CORS}, "MemorySize": 1024}),
-        "Closed": ("echo", {"FunctionUrlConfig": {"AuthType": "AWS_IAM"}}),
-    })
+    template = templates.write(
+        home,
+        {
+            "Echo": ("echo", {"FunctionUrlConfig": {"AuthType": "NONE"}}),
+            "Puppet": ("puppet", {"FunctionUrlConfig": {"AuthType": "NONE"}, "MemorySize": 1024}),
+            "Shop": ("puppet", {"FunctionUrlConfig": {"AuthType": "NONE", "Cors": CORS}, "MemorySize": 1024}),
+            "Closed": ("echo", {"FunctionUrlConfig": {"AuthType": "AWS_IAM"}}),
+        },
+    )
     with Platform(home=home, template=template) as platform:
         yield platform
 
@@ -49,8 +56,16 @@ def respond(platform, result, door="Puppet", headers=None):
 
 def test_a_request_becomes_an_event_of_format_2_0(platform, hosts):
     answer = platform.request(
-        "POST", "/a%20b/c?x=1&x=2&y=%41+z&empty=", '{"k": "\u00e9"}'.encode(),
-        {"Host": hosts["Echo"], "Content-Type": "application/json", "Cookie": "a=1; b=2", "X-Many": "v", "User-Agent": "test"},
+        "POST",
+        "/a%20b/c?x=1&x=2&y=%41+z&empty=",
+        '{"k": "\u00e9"}'.encode(),
+        {
+            "Host": hosts["Echo"],
+            "Content-Type": "application/json",
+            "Cookie": "a=1; b=2",
+            "X-Many": "v",
+            "User-Agent": "test",
+        },
     )
     assert answer.status == 200 and answer.headers["content-type"] == "application/json", answer
     event = answer.json()
@@ -98,17 +113,23 @@ def test_every_method_reaches_the_function(platform, method):
 def test_a_body_of_6_mb_passes_and_more_is_413(platform):
     event = platform.door("Echo", method="POST", body=b"x" * 4_000_000, headers={"Content-Type": "text/plain"}).json()
     assert len(event["body"]) == 4_000_000
-    assert platform.door("Echo", method="POST", body=b"x" * (6 * 1024 * 1024 + 1)).status == 413
+    answer = platform.door("Echo", method="POST", body=b"x" * (6 * 1024 * 1024 + 1))
+    assert (answer.status, answer.headers["x-onrush-limit"]) == (413, "lambda.payload-size"), answer
 
 
 # ---- The response -------------------------------------------------------------------------------------------------
 
 
 def test_a_structured_result_is_the_response(platform):
-    answer = respond(platform, {
-        "statusCode": 201, "headers": {"Content-Type": "text/plain", "X-Cart": "7"}, "body": "h\u00e9llo",
-        "cookies": ["a=1; Secure", "b=2; HttpOnly"],
-    })
+    answer = respond(
+        platform,
+        {
+            "statusCode": 201,
+            "headers": {"Content-Type": "text/plain", "X-Cart": "7"},
+            "body": "h\u00e9llo",
+            "cookies": ["a=1; Secure", "b=2; HttpOnly"],
+        },
+    )
     assert (answer.status, answer.body.decode()) == (201, "h\u00e9llo")
     assert (answer.headers["content-type"], answer.headers["x-cart"]) == ("text/plain", "7")
     assert answer.headers.get_all("set-cookie") == ["a=1; Secure", "b=2; HttpOnly"]
@@ -116,10 +137,15 @@ def test_a_structured_result_is_the_response(platform):
 
 def test_a_base64_result_is_sent_as_bytes(platform):
     body = bytes(range(256)) * 4
-    answer = respond(platform, {
-        "statusCode": 200, "headers": {"content-type": "image/png"}, "isBase64Encoded": True,
-        "body": base64.b64encode(body).decode(),
-    })
+    answer = respond(
+        platform,
+        {
+            "statusCode": 200,
+            "headers": {"content-type": "image/png"},
+            "isBase64Encoded": True,
+            "body": base64.b64encode(body).decode(),
+        },
+    )
     assert answer.body == body and answer.headers["content-type"] == "image/png"
 
 
@@ -131,9 +157,15 @@ def test_json_without_a_status_is_a_200_with_that_json(platform, text):
 
 @pytest.mark.parametrize(
     "result",
-    [{"statusCode": 99}, {"statusCode": "many"}, {"statusCode": 200, "body": {"no": "text"}},
-     {"statusCode": 200, "isBase64Encoded": True, "body": "***"}, {"statusCode": 200, "headers": {"a b": "c"}},
-     {"statusCode": 200, "headers": {"x": "a\r\nset-cookie: stolen=1"}}, "no json at all"],
+    [
+        {"statusCode": 99},
+        {"statusCode": "many"},
+        {"statusCode": 200, "body": {"no": "text"}},
+        {"statusCode": 200, "isBase64Encoded": True, "body": "***"},
+        {"statusCode": 200, "headers": {"a b": "c"}},
+        {"statusCode": 200, "headers": {"x": "a\r\nset-cookie: stolen=1"}},
+        "no json at all",
+    ],
     ids=["status", "status-word", "body", "base64", "header-name", "header-splitting", "no-json"],
 )
 def test_a_malformed_result_is_a_502(platform, result):
@@ -154,10 +186,15 @@ def test_a_function_that_fails_is_a_502_without_its_secrets(platform):
 
 def test_a_preflight_is_answered_by_the_door(platform):
     before = platform.metric("invocations", "Shop")
-    answer = platform.door("Shop", method="OPTIONS", headers={
-        "Origin": "https://shop.example.com", "Access-Control-Request-Method": "PUT",
-        "Access-Control-Request-Headers": "content-type",
-    })
+    answer = platform.door(
+        "Shop",
+        method="OPTIONS",
+        headers={
+            "Origin": "https://shop.example.com",
+            "Access-Control-Request-Method": "PUT",
+            "Access-Control-Request-Headers": "content-type",
+        },
+    )
     assert answer.status in (200, 204) and answer.body == b""
     assert answer.headers["access-control-allow-origin"] == "https://shop.example.com"
     assert answer.headers["access-control-allow-methods"] == "GET,PUT"
@@ -168,10 +205,17 @@ def test_a_preflight_is_answered_by_the_door(platform):
 
 
 def test_a_preflight_from_elsewhere_is_allowed_nothing(platform):
-    answer = platform.door("Shop", method="OPTIONS", headers={
-        "Origin": "https://evil.example.com", "Access-Control-Request-Method": "PUT",
-    })
-    assert answer.headers["access-control-allow-origin"] is None and answer.headers["access-control-allow-methods"] is None
+    answer = platform.door(
+        "Shop",
+        method="OPTIONS",
+        headers={
+            "Origin": "https://evil.example.com",
+            "Access-Control-Request-Method": "PUT",
+        },
+    )
+    assert (
+        answer.headers["access-control-allow-origin"] is None and answer.headers["access-control-allow-methods"] is None
+    )
 
 
 def test_configured_cross_origin_headers_replace_the_functions_own(platform):
@@ -200,6 +244,9 @@ def test_curl_reaches_a_url_by_its_name(platform, hosts):
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     ran = subprocess.run(
-        ["curl", "-sS", "--max-time", "60", f"http://{hosts['Echo']}/by/name"], capture_output=True, text=True, timeout=90
+        ["curl", "-sS", "--max-time", "60", f"http://{hosts['Echo']}/by/name"],
+        capture_output=True,
+        text=True,
+        timeout=90,
     )
     assert ran.returncode == 0 and json.loads(ran.stdout)["rawPath"] == "/by/name", ran

@@ -56,8 +56,11 @@ def test_nothing_is_null(platform, node, handler):
 
 @pytest.mark.parametrize(
     "handler, result",
-    [("app.callsBack", {"called": "back"}), ("module.handler", {"greeting": "hello from a module", "event": {}}),
-     ("typed/index.handler", "typed module")],
+    [
+        ("app.callsBack", {"called": "back"}),
+        ("module.handler", {"greeting": "hello from a module", "event": {}}),
+        ("typed/index.handler", "typed module"),
+    ],
 )
 def test_callbacks_and_modules_work(platform, node, handler, result):
     assert platform.invoke(node(handler), {}).json() == result
@@ -77,8 +80,10 @@ def test_the_context_is_lambdas(platform, node):
 @pytest.mark.parametrize(
     "handler, kind, text",
     [
-        ("app.fails", "StoreClosed", "the store is closed"), ("app.throws", "TypeError", "not a function"),
-        ("app.rejectsText", "string", "just text"), ("app.callsBackError", "Error", "called back"),
+        ("app.fails", "StoreClosed", "the store is closed"),
+        ("app.throws", "TypeError", "not a function"),
+        ("app.rejectsText", "string", "just text"),
+        ("app.callsBackError", "Error", "called back"),
         ("app.absent", "Runtime.HandlerNotFound", "app.absent is undefined or not exported"),
         ("import_error.handler", "Runtime.ImportModuleError", "Error: Cannot find module 'no-such-package'"),
         ("syntax_error.handler", "Runtime.UserCodeSyntaxError", "SyntaxError: Unexpected token"),
@@ -100,7 +105,9 @@ def test_stray_rejections_and_late_throws_end_the_invocation(platform, node, han
     name = node(handler)
     error = error_of(platform.invoke(name, {}))
     assert error["errorType"] in ("Runtime.UnhandledPromiseRejection", "Error", "Runtime.ExitError"), error
-    assert "stray" in json.dumps(error) or "late" in json.dumps(error) or "exit status 12" in error["errorMessage"], error
+    assert "stray" in json.dumps(error) or "late" in json.dumps(error) or "exit status 12" in error["errorMessage"], (
+        error
+    )
 
 
 def test_a_handler_that_exits_is_an_exit_error(platform, node):
@@ -110,7 +117,9 @@ def test_a_handler_that_exits_is_an_exit_error(platform, node):
 
 def test_a_handler_that_sleeps_too_long_times_out(platform, node):
     answer = platform.invoke(node("app.sleeps", Timeout=2), {"seconds": 60})
-    assert error_of(answer)["errorMessage"] == f"RequestId: {answer.request_id} Error: Task timed out after 2.00 seconds"
+    assert (
+        error_of(answer)["errorMessage"] == f"RequestId: {answer.request_id} Error: Task timed out after 2.00 seconds"
+    )
 
 
 def test_a_result_over_6_mb_is_an_error(platform, node):

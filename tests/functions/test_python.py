@@ -67,7 +67,11 @@ def test_the_context_is_lambdas(platform, python):
 def test_an_exception_has_its_type_message_and_stack(platform, python):
     answer = platform.invoke(python("app.fails"), {})
     error = error_of(answer)
-    assert (error["errorType"], error["errorMessage"], error["requestId"]) == ("Exception", "Handler fails", answer.request_id)
+    assert (error["errorType"], error["errorMessage"], error["requestId"]) == (
+        "Exception",
+        "Handler fails",
+        answer.request_id,
+    )
     assert len(error["stackTrace"]) == 1 and 'File "/var/task/app.py"' in error["stackTrace"][0]
     assert "[ERROR] Exception: Handler fails" in answer.log
 
@@ -89,7 +93,11 @@ def test_what_json_cannot_say_is_a_marshal_error(platform, python):
     [
         ("app.absent", "Runtime.HandlerNotFound", "Handler 'absent' missing on module 'app'"),
         ("absent.handler", "Runtime.ImportModuleError", "Unable to import module 'absent': No module named 'absent'"),
-        ("import_error.handler", "Runtime.ImportModuleError", "Unable to import module 'import_error': No module named 'boto9'"),
+        (
+            "import_error.handler",
+            "Runtime.ImportModuleError",
+            "Unable to import module 'import_error': No module named 'boto9'",
+        ),
         ("syntax_error.handler", "Runtime.UserCodeSyntaxError", "Syntax error in module 'syntax_error'"),
         ("raises_at_import.handler", "ValueError", "CACHE_HOST is not set"),
     ],
@@ -108,8 +116,12 @@ def test_a_module_that_exits_is_an_exit_error(platform, python):
 
 def test_a_handler_that_exits_or_dies_is_an_exit_error(platform, python):
     exits = python("app.exits")
-    assert error_of(platform.invoke(exits, {"status": 0}))["errorMessage"].endswith("Runtime exited without providing a reason")
-    assert error_of(platform.invoke(exits, {"status": 4}))["errorMessage"].endswith("Runtime exited with error: exit status 4")
+    assert error_of(platform.invoke(exits, {"status": 0}))["errorMessage"].endswith(
+        "Runtime exited without providing a reason"
+    )
+    assert error_of(platform.invoke(exits, {"status": 4}))["errorMessage"].endswith(
+        "Runtime exited with error: exit status 4"
+    )
     dies = error_of(platform.invoke(python("app.dies"), {}))
     assert dies["errorType"] == "Runtime.ExitError" and dies["errorMessage"].endswith("signal: killed")
 
@@ -117,7 +129,9 @@ def test_a_handler_that_exits_or_dies_is_an_exit_error(platform, python):
 def test_a_handler_that_sleeps_too_long_times_out(platform, python):
     name = python("app.sleeps", Timeout=1)
     answer = platform.invoke(name, {"seconds": 60})
-    assert error_of(answer)["errorMessage"] == f"RequestId: {answer.request_id} Error: Task timed out after 1.00 seconds"
+    assert (
+        error_of(answer)["errorMessage"] == f"RequestId: {answer.request_id} Error: Task timed out after 1.00 seconds"
+    )
     # Python needs longer than that to start on a busy machine: the reset's init is part of the invocation.
     platform.client().update_function_configuration(FunctionName=name, Timeout=30)
     assert platform.invoke(name, {"seconds": 0}).json() == "woke up"
@@ -132,12 +146,21 @@ def test_a_result_over_6_mb_is_an_error(platform, python):
 def test_prints_and_loggers_are_in_the_log(platform, python):
     name = python("app.logs")
     answer = platform.invoke(name, {})
-    for text in ("printed\n", "[WARNING]\t", f"\t{answer.request_id}\twarned", "[ERROR]\t", "failed at step 2", "to stderr\n"):
+    for text in (
+        "printed\n",
+        "[WARNING]\t",
+        f"\t{answer.request_id}\twarned",
+        "[ERROR]\t",
+        "failed at step 2",
+        "to stderr\n",
+    ):
         assert text in answer.log, (text, answer.log)
 
 
 def test_the_runtime_brings_boto3_and_the_host_brings_nothing(platform, python):
-    found = platform.invoke(python("app.imports", Timeout=60, MemorySize=1769), {"modules": ["boto3", "botocore", "pytest", "pip"]}).json()
+    found = platform.invoke(
+        python("app.imports", Timeout=60, MemorySize=1769), {"modules": ["boto3", "botocore", "pytest", "pip"]}
+    ).json()
     assert found["boto3"].startswith("/var/runtime/") and found["botocore"].startswith("/var/runtime/"), found
     assert found["pytest"].startswith("ImportError: "), found
 

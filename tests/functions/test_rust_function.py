@@ -15,7 +15,7 @@ def echo(platform):
 
 @pytest.mark.parametrize(
     "event",
-    [{}, None, 0, -1.5e300, "", "text \u00e9 \U0001f600 \\ \" \u0000", [], [[[]]], {"a": {"b": [True, False, None]}}],
+    [{}, None, 0, -1.5e300, "", 'text \u00e9 \U0001f600 \\ " \u0000', [], [[[]]], {"a": {"b": [True, False, None]}}],
     ids=repr,
 )
 def test_every_kind_of_json_comes_back(platform, echo, event):

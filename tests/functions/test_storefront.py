@@ -33,7 +33,9 @@ def door(platform, hosts, way, id, path, **more):
 
 @pytest.mark.patience(300)
 def test_up_names_functions_doors_and_what_it_does_not_run(platform):
-    assert {"CartFunction", "RecommendFunction"} == {function["logical_id"] for function in platform.summary["functions"]}
+    assert {"CartFunction", "RecommendFunction"} == {
+        function["logical_id"] for function in platform.summary["functions"]
+    }
     assert {"StorefrontApi", "CartFunction"} <= {door["id"] for door in platform.summary["doors"]}
     assert any("loopback only" in gap for gap in platform.summary["gaps"]), platform.summary["gaps"]
 
@@ -41,7 +43,13 @@ def test_up_names_functions_doors_and_what_it_does_not_run(platform):
 @pytest.mark.parametrize("way", ["host", "path"])
 def test_the_catch_all_route_reaches_the_rust_function(platform, hosts, way):
     put = door(
-        platform, hosts, way, "StorefrontApi", f"/cart/ada-{way}/tea", method="PUT", body='{"quantity": 2}',
+        platform,
+        hosts,
+        way,
+        "StorefrontApi",
+        f"/cart/ada-{way}/tea",
+        method="PUT",
+        body='{"quantity": 2}',
         headers={"Content-Type": "application/json"},
     )
     assert (put.status, put.json()) == (200, {"cart": f"ada-{way}", "items": {"tea": 2}}), put
@@ -56,7 +64,10 @@ def test_the_catch_all_route_reaches_the_rust_function(platform, hosts, way):
 @pytest.mark.patience(400)
 def test_the_get_route_reaches_the_python_function(platform, hosts, way):
     answer = door(platform, hosts, way, "StorefrontApi", "/recommendations?item=tea", timeout=300)
-    assert (answer.status, answer.json()) == (200, {"item": "tea", "recommendations": ["honey", "lemon", "biscuits"]}), answer
+    assert (answer.status, answer.json()) == (
+        200,
+        {"item": "tea", "recommendations": ["honey", "lemon", "biscuits"]},
+    ), answer
     # The route is for GET; any other method is the catch-all's.
     other = door(platform, hosts, way, "StorefrontApi", "/recommendations", method="DELETE")
     assert (other.status, other.json()) == (404, {"message": "no DELETE /recommendations"})
@@ -70,8 +81,11 @@ def test_the_readmes_curl_commands_succeed(platform):
     for command in commands:
         command = command.replace("http://127.0.0.1:4566", platform.url)
         ran = subprocess.run(
-            command + " --silent --show-error --fail-with-body --max-time 300", shell=True, capture_output=True,
-            text=True, timeout=310,
+            command + " --silent --show-error --fail-with-body --max-time 300",
+            shell=True,
+            capture_output=True,
+            text=True,
+            timeout=310,
         )
         assert ran.returncode == 0 and json.loads(ran.stdout), (command, ran)
     # The PUT among them was understood.
@@ -86,9 +100,15 @@ def test_the_function_url_reaches_the_rust_function(platform, hosts, way):
 
 @pytest.mark.parametrize("id", ["StorefrontApi", "CartFunction"])
 def test_the_templates_cross_origin_rules_hold(platform, id):
-    answer = platform.door(id, "/cart", method="OPTIONS", headers={
-        "Origin": "https://shop.example.com", "Access-Control-Request-Method": "PUT",
-    })
+    answer = platform.door(
+        id,
+        "/cart",
+        method="OPTIONS",
+        headers={
+            "Origin": "https://shop.example.com",
+            "Access-Control-Request-Method": "PUT",
+        },
+    )
     assert answer.headers["access-control-allow-origin"] == "https://shop.example.com", answer
     assert answer.headers["access-control-allow-methods"] == "GET,PUT,DELETE"
     assert answer.headers["access-control-max-age"] == "300"

@@ -304,6 +304,9 @@ impl Invoker {
                     body: error.invoke_body(&request.request_id).into(),
                 };
                 held.settle(Err(()));
+                if let RuntimeError::InvalidEntrypoint { hint, .. } = &*error {
+                    version.log.write(hint);
+                }
                 return caller.answer(Ok(never_ran(version, &request, failure)));
             }
         };

@@ -1,0 +1,113 @@
+"""Templates that are broken, huge or hostile: every problem with its place, quickly, and nothing is started."""
+
+import json
+import subprocess
+
+import pytest
+
+from support.paths import BINARY
+
+HEAD = "AWSTemplateFormatVersion: '2010-09-09'\nTransform: AWS::Serverless-2016-10-31\nResources:\n"
+
+
+@pytest.fixture
+def up(tmp_path):
+    """`up` with that text as its template; what it complained about. Fails when it starts."""
+
+    def run(text, name="template.yaml", code=2, arguments=()):
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        ran = subprocess.run(
+            [BINARY, "up", name, "--port", "0", "--data-dir", tmp_path / "data", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+            env={"NO_COLOR": "1", "PATH": "/usr/bin:/bin"},
+        )
+        assert ran.returncode == code, ran
+        assert "panicked" not in ran.stderr and not ran.stdout, ran
+        return ran.stderr
+
+    return run
+
+
+REFERENCE = """\
+  A:
+    Type: AWS::Lambda::Function
+    Properties:
+      Code: {ZipFile: x}
+      Role: !Ref Nobody
+"""
+WRONG_TYPE = """\
+  A:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: a.b
+      CodeUri: nowhere/
+      MemorySize: lots
+"""
+CYCLE = """\
+  A:
+    Type: AWS::SNS::Topic
+    DependsOn: B
+  B:
+    Type: AWS::SNS::Topic
+    DependsOn: A
+"""
+
+
+@pytest.mark.parametrize(
+    "text, place, word",
+    [
+        ("Resources:\n  A: [1, 2\n", "template.yaml:", ""),
+        (HEAD + REFERENCE, "template.yaml:8:", "Nobody"),
+        (HEAD + WRONG_TYPE, "template.yaml:10:", "MemorySize"),
+        (HEAD + CYCLE, "template.yaml:", "A"),
+        (HEAD + "  A: &a\n    Type: *a\n", "template.yaml:", ""),
+        ("Resources: 7\n", "template.yaml:1:", "Resources"),
+        ("", "template.yaml", ""),
+        (b"\xff\xfe\x00R", "template.yaml", "UTF-8"),
+    ],
+    ids=["syntax", "reference", "type", "cycle", "self-alias", "resources", "empty", "not-utf-8"],
+)
+def test_a_broken_template_names_the_place(up, text, place, word):
+    complaint = up(text)
+    assert place in complaint and word in complaint, complaint
+
+
+def test_all_problems_are_told_at_once(up):
+    function = (
+        REFERENCE.replace("  A:", "  F{n}:").replace("{ZipFile: x}", "{{ZipFile: x}}").replace("Nobody", "Missing{n}")
+    )
+    complaint = up(HEAD + "".join(function.format(n=n) for n in range(5)))
+    assert all(f"Missing{n}" in complaint for n in range(5)), complaint
+
+
+def test_a_bomb_of_aliases_is_refused(up):
+    text = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True):
+        text += f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n"
+    complaint = up(text + "Resources: *i\n")
+    assert "template.yaml:" in complaint and "alias" in complaint.lower(), complaint
+
+
+def test_50_mb_and_endless_depth_are_refused(up):
+    assert "template.yaml" in up(HEAD + "  # " + "x" * (50 << 20))
+    assert "template.yaml" in up("[" * 100_000)
+    assert "template.json" in up('{"Resources":' * 50_000, "template.json")
+
+
+def test_code_that_is_not_there_is_named(up):
+    complaint = up(HEAD + WRONG_TYPE.replace("lots", "256"))
+    assert "nowhere" in complaint and "A" in complaint, complaint
+
+
+def test_a_type_that_is_not_run_is_a_warning_and_with_strict_an_error(up, start, tmp_path):
+    text = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+    complaint = up(text, "template.json", arguments=["--strict"])
+    assert "AWS::SNS::Topic" in complaint, complaint
+    (tmp_path / "app.json").write_text(text)
+    platform = start(template=tmp_path / "app.json")
+    assert platform.stderr().count("AWS::SNS::Topic is not run") == 1, platform.stderr()

@@ -1,0 +1,259 @@
+"""What the host allows, what is said when it does not, and what is left on it afterwards: nothing."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+
+import pytest
+
+from support import packages
+from support.crowd import crowd
+from support.leftovers import Belongings, processes
+from support.paths import BINARY
+from support.platform import NotReady, Platform
+
+NOBODY = 65534
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user, or mount")
+
+
+def busy(platform, name="busy", number=5):
+    """Begins invocations that do not end by themselves, with children; their threads."""
+    platform.create(name, packages.built("rogue"), Timeout=120, MemorySize=512)
+    platform.invoke(name, {"do": "children"})
+
+    def call():
+        try:
+            platform.invoke(name, {"do": "sleep"})
+        except OSError:
+            pass
+
+    threads = [threading.Thread(target=call, daemon=True) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 60
+    while sum(line.startswith("START ") for line in platform.log(name)) < number + 1:
+        assert time.monotonic() < deadline, "they do not begin"
+        time.sleep(0.02)
+    return threads
+
+
+# ---- The end ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_signal_stops_everything_and_leaves_nothing(start, how):
+    platform = start()
+    threads = busy(platform)
+    assert len(platform.belongings().processes) > 10
+    # `stop` looks for processes, mounts, loop devices, network namespaces and control groups once it ended.
+    assert platform.stop(how) == 0, platform.stderr()
+    for thread in threads:
+        thread.join(30)
+
+
+def test_many_environments_stop_as_one(start):
+    platform = start()
+    busy(platform, number=40)
+    assert platform.stop() == 0, platform.stderr()
+
+
+def test_ctrl_c_twice_and_at_once_is_still_clean(start, tmp_path):
+    platform = start()
+    busy(platform, number=2)
+    belongings = platform.belongings()
+    for _ in range(3):
+        platform.process.send_signal(signal.SIGINT)
+    platform.process.wait(10)
+    assert not (left := belongings.wait_gone(5)), left
+
+
+def test_ctrl_c_before_it_is_ready_leaves_nothing(tmp_path):
+    process = subprocess.Popen(
+        [BINARY, "up", "--port", "0", "--data-dir", tmp_path / "data"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    belongings = Belongings(process.pid, tmp_path / "data")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert not (left := belongings.wait_gone(5)), left
+
+
+def test_kill_9_and_a_new_start_leave_nothing(start, tmp_path):
+    first = start(home=tmp_path)
+    threads = busy(first)
+    old = first.kill()
+    for thread in threads:
+        thread.join(30)
+    second = start(home=tmp_path)
+    assert not (left := old.wait_gone(5, successor=True)), left
+    assert second.invoke("busy", {}).json()["count"] == 1
+    assert second.stop() == 0
+
+
+def test_the_jailer_killed_is_noticed_and_said(start):
+    """Its death ends all environments at once; what is asked for then gets an answer."""
+    platform = start()
+    platform.create("echo", packages.built("echo"))
+    platform.invoke("echo", {})
+    jailers = [pid for pid, (parent, _) in processes().items() if parent == platform.process.pid]
+    assert len(jailers) == 1, jailers
+    os.kill(jailers[0], signal.SIGKILL)
+    answer = platform.invoke("echo", {})
+    assert answer.status in (200, 500, 503), answer
+    if answer.status != 200:
+        assert answer.headers["x-onrush-limit"] == "host.sandboxes" and "could not run" in answer.json()["Message"]
+
+
+# ---- What is enforced ---------------------------------------------------------------------------------------------
+
+
+def test_doctor_tells_each_capability_its_state_and_the_cure(tmp_path):
+    ran = subprocess.run(
+        [BINARY, "doctor", "--json", "--data-dir", tmp_path / "data"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    assert ran.returncode == 0, ran
+    page = json.loads(ran.stdout)
+    assert page["schema"] == 1
+    found = {item["capability"]: item for item in page["capabilities"]}
+    expected = {
+        "user-namespaces",
+        "mount-namespace",
+        "pid-namespace",
+        "network-namespace",
+        "seccomp",
+        "memory-limit",
+        "cpu-quota",
+        "pids-limit",
+        "freezer",
+        "tmp-size",
+    }
+    assert expected <= set(found), sorted(found)
+    for item in page["capabilities"]:
+        assert set(item) == {"capability", "state", "detail", "cure"}, item
+        assert item["state"] in ("enforced", "loose", "missing") and item["detail"], item
+        if item["state"] == "missing":
+            assert item["cure"], item
+
+
+def test_doctor_leaves_nothing(tmp_path):
+    subprocess.run([BINARY, "doctor", "--data-dir", tmp_path / "data"], capture_output=True, timeout=60, cwd=tmp_path)
+    assert not (left := Belongings(2**22 + 1, tmp_path / "data").left()), left
+
+
+def test_up_says_the_same_as_doctor(platform, tmp_path):
+    ran = subprocess.run(
+        [BINARY, "doctor", "--json", "--data-dir", tmp_path / "data"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    lacking = {item["capability"] for item in json.loads(ran.stdout)["capabilities"] if item["state"] != "enforced"}
+    assert {item["capability"] for item in platform.summary["not_enforced"]} == lacking
+
+
+def test_without_walls_functions_run_and_it_is_said_loudly(start):
+    platform = start("--isolation", "process")
+    missing = {item["capability"] for item in platform.summary["not_enforced"] if item["state"] == "missing"}
+    assert {"mount-namespace", "pid-namespace", "network-namespace"} <= missing, platform.summary["not_enforced"]
+    platform.create("echo", packages.built("echo"))
+    platform.create("rogue", packages.built("rogue"), Timeout=1)
+    assert platform.invoke("echo", {"no": "walls"}).json() == {"no": "walls"}
+    timed_out = platform.invoke("rogue", {"do": "sleep"})
+    assert timed_out.json()["errorType"] == "Sandbox.Timedout"
+    assert platform.invoke("rogue", {}).json()["count"] == 1
+    exited = platform.invoke("rogue", {"do": "exit1"})
+    assert exited.json()["errorMessage"].endswith("exit status 1")
+    assert platform.invoke("rogue", {"do": "children"}).json()["seen"] == {"left": 1}
+    assert platform.stop() == 0
+
+
+@root_only
+def test_an_ordinary_user_runs_functions(start):
+    """With what the host gives an ordinary user; the rest is said."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv (util-linux) is not installed")
+    home = tempfile.mkdtemp(prefix="onrush-test-", dir="/tmp")
+    try:
+        # The built one may lie where only root can go.
+        binary = shutil.copy(BINARY, os.path.join(home, "onrush"))
+        platform = start(home=home, user=NOBODY, binary=binary)
+        assert os.stat(f"/proc/{platform.process.pid}").st_uid == NOBODY
+        platform.create("echo", packages.built("echo"))
+        platform.create("rogue", packages.built("rogue"), Timeout=2)
+        assert platform.invoke("echo", {"as": "nobody"}).json() == {"as": "nobody"}
+        assert platform.invoke("rogue", {"do": "exit1"}).json()["errorMessage"].endswith("exit status 1")
+        assert platform.invoke("rogue", {"do": "sleep"}).json()["errorType"] == "Sandbox.Timedout"
+        assert platform.invoke("rogue", {}).json()["count"] == 1
+        for item in platform.summary["not_enforced"]:
+            assert item["detail"] and (item["cure"] or item["state"] == "loose"), item
+        assert platform.stop() == 0
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.mark.parametrize("limit", ["256:", "256:256"], ids=["soft", "hard"])
+def test_with_256_descriptors_it_serves_or_says_what_it_lacks(start, limit):
+    try:
+        platform = start(open_files=limit)
+    except NotReady as refusal:
+        # A soft limit is the platform's own to raise.
+        assert limit == "256:256", refusal
+        assert "ulimit -n" in str(refusal), refusal
+        return
+    platform.create("rogue", packages.built("rogue"), Timeout=60)
+    answers = crowd(lambda _: platform.invoke("rogue", {"do": "sleep", "ms": 1500}), range(40))
+    for answer in answers:
+        if answer.status != 200:
+            assert answer.status in (500, 503) and answer.headers["x-onrush-limit"].startswith("host."), answer
+            assert answer.json()["Message"], answer
+    assert any(answer.status == 200 and answer.error is None for answer in answers)
+    # It recovers by itself.
+    assert platform.invoke("rogue", {}).error is None
+    platform.alive()
+
+
+@root_only
+def test_a_full_disk_refuses_writes_and_goes_on_serving(tmp_path):
+    home = tmp_path / "small"
+    home.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", home], check=True, timeout=60)
+    try:
+        with Platform(home=home) as platform:
+            client = platform.client()
+            platform.create("echo", packages.built("echo"))
+            assert platform.invoke("echo", 1).json() == 1
+            noise = os.urandom(6 << 20)
+            refusal = None
+            for number in range(20):
+                try:
+                    code = packages.package({"bootstrap": ("#!/bin/sh\n", 0o755), "noise": noise + bytes([number])})
+                    platform.create(f"fat-{number}", code)
+                except client.exceptions.ClientError as error:
+                    refusal = error.response
+                    break
+            assert refusal is not None and refusal["ResponseMetadata"]["HTTPStatusCode"] == 500, refusal
+            assert "No space" in refusal["Error"]["Message"], refusal
+            # What is there runs on, and what was refused is not there by half.
+            assert platform.invoke("echo", 2).json() == 2
+            names = {function["FunctionName"] for function in client.list_functions()["Functions"]}
+            assert f"fat-{number}" not in names and "fat-0" in names
+            # It recovers when there is room again.
+            for name in names - {"echo"}:
+                client.delete_function(FunctionName=name)
+            platform.create("again", packages.built("echo"))
+            assert platform.invoke("again", 3).json() == 3
+    finally:
+        subprocess.run(["umount", "-l", home], timeout=60, check=False)

@@ -1,0 +1,181 @@
+"""What was acknowledged is still there after a restart and after kill -9; and one data folder has one master."""
+
+import random
+import subprocess
+import threading
+
+import pytest
+
+from support import packages
+from support.paths import BINARY
+from support.platform import ROLE, NotReady
+
+ROUNDS = 3
+
+
+def echoes(platform, name):
+    """The function is whole: it answers."""
+    answer = platform.invoke(name, {"to": name})
+    assert answer.status == 200 and answer.error is None and answer.json() == {"to": name}, answer
+
+
+def test_health_tells_what_runs(platform):
+    platform.create("healthy", packages.built("echo"))
+    echoes(platform, "healthy")
+    health = platform.alive()
+    assert health["functions"] == 1 and health["environments"] == 1 and health["in_flight"] == 0 and health["version"]
+
+
+def test_functions_and_settings_survive_a_restart(start, tmp_path):
+    first = start(home=tmp_path)
+    first.create("kept", packages.built("echo"), Timeout=17, variables={"STAGE": "test"}, Tags={"team": "store"})
+    client = first.client()
+    client.put_function_concurrency(FunctionName="kept", ReservedConcurrentExecutions=3)
+    url = client.create_function_url_config(FunctionName="kept", AuthType="NONE")["FunctionUrl"].split(".")[0]
+    before = client.get_function(FunctionName="kept")
+    first.create("deleted", packages.built("echo"))
+    client.delete_function(FunctionName="deleted")
+    assert first.stop() == 0
+
+    second = start(home=tmp_path)
+    client = second.client()
+    after = client.get_function(FunctionName="kept")
+    assert after["Configuration"] == before["Configuration"]
+    assert (after["Tags"], after["Concurrency"]) == ({"team": "store"}, {"ReservedConcurrentExecutions": 3})
+    assert client.get_function_url_config(FunctionName="kept")["FunctionUrl"].split(".")[0] == url
+    assert [function["FunctionName"] for function in client.list_functions()["Functions"]] == ["kept"]
+    echoes(second, "kept")
+
+
+@pytest.mark.patience(180)
+def test_acknowledged_functions_survive_kill_9_at_any_time(start, tmp_path):
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    dice = random.Random(seed)
+    code = packages.built("echo")
+    acknowledged, deleted, old = set(), set(), None
+    for number in range(ROUNDS):
+        platform = start(home=tmp_path)
+        if old is not None:
+            assert not (left := old.wait_gone(5, successor=True)), left
+        client = platform.client()
+        asked = threading.Event()
+
+        def create(number=number, client=client, asked=asked):
+            """Creates, and now and then deletes, until the platform is gone."""
+            for count in range(1000):
+                name = f"f{number}-{count}"
+                try:
+                    client.create_function(
+                        FunctionName=name,
+                        Runtime="provided.al2023",
+                        Role=ROLE,
+                        Handler="bootstrap",
+                        Code={
+                            "ZipFile": packages.package({"bootstrap": (f"#!/bin/sh\nexit {count % 250}\n", 0o755)})
+                            if count % 2
+                            else code
+                        },
+                    )
+                    acknowledged.add(name)
+                    asked.set()
+                    if count % 5 == 4:
+                        attempted = f"f{number}-{count - 1}"
+                        # From here on it may be there or not, until the answer says that it is not.
+                        acknowledged.discard(attempted)
+                        client.delete_function(FunctionName=attempted)
+                        deleted.add(attempted)
+                except Exception:
+                    return
+
+        creator = threading.Thread(target=create, daemon=True)
+        creator.start()
+        assert asked.wait(30)
+        # Not a wait for anything: the moment of death is what varies.
+        threading.Event().wait(dice.uniform(0.0, 0.6))
+        old = platform.kill()
+        creator.join(30)
+        assert not creator.is_alive()
+        # Once more, while it recovers.
+        again = subprocess.Popen(
+            [BINARY, "up", "--port", "0", "--data-dir", platform.data_dir],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        threading.Event().wait(dice.uniform(0.0, 0.3))
+        again.kill()
+        again.wait(10)
+
+    last = start(home=tmp_path)
+    assert not (left := old.wait_gone(5, successor=True)), left
+    client = last.client()
+    pages = client.get_paginator("list_functions").paginate()
+    there = {function["FunctionName"]: function for page in pages for function in page["Functions"]}
+    assert acknowledged <= set(there), (seed, acknowledged - set(there))
+    assert not deleted & set(there), seed
+    for function in there.values():
+        assert function["State"] == "Active" and function["CodeSize"] > 0, (seed, function)
+    # Those with the echo as their code answer; also what was made but not acknowledged is whole.
+    for name in [name for name in there if int(name.split("-")[1]) % 2 == 0][:40]:
+        echoes(last, name)
+
+
+def test_what_kill_9_leaves_behind_is_gone_after_the_next_start(start, tmp_path):
+    first = start(home=tmp_path)
+    first.create("busy", packages.built("rogue"), Timeout=60)
+    sleeper = threading.Thread(target=lambda: ignore(lambda: first.invoke("busy", {"do": "sleep"})), daemon=True)
+    first.invoke("busy", {"do": "children"})
+    sleeper.start()
+    old = first.kill()
+    sleeper.join(30)
+    assert len(old.processes) > 3
+    second = start(home=tmp_path)
+    assert not (left := old.wait_gone(5, successor=True)), left
+    assert second.invoke("busy", {}).json()["count"] == 1
+
+
+def test_a_port_that_is_taken_says_who_holds_it(platform, tmp_path):
+    ran = subprocess.run(
+        [BINARY, "up", "--port", str(platform.port), "--data-dir", tmp_path / "data"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+    assert ran.returncode == 1, ran
+    assert f"port {platform.port} is held by process {platform.process.pid} ({BINARY.name[:15]})" in ran.stderr
+    assert "--port 0" in ran.stderr
+    platform.alive()
+
+
+def test_a_data_folder_that_is_in_use_is_refused_by_name(start, platform):
+    with pytest.raises(NotReady) as refusal:
+        start(home=platform.home)
+    text = str(refusal.value)
+    assert "in use" in text or "another run" in text, text
+    assert str(platform.data_dir) in text, text
+    platform.alive()
+
+
+def test_an_unknown_limit_era_or_flag_is_a_usage_error(tmp_path):
+    for words in [["--limit", "lambda.brust=5"], ["--limit", "lambda.burst"], ["--era", "1999"], ["--no-such-flag"]]:
+        ran = subprocess.run(
+            [BINARY, "up", "--port", "0", "--data-dir", tmp_path / "data", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+        assert ran.returncode == 2, (words, ran)
+        assert words[-1].split("=")[0] in ran.stderr, (words, ran.stderr)
+
+
+def ignore(call):
+    try:
+        call()
+    except Exception:
+        pass
