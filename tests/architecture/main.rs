@@ -44,6 +44,14 @@ fn architecture_names_every_room_and_no_other() {
 }
 
 #[test]
+fn the_documentation_names_every_limit() {
+    let text = std::fs::read_to_string(root().join("docs/limits.md")).unwrap();
+    for limit in model::LimitId::ALL {
+        assert!(text.contains(&format!("`{limit}`")), "docs/limits.md does not name {limit}");
+    }
+}
+
+#[test]
 fn arrows_point_one_way() {
     let all = packages();
     for package in &all {

@@ -209,7 +209,7 @@ fn clients_wait_no_longer_than_their_own_time_out() {
 
 #[test]
 fn doors_have_their_own_statuses() {
-    for (door, status) in [("Url", 429), ("Api", 500), ("stack-Cart", 429)] {
+    for (door, status) in [("Url", 429), ("Api", 503), ("stack-Cart", 429)] {
         let text = format!("phases: [{{target: {door}, users: 3, requests: 3}}]\n{FAST}");
         let report = plan_with(&text, &options(&["lambda.account-concurrency=7"]));
         assert_eq!(report.summary.statuses, [(200, 2), (status, 1)].into(), "two of seven are not reserved");
