@@ -260,43 +260,60 @@ impl Environment {
             // Cannot happen while the dispatcher gives an environment to one invocation at a time.
             Err(_) => End::Exited(LOST),
         };
-        if matches!(end, End::Replied(_)) && life.session.idle_since().is_none() {
-            end = self.see_off(&life, end, deadline, request, caller).await;
+        let mut answered = None;
+        if let End::Replied(reply) = &end
+            && life.session.idle_since().is_none()
+        {
+            let reply = reply.clone();
+            if let Some(other) = self.see_off(&life, &reply, deadline, request, caller).await {
+                answered = Some(self.answer_of(reply, request));
+                end = other;
+            }
         }
         let elapsed = begun.elapsed();
-        let conclusion = Conclusion::of(end, function, id, elapsed, initialising);
+        let mut conclusion = Conclusion::of(end, function, id, elapsed, initialising);
+        if let Some((payload, failed)) = answered {
+            // The log tells what happened afterwards; the answer stands.
+            (conclusion.payload, conclusion.failed) = (payload, failed);
+        }
         Ok(self.conclude(&life, conclusion, init, request))
     }
 
     /// The runtime has answered and not yet asked for its next event; until then the invocation goes on, under the
-    /// function's timeout, and is billed.
+    /// function's timeout, and is billed. Says how it ended otherwise.
     ///
     /// Source: Lambda Developer Guide, "Lambda execution environment lifecycle", Invoke phase.
     async fn see_off(
         &self,
         life: &Life,
-        end: End,
+        reply: &Reply,
         deadline: Instant,
         request: &Request,
         caller: &mut Caller,
-    ) -> End {
+    ) -> Option<End> {
         if tokio::time::timeout(GRACE, life.session.idle()).await.is_ok() {
-            return end;
+            return None;
         }
         // Who asks for the log wants it with its REPORT line, and that comes at the end.
-        if let (End::Replied(reply), false) = (&end, request.tail) {
-            let now = End::Replied(reply.clone());
-            let Conclusion { payload, failed, .. } =
-                Conclusion::of(now, &self.version.function, &request.request_id, Duration::ZERO, false);
+        if !request.tail {
+            let (payload, failed) = self.answer_of(reply.clone(), request);
             caller.answer(Ok(self.invoked(payload, failed, None)));
         }
         let mut exit = life.exit.clone();
         tokio::select! {
             biased;
-            () = life.session.idle() => end,
-            exit = exited(&mut exit) => End::Exited(exit),
-            () = tokio::time::sleep_until(deadline.into()) => End::TimedOut,
+            () = life.session.idle() => None,
+            exit = exited(&mut exit) => Some(End::Exited(exit)),
+            () = tokio::time::sleep_until(deadline.into()) => Some(End::TimedOut),
         }
+    }
+
+    /// What a caller gets for a reply, and whether that is an error document.
+    fn answer_of(&self, reply: Reply, request: &Request) -> (Bytes, bool) {
+        let end = End::Replied(reply);
+        let function = &self.version.function;
+        let conclusion = Conclusion::of(end, function, &request.request_id, Duration::ZERO, false);
+        (conclusion.payload, conclusion.failed)
     }
 
     fn invoked(&self, payload: Bytes, failed: bool, log_tail: Option<Vec<u8>>) -> Invoked {
