@@ -1,5 +1,7 @@
 //! The map is true: ARCHITECTURE.md names every room, and the arrows between rooms point one way.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a failure is a panic")]
+
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,8 @@
 //! The scenario is scaled down with `--limit`-like figures so that it takes fifteen seconds. Its steps lie far
 //! enough apart that a busy machine does not change their order.
 
+#![allow(clippy::unwrap_used, reason = "a test without the usual harness: a failure is a panic")]
+
 mod bootstrap;
 
 use control::{Change, Function};

@@ -94,9 +94,11 @@ pub(crate) fn throttled(refusal: &Refusal) -> Answer {
 
 /// The caller's X-Ray header, or a new one.
 pub(crate) fn trace_header(headers: &HeaderMap) -> Arc<str> {
+    given_trace_header(headers).unwrap_or_else(|| invoke::trace_header().into())
+}
+
+/// The caller's X-Ray header, unless it is longer than any of AWS's.
+pub(crate) fn given_trace_header(headers: &HeaderMap) -> Option<Arc<str>> {
     let given = headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok());
-    match given {
-        Some(given) if given.len() <= 512 => given.into(),
-        _ => invoke::trace_header().into(),
-    }
+    given.filter(|given| given.len() <= 512).map(Into::into)
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: Lambda API reference, Invoke; facts `lambda-api`, section 2.
 
-use super::{error, throttled, trace_header};
+use super::{error, given_trace_header, throttled};
 use crate::Answer;
 use crate::body::{self, BodyError};
 use crate::router::{Doors, name_limit, name_limit_id};
@@ -121,7 +121,8 @@ async fn run(
         payload,
         tail,
         client_context,
-        trace_id: Some(trace_header(&head.headers)),
+        // Made only for what is admitted: a flood of refusals needs no identifiers.
+        trace_id: given_trace_header(&head.headers),
     };
     match doors.invoker.invoke(request).await {
         Ok(invoked) => {
