@@ -233,6 +233,7 @@ impl Simulation {
             let refusal = Refusal {
                 limit: LimitId::FunctionTimeout,
                 resource: Arc::clone(&function.name),
+                destination: None,
                 used: seconds,
                 max: seconds,
                 retry_at: None,
