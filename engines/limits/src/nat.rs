@@ -334,7 +334,7 @@ mod tests {
         let pool = gateways.pool(gateway, destination(1));
         assert_eq!(
             gateways.open(Instant::START, pool).unwrap_err().to_string(),
-            "nat.ports of nat-a to 203.0.113.1:443: 55000 of 55000 connections to one destination"
+            "nat.ports of nat-a to 203.0.113.1:443: 55000 of 55000 connections"
         );
     }
 

@@ -78,7 +78,7 @@ limit_ids! {
     EniIdleTimeout = "eni.idle-timeout", "s", No;
     /// Connections to one destination through one address of a NAT gateway. The board shows the sum over the gateway's
     /// addresses.
-    NatPorts = "nat.ports", "connections to one destination", No;
+    NatPorts = "nat.ports", "connections", No;
     /// How long a connection may be silent before a NAT gateway forgets it.
     NatIdleTimeout = "nat.idle-timeout", "s", No;
     /// How long a port of a NAT gateway rests after its connection ended.
@@ -220,9 +220,6 @@ mod tests {
             destination: Some("203.0.113.1:443".into()),
             ..refusal
         };
-        assert_eq!(
-            refusal.to_string(),
-            "nat.ports of NatGateway to 203.0.113.1:443: 5 of 5 connections to one destination"
-        );
+        assert_eq!(refusal.to_string(), "nat.ports of NatGateway to 203.0.113.1:443: 5 of 5 connections");
     }
 }

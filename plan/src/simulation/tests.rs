@@ -26,7 +26,7 @@ fn stack() -> PlanInput {
     PlanInput {
         functions: vec![function("Cart", None, 3), function("Pay", Some(5), 3)],
         doors: vec![door("Url", DoorKind::FunctionUrl), door("Api", DoorKind::HttpApi)],
-        assumptions: Vec::new(),
+        ..PlanInput::default()
     }
 }
 
@@ -209,7 +209,7 @@ fn clients_wait_no_longer_than_their_own_time_out() {
 
 #[test]
 fn doors_have_their_own_statuses() {
-    for (door, status) in [("Url", 429), ("Api", 500), ("stack-Cart", 429)] {
+    for (door, status) in [("Url", 429), ("Api", 503), ("stack-Cart", 429)] {
         let text = format!("phases: [{{target: {door}, users: 3, requests: 3}}]\n{FAST}");
         let report = plan_with(&text, &options(&["lambda.account-concurrency=7"]));
         assert_eq!(report.summary.statuses, [(200, 2), (status, 1)].into(), "two of seven are not reserved");
@@ -279,7 +279,10 @@ fn what_cannot_be_planned_says_why() {
     let load = |text: &str| Load::read("l", &format!("version: 1\n{text}")).unwrap();
     let simple = load("phases: [{target: Cart, users: 1, requests: 1}]");
     let error = |load: &Load, options: &Options| run(&stack(), load, options).unwrap_err();
-    assert_eq!(error(&simple, &options(&["nat.ports=5"])), PlanError::NotSimulated(LimitId::NatPorts));
+    assert_eq!(
+        error(&simple, &options(&["db.max-connections=5"])),
+        PlanError::NotSimulated(LimitId::DbMaxConnections)
+    );
     assert!(matches!(error(&simple, &options(&["lambda.burst=5"])), PlanError::Settings(_)));
     let too_large = PlanError::TooLarge { limit: LimitId::FunctionTimeout, value: u64::MAX };
     assert_eq!(error(&simple, &options(&["function.timeout=18446744073709551615"])), too_large);
