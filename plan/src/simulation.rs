@@ -375,4 +375,6 @@ fn time_limit(options: &Options) -> Result<Option<Duration>, PlanError> {
 #[cfg(test)]
 mod connect_tests;
 #[cfg(test)]
+mod stack_tests;
+#[cfg(test)]
 mod tests;

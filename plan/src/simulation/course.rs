@@ -55,7 +55,7 @@ pub struct Running {
     deadline: Instant,
     init_timed_out: bool,
     connect: Option<Waiting>,
-    /// What last refused a SYN of the connect that waits or failed.
+    /// What first refused a SYN of the connect that waits or failed: what made it wait.
     trouble: Option<u32>,
     /// The client has been told, or waits no longer.
     answered: bool,
@@ -328,7 +328,7 @@ impl Simulation {
             running.step += 1;
             return None;
         }
-        running.trouble = trouble;
+        running.trouble = running.trouble.or(trouble);
         match waiting.connect.dropped(&run.patience) {
             Next::Syn { at, .. } if at < running.deadline => {
                 running.clock = at;
