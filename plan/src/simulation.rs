@@ -34,6 +34,10 @@ use template::yaml::Problems;
 const TURNAROUND_MIN: Duration = Duration::from_millis(1);
 /// A plan stops after so many requests; at a million a second that is three minutes.
 pub const REQUESTS_MAX: u64 = 200_000_000;
+/// A plan stops after so many SYNs and reuses of connections; that is a few minutes, too.
+const PACKETS_MAX: u64 = 2_000_000_000;
+/// A plan stops when environments hold so many connections at once: 2 GB.
+const HELD_MAX: usize = 30_000_000;
 const STEP: Duration = Duration::from_secs(1);
 
 /// Plans a load on a stack.
@@ -183,7 +187,7 @@ impl Simulation {
 
     fn run(&mut self) {
         while let Some(at) = self.heap.next_at() {
-            if at > self.horizon || self.record.requests >= REQUESTS_MAX {
+            if at > self.horizon || self.record.requests >= REQUESTS_MAX || self.network.is_too_much() {
                 break;
             }
             while self.record.timeline.next() < at {

@@ -2,7 +2,7 @@
 
 use super::function::{DEFAULT_HANDLER, DEFAULT_INIT};
 use super::record::{Cause, Outer, Strikes};
-use super::{REQUESTS_MAX, Simulation, TURNAROUND_MIN};
+use super::{HELD_MAX, PACKETS_MAX, REQUESTS_MAX, Simulation, TURNAROUND_MIN};
 use crate::input::PlanInput;
 use crate::load::Load;
 use crate::options::Options;
@@ -230,6 +230,10 @@ impl Simulation {
         if self.record.functions.iter().any(|function| function.init_timed_out) {
             let value = "not billed besides its second run";
             rows.push(Assumption::new("INIT that runs into its time limit", value, "AWS does not say"));
+        }
+        if self.network.is_too_much() {
+            let value = format!("after {PACKETS_MAX} SYNs and reuses, or {HELD_MAX} connections at once");
+            rows.push(Assumption::new("the plan stopped", value, "a bound of the planner"));
         }
         if self.record.requests >= REQUESTS_MAX {
             let value = format!("after {REQUESTS_MAX} requests");

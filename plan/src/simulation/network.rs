@@ -1,5 +1,6 @@
 //! Who holds which connection: joins the environments of the dispatcher with the connections engine.
 
+use super::{HELD_MAX, PACKETS_MAX};
 use crate::input::PlanInput;
 use crate::load::{ConnectStep, Hold, Load};
 use crate::samples::Samples;
@@ -27,6 +28,8 @@ pub struct NetworkRun {
     turns: Vec<u16>,
     held: Vec<Held>,
     free: u32,
+    /// SYNs, and reuses of connections.
+    packets: u64,
 }
 
 /// A host name.
@@ -101,7 +104,13 @@ impl NetworkRun {
             turns: vec![0; input.functions.len()],
             held: Vec::new(),
             free: NONE,
+            packets: 0,
         }
+    }
+
+    /// Whether a bound of the planner is reached.
+    pub fn is_too_much(&self) -> bool {
+        self.packets >= PACKETS_MAX || self.held.len() >= HELD_MAX
     }
 
     /// The engine.
@@ -185,6 +194,7 @@ impl NetworkRun {
         });
         let run = &mut self.connects[connect as usize];
         run.resets += resets;
+        self.packets += u64::from(count);
         run.reused += u64::from(count);
         count
     }
@@ -224,6 +234,7 @@ impl NetworkRun {
             }
         }
         run.opened += u64::from(opened);
+        self.packets += u64::from(wanted);
         opened
     }
 
