@@ -20,6 +20,7 @@ pub const SIMULATED: &[LimitId] = &[
     LimitId::NatIdleTimeout,
     LimitId::NatPortCooldown,
     LimitId::NatAddresses,
+    LimitId::DbMaxConnections,
 ];
 
 /// The caller's choices.

@@ -241,7 +241,7 @@ pub struct ConnectRow {
     pub opened: u64,
     /// Times that a connection of the environment was used again.
     pub reused: u64,
-    /// SYNs that nobody answered.
+    /// SYNs that nobody answered, or that a full database refused.
     pub dropped: u64,
     /// Connects that failed for good before the function's time was over.
     pub failed: u64,

@@ -26,6 +26,7 @@ const FILES: &[(&str, &str)] = &[
     ("connections-four-subnets", include_str!("../scenarios/connections-four-subnets.yaml")),
     ("connections-eight-addresses", include_str!("../scenarios/connections-eight-addresses.yaml")),
     ("connections-late-room", include_str!("../scenarios/connections-late-room.yaml")),
+    ("database-micro", include_str!("../scenarios/database-micro.yaml")),
 ];
 
 const KEYS: &[&str] = &["title", "source", "era", "region", "limits", "functions", "network", "load"];
@@ -136,16 +137,20 @@ fn read_options(top: &Mapping, problems: &mut Problems) -> Option<Options> {
     Some(options)
 }
 
-/// Subnets that all functions are in, behind one NAT gateway with so many addresses.
+/// Subnets that all functions are in, behind one NAT gateway with so many addresses; and a database instance of a class.
 fn read_network(node: &Node, functions: usize, problems: &mut Problems) -> Option<Network> {
     let keys = node.mapping(problems)?;
-    keys.only(&["subnets", "addresses"], problems);
+    keys.only(&["subnets", "addresses", "database"], problems);
     let mut whole = |key: &str, most: i64| {
         let value = keys.require(key, "a network", node.span, problems)?;
         value.integer(key, 1..=most, problems)
     };
     let (subnets, addresses) = (whole("subnets", SUBNETS_MAX)?, whole("addresses", ADDRESSES_MAX)?);
-    Some(Network::simple(functions, usize::try_from(subnets).ok()?, u16::try_from(addresses).ok()?))
+    let network = Network::simple(functions, usize::try_from(subnets).ok()?, u16::try_from(addresses).ok()?);
+    Some(match keys.get("database") {
+        Some(class) => network.with_database(class.string(problems)?),
+        None => network,
+    })
 }
 
 fn read_functions(node: &Node, problems: &mut Problems) -> Vec<FunctionInput> {

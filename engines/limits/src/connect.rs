@@ -78,11 +78,20 @@ impl Connect {
             self.syns += 1;
             return Next::Syn { at: next, anew: false };
         }
+        self.attempt_failed(end, patience)
+    }
+
+    /// The last SYN was answered at `now`, with a refusal: the attempt has failed. What comes next.
+    pub fn refused(&mut self, now: Instant, patience: &Patience) -> Next {
+        self.attempt_failed(now, patience)
+    }
+
+    fn attempt_failed(&mut self, at: Instant, patience: &Patience) -> Next {
         if self.attempts_left == 0 {
-            return Next::Failed(end);
+            return Next::Failed(at);
         }
         self.attempts_left -= 1;
-        self.attempt_began = end + patience.delay;
+        self.attempt_began = at + patience.delay;
         self.syns = 1;
         Next::Syn { at: self.attempt_began, anew: true }
     }
@@ -130,6 +139,16 @@ mod tests {
         let patience =
             Patience { timeout: Some(Duration::from_secs(2)), attempts: 3, delay: Duration::from_secs(3) };
         assert_eq!(seconds(&patience), (vec![0, 1, 5, 6, 10, 11], 12));
+    }
+
+    #[test]
+    fn a_refusal_that_is_told_ends_the_attempt_at_once() {
+        let patience = Patience { timeout: None, attempts: 2, delay: Duration::from_secs(3) };
+        let mut connect = Connect::begin(Instant::START, &patience);
+        let again = Next::Syn { at: Instant::from_secs(3), anew: true };
+        assert_eq!(connect.refused(Instant::START, &patience), again);
+        let failed = Next::Failed(Instant::from_secs(3));
+        assert_eq!(connect.refused(Instant::from_secs(3), &patience), failed);
     }
 
     proptest! {

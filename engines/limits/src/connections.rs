@@ -7,10 +7,11 @@
 //! other's lock. What joins them (which environment holds which connection) is the driver's, which knows when a process
 //! ends.
 //!
-//! A refusal is not told to the client: its SYN is dropped without a word, and [`connect`](crate::connect) says how it
-//! fares. Names are resolved beside the interface, so DNS takes no connection here and works while connects hang
+//! A refusal of the network is not told to the client: its SYN is dropped without a word, and [`connect`](crate::connect)
+//! says how it fares. Only a full database answers. Names are resolved beside the interface, so DNS takes no connection here and works while connects hang
 //! (S0: queries were answered on Lambda's side of the interface).
 
+use crate::db_connections::{DatabaseId, Databases};
 use crate::eni::{InterfaceId, Interfaces};
 use crate::leases::LeaseId;
 use crate::nat::{Destination, GatewayId, NatGateways, PoolId};
@@ -28,6 +29,8 @@ pub enum Way {
     Interface(InterfaceId),
     /// Through a shared interface and a NAT gateway's ports.
     Nat(InterfaceId, PoolId),
+    /// Through a shared interface to a database, which may refuse.
+    Database(InterfaceId, DatabaseId),
     /// Nowhere: dropped without a word.
     Barred(BarId),
 }
@@ -36,11 +39,12 @@ pub enum Way {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BarId(u32);
 
-/// An open connection: 16 bytes. Who holds it gives it back with `close`; when that is forgotten, silence ends it.
+/// An open connection: 24 bytes. Who holds it gives it back with `close`; when that is forgotten, silence ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
     interface: Option<LeaseId>,
     port: Option<LeaseId>,
+    database: Option<LeaseId>,
 }
 
 /// Everything that a connection meets on its way.
@@ -50,6 +54,7 @@ pub struct Connections {
     interfaces: Interfaces,
     /// The NAT gateways.
     gateways: NatGateways,
+    databases: Databases,
     bars: Vec<Bar>,
     settings: NetworkSettings,
 }
@@ -68,6 +73,7 @@ impl Connections {
         Self {
             interfaces: Interfaces::new(settings.interface),
             gateways: NatGateways::new(settings.nat),
+            databases: Databases::new(settings.interface.idle_timeout),
             bars: Vec::new(),
             settings,
         }
@@ -81,6 +87,19 @@ impl Connections {
     /// Adds a NAT gateway with so many addresses.
     pub fn add_gateway(&mut self, name: Arc<str>, addresses: u16) -> GatewayId {
         self.gateways.add(name, addresses)
+    }
+
+    /// Adds a database with so many connections, unless the settings have a figure for all of them.
+    pub fn add_database(&mut self, name: Arc<str>, connections: u32, source: Arc<str>) -> DatabaseId {
+        match self.settings.database {
+            Some(given) => self.databases.add(name, given, "given with --limit".into()),
+            None => self.databases.add(name, connections, source),
+        }
+    }
+
+    /// Whether the client is told of a refusal by this limit, rather than left without an answer.
+    pub const fn is_told(limit: LimitId) -> bool {
+        matches!(limit, LimitId::DbMaxConnections)
     }
 
     /// The way through an interface and a gateway to a destination. O(log destinations).
@@ -110,16 +129,22 @@ impl Connections {
     #[inline]
     pub fn open(&mut self, now: Instant, way: Way) -> Result<Connection, Refusal> {
         match way {
-            Way::Free => Ok(Connection { interface: None, port: None }),
+            Way::Free => Ok(Connection { interface: None, port: None, database: None }),
             Way::Interface(interface) => {
                 let interface = self.interfaces.open(now, interface)?;
-                Ok(Connection { interface: Some(interface), port: None })
+                Ok(Connection { interface: Some(interface), port: None, database: None })
+            }
+            Way::Database(interface, database) => {
+                self.interfaces.check(now, interface)?;
+                let database = self.databases.open(now, database)?;
+                let interface = self.interfaces.open(now, interface)?;
+                Ok(Connection { interface: Some(interface), port: None, database: Some(database) })
             }
             Way::Nat(interface, pool) => {
                 self.interfaces.check(now, interface)?;
                 let port = self.gateways.open(now, pool)?;
                 let interface = self.interfaces.open(now, interface)?;
-                Ok(Connection { interface: Some(interface), port: Some(port) })
+                Ok(Connection { interface: Some(interface), port: Some(port), database: None })
             }
             Way::Barred(bar) => {
                 let bar = &mut self.bars[bar.0 as usize];
@@ -142,7 +167,8 @@ impl Connections {
     pub fn touch(&mut self, now: Instant, connection: Connection) -> bool {
         let interface = connection.interface.is_none_or(|lease| self.interfaces.touch(now, lease));
         let port = connection.port.is_none_or(|lease| self.gateways.touch(now, lease));
-        if interface && port {
+        let database = connection.database.is_none_or(|lease| self.databases.touch(now, lease));
+        if interface && port && database {
             return true;
         }
         self.close(now, connection);
@@ -158,17 +184,23 @@ impl Connections {
         if let Some(lease) = connection.interface {
             self.interfaces.close(now, lease);
         }
+        if let Some(lease) = connection.database {
+            self.databases.close(now, lease);
+        }
     }
 
     /// When `advance` has something to do next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.interfaces.next_deadline(), self.gateways.next_deadline()].into_iter().flatten().min()
+        let deadlines =
+            [self.interfaces.next_deadline(), self.gateways.next_deadline(), self.databases.next_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Forgets what was silent for too long, and adds interfaces that are due.
     pub fn advance(&mut self, now: Instant) {
         self.interfaces.advance(now);
         self.gateways.advance(now);
+        self.databases.advance(now);
     }
 
     /// How many shared interfaces there are; `None` without any.
@@ -176,12 +208,12 @@ impl Connections {
         Some(self.interfaces.count()).filter(|count| *count > 0)
     }
 
-    /// Every interface and gateway with its connections now.
+    /// Every interface, gateway and database with its connections now.
     pub fn counts(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
         let interfaces = self.interfaces.ids();
         let interfaces = interfaces.map(|id| (self.interfaces.name(id), u64::from(self.interfaces.used(id))));
-        let gateways = self.gateways.connections();
-        interfaces.chain(gateways.map(|(name, count)| (name, u64::from(count))))
+        let ends = self.gateways.connections().chain(self.databases.connections());
+        interfaces.chain(ends.map(|(name, count)| (name, u64::from(count))))
     }
 
     /// The account's figures.
@@ -189,11 +221,12 @@ impl Connections {
         &self.settings
     }
 
-    /// The board's rows: interfaces, gateways, then what bars a way.
+    /// The board's rows: interfaces, gateways, databases, then what bars a way.
     pub fn board(&self) -> Vec<LimitRow> {
         let sources = &self.settings.sources;
         let mut rows = self.interfaces.rows(&sources.interface);
         rows.extend(self.gateways.rows(&sources.nat));
+        rows.extend(self.databases.rows());
         let bars = self.bars.iter().map(|bar| {
             let resource = format!("{} to {}", bar.resource, bar.destination).into();
             bar.tally.row(bar.limit, &resource, 0, 0, &sources.template)
@@ -274,6 +307,21 @@ mod tests {
     }
 
     #[test]
+    fn a_full_database_takes_nothing_of_the_interface() {
+        let (mut all, ways) = network(&[], 1, 1);
+        let Way::Nat(interface, _) = ways[0] else { unreachable!("through a gateway") };
+        let way = Way::Database(interface, all.add_database("Orders".into(), 3, "test".into()));
+        assert_eq!(flood(&mut all, &[way], 5), 3);
+        assert_eq!(all.counts().map(|(_, count)| count).collect::<Vec<_>>(), [3, 0, 3]);
+        let refusal = all.open(Instant::START, way).unwrap_err();
+        assert!(Connections::is_told(refusal.limit) && !Connections::is_told(LimitId::NatPorts));
+        let (mut all, ways) = network(&["db.max-connections=2"], 1, 1);
+        let Way::Nat(interface, _) = ways[0] else { unreachable!("through a gateway") };
+        let way = Way::Database(interface, all.add_database("Orders".into(), 3, "test".into()));
+        assert_eq!(flood(&mut all, &[way], 5), 2);
+    }
+
+    #[test]
     fn a_connection_that_was_silent_is_reset_everywhere() {
         let (mut all, ways) = network(&["nat.idle-timeout=100"], 1, 1);
         let connection = all.open(Instant::START, ways[0]).unwrap();
@@ -283,6 +331,6 @@ mod tests {
         assert!(all.counts().all(|(_, count)| count == 0), "so the client closes it");
         all.close(Instant::from_secs(200), connection);
         assert_eq!(all.next_deadline(), None);
-        assert_eq!(size_of::<Connection>(), 16);
+        assert_eq!(size_of::<Connection>(), 24);
     }
 }

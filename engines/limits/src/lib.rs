@@ -10,6 +10,7 @@ pub mod burst;
 pub mod concurrency;
 pub mod connect;
 pub mod connections;
+pub mod db_connections;
 pub mod decision;
 pub mod dispatcher;
 pub mod eni;

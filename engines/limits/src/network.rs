@@ -10,13 +10,14 @@
 //! the other side are not.
 
 use crate::connections::{Connections, Way};
+use crate::db_connections::{DatabaseId, max_connections};
 use crate::eni::InterfaceId;
 use crate::nat::{Destination as NatDestination, GatewayId, Protocol};
 use crate::settings::NetworkSettings;
 use model::LimitId;
 use model::stack::{
-    Cidr, Destination, EndpointKind, Link, NatGateway, Peer, Route, RouteTarget, SecurityGroup, Stack,
-    TransportProtocol, VpcConfig, VpcEndpoint,
+    Cidr, DbInstance, Destination, EndpointKind, Link, NatGateway, Peer, Route, RouteTarget, SecurityGroup,
+    Stack, TransportProtocol, VpcConfig, VpcEndpoint,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,6 +27,10 @@ use std::sync::Arc;
 ///
 /// Source: VPC User Guide, "Regional NAT gateways": up to 32 in a zone; published.
 const REGIONAL_ADDRESSES: u16 = 32;
+
+const FROM_CLASS: &str = "RDS User Guide, maximum number of database connections, by the class's memory; what the system \
+                          takes of it is assumed";
+const FROM_PARAMETERS: &str = "max_connections of the database's parameter group";
 
 /// What a stack has of a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +45,8 @@ pub struct Network {
     pub placements: Vec<Option<Placement>>,
     /// What is inside the VPC, by name.
     pub inside: Vec<Inside>,
+    /// Database instances.
+    pub databases: Vec<Database>,
     /// What was assumed of things outside the template.
     pub notes: Vec<Note>,
 }
@@ -113,6 +120,17 @@ pub struct Placement {
     pub groups: Vec<usize>,
 }
 
+/// A database instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database {
+    /// Its logical id.
+    pub name: String,
+    /// Its `max_connections`; `None` where that is not known.
+    pub connections: Option<u32>,
+    /// Where the figure comes from.
+    pub source: &'static str,
+}
+
 /// Something inside the VPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inside {
@@ -122,6 +140,8 @@ pub struct Inside {
     pub groups: Vec<String>,
     /// An address that stands for its own, of its VPC.
     pub address: Ipv4Addr,
+    /// Index of the database that it is, if it is one.
+    pub database: Option<usize>,
 }
 
 /// Something that was assumed.
@@ -153,6 +173,8 @@ pub enum Verdict {
     Inside,
     /// Through the NAT gateway with this index.
     Nat(usize),
+    /// Through the interface to the database with this index.
+    Database(usize),
     /// Nowhere, by this limit of this resource.
     Barred(LimitId, String),
 }
@@ -165,6 +187,7 @@ pub struct Wired {
     /// Of each function its interfaces, one for each of its subnets; none without a VPC.
     pub interfaces: Vec<Vec<InterfaceId>>,
     gateways: Vec<GatewayId>,
+    databases: Vec<Option<DatabaseId>>,
 }
 
 impl Network {
@@ -186,6 +209,16 @@ impl Network {
         }
     }
 
+    /// The same with a PostgreSQL instance of that class, called `Database`.
+    pub fn with_database(mut self, class: &str) -> Self {
+        let (name, index) = ("Database".to_owned(), self.databases.len());
+        let address = Ipv4Addr::UNSPECIFIED;
+        self.inside.push(Inside { host: name.clone(), groups: Vec::new(), address, database: Some(index) });
+        let connections = max_connections("postgres", class);
+        self.databases.push(Database { name, connections, source: FROM_CLASS });
+        self
+    }
+
     /// What a stack has of a network.
     pub fn from_stack(stack: &Stack) -> Self {
         let mut network = Self::default();
@@ -200,6 +233,19 @@ impl Network {
             );
         }
         network.inside = inside(stack);
+        network.databases = stack.db_instances.iter().map(|found| database(stack, found)).collect();
+        let unknown = network.databases.iter().filter(|found| found.connections.is_none());
+        for name in unknown.map(|found| found.name.clone()).collect::<Vec<_>>() {
+            network.note(
+                &name,
+                "without a limit of connections".to_owned(),
+                "its class or engine is not known",
+            );
+        }
+        for proxy in &stack.db_proxies {
+            let why = "its pool is not simulated yet";
+            network.note(&proxy.id, "takes every connection".to_owned(), why);
+        }
         let placements = stack.functions.iter().map(|function| {
             let config = function.vpc.as_ref().filter(|config| !config.subnets.is_empty())?;
             Some(network.place(stack, config))
@@ -312,6 +358,9 @@ impl Network {
             let names: Vec<&str> = groups.iter().map(|group| &*self.groups[*group].name).collect();
             return Verdict::Barred(LimitId::NoRule, names.join("+"));
         }
+        if let Some(database) = within.and_then(|within| within.database) {
+            return Verdict::Database(database);
+        }
         if within.is_some() || service {
             return Verdict::Inside;
         }
@@ -332,23 +381,28 @@ impl Network {
 
     /// Makes the engines: one interface for each subnet and set of security groups, shared by the functions.
     pub fn wire(&self, settings: NetworkSettings) -> Wired {
-        let mut connections = Connections::new(settings);
+        let mut engine = Connections::new(settings);
         let gateways = self.gateways.iter();
         let gateways =
-            gateways.map(|gateway| connections.add_gateway(gateway.name.as_str().into(), gateway.addresses));
+            gateways.map(|gateway| engine.add_gateway(gateway.name.as_str().into(), gateway.addresses));
         let gateways = gateways.collect();
+        let databases = self.databases.iter().map(|database| {
+            let Database { name, connections, source } = database;
+            Some(engine.add_database(name.as_str().into(), (*connections)?, (*source).into()))
+        });
+        let databases = databases.collect();
         let mut shared = BTreeMap::new();
         let interfaces = self.placements.iter().map(|placement| {
             let Some(Placement { subnets, groups }) = placement else { return Vec::new() };
             let ids = subnets.iter().map(|subnet| {
                 *shared
                     .entry((*subnet, groups.clone()))
-                    .or_insert_with(|| connections.add_interface(self.interface_name(*subnet, groups)))
+                    .or_insert_with(|| engine.add_interface(self.interface_name(*subnet, groups)))
             });
             ids.collect()
         });
         let interfaces = interfaces.collect();
-        Wired { connections, interfaces, gateways }
+        Wired { connections: engine, interfaces, gateways, databases }
     }
 
     fn interface_name(&self, subnet: usize, groups: &[usize]) -> Arc<str> {
@@ -358,10 +412,25 @@ impl Network {
 
     /// The way of a function's connections from the `choice`th of its subnets.
     pub fn way(&self, wired: &mut Wired, function: usize, choice: usize, to: &Target<'_>) -> Way {
-        let Some(Some(placement)) = self.placements.get(function) else { return Way::Free };
+        let Some(Some(placement)) = self.placements.get(function) else {
+            let database =
+                self.inside.iter().find(|inside| inside.database.is_some() && inside.host == to.host);
+            return match database {
+                Some(_) => wired.connections.barred(
+                    LimitId::NoRoute,
+                    "a function without a VPC",
+                    &format!("{}:{}", to.host, to.port),
+                ),
+                None => Way::Free,
+            };
+        };
         let interface = wired.interfaces[function][choice];
         match self.verdict(placement.subnets[choice], &placement.groups, to) {
             Verdict::Inside => Way::Interface(interface),
+            Verdict::Database(index) => match wired.databases[index] {
+                Some(database) => Way::Database(interface, database),
+                None => Way::Interface(interface),
+            },
             Verdict::Nat(gateway) => {
                 let (address, port) = (IpAddr::V4(to.address), to.port);
                 let destination = NatDestination { address, port, protocol: Protocol::Tcp };
@@ -423,6 +492,15 @@ fn rules(group: &SecurityGroup) -> Vec<Rule> {
     rules.collect()
 }
 
+fn database(stack: &Stack, found: &DbInstance) -> Database {
+    let group = found.parameter_group.as_ref().and_then(Link::logical);
+    let group = stack.db_parameter_groups.iter().find(|one| Some(one.id.as_str()) == group);
+    let given = group.and_then(|group| group.parameters.get("max_connections")?.parse().ok());
+    let connections = given.or_else(|| max_connections(&found.engine, &found.class));
+    let source = if given.is_some() { FROM_PARAMETERS } else { FROM_CLASS };
+    Database { name: found.id.clone(), connections, source }
+}
+
 /// Databases, proxies and interface endpoints.
 fn inside(stack: &Stack) -> Vec<Inside> {
     let somewhere = |vpc: Option<&Link>| {
@@ -432,15 +510,16 @@ fn inside(stack: &Stack) -> Vec<Inside> {
     };
     let names = |groups: &[Link]| groups.iter().map(|group| group.as_str().to_owned()).collect();
     let mut found = Vec::new();
-    let mut add = |hosts: Vec<String>, groups: &[Link], vpc: Option<&Link>| {
+    let mut add = |hosts: Vec<String>, groups: &[Link], vpc: Option<&Link>, database: Option<usize>| {
         let address = somewhere(vpc);
-        found.extend(hosts.into_iter().map(|host| Inside { host, groups: names(groups), address }));
+        let entry = |host| Inside { host, groups: names(groups), address, database };
+        found.extend(hosts.into_iter().map(entry));
     };
-    for database in &stack.db_instances {
-        add(vec![database.id.clone(), database.address.clone()], &database.security_groups, None);
+    for (index, found) in stack.db_instances.iter().enumerate() {
+        add(vec![found.id.clone(), found.address.clone()], &found.security_groups, None, Some(index));
     }
     for proxy in &stack.db_proxies {
-        add(vec![proxy.id.clone(), proxy.endpoint.clone()], &proxy.security_groups, None);
+        add(vec![proxy.id.clone(), proxy.endpoint.clone()], &proxy.security_groups, None, None);
     }
     for endpoint in stack.vpc_endpoints.iter().filter(|found| found.kind == EndpointKind::Interface) {
         // vpce-ID-SUFFIX.SERVICE.REGION.vpce.amazonaws.com, by its id here.
@@ -448,7 +527,7 @@ fn inside(stack: &Stack) -> Vec<Inside> {
         if endpoint.private_dns {
             hosts.extend(service_hosts(&endpoint.service_name));
         }
-        add(hosts, &endpoint.security_groups, Some(&endpoint.vpc));
+        add(hosts, &endpoint.security_groups, Some(&endpoint.vpc), None);
     }
     found
 }
@@ -499,7 +578,7 @@ mod tests {
         let address = Ipv4Addr::new(10, 0, 0, 0);
         network.inside = service_hosts("com.amazonaws.us-east-1.ssm")
             .into_iter()
-            .map(|host| Inside { host, groups: vec!["Ends".into()], address })
+            .map(|host| Inside { host, groups: vec!["Ends".into()], address, database: None })
             .collect();
         let verdict = |host: &str| network.verdict(0, &[0], &to(host, 443));
         for host in

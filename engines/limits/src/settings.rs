@@ -113,6 +113,8 @@ pub struct NetworkSettings {
     pub nat: NatFigures,
     /// Addresses that AWS lets a NAT gateway have without being asked.
     pub nat_addresses: u32,
+    /// Connections of every database, if the user gives them.
+    pub database: Option<u32>,
     /// Where the figures come from.
     pub sources: NetworkSources,
 }
@@ -146,6 +148,7 @@ impl NetworkSettings {
         let (connections, interface_source) = figure(LimitId::EniConnections, u32::MAX)?;
         let (ports, nat_source) = figure(LimitId::NatPorts, PORTS_MAX)?;
         let growth = overrides.get(LimitId::EniGrowthAfter);
+        let database = overrides.get(LimitId::DbMaxConnections);
         Ok(Self {
             interface: InterfaceFigures {
                 connections,
@@ -158,6 +161,10 @@ impl NetworkSettings {
                 port_cooldown: seconds(LimitId::NatPortCooldown)?,
             },
             nat_addresses: figure(LimitId::NatAddresses, u32::MAX)?.0,
+            database: database
+                .map(|_| figure(LimitId::DbMaxConnections, u32::MAX))
+                .transpose()?
+                .map(|found| found.0),
             sources: NetworkSources {
                 interface: interface_source,
                 nat: nat_source,

@@ -187,8 +187,7 @@ impl Page<'_> {
             return Ok(());
         }
         self.heading(out, "Connects")?;
-        let mut table =
-            Table::new(&["function", "to", "opened", "reused", "SYNs dropped", "failed", "resets"]);
+        let mut table = Table::new(&["function", "to", "opened", "reused", "refused", "failed", "resets"]);
         for row in connects.iter().take(ROWS_SHOWN) {
             table.row([
                 row.function.clone(),

@@ -196,6 +196,26 @@ fn connect_times_cluster_where_room_comes_free() {
 }
 
 #[test]
+fn a_micro_database_is_full_before_eighty_functions_run() {
+    // Seed S4-8: a little over 70 connections; the other functions run to their time-out of 25 s.
+    let report = report("database-micro");
+    assert_eq!((report.summary.ok, report.summary.timed_out), (72, 8));
+    assert_eq!(row(&report, LimitId::DbMaxConnections), (72, 72, 88));
+    assert_eq!(report.functions[0].duration_s["99"].0, 25_000_000_000);
+    assert_eq!(
+        report.summary.errors_by_cause[0].chain,
+        [
+            "function.timeout",
+            "connect to Database:5432 waited 23 s",
+            "db.max-connections of Database: 72 of 72 connections"
+        ]
+    );
+    let mut small = Scenario::named("database-micro").unwrap();
+    small.options.overrides.read("db.max-connections=181").unwrap();
+    assert_eq!(small.run().unwrap().summary.ok, 80, "a db.t4g.small has room");
+}
+
+#[test]
 fn problems_of_a_network_have_a_place() {
     let text = "title: t\nsource: s\nfunctions: {A: {timeout: 3s}}\nnetwork: {subnets: 17, adresses: 1}\n\
                 load: {version: 1, phases: [{target: A, users: 1, for: 1s}]}\n";
@@ -215,6 +235,7 @@ fn the_text_is_as_recorded() {
         ("connections-four-subnets", include_str!("../../scenarios/connections-four-subnets.txt")),
         ("connections-eight-addresses", include_str!("../../scenarios/connections-eight-addresses.txt")),
         ("connections-late-room", include_str!("../../scenarios/connections-late-room.txt")),
+        ("database-micro", include_str!("../../scenarios/database-micro.txt")),
     ] {
         let text = crate::render(&report(name), 100, false);
         assert_eq!(text, recorded, "the golden file scenarios/{name}.txt");

@@ -321,6 +321,12 @@ impl Simulation {
                 );
             }
         }
+        for database in &input.network.databases {
+            if let (Some(connections), None) = (database.connections, settings.database) {
+                let what = format!("max_connections of {}", database.name);
+                assume(&what, connections.to_string(), database.source);
+            }
+        }
         if let Some(after) = options.overrides.get(LimitId::NatPorts) {
             assume("nat.ports", format!("{after} for each address"), "given with --limit");
         }

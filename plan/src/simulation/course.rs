@@ -14,7 +14,7 @@ use super::record::{Answer, Cause, Outer};
 use super::{Event, Simulation};
 use crate::heap::Turn;
 use limits::connect::{Connect, Next};
-use limits::{EnvironmentId, Outcome};
+use limits::{Connections, EnvironmentId, Outcome};
 use model::time::nanos;
 use model::{Instant, LimitId};
 use std::time::Duration;
@@ -309,8 +309,9 @@ impl Simulation {
         let index = waiting.index;
         let (record, environments) = (&mut self.record, self.dispatcher.environments());
         let destination = &self.network.connects[index as usize].destination.clone();
-        let mut trouble = None;
+        let (mut trouble, mut told) = (None, false);
         let opened = self.network.syn(now, running.environment, index, waiting.wanted, |refusal| {
+            told |= Connections::is_told(refusal.limit);
             trouble =
                 Some(record.dropped(now, &refusal, destination, environments, running.function as usize));
         });
@@ -329,7 +330,12 @@ impl Simulation {
             return None;
         }
         running.trouble = running.trouble.or(trouble);
-        match waiting.connect.dropped(&run.patience) {
+        let next = if told {
+            waiting.connect.refused(now, &run.patience)
+        } else {
+            waiting.connect.dropped(&run.patience)
+        };
+        match next {
             Next::Syn { at, .. } if at < running.deadline => {
                 running.clock = at;
                 Some(Reached::Park(at))

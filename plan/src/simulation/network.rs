@@ -13,8 +13,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 const NONE: u32 = u32::MAX;
-/// Names without addresses get one each from here on: TEST-NET-3 (RFC 5737), never on the internet.
-const NAMES_FROM: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// Names without addresses get one each from here on, in a range that nobody has (RFC 1112, class E), so that none falls
+/// together with an address that a load gives.
+const NAMES_FROM: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 1);
 
 /// Connections of a plan in its course.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ pub struct ConnectRun {
     pub waits: Samples,
     pub opened: u64,
     pub reused: u64,
-    /// SYNs that nobody answered.
+    /// SYNs that nobody answered, or that a full database refused.
     pub dropped: u64,
     /// Connects that failed for good.
     pub failed: u64,
@@ -160,13 +161,13 @@ impl NetworkRun {
             return index;
         }
         let literal: Option<Ipv4Addr> = name.parse().ok();
-        let made_up = self.hosts.iter().filter(|host| host.made_up).count() as u32;
+        let made_up = self.hosts.len() as u32;
         let address = literal.unwrap_or_else(|| Ipv4Addr::from(u32::from(NAMES_FROM).wrapping_add(made_up)));
         self.hosts.push(HostRun {
             name: name.to_owned(),
             addresses: vec![address],
             turn: 0,
-            made_up: literal.is_none(),
+            made_up: literal.is_none() && self.network.inside.iter().all(|inside| inside.host != name),
         });
         self.hosts.len() - 1
     }

@@ -138,6 +138,36 @@ fn a_function_without_a_vpc_meets_no_limit_of_the_network() {
 }
 
 #[test]
+fn a_database_answers_at_once_that_it_is_full() {
+    let database = |class: &str, parameters: &str| {
+        format!(
+            "{TEMPLATE}
+  Group15: {{Type: AWS::RDS::DBParameterGroup, Properties: {{Family: postgres15, Description: d, Parameters: {{{parameters}}}}}}}
+  Orders:
+    Type: AWS::RDS::DBInstance
+    Properties:
+      DBInstanceClass: {class}
+      Engine: postgres
+      AllocatedStorage: 20
+      MasterUsername: orders
+      MasterUserPassword: a-long-password
+      DBParameterGroupName: !Ref Group15
+"
+        )
+    };
+    let of = |template: &str| {
+        let report = plan(template, "Orders:5432");
+        let row = report.limits.iter().find(|row| row.id == LimitId::DbMaxConnections).unwrap();
+        (report.connects[0].opened, row.max, row.refused, report.summary.slowest_s.0 / 1_000_000_000)
+    };
+    assert_eq!(of(&database("db.t4g.small", "")), (7, 181, 0, 20), "the interface is narrower here");
+    assert_eq!(of(&database("db.t4g.small", "max_connections: '4'")), (4, 4, 5, 20));
+    let outside = database("db.t4g.small", "")
+        .replace("      VpcConfig: {SubnetIds: [!Ref Private], SecurityGroupIds: [!Ref Group]}\n", "");
+    assert_eq!(fares(&outside, "Orders:5432"), (0, Some(LimitId::NoRoute)), "it has no way into the VPC");
+}
+
+#[test]
 fn what_is_not_in_the_template_is_assumed_and_said() {
     let literal = TEMPLATE.replace(
         "{SubnetIds: [!Ref Private], SecurityGroupIds: [!Ref Group]}",
