@@ -6,6 +6,7 @@ use crate::report::Seconds;
 use limits::Network;
 use model::Era;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -256,8 +257,57 @@ fn network_figures_that_cannot_be_are_refused() {
     assert_eq!(error.to_string(), "nat.ports=70000 is too large: at most 64512");
 }
 
+#[test]
+fn blocking_follows_erlang_b() {
+    // Poisson arrivals, exponential holding, blocked connects cleared (one SYN each): with n ports and a load of a, the
+    // share that is blocked is B(n, a) = a B(n-1, a) / (n + a B(n-1, a)), B(0, a) = 1. It was not put in.
+    for (ports, load) in [(50_u32, 50.0), (60, 50.0), (10, 20.0)] {
+        let blocked = (1..=ports).fold(1.0, |b, n| load * b / (f64::from(n) + load * b));
+        let report = plan(
+            &format!(
+                "phases: [{{target: Cart, rate: {load}/s, arrivals: poisson, for: 2000s}}]
+behaviour: {{Cart: {{init: 0s, steps: [{{connect: {{to: 'cache.example.com:443', timeout: 1s}}}}, {{sleep: {{exponential: 1s}}}}]}}}}"
+            ),
+            &[&format!("nat.ports={ports}")],
+        );
+        let share = report.summary.errors as f64 / report.summary.requests as f64;
+        // Arrivals that are blocked come in clusters, so the bound is wider than that of independent ones.
+        assert!(
+            (share - blocked).abs() < 0.1 * blocked + 0.002,
+            "{ports} ports, {load} erlangs: {share} for {blocked}"
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A model of a few lines, which shares nothing with the engines: everyone comes at once and holds for the same time.
+    #[test]
+    fn late_room_agrees_with_a_slow_model(
+        users in 1u64..80, ports in 0u64..30, room in 0u64..30, hold_ms in 1u64..40_000, patience in 1u64..140,
+    ) {
+        let (mut waiting, mut ends, mut waits) = (users, Vec::new(), BTreeMap::new());
+        for syn in [0, 1, 3, 7, 15, 31, 63].into_iter().filter(|syn| *syn == 0 || *syn < patience) {
+            ends.retain(|end| *end > syn * 1000);
+            let opened = waiting.min(ports.min(room) - ends.len() as u64);
+            ends.extend((0..opened).map(|_| syn * 1000 + hold_ms));
+            waiting -= opened;
+            if opened > 0 {
+                waits.insert(syn, opened);
+            }
+        }
+        let text = format!("phases: [{{target: Cart, users: {users}, requests: {users}}}]
+behaviour: {{Cart: {{init: 0s, steps: [{{connect: {{to: 'cache.example.com:443', timeout: {patience}s}}}}, {{sleep: {hold_ms}ms}}]}}}}");
+        let limits = [format!("nat.ports={ports}"), format!("eni.connections={room}"), "function.timeout=900".into()];
+        let report = plan(&text, &limits.each_ref().map(|limit: &String| &**limit));
+        prop_assert_eq!(&report.connects[0].waits_s, &waits);
+        prop_assert_eq!((report.summary.ok, report.summary.errors), (users - waiting, waiting));
+        if waiting > 0 {
+            let chain = &report.summary.errors_by_cause[0].chain;
+            prop_assert_eq!(&chain[1], &format!("connect to cache.example.com:443 waited {} s", patience.min(127)));
+        }
+    }
 
     #[test]
     fn every_report_with_connections_adds_up(

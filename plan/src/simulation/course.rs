@@ -315,6 +315,7 @@ impl Simulation {
             trouble =
                 Some(record.dropped(now, &refusal, destination, environments, running.function as usize));
         });
+        self.record.decisions.syns(now, index, waiting.wanted, opened);
         if let Some(time) = self.network.closes_after(index) {
             for _ in 0..opened {
                 self.heap.push(now + time, Turn::Free, Event::Close(index));

@@ -348,7 +348,23 @@ impl DecisionsHash {
             Decision::Refuse(refusal) => (3, refusal.limit as u64),
             Decision::NoFunction => (4, 0),
         };
-        for word in [now.as_nanos(), (function as u64) << 8 | kind, detail] {
+        self.words([now.as_nanos(), (function as u64) << 8 | kind, detail]);
+    }
+
+    /// Adds what became of the SYNs that an invocation sent at once.
+    #[inline]
+    pub fn syns(&mut self, now: Instant, connect: u32, wanted: u32, opened: u32) {
+        let kind = 5;
+        self.words([
+            now.as_nanos(),
+            u64::from(connect) << 8 | kind,
+            u64::from(wanted) << 32 | u64::from(opened),
+        ]);
+    }
+
+    #[inline]
+    fn words(&mut self, words: [u64; 3]) {
+        for word in words {
             // One round of a multiply-and-fold hash (as in wyhash); both constants are odd and random.
             let product = u128::from(self.0 ^ word ^ 0xa076_1d64_78bd_642f) * 0xe703_7ed1_a0b4_28db_u128;
             self.0 = (product >> 64) as u64 ^ product as u64;
