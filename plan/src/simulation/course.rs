@@ -17,6 +17,7 @@ use limits::connect::{Connect, Next};
 use limits::{Connections, EnvironmentId, Outcome};
 use model::time::nanos;
 use model::{Instant, LimitId};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Which part of an invocation runs.
@@ -42,7 +43,8 @@ pub struct Running {
     user: Option<u32>,
     request: u64,
     sent: Instant,
-    latency: Duration,
+    /// What network and door add to the answer.
+    latency_nanos: u64,
     warmth: Warmth,
     stage: Stage,
     /// The next step of the stage.
@@ -61,13 +63,19 @@ pub struct Running {
     answered: bool,
 }
 
+impl Running {
+    fn latency(&self) -> Duration {
+        Duration::from_nanos(self.latency_nanos)
+    }
+}
+
 /// A connect without its connections.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     connect: Connect,
     /// Which connect of all functions it is.
     index: u32,
-    wanted: u32,
+    wanted: NonZeroU32,
 }
 
 /// Invocations that are parked.
@@ -164,7 +172,7 @@ impl Simulation {
             user,
             request: self.record.requests,
             sent: now,
-            latency,
+            latency_nanos: nanos(latency),
             warmth,
             stage,
             step: 0,
@@ -206,8 +214,12 @@ impl Simulation {
             Reached::Park(until) => {
                 let id = id.unwrap_or_else(|| {
                     let id = self.parked.reserve();
-                    if let Some(timeout) = self.phases[running.phase as usize].timeout {
-                        self.heap.push(running.sent + timeout, Turn::Phase, Event::GiveUp(id));
+                    let patience =
+                        self.phases[running.phase as usize].timeout.map(|timeout| running.sent + timeout);
+                    if let Some(patience) =
+                        patience.filter(|patience| *patience < self.latest_answer(&running))
+                    {
+                        self.heap.push(patience, Turn::Phase, Event::GiveUp(id));
                     }
                     id
                 });
@@ -222,6 +234,15 @@ impl Simulation {
                 Some(self.finish(&running, outcome, answer, ended))
             }
         }
+    }
+
+    /// When the client has its answer at the latest.
+    fn latest_answer(&self, running: &Running) -> Instant {
+        let after_init = match running.stage {
+            Stage::Init | Stage::Killed => self.functions[running.function as usize].timeout,
+            Stage::Again | Stage::Handler => Duration::ZERO,
+        };
+        running.deadline + after_init + running.latency()
     }
 
     fn run_ahead(&mut self, now: Instant, running: &mut Running) -> Reached {
@@ -258,12 +279,12 @@ impl Simulation {
                 Doing::Connect(index) => {
                     let held = self.network.hold(now, running.environment, index);
                     let connect = &mut self.network.connects[index as usize];
-                    let wanted = connect.count.saturating_sub(held);
-                    if wanted == 0 {
-                        running.step += 1;
-                    } else {
-                        let connect = Connect::begin(now, &connect.patience);
-                        running.connect = Some(Waiting { connect, index, wanted });
+                    match NonZeroU32::new(connect.count.saturating_sub(held)) {
+                        None => running.step += 1,
+                        Some(wanted) => {
+                            let connect = Connect::begin(now, &connect.patience);
+                            running.connect = Some(Waiting { connect, index, wanted });
+                        }
                     }
                 }
                 Doing::Nothing if running.stage == Stage::Init => self.enter(now, running, Stage::Handler),
@@ -310,26 +331,26 @@ impl Simulation {
         let (record, environments) = (&mut self.record, self.dispatcher.environments());
         let destination = &self.network.connects[index as usize].destination.clone();
         let (mut trouble, mut told) = (None, false);
-        let opened = self.network.syn(now, running.environment, index, waiting.wanted, |refusal| {
+        let opened = self.network.syn(now, running.environment, index, waiting.wanted.get(), |refusal| {
             told |= Connections::is_told(refusal.limit);
             trouble =
                 Some(record.dropped(now, &refusal, destination, environments, running.function as usize));
         });
-        self.record.decisions.syns(now, index, waiting.wanted, opened);
+        self.record.decisions.syns(now, index, waiting.wanted.get(), opened);
         if let Some(time) = self.network.closes_after(index) {
             for _ in 0..opened {
                 self.heap.push(now + time, Turn::Free, Event::Close(index));
             }
         }
-        waiting.wanted -= opened;
         let run = &mut self.network.connects[index as usize];
-        if waiting.wanted == 0 {
+        let Some(wanted) = NonZeroU32::new(waiting.wanted.get() - opened) else {
             run.waits.push(nanos(now.since(waiting.connect.began())));
             running.connect = None;
             running.trouble = None;
             running.step += 1;
             return None;
-        }
+        };
+        waiting.wanted = wanted;
         running.trouble = running.trouble.or(trouble);
         let next = if told {
             waiting.connect.refused(now, &run.patience)
@@ -385,6 +406,8 @@ impl Simulation {
         if running.answered {
             return ended;
         }
-        self.answer(running.sent, ended + running.latency, running.phase, answer)
+        self.answer(running.sent, ended + running.latency(), running.phase, answer)
     }
 }
+
+const _: () = assert!(size_of::<Slot>() <= 160, "a million invocations may be parked at once");
