@@ -29,9 +29,21 @@ fn main() {
         assert_eq!(report.summary.ok, REQUESTS);
         report.summary.requests
     });
-    let [naive, planned] = [naive, planned].map(|time| REQUESTS as f64 / time.as_secs_f64());
+    let connecting = |hold: &str| {
+        best(|| {
+            let report =
+                plan::run(&stack(), &load_with(&connect(hold)), &options()).expect("the load fits the stack");
+            assert_eq!(report.summary.ok, REQUESTS);
+            report.summary.requests
+        })
+    };
+    let times = [naive, planned, connecting("environment"), connecting("invocation")];
+    let [naive, planned, kept, anew] = times.map(|time| REQUESTS as f64 / time.as_secs_f64());
     println!("naive heap loop        {:>12.0} requests/s", naive);
     println!("planner                {:>12.0} requests/s  = {:.2} x naive", planned, planned / naive);
+    println!("one connect, kept      {:>12.0} requests/s  = {:.2} x naive", kept, kept / naive);
+    println!("one connect, anew      {:>12.0} requests/s  = {:.2} x naive", anew, anew / naive);
+    a_million_connections();
     let scenario = Scenario::named("burst-2022").expect("built in");
     let whole =
         best(|| Scenario::named("burst-2022").expect("built in").run().expect("it runs").summary.requests);
@@ -94,15 +106,54 @@ fn stack() -> PlanInput {
         memory_mb: 128,
         init_always_billed: false,
     };
-    PlanInput { functions: vec![function], ..PlanInput::default() }
+    let network = limits::Network::simple(1, 16, 32);
+    PlanInput { functions: vec![function], network, ..PlanInput::default() }
 }
 
 fn load() -> Load {
+    load_with("")
+}
+
+fn connect(hold: &str) -> String {
+    format!("{{connect: {{to: 'cache.example.com:443', hold: {hold}}}}}, ")
+}
+
+/// The load, with these steps before the handler's own.
+fn load_with(steps: &str) -> Load {
     let text = format!(
         "{{version: 1, phases: [{{target: CartFunction, users: {USERS}, requests: {REQUESTS}}}], behaviour: \
-         {{CartFunction: {{init: 100ms, steps: [{{compute: {{exponential: 50ms}}}}]}}}}}}"
+         {{CartFunction: {{init: 100ms, steps: [{steps}{{compute: {{exponential: 50ms}}}}]}}}}}}"
     );
     Load::read("load.yaml", &text).expect("the load is well formed")
+}
+
+/// A million invocations at once, each with a connection: the time, and the most memory that this process ever had.
+fn a_million_connections() {
+    let text = "{version: 1, phases: [{target: CartFunction, users: 1000000, requests: 1000000}], behaviour: \
+                {CartFunction: {init: 0s, steps: [{connect: {to: 'cache.example.com:443'}}, {sleep: 20s}]}}}";
+    let load = Load::read("load.yaml", text).expect("the load is well formed");
+    let mut options = options();
+    for limit in ["lambda.account-concurrency=1000000", "lambda.scaling-rate=1000000"] {
+        options.overrides.read(limit).expect("a limit and its figure");
+    }
+    let before = peak_kilobytes();
+    let begin = std::time::Instant::now();
+    let report = plan::run(&stack(), &load, &options).expect("the load fits the stack");
+    assert_eq!((report.summary.ok, report.connects[0].opened), (1_000_000, 1_000_000));
+    let time = begin.elapsed().as_secs_f64();
+    let bytes = peak_kilobytes().saturating_sub(before) * 1024;
+    println!(
+        "a million at once      {:>12.0} requests/s, {} bytes each at the peak",
+        1e6 / time,
+        bytes / 1_000_000
+    );
+}
+
+/// The most memory that this process ever had; 0 where the system does not say.
+fn peak_kilobytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
 fn options() -> Options {

@@ -2,6 +2,7 @@
 
 use crate::load::{Load, Name, Phase};
 use crate::report::Assumption;
+use limits::Network;
 use model::stack::{ApiRoute, FunctionTarget, PackageType, Stack};
 use std::time::Duration;
 use template::yaml::{Cause, Problem, Problems, did_you_mean};
@@ -13,6 +14,8 @@ pub struct PlanInput {
     pub functions: Vec<FunctionInput>,
     /// Doors that lead to them.
     pub doors: Vec<DoorInput>,
+    /// Where the functions are, and the ways out.
+    pub network: Network,
     /// What of the stack is not simulated, for the report.
     pub assumptions: Vec<Assumption>,
 }
@@ -118,7 +121,8 @@ impl PlanInput {
                 "not simulated yet: every environment starts on demand",
             ));
         }
-        Self { functions, doors: urls.chain(apis).collect(), assumptions }
+        let network = Network::from_stack(stack);
+        Self { functions, doors: urls.chain(apis).collect(), network, assumptions }
     }
 
     /// Which function a phase's requests reach; otherwise a problem at its target or request.

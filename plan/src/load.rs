@@ -4,10 +4,14 @@
 //! never skipped in silence.
 
 mod behaviour;
+mod connect;
+mod hosts;
 mod initial;
 mod phase;
 
-pub use behaviour::{Behaviour, Step};
+pub use behaviour::{Action, Behaviour, Step};
+pub use connect::{ConnectStep, Hold};
+pub use hosts::Host;
 pub use initial::Initial;
 pub use phase::{Phase, Work};
 
@@ -36,6 +40,8 @@ pub struct Load {
     pub seed: u64,
     /// How often a month this load runs.
     pub repeat_per_month: u64,
+    /// What host names stand for; those that are not here have one address.
+    pub hosts: Vec<Host>,
     /// What there is at t = 0.
     pub initial: Vec<Initial>,
     /// The phases, in the order of the file.
@@ -72,14 +78,12 @@ impl Load {
             phase::only_no_retry(retry, problems);
         }
         let repeat_per_month = top.get("month").map_or(Some(1), |month| repeat(month, problems));
-        if let Some(hosts) = top.get("hosts") {
-            check_hosts(hosts, problems);
-        }
+        let hosts = top.get("hosts").map_or(Vec::new(), |node| hosts::read(node, problems));
         let initial = top.get("initial").map_or(Vec::new(), |node| initial::read(node, problems));
         let behaviour = top.get("behaviour").map_or(Vec::new(), |node| behaviour::read(node, problems));
         let phases = read_phases(top, node, problems)?;
-        let unused = unused(top);
-        Some(Self { seed, repeat_per_month: repeat_per_month?, initial, phases, behaviour, unused })
+        let unused = unused(top, &behaviour);
+        Some(Self { seed, repeat_per_month: repeat_per_month?, hosts, initial, phases, behaviour, unused })
     }
 }
 
@@ -97,14 +101,13 @@ fn read_phases(top: &Mapping, node: &Node, problems: &mut Problems) -> Option<Ve
 }
 
 /// What is there and matters only to parts of the planner that are not built yet.
-fn unused(top: &Mapping) -> Vec<&'static str> {
+fn unused(top: &Mapping, behaviour: &[Behaviour]) -> Vec<&'static str> {
     let phases = top.get("phases").and_then(Node::as_sequence).unwrap_or_default();
-    let behaviour = top.get("behaviour").and_then(Node::as_mapping).map_or(&[][..], Mapping::entries);
+    let connects = behaviour.iter().flat_map(Behaviour::connects);
+    let has_bytes = phases.iter().any(|phase| phase.get("bytes").is_some());
     let found = [
         ("month", top.get("month").is_some()),
-        ("hosts", top.get("hosts").is_some()),
-        ("bytes", phases.iter().any(|phase| phase.get("bytes").is_some())),
-        ("on_shutdown", behaviour.iter().any(|entry| entry.value.get("on_shutdown").is_some())),
+        ("bytes", has_bytes || connects.into_iter().any(|connect| connect.has_bytes)),
     ];
     found.into_iter().filter(|(_, there)| *there).map(|(key, _)| key).collect()
 }
@@ -113,18 +116,6 @@ fn repeat(month: &Node, problems: &mut Problems) -> Option<u64> {
     let mapping = month.mapping(problems)?;
     mapping.only(&["repeat"], problems);
     mapping.require("repeat", "month", month.span, problems)?.unsigned(problems)
-}
-
-/// Host names matter once connections are simulated; until then only their form is checked.
-fn check_hosts(hosts: &Node, problems: &mut Problems) {
-    for entry in hosts.mapping(problems).map_or(&[][..], Mapping::entries) {
-        for address in entry.value.sequence(problems).unwrap_or_default() {
-            let Some(text) = address.string(problems) else { continue };
-            if text.parse::<std::net::IpAddr>().is_err() {
-                problems.push(Problem::wrong_type(address, "an IP address"));
-            }
-        }
-    }
 }
 
 /// A problem for what the schema has and the planner does not simulate yet.

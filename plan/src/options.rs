@@ -13,6 +13,14 @@ pub const SIMULATED: &[LimitId] = &[
     LimitId::BurstRefill,
     LimitId::ScalingRate,
     LimitId::FunctionTimeout,
+    LimitId::EniConnections,
+    LimitId::EniGrowthAfter,
+    LimitId::EniIdleTimeout,
+    LimitId::NatPorts,
+    LimitId::NatIdleTimeout,
+    LimitId::NatPortCooldown,
+    LimitId::NatAddresses,
+    LimitId::DbMaxConnections,
 ];
 
 /// The caller's choices.

@@ -6,6 +6,7 @@
 mod text;
 
 pub use text::render;
+pub(crate) use text::{grouped, seconds};
 
 use limits::Decision;
 use model::{Instant, LimitId, LimitRow};
@@ -72,6 +73,9 @@ pub struct Report {
     /// Requests that were sent and had no answer when the plan ended.
     #[serde(skip)]
     pub unanswered: u64,
+    /// How each function's connects fared; the text shows it.
+    #[serde(skip)]
+    pub connects: Vec<ConnectRow>,
     /// The limit that came nearest to refusing.
     #[serde(skip)]
     pub nearest: Option<HeadRoom>,
@@ -111,6 +115,9 @@ pub struct FirstLimit {
     pub id: LimitId,
     /// What it limits.
     pub resource: Arc<str>,
+    /// Towards whom, where that matters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Arc<str>>,
     /// When it first refused.
     pub at_s: Seconds,
     /// In use then, in the limit's unit.
@@ -134,7 +141,7 @@ pub struct Summary {
     pub throttled: u64,
     /// Ended by the function's time-out.
     pub timed_out: u64,
-    /// Everything else that clients count as an error, such as their own time-out.
+    /// Everything else that clients count as an error: an error of the function, their own time-out.
     pub errors: u64,
     /// Environments that were started.
     pub cold_starts: u64,
@@ -161,7 +168,8 @@ pub struct Summary {
 /// One cause of failures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CauseRow {
-    /// Ids of limits, the one that the client meets first.
+    /// What the client meets first, then what is behind it. Each begins with the id of a limit, or with
+    /// `function.error`, `client.timeout` or `connect`.
     pub chain: Vec<String>,
     /// How many.
     pub count: u64,
@@ -189,11 +197,11 @@ pub struct TimelineRow {
     pub cold_starts: u64,
     /// Requests refused.
     pub throttled: u64,
-    /// Connections by resource; none are simulated yet.
-    pub connections: BTreeMap<String, u64>,
+    /// Connections through each shared interface and NAT gateway; empty where nobody connects.
+    pub connections: BTreeMap<Arc<str>, u64>,
     /// Database pools; none are simulated yet.
     pub pools: BTreeMap<String, u64>,
-    /// Network interfaces; not simulated yet.
+    /// Shared network interfaces; none where nobody connects.
     pub interfaces: Option<u64>,
 }
 
@@ -220,6 +228,27 @@ pub struct FunctionReport {
     pub init_ms: f64,
     /// The first REPORT lines. Memory used is unknown to a plan, so it is not in them.
     pub report_lines: Vec<String>,
+}
+
+/// How one `connect` fared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectRow {
+    /// The function's logical id.
+    pub function: String,
+    /// `cache.example.com:443`.
+    pub destination: Arc<str>,
+    /// Connections that were opened.
+    pub opened: u64,
+    /// Times that a connection of the environment was used again.
+    pub reused: u64,
+    /// SYNs that nobody answered, or that a full database refused.
+    pub dropped: u64,
+    /// Connects that failed for good before the function's time was over.
+    pub failed: u64,
+    /// Connections that were forgotten on the way while they were silent.
+    pub resets: u64,
+    /// How long invocations waited for their connections: whole seconds, each with its count.
+    pub waits_s: BTreeMap<u64, u64>,
 }
 
 /// Something that was assumed.

@@ -130,6 +130,15 @@ impl Sorted {
         found
     }
 
+    /// Counts by whole seconds, each value rounded to the nearest.
+    pub fn by_second(&self) -> BTreeMap<u64, u64> {
+        let mut seconds = BTreeMap::new();
+        for (value, count) in &self.runs {
+            *seconds.entry(value.saturating_add(500_000_000) / 1_000_000_000).or_default() += count;
+        }
+        seconds
+    }
+
     /// The histogram as `hey` has it: the fastest, then ten bars of one width up to the slowest. Empty without
     /// samples, one row if all are alike.
     pub fn histogram(&self) -> Vec<HistogramRow> {

@@ -8,6 +8,7 @@ use crate::load::Load;
 use crate::options::{Options, PlanError};
 use crate::quantity;
 use crate::report::Report;
+use limits::Network;
 use model::{Era, Overrides, era};
 use template::yaml::{self, Mapping, Node, Problem, Problems};
 
@@ -19,9 +20,20 @@ const FILES: &[(&str, &str)] = &[
     ("ten-thousand-in-2-minutes", include_str!("../scenarios/ten-thousand-in-2-minutes.yaml")),
     ("ten-thousand-in-3-minutes", include_str!("../scenarios/ten-thousand-in-3-minutes.yaml")),
     ("ten-thousand-in-4-minutes", include_str!("../scenarios/ten-thousand-in-4-minutes.yaml")),
+    ("connections-one-address", include_str!("../scenarios/connections-one-address.yaml")),
+    ("connections-two-addresses", include_str!("../scenarios/connections-two-addresses.yaml")),
+    ("connections-two-subnets", include_str!("../scenarios/connections-two-subnets.yaml")),
+    ("connections-four-subnets", include_str!("../scenarios/connections-four-subnets.yaml")),
+    ("connections-eight-addresses", include_str!("../scenarios/connections-eight-addresses.yaml")),
+    ("connections-late-room", include_str!("../scenarios/connections-late-room.yaml")),
+    ("database-micro", include_str!("../scenarios/database-micro.yaml")),
 ];
 
-const KEYS: &[&str] = &["title", "source", "era", "region", "limits", "functions", "load"];
+const KEYS: &[&str] = &["title", "source", "era", "region", "limits", "functions", "network", "load"];
+/// The most subnets of a scenario: those of one function.
+const SUBNETS_MAX: i64 = 16;
+/// The most addresses of a scenario's NAT gateway: those of a regional one.
+const ADDRESSES_MAX: i64 = 32;
 
 /// Everything for a plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +100,11 @@ fn read(root: &Node, problems: &mut Problems) -> Option<Scenario> {
     let functions = read_functions(functions, problems);
     let load = top.require("load", "a scenario", root.span, problems)?;
     let load = Load::from_node(load, problems);
-    let input = PlanInput { functions, ..PlanInput::default() };
+    let network = match top.get("network") {
+        Some(node) => read_network(node, functions.len(), problems)?,
+        None => Network::default(),
+    };
+    let input = PlanInput { functions, network, ..PlanInput::default() };
     Some(Scenario { title: title?, source: source?, input, load: load?, options: options? })
 }
 
@@ -119,6 +135,22 @@ fn read_options(top: &Mapping, problems: &mut Problems) -> Option<Options> {
     }
     options.overrides = overrides;
     Some(options)
+}
+
+/// Subnets that all functions are in, behind one NAT gateway with so many addresses; and a database instance of a class.
+fn read_network(node: &Node, functions: usize, problems: &mut Problems) -> Option<Network> {
+    let keys = node.mapping(problems)?;
+    keys.only(&["subnets", "addresses", "database"], problems);
+    let mut whole = |key: &str, most: i64| {
+        let value = keys.require(key, "a network", node.span, problems)?;
+        value.integer(key, 1..=most, problems)
+    };
+    let (subnets, addresses) = (whole("subnets", SUBNETS_MAX)?, whole("addresses", ADDRESSES_MAX)?);
+    let network = Network::simple(functions, usize::try_from(subnets).ok()?, u16::try_from(addresses).ok()?);
+    Some(match keys.get("database") {
+        Some(class) => network.with_database(class.string(problems)?),
+        None => network,
+    })
 }
 
 fn read_functions(node: &Node, problems: &mut Problems) -> Vec<FunctionInput> {

@@ -1,10 +1,13 @@
 //! The virtual clock: takes the next event off the heap, asks the dispatcher, and puts what follows on the heap.
 //!
-//! Once the dispatcher has decided, the whole course of an invocation is known (its times are drawn at once), so
-//! each invocation costs one or two events: the environment is free again, and a closed-loop user sends again.
+//! Once the dispatcher has decided, the whole course of an invocation without connections is known (its times are drawn
+//! at once), so each costs one or two events: the environment is free again, and a closed-loop user sends again. One
+//! that needs connections goes step by step (see `course`), and costs an event more for each wait before a SYN.
 
 mod conclusion;
+mod course;
 mod function;
+mod network;
 mod phase;
 mod record;
 mod request;
@@ -15,10 +18,12 @@ use crate::load::Load;
 use crate::options::{Options, PlanError, SIMULATED};
 use crate::quantity::DURATION_MAX;
 use crate::report::Report;
+use course::{Parked, ParkedId};
 use function::Function;
-use limits::{Dispatcher, Effect, EnvironmentId, FunctionLimits, Outcome, Settings};
+use limits::{Dispatcher, Effect, EnvironmentId, FunctionLimits, NetworkSettings, Outcome, Settings};
 use model::time::{Instant, nanos};
 use model::{LimitId, Refusal};
+use network::NetworkRun;
 use phase::{Crowd, PhaseRun, User};
 use record::Record;
 use std::sync::Arc;
@@ -29,6 +34,10 @@ use template::yaml::Problems;
 const TURNAROUND_MIN: Duration = Duration::from_millis(1);
 /// A plan stops after so many requests; at a million a second that is three minutes.
 pub const REQUESTS_MAX: u64 = 200_000_000;
+/// A plan stops after so many SYNs and reuses of connections; that is a few minutes, too.
+const PACKETS_MAX: u64 = 2_000_000_000;
+/// A plan stops when environments hold so many connections at once: 2 GB.
+const HELD_MAX: usize = 30_000_000;
 const STEP: Duration = Duration::from_secs(1);
 
 /// Plans a load on a stack.
@@ -59,10 +68,18 @@ enum Event {
     Arrive(u32),
     /// A user sends.
     Send(u32),
+    /// A SYN is to be sent, or an INIT to be ended.
+    Resume(ParkedId),
+    /// A client waits no longer.
+    GiveUp(ParkedId),
+    /// The oldest connection of this connect closes by its time.
+    Close(u32),
 }
 
 struct Simulation {
     dispatcher: Dispatcher,
+    network: NetworkRun,
+    parked: Parked,
     heap: EventHeap<Event>,
     functions: Vec<Function>,
     phases: Vec<PhaseRun>,
@@ -88,6 +105,8 @@ impl Simulation {
         let seed = options.seed.unwrap_or(load.seed);
         let mut dispatcher =
             Dispatcher::new(Settings::from_era(&options.era, &options.region, &options.overrides)?);
+        let network = NetworkSettings::from_era(&options.era, &options.region, &options.overrides)?;
+        let mut network = NetworkRun::new(input, network, load);
         let timeout = time_limit(options)?;
         let mut problems = Problems::new();
         let functions = input.functions.iter().enumerate().map(|(index, function)| {
@@ -97,7 +116,7 @@ impl Simulation {
             let id = dispatcher.add_function(Instant::START, limits);
             let named = |name: &str| name == function.id || name == function.name;
             let behaviour = load.behaviour.iter().find(|behaviour| named(&behaviour.function.text));
-            Function::new(index, id, function, timeout, behaviour, seed)
+            Function::new(index, id, function, timeout, behaviour, seed, |step| network.add(index, step))
         });
         let functions: Vec<Function> = functions.collect();
         let phases = load.phases.iter().enumerate().filter_map(|(index, phase)| {
@@ -108,6 +127,8 @@ impl Simulation {
         let phases = phases.collect();
         let mut simulation = Self {
             dispatcher,
+            network,
+            parked: Parked::default(),
             heap: EventHeap::default(),
             functions,
             phases,
@@ -138,11 +159,13 @@ impl Simulation {
             for _ in 0..initial.idle {
                 let environment = self.dispatcher.preload(Instant::START, id);
                 let environment = environment.ok_or_else(|| refused(initial.idle, 0))?;
+                self.network.begin(index, environment);
                 self.dispatcher.finished(Instant::START, environment, Outcome::Done, &mut self.effects);
             }
             for room in 0..initial.busy {
                 let environment = self.dispatcher.preload(Instant::START, id);
                 let environment = environment.ok_or_else(|| refused(initial.busy, room))?;
+                self.network.begin(index, environment);
                 let event = Event::Free { environment, outcome: Outcome::Done };
                 self.heap.push(Instant::START + initial.busy_for, Turn::Free, event);
             }
@@ -164,7 +187,7 @@ impl Simulation {
 
     fn run(&mut self) {
         while let Some(at) = self.heap.next_at() {
-            if at > self.horizon || self.record.requests >= REQUESTS_MAX {
+            if at > self.horizon || self.record.requests >= REQUESTS_MAX || self.network.is_too_much() {
                 break;
             }
             while self.record.timeline.next() < at {
@@ -187,7 +210,8 @@ impl Simulation {
 
     fn complete_row(&mut self) {
         self.advance(self.record.timeline.next());
-        self.record.timeline.push(self.dispatcher.in_flight(), self.dispatcher.environments());
+        let network = (self.network.counts(), self.network.interfaces());
+        self.record.timeline.push(self.dispatcher.in_flight(), self.dispatcher.environments(), network);
     }
 
     #[inline]
@@ -195,8 +219,21 @@ impl Simulation {
         self.now = now;
         if self.dispatcher.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.dispatcher.advance(now, &mut self.effects);
-            // There is nothing to end but the dispatcher's own books.
-            self.effects.clear();
+            self.reap(now);
+        }
+        let connections = self.network.engine();
+        if connections.next_deadline().is_some_and(|deadline| deadline <= now) {
+            connections.advance(now);
+        }
+    }
+
+    /// Environments that have ended leave their connections behind.
+    fn reap(&mut self, now: Instant) {
+        for Effect::Reap(environment) in self.effects.drain(..) {
+            if let Some(function) = self.network.function_of(environment) {
+                let closes = self.functions[function].closes_on_shutdown;
+                self.network.end_process(now, environment, closes);
+            }
         }
     }
 
@@ -216,10 +253,13 @@ impl Simulation {
                 }
             }
             Event::Arrive(phase) => {
-                self.request(now, phase);
+                self.request(now, phase, None);
                 self.schedule_arrival(phase);
             }
             Event::Send(user) => self.send(now, user),
+            Event::Resume(id) => self.resume(now, id),
+            Event::GiveUp(id) => self.give_up(now, id),
+            Event::Close(connect) => self.network.close_oldest(now, connect),
         }
     }
 
@@ -233,13 +273,20 @@ impl Simulation {
             let refusal = Refusal {
                 limit: LimitId::FunctionTimeout,
                 resource: Arc::clone(&function.name),
+                destination: None,
                 used: seconds,
                 max: seconds,
                 retry_at: None,
             };
             self.record.refused(now, &refusal, self.dispatcher.environments(), function.index);
         }
+        match outcome {
+            Outcome::Done => self.network.end_invocation(now, environment),
+            // The runtime's process is stopped, which closes what it has open.
+            Outcome::TimedOut | Outcome::Crashed => self.network.end_process(now, environment, true),
+        }
         self.dispatcher.finished(now, environment, outcome, &mut self.effects);
+        self.reap(now);
     }
 
     fn begin(&mut self, now: Instant, index: u32) {
@@ -293,14 +340,20 @@ impl Simulation {
             return;
         }
         user.left -= 1;
-        let last = user.left == 0;
-        let answered = self.request(now, phase_index);
-        if last {
-            return self.heap.push(answered, Turn::Phase, Event::Leaves(phase_index));
+        if let Some(answered) = self.request(now, phase_index, Some(index)) {
+            self.after_answer(now, index, answered);
         }
-        let mut next = answered + self.phases[phase_index as usize].think();
-        if next <= now {
-            next = now + TURNAROUND_MIN;
+    }
+
+    /// The user has the answer, or waits no longer, at `answered`: it thinks and sends again, or leaves.
+    fn after_answer(&mut self, sent: Instant, index: u32, answered: Instant) {
+        let User { phase, left } = self.users[index as usize];
+        if left == 0 {
+            return self.heap.push(answered, Turn::Phase, Event::Leaves(phase));
+        }
+        let mut next = answered + self.phases[phase as usize].think();
+        if next <= sent {
+            next = sent + TURNAROUND_MIN;
             self.record.turnaround_used = true;
         }
         self.heap.push(next, Turn::Want, Event::Send(index));
@@ -323,5 +376,9 @@ fn time_limit(options: &Options) -> Result<Option<Duration>, PlanError> {
     Ok(Some(timeout))
 }
 
+#[cfg(test)]
+mod connect_tests;
+#[cfg(test)]
+mod stack_tests;
 #[cfg(test)]
 mod tests;

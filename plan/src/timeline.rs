@@ -2,10 +2,14 @@
 
 use crate::report::{Seconds, TimelineRow};
 use model::Instant;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// More rows than this are not kept: then every second one is dropped and the step doubles.
 const ROWS_MAX: usize = 100_000;
+
+type Network = (BTreeMap<Arc<str>, u64>, Option<u64>);
 
 /// Rows so far, and what was counted since the last one.
 #[derive(Debug)]
@@ -47,14 +51,16 @@ impl Timeline {
         self.throttled += 1;
     }
 
-    /// Completes the next row.
-    pub fn push(&mut self, concurrency: u32, environments: u32) {
+    /// Completes the next row. `network` are connections by resource, and how many interfaces there are.
+    pub fn push(&mut self, concurrency: u32, environments: u32, network: Network) {
         self.rows.push(TimelineRow {
             t_s: Seconds::from(self.next),
             concurrency,
             environments,
             cold_starts: std::mem::take(&mut self.cold_starts),
             throttled: std::mem::take(&mut self.throttled),
+            connections: network.0,
+            interfaces: network.1,
             ..TimelineRow::default()
         });
         self.next += self.step;
@@ -98,13 +104,13 @@ mod tests {
     fn counts_fall_into_the_row_that_ends_after_them() {
         let mut timeline = Timeline::new(Duration::from_secs(1));
         timeline.throttle();
-        timeline.push(1, 1);
+        timeline.push(1, 1, Network::default());
         timeline.cold_start();
         timeline.throttle();
-        timeline.push(2, 3);
+        timeline.push(2, 3, Network::default());
         assert!(!timeline.end_at(Instant::from_secs(1)));
         assert!(timeline.end_at(Instant::from_millis(1500)));
-        timeline.push(0, 3);
+        timeline.push(0, 3, Network::default());
         let rows = timeline.into_rows();
         let counts: Vec<(u64, u64, u64)> =
             rows.iter().map(|row| (row.t_s.0 / 1_000_000, row.throttled, row.cold_starts)).collect();
@@ -116,7 +122,7 @@ mod tests {
         let mut timeline = Timeline::new(Duration::from_secs(1));
         for _ in 0..=ROWS_MAX {
             timeline.throttle();
-            timeline.push(1, 1);
+            timeline.push(1, 1, Network::default());
         }
         assert_eq!(timeline.next(), Instant::from_secs(ROWS_MAX as u64 + 2));
         let rows = timeline.into_rows();

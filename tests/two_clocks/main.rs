@@ -118,7 +118,7 @@ fn planned() -> Vec<(String, String)> {
         memory_mb: 128,
         init_always_billed: true,
     });
-    let input = PlanInput { functions: functions.into(), doors: Vec::new(), assumptions: Vec::new() };
+    let input = PlanInput { functions: functions.into(), ..PlanInput::default() };
     let mut options = plan::Options::new(Era::named("today").unwrap());
     options.overrides = overrides();
     options.trace = true;

@@ -46,6 +46,7 @@ impl Burst {
         Err(Refusal {
             limit: LimitId::Burst,
             resource: Arc::clone(account),
+            destination: None,
             used: u64::from(self.bucket.spent(now)),
             max: u64::from(self.bucket.capacity()),
             retry_at: self.bucket.ready_at(now, 1),

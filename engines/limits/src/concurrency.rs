@@ -132,6 +132,7 @@ impl Concurrency {
             return Err(Refusal {
                 limit: LimitId::ReservedConcurrency,
                 resource: Arc::clone(function),
+                destination: None,
                 used: u64::from(share.in_flight),
                 max: u64::from(reserved),
                 retry_at: None,
@@ -143,6 +144,7 @@ impl Concurrency {
             return Err(Refusal {
                 limit: LimitId::AccountConcurrency,
                 resource: Arc::clone(account),
+                destination: None,
                 used: self.claimed(),
                 max: u64::from(self.account),
                 retry_at: None,

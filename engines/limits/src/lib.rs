@@ -4,22 +4,31 @@
 //! the limit with its figures. Nothing here reads a clock, opens anything or draws randomness, so the
 //! live platform and the planner's virtual clock run the same code.
 //!
-//! Start with [`Dispatcher`].
+//! Start with [`Dispatcher`], which decides for invocations, and [`Connections`], which decides for each SYN.
 
 pub mod burst;
 pub mod concurrency;
+pub mod connect;
+pub mod connections;
+pub mod db_connections;
 pub mod decision;
 pub mod dispatcher;
+pub mod eni;
 pub mod environments;
 pub mod functions;
+pub mod leases;
+pub mod nat;
+pub mod network;
 pub mod scaling_rate;
 pub mod settings;
 pub mod tally;
 pub mod token_bucket;
 
 pub use concurrency::Floor;
+pub use connections::{Connection, Connections, Way};
 pub use decision::{Counts, Decision, Effect, Outcome, ReservedError};
 pub use dispatcher::Dispatcher;
 pub use environments::EnvironmentId;
 pub use functions::FunctionId;
-pub use settings::{BurstFigures, FunctionLimits, Scaling, Settings, SettingsError};
+pub use network::Network;
+pub use settings::{BurstFigures, FunctionLimits, NetworkSettings, Scaling, Settings, SettingsError};

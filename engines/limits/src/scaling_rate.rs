@@ -38,6 +38,7 @@ impl ScalingRate {
         Err(Refusal {
             limit: LimitId::ScalingRate,
             resource: Arc::clone(function),
+            destination: None,
             used: u64::from(self.bucket.spent(now)),
             max: u64::from(self.bucket.capacity()),
             retry_at: self.bucket.ready_at(now, 1),

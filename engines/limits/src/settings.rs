@@ -1,5 +1,7 @@
 //! What the dispatcher is told: the account's figures, and each function's.
 
+use crate::eni::InterfaceFigures;
+use crate::nat::{NatFigures, PORTS_MAX};
 use model::era::{Era, Overrides};
 use model::limit::LimitId;
 use std::sync::Arc;
@@ -102,6 +104,79 @@ impl Settings {
     }
 }
 
+/// The figures of what connections meet on their way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkSettings {
+    /// Of shared interfaces.
+    pub interface: InterfaceFigures,
+    /// Of NAT gateways.
+    pub nat: NatFigures,
+    /// Addresses that AWS lets a NAT gateway have without being asked.
+    pub nat_addresses: u32,
+    /// Connections of every database, if the user gives them.
+    pub database: Option<u32>,
+    /// Where the figures come from.
+    pub sources: NetworkSources,
+}
+
+/// Where the network's figures come from, for the limits board.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkSources {
+    /// Of an interface's connections.
+    pub interface: Arc<str>,
+    /// Of a NAT gateway's ports.
+    pub nat: Arc<str>,
+    /// Of routes and rules.
+    pub template: Arc<str>,
+}
+
+impl NetworkSettings {
+    /// The figures of an era in a Region, with the user's own instead where given.
+    ///
+    /// # Errors
+    /// A figure that is missing from the era and the overrides, or is too large.
+    pub fn from_era(era: &Era, region: &str, overrides: &Overrides) -> Result<Self, SettingsError> {
+        let figure = |limit, max| -> Result<(u32, Arc<str>), SettingsError> {
+            let figure = era.figure(limit, region, overrides);
+            let figure = figure.ok_or_else(|| SettingsError::Missing { limit, era: era.name.clone() })?;
+            if figure.value > u64::from(max) {
+                return Err(SettingsError::Above { limit, value: figure.value, max });
+            }
+            Ok((figure.value as u32, figure.source))
+        };
+        let seconds = |limit| figure(limit, SECONDS_MAX).map(|(value, _)| Duration::from_secs(value.into()));
+        let (connections, interface_source) = figure(LimitId::EniConnections, u32::MAX)?;
+        let (ports, nat_source) = figure(LimitId::NatPorts, PORTS_MAX)?;
+        let growth = overrides.get(LimitId::EniGrowthAfter);
+        let database = overrides.get(LimitId::DbMaxConnections);
+        Ok(Self {
+            interface: InterfaceFigures {
+                connections,
+                growth_after: growth.map(|_| seconds(LimitId::EniGrowthAfter)).transpose()?,
+                idle_timeout: seconds(LimitId::EniIdleTimeout)?,
+            },
+            nat: NatFigures {
+                ports,
+                idle_timeout: seconds(LimitId::NatIdleTimeout)?,
+                port_cooldown: seconds(LimitId::NatPortCooldown)?,
+            },
+            nat_addresses: figure(LimitId::NatAddresses, u32::MAX)?.0,
+            database: database
+                .map(|_| figure(LimitId::DbMaxConnections, u32::MAX))
+                .transpose()?
+                .map(|found| found.0),
+            sources: NetworkSources {
+                interface: interface_source,
+                nat: nat_source,
+                template: "the template's routes and security groups".into(),
+            },
+        })
+    }
+}
+
+/// The longest time that is read as a figure: a year.
+const SECONDS_MAX: u32 = 366 * 86_400;
+
 /// Why an era and its overrides make no settings.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SettingsError {
@@ -112,6 +187,16 @@ pub enum SettingsError {
         limit: LimitId,
         /// The era's name.
         era: String,
+    },
+    /// The figure is beyond what there can be.
+    #[error("{limit}={value} is too large: at most {max}")]
+    Above {
+        /// The limit.
+        limit: LimitId,
+        /// Its figure.
+        value: u64,
+        /// The most.
+        max: u32,
     },
     /// The figure does not fit 32 bits.
     #[error("{limit}={value} is too large: at most {}", u32::MAX)]
@@ -155,6 +240,26 @@ mod tests {
         assert_eq!(today.scaling, Scaling { burst: None, environments_per_10s: Some(1000) });
         assert_eq!((today.account_concurrency, today.unreserved_minimum), (5000, 100));
         assert_eq!(&*today.sources.account_concurrency, "given with --limit");
+    }
+
+    #[test]
+    fn every_era_has_its_network() {
+        for (era, addresses) in [("2022-12", 1), ("today", 2)] {
+            let mut given = Overrides::default();
+            let network =
+                |given: &Overrides| NetworkSettings::from_era(&Era::named(era).unwrap(), "us-east-1", given);
+            let found = network(&given).unwrap();
+            assert_eq!((found.interface.connections, found.nat.ports), (65_000, 55_000));
+            assert_eq!((found.interface.growth_after, found.nat_addresses), (None, addresses));
+            given.read("eni.growth-after=5m").unwrap();
+            given.read("nat.ports=550").unwrap();
+            let found = network(&given).unwrap();
+            assert_eq!(found.interface.growth_after, Some(Duration::from_secs(300)));
+            assert_eq!((found.nat.ports, &*found.sources.nat), (550, "given with --limit"));
+            given.read("nat.ports=64513").unwrap();
+            let above = SettingsError::Above { limit: LimitId::NatPorts, value: 64_513, max: 64_512 };
+            assert_eq!(network(&given), Err(above));
+        }
     }
 
     #[test]

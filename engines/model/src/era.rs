@@ -124,18 +124,28 @@ impl Overrides {
         self.0.iter().map(|(id, value)| (*id, *value))
     }
 
-    /// Reads `ID=N`; `N` may have `_` or `,` between its digits.
+    /// Reads `ID=N`; `N` may have `_` or `,` between its digits, and a limit in seconds may be given as `90s`, `5m` or
+    /// `2h`.
     ///
     /// # Errors
     /// Which half could not be read.
     pub fn read(&mut self, text: &str) -> Result<(), BadOverride> {
         let (id, value) = text.split_once('=').ok_or_else(|| BadOverride::NoEquals(text.to_owned()))?;
-        let limit = id.trim().parse().map_err(BadOverride::Unknown)?;
+        let limit: LimitId = id.trim().parse().map_err(BadOverride::Unknown)?;
         let digits: String = value.trim().chars().filter(|c| *c != '_' && *c != ',').collect();
-        let number = digits.parse().map_err(|_| BadOverride::NotANumber(value.to_owned()))?;
-        self.set(limit, number);
+        let (digits, factor): (&str, u64) =
+            if limit.unit() == "s" { seconds(&digits) } else { (&*digits, 1) };
+        let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+        self.set(limit, number.ok_or_else(|| BadOverride::NotANumber(value.to_owned()))?);
         Ok(())
     }
+}
+
+/// The digits of a time, and how many seconds its unit has.
+fn seconds(text: &str) -> (&str, u64) {
+    let units = [("s", 1), ("min", 60), ("m", 60), ("h", 3600)];
+    let found = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
+    found.map_or((text, 1), |(digits, factor)| (digits.trim_end(), factor))
 }
 
 /// Why `--limit` could not be read.
@@ -201,6 +211,11 @@ mod tests {
         let era = Era::named("today").unwrap();
         let figure = era.figure(LimitId::AccountConcurrency, "us-east-1", &overrides).unwrap();
         assert_eq!((figure.value, &*figure.source), (5000, "given with --limit"));
+        for (text, seconds) in [("90", 90), ("90s", 90), ("5 min", 300), ("5m", 300), ("1h", 3600)] {
+            overrides.read(&format!("eni.growth-after={text}")).unwrap();
+            assert_eq!(overrides.get(LimitId::EniGrowthAfter), Some(seconds), "{text}");
+        }
+        assert!(matches!(overrides.read("nat.ports=9s"), Err(BadOverride::NotANumber(_))));
         assert!(matches!(overrides.read("lambda.nope=1"), Err(BadOverride::Unknown(_))));
         assert!(matches!(overrides.read("lambda.burst=x"), Err(BadOverride::NotANumber(_))));
         assert!(matches!(overrides.read("lambda.burst"), Err(BadOverride::NoEquals(_))));

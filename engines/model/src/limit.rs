@@ -72,8 +72,23 @@ limit_ids! {
     EnvironmentBandwidth = "environment.bandwidth", "Mbit/s", No;
     /// Connections through one shared network interface.
     EniConnections = "eni.connections", "connections", No;
-    /// Connections to one destination through one NAT address.
-    NatPorts = "nat.ports", "connections per destination and address", No;
+    /// How long after a shared interface was first full another one stands beside it; without a figure, never.
+    EniGrowthAfter = "eni.growth-after", "s", No;
+    /// How long a connection may be silent before a shared interface forgets it.
+    EniIdleTimeout = "eni.idle-timeout", "s", No;
+    /// Connections to one destination through one address of a NAT gateway. The board shows the sum over the gateway's
+    /// addresses.
+    NatPorts = "nat.ports", "connections", No;
+    /// How long a connection may be silent before a NAT gateway forgets it.
+    NatIdleTimeout = "nat.idle-timeout", "s", No;
+    /// How long a port of a NAT gateway rests after its connection ended.
+    NatPortCooldown = "nat.port-cooldown", "s", No;
+    /// Addresses of one NAT gateway.
+    NatAddresses = "nat.addresses", "addresses", Request;
+    /// No route leads to the destination, or one that drops what has no public address.
+    NoRoute = "route.none", "routes", Setting;
+    /// No rule of the security groups lets the connection out.
+    NoRule = "sg.no-rule", "rules", Setting;
     /// Database connections of an instance.
     DbMaxConnections = "db.max-connections", "connections", Setting;
     /// Sandboxes this host can hold; never reported as AWS's.
@@ -121,6 +136,9 @@ pub struct Refusal {
     pub limit: LimitId,
     /// What was limited: a function's name, `account`, an interface.
     pub resource: Arc<str>,
+    /// Whom it was limited towards, where the limit counts for each destination apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Arc<str>>,
     /// In use at that moment, in the limit's unit.
     pub used: u64,
     /// The limit's figure, in its unit.
@@ -132,8 +150,12 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { limit, resource, used, max, .. } = self;
-        write!(formatter, "{limit} of {resource}: {used} of {max} {}", limit.unit())
+        let Self { limit, resource, destination, used, max, .. } = self;
+        write!(formatter, "{limit} of {resource}")?;
+        if let Some(destination) = destination {
+            write!(formatter, " to {destination}")?;
+        }
+        write!(formatter, ": {used} of {max} {}", limit.unit())
     }
 }
 
@@ -186,10 +208,18 @@ mod tests {
         let refusal = Refusal {
             limit: LimitId::ReservedConcurrency,
             resource: "cart".into(),
+            destination: None,
             used: 5,
             max: 5,
             retry_at: None,
         };
         assert_eq!(refusal.to_string(), "lambda.reserved-concurrency of cart: 5 of 5 concurrent executions");
+        let refusal = Refusal {
+            limit: LimitId::NatPorts,
+            resource: "NatGateway".into(),
+            destination: Some("203.0.113.1:443".into()),
+            ..refusal
+        };
+        assert_eq!(refusal.to_string(), "nat.ports of NatGateway to 203.0.113.1:443: 5 of 5 connections");
     }
 }

@@ -1,5 +1,6 @@
 //! What functions do: how long INIT takes, and the steps of the handler.
 
+use super::connect::ConnectStep;
 use super::{Name, not_yet};
 use crate::distribution::Distribution;
 use template::yaml::{Cause, Kind, Mapping, Node, Problem, Problems};
@@ -21,15 +22,37 @@ pub struct Behaviour {
     pub steps: Option<Vec<Step>>,
     /// From the answer until the environment takes another request.
     pub reuse_lag: Distribution,
+    /// Whether an environment that ends closes its connections, rather than leaving them to be forgotten.
+    pub closes_on_shutdown: bool,
 }
 
-/// Something that takes time.
+impl Behaviour {
+    /// Every connect of INIT and of the handler.
+    pub fn connects(&self) -> impl Iterator<Item = &ConnectStep> {
+        let steps = self.init.iter().chain(&self.steps).flatten();
+        steps.filter_map(|step| match &step.action {
+            Action::Take(_) => None,
+            Action::Connect(connect) => Some(connect),
+        })
+    }
+}
+
+/// One step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// How long.
-    pub time: Distribution,
+    /// What it does.
+    pub action: Action,
     /// Only in the first invocation of an environment, or the first after its reset.
     pub once: bool,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// It takes time.
+    Take(Distribution),
+    /// It needs connections, and waits until they are open.
+    Connect(ConnectStep),
 }
 
 /// Reads `behaviour`; what could not be read is recorded and left out.
@@ -47,15 +70,20 @@ fn read_one(function: Name, node: &Node, problems: &mut Problems) -> Option<Beha
     keys.only(KEYS, problems);
     let init = keys.get("init").map(|init| match init.kind {
         Kind::Sequence(_) => read_steps(init, problems),
-        _ => Distribution::read(init, problems).map_or(Vec::new(), |time| vec![Step { time, once: false }]),
+        _ => Distribution::read(init, problems)
+            .map_or(Vec::new(), |time| vec![Step { action: Action::Take(time), once: false }]),
     });
     let steps = keys.get("steps").map(|steps| read_steps(steps, problems));
     let lag = keys.get("reuse_lag").and_then(|lag| Distribution::read(lag, problems));
-    if let Some(shutdown) = keys.get("on_shutdown") {
-        // Says what becomes of connections; without any it changes nothing.
-        shutdown.one_of(&["close", "abandon"], problems);
-    }
-    Some(Behaviour { function, init, steps, reuse_lag: lag.unwrap_or(Distribution::ZERO) })
+    let shutdown =
+        keys.get("on_shutdown").and_then(|shutdown| shutdown.one_of(&["close", "abandon"], problems));
+    Some(Behaviour {
+        function,
+        init,
+        steps,
+        reuse_lag: lag.unwrap_or(Distribution::ZERO),
+        closes_on_shutdown: shutdown == Some("close"),
+    })
 }
 
 fn read_steps(node: &Node, problems: &mut Problems) -> Vec<Step> {
@@ -74,8 +102,13 @@ fn read_step(node: &Node, problems: &mut Problems) -> Option<Step> {
     for entry in keys.entries() {
         match &*entry.key {
             "once" => once = entry.value.one_of(&["environment"], problems).is_some(),
-            "compute" | "sleep" if step.is_none() => step = Some(Distribution::read(&entry.value, problems)?),
-            key @ ("connect" | "query" | "call") => {
+            "compute" | "sleep" if step.is_none() => {
+                step = Some(Action::Take(Distribution::read(&entry.value, problems)?));
+            }
+            "connect" if step.is_none() => {
+                step = Some(Action::Connect(ConnectStep::read(&entry.value, problems)?));
+            }
+            key @ ("query" | "call") => {
                 problems.push(not_yet(entry.key_span, &format!("the step `{key}`")));
                 return None;
             }
@@ -95,5 +128,5 @@ fn read_step(node: &Node, problems: &mut Problems) -> Option<Step> {
     if step.is_none() {
         problems.push(Problem::at(node.span, format!("a step needs one of {}", STEPS.join(", "))));
     }
-    Some(Step { time: step?, once })
+    Some(Step { action: step?, once })
 }

@@ -42,8 +42,11 @@ behaviour:
     steps:
       - compute: {lognormal: {p50: 8ms, p99: 60ms}}
       - {sleep: 2s, once: environment}
+      - connect: {to: \"cache.example.com:443\", count: 2, hold: environment, timeout: 30s,
+          retry: {attempts: 10, delay: 3s}, bytes: 20KB}
   PayFunction:
-    init: [{compute: 10ms}, {sleep: 5ms}]
+    on_shutdown: close
+    init: [{compute: 10ms}, {connect: {to: 10.0.0.7:5432, hold: 5s}}]
 ";
 
 #[test]
@@ -61,11 +64,24 @@ fn the_whole_schema_is_read() {
     assert_eq!((&*load.phases[1].name, load.phases[1].start), ("phase 2", Some(Duration::from_secs(10))));
     let Work::Rate { pieces, length, .. } = &load.phases[2].work else { panic!("rate") };
     assert_eq!((pieces.len(), pieces[1].to_nanos, *length), (2, 90_000_000_000, Duration::from_secs(90)));
-    assert_eq!(load.behaviour[0].steps.as_ref().unwrap().len(), 2);
+    assert_eq!(load.behaviour[0].steps.as_ref().unwrap().len(), 3);
     assert!(load.behaviour[0].steps.as_ref().unwrap()[1].once);
     assert_eq!(load.behaviour[1].init.as_ref().unwrap().len(), 2);
     assert_eq!(load.behaviour[1].steps, None);
-    assert_eq!(load.unused, ["month", "hosts", "bytes", "on_shutdown"]);
+    assert_eq!(load.unused, ["month", "bytes"]);
+    assert_eq!((load.hosts.len(), load.hosts[0].addresses.len()), (1, 2));
+    assert_eq!(load.behaviour.iter().map(|one| one.closes_on_shutdown).collect::<Vec<_>>(), [false, true]);
+    let connects: Vec<_> = load.behaviour.iter().flat_map(Behaviour::connects).collect();
+    assert_eq!((connects[0].destination(), connects[0].count), ("cache.example.com:443".to_owned(), 2));
+    assert_eq!((connects[0].hold, connects[0].has_bytes), (Hold::Environment, true));
+    assert_eq!(
+        (connects[0].patience.timeout, connects[0].patience.attempts),
+        (Some(Duration::from_secs(30)), 10)
+    );
+    assert_eq!(
+        (connects[1].hold, connects[1].patience),
+        (Hold::For(Duration::from_secs(5)), Default::default())
+    );
 }
 
 fn said(text: &str) -> Vec<String> {
@@ -97,8 +113,8 @@ fn what_is_not_simulated_yet_is_said_at_its_place() {
         assert!(said[0].starts_with(&format!("load.yaml:{expected}")), "{lines}: {}", said[0]);
     }
     let steps =
-        "version: 1\nphases: [{target: A, users: 1, for: 1s}]\nbehaviour: {A: {steps: [{connect: {}}]}}\n";
-    assert_eq!(said(steps), ["load.yaml:3:26: the step `connect` is not simulated yet"]);
+        "version: 1\nphases: [{target: A, users: 1, for: 1s}]\nbehaviour: {A: {steps: [{query: {}}]}}\n";
+    assert_eq!(said(steps), ["load.yaml:3:26: the step `query` is not simulated yet"]);
 }
 
 #[test]
@@ -121,7 +137,11 @@ fn wrong_values_are_named() {
             "{version: 1, initial: {A: {busy: 1}}, phases: [{target: A, users: 1, for: 1s}]}",
             "`busy` needs `for`",
         ),
-        ("{version: 1, hosts: {h: [x]}, phases: [{target: A, users: 1, for: 1s}]}", "expected an IP address"),
+        (
+            "{version: 1, hosts: {h: [x]}, phases: [{target: A, users: 1, for: 1s}]}",
+            "expected an IPv4 address",
+        ),
+        ("{version: 1, hosts: {h: []}, phases: [{target: A, users: 1, for: 1s}]}", "1 to 1000 addresses"),
         (
             "{version: 1, behaviour: {A: {steps: [{compte: 1s}]}}, phases: [{target: A, users: 1, for: 1s}]}",
             "did you mean `compute`?",
@@ -144,5 +164,33 @@ proptest! {
         let to = (from + length).min(changed.len());
         changed.replace_range(from..to, &text);
         let _ = Load::read("load.yaml", &changed);
+    }
+}
+
+#[test]
+fn wrong_connects_are_named() {
+    for (connect, expected) in [
+        ("{}", "`connect` needs `to`"),
+        ("cache", "expected a mapping"),
+        ("{to: cache}", "`cache` names no port"),
+        ("{to: 'cache:0'}", "names no port"),
+        ("{to: 'cache:65536'}", "names no port"),
+        ("{to: ':443'}", "names no port"),
+        ("{to: '[2001:db8::1]:443'}", "no host name or IPv4 address"),
+        ("{to: 'https://cache:443'}", "no host name or IPv4 address"),
+        ("{to: 'cache:443', count: 0}", "the number of connections is 0"),
+        ("{to: 'cache:443', count: 10001}", "the number of connections is 10001"),
+        ("{to: 'cache:443', hold: forever}", "expected invocation, environment, or a duration"),
+        ("{to: 'cache:443', timeout: 5}", "expected a duration"),
+        ("{to: 'cache:443', retry: {delay: 3s}}", "`retry` needs `attempts`"),
+        ("{to: 'cache:443', retry: {attempts: 0}}", "the number of attempts is 0"),
+        ("{to: 'cache:443', bytes: many}", "expected a size"),
+        ("{to: 'cache:443', holds: environment}", "did you mean `hold`?"),
+    ] {
+        let said = said(&format!(
+            "{{version: 1, behaviour: {{A: {{steps: [{{connect: {connect}}}]}}}}, \
+             phases: [{{target: A, users: 1, for: 1s}}]}}"
+        ));
+        assert!(said.iter().any(|line| line.contains(expected)), "{connect}: {said:?}");
     }
 }

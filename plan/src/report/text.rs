@@ -33,6 +33,7 @@ impl Page<'_> {
         self.refusals(out)?;
         self.summary(out)?;
         self.functions(out)?;
+        self.connects(out)?;
         self.limits(out)?;
         self.assumptions(out)?;
         let engine = &self.report.engine;
@@ -52,8 +53,9 @@ impl Page<'_> {
             };
             return self.painted(out, "1;32", &line);
         };
+        let destination = first.destination.as_ref().map_or_else(String::new, |to| format!(" to {to}"));
         let line = format!(
-            "{} of {} breaks first: {} of {} {} at {} s, with {} environments. It hits {}.",
+            "{} of {}{destination} breaks first: {} of {} {} at {} s, with {} environments. It hits {}.",
             first.id,
             first.resource,
             grouped(first.used),
@@ -179,6 +181,34 @@ impl Page<'_> {
         self.left_out(out, functions.len())
     }
 
+    fn connects(&self, out: &mut String) -> fmt::Result {
+        let connects = &self.report.connects;
+        if connects.is_empty() {
+            return Ok(());
+        }
+        self.heading(out, "Connects")?;
+        let mut table = Table::new(&["function", "to", "opened", "reused", "refused", "failed", "resets"]);
+        for row in connects.iter().take(ROWS_SHOWN) {
+            table.row([
+                row.function.clone(),
+                row.destination.to_string(),
+                grouped(row.opened),
+                grouped(row.reused),
+                grouped(row.dropped),
+                grouped(row.failed),
+                grouped(row.resets),
+            ]);
+        }
+        table.write(out, self.width)?;
+        for row in connects.iter().take(ROWS_SHOWN).filter(|row| row.waits_s.keys().any(|wait| *wait > 0)) {
+            let waits = row.waits_s.iter().take(ROWS_SHOWN);
+            let waits: Vec<String> =
+                waits.map(|(wait, count)| format!("{} after {wait} s", grouped(*count))).collect();
+            writeln!(out, "  {} to {} opened: {}", row.function, row.destination, waits.join(", "))?;
+        }
+        self.left_out(out, connects.len())
+    }
+
     fn limits(&self, out: &mut String) -> fmt::Result {
         let limits = &self.report.limits;
         self.heading(out, "Limits")?;
@@ -235,13 +265,13 @@ fn head_room(row: &HeadRoom) -> String {
 }
 
 /// Seconds to the millisecond, without zeros at the end.
-fn seconds(value: Seconds) -> String {
+pub(crate) fn seconds(value: Seconds) -> String {
     let text = format!("{:.3}", value.as_f64());
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// A number with a comma after every three digits.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

@@ -111,12 +111,133 @@ fn problems_of_a_scenario_have_a_place() {
     assert_eq!(problems[0].one_line("s.yaml"), "s.yaml:4:10: no limit is called `lambda.brust`");
 }
 
+/// The board's row: maximum, peak and refused.
+fn row(report: &Report, id: LimitId) -> (u64, u64, u64) {
+    let row = report.limits.iter().filter(|row| row.id == id).max_by_key(|row| row.peak).unwrap();
+    (row.max, row.peak, row.refused)
+}
+
 #[test]
-fn the_text_says_what_breaks_first_and_when() {
-    let text = crate::render(&report("burst-2022"), 100, false);
+fn one_address_carries_fifty_five_thousand_connections() {
+    // Seed S0-15, first step; and ErrorPortAllocation counts each SYN.
+    let report = report("connections-one-address");
+    assert_eq!((report.summary.ok, report.summary.errors, report.summary.timed_out), (55_000, 5000, 0));
+    assert_eq!(row(&report, LimitId::NatPorts), (55_000, 55_000, 5 * 5000));
+    assert_eq!(row(&report, LimitId::EniConnections), (65_000, 55_000, 0));
+    let first = report.first_limit.unwrap();
+    assert_eq!((first.id, &*first.resource, first.used), (LimitId::NatPorts, "NatGateway", 55_000));
+    assert_eq!(first.destination.as_deref(), Some("cache.example.com:443"));
     assert_eq!(
-        text,
-        include_str!("../../scenarios/burst-2022.txt"),
-        "the golden file scenarios/burst-2022.txt"
+        report.summary.errors_by_cause[0].chain,
+        [
+            "function.error",
+            "connect to cache.example.com:443 waited 30 s",
+            "nat.ports of NatGateway: 55,000 of 55,000 connections"
+        ]
     );
+}
+
+#[test]
+fn one_interface_carries_sixty_five_thousand_while_names_still_resolve() {
+    // Seed S0-15, second step, and S0-9.
+    let report = report("connections-two-addresses");
+    assert_eq!((report.summary.ok, report.summary.errors), (65_000, 5000));
+    assert_eq!(row(&report, LimitId::EniConnections), (65_000, 65_000, 5 * 5000));
+    assert_eq!(row(&report, LimitId::NatPorts), (110_000, 65_000, 0), "no NAT error");
+    assert_eq!(report.first_limit.unwrap().id, LimitId::EniConnections);
+    assert_eq!(
+        (report.timeline[0].interfaces, report.timeline[0].connections["eni-Subnet1-Group"]),
+        (Some(1), 65_000)
+    );
+    assert!(
+        report.assumptions.iter().any(|row| row.what == "DNS" && row.value.contains("take no connection"))
+    );
+}
+
+#[test]
+fn each_subnet_adds_an_interface() {
+    // Seed S0-15, third step, and S0-11.
+    let report_of = report;
+    for (name, connections, subnets) in
+        [("connections-two-subnets", 130_000, 2), ("connections-four-subnets", 260_000, 4)]
+    {
+        let report = report_of(name);
+        assert_eq!(report.connects[0].opened, connections, "{name}");
+        assert_eq!(report.timeline[0].interfaces, Some(subnets));
+        assert_eq!(report.timeline[0].connections["NatGateway"], connections);
+        assert_eq!(row(&report, LimitId::EniConnections).1, 65_000);
+        assert_eq!(report.first_limit.unwrap().id, LimitId::EniConnections);
+    }
+}
+
+#[test]
+fn eight_addresses_are_the_ceiling() {
+    // Seed S0-10.
+    let report = report("connections-eight-addresses");
+    assert_eq!(report.connects[0].opened, 440_000);
+    assert_eq!(row(&report, LimitId::NatPorts).1, 440_000);
+    assert_eq!(row(&report, LimitId::EniConnections), (65_000, 55_000, 0));
+    assert!(report.assumptions.iter().any(|row| row.why.contains("higher quota")));
+}
+
+#[test]
+fn limits_scale_a_scenario_down() {
+    let mut scenario = Scenario::named("connections-one-address").unwrap();
+    scenario.options.overrides.read("nat.ports=550").unwrap();
+    assert_eq!(scenario.run().unwrap().summary.ok, 550);
+}
+
+#[test]
+fn connect_times_cluster_where_room_comes_free() {
+    let report = report("connections-late-room");
+    let waits: Vec<u64> = report.connects[0].waits_s.keys().copied().collect();
+    assert_eq!(waits, [0, 1, 3, 7, 15, 31, 63]);
+    assert_eq!((report.summary.ok, report.connects[0].waits_s[&0]), (2500, 1000));
+}
+
+#[test]
+fn a_micro_database_is_full_before_eighty_functions_run() {
+    // Seed S4-8: a little over 70 connections; the other functions run to their time-out of 25 s.
+    let report = report("database-micro");
+    assert_eq!((report.summary.ok, report.summary.timed_out), (72, 8));
+    assert_eq!(row(&report, LimitId::DbMaxConnections), (72, 72, 88));
+    assert_eq!(report.functions[0].duration_s["99"].0, 25_000_000_000);
+    assert_eq!(
+        report.summary.errors_by_cause[0].chain,
+        [
+            "function.timeout",
+            "connect to Database:5432 waited 23 s",
+            "db.max-connections of Database: 72 of 72 connections"
+        ]
+    );
+    let mut small = Scenario::named("database-micro").unwrap();
+    small.options.overrides.read("db.max-connections=181").unwrap();
+    assert_eq!(small.run().unwrap().summary.ok, 80, "a db.t4g.small has room");
+}
+
+#[test]
+fn problems_of_a_network_have_a_place() {
+    let text = "title: t\nsource: s\nfunctions: {A: {timeout: 3s}}\nnetwork: {subnets: 17, adresses: 1}\n\
+                load: {version: 1, phases: [{target: A, users: 1, for: 1s}]}\n";
+    let problems = Scenario::read("s.yaml", text).unwrap_err();
+    let said: Vec<String> = problems.iter().map(|problem| problem.one_line("s.yaml")).collect();
+    assert!(said.iter().any(|line| line.contains("did you mean `addresses`?")), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("subnets is 17")), "{said:?}");
+}
+
+#[test]
+fn the_text_is_as_recorded() {
+    for (name, recorded) in [
+        ("burst-2022", include_str!("../../scenarios/burst-2022.txt")),
+        ("connections-one-address", include_str!("../../scenarios/connections-one-address.txt")),
+        ("connections-two-addresses", include_str!("../../scenarios/connections-two-addresses.txt")),
+        ("connections-two-subnets", include_str!("../../scenarios/connections-two-subnets.txt")),
+        ("connections-four-subnets", include_str!("../../scenarios/connections-four-subnets.txt")),
+        ("connections-eight-addresses", include_str!("../../scenarios/connections-eight-addresses.txt")),
+        ("connections-late-room", include_str!("../../scenarios/connections-late-room.txt")),
+        ("database-micro", include_str!("../../scenarios/database-micro.txt")),
+    ] {
+        let text = crate::render(&report(name), 100, false);
+        assert_eq!(text, recorded, "the golden file scenarios/{name}.txt");
+    }
 }

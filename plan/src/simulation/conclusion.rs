@@ -1,15 +1,18 @@
 //! From what was written down to the report.
 
 use super::function::{DEFAULT_HANDLER, DEFAULT_INIT};
-use super::{REQUESTS_MAX, Simulation, TURNAROUND_MIN};
+use super::record::{Cause, Outer, Strikes};
+use super::{HELD_MAX, PACKETS_MAX, REQUESTS_MAX, Simulation, TURNAROUND_MIN};
 use crate::input::PlanInput;
 use crate::load::Load;
 use crate::options::Options;
 use crate::report::{
-    Assumption, CauseRow, Engine, FirstLimit, FunctionReport, HeadRoom, Report, SCHEMA, Seconds, Summary,
+    Assumption, CauseRow, ConnectRow, Engine, FirstLimit, FunctionReport, HeadRoom, Report, SCHEMA, Seconds,
+    Summary,
 };
+use crate::report::{grouped, seconds};
 use model::time::{Instant, nanos};
-use model::{LimitId, LimitRow};
+use model::{LimitId, LimitRow, Refusal};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -25,7 +28,11 @@ impl Simulation {
         let functions = functions.map(|index| self.function_report(index)).collect();
         let answered = summary.ok + summary.throttled + summary.timed_out + summary.errors;
         let unanswered = summary.requests - answered;
-        let limits = self.dispatcher.board(self.now);
+        let mut limits = self.dispatcher.board(self.now);
+        if !self.network.connects.is_empty() {
+            limits.extend(self.network.connections().board());
+        }
+        let connects = self.connect_rows();
         let nearest = nearest(&limits, slowest);
         let (timeline, refusals) = (self.record.timeline.into_rows(), self.record.refusals.into_rows());
         Report {
@@ -49,6 +56,7 @@ impl Simulation {
             },
             refusals,
             unanswered,
+            connects,
             nearest,
             decisions: self.record.trace.unwrap_or_default(),
         }
@@ -89,17 +97,14 @@ impl Simulation {
         let answers = record.answers.count();
         let sorted = record.answers.sorted();
         let mut errors_by_cause: Vec<CauseRow> =
-            record.causes.iter().map(|(limit, count)| cause(limit.as_str(), *count)).collect();
-        if record.gave_up > 0 {
-            errors_by_cause.push(cause("client.timeout", record.gave_up));
-        }
+            record.causes.0.iter().map(|(cause, strikes)| self.cause_row(*cause, *strikes)).collect();
         errors_by_cause.sort_by_key(|row| std::cmp::Reverse(row.count));
         Summary {
             requests: record.requests,
             ok: record.ok,
             throttled: record.throttled,
             timed_out: record.timed_out,
-            errors: record.gave_up,
+            errors: record.gave_up + record.failed,
             cold_starts: record.functions.iter().map(|function| function.cold_starts).sum(),
             statuses: record.statuses.clone(),
             errors_by_cause,
@@ -111,6 +116,45 @@ impl Simulation {
             percentiles_s: sorted.percentiles(),
             histogram: sorted.histogram(),
         }
+    }
+
+    /// What a client met and what was behind it: "function timed out <- connect waited 25 s <- interface full".
+    fn cause_row(&self, cause: Cause, strikes: Strikes) -> CauseRow {
+        let outer = match cause.outer {
+            Outer::Limit(limit) => limit.as_str(),
+            Outer::FunctionError => "function.error",
+            Outer::ClientTimeout => "client.timeout",
+        };
+        let mut chain = vec![outer.to_owned()];
+        if let Some(trouble) = cause.trouble.and_then(|index| self.record.troubles.get(index as usize)) {
+            let [shortest, longest] =
+                [strikes.shortest, strikes.longest].map(|time| seconds(Seconds(nanos(time))));
+            let waited = if shortest == longest { longest } else { format!("{shortest} to {longest}") };
+            chain.push(format!("connect to {} waited {waited} s", trouble.destination));
+            let Refusal { limit, resource, used, max, .. } = &trouble.refusal;
+            chain.push(format!(
+                "{limit} of {resource}: {} of {} {}",
+                grouped(*used),
+                grouped(*max),
+                limit.unit()
+            ));
+        }
+        CauseRow { chain, count: strikes.count }
+    }
+
+    fn connect_rows(&self) -> Vec<ConnectRow> {
+        let reached = self.network.connects.iter().filter(|connect| self.is_reached(connect.function));
+        let rows = reached.map(|connect| ConnectRow {
+            function: self.functions[connect.function].name.to_string(),
+            destination: Arc::clone(&connect.destination),
+            opened: connect.opened,
+            reused: connect.reused,
+            dropped: connect.dropped,
+            failed: connect.failed,
+            resets: connect.resets,
+            waits_s: connect.waits.sorted().by_second(),
+        });
+        rows.collect()
     }
 
     fn function_report(&mut self, index: usize) -> FunctionReport {
@@ -187,12 +231,108 @@ impl Simulation {
             let value = "not billed besides its second run";
             rows.push(Assumption::new("INIT that runs into its time limit", value, "AWS does not say"));
         }
+        if self.network.is_too_much() {
+            let value = format!("after {PACKETS_MAX} SYNs and reuses, or {HELD_MAX} connections at once");
+            rows.push(Assumption::new("the plan stopped", value, "a bound of the planner"));
+        }
         if self.record.requests >= REQUESTS_MAX {
             let value = format!("after {REQUESTS_MAX} requests");
             rows.push(Assumption::new("the plan stopped", value, "a bound of the planner"));
         }
+        if !self.network.connects.is_empty() {
+            self.assume_network(input, options, &mut rows);
+        }
         rows.extend(input.assumptions.iter().cloned());
         rows
+    }
+
+    fn assume_network(&self, input: &PlanInput, options: &Options, rows: &mut Vec<Assumption>) {
+        let settings = self.network.connections().settings();
+        let mut assume = |what: &str, value: String, why: &str| rows.push(Assumption::new(what, value, why));
+        for host in self.network.hosts.iter().filter(|host| host.made_up) {
+            let what = format!("addresses of {}", host.name);
+            assume(&what, "one".to_owned(), "`hosts` does not say");
+        }
+        if self.network.connections().interfaces().is_none() {
+            return assume("connections", "without limits".to_owned(), "no function is in a VPC");
+        }
+        let growth = match settings.interface.growth_after {
+            None => "they do not grow".to_owned(),
+            Some(after) => format!("one more, {} s after one was first full", after.as_secs()),
+        };
+        assume(
+            "shared interfaces in a burst",
+            growth,
+            "the guide says that Lambda adds interfaces, in the field it did not in time; see eni.growth-after",
+        );
+        assume(
+            "subnet of an environment",
+            "each of its function's in turn".to_owned(),
+            "AWS does not publish the choice",
+        );
+        assume(
+            "DNS",
+            "names resolve beside the interface and take no connection".to_owned(),
+            "queries were answered while connects hung; not confirmed by AWS",
+        );
+        assume(
+            "SYNs without an answer",
+            "sent again after 1, 3, 7, 15, 31 and 63 s; given up after 127 s or the client's time-out"
+                .to_owned(),
+            "Linux before 6.5; which kernel runs functions is not confirmed",
+        );
+        assume("a SYN that is dropped", "leaves nothing behind on its way".to_owned(), "AWS does not say");
+        assume(
+            "time to open a connection",
+            "0 s where there is room".to_owned(),
+            "put the network's time into a step",
+        );
+        let idle = settings.interface.idle_timeout.as_secs();
+        assume(
+            "silent connections on an interface",
+            format!("forgotten after {idle} s"),
+            "published for NAT gateways and load balancers, not for functions' interfaces",
+        );
+        assume(
+            "packets of a connection",
+            "at its open and at each reuse, no keep-alive".to_owned(),
+            "`behaviour` does not say",
+        );
+        assume(
+            "environments that end",
+            "leave their connections open unless on_shutdown is close; a time-out closes them".to_owned(),
+            "an environment ends without warning to the other side",
+        );
+        let cooldown = settings.nat.port_cooldown.as_secs();
+        assume(
+            "NAT ports after their connection",
+            format!("free again after {cooldown} s, addresses taken in turn"),
+            "AWS publishes neither",
+        );
+        for gateway in &input.network.gateways {
+            if u32::from(gateway.addresses) > settings.nat_addresses {
+                assume(
+                    &gateway.name,
+                    format!("{} addresses", gateway.addresses),
+                    &format!(
+                        "more than {} need a higher quota, which AWS grants on request",
+                        settings.nat_addresses
+                    ),
+                );
+            }
+        }
+        for database in &input.network.databases {
+            if let (Some(connections), None) = (database.connections, settings.database) {
+                let what = format!("max_connections of {}", database.name);
+                assume(&what, connections.to_string(), database.source);
+            }
+        }
+        if let Some(after) = options.overrides.get(LimitId::NatPorts) {
+            assume("nat.ports", format!("{after} for each address"), "given with --limit");
+        }
+        for note in &input.network.notes {
+            assume(&note.what, note.value.clone(), note.why);
+        }
     }
 
     fn assume_behaviour(&self, input: &PlanInput, load: &Load, rows: &mut Vec<Assumption>) {
@@ -232,8 +372,4 @@ fn nearest(limits: &[LimitRow], slowest: Vec<HeadRoom>) -> Option<HeadRoom> {
             u128::from(row.peak) * u128::from(best.max) > u128::from(best.peak) * u128::from(row.max);
         if nearer { row } else { best }
     })
-}
-
-fn cause(id: &str, count: u64) -> CauseRow {
-    CauseRow { chain: vec![id.to_owned()], count }
 }

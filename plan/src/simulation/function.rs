@@ -2,7 +2,7 @@
 
 use crate::distribution::Distribution;
 use crate::input::FunctionInput;
-use crate::load::{Behaviour, Step};
+use crate::load::{Action, Behaviour, ConnectStep, Step};
 use crate::random::Stream;
 use limits::FunctionId;
 use model::time::nanos;
@@ -40,6 +40,31 @@ pub struct Course {
     pub lag: u64,
 }
 
+/// One step as it runs.
+#[derive(Debug)]
+struct Stride {
+    action: Deed,
+    once: bool,
+}
+
+#[derive(Debug)]
+enum Deed {
+    Take(Distribution),
+    /// Index of the connect, of all functions' connects.
+    Connect(u32),
+}
+
+/// What an invocation does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// It takes so many nanoseconds.
+    Take(u64),
+    /// It needs the connections of the connect with this index.
+    Connect(u32),
+    /// Nothing: all steps are done.
+    Nothing,
+}
+
 /// One function.
 #[derive(Debug)]
 pub struct Function {
@@ -49,8 +74,11 @@ pub struct Function {
     pub timeout: Duration,
     pub memory_mb: u32,
     pub init_always_billed: bool,
-    init: Vec<Step>,
-    steps: Vec<Step>,
+    /// Some step needs connections, so that the course of an invocation is not known when it begins.
+    pub connects: bool,
+    pub closes_on_shutdown: bool,
+    init: Vec<Stride>,
+    steps: Vec<Stride>,
     lag: Distribution,
     init_stream: Stream,
     handler_stream: Stream,
@@ -65,10 +93,21 @@ impl Function {
         timeout: Duration,
         behaviour: Option<&Behaviour>,
         seed: u64,
+        mut connect: impl FnMut(&ConnectStep) -> u32,
     ) -> Self {
-        let default = |time| vec![Step { time: Distribution::constant(time), once: false }];
-        let init = behaviour.and_then(|behaviour| behaviour.init.clone());
-        let steps = behaviour.and_then(|behaviour| behaviour.steps.clone());
+        let default = |time| vec![Stride { action: Deed::Take(Distribution::constant(time)), once: false }];
+        let mut strides = |steps: &Vec<Step>| -> Vec<Stride> {
+            let stride = |step: &Step| {
+                let action = match &step.action {
+                    Action::Take(time) => Deed::Take(time.clone()),
+                    Action::Connect(step) => Deed::Connect(connect(step)),
+                };
+                Stride { action, once: step.once }
+            };
+            steps.iter().map(stride).collect()
+        };
+        let init = behaviour.and_then(|behaviour| behaviour.init.as_ref()).map(&mut strides);
+        let steps = behaviour.and_then(|behaviour| behaviour.steps.as_ref()).map(&mut strides);
         let lag = behaviour.map_or(Distribution::ZERO, |behaviour| behaviour.reuse_lag.clone());
         let stream = |purpose| Stream::new(seed, purpose, &input.id);
         Self {
@@ -78,6 +117,8 @@ impl Function {
             timeout,
             memory_mb: input.memory_mb,
             init_always_billed: input.init_always_billed,
+            connects: behaviour.is_some_and(|behaviour| behaviour.connects().next().is_some()),
+            closes_on_shutdown: behaviour.is_some_and(|behaviour| behaviour.closes_on_shutdown),
             init: init.unwrap_or_else(|| default(DEFAULT_INIT)),
             steps: steps.unwrap_or_else(|| default(DEFAULT_HANDLER)),
             lag,
@@ -87,7 +128,32 @@ impl Function {
         }
     }
 
-    /// Draws the times of one invocation.
+    /// What comes at `step` of INIT or of the handler; steps that are not due in a warm environment are passed over,
+    /// and `step` is moved to the one that is meant.
+    pub fn doing(&mut self, in_init: bool, fresh: bool, step: &mut u32) -> Doing {
+        let (steps, stream) = if in_init {
+            (&self.init, &mut self.init_stream)
+        } else {
+            (&self.steps, &mut self.handler_stream)
+        };
+        while let Some(stride) = steps.get(*step as usize) {
+            if fresh || !stride.once {
+                return match &stride.action {
+                    Deed::Take(time) => Doing::Take(time.sample(stream)),
+                    Deed::Connect(index) => Doing::Connect(*index),
+                };
+            }
+            *step += 1;
+        }
+        Doing::Nothing
+    }
+
+    /// From the end of an invocation until its environment is free.
+    pub fn lag(&mut self) -> u64 {
+        self.lag.sample(&mut self.lag_stream)
+    }
+
+    /// Draws the times of one invocation of a function without connects.
     ///
     /// An INIT longer than `init_timeout` is cut there and done again within the invocation, as is that of an
     /// environment that was reset; both count against the function's time-out (AWS Lambda Developer Guide,
@@ -104,12 +170,15 @@ impl Function {
         let timeout = nanos(self.timeout);
         let timed_out = wanted > timeout;
         // An environment that is reset is not in use by its answer, so it has no lag.
-        let lag = if timed_out { 0 } else { self.lag.sample(&mut self.lag_stream) };
+        let lag = if timed_out { 0 } else { self.lag() };
         Course { init: before, init_timed_out, handler: wanted.min(timeout), timed_out, lag }
     }
 }
 
-fn total(steps: &[Step], fresh: bool, stream: &mut Stream) -> u64 {
+fn total(steps: &[Stride], fresh: bool, stream: &mut Stream) -> u64 {
     let due = steps.iter().filter(|step| fresh || !step.once);
-    due.fold(0, |sum: u64, step| sum.saturating_add(step.time.sample(stream)))
+    due.fold(0, |sum: u64, step| match &step.action {
+        Deed::Take(time) => sum.saturating_add(time.sample(stream)),
+        Deed::Connect(_) => sum,
+    })
 }

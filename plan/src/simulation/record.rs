@@ -23,10 +23,60 @@ const TRACE_MAX: usize = 1_000_000;
 pub enum Answer {
     /// The function's answer.
     Ok,
-    /// The function ran into its time-out.
-    TimedOut,
+    /// The function ran into its time-out, having waited so long for connections.
+    TimedOut(Cause, Duration),
+    /// The function failed, having waited so long for connections.
+    Failed(Cause, Duration),
     /// A limit refused the request.
     Refused(LimitId),
+}
+
+/// What a client meets first, outermost first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outer {
+    /// A limit that answers.
+    Limit(LimitId),
+    /// The function answered with an error of its own.
+    FunctionError,
+    /// The client waited no longer.
+    ClientTimeout,
+}
+
+/// Why a client fared badly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cause {
+    pub outer: Outer,
+    /// Index of the trouble behind it.
+    pub trouble: Option<u32>,
+}
+
+/// What refused the SYNs of a connect, with the figures when it first did.
+#[derive(Debug)]
+pub struct Trouble {
+    pub destination: Arc<str>,
+    pub refusal: Refusal,
+}
+
+/// How often a cause struck, and how long connects had waited then.
+#[derive(Clone, Copy, Debug)]
+pub struct Strikes {
+    pub count: u64,
+    pub shortest: Duration,
+    pub longest: Duration,
+}
+
+/// Counts by cause.
+#[derive(Debug, Default)]
+pub struct Causes(pub BTreeMap<Cause, Strikes>);
+
+impl Causes {
+    fn add(&mut self, cause: Cause, waited: Duration) {
+        let first = Strikes { count: 0, shortest: waited, longest: waited };
+        let strikes = self.0.entry(cause).or_insert(first);
+        strikes.count += 1;
+        strikes.shortest = strikes.shortest.min(waited);
+        strikes.longest = strikes.longest.max(waited);
+    }
 }
 
 impl Answer {
@@ -34,12 +84,20 @@ impl Answer {
     /// is not published for every case; these are the reported ones.
     pub const fn status(self, door: Option<DoorKind>) -> u16 {
         match (self, door) {
-            (Self::Ok, _) | (Self::TimedOut, None) => 200,
+            (Self::Ok, _) | (Self::TimedOut(..) | Self::Failed(..), None) => 200,
             (Self::Refused(_), None | Some(DoorKind::FunctionUrl)) => 429,
-            (Self::TimedOut, Some(DoorKind::FunctionUrl | DoorKind::RestApi)) => 502,
-            (Self::TimedOut, Some(DoorKind::HttpApi)) => 500,
+            (Self::TimedOut(..) | Self::Failed(..), Some(DoorKind::FunctionUrl | DoorKind::RestApi)) => 502,
+            (Self::TimedOut(..) | Self::Failed(..), Some(DoorKind::HttpApi)) => 500,
             (Self::Refused(_), Some(DoorKind::HttpApi)) => 503,
             (Self::Refused(_), Some(DoorKind::RestApi)) => 500,
+        }
+    }
+
+    /// The trouble behind it, and how long connects had waited.
+    pub fn trouble(self) -> (Option<u32>, Duration) {
+        match self {
+            Self::TimedOut(cause, waited) | Self::Failed(cause, waited) => (cause.trouble, waited),
+            Self::Ok | Self::Refused(_) => (None, Duration::ZERO),
         }
     }
 }
@@ -71,11 +129,15 @@ pub struct Record {
     pub ok: u64,
     pub throttled: u64,
     pub timed_out: u64,
+    /// Functions that answered with an error.
+    pub failed: u64,
     /// Clients that waited no longer.
     pub gave_up: u64,
     pub statuses: BTreeMap<u16, u64>,
-    /// Answers by the limit that spoiled them.
-    pub causes: BTreeMap<LimitId, u64>,
+    /// What spoiled answers.
+    pub causes: Causes,
+    pub troubles: Vec<Trouble>,
+    by_trouble: BTreeMap<(Arc<str>, LimitId, Arc<str>), u32>,
     /// Whom each limit refused: by its resource and the function's index.
     pub victims: BTreeMap<(LimitId, Arc<str>, usize), u64>,
     pub first_limit: Option<FirstLimit>,
@@ -99,9 +161,12 @@ impl Record {
             ok: 0,
             throttled: 0,
             timed_out: 0,
+            failed: 0,
             gave_up: 0,
             statuses: BTreeMap::new(),
-            causes: BTreeMap::new(),
+            causes: Causes::default(),
+            troubles: Vec::new(),
+            by_trouble: BTreeMap::new(),
             victims: BTreeMap::new(),
             first_limit: None,
             first_sent: None,
@@ -122,21 +187,26 @@ impl Record {
         }
     }
 
-    /// An invocation runs. `ends` says that it ends before the plan does; only then it has a duration.
-    pub fn runs(
-        &mut self,
-        function: &Function,
-        warmth: Warmth,
-        course: &Course,
-        init_billed: bool,
-        ends: bool,
-    ) {
-        let record = &mut self.functions[function.index];
+    /// An invocation begins.
+    pub fn starts(&mut self, function: usize, warmth: Warmth) {
+        let record = &mut self.functions[function];
         record.invocations += 1;
         if warmth == Warmth::Cold {
             record.cold_starts += 1;
             self.timeline.cold_start();
         }
+    }
+
+    /// The course of an invocation is known. `ends` says that it ends before the plan does; only then it has a duration.
+    pub fn runs(
+        &mut self,
+        function: &Function,
+        course: &Course,
+        init_billed: bool,
+        ends: bool,
+        request: u64,
+    ) {
+        let record = &mut self.functions[function.index];
         record.init_timed_out |= course.init_timed_out;
         if !ends {
             return;
@@ -150,22 +220,52 @@ impl Record {
         let billed_ms = billed.div_ceil(1_000_000);
         record.billed_ms = record.billed_ms.saturating_add(billed_ms);
         if record.report_lines.len() < REPORT_LINES_MAX {
-            record.report_lines.push(report_line(self.requests, function, course, billed_ms));
+            record.report_lines.push(report_line(request, function, course, billed_ms));
         }
     }
 
     /// A limit refused, or ended, a request of the function.
     pub fn refused(&mut self, now: Instant, refusal: &Refusal, environments: u32, function: usize) {
-        let Refusal { limit, resource, used, max, .. } = refusal;
-        self.refusals.add(now, *limit, resource);
-        *self.victims.entry((*limit, Arc::clone(resource), function)).or_default() += 1;
-        if *limit != LimitId::FunctionTimeout {
+        self.strike(now, refusal, refusal.destination.as_ref(), environments, function);
+        if refusal.limit != LimitId::FunctionTimeout {
             self.timeline.throttle();
             self.functions[function].throttled += 1;
         }
+    }
+
+    /// A SYN of the function to `destination` was dropped. The index of the trouble.
+    pub fn dropped(
+        &mut self,
+        now: Instant,
+        refusal: &Refusal,
+        destination: &Arc<str>,
+        environments: u32,
+        function: usize,
+    ) -> u32 {
+        self.strike(now, refusal, Some(destination), environments, function);
+        let key = (Arc::clone(destination), refusal.limit, Arc::clone(&refusal.resource));
+        let troubles = &mut self.troubles;
+        *self.by_trouble.entry(key).or_insert_with(|| {
+            troubles.push(Trouble { destination: Arc::clone(destination), refusal: refusal.clone() });
+            (troubles.len() - 1) as u32
+        })
+    }
+
+    fn strike(
+        &mut self,
+        now: Instant,
+        refusal: &Refusal,
+        destination: Option<&Arc<str>>,
+        environments: u32,
+        function: usize,
+    ) {
+        let Refusal { limit, resource, used, max, .. } = refusal;
+        self.refusals.add(now, *limit, resource);
+        *self.victims.entry((*limit, Arc::clone(resource), function)).or_default() += 1;
         self.first_limit.get_or_insert_with(|| FirstLimit {
             id: *limit,
             resource: Arc::clone(resource),
+            destination: destination.cloned(),
             at_s: Seconds::from(now),
             used: *used,
             max: *max,
@@ -178,13 +278,17 @@ impl Record {
     pub fn answered(&mut self, sent: Instant, at: Instant, answer: Answer, door: Option<DoorKind>) {
         match answer {
             Answer::Ok => self.ok += 1,
-            Answer::TimedOut => {
+            Answer::TimedOut(cause, waited) => {
                 self.timed_out += 1;
-                *self.causes.entry(LimitId::FunctionTimeout).or_default() += 1;
+                self.causes.add(cause, waited);
+            }
+            Answer::Failed(cause, waited) => {
+                self.failed += 1;
+                self.causes.add(cause, waited);
             }
             Answer::Refused(limit) => {
                 self.throttled += 1;
-                *self.causes.entry(limit).or_default() += 1;
+                self.causes.add(Cause { outer: Outer::Limit(limit), trouble: None }, Duration::ZERO);
             }
         }
         *self.statuses.entry(answer.status(door)).or_default() += 1;
@@ -192,9 +296,10 @@ impl Record {
         self.last_answered = self.last_answered.max(at);
     }
 
-    /// A client waits no longer.
-    pub fn gives_up(&mut self, at: Instant) {
+    /// A client waits no longer, with a connect that has waited so long behind it.
+    pub fn gives_up(&mut self, at: Instant, trouble: Option<u32>, waited: Duration) {
         self.gave_up += 1;
+        self.causes.add(Cause { outer: Outer::ClientTimeout, trouble }, waited);
         self.last_answered = self.last_answered.max(at);
     }
 }
@@ -243,7 +348,23 @@ impl DecisionsHash {
             Decision::Refuse(refusal) => (3, refusal.limit as u64),
             Decision::NoFunction => (4, 0),
         };
-        for word in [now.as_nanos(), (function as u64) << 8 | kind, detail] {
+        self.words([now.as_nanos(), (function as u64) << 8 | kind, detail]);
+    }
+
+    /// Adds what became of the SYNs that an invocation sent at once.
+    #[inline]
+    pub fn syns(&mut self, now: Instant, connect: u32, wanted: u32, opened: u32) {
+        let kind = 5;
+        self.words([
+            now.as_nanos(),
+            u64::from(connect) << 8 | kind,
+            u64::from(wanted) << 32 | u64::from(opened),
+        ]);
+    }
+
+    #[inline]
+    fn words(&mut self, words: [u64; 3]) {
+        for word in words {
             // One round of a multiply-and-fold hash (as in wyhash); both constants are odd and random.
             let product = u128::from(self.0 ^ word ^ 0xa076_1d64_78bd_642f) * 0xe703_7ed1_a0b4_28db_u128;
             self.0 = (product >> 64) as u64 ^ product as u64;

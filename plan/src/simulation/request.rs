@@ -1,16 +1,18 @@
 //! One request: the dispatcher decides, and what follows from that goes on the heap.
 
+use super::course::Begin;
 use super::function::Warmth;
-use super::record::Answer;
+use super::record::{Answer, Cause, Outer};
 use super::{Event, Simulation};
 use crate::heap::Turn;
 use limits::{Decision, Outcome};
-use model::Instant;
+use model::{Instant, LimitId};
 use std::time::Duration;
 
 impl Simulation {
-    /// Sends one request of the phase, and says when the client has its answer or waits no longer.
-    pub(super) fn request(&mut self, now: Instant, phase: u32) -> Instant {
+    /// Sends one request of the phase, and says when the client has its answer or waits no longer. `None`: that is not
+    /// known yet, and the user, if there is one, hears of it later.
+    pub(super) fn request(&mut self, now: Instant, phase: u32, user: Option<u32>) -> Option<Instant> {
         let run = &mut self.phases[phase as usize];
         let latency = run.latency();
         let function = &mut self.functions[run.target.function];
@@ -22,10 +24,17 @@ impl Simulation {
             Decision::Start(environment) => (environment, Warmth::Cold),
             Decision::Refuse(refusal) => {
                 self.record.refused(now, &refusal, self.dispatcher.environments(), function.index);
-                return self.answer(now, now + latency, phase, Answer::Refused(refusal.limit));
+                return Some(self.answer(now, now + latency, phase, Answer::Refused(refusal.limit)));
             }
             Decision::NoFunction => unreachable!("a plan never removes a function"),
         };
+        let peak = &mut self.record.functions[function.index].peak_concurrency;
+        *peak = self.dispatcher.counts(function.id).in_flight.max(*peak);
+        if function.connects {
+            let function = function.index;
+            return self.launch(now, &Begin { environment, function, phase, user, latency, warmth });
+        }
+        self.record.starts(function.index, warmth);
         let course = function.course(warmth, self.init_timeout_nanos);
         let started = now + Duration::from_nanos(course.init);
         let ended = started + Duration::from_nanos(course.handler);
@@ -42,16 +51,16 @@ impl Simulation {
         let outcome = if course.timed_out { Outcome::TimedOut } else { Outcome::Done };
         let free_at = ended + Duration::from_nanos(course.lag);
         self.heap.push(free_at, Turn::Free, Event::Free { environment, outcome });
-        self.record.runs(function, warmth, &course, self.init_billed, ended <= self.horizon);
-        let peak = &mut self.record.functions[function.index].peak_concurrency;
-        *peak = self.dispatcher.counts(function.id).in_flight.max(*peak);
-        let answer = if course.timed_out { Answer::TimedOut } else { Answer::Ok };
-        self.answer(now, ended + latency, phase, answer)
+        let request = self.record.requests;
+        self.record.runs(function, &course, self.init_billed, ended <= self.horizon, request);
+        let cause = Cause { outer: Outer::Limit(LimitId::FunctionTimeout), trouble: None };
+        let answer = if course.timed_out { Answer::TimedOut(cause, Duration::ZERO) } else { Answer::Ok };
+        Some(self.answer(now, ended + latency, phase, answer))
     }
 
     /// Writes down how the client fares with an answer at `answered`; it is not waited for beyond the client's own
     /// time-out. What lies beyond the plan's end is not written down.
-    fn answer(&mut self, sent: Instant, answered: Instant, phase: u32, answer: Answer) -> Instant {
+    pub(super) fn answer(&mut self, sent: Instant, answered: Instant, phase: u32, answer: Answer) -> Instant {
         let phase = &self.phases[phase as usize];
         let patience = phase.timeout.map_or(Instant::NEVER, |timeout| sent + timeout);
         let until = answered.min(patience);
@@ -59,7 +68,8 @@ impl Simulation {
             return until;
         }
         if answered > patience {
-            self.record.gives_up(until);
+            let (trouble, waited) = answer.trouble();
+            self.record.gives_up(until, trouble, waited.min(until.since(sent)));
         } else {
             self.record.answered(sent, answered, answer, phase.target.door);
         }

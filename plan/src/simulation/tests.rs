@@ -26,7 +26,7 @@ fn stack() -> PlanInput {
     PlanInput {
         functions: vec![function("Cart", None, 3), function("Pay", Some(5), 3)],
         doors: vec![door("Url", DoorKind::FunctionUrl), door("Api", DoorKind::HttpApi)],
-        assumptions: Vec::new(),
+        ..PlanInput::default()
     }
 }
 
@@ -279,7 +279,10 @@ fn what_cannot_be_planned_says_why() {
     let load = |text: &str| Load::read("l", &format!("version: 1\n{text}")).unwrap();
     let simple = load("phases: [{target: Cart, users: 1, requests: 1}]");
     let error = |load: &Load, options: &Options| run(&stack(), load, options).unwrap_err();
-    assert_eq!(error(&simple, &options(&["nat.ports=5"])), PlanError::NotSimulated(LimitId::NatPorts));
+    assert_eq!(
+        error(&simple, &options(&["lambda.request-rate=5"])),
+        PlanError::NotSimulated(LimitId::RequestRate)
+    );
     assert!(matches!(error(&simple, &options(&["lambda.burst=5"])), PlanError::Settings(_)));
     let too_large = PlanError::TooLarge { limit: LimitId::FunctionTimeout, value: u64::MAX };
     assert_eq!(error(&simple, &options(&["function.timeout=18446744073709551615"])), too_large);

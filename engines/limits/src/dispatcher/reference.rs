@@ -213,7 +213,14 @@ impl Reference {
     ) -> Expected {
         let of_account = matches!(limit, LimitId::AccountConcurrency | LimitId::Burst);
         let resource = if of_account { "account" } else { &self.functions[function].name };
-        Expected::Refuse(Refusal { limit, resource: resource.into(), used, max: u64::from(max), retry_at })
+        Expected::Refuse(Refusal {
+            limit,
+            resource: resource.into(),
+            destination: None,
+            used,
+            max: u64::from(max),
+            retry_at,
+        })
     }
 }
 

@@ -1,0 +1,336 @@
+//! Connections: joins the shared interfaces, the NAT gateways and what stands in the way, for each SYN.
+//!
+//! This stands beside the [`Dispatcher`](crate::Dispatcher) rather than within it, and is asked in the same way. The
+//! two have nothing in common but the clock: the dispatcher decides once for each invocation and thinks in
+//! environments, this decides for each SYN and thinks in packets' ways. A live driver that moves packets has a SYN in its
+//! hand and no invocation, under another owner than whoever invokes; with one engine for both, each would wait for the
+//! other's lock. What joins them (which environment holds which connection) is the driver's, which knows when a process
+//! ends.
+//!
+//! A refusal of the network is not told to the client: its SYN is dropped without a word, and [`connect`](crate::connect)
+//! says how it fares. Only a full database answers. Names are resolved beside the interface, so DNS takes no connection here and works while connects hang
+//! (S0: queries were answered on Lambda's side of the interface).
+
+use crate::db_connections::{DatabaseId, Databases};
+use crate::eni::{InterfaceId, Interfaces};
+use crate::leases::LeaseId;
+use crate::nat::{Destination, GatewayId, NatGateways, PoolId};
+use crate::settings::NetworkSettings;
+use crate::tally::Tally;
+use model::{Instant, LimitId, LimitRow, Refusal};
+use std::sync::Arc;
+
+/// The way of a SYN, found once for a function's subnet and a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Past every limit: functions without a VPC.
+    Free,
+    /// Through a shared interface to something in the VPC, or to an endpoint of the VPC.
+    Interface(InterfaceId),
+    /// Through a shared interface and a NAT gateway's ports.
+    Nat(InterfaceId, PoolId),
+    /// Through a shared interface to a database, which may refuse.
+    Database(InterfaceId, DatabaseId),
+    /// Nowhere: dropped without a word.
+    Barred(BarId),
+}
+
+/// What stands in a way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BarId(u32);
+
+/// An open connection: 24 bytes. Who holds it gives it back with `close`; when that is forgotten, silence ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    interface: Option<LeaseId>,
+    port: Option<LeaseId>,
+    database: Option<LeaseId>,
+}
+
+/// Everything that a connection meets on its way.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    /// The shared interfaces.
+    interfaces: Interfaces,
+    /// The NAT gateways.
+    gateways: NatGateways,
+    databases: Databases,
+    bars: Vec<Bar>,
+    settings: NetworkSettings,
+}
+
+#[derive(Clone, Debug)]
+struct Bar {
+    limit: LimitId,
+    resource: Arc<str>,
+    destination: Arc<str>,
+    tally: Tally,
+}
+
+impl Connections {
+    /// A network without anything in it.
+    pub fn new(settings: NetworkSettings) -> Self {
+        Self {
+            interfaces: Interfaces::new(settings.interface),
+            gateways: NatGateways::new(settings.nat),
+            databases: Databases::new(settings.interface.idle_timeout),
+            bars: Vec::new(),
+            settings,
+        }
+    }
+
+    /// Adds the shared interface of a subnet and a set of security groups.
+    pub fn add_interface(&mut self, name: Arc<str>) -> InterfaceId {
+        self.interfaces.add(name)
+    }
+
+    /// Adds a NAT gateway with so many addresses.
+    pub fn add_gateway(&mut self, name: Arc<str>, addresses: u16) -> GatewayId {
+        self.gateways.add(name, addresses)
+    }
+
+    /// Adds a database with so many connections, unless the settings have a figure for all of them.
+    pub fn add_database(&mut self, name: Arc<str>, connections: u32, source: Arc<str>) -> DatabaseId {
+        match self.settings.database {
+            Some(given) => self.databases.add(name, given, "given with --limit".into()),
+            None => self.databases.add(name, connections, source),
+        }
+    }
+
+    /// Whether the client is told of a refusal by this limit, rather than left without an answer.
+    pub const fn is_told(limit: LimitId) -> bool {
+        matches!(limit, LimitId::DbMaxConnections)
+    }
+
+    /// The way through an interface and a gateway to a destination. O(log destinations).
+    pub fn through(&mut self, interface: InterfaceId, gateway: GatewayId, destination: Destination) -> Way {
+        Way::Nat(interface, self.gateways.pool(gateway, destination))
+    }
+
+    /// A way that leads nowhere. O(bars); the same one for the same reason.
+    pub fn barred(&mut self, limit: LimitId, resource: &str, destination: &str) -> Way {
+        let same =
+            |bar: &Bar| bar.limit == limit && &*bar.resource == resource && &*bar.destination == destination;
+        let index = self.bars.iter().position(same).unwrap_or_else(|| {
+            let tally = Tally::default();
+            self.bars.push(Bar { limit, resource: resource.into(), destination: destination.into(), tally });
+            self.bars.len() - 1
+        });
+        Way::Barred(BarId(u32::try_from(index).expect("fewer bars than 2^32")))
+    }
+
+    /// One SYN: opens a connection, or drops it.
+    ///
+    /// The interface is asked first, as the packet meets it first; what a gateway drops leaves nothing on the interface
+    /// (AWS does not say; assumed).
+    ///
+    /// # Errors
+    /// The refusal names the limit, its resource and the figures.
+    #[inline]
+    pub fn open(&mut self, now: Instant, way: Way) -> Result<Connection, Refusal> {
+        match way {
+            Way::Free => Ok(Connection { interface: None, port: None, database: None }),
+            Way::Interface(interface) => {
+                let interface = self.interfaces.open(now, interface)?;
+                Ok(Connection { interface: Some(interface), port: None, database: None })
+            }
+            Way::Database(interface, database) => {
+                self.interfaces.check(now, interface)?;
+                let database = self.databases.open(now, database)?;
+                let interface = self.interfaces.open(now, interface)?;
+                Ok(Connection { interface: Some(interface), port: None, database: Some(database) })
+            }
+            Way::Nat(interface, pool) => {
+                self.interfaces.check(now, interface)?;
+                let port = self.gateways.open(now, pool)?;
+                let interface = self.interfaces.open(now, interface)?;
+                Ok(Connection { interface: Some(interface), port: Some(port), database: None })
+            }
+            Way::Barred(bar) => {
+                let bar = &mut self.bars[bar.0 as usize];
+                bar.tally.refuse(now);
+                Err(Refusal {
+                    limit: bar.limit,
+                    resource: Arc::clone(&bar.resource),
+                    destination: Some(Arc::clone(&bar.destination)),
+                    used: 0,
+                    max: 0,
+                    retry_at: None,
+                })
+            }
+        }
+    }
+
+    /// A packet of the connection passes. `false`: somebody on the way has forgotten it, the client gets a reset, and the
+    /// connection is closed.
+    #[inline]
+    pub fn touch(&mut self, now: Instant, connection: Connection) -> bool {
+        let interface = connection.interface.is_none_or(|lease| self.interfaces.touch(now, lease));
+        let port = connection.port.is_none_or(|lease| self.gateways.touch(now, lease));
+        let database = connection.database.is_none_or(|lease| self.databases.touch(now, lease));
+        if interface && port && database {
+            return true;
+        }
+        self.close(now, connection);
+        false
+    }
+
+    /// The connection is closed. Closing it again, or one that was forgotten, changes nothing.
+    #[inline]
+    pub fn close(&mut self, now: Instant, connection: Connection) {
+        if let Some(lease) = connection.port {
+            self.gateways.close(now, lease);
+        }
+        if let Some(lease) = connection.interface {
+            self.interfaces.close(now, lease);
+        }
+        if let Some(lease) = connection.database {
+            self.databases.close(now, lease);
+        }
+    }
+
+    /// When `advance` has something to do next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let deadlines =
+            [self.interfaces.next_deadline(), self.gateways.next_deadline(), self.databases.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Forgets what was silent for too long, and adds interfaces that are due.
+    pub fn advance(&mut self, now: Instant) {
+        self.interfaces.advance(now);
+        self.gateways.advance(now);
+        self.databases.advance(now);
+    }
+
+    /// How many shared interfaces there are; `None` without any.
+    pub fn interfaces(&self) -> Option<u64> {
+        Some(self.interfaces.count()).filter(|count| *count > 0)
+    }
+
+    /// Every interface, gateway and database with its connections now.
+    pub fn counts(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        let interfaces = self.interfaces.ids();
+        let interfaces = interfaces.map(|id| (self.interfaces.name(id), u64::from(self.interfaces.used(id))));
+        let ends = self.gateways.connections().chain(self.databases.connections());
+        interfaces.chain(ends.map(|(name, count)| (name, u64::from(count))))
+    }
+
+    /// The account's figures.
+    pub fn settings(&self) -> &NetworkSettings {
+        &self.settings
+    }
+
+    /// The board's rows: interfaces, gateways, databases, then what bars a way.
+    pub fn board(&self) -> Vec<LimitRow> {
+        let sources = &self.settings.sources;
+        let mut rows = self.interfaces.rows(&sources.interface);
+        rows.extend(self.gateways.rows(&sources.nat));
+        rows.extend(self.databases.rows());
+        let bars = self.bars.iter().map(|bar| {
+            let resource = format!("{} to {}", bar.resource, bar.destination).into();
+            bar.tally.row(bar.limit, &resource, 0, 0, &sources.template)
+        });
+        rows.extend(bars);
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nat::Protocol;
+    use model::{Era, Overrides};
+
+    fn network(overrides: &[&str], subnets: usize, addresses: u16) -> (Connections, Vec<Way>) {
+        let mut given = Overrides::default();
+        overrides.iter().for_each(|text| given.read(text).unwrap());
+        let era = Era::named("today").unwrap();
+        let mut all = Connections::new(NetworkSettings::from_era(&era, "us-east-1", &given).unwrap());
+        let gateway = all.add_gateway("nat-a".into(), addresses);
+        let to = Destination { address: [203, 0, 113, 1].into(), port: 443, protocol: Protocol::Tcp };
+        let ways = (0..subnets).map(|index| {
+            let interface = all.add_interface(format!("eni-{index}").into());
+            all.through(interface, gateway, to)
+        });
+        let ways = ways.collect();
+        (all, ways)
+    }
+
+    fn flood(all: &mut Connections, ways: &[Way], wanted: usize) -> usize {
+        (0..wanted).filter(|index| all.open(Instant::START, ways[index % ways.len()]).is_ok()).count()
+    }
+
+    #[test]
+    fn the_narrower_of_interfaces_and_ports_decides() {
+        // S0-15 in three steps, S0-10, S0-11: (subnets, addresses, wanted) -> opened.
+        for (subnets, addresses, wanted, opened) in [
+            (1, 1, 70_000, 55_000),
+            (1, 2, 70_000, 65_000),
+            (2, 3, 140_000, 130_000),
+            (8, 8, 500_000, 440_000),
+            (4, 8, 500_000, 260_000),
+        ] {
+            let (mut all, ways) = network(&[], subnets, addresses);
+            assert_eq!(flood(&mut all, &ways, wanted), opened, "{subnets} subnets, {addresses} addresses");
+        }
+    }
+
+    #[test]
+    fn what_the_gateway_drops_leaves_nothing_on_the_interface() {
+        let (mut all, ways) = network(&["nat.ports=5"], 1, 1);
+        assert_eq!(flood(&mut all, &ways, 9), 5);
+        assert_eq!(all.counts().map(|(_, count)| count).collect::<Vec<_>>(), [5, 5]);
+        let rows = all.board();
+        assert_eq!(rows.iter().map(|row| row.refused).collect::<Vec<_>>(), [0, 4]);
+        assert_eq!(rows.iter().map(|row| row.peak).collect::<Vec<_>>(), [5, 5]);
+    }
+
+    #[test]
+    fn endpoints_pass_the_gateway_and_functions_without_a_vpc_pass_everything() {
+        let (mut all, ways) = network(&["nat.ports=5", "eni.connections=8"], 1, 1);
+        flood(&mut all, &ways, 9);
+        let Way::Nat(interface, _) = ways[0] else { unreachable!("through a gateway") };
+        assert_eq!(flood(&mut all, &[Way::Interface(interface)], 9), 3, "it still uses the interface");
+        assert_eq!(flood(&mut all, &[Way::Free], 9), 9);
+    }
+
+    #[test]
+    fn a_way_that_leads_nowhere_drops_and_says_why() {
+        let (mut all, _) = network(&[], 1, 1);
+        let way = all.barred(LimitId::NoRoute, "SubnetA", "cache:443");
+        assert_eq!(way, all.barred(LimitId::NoRoute, "SubnetA", "cache:443"));
+        let refusal = all.open(Instant::from_secs(2), way).unwrap_err();
+        assert_eq!(refusal.to_string(), "route.none of SubnetA to cache:443: 0 of 0 routes");
+        let row = all.board().pop().unwrap();
+        assert_eq!((row.refused, row.first_refused_at), (1, Some(Instant::from_secs(2))));
+    }
+
+    #[test]
+    fn a_full_database_takes_nothing_of_the_interface() {
+        let (mut all, ways) = network(&[], 1, 1);
+        let Way::Nat(interface, _) = ways[0] else { unreachable!("through a gateway") };
+        let way = Way::Database(interface, all.add_database("Orders".into(), 3, "test".into()));
+        assert_eq!(flood(&mut all, &[way], 5), 3);
+        assert_eq!(all.counts().map(|(_, count)| count).collect::<Vec<_>>(), [3, 0, 3]);
+        let refusal = all.open(Instant::START, way).unwrap_err();
+        assert!(Connections::is_told(refusal.limit) && !Connections::is_told(LimitId::NatPorts));
+        let (mut all, ways) = network(&["db.max-connections=2"], 1, 1);
+        let Way::Nat(interface, _) = ways[0] else { unreachable!("through a gateway") };
+        let way = Way::Database(interface, all.add_database("Orders".into(), 3, "test".into()));
+        assert_eq!(flood(&mut all, &[way], 5), 2);
+    }
+
+    #[test]
+    fn a_connection_that_was_silent_is_reset_everywhere() {
+        let (mut all, ways) = network(&["nat.idle-timeout=100"], 1, 1);
+        let connection = all.open(Instant::START, ways[0]).unwrap();
+        assert_eq!(all.next_deadline(), Some(Instant::from_secs(100)));
+        assert!(all.touch(Instant::from_secs(99), connection));
+        assert!(!all.touch(Instant::from_secs(199), connection), "the gateway has forgotten it");
+        assert!(all.counts().all(|(_, count)| count == 0), "so the client closes it");
+        all.close(Instant::from_secs(200), connection);
+        assert_eq!(all.next_deadline(), None);
+        assert_eq!(size_of::<Connection>(), 24);
+    }
+}

@@ -1,0 +1,431 @@
+//! `nat.ports`: connections to one destination through a NAT gateway.
+//!
+//! Source: VPC User Guide, "NAT gateway basics": each address carries 55,000 simultaneous connections to each unique
+//! destination, which is an address, a port and a protocol; up to eight addresses (32 in a zone of a regional gateway);
+//! source ports 1024 to 65535. "Troubleshoot NAT gateways": what is silent for 350 s is forgotten, and answered with RST
+//! when it speaks again; without a free port the SYN is dropped and `ErrorPortAllocation` counts it. All published. Not
+//! published: which address takes a connection (here each in turn that has room), which port (here one that was never
+//! used, then the one that is free for longest), and how long a port rests after its connection (here a setting).
+//!
+//! A connection is O(addresses) to open, of which there are few, and O(1) for everything else.
+
+use crate::leases::{LeaseId, Leases};
+use crate::tally::Tally;
+use model::{Instant, LimitId, LimitRow, Refusal};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The lowest source port.
+pub const PORT_MIN: u16 = 1024;
+/// The most ports that one address can have.
+pub const PORTS_MAX: u32 = u16::MAX as u32 - PORT_MIN as u32 + 1;
+
+/// What holds for every gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatFigures {
+    /// Ports of one address towards one destination, at most [`PORTS_MAX`].
+    pub ports: u32,
+    /// Silence after which a connection is forgotten.
+    pub idle_timeout: Duration,
+    /// How long a port rests after its connection ended.
+    pub port_cooldown: Duration,
+}
+
+/// A transport protocol with ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// What counts as one destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Destination {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = std::net::SocketAddr::new(self.address, self.port);
+        match self.protocol {
+            Protocol::Tcp => write!(formatter, "{address}"),
+            Protocol::Udp => write!(formatter, "{address}/udp"),
+        }
+    }
+}
+
+/// One NAT gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GatewayId(u32);
+
+/// A gateway's ports towards one destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolId(u32);
+
+/// Where a connection leaves a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Translation {
+    pool: u32,
+    /// Index of the gateway's address.
+    pub address: u16,
+    /// The source port.
+    pub port: u16,
+}
+
+/// All NAT gateways.
+#[derive(Clone, Debug)]
+pub struct NatGateways {
+    figures: NatFigures,
+    now: Instant,
+    gateways: Vec<Gateway>,
+    pools: Vec<Pool>,
+    by_destination: BTreeMap<(GatewayId, Destination), PoolId>,
+    leases: Leases<Translation>,
+}
+
+#[derive(Clone, Debug)]
+struct Gateway {
+    name: Arc<str>,
+    addresses: u16,
+    /// Connections to all destinations.
+    connections: u32,
+    tally: Tally,
+    idle_timeouts: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Pool {
+    gateway: u32,
+    destination: Arc<str>,
+    used: u32,
+    /// The address whose turn is next.
+    turn: u16,
+    addresses: Box<[Ports]>,
+}
+
+/// One address's ports towards one destination.
+#[derive(Clone, Debug, Default)]
+struct Ports {
+    /// How many were ever used: these are the lowest.
+    touched: u32,
+    /// Those that were given back, with the moment from which each may be used again; in that order.
+    returned: VecDeque<(Instant, u16)>,
+}
+
+impl Ports {
+    fn take(&mut self, now: Instant, figures: &NatFigures) -> Option<u16> {
+        if self.touched < figures.ports.min(PORTS_MAX) {
+            // PORTS_MAX keeps the sum within 16 bits.
+            let port = u32::from(PORT_MIN) + self.touched;
+            self.touched += 1;
+            return u16::try_from(port).ok();
+        }
+        let (ready, _) = self.returned.front()?;
+        if *ready > now { None } else { self.returned.pop_front().map(|(_, port)| port) }
+    }
+}
+
+impl NatGateways {
+    /// No gateway yet.
+    pub fn new(figures: NatFigures) -> Self {
+        Self {
+            figures,
+            now: Instant::START,
+            gateways: Vec::new(),
+            pools: Vec::new(),
+            by_destination: BTreeMap::new(),
+            leases: Leases::default(),
+        }
+    }
+
+    /// Adds a gateway with so many addresses.
+    pub fn add(&mut self, name: Arc<str>, addresses: u16) -> GatewayId {
+        let id = u32::try_from(self.gateways.len()).expect("fewer gateways than 2^32");
+        let tally = Tally::default();
+        self.gateways.push(Gateway { name, addresses, connections: 0, tally, idle_timeouts: 0 });
+        GatewayId(id)
+    }
+
+    /// The gateway's ports towards a destination. O(log destinations); ask once for many connections.
+    pub fn pool(&mut self, gateway: GatewayId, destination: Destination) -> PoolId {
+        let next = PoolId(u32::try_from(self.pools.len()).expect("fewer destinations than 2^32"));
+        let found = *self.by_destination.entry((gateway, destination)).or_insert(next);
+        if found == next {
+            let addresses = self.gateways[gateway.0 as usize].addresses;
+            self.pools.push(Pool {
+                gateway: gateway.0,
+                destination: destination.to_string().into(),
+                used: 0,
+                turn: 0,
+                addresses: vec![Ports::default(); usize::from(addresses)].into(),
+            });
+        }
+        found
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// The refusal names the gateway, the destination and the ports in use towards it. It counts as one
+    /// `ErrorPortAllocation`.
+    #[inline]
+    pub fn open(&mut self, now: Instant, id: PoolId) -> Result<LeaseId, Refusal> {
+        let now = self.clock(now);
+        let pool = &mut self.pools[id.0 as usize];
+        let gateway = &mut self.gateways[pool.gateway as usize];
+        for _ in 0..pool.addresses.len() {
+            let address = pool.turn;
+            pool.turn = if usize::from(address) + 1 == pool.addresses.len() { 0 } else { address + 1 };
+            if let Some(port) = pool.addresses[usize::from(address)].take(now, &self.figures) {
+                pool.used += 1;
+                gateway.connections += 1;
+                gateway.tally.reach(u64::from(pool.used));
+                return Ok(self.leases.open(now, Translation { pool: id.0, address, port }));
+            }
+        }
+        gateway.tally.refuse(now);
+        let max = u64::from(self.figures.ports) * u64::from(gateway.addresses);
+        let returned = pool.addresses.iter().filter_map(|ports| ports.returned.front());
+        Err(Refusal {
+            limit: LimitId::NatPorts,
+            resource: Arc::clone(&gateway.name),
+            destination: Some(Arc::clone(&pool.destination)),
+            // Ports that rest are not to be had either.
+            used: max,
+            max,
+            retry_at: returned.map(|(ready, _)| *ready).min(),
+        })
+    }
+
+    /// Where a connection leaves its gateway, while the gateway knows it.
+    pub fn translation(&self, lease: LeaseId) -> Option<Translation> {
+        self.leases.get(lease)
+    }
+
+    /// A packet of the connection passes. `false`: it was silent for too long, and the gateway answers with RST.
+    #[inline]
+    pub fn touch(&mut self, now: Instant, lease: LeaseId) -> bool {
+        let now = self.clock(now);
+        self.leases.touch(now, lease)
+    }
+
+    /// The connection is closed. Whether the gateway still knew it.
+    #[inline]
+    pub fn close(&mut self, now: Instant, lease: LeaseId) -> bool {
+        let now = self.clock(now);
+        let Some(translation) = self.leases.close(lease) else { return false };
+        self.give_back(now, translation);
+        true
+    }
+
+    fn give_back(&mut self, now: Instant, translation: Translation) {
+        let pool = &mut self.pools[translation.pool as usize];
+        pool.used -= 1;
+        self.gateways[pool.gateway as usize].connections -= 1;
+        let ready = now + self.figures.port_cooldown;
+        pool.addresses[usize::from(translation.address)].returned.push_back((ready, translation.port));
+    }
+
+    /// When `advance` has something to do next.
+    #[inline]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        Some(self.leases.oldest_since()? + self.figures.idle_timeout)
+    }
+
+    /// Forgets connections that were silent for too long.
+    #[inline]
+    pub fn advance(&mut self, now: Instant) {
+        self.clock(now);
+    }
+
+    /// Every gateway: its name and its connections (`ActiveConnectionCount`).
+    pub fn connections(&self) -> impl Iterator<Item = (&Arc<str>, u32)> {
+        self.gateways.iter().map(|gateway| (&gateway.name, gateway.connections))
+    }
+
+    /// Connections of a gateway that ended in silence (`IdleTimeoutCount`).
+    pub fn idle_timeouts(&self, gateway: GatewayId) -> u64 {
+        self.gateways[gateway.0 as usize].idle_timeouts
+    }
+
+    /// The board's rows, one for each gateway: used and peak are those of its busiest destination. O(destinations).
+    pub fn rows(&self, source: &Arc<str>) -> Vec<LimitRow> {
+        let mut used = vec![0; self.gateways.len()];
+        for pool in &self.pools {
+            let most: &mut u32 = &mut used[pool.gateway as usize];
+            *most = pool.used.max(*most);
+        }
+        let rows = self.gateways.iter().zip(used).map(|(gateway, used)| {
+            let max = u64::from(self.figures.ports) * u64::from(gateway.addresses);
+            gateway.tally.row(LimitId::NatPorts, &gateway.name, u64::from(used), max, source)
+        });
+        rows.collect()
+    }
+
+    /// What is due by `now` happens first, so that a late driver decides as a punctual one.
+    #[inline]
+    fn clock(&mut self, now: Instant) -> Instant {
+        self.now = self.now.max(now);
+        while self.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+            let due = self.next_deadline().unwrap_or(self.now);
+            let Some(translation) = self.leases.expire(self.now) else { break };
+            let gateway = self.pools[translation.pool as usize].gateway;
+            self.gateways[gateway as usize].idle_timeouts += 1;
+            self.give_back(due, translation);
+        }
+        self.now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FIGURES: NatFigures =
+        NatFigures { ports: 55_000, idle_timeout: Duration::from_secs(350), port_cooldown: Duration::ZERO };
+
+    fn destination(last: u8) -> Destination {
+        Destination { address: [203, 0, 113, last].into(), port: 443, protocol: Protocol::Tcp }
+    }
+
+    fn open(gateways: &mut NatGateways, pool: PoolId, wanted: u32) -> usize {
+        (0..wanted).filter(|_| gateways.open(Instant::START, pool).is_ok()).count()
+    }
+
+    #[test]
+    fn each_address_carries_fifty_five_thousand_to_one_destination() {
+        for (addresses, wanted, opened) in
+            [(1, 60_000, 55_000), (2, 60_000, 60_000), (8, 500_000, 440_000), (0, 5, 0)]
+        {
+            let mut gateways = NatGateways::new(FIGURES);
+            let gateway = gateways.add("nat-a".into(), addresses);
+            let pool = gateways.pool(gateway, destination(1));
+            assert_eq!(open(&mut gateways, pool, wanted), opened);
+            let row = &gateways.rows(&"test".into())[0];
+            assert_eq!(row.max, 55_000 * u64::from(addresses));
+            assert_eq!((row.peak, row.refused), (opened as u64, u64::from(wanted) - opened as u64));
+        }
+    }
+
+    #[test]
+    fn destinations_do_not_share_ports() {
+        // 110,000 connects split over two destinations, one address: all fit.
+        let mut gateways = NatGateways::new(FIGURES);
+        let gateway = gateways.add("nat-a".into(), 1);
+        let mut udp = destination(1);
+        udp.protocol = Protocol::Udp;
+        for towards in [destination(1), destination(2), udp] {
+            let pool = gateways.pool(gateway, towards);
+            assert_eq!(gateways.pool(gateway, towards), pool);
+            assert_eq!(open(&mut gateways, pool, 55_001), 55_000);
+        }
+        assert_eq!(gateways.connections().next(), Some((&"nat-a".into(), 165_000)));
+        let pool = gateways.pool(gateway, destination(1));
+        assert_eq!(
+            gateways.open(Instant::START, pool).unwrap_err().to_string(),
+            "nat.ports of nat-a to 203.0.113.1:443: 55000 of 55000 connections"
+        );
+    }
+
+    #[test]
+    fn silence_of_350_s_is_answered_with_a_reset() {
+        let mut gateways = NatGateways::new(FIGURES);
+        let gateway = gateways.add("nat-a".into(), 1);
+        let pool = gateways.pool(gateway, destination(1));
+        let [first, second] = [(); 2].map(|()| gateways.open(Instant::START, pool).unwrap());
+        assert!(gateways.touch(Instant::from_secs(349), first));
+        assert!(!gateways.touch(Instant::from_secs(351), second));
+        assert!(gateways.touch(Instant::from_secs(351), first));
+        assert_eq!((gateways.idle_timeouts(gateway), gateways.translation(second)), (1, None));
+    }
+
+    #[test]
+    fn a_port_rests_for_the_cool_down() {
+        let mut gateways =
+            NatGateways::new(NatFigures { ports: 1, port_cooldown: Duration::from_secs(60), ..FIGURES });
+        let gateway = gateways.add("nat-a".into(), 1);
+        let pool = gateways.pool(gateway, destination(1));
+        let lease = gateways.open(Instant::START, pool).unwrap();
+        assert_eq!(gateways.open(Instant::START, pool).unwrap_err().retry_at, None);
+        assert!(gateways.close(Instant::from_secs(1), lease));
+        let refusal = gateways.open(Instant::from_secs(60), pool).unwrap_err();
+        assert_eq!(refusal.retry_at, Some(Instant::from_secs(61)));
+        assert!(gateways.open(Instant::from_secs(61), pool).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn ports_are_unique_per_destination_and_come_back_once(
+            ports in 0u32..5, addresses in 0u16..3, cooldown in 0u64..100,
+            steps in prop::collection::vec((0u8..4, any::<usize>(), 0u64..120), 1..200),
+        ) {
+            let port_cooldown = Duration::from_secs(cooldown);
+            let mut gateways = NatGateways::new(NatFigures { ports, port_cooldown, ..FIGURES });
+            let gateway = gateways.add("nat-a".into(), addresses);
+            let pools = [1, 2].map(|last| gateways.pool(gateway, destination(last)));
+            // The reference: last heard, lease, translation; and when each translation came back.
+            let mut open: Vec<(u64, LeaseId, Translation)> = Vec::new();
+            let mut returned: BTreeMap<Translation, u64> = BTreeMap::new();
+            let mut now = 0;
+            for (kind, index, wait) in steps {
+                let at = Instant::from_secs(now);
+                match kind {
+                    0 | 1 => {
+                        let pool = pools[index % 2];
+                        let all = u32::from(addresses) * ports;
+                        let busy = open.iter().filter(|(.., held)| held.pool == pool.0).count();
+                        let resting = returned.iter().filter(|(held, came)| {
+                            held.pool == pool.0 && *came + cooldown > now
+                                && !open.iter().any(|(.., other)| other == *held)
+                        });
+                        let room = busy + resting.count() < all as usize;
+                        match gateways.open(at, pool) {
+                            Ok(lease) => {
+                                prop_assert!(room);
+                                let held = gateways.translation(lease).unwrap();
+                                prop_assert!(open.iter().all(|(.., other)| *other != held), "unique");
+                                prop_assert!(held.address < addresses && held.port >= PORT_MIN);
+                                let came = returned.remove(&held);
+                                prop_assert!(came.is_none_or(|came| came + cooldown <= now));
+                                open.push((now, lease, held));
+                            }
+                            Err(_) => prop_assert!(!room),
+                        }
+                    }
+                    2 if !open.is_empty() => {
+                        let (_, lease, held) = open.remove(index % open.len());
+                        prop_assert!(gateways.close(at, lease));
+                        prop_assert!(!gateways.close(at, lease));
+                        returned.insert(held, now);
+                    }
+                    3 if !open.is_empty() => {
+                        let index = index % open.len();
+                        prop_assert!(gateways.touch(at, open[index].1));
+                        open[index].0 = now;
+                    }
+                    _ => {}
+                }
+                now += wait;
+                gateways.advance(Instant::from_secs(now));
+                for (heard, _, held) in open.iter().filter(|(heard, ..)| heard + 350 <= now) {
+                    returned.insert(*held, heard + 350);
+                }
+                open.retain(|(heard, ..)| heard + 350 > now);
+                prop_assert_eq!(gateways.connections().next().unwrap().1 as usize, open.len());
+                let row = &gateways.rows(&"test".into())[0];
+                prop_assert!(row.used <= row.peak && row.peak <= row.max);
+            }
+        }
+    }
+}

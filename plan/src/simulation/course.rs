@@ -1,0 +1,413 @@
+//! The course of an invocation that needs connections: step by step, as what a SYN meets depends on its moment.
+//!
+//! ```text
+//!   Init --done--> Handler --done--> ended
+//!    | killed at its time limit, or failed        a killed process closes its connections
+//!    `--> Killed --> Again --done--> Handler
+//! ```
+//!
+//! An invocation runs ahead of the clock as long as it only takes time. It is parked where a SYN is to be sent in the
+//! future; at most one event on the heap belongs to it, besides that of a client who will wait no longer.
+
+use super::function::{Course, Doing, Warmth};
+use super::record::{Answer, Cause, Outer};
+use super::{Event, Simulation};
+use crate::heap::Turn;
+use limits::connect::{Connect, Next};
+use limits::{Connections, EnvironmentId, Outcome};
+use model::time::nanos;
+use model::{Instant, LimitId};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// Which part of an invocation runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// INIT before the invocation.
+    Init,
+    /// That INIT is ended at `clock`.
+    Killed,
+    /// INIT within the invocation.
+    Again,
+    /// The handler.
+    Handler,
+}
+
+/// An invocation in its course.
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    environment: EnvironmentId,
+    function: u32,
+    phase: u32,
+    /// The user who waits for the answer; `None` for an open loop.
+    user: Option<u32>,
+    request: u64,
+    sent: Instant,
+    /// What network and door add to the answer.
+    latency_nanos: u64,
+    warmth: Warmth,
+    stage: Stage,
+    /// The next step of the stage.
+    step: u32,
+    /// When that begins.
+    clock: Instant,
+    /// When the handler, or the second INIT before it, began.
+    began: Instant,
+    /// When the stage is ended.
+    deadline: Instant,
+    init_timed_out: bool,
+    connect: Option<Waiting>,
+    /// What first refused a SYN of the connect that waits or failed: what made it wait.
+    trouble: Option<u32>,
+    /// The client has been told, or waits no longer.
+    answered: bool,
+}
+
+impl Running {
+    fn latency(&self) -> Duration {
+        Duration::from_nanos(self.latency_nanos)
+    }
+}
+
+/// A connect without its connections.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    connect: Connect,
+    /// Which connect of all functions it is.
+    index: u32,
+    wanted: NonZeroU32,
+}
+
+/// Invocations that are parked.
+#[derive(Debug, Default)]
+pub struct Parked {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    running: Option<Running>,
+}
+
+/// A parked invocation's place, and which of the place's invocations it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkedId {
+    slot: u32,
+    generation: u32,
+}
+
+impl Parked {
+    fn reserve(&mut self) -> ParkedId {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        ParkedId { slot, generation: self.slots[slot as usize].generation }
+    }
+
+    fn put(&mut self, id: ParkedId, running: Running) {
+        self.slots[id.slot as usize].running = Some(running);
+    }
+
+    fn take(&mut self, id: ParkedId) -> Option<Running> {
+        self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?.running.take()
+    }
+
+    fn get_mut(&mut self, id: ParkedId) -> Option<&mut Running> {
+        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
+        slot.running.as_mut()
+    }
+
+    fn release(&mut self, id: ParkedId) {
+        let slot = &mut self.slots[id.slot as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(id.slot);
+    }
+}
+
+/// An invocation that begins.
+pub struct Begin {
+    pub environment: EnvironmentId,
+    pub function: usize,
+    pub phase: u32,
+    pub user: Option<u32>,
+    pub latency: Duration,
+    pub warmth: Warmth,
+}
+
+/// What came of running ahead.
+enum Reached {
+    /// A SYN is to be sent, or a process to be ended, at that moment.
+    Park(Instant),
+    /// The invocation ends, in this way at that moment.
+    End(Outcome, Answer, Instant),
+}
+
+impl Simulation {
+    /// An invocation of a function with connects begins. When the client has its answer or waits no longer, if that is
+    /// known already.
+    pub(super) fn launch(&mut self, now: Instant, begin: &Begin) -> Option<Instant> {
+        let Begin { environment, function, phase, user, latency, warmth } = *begin;
+        let init_timeout = Duration::from_nanos(self.init_timeout_nanos);
+        let (stage, limit) = match warmth {
+            Warmth::Cold => (Stage::Init, init_timeout),
+            Warmth::Reset => (Stage::Again, self.functions[function].timeout),
+            Warmth::Warm => (Stage::Handler, self.functions[function].timeout),
+        };
+        match warmth {
+            Warmth::Cold => self.network.begin(function, environment),
+            // A suppressed INIT is part of the invocation.
+            Warmth::Reset => {
+                self.dispatcher.started(now, environment);
+            }
+            Warmth::Warm => {}
+        }
+        self.record.starts(function, warmth);
+        let running = Running {
+            environment,
+            function: function as u32,
+            phase,
+            user,
+            request: self.record.requests,
+            sent: now,
+            latency_nanos: nanos(latency),
+            warmth,
+            stage,
+            step: 0,
+            clock: now,
+            began: now,
+            deadline: now + limit,
+            init_timed_out: false,
+            connect: None,
+            trouble: None,
+            answered: false,
+        };
+        self.go_on(now, running, None)
+    }
+
+    /// The moment has come for which an invocation was parked.
+    pub(super) fn resume(&mut self, now: Instant, id: ParkedId) {
+        let Some(running) = self.parked.take(id) else { return };
+        let (sent, user, told) = (running.sent, running.user, running.answered);
+        let answered = self.go_on(now, running, Some(id));
+        if let (Some(answered), Some(user), false) = (answered, user, told) {
+            self.after_answer(sent, user, answered);
+        }
+    }
+
+    /// A client waits no longer for an invocation that still runs.
+    pub(super) fn give_up(&mut self, now: Instant, id: ParkedId) {
+        let Some(running) = self.parked.get_mut(id) else { return };
+        running.answered = true;
+        let waited = running.connect.map(|waiting| now.since(waiting.connect.began()));
+        let (sent, user, trouble) = (running.sent, running.user, running.trouble);
+        self.record.gives_up(now, trouble, waited.unwrap_or_default());
+        if let Some(user) = user {
+            self.after_answer(sent, user, now);
+        }
+    }
+
+    fn go_on(&mut self, now: Instant, mut running: Running, id: Option<ParkedId>) -> Option<Instant> {
+        match self.run_ahead(now, &mut running) {
+            Reached::Park(until) => {
+                let id = id.unwrap_or_else(|| {
+                    let id = self.parked.reserve();
+                    let patience =
+                        self.phases[running.phase as usize].timeout.map(|timeout| running.sent + timeout);
+                    if let Some(patience) =
+                        patience.filter(|patience| *patience < self.latest_answer(&running))
+                    {
+                        self.heap.push(patience, Turn::Phase, Event::GiveUp(id));
+                    }
+                    id
+                });
+                self.parked.put(id, running);
+                self.heap.push(until, Turn::Want, Event::Resume(id));
+                None
+            }
+            Reached::End(outcome, answer, ended) => {
+                if let Some(id) = id {
+                    self.parked.release(id);
+                }
+                Some(self.finish(&running, outcome, answer, ended))
+            }
+        }
+    }
+
+    /// When the client has its answer at the latest.
+    fn latest_answer(&self, running: &Running) -> Instant {
+        let after_init = match running.stage {
+            Stage::Init | Stage::Killed => self.functions[running.function as usize].timeout,
+            Stage::Again | Stage::Handler => Duration::ZERO,
+        };
+        running.deadline + after_init + running.latency()
+    }
+
+    fn run_ahead(&mut self, now: Instant, running: &mut Running) -> Reached {
+        loop {
+            match running.stage {
+                Stage::Killed if running.clock > now => return Reached::Park(running.clock),
+                Stage::Killed => {
+                    self.network.end_process(now, running.environment, true);
+                    running.init_timed_out = true;
+                    self.enter(now, running, Stage::Again);
+                }
+                _ => {}
+            }
+            if running.connect.is_some() {
+                if let Some(reached) = self.send_syns(now, running) {
+                    return reached;
+                }
+                continue;
+            }
+            let in_init = running.stage != Stage::Handler;
+            let function = &mut self.functions[running.function as usize];
+            let fresh = running.warmth != Warmth::Warm;
+            match function.doing(in_init, fresh, &mut running.step) {
+                Doing::Take(time) => {
+                    running.step += 1;
+                    running.clock += Duration::from_nanos(time);
+                    if running.clock > running.deadline
+                        && let Some(reached) = Self::run_out(running)
+                    {
+                        return reached;
+                    }
+                }
+                Doing::Connect(_) if running.clock > now => return Reached::Park(running.clock),
+                Doing::Connect(index) => {
+                    let held = self.network.hold(now, running.environment, index);
+                    let connect = &mut self.network.connects[index as usize];
+                    match NonZeroU32::new(connect.count.saturating_sub(held)) {
+                        None => running.step += 1,
+                        Some(wanted) => {
+                            let connect = Connect::begin(now, &connect.patience);
+                            running.connect = Some(Waiting { connect, index, wanted });
+                        }
+                    }
+                }
+                Doing::Nothing if running.stage == Stage::Init => self.enter(now, running, Stage::Handler),
+                Doing::Nothing if running.stage == Stage::Again => {
+                    running.stage = Stage::Handler;
+                    running.step = 0;
+                }
+                Doing::Nothing => return Reached::End(Outcome::Done, Answer::Ok, running.clock),
+            }
+        }
+    }
+
+    /// The INIT before the invocation is over, and the invocation's own time begins.
+    fn enter(&mut self, now: Instant, running: &mut Running, stage: Stage) {
+        if running.clock > now {
+            self.heap.push(running.clock, Turn::Free, Event::Started(running.environment));
+        } else {
+            self.dispatcher.started(now, running.environment);
+        }
+        running.stage = stage;
+        running.step = 0;
+        running.began = running.clock;
+        running.deadline = running.clock + self.functions[running.function as usize].timeout;
+    }
+
+    /// The stage's time is over before its steps are.
+    fn run_out(running: &mut Running) -> Option<Reached> {
+        running.clock = running.deadline;
+        if running.stage == Stage::Init {
+            running.stage = Stage::Killed;
+            running.connect = None;
+            return None;
+        }
+        let waited = running.connect.map(|waiting| running.clock.since(waiting.connect.began()));
+        let cause = Cause { outer: Outer::Limit(LimitId::FunctionTimeout), trouble: running.trouble };
+        let answer = Answer::TimedOut(cause, waited.unwrap_or_default());
+        Some(Reached::End(Outcome::TimedOut, answer, running.deadline))
+    }
+
+    /// Sends the SYNs that are due now; `None` to go on with what follows.
+    fn send_syns(&mut self, now: Instant, running: &mut Running) -> Option<Reached> {
+        let waiting = running.connect.as_mut()?;
+        let index = waiting.index;
+        let (record, environments) = (&mut self.record, self.dispatcher.environments());
+        let destination = &self.network.connects[index as usize].destination.clone();
+        let (mut trouble, mut told) = (None, false);
+        let opened = self.network.syn(now, running.environment, index, waiting.wanted.get(), |refusal| {
+            told |= Connections::is_told(refusal.limit);
+            trouble =
+                Some(record.dropped(now, &refusal, destination, environments, running.function as usize));
+        });
+        self.record.decisions.syns(now, index, waiting.wanted.get(), opened);
+        if let Some(time) = self.network.closes_after(index) {
+            for _ in 0..opened {
+                self.heap.push(now + time, Turn::Free, Event::Close(index));
+            }
+        }
+        let run = &mut self.network.connects[index as usize];
+        let Some(wanted) = NonZeroU32::new(waiting.wanted.get() - opened) else {
+            run.waits.push(nanos(now.since(waiting.connect.began())));
+            running.connect = None;
+            running.trouble = None;
+            running.step += 1;
+            return None;
+        };
+        waiting.wanted = wanted;
+        running.trouble = running.trouble.or(trouble);
+        let next = if told {
+            waiting.connect.refused(now, &run.patience)
+        } else {
+            waiting.connect.dropped(&run.patience)
+        };
+        match next {
+            Next::Syn { at, .. } if at < running.deadline => {
+                running.clock = at;
+                Some(Reached::Park(at))
+            }
+            Next::Failed(at) if at <= running.deadline => {
+                run.failed += 1;
+                running.clock = at;
+                let waited = at.since(waiting.connect.began());
+                running.connect = None;
+                Self::fail(running, waited)
+            }
+            Next::Syn { .. } | Next::Failed(_) => Self::run_out(running),
+        }
+    }
+
+    /// A connect failed for good, at the running's clock.
+    fn fail(running: &mut Running, waited: Duration) -> Option<Reached> {
+        let cause = Cause { outer: Outer::FunctionError, trouble: running.trouble };
+        let outcome = match running.stage {
+            Stage::Init | Stage::Killed => {
+                running.stage = Stage::Killed;
+                return None;
+            }
+            Stage::Again => Outcome::Crashed,
+            Stage::Handler => Outcome::Done,
+        };
+        Some(Reached::End(outcome, Answer::Failed(cause, waited), running.clock))
+    }
+
+    /// The invocation's end is known. When the client has its answer or waits no longer.
+    fn finish(&mut self, running: &Running, outcome: Outcome, answer: Answer, ended: Instant) -> Instant {
+        let function = &mut self.functions[running.function as usize];
+        let lag = if outcome == Outcome::Done { function.lag() } else { 0 };
+        let in_init = matches!(running.warmth, Warmth::Cold);
+        let course = Course {
+            init: if in_init { nanos(running.began.since(running.sent)) } else { 0 },
+            init_timed_out: running.init_timed_out,
+            handler: nanos(ended.since(running.began)),
+            timed_out: outcome == Outcome::TimedOut,
+            lag,
+        };
+        let free_at = ended + Duration::from_nanos(lag);
+        self.heap.push(free_at, Turn::Free, Event::Free { environment: running.environment, outcome });
+        let (ends, request) = (ended <= self.horizon, running.request);
+        self.record.runs(function, &course, self.init_billed, ends, request);
+        if running.answered {
+            return ended;
+        }
+        self.answer(running.sent, ended + running.latency(), running.phase, answer)
+    }
+}
+
+const _: () = assert!(size_of::<Slot>() <= 160, "a million invocations may be parked at once");
