@@ -61,6 +61,7 @@ mod tests {
             used: 1,
             max: 1,
             retry_at: None,
+            destination: None,
         };
         let (refusals, start) = (Refusals::default(), Instant::now());
         assert_eq!(refusals.due(&refusal("cart"), start), Some(1));
