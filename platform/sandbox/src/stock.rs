@@ -19,7 +19,7 @@ const RECYCLED_PER_VERSION_MAX: usize = 64;
 const RECYCLED_MAX: usize = 256;
 
 /// Things kept for the version that used them. Nothing ever goes to another version: what a network
-/// namespace counted stays readable in `/proc/net` (linux-recipes.md section 3).
+/// namespace counted stays readable in `/proc/net` (measured).
 struct Recycled<T> {
     by_version: HashMap<u64, Vec<T>>,
     /// Versions in the order in which things came, so that the oldest goes first.

@@ -26,7 +26,7 @@ use rustix::mount::{MountFlags, OpenTreeFlags, UnmountFlags};
 
 use crate::syscalls;
 
-/// Inodes of `/tmp`, the figure seen in Lambda (linux-recipes.md section 1).
+/// Inodes of `/tmp`, the figure of a `/tmp` in Lambda (unconfirmed).
 const INODES: u32 = 65_536;
 /// Bytes per inode in the image, the smallest that holds times past 2038.
 const INODE_BYTES: u32 = 256;

@@ -1,6 +1,6 @@
 //! `POST /2015-03-31/functions/{F}/invocations`.
 //!
-//! Source: Lambda API reference, Invoke; facts `lambda-api`, section 2.
+//! Source: Lambda API reference, Invoke; headers and bodies as recorded on AWS.
 
 use super::{error, given_trace_header, throttled};
 use crate::Answer;

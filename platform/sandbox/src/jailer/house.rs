@@ -27,7 +27,7 @@ use crate::syscalls;
 use crate::temporary::{Temporaries, Temporary};
 
 /// One network namespace is destroyed per this much time: in bulk it stalls the making of new ones
-/// (linux-recipes.md section 0).
+/// (measured).
 const TRICKLE: Duration = Duration::from_millis(5);
 /// With more than this many waiting, twenty times as fast: each holds 0.2 MB.
 const TRICKLE_BACKLOG_MAX: usize = 512;
@@ -37,7 +37,7 @@ const LAST_GASP: Duration = Duration::from_millis(700);
 const TMP_MB: u32 = 512;
 /// Dead children that belong to nobody yet, remembered until somebody claims them.
 const STRAYS_MAX: usize = 1024;
-/// Starts are worth two threads: 1.4 times the rate of one (linux-recipes.md section 1).
+/// Starts are worth two threads: 1.4 times the rate of one (measured).
 const STARTERS: usize = 2;
 
 /// What the platform decided before the fork.

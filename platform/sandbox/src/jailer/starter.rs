@@ -25,7 +25,7 @@ use crate::temporary::Temporary;
 const PROCESSES_MAX: u32 = 1_024;
 /// Open files of one process (the same).
 const OPEN_FILES_MAX: u64 = 1_024;
-/// Stack and locked memory as read with getrlimit in Lambda (lambda-runtime.md section 5).
+/// Stack and locked memory as read with getrlimit in Lambda.
 const STACK_BYTES: u64 = 8 << 20;
 const LOCKED_BYTES: u64 = 65_536;
 /// Not 0: with 1 the kernel neither writes a core file nor starts the host's core collector.
