@@ -4,21 +4,20 @@
 //! greedy path variable, then `$default`), "HTTP API quotas" (30 s integration time-out, 10 MB payload; Lambda's own 6 MB
 //! binds first).
 
+use crate::arrival::{Arrival, answer_of};
 use crate::event::{self, Door};
-use crate::router::{Doors, json, log_failure, name_limit, name_limit_id, read_body, too_large};
-use crate::{Answer, cors, lambda_rest, reply};
+use crate::router::{Doors, json, log_failure, name_limit, name_limit_id};
+use crate::{Answer, cors};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use hyper::body::Incoming;
-use invoke::{InvokeError, Request, request_id};
+use invoke::{InvokeError, request_id};
 use model::LimitId;
 use model::name::FunctionReference;
 use model::stack::{ApiRoute, HttpApi, IntegrationKind, Link, Stage};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
-
-const BODY_BYTES_MAX: usize = 6 * 1024 * 1024;
 
 /// An HTTP API with its routes in the order in which they are tried.
 #[derive(Debug)]
@@ -158,7 +157,8 @@ pub(crate) async fn answer(
         return preflight;
     }
     let id = request_id();
-    let mut answer = run(doors, api, path, head, incoming, peer, port, &id).await;
+    let arrival = Arrival { path, head, peer, port, id: &id };
+    let mut answer = run(doors, api, arrival, incoming).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         answer.headers_mut().insert("apigw-requestid", value);
     }
@@ -168,19 +168,10 @@ pub(crate) async fn answer(
     answer
 }
 
-#[expect(clippy::too_many_arguments, reason = "what a door knows about one request, passed through once")]
-async fn run(
-    doors: &Doors,
-    api: &Api,
-    path: &str,
-    head: &Parts,
-    incoming: Incoming,
-    peer: IpAddr,
-    port: u16,
-    id: &std::sync::Arc<str>,
-) -> Answer {
+async fn run(doors: &Doors, api: &Api, arrival: Arrival<'_>, incoming: Incoming) -> Answer {
+    let head = arrival.head;
     let not_found = || json(StatusCode::NOT_FOUND, "{\"message\":\"Not Found\"}");
-    let Some((stage, inner)) = api.stage(path) else { return not_found() };
+    let Some((stage, inner)) = api.stage(arrival.path) else { return not_found() };
     let Some((route, parameters)) = api.find(head.method.as_str(), inner) else { return not_found() };
     let Some(integration) = &route.integration else { return internal_error() };
     let (IntegrationKind::AwsProxy, Some(target)) = (integration.kind, &integration.function) else {
@@ -207,11 +198,6 @@ async fn run(
         }
     };
     let Some(function) = function else { return internal_error() };
-    let body = match read_body(incoming, BODY_BYTES_MAX, "{\"message\":\"Request Entity Too Large\"}").await {
-        Ok(body) => body,
-        Err(answer) => return answer,
-    };
-    let trace_id = lambda_rest::trace_header(&head.headers);
     let domain = format!("{}.execute-api.{}.amazonaws.com", api.api_id(), doors.region);
     let door = Door {
         account_id: &doors.account_id,
@@ -223,32 +209,9 @@ async fn run(
         stage_variables: stage.map(|stage| &stage.variables),
         nulls: false,
     };
-    let payload = event::encode(
-        &door,
-        &event::Incoming {
-            method: head.method.as_str(),
-            raw_path: path,
-            raw_query: head.uri.query().unwrap_or(""),
-            headers: &head.headers,
-            source_ip: peer,
-            port,
-            request_id: id,
-            trace_id: &trace_id,
-            now_ms: telemetry::unix_millis(),
-            body: &body,
-        },
-    );
-    if payload.len() > event::BYTES_MAX {
-        return too_large();
-    }
-    let request = Request {
-        function: function.name.as_str().into(),
-        invoked_arn: function.arn.as_str().into(),
-        request_id: request_id(),
-        payload,
-        tail: false,
-        client_context: None,
-        trace_id: Some(trace_id),
+    let request = match arrival.request(&door, &function, request_id(), incoming).await {
+        Ok(request) => request,
+        Err(answer) => return answer,
     };
     let patience = Duration::from_millis(u64::from(integration.timeout_ms));
     match tokio::time::timeout(patience, doors.invoker.invoke(request)).await {
@@ -259,11 +222,7 @@ async fn run(
             name_limit_id(&mut answer, limit);
             answer
         }
-        Ok(Ok(invoked)) if invoked.failed => internal_error(),
-        Ok(Ok(invoked)) => reply::decode(&invoked.payload).unwrap_or_else(|malformed| {
-            tracing::info!(function = %function.name, reason = malformed.0, "the function's result is no HTTP response");
-            internal_error()
-        }),
+        Ok(Ok(invoked)) => answer_of(&function, &invoked).unwrap_or_else(internal_error),
         Ok(Err(error)) => {
             log_failure("HTTP API", &error);
             match &error {

@@ -11,6 +11,7 @@
 //! | anything else | [`lambda_rest`] |
 
 pub mod admin;
+mod arrival;
 pub mod body;
 pub mod cors;
 pub mod event;
