@@ -64,6 +64,8 @@ enum Target {
     Admin,
     Rest,
     Unknown(&'static str),
+    /// `/_onrush/door/` with a word that no door has.
+    NoDoor(String),
     /// A web page of somebody else's drives a browser on this machine.
     Foreign,
 }
@@ -134,8 +136,21 @@ impl Doors {
             Target::Admin => admin::answer(self, &head).await,
             Target::Rest => lambda_rest::answer(self, head, incoming).await,
             Target::Unknown(body) => json(StatusCode::FORBIDDEN, body),
+            Target::NoDoor(word) => self.no_door(&word),
             Target::Foreign => json(StatusCode::FORBIDDEN, FOREIGN),
         })
+    }
+
+    fn no_door(&self, word: &str) -> Answer {
+        let mut doors: Vec<_> = self.list(0).into_iter().map(|(id, _)| id).collect();
+        doors.dedup();
+        let there = if doors.is_empty() {
+            "there is none".to_owned()
+        } else {
+            format!("there is {}", doors.join(", "))
+        };
+        let message = format!("no door has the logical id {word}; {there}");
+        json(StatusCode::NOT_FOUND, serde_json::json!({ "message": message }).to_string())
     }
 
     fn target(&self, request: &Request<Incoming>) -> Target {
@@ -191,7 +206,7 @@ impl Doors {
         let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
         match urls.by_word.get(word) {
             Some(function) => Target::Url(function.clone(), rest),
-            None => Target::Unknown("{\"message\":\"no door has that logical id\"}"),
+            None => Target::NoDoor(word.to_owned()),
         }
     }
 

@@ -307,6 +307,7 @@ impl Invoker {
                 if let RuntimeError::InvalidEntrypoint { hint, .. } = &*error {
                     version.log.write(hint);
                 }
+                self.0.refusals.say_failed(&request.function, &request.request_id, &failure.body);
                 return caller.answer(Ok(never_ran(version, &request, failure)));
             }
         };
@@ -325,6 +326,9 @@ impl Invoker {
                 counters.duration_us.fetch_add(took, Ordering::Relaxed);
                 if ran.invoked.failed || ran.outcome != Outcome::Done {
                     FunctionCounters::count(&counters.errors);
+                }
+                if ran.invoked.failed && ran.outcome != Outcome::TimedOut {
+                    self.0.refusals.say_failed(&request.function, &request.request_id, &ran.invoked.payload);
                 }
                 // First the environment, then the answer: the caller's next request finds it free.
                 held.settle(Ok(ran.outcome));

@@ -161,7 +161,13 @@ impl Output {
         if lines.is_empty() {
             return;
         }
-        for line in lines {
+        // A carriage return is a line end, too: Python's client puts them between the lines of a traceback.
+        let lines: Vec<&[u8]> = lines
+            .iter()
+            .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+            .flat_map(|line| line.split(|byte| *byte == b'\r'))
+            .collect();
+        for line in &lines {
             let line = &line[line.len().saturating_sub(TAIL_BYTES)..];
             state.tail.extend_from_slice(line);
             state.tail.push(b'\n');
@@ -171,7 +177,7 @@ impl Output {
             state.tail.drain(..surplus);
         }
         let texts: Vec<_> = lines.iter().map(|line| String::from_utf8_lossy(line)).collect();
-        self.log.write_all(texts.iter().map(|text| text.strip_suffix('\r').unwrap_or(text)));
+        self.log.write_all(texts.iter().map(AsRef::as_ref));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -212,12 +218,12 @@ mod tests {
         assert_eq!(output.drain(), Drained::Empty);
         output.end_line();
         output.end_line();
-        writer.write_all(b"three").unwrap();
+        writer.write_all(b"three\rfour").unwrap();
         assert_eq!(output.drain(), Drained::Empty);
         drop(writer);
         assert_eq!(output.drain(), Drained::Closed);
         let texts: Vec<_> = log.after(0).iter().map(|line| line.text.to_string()).collect();
-        assert_eq!(texts, ["one", "two", "unended", "three"]);
+        assert_eq!(texts, ["one", "two", "unended", "three", "four"]);
     }
 
     #[tokio::test]

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Time between two lines about the same limit of the same thing.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Most of an error's message that is shown; the function's log has the rest.
+const MESSAGE_CHARS_MAX: usize = 200;
 /// Most limits remembered; beyond it the memory starts anew, and a line may come early.
 const REMEMBERED_MAX: usize = 4_096;
 
@@ -19,6 +21,7 @@ type Said = BTreeMap<(LimitId, Arc<str>), (Instant, u64)>;
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     said: Mutex<Said>,
+    failed: Mutex<BTreeMap<String, (Instant, u64)>>,
 }
 
 impl Refusals {
@@ -29,24 +32,46 @@ impl Refusals {
         tracing::info!(%limit, %resource, used, max, function, request_id, times, "throttled");
     }
 
-    /// How many refusals the line that is due stands for; `None` while none is due.
-    fn due(&self, refusal: &Refusal, now: Instant) -> Option<u64> {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (refusal.limit, refusal.resource.clone());
-        if let Some((at, silent)) = said.get_mut(&key) {
-            if now.duration_since(*at) < PERIOD {
-                *silent += 1;
-                return None;
-            }
-            *at = now;
-            return Some(std::mem::take(silent) + 1);
-        }
-        if said.len() >= REMEMBERED_MAX {
-            said.clear();
-        }
-        said.insert(key, (now, 0));
-        Some(1)
+    /// Says that a function failed, unless the same was said a moment ago.
+    pub(crate) fn say_failed(&self, function: &str, request_id: &str, payload: &[u8]) {
+        let failed = &mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(times) = due(failed, function.to_owned(), Instant::now()) else { return };
+        let document = serde_json::from_slice::<serde_json::Value>(payload).unwrap_or_default();
+        let word = |key: &str| {
+            document[key].as_str().unwrap_or("?").chars().take(MESSAGE_CHARS_MAX).collect::<String>()
+        };
+        let (error_type, message) = (word("errorType"), word("errorMessage"));
+        tracing::info!(
+            function,
+            error_type,
+            message,
+            request_id,
+            times,
+            "failed; `onrush logs {function}` has all of it"
+        );
     }
+
+    fn due(&self, refusal: &Refusal, now: Instant) -> Option<u64> {
+        let said = &mut *self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        due(said, (refusal.limit, refusal.resource.clone()), now)
+    }
+}
+
+/// How many events the line that is due stands for; `None` while none is due.
+fn due<K: Ord>(said: &mut BTreeMap<K, (Instant, u64)>, key: K, now: Instant) -> Option<u64> {
+    if let Some((at, silent)) = said.get_mut(&key) {
+        if now.duration_since(*at) < PERIOD {
+            *silent += 1;
+            return None;
+        }
+        *at = now;
+        return Some(std::mem::take(silent) + 1);
+    }
+    if said.len() >= REMEMBERED_MAX {
+        said.clear();
+    }
+    said.insert(key, (now, 0));
+    Some(1)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod banner;
 mod deploy;
+mod edits;
 mod port;
 mod scope;
 
@@ -14,9 +15,10 @@ use doors::Doors;
 use invoke::Invoker;
 use model::{Era, Overrides};
 use runtimes::Runtimes;
-use sandbox::Jailer;
+use sandbox::{Jailer, JailerError};
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -48,7 +50,15 @@ pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
         },
         pool: sandbox::PoolSizes::default(),
     })
-    .context("cannot start the jailer; `onrush doctor` says what this host lacks")?;
+    .map_err(|error| match error {
+        JailerError::InUse { .. } => anyhow!(
+            "{} is in use by another onrush{}; stop that one, or take another folder with --data-dir",
+            arguments.data_dir.display(),
+            holder_of(&arguments.data_dir).map(|pid| format!(" (process {pid})")).unwrap_or_default()
+        ),
+        other => anyhow::Error::new(other)
+            .context("cannot start the jailer; `onrush doctor` says what this host lacks"),
+    })?;
     // After the fork, so that nobody but this process holds the port; before the template, whose URLs name it.
     let listener = port::bind(SocketAddr::new(arguments.host, arguments.port))?;
     let port = listener.local_addr()?.port();
@@ -142,6 +152,7 @@ async fn serve(
     let doors =
         Arc::new(Doors::new(doors_options, control.clone(), invoker.clone(), logs.clone(), counters.clone()));
 
+    let edits = tokio::spawn(edits::watch(control.clone()));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(doors::serve(listener, doors.clone(), async {
         let _ = stopped.await;
@@ -174,9 +185,15 @@ async fn serve(
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
         tracing::warn!("not everything stopped in time; what is left ends with this process");
     }
+    edits.abort();
     writer.abort();
     logs.flush();
     Ok(ExitCode::SUCCESS)
+}
+
+/// The process that holds a data folder, as the folder's lock says.
+fn holder_of(data_dir: &Path) -> Option<u32> {
+    std::fs::read_to_string(data_dir.join("lock")).ok()?.trim().parse().ok()
 }
 
 /// An error of the control room, as the command line says it.

@@ -4,7 +4,8 @@ use super::function::{set_code, set_vpc_id};
 use super::url::url_of;
 use super::{Control, Edit, Fresh};
 use crate::function::Function;
-use crate::request::Deploy;
+use crate::package::Location;
+use crate::request::{Deploy, DeployCode};
 use crate::validate::{self, Violations};
 use model::error::ApiError;
 use std::sync::Arc;
@@ -41,6 +42,30 @@ impl Control {
             }
             Ok(Edit::Put(Box::new(function), Fresh::Version))
         })
+    }
+
+    /// Looks again at the user's own folder behind a function. An edit makes a new version, so that no environment
+    /// goes on with half of it; everything else stays as it is. Whether there was one.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or the change cannot be stored.
+    pub fn refresh_code(&self, name: &str) -> Result<bool, ApiError> {
+        let Some(before) = self.function(name) else { return Ok(false) };
+        let Location::Folder(folder) = &before.location else { return Ok(false) };
+        let package = self.code_of_deploy(&DeployCode::Folder(folder.clone()), before.runtime.as_deref())?;
+        if package.sha256 == before.code_sha256 {
+            return Ok(false);
+        }
+        let now = self.change(|functions| {
+            let current = functions.get(name).unwrap_or(&before);
+            if current.location != before.location || !functions.contains_key(name) {
+                return Ok(Edit::Keep(Arc::clone(current)));
+            }
+            let mut function = Function::clone(current);
+            set_code(&mut function, package);
+            Ok(Edit::Put(Box::new(function), Fresh::Version))
+        })?;
+        Ok(now.version_key != before.version_key)
     }
 
     /// The function as the template says it, all checked.

@@ -137,8 +137,7 @@ fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
     if reason.is_empty() {
         reason = if usable { "no such controller".into() } else { "groups cannot be entered".into() };
     }
-    let cure =
-        Some(if rustix::process::geteuid().is_root() { "mount the control groups" } else { CURE_DELEGATE });
+    let cure = Some(if house.privileged { "mount the control groups" } else { CURE_DELEGATE });
     if !offered.memory {
         let detail = format!("only RLIMIT_DATA holds, MemorySize + 512 MiB per process ({reason})");
         abilities.add("memory-limit", AbilityState::Loose, detail, cure);

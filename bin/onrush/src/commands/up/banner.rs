@@ -74,7 +74,12 @@ pub fn text(summary: &Summary<'_>) -> String {
         let runtime = function.runtime.as_deref().unwrap_or("image");
         let reserved = function.reserved.map(|n| format!(", {n} reserved")).unwrap_or_default();
         let seconds = function.timeout.as_secs();
-        let _ = writeln!(text, "  {word:<24} {runtime:<18} {} MB, {seconds} s{reserved}", function.memory_mb);
+        let name = if *word == function.name { String::new() } else { format!("  as {}", function.name) };
+        let _ = writeln!(
+            text,
+            "  {word:<24} {runtime:<18} {} MB, {seconds} s{reserved}{name}",
+            function.memory_mb
+        );
     }
     if functions.is_empty() {
         let _ = writeln!(text, "  none yet: aws lambda create-function --endpoint-url {base} …");
@@ -108,7 +113,7 @@ pub fn text(summary: &Summary<'_>) -> String {
                 let _ = writeln!(text, "  aws lambda list-functions --endpoint-url {base}");
             }
         }
-        let _ = writeln!(text, "  onrush limits{endpoint}");
+        let _ = writeln!(text, "  onrush logs {word} -f{endpoint}");
     }
     let _ = writeln!(text, "serving after {} ms", took.as_millis());
     let _ = writeln!(text, "ready {base}");

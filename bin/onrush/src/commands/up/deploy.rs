@@ -23,8 +23,11 @@ pub async fn all(
         Some(path) => read_env_vars(path)?,
         None => EnvVars::default(),
     };
+    overrides.warn_of_typos(&read.stack);
+    let mut deployed_names = Vec::new();
     for function in &read.stack.functions {
         let Some(request) = request(read, function, &overrides).await? else { continue };
+        deployed_names.push(function.name.clone());
         let (control, runtimes) = (control.clone(), runtimes.clone());
         let name = function.id.clone();
         let runtime = function.runtime.clone();
@@ -41,16 +44,15 @@ pub async fn all(
         });
         deployed.await.context("deploying a function failed")??;
     }
-    remove_others(read, control).await
+    remove_others(read, control, &deployed_names).await
 }
 
-/// What an earlier template deployed and this one does not have is gone, as with a stack update.
-async fn remove_others(read: &Read, control: &Arc<Control>) -> Result<(), Stop> {
+/// What an earlier template deployed and this one does not have, or not in a form that runs, is gone, as with a stack
+/// update: an old function must not answer for a new one.
+async fn remove_others(read: &Read, control: &Arc<Control>, deployed: &[String]) -> Result<(), Stop> {
     let of_a_template = control.functions().into_iter().filter(|function| function.logical_id.is_some());
-    for other in
-        of_a_template.filter(|other| read.stack.functions.iter().all(|function| function.name != other.name))
-    {
-        eprintln!("  {}: removed, it is not in {}", other.name, read.path.display());
+    for other in of_a_template.filter(|other| !deployed.contains(&other.name)) {
+        eprintln!("  {}: removed, {} has no such function that runs", other.name, read.path.display());
         let (control, name) = (control.clone(), other.name.clone());
         let removed = tokio::task::spawn_blocking(move || control.delete(&name, None));
         let removed = removed.await.context("removing a function failed")?;
@@ -157,7 +159,7 @@ async fn code(read: &Read, function: &Function) -> Result<Option<DeployCode>, St
     if let Some(runtime) = function.runtime.as_deref()
         && ["java", "dotnet", "ruby", "go1"].iter().any(|prefix| runtime.starts_with(prefix))
     {
-        tracing::warn!(function = %function.id, "{at}: {runtime} is not run; build the function as a container image. It is left out");
+        tracing::warn!(function = %function.id, "{at}: {runtime} is not run; AWS's way out, a container image, is not run yet either. The function is left out");
         return Ok(None);
     }
     let path = match (&function.asset_path, &function.code) {
@@ -246,6 +248,23 @@ struct EnvVars {
 }
 
 impl EnvVars {
+    /// A name that nothing has is most likely a slip, and SAM would swallow it.
+    fn warn_of_typos(&self, stack: &Stack) {
+        for (word, variables) in &self.functions {
+            let Some(function) = stack.find_function(word) else {
+                let known = stack.functions.iter().map(|function| function.id.as_str());
+                let near = template::yaml::did_you_mean(word, known).unwrap_or_default();
+                tracing::warn!("--env-vars: the template has no function {word}; {near}");
+                continue;
+            };
+            for name in variables.keys().filter(|name| !function.environment.contains_key(*name)) {
+                tracing::warn!(
+                    "--env-vars: {word} declares no variable {name} in the template, so it is not set"
+                );
+            }
+        }
+    }
+
     /// As SAM does, only variables that the template names are replaced.
     fn apply(&self, id: &str, name: &str, variables: &mut BTreeMap<String, String>) {
         let own = self.functions.get(id).or_else(|| self.functions.get(name));
