@@ -237,7 +237,7 @@ def test_an_unknown_host_is_403(platform):
     host = f"nosuchurl.lambda-url.us-east-1.localhost:{platform.port}"
     answer = platform.request("GET", "/", headers={"Host": host})
     assert (answer.status, answer.json()) == (403, {"Message": None})
-    assert platform.door("NoSuchDoor").status == 403
+    assert platform.door("NoSuchDoor").status == 404
 
 
 def test_curl_reaches_a_url_by_its_name(platform, hosts):

@@ -301,7 +301,7 @@ def test_another_accounts_function_is_not_found_like_a_missing_one(platform):
         ("POST", "/_onrush/health", 405),
         ("GET", "/_onrush/nothing", 404),
         ("GET", "/_onrush/logs/nobody", 404),
-        ("GET", "/_onrush/door/nobody/", 403),
+        ("GET", "/_onrush/door/nobody/", 404),
         ("GET", "//", 404),
         ("GET", "/%2e%2e/%2e%2e/etc/passwd", 404),
         ("GET", "/2015-03-31/functions/echo/invocations", 404),

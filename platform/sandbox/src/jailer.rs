@@ -131,6 +131,8 @@ pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
         io::ErrorKind::WouldBlock => JailerError::InUse { path: state_dir.clone() },
         _ => JailerError::StateFolder { path: state_dir.clone(), error },
     })?;
+    // From the first group on somebody must be there to remove it, and until the jailer serves nobody else is.
+    let _held = syscalls::hold_signals();
     leftovers::clear(&state_dir)
         .map_err(|error| JailerError::StateFolder { path: state_dir.clone(), error })?;
     let open_files = raise_open_files();

@@ -121,6 +121,27 @@ pub(crate) fn block_signals() {
     }
 }
 
+/// The calling thread's signal mask as it was; put back when dropped.
+pub(crate) struct HeldSignals(libc::sigset_t);
+
+/// Holds every signal back until the result is dropped; then they arrive.
+pub(crate) fn hold_signals() -> HeldSignals {
+    // SAFETY: sigset_t is plain numbers, all zero is valid, and the call fills it in.
+    unsafe {
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut before);
+        block_signals();
+        HeldSignals(before)
+    }
+}
+
+impl Drop for HeldSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set was filled in by the kernel.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
 /// Waits for one of two blocked signals and says which came.
 pub(crate) fn wait_for_signal(one: i32, other: i32) -> i32 {
     // SAFETY: the set is initialised by sigemptyset before it is used; no siginfo is asked for.
