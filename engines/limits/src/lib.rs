@@ -6,6 +6,7 @@
 //!
 //! Start with [`Dispatcher`], which decides for invocations, and [`Connections`], which decides for each SYN.
 
+pub mod api_throttle;
 pub mod burst;
 pub mod concurrency;
 pub mod connect;
@@ -16,19 +17,24 @@ pub mod dispatcher;
 pub mod eni;
 pub mod environments;
 pub mod functions;
+pub mod integration_timeout;
 pub mod leases;
 pub mod nat;
 pub mod network;
+pub mod response_cache;
 pub mod scaling_rate;
 pub mod settings;
 pub mod tally;
 pub mod token_bucket;
 
+pub use api_throttle::ApiThrottle;
 pub use concurrency::Floor;
 pub use connections::{Connection, Connections, Way};
 pub use decision::{Counts, Decision, Effect, Outcome, ReservedError};
 pub use dispatcher::Dispatcher;
 pub use environments::EnvironmentId;
 pub use functions::FunctionId;
+pub use integration_timeout::IntegrationTimeout;
 pub use network::Network;
+pub use response_cache::ResponseCache;
 pub use settings::{BurstFigures, FunctionLimits, NetworkSettings, Scaling, Settings, SettingsError};

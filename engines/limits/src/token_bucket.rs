@@ -72,8 +72,19 @@ impl TokenBucket {
 
     /// Whole tokens that could be taken at `now`.
     pub fn available(&self, now: Instant) -> u32 {
-        let whole = self.level_at(now) / u128::from(self.token);
+        let level = self.level_at(now);
+        // Most levels fit 64 bits, whose division is many times as fast.
+        let whole = match u64::try_from(level) {
+            Ok(level) => u128::from(level / self.token),
+            Err(_) => level / u128::from(self.token),
+        };
         u32::try_from(whole).expect("a level never exceeds the capacity, a u32")
+    }
+
+    /// Whether not even a fraction of a token is missing.
+    #[inline]
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.level_at(now) == self.full
     }
 
     /// Tokens missing from a full bucket at `now`; a begun token counts as missing.

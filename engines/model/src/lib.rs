@@ -5,6 +5,7 @@
 
 pub mod era;
 pub mod error;
+pub mod gateway_response;
 pub mod limit;
 pub mod name;
 pub mod stack;
@@ -14,5 +15,6 @@ pub mod time;
 pub const DEFAULT_PORT: u16 = 4566;
 
 pub use era::{Era, Overrides};
+pub use gateway_response::{ApiKind, GatewayResponse};
 pub use limit::{LimitId, LimitRow, Refusal};
 pub use time::Instant;

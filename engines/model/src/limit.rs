@@ -66,6 +66,26 @@ limit_ids! {
     FunctionTimeout = "function.timeout", "s", Setting;
     /// How long an API's integration may take.
     IntegrationTimeout = "apigw.integration-timeout", "ms", Setting;
+    /// Requests per second of one API key to one method, by a usage plan.
+    ApiKeyMethodRate = "apigw.key-method-rate", "requests/s", Setting;
+    /// Requests that one API key may send to one method at once, by a usage plan.
+    ApiKeyMethodBurst = "apigw.key-method-burst", "requests", Setting;
+    /// Requests per second of one API key, by a usage plan.
+    ApiKeyRate = "apigw.key-rate", "requests/s", Setting;
+    /// Requests that one API key may send at once, by a usage plan.
+    ApiKeyBurst = "apigw.key-burst", "requests", Setting;
+    /// Requests per second to one method of a stage.
+    ApiStageRate = "apigw.stage-rate", "requests/s", Setting;
+    /// Requests to one method of a stage at once.
+    ApiStageBurst = "apigw.stage-burst", "requests", Setting;
+    /// Requests per second to all APIs of the account and Region.
+    ApiAccountRate = "apigw.account-rate", "requests/s", Request;
+    /// Requests to all APIs of the account and Region at once; AWS sets it by the rate.
+    ApiAccountBurst = "apigw.account-burst", "requests", No;
+    /// Requests of one API key in a day, a week or a month, by a usage plan.
+    ApiKeyQuota = "apigw.key-quota", "requests", Setting;
+    /// What the cache of a stage holds.
+    ApiCacheSize = "apigw.cache-size", "bytes", Setting;
     /// Payload of a synchronous request or response.
     PayloadSize = "lambda.payload-size", "bytes", No;
     /// Network throughput of one execution environment.

@@ -1,0 +1,96 @@
+//! `apigw.integration-timeout`: how long an API waits for its function.
+//!
+//! Source: API Gateway Developer Guide, "Quotas": HTTP APIs 30 s at most, REST APIs 29 s, since June 2024 more on request for
+//! Regional and private ones; published. At its limit the gateway answers 504 (REST) or 503 (HTTP API), and the function
+//! runs on: it keeps its environment and its concurrency, and nobody reads its answer. A function URL and a load balancer
+//! wait as long as the function may run.
+
+use crate::tally::Tally;
+use model::{Instant, LimitId, LimitRow, Refusal};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One route's or method's time-out.
+#[derive(Clone, Debug)]
+pub struct IntegrationTimeout {
+    resource: Arc<str>,
+    timeout: Duration,
+    source: Arc<str>,
+    waiting: u64,
+    tally: Tally,
+}
+
+impl IntegrationTimeout {
+    /// A time-out, called `Api/prod GET /cart` in messages.
+    pub fn new(resource: Arc<str>, timeout: Duration, source: Arc<str>) -> Self {
+        Self { resource, timeout, source, waiting: 0, tally: Tally::default() }
+    }
+
+    /// How long the gateway waits.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The integration is asked at `now`. When the gateway waits no longer.
+    pub fn ask(&mut self, now: Instant) -> Instant {
+        self.waiting += 1;
+        now + self.timeout
+    }
+
+    /// The integration has answered, `took` after it was asked and in time.
+    pub fn answered(&mut self, took: Duration) {
+        self.waiting = self.waiting.saturating_sub(1);
+        self.tally.reach(millis(took));
+    }
+
+    /// The gateway waits no longer.
+    pub fn expired(&mut self, now: Instant) -> Refusal {
+        self.waiting = self.waiting.saturating_sub(1);
+        let max = millis(self.timeout);
+        self.tally.reach(max);
+        self.tally.refuse(now);
+        Refusal {
+            limit: LimitId::IntegrationTimeout,
+            resource: Arc::clone(&self.resource),
+            destination: None,
+            used: max,
+            max,
+            retry_at: None,
+        }
+    }
+
+    /// Requests whose integration has not answered yet.
+    pub fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
+    /// The board's row: the slowest answer against the time-out, in milliseconds.
+    pub fn row(&self) -> LimitRow {
+        self.tally.row(LimitId::IntegrationTimeout, &self.resource, 0, millis(self.timeout), &self.source)
+    }
+}
+
+/// Whole milliseconds, rounded up: what took longer than a limit must not look as if it had met it.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slowest_answer_and_the_expired_ones_are_remembered() {
+        let mut timeout = IntegrationTimeout::new("Api".into(), Duration::from_secs(30), "s".into());
+        let until = timeout.ask(Instant::from_secs(5));
+        assert_eq!((until, timeout.waiting()), (Instant::from_secs(35), 1));
+        timeout.answered(Duration::from_micros(1500));
+        assert_eq!((timeout.row().peak, timeout.row().max, timeout.row().refused), (2, 30_000, 0));
+        timeout.ask(Instant::from_secs(6));
+        let refusal = timeout.expired(Instant::from_secs(36));
+        assert_eq!(refusal.to_string(), "apigw.integration-timeout of Api: 30000 of 30000 ms");
+        let row = timeout.row();
+        assert_eq!((row.peak, row.refused, row.first_refused_at), (30_000, 1, Some(Instant::from_secs(36))));
+        assert_eq!(timeout.waiting(), 0);
+    }
+}
