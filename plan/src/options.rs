@@ -16,6 +16,9 @@ pub const SIMULATED: &[LimitId] = &[
     LimitId::EniConnections,
     LimitId::EniGrowthAfter,
     LimitId::EniIdleTimeout,
+    LimitId::EniPerVpc,
+    LimitId::EniPerRegion,
+    LimitId::EniCreateRate,
     LimitId::NatPorts,
     LimitId::NatIdleTimeout,
     LimitId::NatPortCooldown,
@@ -87,6 +90,9 @@ pub enum PlanError {
         /// How many fit.
         room: u32,
     },
+    /// Environments at t = 0 have no room for their network interfaces.
+    #[error("the environments at t = 0 need more network interfaces than there can be: {0}")]
+    InitialInterface(model::Refusal),
     /// The timeline's step is zero.
     #[error("the timeline's step must be longer than zero")]
     ZeroStep,

@@ -9,7 +9,10 @@ use crate::options::{Options, PlanError};
 use crate::quantity;
 use crate::report::Report;
 use limits::Network;
+use model::stack::Cidr;
 use model::{Era, Overrides, era};
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use template::yaml::{self, Mapping, Node, Problem, Problems};
 
 const FILES: &[(&str, &str)] = &[
@@ -27,11 +30,16 @@ const FILES: &[(&str, &str)] = &[
     ("connections-eight-addresses", include_str!("../scenarios/connections-eight-addresses.yaml")),
     ("connections-late-room", include_str!("../scenarios/connections-late-room.yaml")),
     ("database-micro", include_str!("../scenarios/database-micro.yaml")),
+    ("vpc-may-2019", include_str!("../scenarios/vpc-may-2019.yaml")),
+    ("vpc-october-2019", include_str!("../scenarios/vpc-october-2019.yaml")),
+    ("vpc-thousand-users", include_str!("../scenarios/vpc-thousand-users.yaml")),
 ];
 
 const KEYS: &[&str] = &["title", "source", "era", "region", "limits", "functions", "network", "load"];
 /// The most subnets of a scenario: those of one function.
 const SUBNETS_MAX: i64 = 16;
+/// Bits of a subnet's range that are fixed.
+const SUBNET_PREFIXES: RangeInclusive<i64> = 16..=28;
 /// The most addresses of a scenario's NAT gateway: those of a regional one.
 const ADDRESSES_MAX: i64 = 32;
 
@@ -137,16 +145,25 @@ fn read_options(top: &Mapping, problems: &mut Problems) -> Option<Options> {
     Some(options)
 }
 
-/// Subnets that all functions are in, behind one NAT gateway with so many addresses; and a database instance of a class.
+/// Subnets that all functions are in, behind one NAT gateway with so many addresses; a database instance of a class; and
+/// how many bits the subnets' ranges have.
 fn read_network(node: &Node, functions: usize, problems: &mut Problems) -> Option<Network> {
     let keys = node.mapping(problems)?;
-    keys.only(&["subnets", "addresses", "database"], problems);
+    keys.only(&["subnets", "addresses", "database", "prefix"], problems);
     let mut whole = |key: &str, most: i64| {
         let value = keys.require(key, "a network", node.span, problems)?;
         value.integer(key, 1..=most, problems)
     };
     let (subnets, addresses) = (whole("subnets", SUBNETS_MAX)?, whole("addresses", ADDRESSES_MAX)?);
-    let network = Network::simple(functions, usize::try_from(subnets).ok()?, u16::try_from(addresses).ok()?);
+    let mut network =
+        Network::simple(functions, usize::try_from(subnets).ok()?, u16::try_from(addresses).ok()?);
+    if let Some(prefix) = keys.get("prefix") {
+        let prefix = prefix.integer("prefix", SUBNET_PREFIXES, problems)?;
+        let range = Cidr::around(Ipv4Addr::new(10, 0, 0, 0), u8::try_from(prefix).ok()?)?;
+        for subnet in &mut network.subnets {
+            subnet.space.size = Some(range.usable());
+        }
+    }
     Some(match keys.get("database") {
         Some(class) => network.with_database(class.string(problems)?),
         None => network,

@@ -4,6 +4,7 @@
 //! at once), so each costs one or two events: the environment is free again, and a closed-loop user sends again. One
 //! that needs connections goes step by step (see `course`), and costs an event more for each wait before a SYN.
 
+mod attach;
 mod conclusion;
 mod course;
 mod function;
@@ -18,6 +19,7 @@ use crate::load::Load;
 use crate::options::{Options, PlanError, SIMULATED};
 use crate::quantity::DURATION_MAX;
 use crate::report::Report;
+use attach::AttachRun;
 use course::{Parked, ParkedId};
 use function::Function;
 use limits::{Dispatcher, Effect, EnvironmentId, FunctionLimits, NetworkSettings, Outcome, Settings};
@@ -79,6 +81,8 @@ enum Event {
 struct Simulation {
     dispatcher: Dispatcher,
     network: NetworkRun,
+    /// Interfaces of environments, in eras that make them at cold starts.
+    attach: Option<AttachRun>,
     parked: Parked,
     heap: EventHeap<Event>,
     functions: Vec<Function>,
@@ -106,6 +110,7 @@ impl Simulation {
         let mut dispatcher =
             Dispatcher::new(Settings::from_era(&options.era, &options.region, &options.overrides)?);
         let network = NetworkSettings::from_era(&options.era, &options.region, &options.overrides)?;
+        let attach = AttachRun::new(input, &network, seed);
         let mut network = NetworkRun::new(input, network, load);
         let timeout = time_limit(options)?;
         let mut problems = Problems::new();
@@ -128,6 +133,7 @@ impl Simulation {
         let mut simulation = Self {
             dispatcher,
             network,
+            attach,
             parked: Parked::default(),
             heap: EventHeap::default(),
             functions,
@@ -160,12 +166,14 @@ impl Simulation {
                 let environment = self.dispatcher.preload(Instant::START, id);
                 let environment = environment.ok_or_else(|| refused(initial.idle, 0))?;
                 self.network.begin(index, environment);
+                self.preload_interface(index, environment)?;
                 self.dispatcher.finished(Instant::START, environment, Outcome::Done, &mut self.effects);
             }
             for room in 0..initial.busy {
                 let environment = self.dispatcher.preload(Instant::START, id);
                 let environment = environment.ok_or_else(|| refused(initial.busy, room))?;
                 self.network.begin(index, environment);
+                self.preload_interface(index, environment)?;
                 let event = Event::Free { environment, outcome: Outcome::Done };
                 self.heap.push(Instant::START + initial.busy_for, Turn::Free, event);
             }
@@ -210,7 +218,8 @@ impl Simulation {
 
     fn complete_row(&mut self) {
         self.advance(self.record.timeline.next());
-        let network = (self.network.counts(), self.network.interfaces());
+        let interfaces = self.attach.as_ref().map_or_else(|| self.network.interfaces(), AttachRun::count);
+        let network = (self.network.counts(), interfaces);
         self.record.timeline.push(self.dispatcher.in_flight(), self.dispatcher.environments(), network);
     }
 
@@ -230,6 +239,9 @@ impl Simulation {
     /// Environments that have ended leave their connections behind.
     fn reap(&mut self, now: Instant) {
         for Effect::Reap(environment) in self.effects.drain(..) {
+            if let Some(attach) = &mut self.attach {
+                attach.end(now, environment);
+            }
             if let Some(function) = self.network.function_of(environment) {
                 let closes = self.functions[function].closes_on_shutdown;
                 self.network.end_process(now, environment, closes);
@@ -376,6 +388,8 @@ fn time_limit(options: &Options) -> Result<Option<Duration>, PlanError> {
     Ok(Some(timeout))
 }
 
+#[cfg(test)]
+mod attach_tests;
 #[cfg(test)]
 mod connect_tests;
 #[cfg(test)]

@@ -203,9 +203,10 @@ impl Connections {
         self.databases.advance(now);
     }
 
-    /// How many shared interfaces there are; `None` without any.
+    /// How many shared interfaces there are; `None` without any, or where they belong to environments.
     pub fn interfaces(&self) -> Option<u64> {
-        Some(self.interfaces.count()).filter(|count| *count > 0)
+        let shared = self.settings.environment_interfaces.is_none();
+        Some(self.interfaces.count()).filter(|count| *count > 0 && shared)
     }
 
     /// Every interface, gateway and database with its connections now.
@@ -225,6 +226,8 @@ impl Connections {
     pub fn board(&self) -> Vec<LimitRow> {
         let sources = &self.settings.sources;
         let mut rows = self.interfaces.rows(&sources.interface);
+        // Where the era has no bound, there is no limit to show.
+        rows.retain(|row| row.max < u64::from(u32::MAX));
         rows.extend(self.gateways.rows(&sources.nat));
         rows.extend(self.databases.rows());
         let bars = self.bars.iter().map(|bar| {

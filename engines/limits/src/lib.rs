@@ -15,6 +15,8 @@ pub mod db_connections;
 pub mod decision;
 pub mod dispatcher;
 pub mod eni;
+pub mod eni_per_environment;
+pub mod eni_room;
 pub mod environments;
 pub mod functions;
 pub mod integration_timeout;

@@ -9,6 +9,10 @@
 //! Looked at are routes, endpoints and the egress rules of the function's security groups; network ACLs and the rules of
 //! the other side are not.
 
+mod space;
+
+pub use space::{Attachments, Space};
+
 use crate::connections::{Connections, Way};
 use crate::db_connections::{DatabaseId, max_connections};
 use crate::eni::InterfaceId;
@@ -60,6 +64,8 @@ pub struct Subnet {
     pub routes: Vec<(Cidr, Hop)>,
     /// Services that a gateway endpoint of its route table leads to, as host names.
     pub services: Vec<String>,
+    /// Its addresses and its VPC.
+    pub space: Space,
 }
 
 /// Where a route leads.
@@ -198,6 +204,7 @@ impl Network {
             name: format!("Subnet{}", index + 1),
             routes: routes.clone(),
             services: Vec::new(),
+            space: Space::default(),
         };
         let placement = Placement { subnets: (0..subnets).collect(), groups: vec![0] };
         Self {
@@ -288,7 +295,7 @@ impl Network {
             let endpoints = stack.vpc_endpoints.iter().filter(|found| found.kind == EndpointKind::Gateway);
             services.extend(endpoints.filter(to_table).flat_map(|found| service_hosts(&found.service_name)));
         }
-        Subnet { name: subnet.id.clone(), routes, services }
+        Subnet { name: subnet.id.clone(), routes, services, space: Space::of_stack(stack, subnet) }
     }
 
     /// A route for IPv4 addresses.
@@ -317,7 +324,7 @@ impl Network {
         let why = "it is not in the template";
         self.note(name, "its default route leads to nat-elsewhere".to_owned(), why);
         let routes = vec![(Cidr::ANY, Hop::Nat(gateway))];
-        Subnet { name: name.to_owned(), routes, services: Vec::new() }
+        Subnet { name: name.to_owned(), routes, services: Vec::new(), space: Space::default() }
     }
 
     fn group(&mut self, stack: &Stack, link: &Link) -> usize {

@@ -1,6 +1,8 @@
 //! What the dispatcher is told: the account's figures, and each function's.
 
 use crate::eni::InterfaceFigures;
+use crate::eni_per_environment::{AttachTimes, EnvironmentInterfaceFigures};
+use crate::eni_room::Quotas;
 use crate::nat::{NatFigures, PORTS_MAX};
 use model::era::{Era, Overrides};
 use model::limit::LimitId;
@@ -109,6 +111,10 @@ impl Settings {
 pub struct NetworkSettings {
     /// Of shared interfaces.
     pub interface: InterfaceFigures,
+    /// Of interfaces that are made at cold starts; `None` where they are shared.
+    pub environment_interfaces: Option<EnvironmentInterfaceFigures>,
+    /// How many interfaces there may be.
+    pub quotas: Quotas,
     /// Of NAT gateways.
     pub nat: NatFigures,
     /// Addresses that AWS lets a NAT gateway have without being asked.
@@ -145,7 +151,31 @@ impl NetworkSettings {
             Ok((figure.value as u32, figure.source))
         };
         let seconds = |limit| figure(limit, SECONDS_MAX).map(|(value, _)| Duration::from_secs(value.into()));
-        let (connections, interface_source) = figure(LimitId::EniConnections, u32::MAX)?;
+        let optional = |limit| match era.figure(limit, region, overrides) {
+            Some(_) => figure(limit, u32::MAX).map(Some),
+            None => Ok(None),
+        };
+        let environment_interfaces = match &era.settings.environment_interfaces {
+            None => None,
+            Some(found) => {
+                let (create_rate, source) = figure(LimitId::EniCreateRate, u32::MAX)?;
+                let millis = |&(share, millis): &(u32, u32)| (share, Duration::from_millis(millis.into()));
+                let attach = AttachTimes::new(found.attach_ms.iter().map(millis).collect());
+                Some(EnvironmentInterfaceFigures {
+                    memory_mb: found.memory_mb,
+                    create_rate,
+                    create_burst: found.create_burst,
+                    attach: attach.expect("era files are checked by a test"),
+                    source,
+                })
+            }
+        };
+        // An interface of one worker's environments has no published bound of connections.
+        let boundless = environment_interfaces.is_some() && optional(LimitId::EniConnections)?.is_none();
+        let (connections, interface_source) = match boundless {
+            true => (u32::MAX, "no bound is published".into()),
+            false => figure(LimitId::EniConnections, u32::MAX)?,
+        };
         let (ports, nat_source) = figure(LimitId::NatPorts, PORTS_MAX)?;
         let growth = overrides.get(LimitId::EniGrowthAfter);
         let database = overrides.get(LimitId::DbMaxConnections);
@@ -154,6 +184,11 @@ impl NetworkSettings {
                 connections,
                 growth_after: growth.map(|_| seconds(LimitId::EniGrowthAfter)).transpose()?,
                 idle_timeout: seconds(LimitId::EniIdleTimeout)?,
+            },
+            environment_interfaces,
+            quotas: Quotas {
+                per_region: optional(LimitId::EniPerRegion)?,
+                per_vpc: optional(LimitId::EniPerVpc)?,
             },
             nat: NatFigures {
                 ports,
@@ -244,7 +279,7 @@ mod tests {
 
     #[test]
     fn every_era_has_its_network() {
-        for (era, addresses) in [("2022-12", 1), ("today", 2)] {
+        for (era, addresses) in [("2019-10", 1), ("2022-12", 1), ("today", 2)] {
             let mut given = Overrides::default();
             let network =
                 |given: &Overrides| NetworkSettings::from_era(&Era::named(era).unwrap(), "us-east-1", given);
@@ -260,6 +295,22 @@ mod tests {
             let above = SettingsError::Above { limit: LimitId::NatPorts, value: 64_513, max: 64_512 };
             assert_eq!(network(&given), Err(above));
         }
+    }
+
+    #[test]
+    fn in_may_2019_interfaces_belong_to_environments() {
+        let era = |name| Era::named(name).unwrap();
+        let network = |name, given: &Overrides| NetworkSettings::from_era(&era(name), "us-east-1", given);
+        let found = network("2019-05", &Overrides::default()).unwrap();
+        let interfaces = found.environment_interfaces.unwrap();
+        assert_eq!((interfaces.memory_mb, interfaces.create_rate), (3072, 5));
+        assert_eq!(found.interface.connections, u32::MAX);
+        assert_eq!((found.quotas.per_region.unwrap().0, found.quotas.per_vpc), (350, None));
+        let mut given = Overrides::default();
+        given.read("eni.connections=9").unwrap();
+        assert_eq!(network("2019-05", &given).unwrap().interface.connections, 9);
+        let quotas = |name| network(name, &Overrides::default()).unwrap().quotas.per_vpc.unwrap().0;
+        assert_eq!(["2019-10", "2022-12", "today"].map(quotas), [250, 250, 500]);
     }
 
     #[test]

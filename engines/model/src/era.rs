@@ -6,8 +6,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-const FILES: &[(&str, &str)] =
-    &[("2022-12", include_str!("../eras/2022-12.toml")), ("today", include_str!("../eras/today.toml"))];
+const FILES: &[(&str, &str)] = &[
+    ("2019-05", include_str!("../eras/2019-05.toml")),
+    ("2019-10", include_str!("../eras/2019-10.toml")),
+    ("2022-12", include_str!("../eras/2022-12.toml")),
+    ("today", include_str!("../eras/today.toml")),
+];
 
 /// The era used when nobody asks for another.
 pub const DEFAULT_ERA: &str = "today";
@@ -38,6 +42,22 @@ pub struct EraSettings {
     pub unreserved_minimum: u32,
     /// Whether INIT is billed for zip packages with managed runtimes.
     pub init_billed: bool,
+    /// How interfaces are made at cold starts; `None` where they are shared and made at deployment.
+    #[serde(default)]
+    pub environment_interfaces: Option<EnvironmentInterfaces>,
+}
+
+/// How interfaces were made at cold starts, until autumn 2019.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentInterfaces {
+    /// One interface serves environments that have so much memory together, in MB.
+    pub memory_mb: u32,
+    /// How many may be made at once before `eni.create-rate` counts.
+    pub create_burst: u32,
+    /// From an interface's making until an environment can use it: permille of the environments up to so many
+    /// milliseconds, from 0 to 1000, both ascending.
+    pub attach_ms: Vec<(u32, u32)>,
 }
 
 /// A limit's figure with its source.
@@ -191,7 +211,16 @@ mod tests {
     #[test]
     fn every_era_file_reads_and_bears_its_own_name() {
         for name in Era::names() {
-            assert_eq!(Era::named(name).unwrap().name, name);
+            let era = Era::named(name).unwrap();
+            assert_eq!(era.name, name);
+            if let Some(interfaces) = era.settings.environment_interfaces {
+                let points = &interfaces.attach_ms;
+                assert!(
+                    interfaces.memory_mb > 0
+                        && points.is_sorted_by(|one, next| one.0 < next.0 && one.1 <= next.1)
+                );
+                assert_eq!((points[0].0, points[points.len() - 1].0), (0, 1000));
+            }
         }
         assert!(Era::named(DEFAULT_ERA).is_ok());
         assert!(Era::named("2031").is_err());
@@ -202,6 +231,11 @@ mod tests {
         let era = Era::named("2022-12").unwrap();
         let value = |region| era.figure(LimitId::Burst, region, &Overrides::default()).unwrap().value;
         assert_eq!((value("us-east-1"), value("ap-northeast-1"), value("sa-east-1")), (3000, 1000, 500));
+        let ohio = |era: &str| {
+            let era = Era::named(era).unwrap();
+            era.figure(LimitId::Burst, "us-east-2", &Overrides::default()).unwrap().value
+        };
+        assert_eq!(["2019-05", "2019-10", "2022-12"].map(ohio), [500, 500, 1000]);
     }
 
     #[test]

@@ -96,6 +96,14 @@ limit_ids! {
     EniGrowthAfter = "eni.growth-after", "s", No;
     /// How long a connection may be silent before a shared interface forgets it.
     EniIdleTimeout = "eni.idle-timeout", "s", No;
+    /// Network interfaces that Lambda may have in one VPC.
+    EniPerVpc = "eni.per-vpc", "interfaces", Request;
+    /// Network interfaces of the account in the Region.
+    EniPerRegion = "eni.per-region", "interfaces", Request;
+    /// How fast network interfaces are made at cold starts (era 2019-05).
+    EniCreateRate = "eni.create-rate", "interfaces/s", Request;
+    /// Addresses that a subnet can give out: all but five.
+    SubnetAddresses = "subnet.addresses", "addresses", Setting;
     /// Connections to one destination through one address of a NAT gateway. The board shows the sum over the gateway's
     /// addresses.
     NatPorts = "nat.ports", "connections", No;

@@ -32,6 +32,9 @@ impl Simulation {
         if !self.network.connects.is_empty() {
             limits.extend(self.network.connections().board());
         }
+        if let Some(attach) = &self.attach {
+            limits.extend(attach.board(self.now));
+        }
         let connects = self.connect_rows();
         let nearest = nearest(&limits, slowest);
         let (timeline, refusals) = (self.record.timeline.into_rows(), self.record.refusals.into_rows());
@@ -239,6 +242,9 @@ impl Simulation {
             let value = format!("after {REQUESTS_MAX} requests");
             rows.push(Assumption::new("the plan stopped", value, "a bound of the planner"));
         }
+        if let Some(attach) = &self.attach {
+            attach.assume(&mut rows);
+        }
         if !self.network.connects.is_empty() {
             self.assume_network(input, options, &mut rows);
         }
@@ -253,7 +259,7 @@ impl Simulation {
             let what = format!("addresses of {}", host.name);
             assume(&what, "one".to_owned(), "`hosts` does not say");
         }
-        if self.network.connections().interfaces().is_none() {
+        if self.network.connections().counts().next().is_none() {
             return assume("connections", "without limits".to_owned(), "no function is in a VPC");
         }
         let growth = match settings.interface.growth_after {

@@ -56,6 +56,8 @@ pub struct Running {
     /// When the stage is ended.
     deadline: Instant,
     init_timed_out: bool,
+    /// How long it waited for the environment's interface before INIT.
+    attached_nanos: u64,
     connect: Option<Waiting>,
     /// What first refused a SYN of the connect that waits or failed: what made it wait.
     trouble: Option<u32>,
@@ -135,6 +137,8 @@ pub struct Begin {
     pub user: Option<u32>,
     pub latency: Duration,
     pub warmth: Warmth,
+    /// How long INIT waits for the environment's interface.
+    pub attached: Duration,
 }
 
 /// What came of running ahead.
@@ -149,7 +153,7 @@ impl Simulation {
     /// An invocation of a function with connects begins. When the client has its answer or waits no longer, if that is
     /// known already.
     pub(super) fn launch(&mut self, now: Instant, begin: &Begin) -> Option<Instant> {
-        let Begin { environment, function, phase, user, latency, warmth } = *begin;
+        let Begin { environment, function, phase, user, latency, warmth, attached } = *begin;
         let init_timeout = Duration::from_nanos(self.init_timeout_nanos);
         let (stage, limit) = match warmth {
             Warmth::Cold => (Stage::Init, init_timeout),
@@ -157,7 +161,13 @@ impl Simulation {
             Warmth::Warm => (Stage::Handler, self.functions[function].timeout),
         };
         match warmth {
-            Warmth::Cold => self.network.begin(function, environment),
+            Warmth::Cold => {
+                self.network.begin(function, environment);
+                let choice = self.attach.as_ref().and_then(|attach| attach.choice(environment));
+                if let Some(choice) = choice {
+                    self.network.put_in(environment, choice);
+                }
+            }
             // A suppressed INIT is part of the invocation.
             Warmth::Reset => {
                 self.dispatcher.started(now, environment);
@@ -176,10 +186,11 @@ impl Simulation {
             warmth,
             stage,
             step: 0,
-            clock: now,
-            began: now,
-            deadline: now + limit,
+            clock: now + attached,
+            began: now + attached,
+            deadline: now + attached + limit,
             init_timed_out: false,
+            attached_nanos: nanos(attached),
             connect: None,
             trouble: None,
             answered: false,
@@ -393,7 +404,7 @@ impl Simulation {
         let lag = if outcome == Outcome::Done { function.lag() } else { 0 };
         let in_init = matches!(running.warmth, Warmth::Cold);
         let course = Course {
-            init: if in_init { nanos(running.began.since(running.sent)) } else { 0 },
+            init: if in_init { nanos(running.began.since(running.sent)) - running.attached_nanos } else { 0 },
             init_timed_out: running.init_timed_out,
             handler: nanos(ended.since(running.began)),
             timed_out: outcome == Outcome::TimedOut,

@@ -306,9 +306,16 @@ impl NetworkRun {
             Place { generation: environment.generation(), subnet, known: true, first: NONE };
     }
 
-    /// How many interfaces there are; `None` where nobody connects.
+    /// The new environment is in that one of its function's subnets instead.
+    pub fn put_in(&mut self, environment: EnvironmentId, choice: u16) {
+        if let Some(slot) = self.known(environment) {
+            self.environments[slot].subnet = choice;
+        }
+    }
+
+    /// How many shared interfaces there are; `None` where no function is in a VPC.
     pub fn interfaces(&self) -> Option<u64> {
-        self.connections().interfaces().filter(|_| !self.connects.is_empty())
+        self.connections().interfaces()
     }
 
     /// Connections by resource; empty where nobody connects.

@@ -29,6 +29,8 @@ pub enum Answer {
     Failed(Cause, Duration),
     /// A limit refused the request.
     Refused(LimitId),
+    /// A limit left the function's new environment without a network interface.
+    Unplaced(LimitId),
 }
 
 /// What a client meets first, outermost first.
@@ -88,6 +90,8 @@ impl Answer {
             (Self::Refused(_), None | Some(DoorKind::FunctionUrl)) => 429,
             (Self::TimedOut(..) | Self::Failed(..), Some(DoorKind::FunctionUrl | DoorKind::RestApi)) => 502,
             (Self::TimedOut(..) | Self::Failed(..), Some(DoorKind::HttpApi)) => 500,
+            (Self::Unplaced(_), None | Some(DoorKind::FunctionUrl | DoorKind::RestApi)) => 502,
+            (Self::Unplaced(_), Some(DoorKind::HttpApi)) => 500,
             (Self::Refused(_), Some(DoorKind::HttpApi)) => 503,
             (Self::Refused(_), Some(DoorKind::RestApi)) => 500,
         }
@@ -97,7 +101,7 @@ impl Answer {
     pub fn trouble(self) -> (Option<u32>, Duration) {
         match self {
             Self::TimedOut(cause, waited) | Self::Failed(cause, waited) => (cause.trouble, waited),
-            Self::Ok | Self::Refused(_) => (None, Duration::ZERO),
+            Self::Ok | Self::Refused(_) | Self::Unplaced(_) => (None, Duration::ZERO),
         }
     }
 }
@@ -233,6 +237,11 @@ impl Record {
         }
     }
 
+    /// A limit left a new environment of the function without a network interface.
+    pub fn unplaced(&mut self, now: Instant, refusal: &Refusal, environments: u32, function: usize) {
+        self.strike(now, refusal, None, environments, function);
+    }
+
     /// A SYN of the function to `destination` was dropped. The index of the trouble.
     pub fn dropped(
         &mut self,
@@ -288,6 +297,10 @@ impl Record {
             }
             Answer::Refused(limit) => {
                 self.throttled += 1;
+                self.causes.add(Cause { outer: Outer::Limit(limit), trouble: None }, Duration::ZERO);
+            }
+            Answer::Unplaced(limit) => {
+                self.failed += 1;
                 self.causes.add(Cause { outer: Outer::Limit(limit), trouble: None }, Duration::ZERO);
             }
         }

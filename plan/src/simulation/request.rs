@@ -18,10 +18,23 @@ impl Simulation {
         let function = &mut self.functions[run.target.function];
         let decision = self.dispatcher.invoke(now, function.id);
         self.record.decided(now, function.index, &decision);
+        let mut attached = Duration::ZERO;
         let (environment, warmth) = match decision {
             Decision::Run(environment) => (environment, Warmth::Warm),
             Decision::Reset(environment) => (environment, Warmth::Reset),
-            Decision::Start(environment) => (environment, Warmth::Cold),
+            Decision::Start(environment) => {
+                match self.attach.as_mut().map(|attach| attach.begin(now, function.index, environment)) {
+                    None => {}
+                    Some(Ok(wait)) => attached = wait,
+                    Some(Err(refusal)) => {
+                        let environments = self.dispatcher.environments();
+                        self.record.unplaced(now, &refusal, environments, function.index);
+                        self.dispatcher.lost(now, environment);
+                        return Some(self.answer(now, now + latency, phase, Answer::Unplaced(refusal.limit)));
+                    }
+                }
+                (environment, Warmth::Cold)
+            }
             Decision::Refuse(refusal) => {
                 self.record.refused(now, &refusal, self.dispatcher.environments(), function.index);
                 return Some(self.answer(now, now + latency, phase, Answer::Refused(refusal.limit)));
@@ -32,14 +45,15 @@ impl Simulation {
         *peak = self.dispatcher.counts(function.id).in_flight.max(*peak);
         if function.connects {
             let function = function.index;
-            return self.launch(now, &Begin { environment, function, phase, user, latency, warmth });
+            return self
+                .launch(now, &Begin { environment, function, phase, user, latency, warmth, attached });
         }
         self.record.starts(function.index, warmth);
         let course = function.course(warmth, self.init_timeout_nanos);
-        let started = now + Duration::from_nanos(course.init);
+        let started = now + attached + Duration::from_nanos(course.init);
         let ended = started + Duration::from_nanos(course.handler);
         match warmth {
-            Warmth::Cold if course.init > 0 => {
+            Warmth::Cold if started > now => {
                 self.heap.push(started, Turn::Free, Event::Started(environment));
             }
             // A suppressed INIT is part of the invocation.

@@ -1,0 +1,258 @@
+//! `eni.per-region`, `eni.per-vpc`, `subnet.addresses`: whether there is room for one more network interface.
+//!
+//! Sources: VPC User Guide, "Amazon VPC quotas" (network interfaces per Region) and "Subnet sizing" (all addresses of a
+//! subnet but five); AWS Lambda Developer Guide, "Lambda quotas" (interfaces per VPC, which other services share);
+//! published. In which order they are looked at is not; here the Region, the VPC, the subnet.
+//!
+//! Without room an invocation that needs an interface fails with `ENILimitReachedException` or
+//! `SubnetIPAddressLimitReachedException` (502), and a deployment with `EniLimitExceeded` or `SubnetOutOfIPAddresses`.
+//! Nothing happens here by itself, so there is no deadline. Every call is O(1) but `rows`.
+
+use crate::tally::Tally;
+use model::error::ErrorCode;
+use model::{Instant, LimitId, LimitRow, Refusal};
+use std::sync::Arc;
+
+/// How many interfaces there may be; `None`: any number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quotas {
+    /// In the account's Region.
+    pub per_region: Option<(u32, Arc<str>)>,
+    /// Of Lambda in one VPC.
+    pub per_vpc: Option<(u32, Arc<str>)>,
+}
+
+/// A VPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VpcId(u32);
+
+/// A subnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubnetId(u32);
+
+/// The account's interfaces by Region, VPC and subnet.
+#[derive(Clone, Debug)]
+pub struct InterfaceRoom {
+    quotas: Quotas,
+    region: Place,
+    vpcs: Vec<Place>,
+    subnets: Vec<Subnet>,
+    sizes: Arc<str>,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    name: Arc<str>,
+    used: u64,
+    tally: Tally,
+}
+
+#[derive(Clone, Debug)]
+struct Subnet {
+    place: Place,
+    vpc: VpcId,
+    /// Addresses that it can give out; `None`: not known, any number.
+    size: Option<u64>,
+}
+
+impl Place {
+    fn new(name: Arc<str>) -> Self {
+        Self { name, used: 0, tally: Tally::default() }
+    }
+
+    fn check(&mut self, now: Instant, limit: LimitId, wanted: u64, max: u64) -> Result<(), Refusal> {
+        if self.used.saturating_add(wanted) <= max {
+            return Ok(());
+        }
+        self.tally.refuse(now);
+        let (resource, used) = (Arc::clone(&self.name), self.used);
+        Err(Refusal { limit, resource, destination: None, used, max, retry_at: None })
+    }
+
+    fn add(&mut self, count: u64) {
+        self.used += count;
+        self.tally.reach(self.used);
+    }
+}
+
+impl InterfaceRoom {
+    /// A Region without VPCs.
+    pub fn new(quotas: Quotas) -> Self {
+        Self {
+            quotas,
+            region: Place::new("region".into()),
+            vpcs: Vec::new(),
+            subnets: Vec::new(),
+            sizes: "VPC User Guide, Subnet sizing: all addresses of the subnet's range but five; published"
+                .into(),
+        }
+    }
+
+    /// Adds a VPC.
+    pub fn add_vpc(&mut self, name: Arc<str>) -> VpcId {
+        let id = u32::try_from(self.vpcs.len()).expect("fewer VPCs than 2^32");
+        self.vpcs.push(Place::new(name));
+        VpcId(id)
+    }
+
+    /// Adds a subnet that can give out `size` addresses (its range's less five) and has given out `taken` to others
+    /// than Lambda.
+    pub fn add_subnet(&mut self, vpc: VpcId, name: Arc<str>, size: Option<u64>, taken: u64) -> SubnetId {
+        let id = u32::try_from(self.subnets.len()).expect("fewer subnets than 2^32");
+        let mut place = Place::new(name);
+        place.add(taken);
+        self.subnets.push(Subnet { place, vpc, size });
+        SubnetId(id)
+    }
+
+    /// Takes room for `count` interfaces in the subnet, for all or none.
+    ///
+    /// # Errors
+    /// The refusal names the limit without room; [`error_code`] says what the caller of a function gets.
+    pub fn take(&mut self, now: Instant, subnet: SubnetId, count: u64) -> Result<(), Refusal> {
+        let Subnet { place, vpc, size } = &mut self.subnets[subnet.0 as usize];
+        let vpc = &mut self.vpcs[vpc.0 as usize];
+        if let Some((max, _)) = &self.quotas.per_region {
+            self.region.check(now, LimitId::EniPerRegion, count, u64::from(*max))?;
+        }
+        if let Some((max, _)) = &self.quotas.per_vpc {
+            vpc.check(now, LimitId::EniPerVpc, count, u64::from(*max))?;
+        }
+        if let Some(size) = size {
+            place.check(now, LimitId::SubnetAddresses, count, *size)?;
+        }
+        for place in [&mut self.region, vpc, place] {
+            place.add(count);
+        }
+        Ok(())
+    }
+
+    /// Gives back the room of `count` interfaces that were taken before.
+    pub fn give_back(&mut self, subnet: SubnetId, count: u64) {
+        let Subnet { place, vpc, .. } = &mut self.subnets[subnet.0 as usize];
+        for place in [&mut self.region, &mut self.vpcs[vpc.0 as usize], place] {
+            place.used = place.used.saturating_sub(count);
+        }
+    }
+
+    /// The board's rows: the Region, the VPCs, the subnets, as far as they have a limit.
+    pub fn rows(&self) -> Vec<LimitRow> {
+        let row = |place: &Place, limit, max, source: &Arc<str>| {
+            place.tally.row(limit, &place.name, place.used, max, source)
+        };
+        let mut rows = Vec::new();
+        if let Some((max, source)) = &self.quotas.per_region {
+            rows.push(row(&self.region, LimitId::EniPerRegion, u64::from(*max), source));
+        }
+        if let Some((max, source)) = &self.quotas.per_vpc {
+            let vpcs = self.vpcs.iter();
+            rows.extend(vpcs.map(|vpc| row(vpc, LimitId::EniPerVpc, u64::from(*max), source)));
+        }
+        let subnets = self.subnets.iter().filter_map(|subnet| {
+            Some(row(&subnet.place, LimitId::SubnetAddresses, subnet.size?, &self.sizes))
+        });
+        rows.extend(subnets);
+        rows
+    }
+}
+
+/// What the caller of a function gets when its environment has no interface; `None` for limits of something else.
+///
+/// Source: the Lambda service model; all are 502.
+pub const fn error_code(limit: LimitId) -> Option<ErrorCode> {
+    match limit {
+        LimitId::EniPerRegion | LimitId::EniPerVpc => Some(ErrorCode::EniLimitReached),
+        LimitId::EniCreateRate => Some(ErrorCode::Ec2Throttled),
+        LimitId::SubnetAddresses => Some(ErrorCode::SubnetIpAddressLimitReached),
+        _ => None,
+    }
+}
+
+/// What AWS writes beside that code: EC2's own words where they were seen, else the service model's description.
+pub const fn error_message(limit: LimitId) -> Option<&'static str> {
+    match limit {
+        LimitId::EniPerVpc => {
+            Some("You have exceeded the maximum limit for Lambda HyperPlane ENIs for your VPC.")
+        }
+        LimitId::EniPerRegion => Some(
+            "Lambda was not able to create an elastic network interface in the VPC, specified as part of Lambda function \
+             configuration, because the limit for network interfaces has been reached.",
+        ),
+        LimitId::EniCreateRate => Some(
+            "Your request has been throttled by EC2, please make sure you have enough API rate limit. EC2 Error Code: \
+             RequestLimitExceeded. EC2 Error Message: Request limit exceeded.",
+        ),
+        LimitId::SubnetAddresses => Some(
+            "Lambda was not able to set up VPC access for the Lambda function because one or more configured subnets has \
+             no available IP addresses.",
+        ),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn quotas(region: u32, vpc: u32) -> Quotas {
+        Quotas { per_region: Some((region, "test".into())), per_vpc: Some((vpc, "test".into())) }
+    }
+
+    #[test]
+    fn a_small_subnet_has_eleven_addresses_of_which_others_take_some() {
+        let mut room = InterfaceRoom::new(Quotas::default());
+        let vpc = room.add_vpc("Vpc".into());
+        let cidr: model::stack::Cidr = "10.0.0.0/28".parse().unwrap();
+        let subnet = room.add_subnet(vpc, "SubnetA".into(), Some(cidr.usable()), 2);
+        assert!(room.take(Instant::START, subnet, 9).is_ok());
+        let refusal = room.take(Instant::START, subnet, 1).unwrap_err();
+        assert_eq!(refusal.to_string(), "subnet.addresses of SubnetA: 11 of 11 addresses");
+        assert_eq!(error_code(refusal.limit), Some(ErrorCode::SubnetIpAddressLimitReached));
+        room.give_back(subnet, 1);
+        assert!(room.take(Instant::START, subnet, 1).is_ok());
+        assert_eq!(room.rows().len(), 1, "no quota, no row");
+    }
+
+    #[test]
+    fn every_limit_here_has_its_error() {
+        for limit in
+            [LimitId::EniPerRegion, LimitId::EniPerVpc, LimitId::EniCreateRate, LimitId::SubnetAddresses]
+        {
+            assert_eq!(error_code(limit).unwrap().status(), 502);
+            assert!(error_message(limit).is_some_and(|text| text.ends_with('.')));
+        }
+        assert_eq!((error_code(LimitId::NatPorts), error_message(LimitId::NatPorts)), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn no_place_ever_holds_more_than_it_has_room_for(
+            region in 0u32..12, vpc in 0u32..8, size in 0u64..6,
+            steps in prop::collection::vec((any::<bool>(), 0usize..4, 0u64..3), 1..200),
+        ) {
+            let mut room = InterfaceRoom::new(quotas(region, vpc));
+            let vpcs = [room.add_vpc("a".into()), room.add_vpc("b".into())];
+            let subnets: Vec<SubnetId> =
+                (0..4).map(|index| room.add_subnet(vpcs[index % 2], "s".into(), Some(size), 0)).collect();
+            let mut held = [0u64; 4];
+            for (takes, index, count) in steps {
+                if takes {
+                    let of_vpc = held[index % 2] + held[index % 2 + 2];
+                    let fits = held.iter().sum::<u64>() + count <= u64::from(region)
+                        && of_vpc + count <= u64::from(vpc)
+                        && held[index] + count <= size;
+                    prop_assert_eq!(room.take(Instant::START, subnets[index], count).is_ok(), fits);
+                    held[index] += if fits { count } else { 0 };
+                } else {
+                    let count = count.min(held[index]);
+                    room.give_back(subnets[index], count);
+                    held[index] -= count;
+                }
+                for row in room.rows() {
+                    prop_assert!(row.used <= row.max && row.used <= row.peak && row.peak <= row.max);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Room for interfaces in a stack's VPCs and subnets, and the interfaces that environments had of their own.
+
+use super::Network;
+use crate::eni_per_environment::{EnvironmentInterfaces, GroupId};
+use crate::eni_room::{InterfaceRoom, Quotas, SubnetId, VpcId};
+use crate::settings::NetworkSettings;
+use model::stack::{EndpointKind, Link, NatGateway, Stack};
+use std::collections::BTreeMap;
+
+/// A subnet's addresses, and where it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Its VPC's name; subnets from outside the template count as one VPC.
+    pub vpc: String,
+    /// Addresses that it can give out; `None`: not known, any number.
+    pub size: Option<u64>,
+    /// Those that NAT gateways and interface endpoints of the template have.
+    pub taken: u64,
+}
+
+/// Interfaces of environments, with the places of the functions.
+#[derive(Clone, Debug)]
+pub struct Attachments {
+    /// The engine.
+    pub engine: EnvironmentInterfaces,
+    /// Of each function its combinations, one for each of its subnets; none without a VPC.
+    pub groups: Vec<Vec<GroupId>>,
+}
+
+impl Space {
+    /// That of a stack's subnet.
+    pub fn of_stack(stack: &Stack, subnet: &model::stack::Subnet) -> Self {
+        let here = |link: &Link| link.logical() == Some(&*subnet.id) || link.as_str() == subnet.subnet_id;
+        let gateways = stack.nat_gateways.iter().filter(|gateway| gateway.subnet.as_ref().is_some_and(here));
+        let endpoints = stack.vpc_endpoints.iter();
+        let endpoints = endpoints.filter(|found| found.kind != EndpointKind::Gateway);
+        let endpoints = endpoints.filter(|found| found.subnets.iter().any(here)).count() as u64;
+        Self {
+            vpc: subnet.vpc.as_str().to_owned(),
+            size: Some(subnet.cidr.usable()),
+            taken: gateways.map(addresses).sum::<u64>() + endpoints,
+        }
+    }
+}
+
+/// A NAT gateway has a private address for each of its public ones.
+fn addresses(gateway: &NatGateway) -> u64 {
+    (gateway.addresses.len() as u64).max(1) + u64::from(gateway.secondary_private_addresses)
+}
+
+impl Network {
+    /// The room for interfaces in this network, and its subnets' places in it.
+    pub fn room(&self, quotas: Quotas) -> (InterfaceRoom, Vec<SubnetId>) {
+        let mut room = InterfaceRoom::new(quotas);
+        let mut vpcs: BTreeMap<&str, VpcId> = BTreeMap::new();
+        let subnets = self.subnets.iter().map(|subnet| {
+            let Space { vpc, size, taken } = &subnet.space;
+            let name = if vpc.is_empty() { "vpc" } else { vpc };
+            let vpc = *vpcs.entry(name).or_insert_with(|| room.add_vpc(name.into()));
+            room.add_subnet(vpc, subnet.name.as_str().into(), *size, *taken)
+        });
+        let subnets = subnets.collect();
+        (room, subnets)
+    }
+
+    /// The interfaces of environments, in eras that make them at cold starts.
+    pub fn attachments(&self, settings: &NetworkSettings) -> Option<Attachments> {
+        let figures = settings.environment_interfaces.clone()?;
+        let (room, subnets) = self.room(settings.quotas.clone());
+        let mut engine = EnvironmentInterfaces::new(figures, room);
+        let mut shared: BTreeMap<(usize, &[usize]), GroupId> = BTreeMap::new();
+        let groups = self.placements.iter().map(|placement| {
+            let places = placement
+                .iter()
+                .flat_map(|found| found.subnets.iter().map(|subnet| (*subnet, found.groups.as_slice())));
+            let ids = places.map(|(subnet, groups)| {
+                *shared.entry((subnet, groups)).or_insert_with(|| engine.add(subnets[subnet]))
+            });
+            ids.collect()
+        });
+        let groups = groups.collect();
+        Some(Attachments { engine, groups })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Placement;
+    use model::{Era, Instant, LimitId, Overrides};
+
+    fn settings(era: &str) -> NetworkSettings {
+        let era = Era::named(era).unwrap();
+        NetworkSettings::from_era(&era, "us-east-1", &Overrides::default()).unwrap()
+    }
+
+    #[test]
+    fn functions_of_one_subnet_and_set_of_groups_share_their_interfaces() {
+        let mut network = Network::simple(3, 2, 1);
+        network.placements[1] = Some(Placement { subnets: vec![1], groups: vec![0] });
+        network.placements[2] = None;
+        let mut found = network.attachments(&settings("2019-05")).unwrap();
+        assert_eq!(found.groups[0][1], found.groups[1][0]);
+        assert_eq!((found.groups[0].len(), found.groups[2].len()), (2, 0));
+        for function in [0, 1] {
+            found.engine.begin(Instant::START, *found.groups[function].last().unwrap(), 1536, 0).unwrap();
+        }
+        assert_eq!(found.engine.count(), 1, "3 GB together");
+        assert!(network.attachments(&settings("2019-10")).is_none());
+    }
+
+    #[test]
+    fn addresses_of_others_leave_less_room() {
+        let mut network = Network::simple(1, 1, 1);
+        network.subnets[0].space = Space { vpc: "Vpc".into(), size: Some(11), taken: 9 };
+        let mut found = network.attachments(&settings("2019-05")).unwrap();
+        let group = found.groups[0][0];
+        assert!(found.engine.begin(Instant::START, group, 6144, 0).is_ok());
+        let refusal = found.engine.begin(Instant::START, group, 128, 0).unwrap_err();
+        assert_eq!((refusal.limit, refusal.used, refusal.max), (LimitId::SubnetAddresses, 11, 11));
+    }
+}
