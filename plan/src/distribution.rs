@@ -12,7 +12,7 @@ pub const LIST_MAX: usize = 100_000;
 /// The normal distribution's 99th percentile.
 const Z_99: f64 = 2.326_347_874_040_841;
 
-const KINDS: &[&str] = &["uniform", "exponential", "normal", "lognormal", "list"];
+const KINDS: &[&str] = &["uniform", "exponential", "normal", "lognormal", "list", "percentiles"];
 
 /// A duration or a distribution of durations, in nanoseconds. Draws are cut at 0 and [`DURATION_MAX`].
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +39,8 @@ pub enum Distribution {
     },
     /// One of these, each as likely.
     List(Vec<u64>),
+    /// Straight lines between percentiles: shares of all draws, ascending from 0 to 1, and what they are below.
+    Percentiles(Vec<(f64, u64)>),
 }
 
 impl Distribution {
@@ -66,6 +68,7 @@ impl Distribution {
             Self::Normal { mean, sd } => whole(*mean as f64 + *sd as f64 * stream.normal()),
             Self::LogNormal { mu, sigma } => whole(libm::exp(mu + sigma * stream.normal())),
             Self::List(values) => values[stream.below(values.len() as u64) as usize],
+            Self::Percentiles(points) => between(points, stream.unit()),
         }
     }
 
@@ -108,6 +111,7 @@ impl Distribution {
                 }
                 Some(Self::List(values))
             }
+            "percentiles" => read_percentiles(value, problems).map(Self::Percentiles),
             other => {
                 let cause = Cause::Unknown { what: "the distribution", name: other.to_owned() };
                 let help = template::yaml::did_you_mean(other, KINDS.iter().copied());
@@ -122,6 +126,56 @@ impl Distribution {
 fn whole(nanos: f64) -> u64 {
     // A float-to-integer cast saturates, and turns what is not a number into 0.
     (libm::round(nanos) as u64).min(DURATION_MAX.as_nanos() as u64)
+}
+
+/// The value at `share` of the line through `points`, which begin at 0 and end at 1.
+fn between(points: &[(f64, u64)], share: f64) -> u64 {
+    let after = points.partition_point(|(at, _)| *at <= share).clamp(1, points.len() - 1);
+    let ((left, low), (right, high)) = (points[after - 1], points[after]);
+    let part = if right > left { (share - left) / (right - left) } else { 0.0 };
+    low + whole((high - low) as f64 * part)
+}
+
+/// `{min: 1ms, p50: 8ms, p99.9: 60ms, max: 2s}`: in any order, never falling; `min` is 0 unless given.
+fn read_percentiles(node: &Node, problems: &mut Problems) -> Option<Vec<(f64, u64)>> {
+    let mapping = node.mapping(problems)?;
+    mapping.require("max", "`percentiles`", node.span, problems)?;
+    let mut points = vec![(0.0, 0)];
+    for entry in mapping.entries() {
+        let share = match &*entry.key {
+            "min" => Some(0.0),
+            "max" => Some(1.0),
+            key => key.strip_prefix('p').and_then(percent),
+        };
+        let Some(share) = share else {
+            let cause = Cause::Unknown { what: "the percentile", name: entry.key.to_string() };
+            let problem = Problem::new(entry.key_span, cause);
+            problems.push(problem.help("there are min, max, and percentiles such as p50, p99 and p99.9"));
+            return None;
+        };
+        let value = nanos(duration(&entry.value, problems)?);
+        if share == 0.0 {
+            points[0].1 = value;
+        } else if points.iter().any(|(other, _)| *other == share) {
+            problems.push(Problem::at(entry.key_span, "this percentile stands here a second time"));
+            return None;
+        } else {
+            points.push((share, value));
+        }
+    }
+    points.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    if points.windows(2).any(|pair| pair[0].1 > pair[1].1) {
+        problems.push(Problem::at(node.span, "a higher percentile must not be smaller than a lower one"));
+        return None;
+    }
+    Some(points)
+}
+
+/// `99.9` as a share, if it is between 0 and 100.
+fn percent(text: &str) -> Option<f64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let percent: f64 = text.parse().ok().filter(|_| plain)?;
+    (percent > 0.0 && percent < 100.0).then_some(percent / 100.0)
 }
 
 fn durations(node: &Node, problems: &mut Problems) -> Option<Vec<u64>> {
@@ -179,6 +233,18 @@ mod tests {
             ("{list: []}", "1 to 100000"),
             ("{unifrom: [1s, 2s]}", "the distribution `unifrom` does not exist"),
             ("{uniform: [1s, 2s], list: [1s]}", "expected a duration, or one of"),
+            ("{percentiles: {p50: 1ms}}", "`percentiles` needs `max`"),
+            ("{percentiles: {p50: 3ms, p90: 2ms, max: 4ms}}", "must not be smaller"),
+            ("{percentiles: {p50: 3ms, max: 2ms}}", "must not be smaller"),
+            ("{percentiles: {p100: 1ms, max: 2ms}}", "the percentile `p100` does not exist"),
+            ("{percentiles: {p-1: 1ms, max: 2ms}}", "the percentile `p-1` does not exist"),
+            ("{percentiles: {pNaN: 1ms, max: 2ms}}", "the percentile `pNaN` does not exist"),
+            ("{percentiles: {p50: 1ms, p50.0: 1ms, max: 2ms}}", "a second time"),
+            ("{percentiles: {p50: NaN, max: 2ms}}", "expected a duration"),
+            ("{exponential: .inf}", "expected a duration"),
+            ("{normal: {mean: -5ms, sd: 1ms}}", "expected a duration"),
+            ("{lognormal: {p50: nan, p99: 1s}}", "expected a duration"),
+            ("1e400s", "expected a duration"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(said), "{text}: {error}");
@@ -200,5 +266,22 @@ mod tests {
         assert_eq!(share_below(&uniform, &mut stream, 19), 1.0);
         let normal = Distribution::Normal { mean: 1000, sd: 1000 };
         assert!((share_below(&normal, &mut stream, 0) - 0.159).abs() < 0.02);
+    }
+
+    #[test]
+    fn percentiles_are_met_and_run_straight_between() {
+        let distribution = read("{percentiles: {max: 100ms, p50: 10ms, p90: 20ms, min: 2ms}}").unwrap();
+        let Distribution::Percentiles(points) = &distribution else { panic!("percentiles") };
+        for (share, millis) in [(0.0, 2), (0.25, 6), (0.5, 10), (0.7, 15), (0.9, 20), (0.95, 60), (1.0, 100)]
+        {
+            let found = between(points, share);
+            assert!(found.abs_diff(millis * 1_000_000) <= 1, "{share}: {found}");
+        }
+        let mut stream = Stream::new(5, "draws", "test");
+        let mut draws: Vec<u64> = (0..20_001).map(|_| distribution.sample(&mut stream)).collect();
+        draws.sort_unstable();
+        assert!(draws[10_000].abs_diff(10_000_000) < 300_000, "{}", draws[10_000]);
+        assert!(draws[18_000].abs_diff(20_000_000) < 1_500_000, "{}", draws[18_000]);
+        assert!(draws[0] >= 2_000_000 && draws[20_000] <= 100_000_000);
     }
 }

@@ -1,6 +1,6 @@
 //! What the planner needs to know of a stack: its functions, and which door leads to which.
 
-use crate::load::{Load, Name, Phase};
+use crate::load::{Load, Name, Phase, Work};
 use crate::report::Assumption;
 use limits::Network;
 use model::stack::{ApiRoute, FunctionTarget, PackageType, Stack};
@@ -165,6 +165,9 @@ impl PlanInput {
         let mut problems = Problems::new();
         for phase in &load.phases {
             self.target(phase, &mut problems);
+            if let Work::Replay { file, recording: None, .. } = &phase.work {
+                problems.push(Problem::at(file.span, format!("`{}` was not read", file.text)));
+            }
         }
         let initial = load.initial.iter().map(|initial| &initial.function);
         for name in initial.chain(load.behaviour.iter().map(|behaviour| &behaviour.function)) {

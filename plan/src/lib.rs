@@ -12,6 +12,7 @@ pub mod load;
 pub mod options;
 pub mod quantity;
 pub mod random;
+pub mod recording;
 pub mod refusals;
 pub mod report;
 pub mod samples;

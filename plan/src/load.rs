@@ -8,6 +8,8 @@ mod connect;
 mod hosts;
 mod initial;
 mod phase;
+mod rate;
+pub(crate) mod size;
 
 pub use behaviour::{Action, Behaviour, Step};
 pub use connect::{ConnectStep, Hold};
@@ -15,6 +17,8 @@ pub use hosts::Host;
 pub use initial::Initial;
 pub use phase::{Phase, Work};
 
+use crate::recording::Recording;
+use std::sync::Arc;
 use template::yaml::{self, Mapping, Node, Problem, Problems, Span};
 
 /// The most phases in one load.
@@ -64,6 +68,22 @@ impl Load {
         match load {
             Some(load) if problems.is_empty() => Ok(load),
             _ => Err(problems.into_vec()),
+        }
+    }
+
+    /// The files of recorded arrivals that the load names, each with its phase's index. They are relative to the load's
+    /// own file; whoever can read files reads them, and [supplies](Self::supply) what is in them.
+    pub fn replays(&self) -> impl Iterator<Item = (usize, &Name)> {
+        self.phases.iter().enumerate().filter_map(|(index, phase)| match &phase.work {
+            Work::Replay { file, .. } => Some((index, file)),
+            Work::Users { .. } | Work::Rate { .. } => None,
+        })
+    }
+
+    /// What stands in the file that the phase replays. Nothing happens for another kind of phase.
+    pub fn supply(&mut self, phase: usize, found: Arc<Recording>) {
+        if let Some(Phase { work: Work::Replay { recording, .. }, .. }) = self.phases.get_mut(phase) {
+            *recording = Some(found);
         }
     }
 

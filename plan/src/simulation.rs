@@ -15,7 +15,7 @@ mod request;
 
 use crate::heap::{EventHeap, Turn};
 use crate::input::PlanInput;
-use crate::load::Load;
+use crate::load::{Load, size};
 use crate::options::{Options, PlanError, SIMULATED};
 use crate::quantity::DURATION_MAX;
 use crate::report::Report;
@@ -99,6 +99,10 @@ struct Simulation {
 impl Simulation {
     fn new(input: &PlanInput, load: &Load, options: &Options) -> Result<Self, PlanError> {
         input.check(load).map_err(PlanError::Load)?;
+        let too_large = size::check(load, options.until);
+        if !too_large.is_empty() {
+            return Err(PlanError::Load(too_large));
+        }
         if let Some((limit, _)) = options.overrides.iter().find(|(limit, _)| !SIMULATED.contains(limit)) {
             return Err(PlanError::NotSimulated(limit));
         }
@@ -396,3 +400,5 @@ mod connect_tests;
 mod stack_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod workload_tests;

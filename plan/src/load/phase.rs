@@ -1,15 +1,15 @@
 //! One phase: requests to one target, from users who wait for their answers (closed loop) or at a rate (open loop).
 
+use super::rate::{UNKNOWN_LENGTH, read_rate, read_replay};
 use super::{Name, USERS_MAX, name_of, not_yet};
 use crate::arrivals::{Piece, Spacing};
 use crate::distribution::Distribution;
 use crate::quantity::{self, Rate};
+use crate::recording::Recording;
 use model::time::nanos;
+use std::sync::Arc;
 use std::time::Duration;
-use template::yaml::{Cause, Kind, Mapping, Node, Problem, Problems};
-
-/// The most steps of one rate.
-const STEPS_MAX: usize = 100_000;
+use template::yaml::{Mapping, Node, Problem, Problems, Span};
 
 const KEYS: &[&str] = &[
     "name", "target", "request", "start", "users", "requests", "spawn", "think", "rate", "arrivals", "for",
@@ -29,6 +29,8 @@ pub struct Phase {
     pub start: Option<Duration>,
     /// Who sends.
     pub work: Work,
+    /// Where the file says who sends: at `users` or `rate`.
+    pub place: Span,
     /// How long a client waits for its answer; `None`: for ever.
     pub timeout: Option<Duration>,
     /// Time that the network and the door add to each answer.
@@ -60,6 +62,15 @@ pub enum Work {
         /// After this nothing new is sent.
         length: Duration,
     },
+    /// Requests that come when others came before.
+    Replay {
+        /// The file with their moments, as the load names it.
+        file: Name,
+        /// What stands in it, once it was [supplied](super::Load::supply).
+        recording: Option<Arc<Recording>>,
+        /// After this nothing new is sent; `None`: after the last.
+        length: Option<Duration>,
+    },
 }
 
 impl Phase {
@@ -80,7 +91,8 @@ impl Phase {
         let timeout = duration("timeout", problems);
         let latency = optional_distribution(keys, "latency", problems);
         let work = read_work(keys, node, problems);
-        Some(Self { name, target: target?, request, start, work: work?, timeout, latency: latency? })
+        let place = keys.get("rate").or_else(|| keys.get("users")).map_or(node.span, |work| work.span);
+        Some(Self { name, target: target?, request, start, work: work?, place, timeout, latency: latency? })
     }
 }
 
@@ -110,7 +122,7 @@ fn read_work(keys: &Mapping, node: &Node, problems: &mut Problems) -> Option<Wor
 fn read_users(users: &Node, keys: &Mapping, node: &Node, problems: &mut Problems) -> Option<Work> {
     let count = users.integer("the number of users", 1..=USERS_MAX as i64, problems);
     let requests = keys.get("requests").map(|requests| requests.unsigned(problems));
-    let length = keys.get("for").map(|length| quantity::duration(length, problems));
+    let length = keys.get("for").map(|length| length_of(length, problems));
     let spawn = keys.get("spawn").map(|spawn| read_spawn(spawn, problems));
     let think = optional_distribution(keys, "think", problems);
     if requests.is_none() && length.is_none() {
@@ -128,6 +140,16 @@ fn read_users(users: &Node, keys: &Mapping, node: &Node, problems: &mut Problems
     })
 }
 
+/// How long a phase is: longer than nothing.
+fn length_of(node: &Node, problems: &mut Problems) -> Option<Duration> {
+    let length = quantity::duration(node, problems)?;
+    if length.is_zero() {
+        problems.push(Problem::at(node.span, "a phase of no length sends nothing"));
+        return None;
+    }
+    Some(length)
+}
+
 fn read_spawn(node: &Node, problems: &mut Problems) -> Option<Rate> {
     let rate = quantity::rate(node, problems)?;
     if rate.events == 0 {
@@ -138,84 +160,21 @@ fn read_spawn(node: &Node, problems: &mut Problems) -> Option<Rate> {
 }
 
 fn read_rate_work(rate: &Node, keys: &Mapping, node: &Node, problems: &mut Problems) -> Option<Work> {
+    if let Some(file) = read_replay(rate, problems) {
+        forbid(keys, &["arrivals"], "does not go with `replay`, which has its own moments", problems);
+        let length = keys.get("for").map(|length| length_of(length, problems));
+        return Some(Work::Replay { file: file?, recording: None, length: optional(length)? });
+    }
     let length = keys.require("for", "a phase with `rate`", node.span, problems);
-    let length = length.and_then(|length| quantity::duration(length, problems));
+    let length = length.and_then(|length| length_of(length, problems));
     let spacing = match keys.get("arrivals").map(|node| node.one_of(&["even", "poisson"], problems)) {
         Some(None) => None,
         Some(Some("poisson")) => Some(Spacing::Poisson),
         _ => Some(Spacing::Even),
     };
-    let pieces = read_rate(rate, nanos(length.unwrap_or_default()), problems);
+    // Where `for` is wrong, that is said already, and the rest is still looked at.
+    let pieces = read_rate(rate, length.map_or(UNKNOWN_LENGTH, nanos), problems);
     Some(Work::Rate { pieces: pieces?, spacing: spacing?, length: length? })
-}
-
-/// The course of a rate over `length` nanoseconds.
-fn read_rate(node: &Node, length: u64, problems: &mut Problems) -> Option<Vec<Piece>> {
-    let Kind::Mapping(mapping) = &node.kind else {
-        let rate = quantity::rate(node, problems)?;
-        return Some(vec![Piece { from_nanos: 0, to_nanos: length, begin: rate, end: rate }]);
-    };
-    let [first, ..] = mapping.entries() else {
-        problems.push(Problem::wrong_type(node, "a rate, {from, to} or {steps}"));
-        return None;
-    };
-    match &*first.key {
-        "from" | "to" => {
-            mapping.only(&["from", "to"], problems);
-            let [begin, end] = ["from", "to"].map(|key| {
-                let value = mapping.require(key, "a ramp", node.span, problems)?;
-                quantity::rate(value, problems)
-            });
-            Some(vec![Piece { from_nanos: 0, to_nanos: length, begin: begin?, end: end? }])
-        }
-        "steps" => {
-            mapping.only(&["steps"], problems);
-            read_steps(&first.value, length, problems)
-        }
-        kind @ ("spike" | "diurnal" | "replay") => {
-            let problem = not_yet(first.key_span, &format!("a rate of the form `{kind}`"));
-            problems.push(problem.help("write it as {steps: [[0s, 100/s], …]} or {from, to} for now"));
-            None
-        }
-        other => {
-            let cause = Cause::Unknown { what: "the form of rate", name: other.to_owned() };
-            let forms = ["from", "to", "steps", "spike", "diurnal", "replay"];
-            let help = template::yaml::did_you_mean(other, forms);
-            let help = help.unwrap_or_else(|| format!("there are {}", forms.join(", ")));
-            problems.push(Problem::new(first.key_span, cause).help(help));
-            None
-        }
-    }
-}
-
-fn read_steps(node: &Node, length: u64, problems: &mut Problems) -> Option<Vec<Piece>> {
-    let items = node.sequence(problems)?;
-    if items.is_empty() || items.len() > STEPS_MAX {
-        let message = format!("a rate has 1 to {STEPS_MAX} steps, and this one {}", items.len());
-        problems.push(Problem::at(node.span, message));
-        return None;
-    }
-    let mut steps: Vec<(u64, Rate)> = Vec::with_capacity(items.len());
-    for item in items {
-        let Some([at, rate]) = item.as_sequence() else {
-            problems.push(Problem::wrong_type(item, "a step of the form [60s, 900/s]"));
-            return None;
-        };
-        let (offset, rate) = (nanos(quantity::duration(at, problems)?), quantity::rate(rate, problems)?);
-        if steps.last().is_some_and(|(before, _)| *before >= offset) {
-            problems.push(Problem::at(at.span, "each step must begin later than the one before it"));
-            return None;
-        }
-        steps.push((offset, rate));
-    }
-    let ends = steps.iter().skip(1).map(|(offset, _)| *offset).chain([length]);
-    let pieces = steps.iter().zip(ends).map(|((from_nanos, rate), to_nanos)| Piece {
-        from_nanos: *from_nanos,
-        to_nanos: to_nanos.min(length),
-        begin: *rate,
-        end: *rate,
-    });
-    Some(pieces.filter(|piece| piece.from_nanos < piece.to_nanos).collect())
 }
 
 /// `GET /cart`: a method and a path.

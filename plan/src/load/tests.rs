@@ -84,6 +84,66 @@ fn the_whole_schema_is_read() {
     );
 }
 
+#[test]
+fn spikes_days_and_recordings_are_read() {
+    let text = "
+version: 1
+phases:
+  - {target: A, rate: {spike: {base: 1/s, peak: 9/s, at: 10s, for: 5s}}, for: 12s}
+  - {target: A, rate: {diurnal: {low: 1/s, high: 9/s}}, for: 30h}
+  - {target: A, rate: {replay: arrivals.csv}}
+  - {target: A, rate: {replay: other.csv}, for: 9s}
+";
+    let mut load = Load::read("load.yaml", text).unwrap();
+    let Work::Rate { pieces, .. } = &load.phases[0].work else { panic!("spike") };
+    let bounds: Vec<_> =
+        pieces.iter().map(|piece| (piece.from_nanos, piece.to_nanos, piece.begin.events)).collect();
+    assert_eq!(bounds, [(0, 10_000_000_000, 1), (10_000_000_000, 12_000_000_000, 9)]);
+    let Work::Rate { pieces, .. } = &load.phases[1].work else { panic!("diurnal") };
+    let begins: Vec<_> =
+        pieces.iter().map(|piece| (piece.from_nanos / 3_600_000_000_000, piece.begin.events)).collect();
+    assert_eq!(begins, [(0, 1), (12, 9), (24, 1)]);
+    let names: Vec<_> = load.replays().map(|(index, name)| (index, name.text.clone())).collect();
+    assert_eq!(names, [(2, "arrivals.csv".to_owned()), (3, "other.csv".to_owned())]);
+    load.supply(2, Recording::read("1\n2\n").unwrap().into());
+    let Work::Replay { recording, length: None, .. } = &load.phases[2].work else { panic!("replay") };
+    assert_eq!(recording.as_ref().unwrap().count(), 2);
+}
+
+#[test]
+fn wrong_rates_are_named_at_their_place() {
+    for (rate, expected) in [
+        ("{spike: {base: 1/s, peak: 9/s, at: 60s, for: 1s}}", "3:46: the spike begins only when"),
+        ("{spike: {base: 1/s, peak: 9/s, at: 6s, for: 0s}}", "3:55: a spike of no length"),
+        ("{spike: {base: 1/s, at: 6s, for: 1s}}", "3:19: a spike needs `peak`"),
+        (
+            "{spike: {base: 1/s, peek: 2/s, at: 6s, for: 1s}}",
+            "3:31: the key `peek` does not exist (did you mean `peak`?)",
+        ),
+        ("{diurnal: {low: 9/s, high: 1/s}}", "3:21: `low` is above `high`"),
+        ("{diurnal: {low: 1/s, high: 9/s, period: 100ns}}", "3:51: a phase has at most 50000 periods"),
+        ("{diurnal: {low: -1/s, high: 9/s}}", "3:27: expected a rate with its unit"),
+        ("{replay: ''}", "3:20: the name of the file is empty"),
+        ("{replay: a.csv, for: 3s}", "3:27: the key `for` does not exist"),
+        ("{replay: a.csv}\n    arrivals: even", "4:5: `arrivals` does not go with `replay`"),
+        ("2000000000/s", "3:11: expected a rate with its unit"),
+        ("nan/s", "3:11: expected a rate with its unit"),
+        ("{spkie: {}}", "3:12: the form of rate `spkie` does not exist (did you mean `spike`?)"),
+    ] {
+        let said = said(&format!("phases:\n  - target: A\n    rate: {rate}\n    for: 60s\nversion: 1\n"));
+        assert!(said.iter().any(|line| line.contains(expected)), "{rate}: {said:?}");
+    }
+    let zero =
+        said("version: 1\nphases:\n  - {target: A, rate: 1/s, for: 0s}\n  - {target: A, users: 1, for: 0}\n");
+    assert_eq!(
+        zero,
+        [
+            "load.yaml:3:33: a phase of no length sends nothing",
+            "load.yaml:4:32: a phase of no length sends nothing"
+        ]
+    );
+}
+
 fn said(text: &str) -> Vec<String> {
     let problems = Load::read("load.yaml", text).unwrap_err();
     problems.iter().map(|problem| problem.one_line("load.yaml")).collect()
@@ -105,8 +165,6 @@ fn what_is_not_simulated_yet_is_said_at_its_place() {
         ("users: 1\n    for: 1s\n    mode: event", "5:11: `mode: event`"),
         ("users: 1\n    for: 1s\n    client: AppKey", "5:5: `client` is not simulated yet"),
         ("users: 1\n    for: 1s\n    keys: 10", "5:5: `keys` is not simulated yet"),
-        ("rate: {spike: {base: 1/s}}\n    for: 1s", "3:12: a rate of the form `spike` is not simulated yet"),
-        ("rate: {diurnal: {low: 1/s}}\n    for: 1s", "3:12: a rate of the form `diurnal`"),
     ] {
         let said = said(&format!("phases:\n  - target: A\n    {lines}\nversion: 1\n"));
         assert_eq!(said.len(), 1, "{lines}: {said:?}");

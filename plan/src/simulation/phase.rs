@@ -63,6 +63,13 @@ impl PhaseRun {
             Work::Rate { pieces, spacing, length } => {
                 (Some(*length), None, Distribution::ZERO, Some(Arrivals::new(pieces.clone(), *spacing)))
             }
+            Work::Replay { recording, length, .. } => {
+                let recording = recording.clone().unwrap_or_default();
+                // Without `for` the phase is over when the last has come: at its moment the phase's end comes first.
+                let last = Duration::from_nanos(recording.last() + 1);
+                let length = length.unwrap_or(last);
+                (Some(length), None, Distribution::ZERO, Some(Arrivals::replay(recording)))
+            }
         };
         Self {
             start: phase.start,
@@ -99,6 +106,7 @@ impl PhaseRun {
     #[inline]
     pub fn next_arrival(&mut self) -> Option<Instant> {
         let nanos = self.arrivals.as_mut()?.next(&mut self.arrivals_stream)?;
-        Some(self.began + Duration::from_nanos(nanos))
+        // Only a recording may go on beyond the phase's end.
+        Some(self.began + Duration::from_nanos(nanos)).filter(|at| *at < self.stop)
     }
 }

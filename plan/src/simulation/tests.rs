@@ -20,7 +20,7 @@ fn function(id: &str, reserved: Option<u32>, timeout_s: u64) -> FunctionInput {
     }
 }
 
-fn stack() -> PlanInput {
+pub(super) fn stack() -> PlanInput {
     let all = RouteInput { method: "$default".into(), path: String::new(), function: 0 };
     let door = |id: &str, kind| DoorInput { id: id.into(), kind, routes: vec![all.clone()] };
     PlanInput {
@@ -30,23 +30,23 @@ fn stack() -> PlanInput {
     }
 }
 
-fn options(overrides: &[&str]) -> Options {
+pub(super) fn options(overrides: &[&str]) -> Options {
     let mut options = Options::new(Era::named("today").unwrap());
     overrides.iter().for_each(|text| options.overrides.read(text).unwrap());
     options
 }
 
-fn plan_with(text: &str, options: &Options) -> Report {
+pub(super) fn plan_with(text: &str, options: &Options) -> Report {
     let text = format!("version: 1\n{text}");
     let load = Load::read("load.yaml", &text).unwrap_or_else(|problems| panic!("{problems:?}"));
     run(&stack(), &load, options).unwrap()
 }
 
-fn plan(text: &str) -> Report {
+pub(super) fn plan(text: &str) -> Report {
     plan_with(text, &options(&[]))
 }
 
-const FAST: &str =
+pub(super) const FAST: &str =
     "behaviour: {Cart: {init: 1s, steps: [{compute: 1s}]}, Pay: {init: 0s, steps: [{compute: 1s}]}}";
 
 #[test]

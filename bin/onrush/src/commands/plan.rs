@@ -1,5 +1,7 @@
 //! `onrush plan`: the engines on a virtual clock.
 
+mod replay;
+
 use crate::Stop;
 use crate::arguments::{Output, Plan};
 use crate::{problems, stack};
@@ -75,7 +77,11 @@ fn from_files(arguments: &Plan) -> Result<Report, Stop> {
         problems::print(&load_name, &load_text, found, Severity::Error);
         Stop::Reported
     };
-    let load = Load::read(&load_name, &load_text).map_err(|found| show(&found))?;
+    let mut load = Load::read(&load_name, &load_text).map_err(|found| show(&found))?;
+    replay::supply(&mut load, &load_path).map_err(|stop| match stop {
+        replay::Unread::Named(problem) => show(&[*problem]),
+        replay::Unread::Line(said) => Stop::Usage(said),
+    })?;
     let mut options = Options::new(era);
     options.region.clone_from(&arguments.template.region);
     options.overrides = overrides;
