@@ -5,6 +5,7 @@ mod cold;
 mod interpreters;
 mod node;
 mod plan;
+mod queue;
 mod refusal;
 mod rest;
 mod sandboxes;
@@ -33,5 +34,6 @@ pub const ALL: &[Group] = &[
     Group { name: "burst", about: "a burst of first invocations", run: burst::run },
     Group { name: "rest", about: "the platform at rest", run: rest::run },
     Group { name: "plan", about: "plans on the virtual clock", run: plan::run },
+    Group { name: "queue", about: "the planner's event queue", run: queue::run },
     Group { name: "template", about: "a large template", run: template::run },
 ];
