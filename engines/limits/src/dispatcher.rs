@@ -1,8 +1,8 @@
 //! The dispatcher: joins the limits, and decides for each invocation where it runs or which limit refuses it.
 //!
 //! It is given the time and an event and answers with a decision; a live driver and a virtual clock use the same
-//! one. The order of the questions is reserved or account concurrency, then (only where a new environment is needed)
-//! burst and scaling rate. AWS publishes no order; this one is assumed.
+//! one. The order of the questions is reserved or account concurrency, then requests per second, then (only where a new
+//! environment is needed) burst and scaling rate. AWS publishes no order; this one is assumed.
 //!
 //! Every call is O(1) but `advance` and `retire_version`, which are O(environments that go), and `board`. Nothing
 //! is allocated for an invocation, whether it runs or is refused, once the environments have reached their peak.
@@ -13,6 +13,7 @@ use crate::concurrency::{Concurrency, Share};
 use crate::decision::{Counts, Decision, Effect, Outcome, ReservedError};
 use crate::environments::{Environment, EnvironmentId, Environments, Phase};
 use crate::functions::{Function, FunctionId, Functions};
+use crate::request_rate::RequestRate;
 use crate::scaling_rate::ScalingRate;
 use crate::settings::{FunctionLimits, Settings};
 use crate::tally::Tally;
@@ -30,6 +31,7 @@ pub struct Dispatcher {
     now: Instant,
     concurrency: Concurrency,
     burst: Option<Burst>,
+    request_rate: RequestRate,
     functions: Functions,
     environments: Environments,
     stale: u64,
@@ -45,6 +47,7 @@ impl Dispatcher {
             now: Instant::START,
             concurrency: Concurrency::new(settings.account_concurrency, settings.unreserved_minimum),
             burst: burst.map(|figures| Burst::new(Instant::START, figures.size, figures.refill_per_minute)),
+            request_rate: RequestRate::new(Instant::START, LimitId::RequestRate, settings.request_rate),
             functions: Functions::default(),
             environments: Environments::default(),
             stale: 0,
@@ -64,22 +67,23 @@ impl Dispatcher {
             version: 0,
             share: Share::default(),
             scaling_rate: self.settings.scaling.environments_per_10s.map(|rate| ScalingRate::new(now, rate)),
+            request_rate: None,
             idle: Default::default(),
             environments: 0,
             timeouts: Tally::default(),
             removed: false,
         };
-        self.concurrency.reserve(&mut function.share, limits.reserved);
+        reserve(now, &mut self.concurrency, &self.settings, &mut function, limits.reserved);
         self.functions.add(function)
     }
 
     /// Changes a function's name, reservation (taken as given) and time-out. Whether it exists.
     pub fn update_function(&mut self, now: Instant, id: FunctionId, limits: FunctionLimits) -> bool {
-        self.clock(now);
+        let now = self.clock(now);
         let Some(function) = self.functions.get_mut(id) else { return self.stale() };
         function.resource = limits.resource.into();
         function.timeout = limits.timeout;
-        self.concurrency.reserve(&mut function.share, limits.reserved);
+        reserve(now, &mut self.concurrency, &self.settings, function, limits.reserved);
         true
     }
 
@@ -96,11 +100,11 @@ impl Dispatcher {
     /// The function is gone: it takes no more invocations and loses its reservation. Its idle environments end now,
     /// the busy ones when they finish. Whether it existed.
     pub fn remove_function(&mut self, now: Instant, id: FunctionId, effects: &mut Vec<Effect>) -> bool {
-        self.clock(now);
+        let now = self.clock(now);
         let Some(function) = self.functions.get_mut(id) else { return self.stale() };
         function.version = function.version.wrapping_add(1);
         function.removed = true;
-        self.concurrency.reserve(&mut function.share, None);
+        reserve(now, &mut self.concurrency, &self.settings, function, None);
         self.reap_all_idle(id.slot(), effects);
         self.functions.release(id.slot());
         true
@@ -128,10 +132,10 @@ impl Dispatcher {
         id: FunctionId,
         reserved: Option<u32>,
     ) -> Result<(), ReservedError> {
-        self.clock(now);
+        let now = self.clock(now);
         self.check_reserved(Some(id), reserved)?;
         let function = self.functions.get_mut(id).ok_or(ReservedError::NoFunction)?;
-        self.concurrency.reserve(&mut function.share, reserved);
+        reserve(now, &mut self.concurrency, &self.settings, function, reserved);
         Ok(())
     }
 
@@ -145,15 +149,23 @@ impl Dispatcher {
             self.stale();
             return Decision::NoFunction;
         };
-        let Function { share, resource, .. } = function;
+        let Function { share, resource, request_rate, .. } = function;
         if let Err(refusal) = self.concurrency.check(now, share, resource, &self.account) {
             return Decision::Refuse(refusal);
         }
-        // A qualifier's provisioned concurrency comes before that check, the request rate after it.
+        // A qualifier's provisioned concurrency comes before that check.
+        let checked = match request_rate {
+            Some(rate) => rate.check(now, resource),
+            None => self.request_rate.check(now, &self.account),
+        };
+        if let Err(refusal) = checked {
+            return Decision::Refuse(refusal);
+        }
         if self.environments.top(&function.idle).is_some_and(|top| !self.is_due(now, top)) {
             let function = self.functions.owner(id.slot());
             let taken = self.environments.take_idle(now, &mut function.idle);
             let (environment, needs_reset) = taken.expect("the stack has a top");
+            function.request_rate.as_mut().unwrap_or(&mut self.request_rate).spend(now);
             self.concurrency.enter(&mut function.share);
             return if needs_reset { Decision::Reset(environment) } else { Decision::Run(environment) };
         }
@@ -167,6 +179,7 @@ impl Dispatcher {
         if let Some(scaling_rate) = &mut function.scaling_rate {
             scaling_rate.spend(now);
         }
+        function.request_rate.as_mut().unwrap_or(&mut self.request_rate).spend(now);
         self.concurrency.enter(&mut function.share);
         function.environments += 1;
         Decision::Start(self.environments.start(now, id.slot(), function.version))
@@ -199,7 +212,8 @@ impl Dispatcher {
     }
 
     /// The environment's invocation has ended. Frees its concurrency; the environment waits for the next one, or
-    /// ends if its version was retired. Whether there was an invocation.
+    /// ends if its version was retired or its life is over: one that is idle then ends after one invocation more,
+    /// unless its idle time-out comes first. Whether there was an invocation.
     pub fn finished(
         &mut self,
         now: Instant,
@@ -209,7 +223,7 @@ impl Dispatcher {
     ) -> bool {
         let now = self.clock(now);
         let in_flight = |found: &&Environment| matches!(found.phase, Phase::Starting | Phase::Busy);
-        let Some(&Environment { function: slot, version, since, .. }) =
+        let Some(&Environment { function: slot, version, since, born, .. }) =
             self.environments.get(id).filter(in_flight)
         else {
             return self.stale();
@@ -220,7 +234,7 @@ impl Dispatcher {
         if outcome == Outcome::TimedOut {
             function.timeouts.refuse(now);
         }
-        if version == function.version {
+        if version == function.version && now.since(born) < self.settings.environment_lifetime {
             self.environments.put_idle(now, id, outcome != Outcome::Done, &mut function.idle);
         } else {
             self.remove_environment(id, slot);
@@ -323,6 +337,7 @@ impl Dispatcher {
             rows.push(burst.row(now, &self.account, &sources.burst));
             rows.push(burst.refill_row(now, &self.account, &sources.burst_refill));
         }
+        rows.push(self.request_rate.row(now, &self.account, &sources.request_rate));
         let mut oldest = vec![Duration::ZERO; self.functions.slots()];
         for environment in self.environments.iter().filter(|environment| environment.phase == Phase::Busy) {
             let age = &mut oldest[environment.function as usize];
@@ -331,6 +346,8 @@ impl Dispatcher {
         for (slot, function) in self.functions.iter() {
             let resource = &function.resource;
             rows.extend(function.share.row(resource, &self.from_function));
+            let request_rate = function.request_rate.as_ref();
+            rows.extend(request_rate.map(|rate| rate.row(now, resource, &self.from_function)));
             if let Some(scaling_rate) = &function.scaling_rate {
                 rows.push(scaling_rate.row(now, resource, &sources.scaling_rate));
             }
@@ -378,6 +395,25 @@ impl Dispatcher {
         self.environments.remove(id, &mut function.idle);
         function.environments -= 1;
         self.functions.release(slot);
+    }
+}
+
+/// Sets a function's reservation, and the request rate that goes with it.
+fn reserve(
+    now: Instant,
+    concurrency: &mut Concurrency,
+    settings: &Settings,
+    function: &mut Function,
+    reserved: Option<u32>,
+) {
+    concurrency.reserve(&mut function.share, reserved);
+    let per_second = reserved.map(|reserved| reserved.saturating_mul(settings.requests_per_concurrency));
+    match (&mut function.request_rate, per_second) {
+        (Some(rate), Some(per_second)) if rate.per_second() != per_second => rate.set(now, per_second),
+        (Some(_), Some(_)) => {}
+        (rate, per_second) => {
+            *rate = per_second.map(|rate| RequestRate::new(now, LimitId::ReservedRequestRate, rate));
+        }
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Environment {
     pub needs_reset: bool,
     /// Since when it is in this phase.
     pub since: Instant,
+    /// When it was started.
+    pub born: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -142,8 +144,14 @@ impl Environments {
 
     /// A new environment of the function, starting. Allocates only above the peak so far.
     pub fn start(&mut self, now: Instant, function: u32, version: u32) -> EnvironmentId {
-        let environment =
-            Environment { function, version, phase: Phase::Starting, needs_reset: false, since: now };
+        let environment = Environment {
+            function,
+            version,
+            phase: Phase::Starting,
+            needs_reset: false,
+            since: now,
+            born: now,
+        };
         self.len += 1;
         if self.free == NONE {
             let slot = u32::try_from(self.slots.len()).ok().filter(|slot| *slot != NONE);

@@ -2,6 +2,7 @@
 
 use crate::concurrency::Share;
 use crate::environments::IdleStack;
+use crate::request_rate::RequestRate;
 use crate::scaling_rate::ScalingRate;
 use crate::tally::Tally;
 use std::collections::VecDeque;
@@ -38,6 +39,8 @@ pub(crate) struct Function {
     pub version: u32,
     pub share: Share,
     pub scaling_rate: Option<ScalingRate>,
+    /// Of its reservation; without one it shares the account's.
+    pub request_rate: Option<RequestRate>,
     pub idle: IdleStack,
     /// All of its environments, those of older versions included.
     pub environments: u32,

@@ -23,6 +23,7 @@ pub mod integration_timeout;
 pub mod leases;
 pub mod nat;
 pub mod network;
+pub mod request_rate;
 pub mod response_cache;
 pub mod scaling_rate;
 pub mod settings;

@@ -4,6 +4,7 @@ use crate::eni::InterfaceFigures;
 use crate::eni_per_environment::{AttachTimes, EnvironmentInterfaceFigures};
 use crate::eni_room::Quotas;
 use crate::nat::{NatFigures, PORTS_MAX};
+use crate::request_rate::PER_CONCURRENCY;
 use model::era::{Era, Overrides};
 use model::limit::LimitId;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct Sources {
     pub burst_refill: Arc<str>,
     /// Of the scaling rate.
     pub scaling_rate: Arc<str>,
+    /// Of the requests per second.
+    pub request_rate: Arc<str>,
 }
 
 impl Default for Sources {
@@ -48,10 +51,15 @@ impl Default for Sources {
             account_concurrency: Arc::clone(&given),
             burst: Arc::clone(&given),
             burst_refill: Arc::clone(&given),
-            scaling_rate: given,
+            scaling_rate: Arc::clone(&given),
+            request_rate: given,
         }
     }
 }
+
+/// Where the request rate comes from unless somebody gives one.
+const REQUEST_RATE_SOURCE: &str = "AWS Lambda Developer Guide, Lambda quotas: 10 x the concurrency, each second; \
+                                   published. A bucket of one second's worth is assumed";
 
 /// The account's figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +70,14 @@ pub struct Settings {
     pub unreserved_minimum: u32,
     /// How fast environments may grow.
     pub scaling: Scaling,
+    /// Synchronous requests per second of all functions without a reservation.
+    pub request_rate: u32,
+    /// The same of a function that reserves concurrency, for each unit of it.
+    pub requests_per_concurrency: u32,
     /// How long an environment stays warm without work.
     pub idle_timeout: Duration,
+    /// How long after its start an environment is used again. One that is busy then ends with its invocation.
+    pub environment_lifetime: Duration,
     /// Where the figures come from.
     pub sources: Sources,
 }
@@ -96,11 +110,20 @@ impl Settings {
             scaling.environments_per_10s = Some(environments);
             sources.scaling_rate = source;
         }
+        let (request_rate, source) = match figure(LimitId::RequestRate)? {
+            Some(given) => given,
+            None => (account_concurrency.saturating_mul(PER_CONCURRENCY), REQUEST_RATE_SOURCE.into()),
+        };
+        sources.request_rate = source;
+        let seconds = |limit, default| Duration::from_secs(overrides.get(limit).unwrap_or(default));
         Ok(Self {
             account_concurrency,
             unreserved_minimum: era.settings.unreserved_minimum,
             scaling,
-            idle_timeout: Duration::from_secs(era.settings.idle_timeout_s),
+            request_rate,
+            requests_per_concurrency: PER_CONCURRENCY,
+            idle_timeout: seconds(LimitId::EnvironmentIdleTimeout, era.settings.idle_timeout_s),
+            environment_lifetime: seconds(LimitId::EnvironmentLifetime, era.settings.environment_lifetime_s),
             sources,
         })
     }
@@ -275,6 +298,16 @@ mod tests {
         assert_eq!(today.scaling, Scaling { burst: None, environments_per_10s: Some(1000) });
         assert_eq!((today.account_concurrency, today.unreserved_minimum), (5000, 100));
         assert_eq!(&*today.sources.account_concurrency, "given with --limit");
+    }
+
+    #[test]
+    fn the_request_rate_follows_concurrency_unless_it_is_given() {
+        let rate = |overrides: &[&str]| settings("today", "us-east-1", overrides).unwrap().request_rate;
+        assert_eq!(rate(&[]), 10_000);
+        assert_eq!(rate(&["lambda.account-concurrency=20"]), 200);
+        assert_eq!(rate(&["lambda.account-concurrency=20", "lambda.request-rate=7"]), 7);
+        let found = settings("2022-12", "us-east-1", &["environment.lifetime=2h"]).unwrap();
+        assert_eq!((found.environment_lifetime.as_secs(), found.idle_timeout.as_secs()), (7200, 600));
     }
 
     #[test]

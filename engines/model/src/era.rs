@@ -36,6 +36,9 @@ pub struct Era {
 pub struct EraSettings {
     /// How long an environment stays warm without work, in seconds.
     pub idle_timeout_s: u64,
+    /// How long after its start an environment is used again, in seconds.
+    #[serde(default = "environment_lifetime_s")]
+    pub environment_lifetime_s: u64,
     /// How long INIT may take on demand, in seconds.
     pub init_timeout_s: u64,
     /// Concurrency that reservations may not touch.
@@ -58,6 +61,12 @@ pub struct EnvironmentInterfaces {
     /// From an interface's making until an environment can use it: permille of the environments up to so many
     /// milliseconds, from 0 to 1000, both ascending.
     pub attach_ms: Vec<(u32, u32)>,
+}
+
+/// About 14 hours: the guide says that environments end every few hours, even under steady traffic, and gives no
+/// figure; 14 h is assumed.
+const fn environment_lifetime_s() -> u64 {
+    14 * 3_600
 }
 
 /// A limit's figure with its source.

@@ -60,8 +60,14 @@ limit_ids! {
     BurstRefill = "lambda.burst-refill", "environments/min", No;
     /// New environments of one function per 10 s (era today).
     ScalingRate = "lambda.scaling-rate", "environments per 10 s", No;
-    /// Synchronous requests per second.
+    /// Synchronous requests per second of all functions without a reservation: ten per unit of concurrency.
     RequestRate = "lambda.request-rate", "requests/s", Request;
+    /// Synchronous requests per second of one function that reserves concurrency: ten per unit of it.
+    ReservedRequestRate = "lambda.reserved-request-rate", "requests/s", Setting;
+    /// How long an environment stays warm without work.
+    EnvironmentIdleTimeout = "environment.idle-timeout", "s", No;
+    /// How long after its start an environment is used again.
+    EnvironmentLifetime = "environment.lifetime", "s", No;
     /// How long one invocation may take.
     FunctionTimeout = "function.timeout", "s", Setting;
     /// How long an API's integration may take.

@@ -187,10 +187,19 @@ impl Simulation {
             ),
             Assumption::new(
                 "order of limits",
-                "reserved or account concurrency, then burst or scaling rate",
+                "reserved or account concurrency, then request rate, then burst or scaling rate",
                 "AWS publishes no order",
             ),
-            Assumption::new("lambda.request-rate", "no limit", "not simulated yet"),
+            Assumption::new(
+                "life of environments",
+                format!("{} s, never ended while busy", settings.environment_lifetime.as_secs()),
+                "AWS says every few hours; see environment.lifetime",
+            ),
+            Assumption::new(
+                "bucket of lambda.request-rate",
+                "one second's worth",
+                "AWS publishes the rate, not the bucket",
+            ),
         ];
         if settings.scaling.burst.is_some() {
             let why = "AWS publishes 500 a minute and not how they come";

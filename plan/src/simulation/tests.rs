@@ -280,8 +280,8 @@ fn what_cannot_be_planned_says_why() {
     let simple = load("phases: [{target: Cart, users: 1, requests: 1}]");
     let error = |load: &Load, options: &Options| run(&stack(), load, options).unwrap_err();
     assert_eq!(
-        error(&simple, &options(&["lambda.request-rate=5"])),
-        PlanError::NotSimulated(LimitId::RequestRate)
+        error(&simple, &options(&["lambda.payload-size=5"])),
+        PlanError::NotSimulated(LimitId::PayloadSize)
     );
     assert!(matches!(error(&simple, &options(&["lambda.burst=5"])), PlanError::Settings(_)));
     let too_large = PlanError::TooLarge { limit: LimitId::FunctionTimeout, value: u64::MAX };

@@ -87,6 +87,7 @@ pub(crate) fn throttled(refusal: &Refusal) -> Answer {
     let reason = match refusal.limit {
         LimitId::ReservedConcurrency => ThrottleReason::ReservedFunctionConcurrentInvocation,
         LimitId::RequestRate => ThrottleReason::FunctionInvocationRate,
+        LimitId::ReservedRequestRate => ThrottleReason::ReservedFunctionInvocationRate,
         _ => ThrottleReason::ConcurrentInvocation,
     };
     error(&ApiError::throttled(reason))

@@ -33,6 +33,7 @@ struct Environment {
     id: EnvironmentId,
     function: usize,
     version: u32,
+    born: Instant,
     /// `None` while an invocation runs on it.
     idle_since: Option<Instant>,
     needs_reset: bool,
@@ -40,10 +41,12 @@ struct Environment {
 
 pub struct Function {
     name: String,
-    pub reserved: Option<u32>,
+    reserved: Option<u32>,
     version: u32,
     removed: bool,
     grants: Vec<Instant>,
+    /// What happened to the bucket of its reservation: requests, and other sizes (`Some`).
+    requests: Vec<(Instant, Option<u32>)>,
 }
 
 /// The model. Idle environments stand in the order in which they became idle.
@@ -53,17 +56,34 @@ pub struct Reference {
     pub functions: Vec<Function>,
     environments: Vec<Environment>,
     grants: Vec<Instant>,
+    /// Requests of functions without a reservation.
+    requests: Vec<(Instant, Option<u32>)>,
 }
 
 impl Reference {
     pub fn new(settings: Settings) -> Self {
         let now = Instant::START;
-        Self { settings, now, functions: Vec::new(), environments: Vec::new(), grants: Vec::new() }
+        let (functions, environments) = (Vec::new(), Vec::new());
+        Self { settings, now, functions, environments, grants: Vec::new(), requests: Vec::new() }
     }
 
     pub fn add(&mut self, name: &str, reserved: Option<u32>) {
         let name = name.to_owned();
-        self.functions.push(Function { name, reserved, version: 0, removed: false, grants: Vec::new() });
+        let (grants, requests) = (Vec::new(), Vec::new());
+        self.functions.push(Function { name, reserved: None, version: 0, removed: false, grants, requests });
+        self.reserve(self.functions.len() - 1, reserved);
+    }
+
+    pub fn reserve(&mut self, function: usize, reserved: Option<u32>) {
+        let size = reserved.map(|reserved| reserved * self.settings.requests_per_concurrency);
+        let now = self.now;
+        let function = &mut self.functions[function];
+        match (std::mem::replace(&mut function.reserved, reserved), size) {
+            (Some(before), Some(_)) if Some(before) == reserved => {}
+            (Some(_), Some(size)) => function.requests.push((now, Some(size))),
+            // A new reservation comes with a full bucket.
+            (_, size) => function.requests = size.map(|size| (now, Some(size))).into_iter().collect(),
+        }
     }
 
     pub fn set_now(&mut self, now: Instant) {
@@ -109,6 +129,16 @@ impl Reference {
         if full || self.in_flight_of_all() >= u64::from(account) {
             return self.refuse(LimitId::AccountConcurrency, function, claimed, account, None);
         }
+        let (requests, size, limit) = match asked.reserved {
+            Some(max) => {
+                let size = max * self.settings.requests_per_concurrency;
+                (&asked.requests, size, LimitId::ReservedRequestRate)
+            }
+            None => (&self.requests, self.settings.request_rate, LimitId::RequestRate),
+        };
+        if let Err((used, retry_at)) = ask_requests(requests, size, self.now) {
+            return self.refuse(limit, function, used, size, retry_at);
+        }
         let warm = self.environments.iter().rfind(|environment| {
             let fresh = |since: Instant| since + self.settings.idle_timeout > self.now;
             environment.function == function && environment.idle_since.is_some_and(fresh)
@@ -131,6 +161,11 @@ impl Reference {
     }
 
     pub fn follow(&mut self, function: usize, decision: &Decision) {
+        if matches!(decision, Decision::Start(_) | Decision::Run(_) | Decision::Reset(_)) {
+            let asked = &mut self.functions[function];
+            let requests = if asked.reserved.is_some() { &mut asked.requests } else { &mut self.requests };
+            requests.push((self.now, None));
+        }
         match decision {
             Decision::Start(id) => {
                 assert!(
@@ -140,8 +175,9 @@ impl Reference {
                 self.grants.push(self.now);
                 self.functions[function].grants.push(self.now);
                 let version = self.functions[function].version;
+                let (id, born) = (*id, self.now);
                 let environment =
-                    Environment { id: *id, function, version, idle_since: None, needs_reset: false };
+                    Environment { id, function, version, born, idle_since: None, needs_reset: false };
                 self.environments.push(environment);
             }
             Decision::Run(id) | Decision::Reset(id) => {
@@ -156,7 +192,8 @@ impl Reference {
         let index = self.environments.iter().position(|environment| environment.id == id).expect("busy");
         let mut environment = self.environments.remove(index);
         let function = &self.functions[environment.function];
-        if function.removed || function.version != environment.version {
+        let too_old = self.now >= environment.born + self.settings.environment_lifetime;
+        if function.removed || function.version != environment.version || too_old {
             return vec![Effect::Reap(id)];
         }
         environment.idle_since = Some(self.now);
@@ -180,7 +217,7 @@ impl Reference {
         self.functions[function].version += 1;
         if remove {
             self.functions[function].removed = true;
-            self.functions[function].reserved = None;
+            self.reserve(function, None);
         }
         let mut reaped =
             self.reap(|environment| environment.function == function && environment.idle_since.is_some());
@@ -211,7 +248,7 @@ impl Reference {
         max: u32,
         retry_at: Option<Instant>,
     ) -> Expected {
-        let of_account = matches!(limit, LimitId::AccountConcurrency | LimitId::Burst);
+        let of_account = matches!(limit, LimitId::AccountConcurrency | LimitId::Burst | LimitId::RequestRate);
         let resource = if of_account { "account" } else { &self.functions[function].name };
         Expected::Refuse(Refusal {
             limit,
@@ -249,4 +286,41 @@ fn ask(grants: &[Instant], bucket: (u32, u32, u64), now: Instant) -> Result<(), 
     let never = refill == 0 || size == 0;
     let wait = || Duration::from_nanos(((missing + i128::from(refill) - 1) / i128::from(refill)) as u64);
     Err((used, (!never).then(|| now + wait())))
+}
+
+/// The same for requests, a second's worth of tokens each second; another size keeps what is spent, rounded up to
+/// whole tokens, as far as it fits.
+fn ask_requests(
+    events: &[(Instant, Option<u32>)],
+    size: u32,
+    now: Instant,
+) -> Result<(), (u64, Option<Instant>)> {
+    const SECOND: i128 = 1_000_000_000;
+    let first = events.first().and_then(|(at, size)| Some((*at, (*size)?)));
+    let (mut at, mut size) = first.unwrap_or((Instant::START, size));
+    let mut level = i128::from(size) * SECOND;
+    let refilled = |level: i128, at: Instant, to: Instant, size: u32| {
+        let gained = i128::from(to.as_nanos() - at.as_nanos()) * i128::from(size);
+        (level + gained).min(i128::from(size) * SECOND)
+    };
+    for (to, changed) in events.iter().skip(usize::from(first.is_some())) {
+        level = refilled(level, at, *to, size);
+        at = *to;
+        match changed {
+            None => level -= SECOND,
+            Some(changed) => {
+                let spent = i128::from(size) - level / SECOND;
+                size = *changed;
+                level = (i128::from(size) - spent).max(0) * SECOND;
+            }
+        }
+        assert!(level >= 0, "a request was made up");
+    }
+    level = refilled(level, at, now, size);
+    if level >= SECOND {
+        return Ok(());
+    }
+    let used = u64::from(size) - (level / SECOND) as u64;
+    let wait = |size: i128| Duration::from_nanos(((SECOND - level + size - 1) / size) as u64);
+    Err((used, (size > 0).then(|| now + wait(i128::from(size)))))
 }

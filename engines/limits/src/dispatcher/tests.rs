@@ -11,7 +11,10 @@ fn settings(account_concurrency: u32, scaling: Scaling) -> Settings {
         account_concurrency,
         unreserved_minimum: 100,
         scaling,
+        request_rate: account_concurrency.saturating_mul(10),
+        requests_per_concurrency: 10,
         idle_timeout: Duration::from_secs(600),
+        environment_lifetime: Duration::from_secs(14 * 3600),
         sources: Sources::default(),
     }
 }
@@ -224,6 +227,61 @@ fn a_reservation_below_the_floor_is_refused_and_changes_nothing() {
     assert_eq!(dispatcher.set_reserved(Instant::START, function, None), Ok(()));
 }
 
+/// Invokes and finishes at once until refused; how many ran, and the refusal.
+fn hammer(dispatcher: &mut Dispatcher, now: Instant, function: FunctionId) -> (u32, Refusal) {
+    let (mut ran, mut effects) = (0, Vec::new());
+    loop {
+        match dispatcher.invoke(now, function) {
+            Decision::Refuse(refusal) => return (ran, refusal),
+            Decision::NoFunction => panic!("the function exists"),
+            Decision::Run(id) | Decision::Start(id) | Decision::Reset(id) => {
+                dispatcher.finished(now, id, Outcome::Done, &mut effects);
+            }
+        }
+        ran += 1;
+    }
+}
+
+#[test]
+fn quick_requests_meet_the_request_rate_before_concurrency() {
+    let mut dispatcher = Dispatcher::new(settings(1000, per_function(1000)));
+    let [cart, pay] = [("cart", None), ("pay", Some(5))]
+        .map(|(name, reserved)| dispatcher.add_function(Instant::START, limits(name, reserved)));
+    let (ran, refusal) = hammer(&mut dispatcher, Instant::START, cart);
+    assert_eq!((ran, refusal.limit, &*refusal.resource), (10_000, LimitId::RequestRate, "account"));
+    assert_eq!((refusal.used, refusal.max), (10_000, 10_000));
+    assert_eq!(refusal.retry_at, Some(Instant::from_nanos(100_000)));
+    // A reservation has a rate of its own, which the others cannot use up.
+    let (ran, refusal) = hammer(&mut dispatcher, Instant::START, pay);
+    assert_eq!((ran, refusal.limit, &*refusal.resource), (50, LimitId::ReservedRequestRate, "pay"));
+    assert_eq!(hammer(&mut dispatcher, Instant::from_secs(1), cart).0, 10_000);
+    assert_eq!(dispatcher.set_reserved(Instant::from_secs(1), pay, None), Ok(()));
+    assert_eq!(hammer(&mut dispatcher, Instant::from_secs(1), pay).1.limit, LimitId::RequestRate);
+    assert_eq!(dispatcher.environments(), 2, "one environment of each did it all");
+}
+
+#[test]
+fn an_environment_ends_after_its_life_but_never_while_it_is_busy() {
+    let mut settings = settings(1000, per_function(1000));
+    settings.environment_lifetime = Duration::from_secs(3600);
+    let mut dispatcher = Dispatcher::new(settings);
+    let function = dispatcher.add_function(Instant::START, limits("cart", None));
+    let environment = start(&mut dispatcher, Instant::START, function);
+    let mut effects = Vec::new();
+    // In use every minute: the idle time-out never comes.
+    for minute in 1..=60 {
+        assert!(effects.is_empty());
+        let now = Instant::from_secs(minute * 60);
+        dispatcher.advance(now, &mut effects);
+        dispatcher.finished(now, environment, Outcome::Done, &mut effects);
+        if minute < 60 {
+            assert_eq!(dispatcher.invoke(now, function), Decision::Run(environment));
+        }
+    }
+    assert_eq!(effects, [Effect::Reap(environment)]);
+    assert!(matches!(dispatcher.invoke(Instant::from_secs(3600), function), Decision::Start(_)));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Invoke(usize),
@@ -266,11 +324,15 @@ proptest! {
     #[test]
     fn it_agrees_with_the_reference(
         account in 0u32..14, minimum in 0u32..4, scaling in any_scaling(), idle_ns in 1u64..8_000_000_000,
+        request_rate in 0u32..40, per_concurrency in 0u32..4, life_ns in 1u64..40_000_000_000,
         steps in prop::collection::vec(step(), 1..300),
     ) {
         let mut settings = settings(account, scaling);
         settings.unreserved_minimum = minimum;
         settings.idle_timeout = Duration::from_nanos(idle_ns);
+        settings.environment_lifetime = Duration::from_nanos(life_ns);
+        settings.request_rate = request_rate;
+        settings.requests_per_concurrency = per_concurrency;
         let mut reference = Reference::new(settings.clone());
         let mut dispatcher = Dispatcher::new(settings);
         let mut now = Instant::START;
@@ -318,7 +380,7 @@ proptest! {
                     let fits = u64::from(reserved.unwrap_or(0)) <= reference.reservable(index);
                     prop_assert_eq!(dispatcher.set_reserved(now, id, reserved).is_ok(), fits);
                     if fits {
-                        reference.functions[index].reserved = reserved;
+                        reference.reserve(index, reserved);
                     }
                 }
                 Step::Retire(index) => {
