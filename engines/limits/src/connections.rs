@@ -8,10 +8,12 @@
 //! ends.
 //!
 //! A refusal of the network is not told to the client: its SYN is dropped without a word, and [`connect`](crate::connect)
-//! says how it fares. Only a full database answers. Names are resolved beside the interface, so DNS takes no connection here and works while connects hang
+//! says how it fares. Only a full database answers; a proxy takes every client, and lets its transactions wait for
+//! connections of its pool ([`db_pool`](crate::db_pool)). Names are resolved beside the interface, so DNS takes no connection here and works while connects hang
 //! (S0: queries were answered on Lambda's side of the interface).
 
 use crate::db_connections::{DatabaseId, Databases};
+use crate::db_pool::{Borrow, ClientId, LoginId, PoolCounts, PoolEffect, PoolSettings, PoolTotals, Pools};
 use crate::eni::{InterfaceId, Interfaces};
 use crate::leases::LeaseId;
 use crate::nat::{Destination, GatewayId, NatGateways, PoolId};
@@ -31,6 +33,8 @@ pub enum Way {
     Nat(InterfaceId, PoolId),
     /// Through a shared interface to a database, which may refuse.
     Database(InterfaceId, DatabaseId),
+    /// Through a shared interface to a database proxy.
+    Proxy(InterfaceId, LoginId),
     /// Nowhere: dropped without a word.
     Barred(BarId),
 }
@@ -39,12 +43,32 @@ pub enum Way {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BarId(u32);
 
-/// An open connection: 24 bytes. Who holds it gives it back with `close`; when that is forgotten, silence ends it.
+/// An open connection: 20 bytes. Who holds it gives it back with `close`; when that is forgotten, silence ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
     interface: Option<LeaseId>,
-    port: Option<LeaseId>,
-    database: Option<LeaseId>,
+    beyond: Beyond,
+}
+
+/// What a connection takes beyond the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beyond {
+    Nothing,
+    /// Of a NAT gateway.
+    Port(LeaseId),
+    Database(LeaseId),
+    /// Of a proxy.
+    Client(ClientId),
+}
+
+impl Connection {
+    /// The client of a proxy that it is, if it is one.
+    pub const fn client(&self) -> Option<ClientId> {
+        match self.beyond {
+            Beyond::Client(client) => Some(client),
+            _ => None,
+        }
+    }
 }
 
 /// Everything that a connection meets on its way.
@@ -55,6 +79,7 @@ pub struct Connections {
     /// The NAT gateways.
     gateways: NatGateways,
     databases: Databases,
+    pools: Pools,
     bars: Vec<Bar>,
     settings: NetworkSettings,
 }
@@ -74,6 +99,7 @@ impl Connections {
             interfaces: Interfaces::new(settings.interface),
             gateways: NatGateways::new(settings.nat),
             databases: Databases::new(settings.interface.idle_timeout),
+            pools: Pools::default(),
             bars: Vec::new(),
             settings,
         }
@@ -95,6 +121,12 @@ impl Connections {
             Some(given) => self.databases.add(name, given, "given with --limit".into()),
             None => self.databases.add(name, connections, source),
         }
+    }
+
+    /// Adds a proxy with its pool of connections to a database, and the one login that all its clients have.
+    pub fn add_proxy(&mut self, name: Arc<str>, database: DatabaseId, settings: PoolSettings) -> LoginId {
+        let pool = self.pools.add(name, database, settings);
+        self.pools.add_login(pool)
     }
 
     /// Whether the client is told of a refusal by this limit, rather than left without an answer.
@@ -129,22 +161,27 @@ impl Connections {
     #[inline]
     pub fn open(&mut self, now: Instant, way: Way) -> Result<Connection, Refusal> {
         match way {
-            Way::Free => Ok(Connection { interface: None, port: None, database: None }),
+            Way::Free => Ok(Connection { interface: None, beyond: Beyond::Nothing }),
             Way::Interface(interface) => {
                 let interface = self.interfaces.open(now, interface)?;
-                Ok(Connection { interface: Some(interface), port: None, database: None })
+                Ok(Connection { interface: Some(interface), beyond: Beyond::Nothing })
             }
             Way::Database(interface, database) => {
                 self.interfaces.check(now, interface)?;
                 let database = self.databases.open(now, database)?;
                 let interface = self.interfaces.open(now, interface)?;
-                Ok(Connection { interface: Some(interface), port: None, database: Some(database) })
+                Ok(Connection { interface: Some(interface), beyond: Beyond::Database(database) })
+            }
+            Way::Proxy(interface, login) => {
+                let interface = self.interfaces.open(now, interface)?;
+                let client = self.pools.connect(now, login, &mut self.databases);
+                Ok(Connection { interface: Some(interface), beyond: Beyond::Client(client) })
             }
             Way::Nat(interface, pool) => {
                 self.interfaces.check(now, interface)?;
                 let port = self.gateways.open(now, pool)?;
                 let interface = self.interfaces.open(now, interface)?;
-                Ok(Connection { interface: Some(interface), port: Some(port), database: None })
+                Ok(Connection { interface: Some(interface), beyond: Beyond::Port(port) })
             }
             Way::Barred(bar) => {
                 let bar = &mut self.bars[bar.0 as usize];
@@ -166,9 +203,13 @@ impl Connections {
     #[inline]
     pub fn touch(&mut self, now: Instant, connection: Connection) -> bool {
         let interface = connection.interface.is_none_or(|lease| self.interfaces.touch(now, lease));
-        let port = connection.port.is_none_or(|lease| self.gateways.touch(now, lease));
-        let database = connection.database.is_none_or(|lease| self.databases.touch(now, lease));
-        if interface && port && database {
+        let beyond = match connection.beyond {
+            Beyond::Nothing => true,
+            Beyond::Port(lease) => self.gateways.touch(now, lease),
+            Beyond::Database(lease) => self.databases.touch(now, lease),
+            Beyond::Client(client) => self.pools.is_connected(now, client, &mut self.databases),
+        };
+        if interface && beyond {
             return true;
         }
         self.close(now, connection);
@@ -178,21 +219,60 @@ impl Connections {
     /// The connection is closed. Closing it again, or one that was forgotten, changes nothing.
     #[inline]
     pub fn close(&mut self, now: Instant, connection: Connection) {
-        if let Some(lease) = connection.port {
-            self.gateways.close(now, lease);
-        }
         if let Some(lease) = connection.interface {
             self.interfaces.close(now, lease);
         }
-        if let Some(lease) = connection.database {
-            self.databases.close(now, lease);
+        match connection.beyond {
+            Beyond::Nothing => {}
+            Beyond::Port(lease) => {
+                self.gateways.close(now, lease);
+            }
+            Beyond::Database(lease) => {
+                self.databases.close(now, lease);
+            }
+            Beyond::Client(client) => {
+                self.pools.disconnect(now, client, &mut self.databases);
+            }
         }
+    }
+
+    /// A client of a proxy begins a transaction, or a statement of its own.
+    #[inline]
+    pub fn borrow(&mut self, now: Instant, client: ClientId) -> Borrow {
+        self.pools.borrow(now, client, &mut self.databases)
+    }
+
+    /// A client keeps the server connection that it has borrowed until it disconnects.
+    pub fn pin(&mut self, now: Instant, client: ClientId) {
+        self.pools.pin(now, client, &mut self.databases);
+    }
+
+    /// A client's transaction has ended.
+    #[inline]
+    pub fn give_back(&mut self, now: Instant, client: ClientId) {
+        self.pools.give_back(now, client, &mut self.databases);
+    }
+
+    /// The next thing that came of what the pools did: ask after each call that takes a time.
+    #[inline]
+    pub fn take_pool_effect(&mut self) -> Option<PoolEffect> {
+        self.pools.take_effect()
+    }
+
+    /// Every proxy's pool: its name, what it has now, and what it has done.
+    pub fn pools(&self) -> impl Iterator<Item = (&Arc<str>, PoolCounts, PoolTotals)> {
+        let both = self.pools.counts().zip(self.pools.totals());
+        both.map(|((name, counts), (_, totals))| (name, counts, totals))
     }
 
     /// When `advance` has something to do next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let deadlines =
-            [self.interfaces.next_deadline(), self.gateways.next_deadline(), self.databases.next_deadline()];
+        let deadlines = [
+            self.interfaces.next_deadline(),
+            self.gateways.next_deadline(),
+            self.databases.next_deadline(),
+            self.pools.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -201,6 +281,7 @@ impl Connections {
         self.interfaces.advance(now);
         self.gateways.advance(now);
         self.databases.advance(now);
+        self.pools.advance(now, &mut self.databases);
     }
 
     /// How many shared interfaces there are; `None` without any, or where they belong to environments.
@@ -222,7 +303,7 @@ impl Connections {
         &self.settings
     }
 
-    /// The board's rows: interfaces, gateways, databases, then what bars a way.
+    /// The board's rows: interfaces, gateways, databases, pools, then what bars a way.
     pub fn board(&self) -> Vec<LimitRow> {
         let sources = &self.settings.sources;
         let mut rows = self.interfaces.rows(&sources.interface);
@@ -230,6 +311,7 @@ impl Connections {
         rows.retain(|row| row.max < u64::from(u32::MAX));
         rows.extend(self.gateways.rows(&sources.nat));
         rows.extend(self.databases.rows());
+        rows.extend(self.pools.rows());
         let bars = self.bars.iter().map(|bar| {
             let resource = format!("{} to {}", bar.resource, bar.destination).into();
             bar.tally.row(bar.limit, &resource, 0, 0, &sources.template)
@@ -244,6 +326,7 @@ mod tests {
     use super::*;
     use crate::nat::Protocol;
     use model::{Era, Overrides};
+    use std::time::Duration;
 
     fn network(overrides: &[&str], subnets: usize, addresses: u16) -> (Connections, Vec<Way>) {
         let mut given = Overrides::default();
@@ -325,6 +408,42 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_takes_every_client_and_shares_the_database_with_others() {
+        let (mut all, ways) = network(&["eni.connections=9"], 1, 1);
+        let Way::Nat(interface, _) = ways[0] else { unreachable!("through a gateway") };
+        let database = all.add_database("Orders".into(), 3, "test".into());
+        let settings = PoolSettings {
+            connections: 2,
+            idle_connections: 1,
+            borrow_timeout: Duration::from_secs(120),
+            idle_client_timeout: Duration::from_secs(60),
+            source: "test".into(),
+            borrow_source: "test".into(),
+        };
+        let proxy = Way::Proxy(interface, all.add_proxy("OrdersProxy".into(), database, settings));
+        let open: Vec<Connection> = (0..9).map(|_| all.open(Instant::START, proxy).unwrap()).collect();
+        assert!(all.open(Instant::START, proxy).is_err(), "clients use the interface");
+        let client = |index: usize| open[index].client().unwrap();
+        assert!((0..2).all(|index| matches!(all.borrow(Instant::START, client(index)), Borrow::Lent { .. })));
+        assert!(matches!(all.borrow(Instant::START, client(2)), Borrow::Waits(_)));
+        let direct = Way::Database(interface, database);
+        all.close(Instant::START, open[8]);
+        assert!(all.open(Instant::START, direct).is_ok(), "one is left beside the pool");
+        all.close(Instant::START, open[7]);
+        assert_eq!(all.open(Instant::START, direct).unwrap_err().limit, LimitId::DbMaxConnections);
+        all.close(Instant::from_secs(1), open[0]);
+        assert!(
+            matches!(all.take_pool_effect(), Some(PoolEffect::Lent { client: lent, .. }) if lent == client(2))
+        );
+        all.give_back(Instant::from_secs(1), client(1));
+        assert_eq!(all.next_deadline(), Some(Instant::from_secs(60)));
+        assert!(!all.touch(Instant::from_secs(61), open[1]), "the proxy closed it");
+        assert!(all.touch(Instant::from_secs(61), open[2]), "it is in a transaction");
+        let (name, counts, totals) = all.pools().next().unwrap();
+        assert_eq!((&**name, counts.clients, counts.borrowed, totals.clients_peak), ("OrdersProxy", 1, 1, 9));
+    }
+
+    #[test]
     fn a_connection_that_was_silent_is_reset_everywhere() {
         let (mut all, ways) = network(&["nat.idle-timeout=100"], 1, 1);
         let connection = all.open(Instant::START, ways[0]).unwrap();
@@ -334,6 +453,6 @@ mod tests {
         assert!(all.counts().all(|(_, count)| count == 0), "so the client closes it");
         all.close(Instant::from_secs(200), connection);
         assert_eq!(all.next_deadline(), None);
-        assert_eq!(size_of::<Connection>(), 24);
+        assert_eq!(size_of::<Connection>(), 20);
     }
 }

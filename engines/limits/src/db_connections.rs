@@ -93,6 +93,15 @@ impl Databases {
     /// # Errors
     /// The refusal names the database and its figures. The client is told at once.
     pub fn open(&mut self, now: Instant, id: DatabaseId) -> Result<LeaseId, Refusal> {
+        self.take(now, id)?;
+        Ok(self.leases.open(self.now, id.0))
+    }
+
+    /// Opens a connection that is never silent for too long and is ended with `give_back`: one of a proxy's pool.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn take(&mut self, now: Instant, id: DatabaseId) -> Result<(), Refusal> {
         let now = self.clock(now);
         let database = &mut self.databases[id.0 as usize];
         if database.used >= database.max {
@@ -108,7 +117,13 @@ impl Databases {
         }
         database.used += 1;
         database.tally.reach(u64::from(database.used));
-        Ok(self.leases.open(now, id.0))
+        Ok(())
+    }
+
+    /// Ends a connection that `take` opened.
+    pub fn give_back(&mut self, now: Instant, id: DatabaseId) {
+        self.clock(now);
+        self.databases[id.0 as usize].used -= 1;
     }
 
     /// A packet of the connection passes. Whether the database still knows it.

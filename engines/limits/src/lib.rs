@@ -12,6 +12,7 @@ pub mod concurrency;
 pub mod connect;
 pub mod connections;
 pub mod db_connections;
+pub mod db_pool;
 pub mod decision;
 pub mod dispatcher;
 pub mod eni;
@@ -40,4 +41,6 @@ pub use functions::FunctionId;
 pub use integration_timeout::IntegrationTimeout;
 pub use network::Network;
 pub use response_cache::ResponseCache;
-pub use settings::{BurstFigures, FunctionLimits, NetworkSettings, Scaling, Settings, SettingsError};
+pub use settings::{
+    BurstFigures, FunctionLimits, NetworkSettings, PoolFigures, Scaling, Settings, SettingsError,
+};

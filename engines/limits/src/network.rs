@@ -9,19 +9,22 @@
 //! Looked at are routes, endpoints and the egress rules of the function's security groups; network ACLs and the rules of
 //! the other side are not.
 
+mod databases;
 mod space;
 
+pub use databases::{Database, Proxy};
 pub use space::{Attachments, Space};
 
 use crate::connections::{Connections, Way};
-use crate::db_connections::{DatabaseId, max_connections};
+use crate::db_connections::DatabaseId;
+use crate::db_pool::LoginId;
 use crate::eni::InterfaceId;
 use crate::nat::{Destination as NatDestination, GatewayId, Protocol};
 use crate::settings::NetworkSettings;
 use model::LimitId;
 use model::stack::{
-    Cidr, DbInstance, Destination, EndpointKind, Link, NatGateway, Peer, Route, RouteTarget, SecurityGroup,
-    Stack, TransportProtocol, VpcConfig, VpcEndpoint,
+    Cidr, Destination, EndpointKind, Link, NatGateway, Peer, Route, RouteTarget, SecurityGroup, Stack,
+    TransportProtocol, VpcConfig, VpcEndpoint,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -31,10 +34,6 @@ use std::sync::Arc;
 ///
 /// Source: VPC User Guide, "Regional NAT gateways": up to 32 in a zone; published.
 const REGIONAL_ADDRESSES: u16 = 32;
-
-const FROM_CLASS: &str = "RDS User Guide, maximum number of database connections, by the class's memory; what the system \
-                          takes of it is assumed";
-const FROM_PARAMETERS: &str = "max_connections of the database's parameter group";
 
 /// What a stack has of a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +50,8 @@ pub struct Network {
     pub inside: Vec<Inside>,
     /// Database instances.
     pub databases: Vec<Database>,
+    /// Database proxies.
+    pub proxies: Vec<Proxy>,
     /// What was assumed of things outside the template.
     pub notes: Vec<Note>,
 }
@@ -126,17 +127,6 @@ pub struct Placement {
     pub groups: Vec<usize>,
 }
 
-/// A database instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Database {
-    /// Its logical id.
-    pub name: String,
-    /// Its `max_connections`; `None` where that is not known.
-    pub connections: Option<u32>,
-    /// Where the figure comes from.
-    pub source: &'static str,
-}
-
 /// Something inside the VPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inside {
@@ -148,6 +138,8 @@ pub struct Inside {
     pub address: Ipv4Addr,
     /// Index of the database that it is, if it is one.
     pub database: Option<usize>,
+    /// Index of the database proxy that it is, if it is one.
+    pub proxy: Option<usize>,
 }
 
 /// Something that was assumed.
@@ -181,6 +173,8 @@ pub enum Verdict {
     Nat(usize),
     /// Through the interface to the database with this index.
     Database(usize),
+    /// Through the interface to the database proxy with this index.
+    Proxy(usize),
     /// Nowhere, by this limit of this resource.
     Barred(LimitId, String),
 }
@@ -194,6 +188,7 @@ pub struct Wired {
     pub interfaces: Vec<Vec<InterfaceId>>,
     gateways: Vec<GatewayId>,
     databases: Vec<Option<DatabaseId>>,
+    proxies: Vec<Option<LoginId>>,
 }
 
 impl Network {
@@ -216,16 +211,6 @@ impl Network {
         }
     }
 
-    /// The same with a PostgreSQL instance of that class, called `Database`.
-    pub fn with_database(mut self, class: &str) -> Self {
-        let (name, index) = ("Database".to_owned(), self.databases.len());
-        let address = Ipv4Addr::UNSPECIFIED;
-        self.inside.push(Inside { host: name.clone(), groups: Vec::new(), address, database: Some(index) });
-        let connections = max_connections("postgres", class);
-        self.databases.push(Database { name, connections, source: FROM_CLASS });
-        self
-    }
-
     /// What a stack has of a network.
     pub fn from_stack(stack: &Stack) -> Self {
         let mut network = Self::default();
@@ -240,7 +225,7 @@ impl Network {
             );
         }
         network.inside = inside(stack);
-        network.databases = stack.db_instances.iter().map(|found| database(stack, found)).collect();
+        network.databases = stack.db_instances.iter().map(|found| Database::of(stack, found)).collect();
         let unknown = network.databases.iter().filter(|found| found.connections.is_none());
         for name in unknown.map(|found| found.name.clone()).collect::<Vec<_>>() {
             network.note(
@@ -249,9 +234,15 @@ impl Network {
                 "its class or engine is not known",
             );
         }
-        for proxy in &stack.db_proxies {
-            let why = "its pool is not simulated yet";
-            network.note(&proxy.id, "takes every connection".to_owned(), why);
+        network.proxies = stack.db_proxies.iter().map(|found| Proxy::of(stack, found)).collect();
+        let known = |proxy: &&Proxy| {
+            proxy.database.is_some_and(|index| network.databases[index].connections.is_some())
+        };
+        let unknown: Vec<String> =
+            network.proxies.iter().filter(|proxy| !known(proxy)).map(|proxy| proxy.name.clone()).collect();
+        for name in unknown {
+            let why = "the connections of the database behind it are not known";
+            network.note(&name, "lets no query wait".to_owned(), why);
         }
         let placements = stack.functions.iter().map(|function| {
             let config = function.vpc.as_ref().filter(|config| !config.subnets.is_empty())?;
@@ -368,6 +359,9 @@ impl Network {
         if let Some(database) = within.and_then(|within| within.database) {
             return Verdict::Database(database);
         }
+        if let Some(proxy) = within.and_then(|within| within.proxy) {
+            return Verdict::Proxy(proxy);
+        }
         if within.is_some() || service {
             return Verdict::Inside;
         }
@@ -394,10 +388,16 @@ impl Network {
             gateways.map(|gateway| engine.add_gateway(gateway.name.as_str().into(), gateway.addresses));
         let gateways = gateways.collect();
         let databases = self.databases.iter().map(|database| {
-            let Database { name, connections, source } = database;
+            let Database { name, connections, source, .. } = database;
             Some(engine.add_database(name.as_str().into(), (*connections)?, (*source).into()))
         });
-        let databases = databases.collect();
+        let databases: Vec<Option<DatabaseId>> = databases.collect();
+        let proxies = self.proxies.iter().map(|proxy| {
+            let settings = self.pool_settings(proxy, engine.settings())?;
+            let database = databases[proxy.database?]?;
+            Some(engine.add_proxy(proxy.name.as_str().into(), database, settings))
+        });
+        let proxies = proxies.collect();
         let mut shared = BTreeMap::new();
         let interfaces = self.placements.iter().map(|placement| {
             let Some(Placement { subnets, groups }) = placement else { return Vec::new() };
@@ -409,7 +409,7 @@ impl Network {
             ids.collect()
         });
         let interfaces = interfaces.collect();
-        Wired { connections: engine, interfaces, gateways, databases }
+        Wired { connections: engine, interfaces, gateways, databases, proxies }
     }
 
     fn interface_name(&self, subnet: usize, groups: &[usize]) -> Arc<str> {
@@ -420,8 +420,8 @@ impl Network {
     /// The way of a function's connections from the `choice`th of its subnets.
     pub fn way(&self, wired: &mut Wired, function: usize, choice: usize, to: &Target<'_>) -> Way {
         let Some(Some(placement)) = self.placements.get(function) else {
-            let database =
-                self.inside.iter().find(|inside| inside.database.is_some() && inside.host == to.host);
+            let is_database = |inside: &&Inside| inside.database.is_some() || inside.proxy.is_some();
+            let database = self.inside.iter().filter(is_database).find(|inside| inside.host == to.host);
             return match database {
                 Some(_) => wired.connections.barred(
                     LimitId::NoRoute,
@@ -436,6 +436,10 @@ impl Network {
             Verdict::Inside => Way::Interface(interface),
             Verdict::Database(index) => match wired.databases[index] {
                 Some(database) => Way::Database(interface, database),
+                None => Way::Interface(interface),
+            },
+            Verdict::Proxy(index) => match wired.proxies[index] {
+                Some(login) => Way::Proxy(interface, login),
                 None => Way::Interface(interface),
             },
             Verdict::Nat(gateway) => {
@@ -499,15 +503,6 @@ fn rules(group: &SecurityGroup) -> Vec<Rule> {
     rules.collect()
 }
 
-fn database(stack: &Stack, found: &DbInstance) -> Database {
-    let group = found.parameter_group.as_ref().and_then(Link::logical);
-    let group = stack.db_parameter_groups.iter().find(|one| Some(one.id.as_str()) == group);
-    let given = group.and_then(|group| group.parameters.get("max_connections")?.parse().ok());
-    let connections = given.or_else(|| max_connections(&found.engine, &found.class));
-    let source = if given.is_some() { FROM_PARAMETERS } else { FROM_CLASS };
-    Database { name: found.id.clone(), connections, source }
-}
-
 /// Databases, proxies and interface endpoints.
 fn inside(stack: &Stack) -> Vec<Inside> {
     let somewhere = |vpc: Option<&Link>| {
@@ -517,16 +512,18 @@ fn inside(stack: &Stack) -> Vec<Inside> {
     };
     let names = |groups: &[Link]| groups.iter().map(|group| group.as_str().to_owned()).collect();
     let mut found = Vec::new();
-    let mut add = |hosts: Vec<String>, groups: &[Link], vpc: Option<&Link>, database: Option<usize>| {
-        let address = somewhere(vpc);
-        let entry = |host| Inside { host, groups: names(groups), address, database };
-        found.extend(hosts.into_iter().map(entry));
-    };
+    let mut add =
+        |hosts: Vec<String>, groups: &[Link], vpc: Option<&Link>, is: (Option<usize>, Option<usize>)| {
+            let address = somewhere(vpc);
+            let entry = |host| Inside { host, groups: names(groups), address, database: is.0, proxy: is.1 };
+            found.extend(hosts.into_iter().map(entry));
+        };
     for (index, found) in stack.db_instances.iter().enumerate() {
-        add(vec![found.id.clone(), found.address.clone()], &found.security_groups, None, Some(index));
+        add(vec![found.id.clone(), found.address.clone()], &found.security_groups, None, (Some(index), None));
     }
-    for proxy in &stack.db_proxies {
-        add(vec![proxy.id.clone(), proxy.endpoint.clone()], &proxy.security_groups, None, None);
+    for (index, proxy) in stack.db_proxies.iter().enumerate() {
+        let hosts = vec![proxy.id.clone(), proxy.endpoint.clone()];
+        add(hosts, &proxy.security_groups, None, (None, Some(index)));
     }
     for endpoint in stack.vpc_endpoints.iter().filter(|found| found.kind == EndpointKind::Interface) {
         // vpce-ID-SUFFIX.SERVICE.REGION.vpce.amazonaws.com, by its id here.
@@ -534,7 +531,7 @@ fn inside(stack: &Stack) -> Vec<Inside> {
         if endpoint.private_dns {
             hosts.extend(service_hosts(&endpoint.service_name));
         }
-        add(hosts, &endpoint.security_groups, Some(&endpoint.vpc), None);
+        add(hosts, &endpoint.security_groups, Some(&endpoint.vpc), (None, None));
     }
     found
 }
@@ -585,7 +582,7 @@ mod tests {
         let address = Ipv4Addr::new(10, 0, 0, 0);
         network.inside = service_hosts("com.amazonaws.us-east-1.ssm")
             .into_iter()
-            .map(|host| Inside { host, groups: vec!["Ends".into()], address, database: None })
+            .map(|host| Inside { host, groups: vec!["Ends".into()], address, database: None, proxy: None })
             .collect();
         let verdict = |host: &str| network.verdict(0, &[0], &to(host, 443));
         for host in

@@ -144,8 +144,21 @@ pub struct NetworkSettings {
     pub nat_addresses: u32,
     /// Connections of every database, if the user gives them.
     pub database: Option<u32>,
+    /// Of every database proxy's pool, what the user gives.
+    pub pool: PoolFigures,
     /// Where the figures come from.
     pub sources: NetworkSources,
+}
+
+/// What the user gives of every database proxy's pool, instead of the template's figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolFigures {
+    /// Connections to the database.
+    pub connections: Option<u32>,
+    /// How long a client waits for one.
+    pub borrow_timeout: Option<Duration>,
+    /// How long a client may go without a request.
+    pub idle_client_timeout: Option<Duration>,
 }
 
 /// Where the network's figures come from, for the limits board.
@@ -202,6 +215,16 @@ impl NetworkSettings {
         let (ports, nat_source) = figure(LimitId::NatPorts, PORTS_MAX)?;
         let growth = overrides.get(LimitId::EniGrowthAfter);
         let database = overrides.get(LimitId::DbMaxConnections);
+        let given = |limit| overrides.get(limit).map(|_| seconds(limit)).transpose();
+        let pool = overrides.get(LimitId::DbPoolConnections);
+        let pool = PoolFigures {
+            connections: pool
+                .map(|_| figure(LimitId::DbPoolConnections, u32::MAX))
+                .transpose()?
+                .map(|found| found.0),
+            borrow_timeout: given(LimitId::DbBorrowTimeout)?,
+            idle_client_timeout: given(LimitId::DbIdleClientTimeout)?,
+        };
         Ok(Self {
             interface: InterfaceFigures {
                 connections,
@@ -223,6 +246,7 @@ impl NetworkSettings {
                 .map(|_| figure(LimitId::DbMaxConnections, u32::MAX))
                 .transpose()?
                 .map(|found| found.0),
+            pool,
             sources: NetworkSources {
                 interface: interface_source,
                 nat: nat_source,

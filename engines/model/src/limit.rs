@@ -125,6 +125,12 @@ limit_ids! {
     NoRule = "sg.no-rule", "rules", Setting;
     /// Database connections of an instance.
     DbMaxConnections = "db.max-connections", "connections", Setting;
+    /// Database connections that a proxy's pool may have lent at once.
+    DbPoolConnections = "db.pool-connections", "connections", Setting;
+    /// How long a proxy's client waits for a database connection.
+    DbBorrowTimeout = "db.borrow-timeout", "s", Setting;
+    /// How long a proxy's client may go without a request.
+    DbIdleClientTimeout = "db.idle-client-timeout", "s", Setting;
     /// Sandboxes this host can hold; never reported as AWS's.
     HostMemory = "host.memory", "MB", Setting;
     /// Sandboxes that this host could not make (descriptors, processes, namespaces); never reported as AWS's.
