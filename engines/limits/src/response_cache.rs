@@ -78,12 +78,19 @@ impl Unauthorised {
 }
 
 /// Who may have an entry made anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Invalidation {
     /// Only who may `execute-api:InvalidateCache`; otherwise anybody.
     pub authorisation_required: bool,
     /// What happens to the others.
     pub unauthorised: Unauthorised,
+}
+
+impl Default for Invalidation {
+    /// As a new stage has it (API Gateway API reference, MethodSetting).
+    fn default() -> Self {
+        Self { authorisation_required: true, unauthorised: Unauthorised::SucceedWithHeader }
+    }
 }
 
 /// What a request that wants an entry made anew gets.

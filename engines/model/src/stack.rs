@@ -11,8 +11,8 @@ mod function;
 mod network;
 
 pub use api::{
-    ApiKey, ApiRoute, Cors, EndpointType, HttpApi, Integration, IntegrationKind, PlanStage, Protocol, Quota,
-    RestApi, Stage, Throttle, UsagePlan,
+    ApiKey, ApiRoute, CacheSettings, Cors, EndpointType, HttpApi, Integration, IntegrationKind, PlanStage,
+    Protocol, Quota, RestApi, Stage, StageCache, Throttle, UsagePlan,
 };
 pub use cidr::{BadCidr, Cidr};
 pub use database::{

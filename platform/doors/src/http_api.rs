@@ -276,6 +276,7 @@ mod tests {
             name: (*name).to_owned(),
             default_throttle: Default::default(),
             route_throttles: BTreeMap::new(),
+            cache: Default::default(),
             variables: BTreeMap::new(),
         };
         Api::new(HttpApi {

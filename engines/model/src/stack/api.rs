@@ -71,6 +71,10 @@ pub struct Integration {
     pub payload_format_version: String,
     /// How long the gateway waits, ms: 50 to 30,000 (HTTP APIs), 50 to 29,000 by default (REST APIs).
     pub timeout_ms: u32,
+    /// What tells entries of the stage's cache apart, `method.request.path.id` (REST).
+    pub cache_key_parameters: Vec<String>,
+    /// Whose entries they are, if not the resource's own (REST).
+    pub cache_namespace: Option<String>,
 }
 
 /// A method and path, and what they lead to.
@@ -94,6 +98,28 @@ pub struct ApiRoute {
     pub api_key_required: bool,
 }
 
+/// What is cached of a method, or of all methods of a stage; what is not given is the stage's, or API Gateway's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CacheSettings {
+    /// Whether responses are kept.
+    pub enabled: Option<bool>,
+    /// For how long, seconds.
+    pub ttl_s: Option<u32>,
+    /// Whether they are encrypted.
+    pub encrypted: Option<bool>,
+}
+
+/// The cache of a stage (REST).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StageCache {
+    /// `0.5` to `237`; none when the stage has no cache.
+    pub size_gb: Option<String>,
+    /// Of all methods.
+    pub default: CacheSettings,
+    /// By method setting (`/cart/GET`).
+    pub methods: BTreeMap<String, CacheSettings>,
+}
+
 /// A stage.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stage {
@@ -107,6 +133,8 @@ pub struct Stage {
     pub default_throttle: Throttle,
     /// Throttles by route key (`GET /cart`) or method setting (`/cart/GET`).
     pub route_throttles: BTreeMap<String, Throttle>,
+    /// Its cache.
+    pub cache: StageCache,
     /// Stage variables.
     pub variables: BTreeMap<String, String>,
 }

@@ -6,7 +6,7 @@ use crate::sam::{CORS, INTEGRATION, PATH};
 use crate::yaml::Node;
 use model::stack::{
     ApiKey, ApiRoute, Cors, EndpointType, HttpApi, Integration, IntegrationKind, Link, Protocol, RestApi,
-    Stage, Throttle,
+    Stage, StageCache, Throttle,
 };
 use std::collections::BTreeMap;
 
@@ -147,6 +147,8 @@ impl Builder<'_, '_> {
                 uri: (!is_function).then_some(target),
                 payload_format_version: if is_function { "2.0" } else { "1.0" }.into(),
                 timeout_ms: HTTP_TIMEOUT_MS,
+                cache_key_parameters: Vec::new(),
+                cache_namespace: None,
             };
             routes.push(route(item, &key, Some(integration)));
             stages.push(Stage {
@@ -155,6 +157,7 @@ impl Builder<'_, '_> {
                 name: "$default".into(),
                 default_throttle: Throttle::default(),
                 route_throttles: BTreeMap::new(),
+                cache: StageCache::default(),
                 variables: BTreeMap::new(),
             });
         }
@@ -291,6 +294,10 @@ impl Builder<'_, '_> {
         let longest = if default_ms == HTTP_TIMEOUT_MS { HTTP_TIMEOUT_MS } else { REST_TIMEOUT_MAX_MS };
         let timeout = first(["TimeoutInMillis", "timeoutInMillis", ""])
             .and_then(|key| fields.number(key, "", TIMEOUT_MIN_MS..=longest, problems));
+        let parameters = first(["CacheKeyParameters", "cacheKeyParameters", ""]);
+        let parameters = parameters.map(|key| cache_key_parameters(fields, key, problems));
+        let namespace = first(["CacheNamespace", "cacheNamespace", ""]);
+        let namespace = namespace.and_then(|key| fields.string(key, problems));
         let of_lambda = |uri: &str| uri.contains(":lambda:") || uri.contains(":function:");
         let function = uri.as_deref().map(|uri| (uri, self.links.function(uri)));
         let function = function.filter(|(uri, target)| target.function.logical().is_some() || of_lambda(uri));
@@ -301,8 +308,29 @@ impl Builder<'_, '_> {
             function,
             payload_format_version: version.unwrap_or("1.0").to_owned(),
             timeout_ms: timeout.unwrap_or(default_ms),
+            cache_key_parameters: parameters.unwrap_or_default(),
+            cache_namespace: namespace,
         })
     }
+}
+
+/// Parts of the request that tell entries of a cache apart: `method.request.querystring.page`.
+fn cache_key_parameters(fields: &Fields<'_>, key: &str, problems: &mut Problems) -> Vec<String> {
+    const PARTS: [&str; 3] = [".request.path.", ".request.querystring.", ".request.header."];
+    let mut read = Vec::new();
+    for node in fields.items(key, problems) {
+        let Some(parameter) = node.string(problems) else { continue };
+        let rest = parameter.strip_prefix("method").or_else(|| parameter.strip_prefix("integration"));
+        if rest.is_some_and(|rest| PARTS.iter().any(|part| rest.starts_with(part) && rest != *part)) {
+            read.push(parameter.to_owned());
+        } else {
+            let message = format!("{} is no parameter that a cache can tell apart", quoted(parameter));
+            let help =
+                "method.request.path.id, method.request.querystring.page or method.request.header.Accept";
+            problems.push(Problem::at(node.span, message).help(help));
+        }
+    }
+    read
 }
 
 /// A route whose id and place are the resource's.

@@ -1,9 +1,13 @@
 //! Stages and usage plans, with their throttles.
 
 use super::{Builder, Fields, Item};
-use crate::problem::Problems;
-use model::stack::{PlanStage, Quota, Stage, Throttle, UsagePlan};
+use crate::problem::{Problem, Problems};
+use model::stack::{CacheSettings, PlanStage, Quota, Stage, StageCache, Throttle, UsagePlan};
 use std::collections::BTreeMap;
+
+/// `CacheClusterSize` as AWS has them (API Gateway API reference, "Stage").
+const CACHE_SIZES: [&str; 8] = ["0.5", "1.6", "6.1", "13.5", "28.4", "58.2", "118", "237"];
+const CACHE_TTL_MAX_S: u32 = 3600;
 
 impl Builder<'_, '_> {
     pub(super) fn http_stage(&mut self, item: &Item<'_>) {
@@ -30,6 +34,7 @@ impl Builder<'_, '_> {
                 .map(|default| throttle(&default, &mut self.problems))
                 .unwrap_or_default(),
             route_throttles,
+            cache: StageCache::default(),
             variables: fields.string_map("StageVariables", &mut self.problems),
         };
         if let Some(api) =
@@ -45,25 +50,43 @@ impl Builder<'_, '_> {
         let name =
             fields.require("StageName", &mut self.problems).and_then(|node| node.string(&mut self.problems));
         let Some(name) = name else { return };
+        // A deployment that brings its stage along describes it apart.
+        let described = fields.inner("StageDescription", &mut self.problems);
+        let fields = described.as_ref().unwrap_or(fields);
+        let problems = &mut self.problems;
+        let cache_default = cache_settings(fields, problems);
         let mut stage = Stage {
             id: item.id.to_owned(),
             place: item.place(),
             name: name.to_owned(),
-            default_throttle: Throttle::default(),
+            default_throttle: throttle(fields, problems),
             route_throttles: BTreeMap::new(),
-            variables: fields.string_map("Variables", &mut self.problems),
+            cache: StageCache {
+                size_gb: cache_size(fields, problems),
+                default: cache_default,
+                methods: BTreeMap::new(),
+            },
+            variables: fields.string_map("Variables", problems),
         };
-        for setting in fields.inners("MethodSettings", &mut self.problems) {
-            let path = setting.string("ResourcePath", &mut self.problems).unwrap_or_else(|| "/*".into());
-            let method = setting.string("HttpMethod", &mut self.problems).unwrap_or_else(|| "*".into());
-            let limits = throttle(&setting, &mut self.problems);
+        for setting in fields.inners("MethodSettings", problems) {
+            let path = setting.string("ResourcePath", problems).unwrap_or_else(|| "/*".into());
+            let method = setting.string("HttpMethod", problems).unwrap_or_else(|| "*".into());
+            let (limits, cached) = (throttle(&setting, problems), cache_settings(&setting, problems));
+            if cached.enabled == Some(true) && stage.cache.size_gb.is_none() {
+                let entry = setting.get("CachingEnabled").map_or(setting.span, |node| node.span);
+                let message = "nothing is cached: the stage has no cache";
+                self.warnings.push(Problem::at(entry, message).help("CacheClusterEnabled: true"));
+            }
             if path == "/*" && method == "*" {
                 stage.default_throttle = limits;
+                stage.cache.default = cached;
             } else {
                 // `/~1cart~1{id}` is the path /cart/{id}.
                 let path =
                     if path.contains("~1") { path.trim_start_matches('/').replace("~1", "/") } else { path };
-                stage.route_throttles.insert(format!("{path}/{method}"), limits);
+                let key = format!("{path}/{method}");
+                stage.cache.methods.insert(key.clone(), cached);
+                stage.route_throttles.insert(key, limits);
             }
         }
         if let Some(api) =
@@ -128,4 +151,19 @@ fn throttle(fields: &Fields<'_>, problems: &mut Problems) -> Throttle {
             problems,
         ),
     }
+}
+
+/// `CachingEnabled` and what belongs to it, of a method setting or a deployment's stage.
+fn cache_settings(fields: &Fields<'_>, problems: &mut Problems) -> CacheSettings {
+    let mut yes = |key| fields.get(key).and_then(|node| node.boolean(problems));
+    let (enabled, encrypted) = (yes("CachingEnabled"), yes("CacheDataEncrypted"));
+    let ttl_s = fields.number("CacheTtlInSeconds", "", 0..=CACHE_TTL_MAX_S, problems);
+    CacheSettings { enabled, ttl_s, encrypted }
+}
+
+/// The size of the stage's cache, if it has one; the smallest where the template does not say.
+fn cache_size(fields: &Fields<'_>, problems: &mut Problems) -> Option<String> {
+    let size = fields.get("CacheClusterSize").and_then(|node| node.one_of(&CACHE_SIZES, problems));
+    let enabled = fields.boolean("CacheClusterEnabled", false, problems);
+    enabled.then(|| size.unwrap_or(CACHE_SIZES[0]).to_owned())
 }

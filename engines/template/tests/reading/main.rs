@@ -1,6 +1,7 @@
 //! Whole templates, read as a user's would be.
 
 mod bad_input;
+mod caches;
 mod intrinsics;
 mod large;
 mod sam;
