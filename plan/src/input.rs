@@ -1,8 +1,13 @@
 //! What the planner needs to know of a stack: its functions, and which door leads to which.
 
+mod gateway;
+
+pub use gateway::{ClientInput, RouteCache};
+
 use crate::load::{Load, Name, Phase, Work};
 use crate::report::Assumption;
 use limits::Network;
+use limits::api_throttle::Throttle;
 use model::stack::{ApiRoute, FunctionTarget, PackageType, Stack};
 use std::time::Duration;
 use template::yaml::{Cause, Problem, Problems, did_you_mean};
@@ -14,6 +19,8 @@ pub struct PlanInput {
     pub functions: Vec<FunctionInput>,
     /// Doors that lead to them.
     pub doors: Vec<DoorInput>,
+    /// API keys of usage plans, for REST APIs.
+    pub clients: Vec<ClientInput>,
     /// Where the functions are, and the ways out.
     pub network: Network,
     /// What of the stack is not simulated, for the report.
@@ -48,19 +55,25 @@ pub enum DoorKind {
     RestApi,
 }
 
-/// A door with its routes to functions.
+/// A door with its routes to functions: a function URL, or a stage of an API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoorInput {
     /// Logical id.
     pub id: String,
     /// Its kind.
     pub kind: DoorKind,
+    /// Logical id of the API whose stage it is; empty for a function URL.
+    pub api: String,
+    /// The stage's name; empty for a function URL.
+    pub stage: String,
+    /// Bytes of the stage's cache.
+    pub cache_size: Option<u64>,
     /// Routes that lead to functions of this input.
     pub routes: Vec<RouteInput>,
 }
 
 /// A route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteInput {
     /// `GET`, `ANY` or `$default`.
     pub method: String,
@@ -68,6 +81,14 @@ pub struct RouteInput {
     pub path: String,
     /// Index of the function.
     pub function: usize,
+    /// How long the door waits for it; `None`: as long as it runs.
+    pub timeout: Option<Duration>,
+    /// The stage's throttle for it.
+    pub throttle: Throttle,
+    /// Whether it asks for an API key.
+    pub key_required: bool,
+    /// What is cached of it.
+    pub cache: Option<RouteCache>,
 }
 
 /// Where a phase's requests go.
@@ -77,6 +98,10 @@ pub struct Target {
     pub function: usize,
     /// The door before it; `None` for a direct invocation.
     pub door: Option<DoorKind>,
+    /// Indices of the door and of its route.
+    pub route: Option<(usize, usize)>,
+    /// Index of the client whose API key is sent and looked at.
+    pub client: Option<usize>,
 }
 
 impl PlanInput {
@@ -90,26 +115,20 @@ impl PlanInput {
                 .iter()
                 .position(|found| found.id == word || found.name == word || found.arn == word)
         };
-        let routes = |routes: &[ApiRoute]| -> Vec<RouteInput> {
-            let leads = |route: &ApiRoute| index(route.integration.as_ref()?.function.as_ref()?);
-            let inputs = routes.iter().filter_map(|route| {
-                let (method, path) = (route.method.clone(), route.path.clone());
-                Some(RouteInput { method, path, function: leads(route)? })
-            });
-            inputs.collect()
-        };
         let urls = stack.function_urls.iter().filter_map(|url| {
-            let all =
-                RouteInput { method: "$default".into(), path: String::new(), function: index(&url.target)? };
-            Some(DoorInput { id: url.id.clone(), kind: DoorKind::FunctionUrl, routes: vec![all] })
+            let function = index(&url.target)?;
+            let all = RouteInput { method: "$default".into(), function, ..RouteInput::default() };
+            Some(DoorInput {
+                id: url.id.clone(),
+                kind: DoorKind::FunctionUrl,
+                api: String::new(),
+                stage: String::new(),
+                cache_size: None,
+                routes: vec![all],
+            })
         });
-        let http = stack.http_apis.iter().map(|api| (&api.id, DoorKind::HttpApi, &api.routes));
-        let rest = stack.rest_apis.iter().map(|api| (&api.id, DoorKind::RestApi, &api.routes));
-        let apis = http.chain(rest).map(|(id, kind, found)| DoorInput {
-            id: id.clone(),
-            kind,
-            routes: routes(found),
-        });
+        let leads = |route: &ApiRoute| index(route.integration.as_ref()?.function.as_ref()?);
+        let apis = gateway::doors(stack, leads);
         let provisioned = stack.versions.iter().map(|version| version.provisioned_concurrency);
         let provisioned = provisioned.chain(stack.aliases.iter().map(|alias| alias.provisioned_concurrency));
         let provisioned: u64 = provisioned.flatten().map(u64::from).sum();
@@ -122,30 +141,97 @@ impl PlanInput {
             ));
         }
         let network = Network::from_stack(stack);
-        Self { functions, doors: urls.chain(apis).collect(), network, assumptions }
+        let clients = gateway::clients(stack);
+        Self { functions, doors: urls.chain(apis).collect(), clients, network, assumptions }
     }
 
     /// Which function a phase's requests reach; otherwise a problem at its target or request.
     pub(crate) fn target(&self, phase: &Phase, problems: &mut Problems) -> Option<Target> {
         let word = &phase.target;
         if let Some(function) = self.find(&word.text) {
-            return Some(Target { function, door: None });
+            if let Some(client) = &phase.asks.client {
+                problems.push(no_keys(client, &word.text));
+            }
+            return Some(Target { function, door: None, route: None, client: None });
         }
-        let Some(door) = self.doors.iter().find(|door| door.id == word.text) else {
+        let Some(at) = self.doors.iter().position(|door| door.id == word.text) else {
             problems.push(self.unknown(word, "the target"));
             return None;
         };
+        let door = &self.doors[at];
         let found = match &phase.request {
             Some(request) => door.route(request).ok_or_else(|| Box::new(door.no_route(request))),
-            None => door.only_function().ok_or_else(|| Box::new(door.no_only_function(word))),
+            None => door.only_route().ok_or_else(|| Box::new(door.no_only_function(word))),
         };
+        let found = found.and_then(|route| Ok((route, self.client(phase, door, &door.routes[route])?)));
         match found {
-            Ok(function) => Some(Target { function, door: Some(door.kind) }),
+            Ok((route, client)) => {
+                let function = door.routes[route].function;
+                Some(Target { function, door: Some(door.kind), route: Some((at, route)), client })
+            }
             Err(problem) => {
                 problems.push(*problem);
                 None
             }
         }
+    }
+
+    /// The client whose API key counts; a key that the gateway would answer with 403 is a problem.
+    fn client(
+        &self,
+        phase: &Phase,
+        door: &DoorInput,
+        route: &RouteInput,
+    ) -> Result<Option<usize>, Box<Problem>> {
+        let place = phase.request.as_ref().unwrap_or(&phase.target);
+        let Some(name) = &phase.asks.client else {
+            if !route.key_required {
+                return Ok(None);
+            }
+            let message = format!("`{}` of `{}` asks for an API key", route.example(), door.id);
+            let keys: Vec<&str> = self
+                .clients
+                .iter()
+                .filter(|client| client.at(door, route).is_some())
+                .map(|client| &*client.key)
+                .collect();
+            let help = match keys.first() {
+                Some(key) => format!("client: {key}"),
+                None => "the template has no usage plan with a key for it".to_owned(),
+            };
+            return Err(Box::new(Problem::at(place.span, message).help(help)));
+        };
+        if door.kind != DoorKind::RestApi {
+            return Err(Box::new(no_keys(name, &door.id)));
+        }
+        let of_key = self.clients.iter().enumerate().filter(|(_, client)| client.key == name.text);
+        let of_key: Vec<(usize, &ClientInput)> = of_key.collect();
+        if of_key.is_empty() {
+            let keys: Vec<&str> = self.clients.iter().map(|client| &*client.key).collect();
+            let help = did_you_mean(&name.text, keys.iter().copied());
+            let help = help.unwrap_or_else(|| match keys.is_empty() {
+                true => "no usage plan of the template has a key".to_owned(),
+                false => format!("there are {}", keys.join(", ")),
+            });
+            let cause = Cause::Unknown { what: "the API key", name: name.text.clone() };
+            return Err(Box::new(Problem::new(name.span, cause).help(help)));
+        }
+        if !route.key_required {
+            return Ok(None);
+        }
+        let Some((index, client)) = of_key.into_iter().find(|(_, client)| client.at(door, route).is_some())
+        else {
+            let message = format!(
+                "the key `{}` is in no usage plan for the stage `{}` of `{}`: API Gateway answers 403",
+                name.text, door.stage, door.api
+            );
+            return Err(Box::new(Problem::at(name.span, message)));
+        };
+        if !client.enabled {
+            let message = format!("the key `{}` is not enabled: API Gateway answers 403", name.text);
+            return Err(Box::new(Problem::at(name.span, message).help("Enabled: true")));
+        }
+        Ok(Some(index))
     }
 
     /// The function that a load means by `name`; otherwise a problem.
@@ -189,6 +275,12 @@ impl PlanInput {
     }
 }
 
+/// A client where nobody looks at API keys.
+fn no_keys(client: &Name, target: &str) -> Problem {
+    let message = format!("`{target}` takes no API keys; only methods of REST APIs do");
+    Problem::at(client.span, message)
+}
+
 fn function_input(function: &model::stack::Function) -> FunctionInput {
     let custom = function.runtime.as_deref().is_some_and(|runtime| runtime.starts_with("provided"));
     FunctionInput {
@@ -202,10 +294,18 @@ fn function_input(function: &model::stack::Function) -> FunctionInput {
 }
 
 impl DoorInput {
-    /// The function that every route leads to.
-    fn only_function(&self) -> Option<usize> {
+    /// The stage as messages have it: `Api/prod`, or `Api` for an HTTP API's default stage.
+    pub(crate) fn stage_name(&self) -> String {
+        match &*self.stage {
+            "" | "$default" => self.api.clone(),
+            stage => format!("{}/{stage}", self.api),
+        }
+    }
+
+    /// The first route, if all lead to one function.
+    fn only_route(&self) -> Option<usize> {
         let first = self.routes.first()?;
-        self.routes.iter().all(|route| route.function == first.function).then_some(first.function)
+        self.routes.iter().all(|route| route.function == first.function).then_some(0)
     }
 
     fn no_only_function(&self, target: &Name) -> Problem {
@@ -221,9 +321,9 @@ impl DoorInput {
     fn route(&self, request: &Name) -> Option<usize> {
         let (method, path) = request.text.split_once(' ').unwrap_or((&request.text, "/"));
         let path = path.split('?').next().unwrap_or(path);
-        let fits =
-            self.routes.iter().filter_map(|route| Some((route.matches(method, path)?, route.function)));
-        fits.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, function)| function)
+        let routes = self.routes.iter().enumerate();
+        let fits = routes.filter_map(|(index, route)| Some((route.matches(method, path)?, index)));
+        fits.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, index)| index)
     }
 
     fn no_route(&self, request: &Name) -> Problem {
@@ -234,7 +334,8 @@ impl DoorInput {
 }
 
 impl RouteInput {
-    fn example(&self) -> String {
+    /// As API Gateway writes it.
+    pub(crate) fn example(&self) -> String {
         match &*self.method {
             "$default" => "$default".to_owned(),
             method => format!("{method} {}", self.path),
@@ -281,7 +382,18 @@ mod tests {
 
     fn route(key: &str, function: usize) -> RouteInput {
         let (method, path) = key.split_once(' ').unwrap_or((key, ""));
-        RouteInput { method: method.into(), path: path.into(), function }
+        RouteInput { method: method.into(), path: path.into(), function, ..RouteInput::default() }
+    }
+
+    fn door(routes: Vec<RouteInput>) -> DoorInput {
+        DoorInput {
+            id: "Api".into(),
+            kind: DoorKind::HttpApi,
+            api: "Api".into(),
+            stage: "$default".into(),
+            cache_size: None,
+            routes,
+        }
     }
 
     fn name(text: &str) -> Name {
@@ -292,7 +404,7 @@ mod tests {
     fn the_most_specific_route_wins() {
         let keys = ["$default", "ANY /{proxy+}", "GET /cart/{id}", "GET /cart/top", "ANY /cart/top", "GET /"];
         let routes = keys.iter().enumerate().map(|(index, key)| route(key, index)).collect();
-        let door = DoorInput { id: "Api".into(), kind: DoorKind::HttpApi, routes };
+        let door = door(routes);
         for (request, expected) in [
             ("GET /cart/top", 3),
             ("POST /cart/top", 4),
@@ -309,15 +421,15 @@ mod tests {
     #[test]
     fn a_door_to_several_functions_needs_a_request() {
         let routes = vec![route("GET /cart", 0), route("GET /pay", 1)];
-        let mut door = DoorInput { id: "Api".into(), kind: DoorKind::HttpApi, routes };
-        assert_eq!(door.only_function(), None);
+        let mut door = door(routes);
+        assert_eq!(door.only_route(), None);
         assert!(door.no_only_function(&name("Api")).message().contains("several functions"));
         assert_eq!(door.route(&name("GET /tea")), None);
         assert_eq!(door.no_route(&name("GET /tea")).help.unwrap(), "it has GET /cart, GET /pay");
         door.routes.pop();
-        assert_eq!(door.only_function(), Some(0));
+        assert_eq!(door.only_route(), Some(0));
         door.routes.pop();
-        assert_eq!(door.only_function(), None);
+        assert_eq!(door.only_route(), None);
         assert!(door.no_only_function(&name("Api")).message().contains("no route of `Api` leads"));
     }
 

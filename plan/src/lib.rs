@@ -19,6 +19,7 @@ pub mod samples;
 pub mod scenario;
 pub mod simulation;
 pub mod timeline;
+pub mod zipf;
 
 pub use input::PlanInput;
 pub use load::Load;

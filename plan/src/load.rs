@@ -3,6 +3,7 @@
 //! The whole schema is read. What the planner does not simulate yet is a problem at the place where it stands,
 //! never skipped in silence.
 
+mod asking;
 mod behaviour;
 mod connect;
 mod hosts;
@@ -11,6 +12,7 @@ mod phase;
 mod rate;
 pub(crate) mod size;
 
+pub use asking::{Asking, KEYS_MAX, Keys};
 pub use behaviour::{Action, Behaviour, Step};
 pub use connect::{ConnectStep, Hold};
 pub use hosts::Host;

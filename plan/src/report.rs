@@ -57,6 +57,9 @@ pub struct Report {
     pub functions: Vec<FunctionReport>,
     /// The bill; not computed yet.
     pub cost: (),
+    /// How the caches of REST APIs fared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<CacheRow>,
     /// Every default and unconfirmed figure that was used.
     pub assumptions: Vec<Assumption>,
     /// Promises and whether they are kept; not computed yet.
@@ -139,7 +142,7 @@ pub struct Summary {
     pub ok: u64,
     /// Refused by a limit.
     pub throttled: u64,
-    /// Ended by the function's time-out.
+    /// Ended by the function's time-out, or by that of the door before it.
     pub timed_out: u64,
     /// Everything else that clients count as an error: an error of the function, their own time-out.
     pub errors: u64,
@@ -249,6 +252,23 @@ pub struct ConnectRow {
     pub resets: u64,
     /// How long invocations waited for their connections: whole seconds, each with its count.
     pub waits_s: BTreeMap<u64, u64>,
+}
+
+/// How one stage's cache fared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CacheRow {
+    /// `Api/prod`.
+    pub stage: Arc<str>,
+    /// What it holds.
+    pub bytes: u64,
+    /// Requests that it answered.
+    pub hits: u64,
+    /// Requests that went on to the function.
+    pub misses: u64,
+    /// Entries that made room for others before their time.
+    pub evicted: u64,
+    /// Responses that were too large to keep.
+    pub too_large: u64,
 }
 
 /// Something that was assumed.

@@ -7,6 +7,7 @@
 mod attach;
 mod conclusion;
 mod course;
+mod front;
 mod function;
 mod network;
 mod phase;
@@ -21,6 +22,7 @@ use crate::quantity::DURATION_MAX;
 use crate::report::Report;
 use attach::AttachRun;
 use course::{Parked, ParkedId};
+use front::Fronts;
 use function::Function;
 use limits::{Dispatcher, Effect, EnvironmentId, FunctionLimits, NetworkSettings, Outcome, Settings};
 use model::time::{Instant, nanos};
@@ -76,6 +78,10 @@ enum Event {
     GiveUp(ParkedId),
     /// The oldest connection of this connect closes by its time.
     Close(u32),
+    /// The door before a phase's function waits no longer.
+    DoorOver(u32),
+    /// A function's answer to a phase's request is there for the cache.
+    Fill { phase: u32, word: u32 },
 }
 
 struct Simulation {
@@ -83,6 +89,8 @@ struct Simulation {
     network: NetworkRun,
     /// Interfaces of environments, in eras that make them at cold starts.
     attach: Option<AttachRun>,
+    /// What stands before functions; `None` if nothing does.
+    fronts: Option<Box<Fronts>>,
     parked: Parked,
     heap: EventHeap<Event>,
     functions: Vec<Function>,
@@ -133,11 +141,13 @@ impl Simulation {
             let namesakes = load.phases[..index].iter().filter(|earlier| earlier.name == phase.name).count();
             Some(PhaseRun::new(phase, namesakes, target, seed))
         });
-        let phases = phases.collect();
+        let phases: Vec<PhaseRun> = phases.collect();
+        let fronts = Fronts::new(input, load, &phases, seed, options)?;
         let mut simulation = Self {
             dispatcher,
             network,
             attach,
+            fronts,
             parked: Parked::default(),
             heap: EventHeap::default(),
             functions,
@@ -275,6 +285,8 @@ impl Simulation {
             Event::Send(user) => self.send(now, user),
             Event::Resume(id) => self.resume(now, id),
             Event::GiveUp(id) => self.give_up(now, id),
+            Event::DoorOver(phase) => self.door_over(now, phase),
+            Event::Fill { phase, word } => self.fill(now, phase, word),
             Event::Close(connect) => self.network.close_oldest(now, connect),
         }
     }
@@ -396,6 +408,8 @@ fn time_limit(options: &Options) -> Result<Option<Duration>, PlanError> {
 mod attach_tests;
 #[cfg(test)]
 mod connect_tests;
+#[cfg(test)]
+mod front_tests;
 #[cfg(test)]
 mod stack_tests;
 #[cfg(test)]

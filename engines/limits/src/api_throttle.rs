@@ -129,6 +129,11 @@ impl ApiThrottle {
         }
     }
 
+    /// Whether an API key has a limit of its own for a method.
+    pub fn has_client_method(&self, client: ClientId, method: MethodId) -> bool {
+        self.by_key_and_method.contains_key(&(client, method))
+    }
+
     /// What requests to a method pass. A client counts only where the method asks for an API key.
     pub fn way(&self, method: MethodId, client: Option<ClientId>) -> Way {
         let known = client.map(|client| (client, &self.clients[client.0 as usize]));

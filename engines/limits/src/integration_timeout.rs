@@ -16,14 +16,13 @@ pub struct IntegrationTimeout {
     resource: Arc<str>,
     timeout: Duration,
     source: Arc<str>,
-    waiting: u64,
     tally: Tally,
 }
 
 impl IntegrationTimeout {
     /// A time-out, called `Api/prod GET /cart` in messages.
     pub fn new(resource: Arc<str>, timeout: Duration, source: Arc<str>) -> Self {
-        Self { resource, timeout, source, waiting: 0, tally: Tally::default() }
+        Self { resource, timeout, source, tally: Tally::default() }
     }
 
     /// How long the gateway waits.
@@ -31,21 +30,19 @@ impl IntegrationTimeout {
         self.timeout
     }
 
-    /// The integration is asked at `now`. When the gateway waits no longer.
-    pub fn ask(&mut self, now: Instant) -> Instant {
-        self.waiting += 1;
+    /// When the gateway waits no longer for an integration that is asked at `now`.
+    #[inline]
+    pub fn until(&self, now: Instant) -> Instant {
         now + self.timeout
     }
 
     /// The integration has answered, `took` after it was asked and in time.
     pub fn answered(&mut self, took: Duration) {
-        self.waiting = self.waiting.saturating_sub(1);
         self.tally.reach(millis(took));
     }
 
     /// The gateway waits no longer.
     pub fn expired(&mut self, now: Instant) -> Refusal {
-        self.waiting = self.waiting.saturating_sub(1);
         let max = millis(self.timeout);
         self.tally.reach(max);
         self.tally.refuse(now);
@@ -57,11 +54,6 @@ impl IntegrationTimeout {
             max,
             retry_at: None,
         }
-    }
-
-    /// Requests whose integration has not answered yet.
-    pub fn waiting(&self) -> u64 {
-        self.waiting
     }
 
     /// The board's row: the slowest answer against the time-out, in milliseconds.
@@ -82,15 +74,12 @@ mod tests {
     #[test]
     fn the_slowest_answer_and_the_expired_ones_are_remembered() {
         let mut timeout = IntegrationTimeout::new("Api".into(), Duration::from_secs(30), "s".into());
-        let until = timeout.ask(Instant::from_secs(5));
-        assert_eq!((until, timeout.waiting()), (Instant::from_secs(35), 1));
+        assert_eq!(timeout.until(Instant::from_secs(5)), Instant::from_secs(35));
         timeout.answered(Duration::from_micros(1500));
         assert_eq!((timeout.row().peak, timeout.row().max, timeout.row().refused), (2, 30_000, 0));
-        timeout.ask(Instant::from_secs(6));
         let refusal = timeout.expired(Instant::from_secs(36));
         assert_eq!(refusal.to_string(), "apigw.integration-timeout of Api: 30000 of 30000 ms");
         let row = timeout.row();
         assert_eq!((row.peak, row.refused, row.first_refused_at), (30_000, 1, Some(Instant::from_secs(36))));
-        assert_eq!(timeout.waiting(), 0);
     }
 }

@@ -1,5 +1,6 @@
 //! One phase: requests to one target, from users who wait for their answers (closed loop) or at a rate (open loop).
 
+use super::asking::Asking;
 use super::rate::{UNKNOWN_LENGTH, read_rate, read_replay};
 use super::{Name, USERS_MAX, name_of, not_yet};
 use crate::arrivals::{Piece, Spacing};
@@ -35,6 +36,8 @@ pub struct Phase {
     pub timeout: Option<Duration>,
     /// Time that the network and the door add to each answer.
     pub latency: Distribution,
+    /// What requests bring along for the door.
+    pub asks: Asking,
 }
 
 /// Who sends a phase's requests.
@@ -90,9 +93,20 @@ impl Phase {
         let start = duration("start", problems);
         let timeout = duration("timeout", problems);
         let latency = optional_distribution(keys, "latency", problems);
+        let asks = Asking::read(keys, problems);
         let work = read_work(keys, node, problems);
         let place = keys.get("rate").or_else(|| keys.get("users")).map_or(node.span, |work| work.span);
-        Some(Self { name, target: target?, request, start, work: work?, place, timeout, latency: latency? })
+        Some(Self {
+            name,
+            target: target?,
+            request,
+            start,
+            work: work?,
+            place,
+            timeout,
+            latency: latency?,
+            asks: asks?,
+        })
     }
 }
 
@@ -205,17 +219,6 @@ fn refuse_what_is_not_simulated(keys: &Mapping, problems: &mut Problems) {
         && mode.one_of(&["sync", "event"], problems) == Some("event")
     {
         problems.push(not_yet(mode.span, "`mode: event` (asynchronous invocation)"));
-    }
-    for key in ["client", "keys"] {
-        if let Some(entry) = keys.entry(key) {
-            problems.push(not_yet(entry.key_span, &format!("`{key}`")));
-        }
-    }
-    if let Some(bytes) = keys.get("bytes").and_then(|bytes| bytes.mapping(problems)) {
-        bytes.only(&["in", "out"], problems);
-        for entry in bytes.entries() {
-            quantity::size(&entry.value, problems);
-        }
     }
 }
 

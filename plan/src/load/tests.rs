@@ -163,8 +163,6 @@ fn what_is_not_simulated_yet_is_said_at_its_place() {
     for (lines, expected) in [
         ("users: 1\n    for: 1s\n    retry: standard", "5:12: `retry: standard` is not simulated yet"),
         ("users: 1\n    for: 1s\n    mode: event", "5:11: `mode: event`"),
-        ("users: 1\n    for: 1s\n    client: AppKey", "5:5: `client` is not simulated yet"),
-        ("users: 1\n    for: 1s\n    keys: 10", "5:5: `keys` is not simulated yet"),
     ] {
         let said = said(&format!("phases:\n  - target: A\n    {lines}\nversion: 1\n"));
         assert_eq!(said.len(), 1, "{lines}: {said:?}");

@@ -34,6 +34,7 @@ impl Page<'_> {
         self.summary(out)?;
         self.functions(out)?;
         self.connects(out)?;
+        self.caches(out)?;
         self.limits(out)?;
         self.assumptions(out)?;
         let engine = &self.report.engine;
@@ -207,6 +208,25 @@ impl Page<'_> {
             writeln!(out, "  {} to {} opened: {}", row.function, row.destination, waits.join(", "))?;
         }
         self.left_out(out, connects.len())
+    }
+
+    fn caches(&self, out: &mut String) -> fmt::Result {
+        if self.report.caches.is_empty() {
+            return Ok(());
+        }
+        self.heading(out, "Caches")?;
+        let mut table = Table::new(&["cache", "GiB", "hits", "misses", "pushed out", "too large"]);
+        for row in &self.report.caches {
+            table.row([
+                row.stage.to_string(),
+                format!("{:.1}", row.bytes as f64 / f64::from(1 << 30)),
+                grouped(row.hits),
+                grouped(row.misses),
+                grouped(row.evicted),
+                grouped(row.too_large),
+            ]);
+        }
+        table.write(out, self.width)
     }
 
     fn limits(&self, out: &mut String) -> fmt::Result {

@@ -35,6 +35,11 @@ impl Simulation {
         if let Some(attach) = &self.attach {
             limits.extend(attach.board(self.now));
         }
+        let mut caches = Vec::new();
+        if let Some(fronts) = &self.fronts {
+            limits.extend(fronts.board(self.now));
+            caches = fronts.caches();
+        }
         let connects = self.connect_rows();
         let nearest = nearest(&limits, slowest);
         let (timeline, refusals) = (self.record.timeline.into_rows(), self.record.refusals.into_rows());
@@ -46,6 +51,7 @@ impl Simulation {
             timeline,
             functions,
             cost: (),
+            caches,
             assumptions,
             promises: [],
             fixes: [],
@@ -218,13 +224,11 @@ impl Simulation {
             let why = format!("AWS would refuse to leave less than {floor} unreserved");
             rows.push(Assumption::new("reserved concurrency", value, why));
         }
-        for key in &load.unused {
+        let has_cache = self.fronts.as_ref().is_some_and(|fronts| !fronts.caches().is_empty());
+        for key in load.unused.iter().filter(|key| **key != "bytes" || !has_cache) {
             rows.push(Assumption::new(format!("`{key}` of the load"), "without effect", "not simulated yet"));
         }
-        if self.phases.iter().any(|phase| phase.target.door.is_some()) {
-            let value = "neither throttles nor a time-out of their own";
-            rows.push(Assumption::new("doors", value, "not simulated yet"));
-        }
+        self.assume_fronts(input, load, &mut rows);
         if let Some(timeout) = options.overrides.get(LimitId::FunctionTimeout) {
             rows.push(Assumption::new(
                 "time-out of every function",
@@ -370,11 +374,25 @@ impl Simulation {
     }
 }
 
+/// Limits whose peak is no measure of how near they came to refusing: what fills a bucket, a cache that is always full in
+/// the end, and what has a finer measure.
+const fn says_nothing_of_room(limit: LimitId) -> bool {
+    matches!(
+        limit,
+        LimitId::BurstRefill
+            | LimitId::FunctionTimeout
+            | LimitId::ApiAccountRate
+            | LimitId::ApiStageRate
+            | LimitId::ApiKeyRate
+            | LimitId::ApiKeyMethodRate
+            | LimitId::ApiCacheSize
+    )
+}
+
 /// The limit whose peak came nearest to its figure. A refill runs at full speed whenever its bucket is not full, and
 /// says nothing of how near the bucket's end is; a time-out is known to the nanosecond, not only to the second.
 fn nearest(limits: &[LimitRow], slowest: Vec<HeadRoom>) -> Option<HeadRoom> {
-    let counted =
-        limits.iter().filter(|row| !matches!(row.id, LimitId::BurstRefill | LimitId::FunctionTimeout));
+    let counted = limits.iter().filter(|row| !says_nothing_of_room(row.id));
     let counted = counted.map(|row| HeadRoom {
         id: row.id,
         resource: Arc::clone(&row.resource),

@@ -9,6 +9,7 @@
 //! An invocation runs ahead of the clock as long as it only takes time. It is parked where a SYN is to be sent in the
 //! future; at most one event on the heap belongs to it, besides that of a client who will wait no longer.
 
+use super::front::{Missed, door_timed_out};
 use super::function::{Course, Doing, Warmth};
 use super::record::{Answer, Cause, Outer};
 use super::{Event, Simulation};
@@ -46,6 +47,7 @@ pub struct Running {
     /// What network and door add to the answer.
     latency_nanos: u64,
     warmth: Warmth,
+    missed: Missed,
     stage: Stage,
     /// The next step of the stage.
     step: u32,
@@ -139,6 +141,7 @@ pub struct Begin {
     pub warmth: Warmth,
     /// How long INIT waits for the environment's interface.
     pub attached: Duration,
+    pub missed: Missed,
 }
 
 /// What came of running ahead.
@@ -153,7 +156,7 @@ impl Simulation {
     /// An invocation of a function with connects begins. When the client has its answer or waits no longer, if that is
     /// known already.
     pub(super) fn launch(&mut self, now: Instant, begin: &Begin) -> Option<Instant> {
-        let Begin { environment, function, phase, user, latency, warmth, attached } = *begin;
+        let Begin { environment, function, phase, user, latency, warmth, attached, missed } = *begin;
         let init_timeout = Duration::from_nanos(self.init_timeout_nanos);
         let (stage, limit) = match warmth {
             Warmth::Cold => (Stage::Init, init_timeout),
@@ -184,6 +187,7 @@ impl Simulation {
             sent: now,
             latency_nanos: nanos(latency),
             warmth,
+            missed,
             stage,
             step: 0,
             clock: now + attached,
@@ -208,15 +212,24 @@ impl Simulation {
         }
     }
 
-    /// A client waits no longer for an invocation that still runs.
+    /// A client, or the door before the function, waits no longer for an invocation that still runs.
     pub(super) fn give_up(&mut self, now: Instant, id: ParkedId) {
         let Some(running) = self.parked.get_mut(id) else { return };
         running.answered = true;
         let waited = running.connect.map(|waiting| now.since(waiting.connect.began()));
+        let waited = waited.unwrap_or_default();
         let (sent, user, trouble) = (running.sent, running.user, running.trouble);
-        self.record.gives_up(now, trouble, waited.unwrap_or_default());
+        let (phase, latency) = (running.phase, running.latency());
+        let door = self.fronts.as_ref().and_then(|fronts| fronts.waits_until(phase, sent));
+        let answered = if door.is_some_and(|door| door <= now) {
+            self.door_over(now, phase);
+            self.answer(sent, now + latency, phase, door_timed_out(trouble, waited))
+        } else {
+            self.record.gives_up(now, trouble, waited);
+            now
+        };
         if let Some(user) = user {
-            self.after_answer(sent, user, now);
+            self.after_answer(sent, user, answered);
         }
     }
 
@@ -225,8 +238,13 @@ impl Simulation {
             Reached::Park(until) => {
                 let id = id.unwrap_or_else(|| {
                     let id = self.parked.reserve();
-                    let patience =
-                        self.phases[running.phase as usize].timeout.map(|timeout| running.sent + timeout);
+                    let phase = &self.phases[running.phase as usize];
+                    let client = phase.timeout.map(|timeout| running.sent + timeout);
+                    let door = self
+                        .fronts
+                        .as_ref()
+                        .and_then(|fronts| fronts.waits_until(running.phase, running.sent));
+                    let patience = client.into_iter().chain(door).min();
                     if let Some(patience) =
                         patience.filter(|patience| *patience < self.latest_answer(&running))
                     {
@@ -417,6 +435,7 @@ impl Simulation {
         if running.answered {
             return ended;
         }
+        let (ended, answer) = self.through_front(running.sent, ended, running.phase, running.missed, answer);
         self.answer(running.sent, ended + running.latency(), running.phase, answer)
     }
 }

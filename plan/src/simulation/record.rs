@@ -7,7 +7,7 @@ use crate::report::{Decided, FirstLimit, Seconds};
 use crate::samples::Samples;
 use crate::timeline::Timeline;
 use limits::Decision;
-use model::{Instant, LimitId, Refusal};
+use model::{ApiKind, GatewayResponse, Instant, LimitId, Refusal};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub enum Answer {
     TimedOut(Cause, Duration),
     /// The function failed, having waited so long for connections.
     Failed(Cause, Duration),
+    /// The door waited no longer for the function, which had waited so long for connections then.
+    DoorTimedOut(Cause, Duration),
     /// A limit refused the request.
     Refused(LimitId),
     /// A limit left the function's new environment without a network interface.
@@ -85,6 +87,21 @@ impl Answer {
     /// The status that the client sees. What a function URL and an HTTP API make of a time-out or a throttle
     /// is not published for every case; these are the reported ones.
     pub const fn status(self, door: Option<DoorKind>) -> u16 {
+        let api = match door {
+            Some(DoorKind::HttpApi) => Some(ApiKind::Http),
+            Some(DoorKind::RestApi) => Some(ApiKind::Rest),
+            Some(DoorKind::FunctionUrl) | None => None,
+        };
+        let limit = match self {
+            Self::Refused(limit) => Some(limit),
+            Self::DoorTimedOut(..) => Some(LimitId::IntegrationTimeout),
+            Self::Ok | Self::TimedOut(..) | Self::Failed(..) | Self::Unplaced(_) => None,
+        };
+        if let (Some(limit), Some(api)) = (limit, api)
+            && let Some(response) = GatewayResponse::to(limit)
+        {
+            return response.status(api);
+        }
         match (self, door) {
             (Self::Ok, _) | (Self::TimedOut(..) | Self::Failed(..), None) => 200,
             (Self::Refused(_), None | Some(DoorKind::FunctionUrl)) => 429,
@@ -94,13 +111,17 @@ impl Answer {
             (Self::Unplaced(_), Some(DoorKind::HttpApi)) => 500,
             (Self::Refused(_), Some(DoorKind::HttpApi)) => 503,
             (Self::Refused(_), Some(DoorKind::RestApi)) => 500,
+            // Only APIs wait no longer than their function.
+            (Self::DoorTimedOut(..), _) => 504,
         }
     }
 
     /// The trouble behind it, and how long connects had waited.
     pub fn trouble(self) -> (Option<u32>, Duration) {
         match self {
-            Self::TimedOut(cause, waited) | Self::Failed(cause, waited) => (cause.trouble, waited),
+            Self::TimedOut(cause, waited)
+            | Self::Failed(cause, waited)
+            | Self::DoorTimedOut(cause, waited) => (cause.trouble, waited),
             Self::Ok | Self::Refused(_) | Self::Unplaced(_) => (None, Duration::ZERO),
         }
     }
@@ -191,6 +212,22 @@ impl Record {
         }
     }
 
+    /// The door refused a request before its function was asked.
+    pub fn turned_away(&mut self, now: Instant, refusal: &Refusal, environments: u32, function: usize) {
+        self.requests += 1;
+        self.first_sent.get_or_insert(now);
+        self.decisions.door(now, function, refusal.limit as u64 + 1);
+        self.strike(now, refusal, None, environments, function);
+        self.timeline.throttle();
+    }
+
+    /// The door's cache answered a request.
+    pub fn hit(&mut self, now: Instant, function: usize) {
+        self.requests += 1;
+        self.first_sent.get_or_insert(now);
+        self.decisions.door(now, function, 0);
+    }
+
     /// An invocation begins.
     pub fn starts(&mut self, function: usize, warmth: Warmth) {
         let record = &mut self.functions[function];
@@ -231,7 +268,7 @@ impl Record {
     /// A limit refused, or ended, a request of the function.
     pub fn refused(&mut self, now: Instant, refusal: &Refusal, environments: u32, function: usize) {
         self.strike(now, refusal, refusal.destination.as_ref(), environments, function);
-        if refusal.limit != LimitId::FunctionTimeout {
+        if !matches!(refusal.limit, LimitId::FunctionTimeout | LimitId::IntegrationTimeout) {
             self.timeline.throttle();
             self.functions[function].throttled += 1;
         }
@@ -287,7 +324,7 @@ impl Record {
     pub fn answered(&mut self, sent: Instant, at: Instant, answer: Answer, door: Option<DoorKind>) {
         match answer {
             Answer::Ok => self.ok += 1,
-            Answer::TimedOut(cause, waited) => {
+            Answer::TimedOut(cause, waited) | Answer::DoorTimedOut(cause, waited) => {
                 self.timed_out += 1;
                 self.causes.add(cause, waited);
             }
@@ -373,6 +410,13 @@ impl DecisionsHash {
             u64::from(connect) << 8 | kind,
             u64::from(wanted) << 32 | u64::from(opened),
         ]);
+    }
+
+    /// Adds what the door decided by itself.
+    #[inline]
+    fn door(&mut self, now: Instant, function: usize, detail: u64) {
+        let kind = 6;
+        self.words([now.as_nanos(), (function as u64) << 8 | kind, detail]);
     }
 
     #[inline]

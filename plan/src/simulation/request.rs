@@ -1,6 +1,7 @@
 //! One request: the dispatcher decides, and what follows from that goes on the heap.
 
 use super::course::Begin;
+use super::front::Passed;
 use super::function::Warmth;
 use super::record::{Answer, Cause, Outer};
 use super::{Event, Simulation};
@@ -13,8 +14,12 @@ impl Simulation {
     /// Sends one request of the phase, and says when the client has its answer or waits no longer. `None`: that is not
     /// known yet, and the user, if there is one, hears of it later.
     pub(super) fn request(&mut self, now: Instant, phase: u32, user: Option<u32>) -> Option<Instant> {
-        let run = &mut self.phases[phase as usize];
-        let latency = run.latency();
+        let latency = self.phases[phase as usize].latency();
+        let missed = match self.pass_front(now, phase) {
+            Passed::On(missed) => missed,
+            Passed::Answered(answer) => return Some(self.answer(now, now + latency, phase, answer)),
+        };
+        let run = &self.phases[phase as usize];
         let function = &mut self.functions[run.target.function];
         let decision = self.dispatcher.invoke(now, function.id);
         self.record.decided(now, function.index, &decision);
@@ -45,8 +50,8 @@ impl Simulation {
         *peak = self.dispatcher.counts(function.id).in_flight.max(*peak);
         if function.connects {
             let function = function.index;
-            return self
-                .launch(now, &Begin { environment, function, phase, user, latency, warmth, attached });
+            let begin = Begin { environment, function, phase, user, latency, warmth, attached, missed };
+            return self.launch(now, &begin);
         }
         self.record.starts(function.index, warmth);
         let course = function.course(warmth, self.init_timeout_nanos);
@@ -69,6 +74,7 @@ impl Simulation {
         self.record.runs(function, &course, self.init_billed, ended <= self.horizon, request);
         let cause = Cause { outer: Outer::Limit(LimitId::FunctionTimeout), trouble: None };
         let answer = if course.timed_out { Answer::TimedOut(cause, Duration::ZERO) } else { Answer::Ok };
+        let (ended, answer) = self.through_front(now, ended, phase, missed, answer);
         Some(self.answer(now, ended + latency, phase, answer))
     }
 

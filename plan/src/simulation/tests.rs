@@ -21,8 +21,15 @@ fn function(id: &str, reserved: Option<u32>, timeout_s: u64) -> FunctionInput {
 }
 
 pub(super) fn stack() -> PlanInput {
-    let all = RouteInput { method: "$default".into(), path: String::new(), function: 0 };
-    let door = |id: &str, kind| DoorInput { id: id.into(), kind, routes: vec![all.clone()] };
+    let all = RouteInput { method: "$default".into(), ..RouteInput::default() };
+    let door = |id: &str, kind| DoorInput {
+        id: id.into(),
+        kind,
+        api: String::new(),
+        stage: String::new(),
+        cache_size: None,
+        routes: vec![all.clone()],
+    };
     PlanInput {
         functions: vec![function("Cart", None, 3), function("Pay", Some(5), 3)],
         doors: vec![door("Url", DoorKind::FunctionUrl), door("Api", DoorKind::HttpApi)],
@@ -256,7 +263,7 @@ fn what_has_no_effect_yet_is_said() {
         "month: {repeat: 3}\nphases: [{target: Url, users: 1, requests: 1, bytes: {in: 1KB, out: 5B}}]";
     let report = plan_with(text, &options(&["lambda.account-concurrency=50"]));
     let what: Vec<&str> = report.assumptions.iter().map(|row| &*row.what).collect();
-    for expected in ["`month` of the load", "`bytes` of the load", "doors", "init of Cart", "steps of Cart"] {
+    for expected in ["`month` of the load", "`bytes` of the load", "init of Cart", "steps of Cart"] {
         assert!(what.contains(&expected), "{expected}: {what:?}");
     }
     assert!(!what.contains(&"init of Pay"), "no phase reaches it");

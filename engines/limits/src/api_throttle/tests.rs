@@ -189,6 +189,14 @@ fn a_missing_half_is_the_accounts_and_zero_stops_everything() {
 }
 
 #[test]
+fn every_era_has_the_accounts_figures() {
+    for name in Era::names() {
+        let settings = ApiSettings::from_era(&Era::named(name).unwrap(), "us-east-1", &Overrides::default());
+        assert_eq!(settings.unwrap().account, ApiFigures { rate: Rate::per_second(10_000), burst: 5000 });
+    }
+}
+
+#[test]
 fn fractions_of_a_request_count() {
     assert_eq!(Rate::from_f64(0.5), Some(Rate::from_thousandths(500)));
     assert_eq!([f64::NAN, -1.0].map(Rate::from_f64), [None, None]);

@@ -1,0 +1,112 @@
+//! What a phase's requests bring along for the door: an API key, the parameters that a cache tells apart, bytes.
+
+use super::{Name, name_of};
+use crate::quantity;
+use template::yaml::{Kind, Mapping, Node, Problem, Problems};
+
+/// The most keys of one phase.
+pub const KEYS_MAX: u32 = 10_000_000;
+/// The steepest skew: beyond it all but the first key are rounding errors.
+const SKEW_MAX: f64 = 20.0;
+
+/// What requests bring along.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Asking {
+    /// Logical id of the API key that they send.
+    pub client: Option<Name>,
+    /// How many different ones there are, to a cache.
+    pub keys: Option<Keys>,
+    /// Bytes of each answer.
+    pub bytes_out: u64,
+}
+
+/// Different requests, to a cache.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Keys {
+    /// How many.
+    pub count: u32,
+    /// The exponent of Zipf's law, by which the second is asked for 2^skew times less often than the first; 0 where each
+    /// is as likely.
+    pub skew: f64,
+}
+
+impl Asking {
+    /// Reads `client`, `keys` and `bytes` of a phase. `None` or recorded problems mean that they cannot be used.
+    pub(super) fn read(keys: &Mapping, problems: &mut Problems) -> Option<Self> {
+        let client = keys.get("client").map(|client| name_of(client, problems));
+        let different = keys.get("keys").map(|keys| read_keys(keys, problems));
+        let mut bytes_out = 0;
+        if let Some(bytes) = keys.get("bytes").and_then(|bytes| bytes.mapping(problems)) {
+            bytes.only(&["in", "out"], problems);
+            let mut size = |key| bytes.get(key).and_then(|node| quantity::size(node, problems));
+            size("in");
+            bytes_out = size("out").unwrap_or(0);
+        }
+        let wrong = client == Some(None) || different == Some(None);
+        (!wrong).then(|| Self { client: client.flatten(), keys: different.flatten(), bytes_out })
+    }
+}
+
+/// `1000`, or `{zipf: {n: 1000, s: 1.1}}`.
+fn read_keys(node: &Node, problems: &mut Problems) -> Option<Keys> {
+    let count = |node: &Node, problems: &mut Problems| {
+        let count = node.integer("the number of keys", 1..=i64::from(KEYS_MAX), problems)?;
+        u32::try_from(count).ok()
+    };
+    if !matches!(node.kind, Kind::Mapping(_)) {
+        return Some(Keys { count: count(node, problems)?, skew: 0.0 });
+    }
+    let outer = node.mapping(problems)?;
+    outer.only(&["zipf"], problems);
+    let zipf = outer.require("zipf", "keys", node.span, problems)?;
+    let figures = zipf.mapping(problems)?;
+    figures.only(&["n", "s"], problems);
+    let number = figures.require("n", "zipf", zipf.span, problems).and_then(|node| count(node, problems));
+    let exponent = figures.require("s", "zipf", zipf.span, problems)?;
+    let skew = exponent.number(problems)?;
+    if !(0.0..=SKEW_MAX).contains(&skew) {
+        problems.push(Problem::at(exponent.span, format!("s is {skew}, and must be 0 to {SKEW_MAX}")));
+        return None;
+    }
+    Some(Keys { count: number?, skew })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use template::yaml;
+
+    fn read(text: &str) -> Result<Asking, Vec<String>> {
+        let document = yaml::parse("d", text).unwrap();
+        let mut problems = Problems::new();
+        let mapping = document.root.mapping(&mut problems).unwrap();
+        let found = Asking::read(mapping, &mut problems);
+        let said: Vec<String> = problems.into_vec().iter().map(ToString::to_string).collect();
+        if said.is_empty() { Ok(found.unwrap()) } else { Err(said) }
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        assert_eq!(read("{a: 1}"), Ok(Asking::default()));
+        let asking = read("{client: AppKey, keys: 1000, bytes: {in: 1KB, out: 5B}}").unwrap();
+        assert_eq!((asking.client.unwrap().text, asking.bytes_out), ("AppKey".into(), 5));
+        assert_eq!(asking.keys, Some(Keys { count: 1000, skew: 0.0 }));
+        assert_eq!(read("{keys: {zipf: {n: 7, s: 1.1}}}").unwrap().keys, Some(Keys { count: 7, skew: 1.1 }));
+    }
+
+    #[test]
+    fn wrong_figures_are_named() {
+        for (text, said) in [
+            ("{keys: 0}", "the number of keys is 0"),
+            ("{keys: 10000001}", "the number of keys is 10000001"),
+            ("{keys: {zipf: {n: 5, s: -1}}}", "s is -1"),
+            ("{keys: {zipf: {n: 5, s: 1e9}}}", "must be 0 to 20"),
+            ("{keys: {zipf: {n: 5}}}", "needs `s`"),
+            ("{keys: {zpf: {n: 5}}}", "the key `zpf` does not exist"),
+            ("{bytes: {ot: 5B}}", "the key `ot` does not exist"),
+        ] {
+            let found = read(text).unwrap_err();
+            assert!(found.iter().any(|one| one.contains(said)), "{text}: {found:?}");
+        }
+    }
+}

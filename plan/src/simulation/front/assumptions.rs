@@ -1,0 +1,83 @@
+//! What a plan assumes of API Gateway.
+
+use crate::input::{DoorKind, PlanInput};
+use crate::load::Load;
+use crate::report::Assumption;
+use crate::simulation::Simulation;
+use limits::api_throttle::{Order, Spending};
+use limits::response_cache::ENTRIES_MAX;
+use model::LimitId;
+use std::collections::BTreeSet;
+
+impl Simulation {
+    /// What AWS does not publish of the doors that this plan used, and what of the load has no effect there.
+    pub(in crate::simulation) fn assume_fronts(
+        &self,
+        input: &PlanInput,
+        load: &Load,
+        rows: &mut Vec<Assumption>,
+    ) {
+        let Some(fronts) = &self.fronts else { return };
+        let mut assume = |what: &str, value: &str, why: &str| rows.push(Assumption::new(what, value, why));
+        let settings = fronts.throttle.settings();
+        let board = fronts.throttle.board(self.now);
+        assume("API Gateway's throttles", "met exactly", "AWS calls them targets, on a best-effort basis");
+        if board.iter().any(|row| row.id != LimitId::ApiAccountRate && row.id != LimitId::ApiAccountBurst) {
+            let value = match settings.spending {
+                Spending::OnlyIfAdmitted => "spends no token of any level",
+                Spending::AsAsked => "spends those of the levels before the one that refuses",
+            };
+            assume("a request that is throttled", value, "AWS does not say");
+        }
+        if board.iter().any(|row| row.id == LimitId::ApiKeyQuota) {
+            let value = match settings.order {
+                Order::QuotaFirst => "asked before the throttles",
+                Order::ThrottlesFirst => "asked after the throttles",
+            };
+            assume("quotas of usage plans", value, "AWS does not publish the order");
+            let value = "t = 0 is 00:00 UTC on a Sunday, the first of a month";
+            assume("periods of quotas", value, "days, weeks and months begin there; not confirmed by AWS");
+        }
+        let half = |row: &model::LimitRow| row.id == LimitId::IntegrationTimeout && row.refused > 0;
+        let timed_out = fronts.timeouts.iter().any(|timeout| half(&timeout.row()));
+        let is_http = |phase: &super::PhaseRun| phase.target.door == Some(DoorKind::HttpApi);
+        if timed_out && self.phases.iter().any(is_http) {
+            let why = "seen in the field, as was 504; AWS publishes neither";
+            assume("status when an HTTP API waits no longer", "503", why);
+        }
+        if !fronts.caches.is_empty() {
+            let value = "what was asked for longest ago makes room";
+            assume("a full cache", value, "AWS does not publish the order");
+            let value = "the bytes of its answer (`bytes: {out: …}`)";
+            assume("an entry of a cache takes", value, "AWS does not publish more");
+            let value = "each goes on to the function until the first is answered";
+            assume("requests at once for an entry that is not there", value, "AWS does not say");
+            assume("what is cached", "answers without an error", "AWS does not say");
+        }
+        if fronts.caches.iter().any(|cache| cache.len() >= ENTRIES_MAX) {
+            let value = format!("{ENTRIES_MAX} entries");
+            assume("the most of a cache", &value, "a bound of the planner");
+        }
+        let mut named = BTreeSet::new();
+        for (index, (run, phase)) in self.phases.iter().zip(&load.phases).enumerate() {
+            let name = &phase.name;
+            if phase.asks.client.is_some() && run.target.client.is_none() {
+                let what = format!("`client` of {name}");
+                assume(&what, "without effect", "the method asks for no API key, so that nobody looks at it");
+            }
+            if phase.asks.keys.is_some() && !fronts.is_cached(index) {
+                assume(&format!("`keys` of {name}"), "without effect", "nothing is cached of its target");
+            } else if phase.asks.keys.is_some() && fronts.shares_entry(index) {
+                let why = "the method declares no CacheKeyParameters, so that nothing tells requests apart";
+                assume(&format!("`keys` of {name}"), "one entry for all", why);
+            }
+            let Some((door, route)) = run.target.route else { continue };
+            let door = &input.doors[door];
+            let several = door.routes.len() > 1 && phase.request.is_none() && !door.api.is_empty();
+            if several && named.insert(&door.id) {
+                let what = format!("requests to {}", door.id);
+                assume(&what, &door.routes[route].example(), "the first route: the load names none");
+            }
+        }
+    }
+}
