@@ -135,7 +135,10 @@ impl Simulation {
             let behaviour = load.behaviour.iter().find(|behaviour| named(&behaviour.function.text));
             Function::new(index, id, function, timeout, behaviour, seed, |step| network.add(index, step))
         });
-        let functions: Vec<Function> = functions.collect();
+        let mut functions: Vec<Function> = functions.collect();
+        for function in &mut functions {
+            function.undeployed = network.undeployed(function.index);
+        }
         let phases = load.phases.iter().enumerate().filter_map(|(index, phase)| {
             let target = input.target(phase, &mut problems)?;
             let namesakes = load.phases[..index].iter().filter(|earlier| earlier.name == phase.name).count();

@@ -69,7 +69,7 @@ pub struct Template {
 /// Which limits hold.
 #[derive(Clone, Debug, Args)]
 pub struct Figures {
-    /// When: the limits that AWS had then (`2022-12`, `today`).
+    /// When: the limits that AWS had then (`2019-05`, `2019-10`, `2022-12`, `today`).
     #[arg(long, default_value = model::era::DEFAULT_ERA)]
     pub era: String,
     /// Another figure for a limit, for instance `lambda.account-concurrency=5000`. May be repeated.

@@ -15,12 +15,14 @@
 use crate::db_connections::{DatabaseId, Databases};
 use crate::db_pool::{Borrow, ClientId, LoginId, PoolCounts, PoolEffect, PoolSettings, PoolTotals, Pools};
 use crate::eni::{InterfaceId, Interfaces};
+use crate::eni_room::{InterfaceRoom, SubnetId};
 use crate::leases::LeaseId;
 use crate::nat::{Destination, GatewayId, NatGateways, PoolId};
 use crate::settings::NetworkSettings;
 use crate::tally::Tally;
 use model::{Instant, LimitId, LimitRow, Refusal};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The way of a SYN, found once for a function's subnet and a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +110,22 @@ impl Connections {
     /// Adds the shared interface of a subnet and a set of security groups.
     pub fn add_interface(&mut self, name: Arc<str>) -> InterfaceId {
         self.interfaces.add(name)
+    }
+
+    /// The same with shared interfaces only as far as there is room.
+    pub fn within(self, room: InterfaceRoom) -> Self {
+        Self { interfaces: self.interfaces.within(room), ..self }
+    }
+
+    /// A deployment makes a shared interface in `subnet`: see [`Interfaces::create`].
+    pub fn create_interface(
+        &mut self,
+        now: Instant,
+        name: Arc<str>,
+        subnet: SubnetId,
+        takes: Duration,
+    ) -> (InterfaceId, Option<Refusal>) {
+        self.interfaces.create(now, name, subnet, takes)
     }
 
     /// Adds a NAT gateway with so many addresses.
@@ -309,6 +327,7 @@ impl Connections {
         let mut rows = self.interfaces.rows(&sources.interface);
         // Where the era has no bound, there is no limit to show.
         rows.retain(|row| row.max < u64::from(u32::MAX));
+        rows.extend(self.interfaces.room_rows().into_iter().filter(|row| row.used > 0 || row.refused > 0));
         rows.extend(self.gateways.rows(&sources.nat));
         rows.extend(self.databases.rows());
         rows.extend(self.pools.rows());

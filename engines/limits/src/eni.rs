@@ -5,16 +5,22 @@
 //! security groups, shared by every function with that combination, 65,000 connections each; published. The guide also
 //! says that Lambda adds interfaces with traffic. In the field it did not within a burst (S0: connects were dropped
 //! without a word and without a metric), so an interface grows here only where a delay for it is given.
+//! An interface is made when a function is deployed or attached to a VPC, never at a cold start; it needs room in the
+//! quotas and in its subnet (see [`eni_room`](crate::eni_room)), and so does each one that is added to it.
 //!
 //! A connection is forgotten when it is silent for the idle time-out. Every call is O(1), or amortised over the
 //! connections that expire; growth is O(log interfaces).
 
+use crate::eni_room::{InterfaceRoom, Quotas, SubnetId};
 use crate::leases::{LeaseId, Leases};
 use crate::tally::Tally;
 use model::{Instant, LimitId, LimitRow, Refusal};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What finds no room for another interface tries again after its delay, but not sooner than this.
+const RETRY_MIN: Duration = Duration::from_secs(1);
 
 /// What holds for every interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +51,7 @@ pub struct Interfaces {
     now: Instant,
     groups: Vec<Group>,
     leases: Leases<u32>,
+    room: InterfaceRoom,
     /// Which combination gains an interface when.
     growing: BTreeSet<(Instant, u32)>,
 }
@@ -52,6 +59,8 @@ pub struct Interfaces {
 #[derive(Clone, Debug)]
 struct Group {
     name: Arc<str>,
+    /// Where its interfaces need room; `None`: nowhere.
+    subnet: Option<SubnetId>,
     /// How many interfaces there are.
     interfaces: u32,
     used: u32,
@@ -67,14 +76,55 @@ impl Interfaces {
             now: Instant::START,
             groups: Vec::new(),
             leases: Leases::default(),
+            room: InterfaceRoom::new(Quotas::default()),
             growing: BTreeSet::new(),
         }
     }
 
-    /// Adds the interface of a combination. The caller adds each combination once.
+    /// The same with room only as far as `room` has it.
+    pub fn within(self, room: InterfaceRoom) -> Self {
+        Self { room, ..self }
+    }
+
+    /// Adds the interface of a combination, which needs no room. The caller adds each combination once.
     pub fn add(&mut self, name: Arc<str>) -> InterfaceId {
+        self.push(name, None, 1)
+    }
+
+    /// A deployment makes the interface of a combination in `subnet`, which takes some time: until
+    /// [`Self::ready_at`] functions that need it are `Pending`. The caller makes each combination once.
+    ///
+    /// The refusal beside the id names what it found no room in: nothing goes through it then, and the deployment of its
+    /// functions has failed.
+    pub fn create(
+        &mut self,
+        now: Instant,
+        name: Arc<str>,
+        subnet: SubnetId,
+        takes: Duration,
+    ) -> (InterfaceId, Option<Refusal>) {
+        let now = self.clock(now);
+        if let Err(refusal) = self.room.take(now, subnet, 1) {
+            return (self.push(name, None, 0), Some(refusal));
+        }
+        let id = self.push(name, Some(subnet), u32::from(takes.is_zero()));
+        if !takes.is_zero() {
+            self.groups[id.index()].grows_at = Some(now + takes);
+            self.growing.insert((now + takes, id.0));
+        }
+        (id, None)
+    }
+
+    /// When an interface that is being made will be there; `None`: it is there, or never will be.
+    pub fn ready_at(&self, id: InterfaceId) -> Option<Instant> {
+        let group = &self.groups[id.index()];
+        group.grows_at.filter(|_| group.interfaces == 0)
+    }
+
+    fn push(&mut self, name: Arc<str>, subnet: Option<SubnetId>, interfaces: u32) -> InterfaceId {
         let id = u32::try_from(self.groups.len()).expect("fewer interfaces than 2^32");
-        self.groups.push(Group { name, interfaces: 1, used: 0, grows_at: None, tally: Tally::default() });
+        let tally = Tally::default();
+        self.groups.push(Group { name, subnet, interfaces, used: 0, grows_at: None, tally });
         InterfaceId(id)
     }
 
@@ -169,6 +219,11 @@ impl Interfaces {
         self.groups.iter().map(|group| u64::from(group.interfaces)).sum()
     }
 
+    /// The board's rows of the room for interfaces.
+    pub fn room_rows(&self) -> Vec<LimitRow> {
+        self.room.rows()
+    }
+
     /// The board's rows, one for each combination.
     pub fn rows(&self, source: &Arc<str>) -> Vec<LimitRow> {
         let rows = self.groups.iter().map(|group| {
@@ -192,6 +247,15 @@ impl Interfaces {
         while let Some((at, id)) = self.growing.first().copied().filter(|(at, _)| *at <= self.now) {
             self.growing.remove(&(at, id));
             let group = &mut self.groups[id as usize];
+            // The first one's room was taken when its making began.
+            if let Some(subnet) = group.subnet.filter(|_| group.interfaces > 0)
+                && self.room.take(at, subnet, 1).is_err()
+            {
+                let again = at + self.figures.growth_after.unwrap_or_default().max(RETRY_MIN);
+                group.grows_at = Some(again);
+                self.growing.insert((again, id));
+                continue;
+            }
             group.interfaces = group.interfaces.saturating_add(1);
             group.grows_at = None;
         }
@@ -261,6 +325,52 @@ mod tests {
         let mut open = |secs| (0..9).filter(|_| all.open(Instant::from_secs(secs), id).is_ok()).count();
         assert_eq!([open(0), open(59), open(60), open(61), open(120)], [2, 0, 2, 0, 2]);
         assert_eq!((all.count(), all.rows(&"test".into())[0].max), (3, 6));
+    }
+
+    fn in_subnet(
+        connections: u32,
+        growth_after: Option<u64>,
+        per_vpc: u32,
+        size: u64,
+    ) -> (Interfaces, SubnetId) {
+        let per_vpc = Some((per_vpc, "test".into()));
+        let mut room = InterfaceRoom::new(Quotas { per_region: None, per_vpc });
+        let vpc = room.add_vpc("Vpc".into());
+        let subnet = room.add_subnet(vpc, "SubnetA".into(), Some(size), 0);
+        let growth_after = growth_after.map(Duration::from_secs);
+        (
+            Interfaces::new(InterfaceFigures { connections, growth_after, idle_timeout: IDLE }).within(room),
+            subnet,
+        )
+    }
+
+    #[test]
+    fn a_deployment_waits_for_its_interface_or_finds_no_room() {
+        let (mut all, subnet) = in_subnet(2, None, 1, 11);
+        let (id, refused) = all.create(Instant::START, "eni-a".into(), subnet, Duration::from_secs(90));
+        assert_eq!((refused, all.ready_at(id)), (None, Some(Instant::from_secs(90))));
+        assert_eq!((all.count(), all.next_deadline()), (0, Some(Instant::from_secs(90))));
+        assert!(all.open(Instant::from_secs(89), id).is_err());
+        assert!(all.open(Instant::from_secs(90), id).is_ok());
+        assert_eq!((all.count(), all.ready_at(id)), (1, None));
+        let (none, refused) = all.create(Instant::from_secs(91), "eni-b".into(), subnet, IDLE);
+        assert_eq!(refused.unwrap().to_string(), "eni.per-vpc of Vpc: 1 of 1 interfaces");
+        assert!(all.open(Instant::from_secs(9999), none).is_err() && all.ready_at(none).is_none());
+    }
+
+    #[test]
+    fn growth_ends_where_the_quota_or_the_subnet_has_no_room() {
+        for (per_vpc, size, limit) in [(3, 11, LimitId::EniPerVpc), (9, 3, LimitId::SubnetAddresses)] {
+            let (mut all, subnet) = in_subnet(2, Some(0), per_vpc, size);
+            let (id, _) = all.create(Instant::START, "eni-a".into(), subnet, Duration::ZERO);
+            let opened = (0..9).filter(|_| all.open(Instant::START, id).is_ok()).count();
+            assert_eq!((opened, all.count()), (6, 3), "{limit}");
+            all.advance(Instant::from_secs(10));
+            let rows = all.room_rows();
+            let row = rows.iter().find(|row| row.id == limit).unwrap();
+            // At once, then every second; it never hangs on a delay of nothing.
+            assert_eq!((row.used, row.max, row.refused), (3, 3, 11));
+        }
     }
 
     proptest! {

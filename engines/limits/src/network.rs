@@ -21,14 +21,15 @@ use crate::db_pool::LoginId;
 use crate::eni::InterfaceId;
 use crate::nat::{Destination as NatDestination, GatewayId, Protocol};
 use crate::settings::NetworkSettings;
-use model::LimitId;
 use model::stack::{
     Cidr, Destination, EndpointKind, Link, NatGateway, Peer, Route, RouteTarget, SecurityGroup, Stack,
     TransportProtocol, VpcConfig, VpcEndpoint,
 };
+use model::{Instant, LimitId, Refusal};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Addresses that a regional NAT gateway takes in a zone by itself as it needs them.
 ///
@@ -186,6 +187,8 @@ pub struct Wired {
     pub connections: Connections,
     /// Of each function its interfaces, one for each of its subnets; none without a VPC.
     pub interfaces: Vec<Vec<InterfaceId>>,
+    /// Of each function what its deployment found no room in, if so.
+    pub undeployed: Vec<Option<Refusal>>,
     gateways: Vec<GatewayId>,
     databases: Vec<Option<DatabaseId>>,
     proxies: Vec<Option<LoginId>>,
@@ -382,7 +385,9 @@ impl Network {
 
     /// Makes the engines: one interface for each subnet and set of security groups, shared by the functions.
     pub fn wire(&self, settings: NetworkSettings) -> Wired {
-        let mut engine = Connections::new(settings);
+        let belong_to_environments = settings.environment_interfaces.is_some();
+        let (room, places) = self.room(settings.quotas.clone());
+        let mut engine = Connections::new(settings).within(room);
         let gateways = self.gateways.iter();
         let gateways =
             gateways.map(|gateway| engine.add_gateway(gateway.name.as_str().into(), gateway.addresses));
@@ -398,18 +403,28 @@ impl Network {
             Some(engine.add_proxy(proxy.name.as_str().into(), database, settings))
         });
         let proxies = proxies.collect();
-        let mut shared = BTreeMap::new();
+        let mut shared: BTreeMap<(usize, Vec<usize>), (InterfaceId, Option<Refusal>)> = BTreeMap::new();
+        let mut undeployed = Vec::new();
         let interfaces = self.placements.iter().map(|placement| {
+            undeployed.push(None);
             let Some(Placement { subnets, groups }) = placement else { return Vec::new() };
             let ids = subnets.iter().map(|subnet| {
-                *shared
-                    .entry((*subnet, groups.clone()))
-                    .or_insert_with(|| engine.add_interface(self.interface_name(*subnet, groups)))
+                let (id, refused) = shared.entry((*subnet, groups.clone())).or_insert_with(|| {
+                    let name = self.interface_name(*subnet, groups);
+                    if belong_to_environments {
+                        return (engine.add_interface(name), None);
+                    }
+                    engine.create_interface(Instant::START, name, places[*subnet], Duration::ZERO)
+                });
+                if let (Some(failed), Some(refusal)) = (undeployed.last_mut(), &*refused) {
+                    *failed = Some(refusal.clone());
+                }
+                *id
             });
             ids.collect()
         });
         let interfaces = interfaces.collect();
-        Wired { connections: engine, interfaces, gateways, databases, proxies }
+        Wired { connections: engine, interfaces, undeployed, gateways, databases, proxies }
     }
 
     fn interface_name(&self, subnet: usize, groups: &[usize]) -> Arc<str> {
@@ -608,6 +623,18 @@ mod tests {
         assert_eq!(network.verdict(0, &[0], &to("a.example", 6379)), barred);
         network.groups.push(Group { name: "Wide".into(), rules: vec![Rule::everything()] });
         assert_eq!(network.verdict(0, &[0, 1], &to("a.example", 6379)), Verdict::Nat(0), "a union of groups");
+    }
+
+    #[test]
+    fn a_function_whose_interfaces_find_no_room_is_not_deployed() {
+        let mut network = Network::simple(2, 2, 1);
+        network.placements[1] = Some(Placement { subnets: vec![1], groups: vec![0] });
+        let mut given = model::Overrides::default();
+        given.read("eni.per-vpc=1").unwrap();
+        let era = model::Era::named("today").unwrap();
+        let wired = network.wire(NetworkSettings::from_era(&era, "us-east-1", &given).unwrap());
+        let refused: Vec<_> = wired.undeployed.iter().flatten().map(|refusal| refusal.limit).collect();
+        assert_eq!((refused, wired.connections.interfaces()), (vec![LimitId::EniPerVpc; 2], Some(1)));
     }
 
     #[test]

@@ -138,6 +138,8 @@ pub struct NetworkSettings {
     pub environment_interfaces: Option<EnvironmentInterfaceFigures>,
     /// How many interfaces there may be.
     pub quotas: Quotas,
+    /// How long a deployment waits for a shared interface.
+    pub interface_creation: Duration,
     /// Of NAT gateways.
     pub nat: NatFigures,
     /// Addresses that AWS lets a NAT gateway have without being asked.
@@ -232,6 +234,7 @@ impl NetworkSettings {
                 idle_timeout: seconds(LimitId::EniIdleTimeout)?,
             },
             environment_interfaces,
+            interface_creation: Duration::from_secs(era.settings.interface_creation_s),
             quotas: Quotas {
                 per_region: optional(LimitId::EniPerRegion)?,
                 per_vpc: optional(LimitId::EniPerVpc)?,

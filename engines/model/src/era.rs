@@ -45,6 +45,9 @@ pub struct EraSettings {
     pub unreserved_minimum: u32,
     /// Whether INIT is billed for zip packages with managed runtimes.
     pub init_billed: bool,
+    /// How long a deployment waits for a shared network interface, in seconds.
+    #[serde(default)]
+    pub interface_creation_s: u64,
     /// How interfaces are made at cold starts; `None` where they are shared and made at deployment.
     #[serde(default)]
     pub environment_interfaces: Option<EnvironmentInterfaces>,

@@ -47,6 +47,18 @@ fn the_rate_and_the_quota_fail_invocations_too() {
 }
 
 #[test]
+fn a_deployment_without_room_for_its_interface_fails_every_request() {
+    let text = "title: t\nsource: s\nlimits: {eni.per-vpc: 1}\nnetwork: {subnets: 2, addresses: 1}\n\
+                functions: {A: {timeout: 3s}}\n\
+                load: {version: 1, phases: [{target: A, users: 5, requests: 10}]}\n";
+    let report = Scenario::read("s.yaml", text).unwrap().run().unwrap();
+    let first = report.first_limit.unwrap();
+    assert_eq!((first.id, &*first.resource, first.used), (LimitId::EniPerVpc, "vpc", 1));
+    assert_eq!((report.summary.errors, report.summary.cold_starts), (10, 0));
+    assert_eq!(report.timeline[0].interfaces, Some(1));
+}
+
+#[test]
 fn connects_wait_for_the_interface_and_go_through_the_subnet_that_has_one() {
     let connect = "{connect: {to: 'cache.example.com:443'}}, {sleep: 1s}";
     let report = burst("nat.ports: 30", 2, 1536, connect);

@@ -29,7 +29,7 @@ impl Simulation {
         let answered = summary.ok + summary.throttled + summary.timed_out + summary.errors;
         let unanswered = summary.requests - answered;
         let mut limits = self.dispatcher.board(self.now);
-        if !self.network.connects.is_empty() {
+        if !self.network.connects.is_empty() || self.network.interfaces().is_some() {
             limits.extend(self.network.connections().board());
         }
         if let Some(attach) = &self.attach {
@@ -284,6 +284,16 @@ impl Simulation {
             growth,
             "the guide says that Lambda adds interfaces, in the field it did not in time; see eni.growth-after",
         );
+        if settings.environment_interfaces.is_none() {
+            let creation = settings.interface_creation.as_secs();
+            assume(
+                "functions and their interfaces",
+                "deployed before the load".to_owned(),
+                &format!(
+                    "a deployment waits {creation} s or more for a new interface; AWS says several minutes"
+                ),
+            );
+        }
         assume(
             "subnet of an environment",
             "each of its function's in turn".to_owned(),

@@ -5,6 +5,7 @@ use crate::input::FunctionInput;
 use crate::load::{Action, Behaviour, ConnectStep, Step};
 use crate::random::Stream;
 use limits::FunctionId;
+use model::Refusal;
 use model::time::nanos;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +78,8 @@ pub struct Function {
     /// Some step needs connections, so that the course of an invocation is not known when it begins.
     pub connects: bool,
     pub closes_on_shutdown: bool,
+    /// Why its deployment failed, if it did: no invocation of it ever runs.
+    pub undeployed: Option<Refusal>,
     init: Vec<Stride>,
     steps: Vec<Stride>,
     lag: Distribution,
@@ -119,6 +122,7 @@ impl Function {
             init_always_billed: input.init_always_billed,
             connects: behaviour.is_some_and(|behaviour| behaviour.connects().next().is_some()),
             closes_on_shutdown: behaviour.is_some_and(|behaviour| behaviour.closes_on_shutdown),
+            undeployed: None,
             init: init.unwrap_or_else(|| default(DEFAULT_INIT)),
             steps: steps.unwrap_or_else(|| default(DEFAULT_HANDLER)),
             lag,

@@ -114,6 +114,11 @@ impl NetworkRun {
         self.packets >= PACKETS_MAX || self.held.len() >= HELD_MAX
     }
 
+    /// What the function's deployment found no room for an interface in, if so.
+    pub fn undeployed(&self, function: usize) -> Option<Refusal> {
+        self.wired.undeployed.get(function)?.clone()
+    }
+
     /// The engine.
     pub fn engine(&mut self) -> &mut Connections {
         &mut self.wired.connections

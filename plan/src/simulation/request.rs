@@ -21,6 +21,11 @@ impl Simulation {
         };
         let run = &self.phases[phase as usize];
         let function = &mut self.functions[run.target.function];
+        if let Some(refusal) = function.undeployed.clone() {
+            self.record.decided(now, function.index, &Decision::NoFunction);
+            self.record.unplaced(now, &refusal, self.dispatcher.environments(), function.index);
+            return Some(self.answer(now, now + latency, phase, Answer::Unplaced(refusal.limit)));
+        }
         let decision = self.dispatcher.invoke(now, function.id);
         self.record.decided(now, function.index, &decision);
         let mut attached = Duration::ZERO;
