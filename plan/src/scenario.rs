@@ -33,9 +33,15 @@ const FILES: &[(&str, &str)] = &[
     ("vpc-may-2019", include_str!("../scenarios/vpc-may-2019.yaml")),
     ("vpc-october-2019", include_str!("../scenarios/vpc-october-2019.yaml")),
     ("vpc-thousand-users", include_str!("../scenarios/vpc-thousand-users.yaml")),
+    ("throttles-in-order", include_str!("../scenarios/throttles-in-order.yaml")),
+    ("cache-of-a-stage", include_str!("../scenarios/cache-of-a-stage.yaml")),
+    ("doors-that-wait", include_str!("../scenarios/doors-that-wait.yaml")),
+    ("parameter-in-a-global", include_str!("../scenarios/parameter-in-a-global.yaml")),
+    ("parameter-in-274-ms", include_str!("../scenarios/parameter-in-274-ms.yaml")),
 ];
 
-const KEYS: &[&str] = &["title", "source", "era", "region", "limits", "functions", "network", "load"];
+const KEYS: &[&str] =
+    &["title", "source", "era", "region", "limits", "functions", "network", "template", "load"];
 /// The most subnets of a scenario: those of one function.
 const SUBNETS_MAX: i64 = 16;
 /// Bits of a subnet's range that are fixed.
@@ -104,6 +110,12 @@ fn read(root: &Node, problems: &mut Problems) -> Option<Scenario> {
     };
     let (title, source) = (text("title"), text("source"));
     let options = read_options(top, problems);
+    if let Some(template) = top.get("template") {
+        let input = read_template(template, options.as_ref()?, problems)?;
+        let load = top.require("load", "a scenario", root.span, problems)?;
+        let load = Load::from_node(load, problems);
+        return Some(Scenario { title: title?, source: source?, input, load: load?, options: options? });
+    }
     let functions = top.require("functions", "a scenario", root.span, problems)?;
     let functions = read_functions(functions, problems);
     let load = top.require("load", "a scenario", root.span, problems)?;
@@ -143,6 +155,16 @@ fn read_options(top: &Mapping, problems: &mut Problems) -> Option<Options> {
     }
     options.overrides = overrides;
     Some(options)
+}
+
+/// A template in the scenario, instead of functions and a network.
+fn read_template(node: &Node, options: &Options, problems: &mut Problems) -> Option<PlanInput> {
+    let inputs = template::Inputs { region: options.region.clone(), ..template::Inputs::default() };
+    let outcome = template::read("template", node.string(problems)?, &inputs);
+    for problem in &outcome.problems {
+        problems.push(Problem::at(node.span, problem.one_line("template")));
+    }
+    outcome.stack.map(|stack| PlanInput::from_stack(&stack))
 }
 
 /// Subnets that all functions are in, behind one NAT gateway with so many addresses; a database instance of a class; and
@@ -194,5 +216,7 @@ fn read_functions(node: &Node, problems: &mut Problems) -> Vec<FunctionInput> {
     read.collect()
 }
 
+#[cfg(test)]
+mod door_tests;
 #[cfg(test)]
 mod tests;
