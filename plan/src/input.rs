@@ -1,5 +1,6 @@
 //! What the planner needs to know of a stack: its functions, and which door leads to which.
 
+mod calls;
 mod gateway;
 
 pub use gateway::{ClientInput, RouteCache};
@@ -259,10 +260,11 @@ impl PlanInput {
         for name in initial.chain(load.behaviour.iter().map(|behaviour| &behaviour.function)) {
             self.function(name, &mut problems);
         }
+        calls::check(self, load, &mut problems);
         if problems.is_empty() { Ok(()) } else { Err(problems.into_vec()) }
     }
 
-    fn find(&self, word: &str) -> Option<usize> {
+    pub(crate) fn find(&self, word: &str) -> Option<usize> {
         self.functions.iter().position(|function| function.id == word || function.name == word)
     }
 

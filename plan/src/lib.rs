@@ -15,6 +15,7 @@ pub mod random;
 pub mod recording;
 pub mod refusals;
 pub mod report;
+pub mod retry;
 pub mod samples;
 pub mod scenario;
 pub mod simulation;

@@ -5,6 +5,7 @@
 
 mod asking;
 mod behaviour;
+mod call;
 mod connect;
 mod hosts;
 mod initial;
@@ -14,12 +15,15 @@ pub(crate) mod size;
 
 pub use asking::{Asking, KEYS_MAX, Keys};
 pub use behaviour::{Action, Behaviour, Step};
+pub use call::CallStep;
+pub(crate) use call::service_connect;
 pub use connect::{ConnectStep, Hold};
 pub use hosts::Host;
 pub use initial::Initial;
 pub use phase::{Phase, Work};
 
 use crate::recording::Recording;
+use crate::retry::Mode;
 use std::sync::Arc;
 use template::yaml::{self, Mapping, Node, Problem, Problems, Span};
 
@@ -96,20 +100,18 @@ impl Load {
         let version = top.require("version", "a load", node.span, problems);
         version.and_then(|version| version.integer("the version of load.yaml", 1..=1, problems));
         let seed = top.get("seed").and_then(|seed| seed.unsigned(problems)).unwrap_or(0);
-        if let Some(retry) = top.get("retry") {
-            phase::only_no_retry(retry, problems);
-        }
+        let retry = top.get("retry").and_then(|retry| phase::read_retry(retry, problems)).unwrap_or_default();
         let repeat_per_month = top.get("month").map_or(Some(1), |month| repeat(month, problems));
         let hosts = top.get("hosts").map_or(Vec::new(), |node| hosts::read(node, problems));
         let initial = top.get("initial").map_or(Vec::new(), |node| initial::read(node, problems));
         let behaviour = top.get("behaviour").map_or(Vec::new(), |node| behaviour::read(node, problems));
-        let phases = read_phases(top, node, problems)?;
+        let phases = read_phases(top, node, retry, problems)?;
         let unused = unused(top, &behaviour);
         Some(Self { seed, repeat_per_month: repeat_per_month?, hosts, initial, phases, behaviour, unused })
     }
 }
 
-fn read_phases(top: &Mapping, node: &Node, problems: &mut Problems) -> Option<Vec<Phase>> {
+fn read_phases(top: &Mapping, node: &Node, retry: Mode, problems: &mut Problems) -> Option<Vec<Phase>> {
     let list = top.require("phases", "a load", node.span, problems)?;
     let items = list.sequence(problems)?;
     if items.is_empty() || items.len() > PHASES_MAX {
@@ -118,7 +120,7 @@ fn read_phases(top: &Mapping, node: &Node, problems: &mut Problems) -> Option<Ve
         return None;
     }
     let phases: Vec<Option<Phase>> =
-        items.iter().enumerate().map(|(index, item)| Phase::read(index, item, problems)).collect();
+        items.iter().enumerate().map(|(index, item)| Phase::read(index, item, retry, problems)).collect();
     phases.into_iter().collect()
 }
 

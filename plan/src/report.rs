@@ -136,8 +136,10 @@ pub struct FirstLimit {
 /// All requests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
-    /// Sent.
+    /// Requests of clients, each counted once; what follows tells how they ended.
     pub requests: u64,
+    /// How often clients sent them: as often, unless they retry.
+    pub attempts: u64,
     /// Answered well.
     pub ok: u64,
     /// Refused by a limit.

@@ -5,6 +5,7 @@
 //! that needs connections goes step by step (see `course`), and costs an event more for each wait before a SYN.
 
 mod attach;
+mod attempts;
 mod conclusion;
 mod course;
 mod front;
@@ -16,20 +17,23 @@ mod request;
 
 use crate::heap::{EventHeap, Turn};
 use crate::input::PlanInput;
-use crate::load::{Load, size};
+use crate::load::{ConnectStep, Load, size};
 use crate::options::{Options, PlanError, SIMULATED};
 use crate::quantity::DURATION_MAX;
 use crate::report::Report;
+use crate::retry::Mode;
 use attach::AttachRun;
-use course::{Parked, ParkedId};
+use attempts::Attempts;
+use course::{CallRun, Parked, ParkedId};
 use front::Fronts;
-use function::Function;
+use function::{Function, Ways};
 use limits::{Dispatcher, Effect, EnvironmentId, FunctionLimits, NetworkSettings, Outcome, Settings};
 use model::time::{Instant, nanos};
 use model::{LimitId, Refusal};
 use network::NetworkRun;
 use phase::{Crowd, PhaseRun, User};
 use record::Record;
+use request::Caller;
 use std::sync::Arc;
 use std::time::Duration;
 use template::yaml::Problems;
@@ -82,6 +86,12 @@ enum Event {
     DoorOver(u32),
     /// A function's answer to a phase's request is there for the cache.
     Fill { phase: u32, word: u32 },
+    /// The next attempt of a request is wanted.
+    Wish(u32),
+    /// It is sent.
+    Dispatch(u32),
+    /// What has become of it is known.
+    Settle(u32),
 }
 
 struct Simulation {
@@ -92,8 +102,12 @@ struct Simulation {
     /// What stands before functions; `None` if nothing does.
     fronts: Option<Box<Fronts>>,
     parked: Parked,
+    attempts: Attempts,
+    calls: Vec<CallRun>,
     heap: EventHeap<Event>,
     functions: Vec<Function>,
+    /// Which functions some phase sends to, or a function that is reached calls.
+    reached: Vec<bool>,
     phases: Vec<PhaseRun>,
     users: Vec<User>,
     record: Record,
@@ -126,6 +140,7 @@ impl Simulation {
         let mut network = NetworkRun::new(input, network, load);
         let timeout = time_limit(options)?;
         let mut problems = Problems::new();
+        let mut calls = Vec::new();
         let functions = input.functions.iter().enumerate().map(|(index, function)| {
             let timeout = timeout.unwrap_or(function.timeout);
             let limits =
@@ -133,7 +148,8 @@ impl Simulation {
             let id = dispatcher.add_function(Instant::START, limits);
             let named = |name: &str| name == function.id || name == function.name;
             let behaviour = load.behaviour.iter().find(|behaviour| named(&behaviour.function.text));
-            Function::new(index, id, function, timeout, behaviour, seed, |step| network.add(index, step))
+            let mut ways = FunctionWays { index, input, options, network: &mut network, calls: &mut calls };
+            Function::new(index, id, function, timeout, behaviour, seed, &mut ways)
         });
         let mut functions: Vec<Function> = functions.collect();
         for function in &mut functions {
@@ -146,12 +162,16 @@ impl Simulation {
         });
         let phases: Vec<PhaseRun> = phases.collect();
         let fronts = Fronts::new(input, load, &phases, seed, options)?;
+        let reached = reached(&phases, &calls, functions.len());
         let mut simulation = Self {
+            reached,
             dispatcher,
             network,
             attach,
             fronts,
             parked: Parked::default(),
+            attempts: Attempts::default(),
+            calls,
             heap: EventHeap::default(),
             functions,
             phases,
@@ -212,7 +232,7 @@ impl Simulation {
 
     fn run(&mut self) {
         while let Some(at) = self.heap.next_at() {
-            if at > self.horizon || self.record.requests >= REQUESTS_MAX || self.network.is_too_much() {
+            if at > self.horizon || self.record.asked >= REQUESTS_MAX || self.network.is_too_much() {
                 break;
             }
             while self.record.timeline.next() < at {
@@ -291,6 +311,9 @@ impl Simulation {
             Event::DoorOver(phase) => self.door_over(now, phase),
             Event::Fill { phase, word } => self.fill(now, phase, word),
             Event::Close(connect) => self.network.close_oldest(now, connect),
+            Event::Wish(request) => self.wish(now, request),
+            Event::Dispatch(request) => self.dispatch(now, request),
+            Event::Settle(request) => self.settle(now, request),
         }
     }
 
@@ -322,7 +345,7 @@ impl Simulation {
 
     fn begin(&mut self, now: Instant, index: u32) {
         let phase = &mut self.phases[index as usize];
-        phase.began = now;
+        phase.begins(now, self.users.len());
         if let Some(length) = phase.length {
             phase.stop = now + length;
             self.heap.push(phase.stop, Turn::Phase, Event::Over(index));
@@ -391,6 +414,41 @@ impl Simulation {
     }
 }
 
+/// Where the steps of one function lead.
+struct FunctionWays<'plan> {
+    index: usize,
+    input: &'plan PlanInput,
+    options: &'plan Options,
+    network: &'plan mut NetworkRun,
+    calls: &'plan mut Vec<CallRun>,
+}
+
+impl Ways for FunctionWays<'_> {
+    fn connect(&mut self, step: &ConnectStep) -> u32 {
+        self.network.add(self.index, step)
+    }
+
+    fn call(&mut self, function: &str, retry: Mode) -> u32 {
+        let function = self.input.find(function).expect("the names of a load were checked");
+        self.calls.push(CallRun { caller: self.index, function, retry });
+        (self.calls.len() - 1) as u32
+    }
+
+    fn region(&self) -> &str {
+        &self.options.region
+    }
+}
+
+fn reached(phases: &[PhaseRun], calls: &[CallRun], functions: usize) -> Vec<bool> {
+    let mut reached = vec![false; functions];
+    phases.iter().for_each(|phase| reached[phase.target.function] = true);
+    // Each round goes one call further.
+    while let Some(call) = calls.iter().find(|call| reached[call.caller] && !reached[call.function]) {
+        reached[call.function] = true;
+    }
+    reached
+}
+
 /// How many of `total` requests the user sends: evenly, the first users one more where it does not divide.
 fn share(total: u64, users: u32, user: u32) -> u64 {
     total / u64::from(users) + u64::from(u64::from(user) < total % u64::from(users))
@@ -409,6 +467,8 @@ fn time_limit(options: &Options) -> Result<Option<Duration>, PlanError> {
 
 #[cfg(test)]
 mod attach_tests;
+#[cfg(test)]
+mod call_tests;
 #[cfg(test)]
 mod connect_tests;
 #[cfg(test)]

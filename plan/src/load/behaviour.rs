@@ -1,5 +1,6 @@
 //! What functions do: how long INIT takes, and the steps of the handler.
 
+use super::call::CallStep;
 use super::connect::ConnectStep;
 use super::{Name, not_yet};
 use crate::distribution::Distribution;
@@ -27,12 +28,24 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
+    /// Every step of INIT and of the handler.
+    pub fn all_steps(&self) -> impl Iterator<Item = &Step> {
+        self.init.iter().chain(&self.steps).flatten()
+    }
+
     /// Every connect of INIT and of the handler.
     pub fn connects(&self) -> impl Iterator<Item = &ConnectStep> {
-        let steps = self.init.iter().chain(&self.steps).flatten();
-        steps.filter_map(|step| match &step.action {
-            Action::Take(_) => None,
+        self.all_steps().filter_map(|step| match &step.action {
             Action::Connect(connect) => Some(connect),
+            Action::Take(_) | Action::Call(_) => None,
+        })
+    }
+
+    /// The functions that INIT and the handler call.
+    pub fn calls(&self) -> impl Iterator<Item = &Name> {
+        self.all_steps().filter_map(|step| match &step.action {
+            Action::Call(CallStep::Function { function, .. }) => Some(function),
+            Action::Take(_) | Action::Connect(_) | Action::Call(_) => None,
         })
     }
 }
@@ -53,6 +66,8 @@ pub enum Action {
     Take(Distribution),
     /// It needs connections, and waits until they are open.
     Connect(ConnectStep),
+    /// It calls a function or a service, and waits for the answer.
+    Call(CallStep),
 }
 
 /// Reads `behaviour`; what could not be read is recorded and left out.
@@ -108,7 +123,10 @@ fn read_step(node: &Node, problems: &mut Problems) -> Option<Step> {
             "connect" if step.is_none() => {
                 step = Some(Action::Connect(ConnectStep::read(&entry.value, problems)?));
             }
-            key @ ("query" | "call") => {
+            "call" if step.is_none() => {
+                step = Some(Action::Call(CallStep::read(&entry.value, problems)?));
+            }
+            key @ "query" => {
                 problems.push(not_yet(entry.key_span, &format!("the step `{key}`")));
                 return None;
             }

@@ -100,7 +100,7 @@ fn destination(text: &str, span: Span, problems: &mut Problems) -> Option<(Strin
     }
 }
 
-fn read_hold(node: &Node, problems: &mut Problems) -> Option<Hold> {
+pub(super) fn read_hold(node: &Node, problems: &mut Problems) -> Option<Hold> {
     match node.as_str() {
         Some("invocation") => Some(Hold::Invocation),
         Some("environment") => Some(Hold::Environment),

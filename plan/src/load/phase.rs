@@ -7,6 +7,7 @@ use crate::arrivals::{Piece, Spacing};
 use crate::distribution::Distribution;
 use crate::quantity::{self, Rate};
 use crate::recording::Recording;
+use crate::retry::{MODES, Mode};
 use model::time::nanos;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct Phase {
     pub latency: Distribution,
     /// What requests bring along for the door.
     pub asks: Asking,
+    /// What clients do after a failure.
+    pub retry: Mode,
 }
 
 /// Who sends a phase's requests.
@@ -77,8 +80,8 @@ pub enum Work {
 }
 
 impl Phase {
-    /// The `index`th phase of the file (from 0).
-    pub(super) fn read(index: usize, node: &Node, problems: &mut Problems) -> Option<Self> {
+    /// The `index`th phase of the file (from 0), whose clients retry as the load says unless the phase does.
+    pub(super) fn read(index: usize, node: &Node, retry: Mode, problems: &mut Problems) -> Option<Self> {
         let keys = node.mapping(problems)?;
         keys.only(KEYS, problems);
         let name = keys.get("name").and_then(|name| name.string(problems));
@@ -95,6 +98,7 @@ impl Phase {
         let latency = optional_distribution(keys, "latency", problems);
         let asks = Asking::read(keys, problems);
         let work = read_work(keys, node, problems);
+        let retry = keys.get("retry").map_or(Some(retry), |retry| read_retry(retry, problems));
         let place = keys.get("rate").or_else(|| keys.get("users")).map_or(node.span, |work| work.span);
         Some(Self {
             name,
@@ -106,6 +110,7 @@ impl Phase {
             timeout,
             latency: latency?,
             asks: asks?,
+            retry: retry?,
         })
     }
 }
@@ -204,17 +209,12 @@ fn read_request(node: &Node, problems: &mut Problems) -> Option<Name> {
     Some(name)
 }
 
-/// `retry: none` is simulated, the others are not yet.
-pub(super) fn only_no_retry(node: &Node, problems: &mut Problems) {
-    if let Some(word @ ("standard" | "adaptive")) = node.one_of(&["none", "standard", "adaptive"], problems) {
-        problems.push(not_yet(node.span, &format!("`retry: {word}`")));
-    }
+/// What clients do after a failure.
+pub(super) fn read_retry(node: &Node, problems: &mut Problems) -> Option<Mode> {
+    Mode::named(node.one_of(MODES, problems)?)
 }
 
 fn refuse_what_is_not_simulated(keys: &Mapping, problems: &mut Problems) {
-    if let Some(retry) = keys.get("retry") {
-        only_no_retry(retry, problems);
-    }
     if let Some(mode) = keys.get("mode")
         && mode.one_of(&["sync", "event"], problems) == Some("event")
     {

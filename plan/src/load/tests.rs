@@ -160,14 +160,8 @@ fn unknown_keys_are_named_with_the_nearest_one_and_their_place() {
 
 #[test]
 fn what_is_not_simulated_yet_is_said_at_its_place() {
-    for (lines, expected) in [
-        ("users: 1\n    for: 1s\n    retry: standard", "5:12: `retry: standard` is not simulated yet"),
-        ("users: 1\n    for: 1s\n    mode: event", "5:11: `mode: event`"),
-    ] {
-        let said = said(&format!("phases:\n  - target: A\n    {lines}\nversion: 1\n"));
-        assert_eq!(said.len(), 1, "{lines}: {said:?}");
-        assert!(said[0].starts_with(&format!("load.yaml:{expected}")), "{lines}: {}", said[0]);
-    }
+    let mode = said("phases:\n  - target: A\n    users: 1\n    for: 1s\n    mode: event\nversion: 1\n");
+    assert_eq!(mode, ["load.yaml:5:11: `mode: event` (asynchronous invocation) is not simulated yet"]);
     let steps =
         "version: 1\nphases: [{target: A, users: 1, for: 1s}]\nbehaviour: {A: {steps: [{query: {}}]}}\n";
     assert_eq!(said(steps), ["load.yaml:3:26: the step `query` is not simulated yet"]);
@@ -249,4 +243,30 @@ fn wrong_connects_are_named() {
         ));
         assert!(said.iter().any(|line| line.contains(expected)), "{connect}: {said:?}");
     }
+}
+
+#[test]
+fn wrong_calls_and_retries_are_named() {
+    for (call, expected) in [
+        ("{}", "a call needs either `function` (one of the template) or `to` (a service of AWS)"),
+        ("{function: B, to: ssm}", "a call needs either"),
+        ("{functoin: B}", "did you mean `function`?"),
+        ("{function: B, retry: adaptive}", "expected one of none, standard"),
+        ("{function: B, for: 3s}", "the key `for` does not exist"),
+        ("{function: [B]}", "expected text"),
+        ("{to: 'https://ssm'}", "a service of AWS as its host name begins"),
+        ("{to: ''}", "a service of AWS as its host name begins"),
+        ("{to: ssm, for: NaN}", "expected a duration"),
+        ("{to: ssm, hold: ever}", "expected invocation, environment"),
+        ("{to: ssm, retry: none}", "the key `retry` does not exist"),
+    ] {
+        let said = said(&format!(
+            "{{version: 1, behaviour: {{A: {{steps: [{{call: {call}}}]}}}}, \
+             phases: [{{target: A, users: 1, for: 1s}}]}}"
+        ));
+        assert!(said.iter().any(|line| line.contains(expected)), "{call}: {said:?}");
+    }
+    let said = said("version: 1\nretry: standart\nphases: [{target: A, users: 1, for: 1s, retry: always}]\n");
+    assert!(said[0].ends_with("(did you mean `standard`?)"), "{said:?}");
+    assert!(said[1].starts_with("load.yaml:3:48: expected one of none, standard, adaptive"), "{said:?}");
 }

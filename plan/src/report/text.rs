@@ -115,6 +115,9 @@ impl Page<'_> {
             grouped(summary.errors),
             grouped(summary.cold_starts)
         )?;
+        if summary.attempts != summary.requests {
+            writeln!(out, "  {} attempts in all", grouped(summary.attempts))?;
+        }
         if self.report.unanswered > 0 {
             writeln!(out, "  {} were still waiting when the plan ended", grouped(self.report.unanswered))?;
         }

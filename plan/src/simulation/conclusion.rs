@@ -1,7 +1,7 @@
 //! From what was written down to the report.
 
 use super::function::{DEFAULT_HANDLER, DEFAULT_INIT};
-use super::record::{Cause, Outer, Strikes};
+use super::record::{CallTrouble, Cause, Outer, Strikes, Trouble};
 use super::{HELD_MAX, PACKETS_MAX, REQUESTS_MAX, Simulation, TURNAROUND_MIN};
 use crate::input::PlanInput;
 use crate::load::Load;
@@ -11,6 +11,7 @@ use crate::report::{
     Summary,
 };
 use crate::report::{grouped, seconds};
+use crate::retry::{ATTEMPTS_MAX, Mode};
 use model::time::{Instant, nanos};
 use model::{LimitId, LimitRow, Refusal};
 use std::collections::BTreeMap;
@@ -83,7 +84,7 @@ impl Simulation {
     }
 
     fn is_reached(&self, index: usize) -> bool {
-        self.phases.iter().any(|phase| phase.target.function == index)
+        self.reached[index]
     }
 
     fn first_limit(&mut self) -> Option<FirstLimit> {
@@ -110,6 +111,7 @@ impl Simulation {
         errors_by_cause.sort_by_key(|row| std::cmp::Reverse(row.count));
         Summary {
             requests: record.requests,
+            attempts: record.attempts,
             ok: record.ok,
             throttled: record.throttled,
             timed_out: record.timed_out,
@@ -129,26 +131,36 @@ impl Simulation {
 
     /// What a client met and what was behind it: "function timed out <- connect waited 25 s <- interface full".
     fn cause_row(&self, cause: Cause, strikes: Strikes) -> CauseRow {
-        let outer = match cause.outer {
-            Outer::Limit(limit) => limit.as_str(),
-            Outer::FunctionError => "function.error",
-            Outer::ClientTimeout => "client.timeout",
-        };
-        let mut chain = vec![outer.to_owned()];
-        if let Some(trouble) = cause.trouble.and_then(|index| self.record.troubles.get(index as usize)) {
-            let [shortest, longest] =
-                [strikes.shortest, strikes.longest].map(|time| seconds(Seconds(nanos(time))));
-            let waited = if shortest == longest { longest } else { format!("{shortest} to {longest}") };
-            chain.push(format!("connect to {} waited {waited} s", trouble.destination));
-            let Refusal { limit, resource, used, max, .. } = &trouble.refusal;
-            chain.push(format!(
-                "{limit} of {resource}: {} of {} {}",
-                grouped(*used),
-                grouped(*max),
-                limit.unit()
-            ));
-        }
+        let mut chain = vec![outer_name(cause.outer).to_owned()];
+        let [shortest, longest] =
+            [strikes.shortest, strikes.longest].map(|time| seconds(Seconds(nanos(time))));
+        let waited = if shortest == longest { longest } else { format!("{shortest} to {longest}") };
+        self.explain(cause.trouble, &format!(" waited {waited} s"), &mut chain);
         CauseRow { chain, count: strikes.count }
+    }
+
+    /// Adds a trouble and what is behind it. As deep as calls are nested.
+    fn explain(&self, trouble: Option<u32>, waited: &str, chain: &mut Vec<String>) {
+        let Some(trouble) = trouble.and_then(|index| self.record.troubles.get(index as usize)) else {
+            return;
+        };
+        match trouble {
+            Trouble::Connect { destination, refusal } => {
+                chain.push(format!("connect to {destination}{waited}"));
+                chain.push(figures(refusal));
+            }
+            Trouble::Call { function, why } => {
+                chain.push(format!("call of {}{waited}", self.functions[*function].name));
+                match why {
+                    CallTrouble::Refused(refusal) => chain.push(figures(refusal)),
+                    CallTrouble::Failed(cause) => {
+                        chain.push(outer_name(cause.outer).to_owned());
+                        self.explain(cause.trouble, "", chain);
+                    }
+                    CallTrouble::Late => {}
+                }
+            }
+        }
     }
 
     fn connect_rows(&self) -> Vec<ConnectRow> {
@@ -236,6 +248,17 @@ impl Simulation {
                 "given with --limit",
             ));
         }
+        if self.phases.iter().any(|phase| phase.retry != Mode::None) {
+            let value = format!(
+                "{ATTEMPTS_MAX} attempts, up to 1 s and 2 s apart; one client for each user, one for an open loop"
+            );
+            let why = "the SDKs' retry modes as they are before AWS_NEW_RETRIES_2026";
+            rows.push(Assumption::new("retries of clients", value, why));
+        }
+        if !self.calls.is_empty() {
+            let why = "put the network's time into a step";
+            rows.push(Assumption::new("time of a call beside the function's", "0 s", why));
+        }
         if self.record.turnaround_used {
             rows.push(Assumption::new(
                 "users who are answered in no time and do not think",
@@ -251,8 +274,8 @@ impl Simulation {
             let value = format!("after {PACKETS_MAX} SYNs and reuses, or {HELD_MAX} connections at once");
             rows.push(Assumption::new("the plan stopped", value, "a bound of the planner"));
         }
-        if self.record.requests >= REQUESTS_MAX {
-            let value = format!("after {REQUESTS_MAX} requests");
+        if self.record.asked >= REQUESTS_MAX {
+            let value = format!("after {REQUESTS_MAX} requests and calls");
             rows.push(Assumption::new("the plan stopped", value, "a bound of the planner"));
         }
         if let Some(attach) = &self.attach {
@@ -397,6 +420,20 @@ const fn says_nothing_of_room(limit: LimitId) -> bool {
             | LimitId::ApiKeyMethodRate
             | LimitId::ApiCacheSize
     )
+}
+
+fn outer_name(outer: Outer) -> &'static str {
+    match outer {
+        Outer::Limit(limit) => limit.as_str(),
+        Outer::FunctionError => "function.error",
+        Outer::ClientTimeout => "client.timeout",
+    }
+}
+
+/// `nat.ports of NatGateway: 55,000 of 55,000 connections`.
+fn figures(refusal: &Refusal) -> String {
+    let Refusal { limit, resource, used, max, .. } = refusal;
+    format!("{limit} of {resource}: {} of {} {}", grouped(*used), grouped(*max), limit.unit())
 }
 
 /// The limit whose peak came nearest to its figure. A refill runs at full speed whenever its bucket is not full, and

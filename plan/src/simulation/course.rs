@@ -9,11 +9,18 @@
 //! An invocation runs ahead of the clock as long as it only takes time. It is parked where a SYN is to be sent in the
 //! future; at most one event on the heap belongs to it, besides that of a client who will wait no longer.
 
+mod calls;
+
+pub use calls::CallRun;
+
+use super::attempts::Fate;
 use super::front::{Missed, door_timed_out};
 use super::function::{Course, Doing, Warmth};
 use super::record::{Answer, Cause, Outer};
+use super::request::{Ask, Caller};
 use super::{Event, Simulation};
 use crate::heap::Turn;
+use calls::Calling;
 use limits::connect::{Connect, Next};
 use limits::{Connections, EnvironmentId, Outcome};
 use model::time::nanos;
@@ -40,8 +47,7 @@ pub struct Running {
     environment: EnvironmentId,
     function: u32,
     phase: u32,
-    /// The user who waits for the answer; `None` for an open loop.
-    user: Option<u32>,
+    caller: Caller,
     request: u64,
     sent: Instant,
     /// What network and door add to the answer.
@@ -61,6 +67,8 @@ pub struct Running {
     /// How long it waited for the environment's interface before INIT.
     attached_nanos: u64,
     connect: Option<Waiting>,
+    /// The call that has begun; never beside a connect.
+    call: Option<Calling>,
     /// What first refused a SYN of the connect that waits or failed: what made it wait.
     trouble: Option<u32>,
     /// The client has been told, or waits no longer.
@@ -68,6 +76,18 @@ pub struct Running {
 }
 
 impl Running {
+    /// When the connect or the call that it waits for began.
+    fn waits_since(&self) -> Option<Instant> {
+        let connect = self.connect.map(|waiting| waiting.connect.began());
+        connect.or_else(|| self.call.map(|calling| calling.began))
+    }
+
+    /// As it was wanted.
+    fn ask(&self) -> Ask {
+        let Self { function, phase, caller, missed, .. } = *self;
+        Ask { function: function as usize, phase, caller, latency: self.latency(), missed }
+    }
+
     fn latency(&self) -> Duration {
         Duration::from_nanos(self.latency_nanos)
     }
@@ -136,7 +156,7 @@ pub struct Begin {
     pub environment: EnvironmentId,
     pub function: usize,
     pub phase: u32,
-    pub user: Option<u32>,
+    pub caller: Caller,
     pub latency: Duration,
     pub warmth: Warmth,
     /// How long INIT waits for the environment's interface.
@@ -148,6 +168,8 @@ pub struct Begin {
 enum Reached {
     /// A SYN is to be sent, or a process to be ended, at that moment.
     Park(Instant),
+    /// The call that has begun is to be made now.
+    Call,
     /// The invocation ends, in this way at that moment.
     End(Outcome, Answer, Instant),
 }
@@ -156,7 +178,7 @@ impl Simulation {
     /// An invocation of a function with connects begins. When the client has its answer or waits no longer, if that is
     /// known already.
     pub(super) fn launch(&mut self, now: Instant, begin: &Begin) -> Option<Instant> {
-        let Begin { environment, function, phase, user, latency, warmth, attached, missed } = *begin;
+        let Begin { environment, function, phase, caller, latency, warmth, attached, missed } = *begin;
         let init_timeout = Duration::from_nanos(self.init_timeout_nanos);
         let (stage, limit) = match warmth {
             Warmth::Cold => (Stage::Init, init_timeout),
@@ -182,8 +204,8 @@ impl Simulation {
             environment,
             function: function as u32,
             phase,
-            user,
-            request: self.record.requests,
+            caller,
+            request: self.record.asked,
             sent: now,
             latency_nanos: nanos(latency),
             warmth,
@@ -196,6 +218,7 @@ impl Simulation {
             init_timed_out: false,
             attached_nanos: nanos(attached),
             connect: None,
+            call: None,
             trouble: None,
             answered: false,
         };
@@ -204,10 +227,13 @@ impl Simulation {
 
     /// The moment has come for which an invocation was parked.
     pub(super) fn resume(&mut self, now: Instant, id: ParkedId) {
+        // A call that was answered has left the event of its deadline behind.
+        if self.parked.get_mut(id).is_none_or(|running| running.clock != now) {
+            return;
+        }
         let Some(running) = self.parked.take(id) else { return };
-        let (sent, user, told) = (running.sent, running.user, running.answered);
-        let answered = self.go_on(now, running, Some(id));
-        if let (Some(answered), Some(user), false) = (answered, user, told) {
+        let (sent, caller) = (running.sent, running.caller);
+        if let (Some(answered), Caller::User(user)) = (self.go_on(now, running, Some(id)), caller) {
             self.after_answer(sent, user, answered);
         }
     }
@@ -216,19 +242,20 @@ impl Simulation {
     pub(super) fn give_up(&mut self, now: Instant, id: ParkedId) {
         let Some(running) = self.parked.get_mut(id) else { return };
         running.answered = true;
-        let waited = running.connect.map(|waiting| now.since(waiting.connect.began()));
-        let waited = waited.unwrap_or_default();
-        let (sent, user, trouble) = (running.sent, running.user, running.trouble);
-        let (phase, latency) = (running.phase, running.latency());
-        let door = self.fronts.as_ref().and_then(|fronts| fronts.waits_until(phase, sent));
+        let waited = now.since(running.waits_since().unwrap_or(now));
+        let (sent, caller, trouble) = (running.sent, running.caller, running.trouble);
+        let ask = running.ask();
+        let door = self.fronts.as_ref().and_then(|fronts| fronts.waits_until(ask.phase, sent));
         let answered = if door.is_some_and(|door| door <= now) {
-            self.door_over(now, phase);
-            self.answer(sent, now + latency, phase, door_timed_out(trouble, waited))
+            self.door_over(now, ask.phase);
+            self.answer(sent, now + ask.latency, &ask, door_timed_out(trouble, waited))
+        } else if let Caller::Attempt(attempt) = caller {
+            return self.fate(now, attempt, Fate::GivenUp(trouble, waited));
         } else {
             self.record.gives_up(now, trouble, waited);
-            now
+            Some(now)
         };
-        if let Some(user) = user {
+        if let (Some(answered), Caller::User(user)) = (answered, caller) {
             self.after_answer(sent, user, answered);
         }
     }
@@ -236,33 +263,43 @@ impl Simulation {
     fn go_on(&mut self, now: Instant, mut running: Running, id: Option<ParkedId>) -> Option<Instant> {
         match self.run_ahead(now, &mut running) {
             Reached::Park(until) => {
-                let id = id.unwrap_or_else(|| {
-                    let id = self.parked.reserve();
-                    let phase = &self.phases[running.phase as usize];
-                    let client = phase.timeout.map(|timeout| running.sent + timeout);
-                    let door = self
-                        .fronts
-                        .as_ref()
-                        .and_then(|fronts| fronts.waits_until(running.phase, running.sent));
-                    let patience = client.into_iter().chain(door).min();
-                    if let Some(patience) =
-                        patience.filter(|patience| *patience < self.latest_answer(&running))
-                    {
-                        self.heap.push(patience, Turn::Phase, Event::GiveUp(id));
-                    }
-                    id
-                });
+                let id = id.unwrap_or_else(|| self.place(&running));
                 self.parked.put(id, running);
                 self.heap.push(until, Turn::Want, Event::Resume(id));
+                None
+            }
+            Reached::Call => {
+                let id = id.unwrap_or_else(|| self.place(&running));
+                self.call(now, running, id);
                 None
             }
             Reached::End(outcome, answer, ended) => {
                 if let Some(id) = id {
                     self.parked.release(id);
                 }
-                Some(self.finish(&running, outcome, answer, ended))
+                self.finish(&running, outcome, answer, ended)
             }
         }
+    }
+
+    /// A place for an invocation that is parked for the first time. Its client, or the door, may wait no longer before it
+    /// ends; a caller waits as long as it runs.
+    fn place(&mut self, running: &Running) -> ParkedId {
+        let id = self.parked.reserve();
+        let patience = match running.caller {
+            Caller::Step(..) => None,
+            _ => {
+                let timeout = self.phases[running.phase as usize].timeout;
+                let client = timeout.map(|timeout| running.sent + timeout);
+                let fronts = self.fronts.as_ref();
+                let door = fronts.and_then(|fronts| fronts.waits_until(running.phase, running.sent));
+                client.into_iter().chain(door).min()
+            }
+        };
+        if let Some(patience) = patience.filter(|patience| *patience < self.latest_answer(running)) {
+            self.heap.push(patience, Turn::Phase, Event::GiveUp(id));
+        }
+        id
     }
 
     /// When the client has its answer at the latest.
@@ -291,6 +328,12 @@ impl Simulation {
                 }
                 continue;
             }
+            if let Some(calling) = running.call {
+                if let Some(reached) = self.go_on_calling(now, running, calling) {
+                    return reached;
+                }
+                continue;
+            }
             let in_init = running.stage != Stage::Handler;
             let function = &mut self.functions[running.function as usize];
             let fresh = running.warmth != Warmth::Warm;
@@ -304,6 +347,7 @@ impl Simulation {
                         return reached;
                     }
                 }
+                Doing::Call(index) => running.call = Some(Calling::begin(running.clock, index)),
                 Doing::Connect(_) if running.clock > now => return Reached::Park(running.clock),
                 Doing::Connect(index) => {
                     let held = self.network.hold(now, running.environment, index);
@@ -345,9 +389,10 @@ impl Simulation {
         if running.stage == Stage::Init {
             running.stage = Stage::Killed;
             running.connect = None;
+            running.call = None;
             return None;
         }
-        let waited = running.connect.map(|waiting| running.clock.since(waiting.connect.began()));
+        let waited = running.waits_since().map(|began| running.clock.since(began));
         let cause = Cause { outer: Outer::Limit(LimitId::FunctionTimeout), trouble: running.trouble };
         let answer = Answer::TimedOut(cause, waited.unwrap_or_default());
         Some(Reached::End(Outcome::TimedOut, answer, running.deadline))
@@ -417,7 +462,13 @@ impl Simulation {
     }
 
     /// The invocation's end is known. When the client has its answer or waits no longer.
-    fn finish(&mut self, running: &Running, outcome: Outcome, answer: Answer, ended: Instant) -> Instant {
+    fn finish(
+        &mut self,
+        running: &Running,
+        outcome: Outcome,
+        answer: Answer,
+        ended: Instant,
+    ) -> Option<Instant> {
         let function = &mut self.functions[running.function as usize];
         let lag = if outcome == Outcome::Done { function.lag() } else { 0 };
         let in_init = matches!(running.warmth, Warmth::Cold);
@@ -433,11 +484,15 @@ impl Simulation {
         let (ends, request) = (ended <= self.horizon, running.request);
         self.record.runs(function, &course, self.init_billed, ends, request);
         if running.answered {
-            return ended;
+            return None;
         }
-        let (ended, answer) = self.through_front(running.sent, ended, running.phase, running.missed, answer);
-        self.answer(running.sent, ended + running.latency(), running.phase, answer)
+        let ask = running.ask();
+        let (ended, answer) = match ask.caller {
+            Caller::Step(..) => (ended, answer),
+            _ => self.through_front(running.sent, ended, ask.phase, running.missed, answer),
+        };
+        self.answer(running.sent, ended + ask.latency, &ask, answer)
     }
 }
 
-const _: () = assert!(size_of::<Slot>() <= 160, "a million invocations may be parked at once");
+const _: () = assert!(size_of::<Slot>() <= 192, "a million invocations may be parked at once");

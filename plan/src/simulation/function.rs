@@ -2,8 +2,9 @@
 
 use crate::distribution::Distribution;
 use crate::input::FunctionInput;
-use crate::load::{Action, Behaviour, ConnectStep, Step};
+use crate::load::{Action, Behaviour, CallStep, ConnectStep, Step, service_connect};
 use crate::random::Stream;
+use crate::retry::Mode;
 use limits::FunctionId;
 use model::Refusal;
 use model::time::nanos;
@@ -53,6 +54,8 @@ enum Deed {
     Take(Distribution),
     /// Index of the connect, of all functions' connects.
     Connect(u32),
+    /// Index of the call, of all functions' calls.
+    Call(u32),
 }
 
 /// What an invocation does next.
@@ -62,8 +65,35 @@ pub enum Doing {
     Take(u64),
     /// It needs the connections of the connect with this index.
     Connect(u32),
+    /// It makes the call with this index.
+    Call(u32),
     /// Nothing: all steps are done.
     Nothing,
+}
+
+/// Gives steps that lead elsewhere their places in the plan's tables.
+pub trait Ways {
+    /// The index of a connect.
+    fn connect(&mut self, step: &ConnectStep) -> u32;
+    /// The index of a call of a function.
+    fn call(&mut self, function: &str, retry: Mode) -> u32;
+    /// The Region, which is part of the names of AWS's services.
+    fn region(&self) -> &str;
+}
+
+fn strides_of(step: &Step, ways: &mut impl Ways) -> Vec<Stride> {
+    let stride = |action| Stride { action, once: step.once };
+    match &step.action {
+        Action::Take(time) => vec![stride(Deed::Take(time.clone()))],
+        Action::Connect(connect) => vec![stride(Deed::Connect(ways.connect(connect)))],
+        Action::Call(CallStep::Function { function, retry }) => {
+            vec![stride(Deed::Call(ways.call(&function.text, *retry)))]
+        }
+        Action::Call(CallStep::Service { service, time, hold }) => {
+            let connect = service_connect(service, ways.region(), *hold);
+            vec![stride(Deed::Connect(ways.connect(&connect))), stride(Deed::Take(time.clone()))]
+        }
+    }
 }
 
 /// One function.
@@ -75,8 +105,8 @@ pub struct Function {
     pub timeout: Duration,
     pub memory_mb: u32,
     pub init_always_billed: bool,
-    /// Some step needs connections, so that the course of an invocation is not known when it begins.
-    pub connects: bool,
+    /// Some step depends on others, so that the course of an invocation is not known when it begins.
+    pub waits: bool,
     pub closes_on_shutdown: bool,
     /// Why its deployment failed, if it did: no invocation of it ever runs.
     pub undeployed: Option<Refusal>,
@@ -86,6 +116,7 @@ pub struct Function {
     init_stream: Stream,
     handler_stream: Stream,
     lag_stream: Stream,
+    retry_stream: Stream,
 }
 
 impl Function {
@@ -96,18 +127,11 @@ impl Function {
         timeout: Duration,
         behaviour: Option<&Behaviour>,
         seed: u64,
-        mut connect: impl FnMut(&ConnectStep) -> u32,
+        ways: &mut impl Ways,
     ) -> Self {
         let default = |time| vec![Stride { action: Deed::Take(Distribution::constant(time)), once: false }];
         let mut strides = |steps: &Vec<Step>| -> Vec<Stride> {
-            let stride = |step: &Step| {
-                let action = match &step.action {
-                    Action::Take(time) => Deed::Take(time.clone()),
-                    Action::Connect(step) => Deed::Connect(connect(step)),
-                };
-                Stride { action, once: step.once }
-            };
-            steps.iter().map(stride).collect()
+            steps.iter().flat_map(|step| strides_of(step, ways)).collect()
         };
         let init = behaviour.and_then(|behaviour| behaviour.init.as_ref()).map(&mut strides);
         let steps = behaviour.and_then(|behaviour| behaviour.steps.as_ref()).map(&mut strides);
@@ -120,7 +144,9 @@ impl Function {
             timeout,
             memory_mb: input.memory_mb,
             init_always_billed: input.init_always_billed,
-            connects: behaviour.is_some_and(|behaviour| behaviour.connects().next().is_some()),
+            waits: behaviour.is_some_and(|behaviour| {
+                behaviour.all_steps().any(|step| !matches!(step.action, Action::Take(_)))
+            }),
             closes_on_shutdown: behaviour.is_some_and(|behaviour| behaviour.closes_on_shutdown),
             undeployed: None,
             init: init.unwrap_or_else(|| default(DEFAULT_INIT)),
@@ -129,6 +155,7 @@ impl Function {
             init_stream: stream("init"),
             handler_stream: stream("handler"),
             lag_stream: stream("reuse lag"),
+            retry_stream: stream("retry"),
         }
     }
 
@@ -145,11 +172,17 @@ impl Function {
                 return match &stride.action {
                     Deed::Take(time) => Doing::Take(time.sample(stream)),
                     Deed::Connect(index) => Doing::Connect(*index),
+                    Deed::Call(index) => Doing::Call(*index),
                 };
             }
             *step += 1;
         }
         Doing::Nothing
+    }
+
+    /// What the back-off before its next attempt of a call is drawn from.
+    pub fn retry_stream(&mut self) -> &mut Stream {
+        &mut self.retry_stream
     }
 
     /// From the end of an invocation until its environment is free.
@@ -183,6 +216,6 @@ fn total(steps: &[Stride], fresh: bool, stream: &mut Stream) -> u64 {
     let due = steps.iter().filter(|step| fresh || !step.once);
     due.fold(0, |sum: u64, step| match &step.action {
         Deed::Take(time) => sum.saturating_add(time.sample(stream)),
-        Deed::Connect(_) => sum,
+        Deed::Connect(_) | Deed::Call(_) => sum,
     })
 }

@@ -5,6 +5,7 @@ use crate::distribution::Distribution;
 use crate::input::Target;
 use crate::load::{Phase, Work};
 use crate::random::Stream;
+use crate::retry::{Client, Mode};
 use model::Instant;
 use std::time::Duration;
 
@@ -42,12 +43,19 @@ pub struct PhaseRun {
     pub ended: bool,
     /// Users who have a request to send or an answer to get, where requests are counted.
     pub users_left: u32,
+    /// What clients do after a failure.
+    pub retry: Mode,
+    /// Of the phase's users the first, among all users.
+    first_user: u32,
+    /// With retries: one for each user; one for all requests of an open loop.
+    clients: Vec<Client>,
     think: Distribution,
     latency: Distribution,
     arrivals: Option<Arrivals>,
     think_stream: Stream,
     latency_stream: Stream,
     arrivals_stream: Stream,
+    retry_stream: Stream,
 }
 
 impl PhaseRun {
@@ -81,13 +89,38 @@ impl PhaseRun {
             stop: Instant::NEVER,
             ended: false,
             users_left: 0,
+            retry: phase.retry,
+            first_user: 0,
+            clients: Vec::new(),
             think,
             latency: phase.latency.clone(),
             arrivals,
             think_stream: stream("think"),
             latency_stream: stream("latency"),
             arrivals_stream: stream("arrivals"),
+            retry_stream: stream("retry"),
         }
+    }
+
+    /// The phase begins: its users, if it has any, come after so many others.
+    pub fn begins(&mut self, now: Instant, users_before: usize) {
+        self.began = now;
+        self.first_user = users_before as u32;
+        if self.retry != Mode::None {
+            let clients = self.crowd.map_or(1, |crowd| crowd.users as usize);
+            self.clients = vec![Client::new(self.retry); clients];
+        }
+    }
+
+    /// The client that sends for a user, or for an open loop; only where there are retries.
+    pub fn client(&mut self, user: Option<u32>) -> &mut Client {
+        self.client_and_stream(user).0
+    }
+
+    /// The client, and what its back-offs are drawn from.
+    pub fn client_and_stream(&mut self, user: Option<u32>) -> (&mut Client, &mut Stream) {
+        let index = user.map_or(0, |user| user - self.first_user);
+        (&mut self.clients[index as usize], &mut self.retry_stream)
     }
 
     /// How long a user thinks.

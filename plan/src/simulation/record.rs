@@ -54,11 +54,32 @@ pub struct Cause {
     pub trouble: Option<u32>,
 }
 
-/// What refused the SYNs of a connect, with the figures when it first did.
+/// What stood in the way of a step.
 #[derive(Debug)]
-pub struct Trouble {
-    pub destination: Arc<str>,
-    pub refusal: Refusal,
+pub enum Trouble {
+    /// SYNs of a connect were refused, with these figures when they first were.
+    Connect { destination: Arc<str>, refusal: Refusal },
+    /// A call of the function with this index.
+    Call { function: usize, why: CallTrouble },
+}
+
+/// Why a call went wrong.
+#[derive(Clone, Debug)]
+pub enum CallTrouble {
+    /// It was refused, with these figures when it first was.
+    Refused(Refusal),
+    /// The function that was called failed.
+    Failed(Cause),
+    /// There was no answer in time.
+    Late,
+}
+
+/// What tells the troubles of calls apart.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum CallKey {
+    Refused(LimitId, Arc<str>),
+    Failed(Cause),
+    Late,
 }
 
 /// How often a cause struck, and how long connects had waited then.
@@ -150,7 +171,12 @@ pub struct Record {
     pub refusals: Refusals,
     pub functions: Vec<FunctionRecord>,
     pub answers: Samples,
+    /// Invocations that the dispatcher was asked for, and requests that a door answered by itself.
+    pub asked: u64,
+    /// Requests of clients.
     pub requests: u64,
+    /// How often clients sent them.
+    pub attempts: u64,
     pub ok: u64,
     pub throttled: u64,
     pub timed_out: u64,
@@ -163,6 +189,7 @@ pub struct Record {
     pub causes: Causes,
     pub troubles: Vec<Trouble>,
     by_trouble: BTreeMap<(Arc<str>, LimitId, Arc<str>), u32>,
+    by_call: BTreeMap<(usize, CallKey), u32>,
     /// Whom each limit refused: by its resource and the function's index.
     pub victims: BTreeMap<(LimitId, Arc<str>, usize), u64>,
     pub first_limit: Option<FirstLimit>,
@@ -182,7 +209,9 @@ impl Record {
             refusals: Refusals::default(),
             functions: std::iter::repeat_with(FunctionRecord::default).take(functions).collect(),
             answers: Samples::default(),
+            asked: 0,
             requests: 0,
+            attempts: 0,
             ok: 0,
             throttled: 0,
             timed_out: 0,
@@ -192,6 +221,7 @@ impl Record {
             causes: Causes::default(),
             troubles: Vec::new(),
             by_trouble: BTreeMap::new(),
+            by_call: BTreeMap::new(),
             victims: BTreeMap::new(),
             first_limit: None,
             first_sent: None,
@@ -202,10 +232,16 @@ impl Record {
         }
     }
 
-    /// The dispatcher has decided on a request.
-    pub fn decided(&mut self, now: Instant, function: usize, decision: &Decision) {
-        self.requests += 1;
+    /// A client sends a request, for the first time or again.
+    #[inline]
+    pub fn sent(&mut self, now: Instant) {
+        self.attempts += 1;
         self.first_sent.get_or_insert(now);
+    }
+
+    /// The dispatcher has decided on an invocation.
+    pub fn decided(&mut self, now: Instant, function: usize, decision: &Decision) {
+        self.asked += 1;
         self.decisions.add(now, function, decision);
         if let Some(trace) = self.trace.as_mut().filter(|trace| trace.len() < TRACE_MAX) {
             trace.push(Decided { at: now, function, decision: decision.clone() });
@@ -214,8 +250,7 @@ impl Record {
 
     /// The door refused a request before its function was asked.
     pub fn turned_away(&mut self, now: Instant, refusal: &Refusal, environments: u32, function: usize) {
-        self.requests += 1;
-        self.first_sent.get_or_insert(now);
+        self.asked += 1;
         self.decisions.door(now, function, refusal.limit as u64 + 1);
         self.strike(now, refusal, None, environments, function);
         self.timeline.throttle();
@@ -223,8 +258,7 @@ impl Record {
 
     /// The door's cache answered a request.
     pub fn hit(&mut self, now: Instant, function: usize) {
-        self.requests += 1;
-        self.first_sent.get_or_insert(now);
+        self.asked += 1;
         self.decisions.door(now, function, 0);
     }
 
@@ -292,9 +326,25 @@ impl Record {
         let key = (Arc::clone(destination), refusal.limit, Arc::clone(&refusal.resource));
         let troubles = &mut self.troubles;
         *self.by_trouble.entry(key).or_insert_with(|| {
-            troubles.push(Trouble { destination: Arc::clone(destination), refusal: refusal.clone() });
+            troubles
+                .push(Trouble::Connect { destination: Arc::clone(destination), refusal: refusal.clone() });
             (troubles.len() - 1) as u32
         })
+    }
+
+    /// A call of the function went wrong. The index of the trouble.
+    pub fn call_trouble(&mut self, function: usize, why: CallTrouble) -> Option<u32> {
+        let key = match &why {
+            CallTrouble::Refused(refusal) => CallKey::Refused(refusal.limit, Arc::clone(&refusal.resource)),
+            CallTrouble::Failed(cause) => CallKey::Failed(*cause),
+            CallTrouble::Late => CallKey::Late,
+        };
+        let troubles = &mut self.troubles;
+        let index = *self.by_call.entry((function, key)).or_insert_with(|| {
+            troubles.push(Trouble::Call { function, why });
+            (troubles.len() - 1) as u32
+        });
+        Some(index)
     }
 
     fn strike(

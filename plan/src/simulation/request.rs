@@ -1,30 +1,71 @@
 //! One request: the dispatcher decides, and what follows from that goes on the heap.
 
-use super::course::Begin;
-use super::front::Passed;
+use super::attempts::Fate;
+use super::course::{Begin, ParkedId};
+use super::front::{Missed, Passed};
 use super::function::Warmth;
 use super::record::{Answer, Cause, Outer};
 use super::{Event, Simulation};
 use crate::heap::Turn;
 use limits::{Decision, Outcome};
-use model::{Instant, LimitId};
+use model::{Instant, LimitId, Refusal};
 use std::time::Duration;
 
+/// Who waits for an invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Nobody who would do anything then: a request of an open loop.
+    Nobody,
+    /// A user, by its index.
+    User(u32),
+    /// A request that may be tried again, by its index.
+    Attempt(u32),
+    /// A step of another invocation, which is parked there; the number says which of its calls.
+    Step(ParkedId, u32),
+}
+
+/// An invocation that is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// Index of the function.
+    pub function: usize,
+    /// Index of the phase; of no meaning for a call.
+    pub phase: u32,
+    pub caller: Caller,
+    /// What network and door add to the answer.
+    pub latency: Duration,
+    /// The entry of the door's cache that the answer will fill.
+    pub missed: Missed,
+}
+
+impl Ask {
+    /// By a step of another function: no door, and no time on the way.
+    pub fn of_call(function: usize, caller: Caller) -> Self {
+        Self { function, phase: 0, caller, latency: Duration::ZERO, missed: Missed::NOTHING }
+    }
+}
+
 impl Simulation {
-    /// Sends one request of the phase, and says when the client has its answer or waits no longer. `None`: that is not
-    /// known yet, and the user, if there is one, hears of it later.
-    pub(super) fn request(&mut self, now: Instant, phase: u32, user: Option<u32>) -> Option<Instant> {
-        let latency = self.phases[phase as usize].latency();
-        let missed = match self.pass_front(now, phase) {
-            Passed::On(missed) => missed,
-            Passed::Answered(answer) => return Some(self.answer(now, now + latency, phase, answer)),
-        };
-        let run = &self.phases[phase as usize];
-        let function = &mut self.functions[run.target.function];
+    /// Sends a request of the phase once. When its client has the answer or waits no longer, if that is known already and
+    /// nobody else will hear of it; otherwise it is told later.
+    pub(super) fn attempt(&mut self, now: Instant, phase: u32, caller: Caller) -> Option<Instant> {
+        self.record.sent(now);
+        let run = &mut self.phases[phase as usize];
+        let (function, latency) = (run.target.function, run.latency());
+        let ask = Ask { function, phase, caller, latency, missed: Missed::NOTHING };
+        match self.pass_front(now, phase) {
+            Passed::On(missed) => self.invoke(now, &Ask { missed, ..ask }),
+            Passed::Answered(answer) => self.answer(now, now + latency, &ask, answer),
+        }
+    }
+
+    /// Asks the dispatcher for an invocation; the answer is as for [`attempt`](Self::attempt).
+    pub(super) fn invoke(&mut self, now: Instant, ask: &Ask) -> Option<Instant> {
+        let Ask { phase, caller, latency, missed, .. } = *ask;
+        let function = &mut self.functions[ask.function];
         if let Some(refusal) = function.undeployed.clone() {
             self.record.decided(now, function.index, &Decision::NoFunction);
-            self.record.unplaced(now, &refusal, self.dispatcher.environments(), function.index);
-            return Some(self.answer(now, now + latency, phase, Answer::Unplaced(refusal.limit)));
+            return self.unplaced(now, ask, &refusal);
         }
         let decision = self.dispatcher.invoke(now, function.id);
         self.record.decided(now, function.index, &decision);
@@ -37,25 +78,28 @@ impl Simulation {
                     None => {}
                     Some(Ok(wait)) => attached = wait,
                     Some(Err(refusal)) => {
-                        let environments = self.dispatcher.environments();
-                        self.record.unplaced(now, &refusal, environments, function.index);
+                        let told = self.unplaced(now, ask, &refusal);
                         self.dispatcher.lost(now, environment);
-                        return Some(self.answer(now, now + latency, phase, Answer::Unplaced(refusal.limit)));
+                        return told;
                     }
                 }
                 (environment, Warmth::Cold)
             }
             Decision::Refuse(refusal) => {
                 self.record.refused(now, &refusal, self.dispatcher.environments(), function.index);
-                return Some(self.answer(now, now + latency, phase, Answer::Refused(refusal.limit)));
+                if let Caller::Step(parked, number) = caller {
+                    self.call_refused(now, parked, number, ask.function, &refusal);
+                    return None;
+                }
+                return self.answer(now, now + latency, ask, Answer::Refused(refusal.limit));
             }
             Decision::NoFunction => unreachable!("a plan never removes a function"),
         };
         let peak = &mut self.record.functions[function.index].peak_concurrency;
         *peak = self.dispatcher.counts(function.id).in_flight.max(*peak);
-        if function.connects {
+        if function.waits {
             let function = function.index;
-            let begin = Begin { environment, function, phase, user, latency, warmth, attached, missed };
+            let begin = Begin { environment, function, phase, caller, latency, warmth, attached, missed };
             return self.launch(now, &begin);
         }
         self.record.starts(function.index, warmth);
@@ -75,22 +119,51 @@ impl Simulation {
         let outcome = if course.timed_out { Outcome::TimedOut } else { Outcome::Done };
         let free_at = ended + Duration::from_nanos(course.lag);
         self.heap.push(free_at, Turn::Free, Event::Free { environment, outcome });
-        let request = self.record.requests;
+        let request = self.record.asked;
         self.record.runs(function, &course, self.init_billed, ended <= self.horizon, request);
         let cause = Cause { outer: Outer::Limit(LimitId::FunctionTimeout), trouble: None };
         let answer = if course.timed_out { Answer::TimedOut(cause, Duration::ZERO) } else { Answer::Ok };
-        let (ended, answer) = self.through_front(now, ended, phase, missed, answer);
-        Some(self.answer(now, ended + latency, phase, answer))
+        let (ended, answer) = match caller {
+            Caller::Step(..) => (ended, answer),
+            _ => self.through_front(now, ended, phase, missed, answer),
+        };
+        self.answer(now, ended + latency, ask, answer)
     }
 
-    /// Writes down how the client fares with an answer at `answered`; it is not waited for beyond the client's own
-    /// time-out. What lies beyond the plan's end is not written down.
-    pub(super) fn answer(&mut self, sent: Instant, answered: Instant, phase: u32, answer: Answer) -> Instant {
-        let phase = &self.phases[phase as usize];
+    /// The function has no interface in its VPC.
+    fn unplaced(&mut self, now: Instant, ask: &Ask, refusal: &Refusal) -> Option<Instant> {
+        self.record.unplaced(now, refusal, self.dispatcher.environments(), ask.function);
+        if let Caller::Step(parked, number) = ask.caller {
+            self.call_refused(now, parked, number, ask.function, refusal);
+            return None;
+        }
+        self.answer(now, now + ask.latency, ask, Answer::Unplaced(refusal.limit))
+    }
+
+    /// Tells the caller of an answer at `answered`, or writes down how its client fares; it is not waited for beyond the
+    /// client's own time-out. What lies beyond the plan's end is not written down.
+    pub(super) fn answer(
+        &mut self,
+        sent: Instant,
+        answered: Instant,
+        ask: &Ask,
+        answer: Answer,
+    ) -> Option<Instant> {
+        if let Caller::Step(parked, number) = ask.caller {
+            self.call_answered(answered, parked, number, ask.function, answer);
+            return None;
+        }
+        let phase = &self.phases[ask.phase as usize];
         let patience = phase.timeout.map_or(Instant::NEVER, |timeout| sent + timeout);
         let until = answered.min(patience);
+        if let Caller::Attempt(id) = ask.caller {
+            let (trouble, waited) = answer.trouble();
+            let given_up = Fate::GivenUp(trouble, waited.min(until.since(sent)));
+            self.fate(until, id, if answered > patience { given_up } else { Fate::Answered(answer) });
+            return None;
+        }
         if until > self.horizon {
-            return until;
+            return Some(until);
         }
         if answered > patience {
             let (trouble, waited) = answer.trouble();
@@ -98,6 +171,6 @@ impl Simulation {
         } else {
             self.record.answered(sent, answered, answer, phase.target.door);
         }
-        until
+        Some(until)
     }
 }

@@ -333,7 +333,7 @@ fn the_json_has_the_keys_of_the_contract() {
     );
     assert_eq!(
         keys(&report["summary"]),
-        "requests ok throttled timed_out errors cold_starts statuses errors_by_cause total_s fastest_s slowest_s \
+        "requests attempts ok throttled timed_out errors cold_starts statuses errors_by_cause total_s fastest_s slowest_s \
          average_s requests_per_s percentiles_s histogram"
     );
     assert_eq!(
