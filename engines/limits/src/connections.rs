@@ -20,6 +20,7 @@ use crate::leases::LeaseId;
 use crate::nat::{Destination, GatewayId, NatGateways, PoolId};
 use crate::settings::NetworkSettings;
 use crate::tally::Tally;
+use crate::traffic::{Traffic, Transfer};
 use model::{Instant, LimitId, LimitRow, Refusal};
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +84,7 @@ pub struct Connections {
     databases: Databases,
     pools: Pools,
     bars: Vec<Bar>,
+    traffic: Traffic,
     settings: NetworkSettings,
 }
 
@@ -103,12 +105,14 @@ impl Connections {
             databases: Databases::new(settings.interface.idle_timeout),
             pools: Pools::default(),
             bars: Vec::new(),
+            traffic: Traffic::new(settings.traffic.clone()),
             settings,
         }
     }
 
     /// Adds the shared interface of a subnet and a set of security groups.
     pub fn add_interface(&mut self, name: Arc<str>) -> InterfaceId {
+        self.traffic.add_interface(Arc::clone(&name));
         self.interfaces.add(name)
     }
 
@@ -125,11 +129,13 @@ impl Connections {
         subnet: SubnetId,
         takes: Duration,
     ) -> (InterfaceId, Option<Refusal>) {
+        self.traffic.add_interface(Arc::clone(&name));
         self.interfaces.create(now, name, subnet, takes)
     }
 
     /// Adds a NAT gateway with so many addresses.
     pub fn add_gateway(&mut self, name: Arc<str>, addresses: u16) -> GatewayId {
+        self.traffic.add_gateway(Arc::clone(&name));
         self.gateways.add(name, addresses)
     }
 
@@ -155,6 +161,24 @@ impl Connections {
     /// The way through an interface and a gateway to a destination. O(log destinations).
     pub fn through(&mut self, interface: InterfaceId, gateway: GatewayId, destination: Destination) -> Way {
         Way::Nat(interface, self.gateways.pool(gateway, destination))
+    }
+
+    /// One SYN to a destination that a stranger chose: as [`Self::open`] by [`Self::through`], but the destination is
+    /// forgotten some time after its last connection. O(log destinations).
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_through(
+        &mut self,
+        now: Instant,
+        interface: InterfaceId,
+        gateway: GatewayId,
+        destination: Destination,
+    ) -> Result<Connection, Refusal> {
+        self.interfaces.check(now, interface)?;
+        let port = self.gateways.open_to(now, gateway, destination)?;
+        let interface = self.interfaces.open(now, interface)?;
+        Ok(Connection { interface: Some(interface), beyond: Beyond::Port(port) })
     }
 
     /// A way that leads nowhere. O(bars); the same one for the same reason.
@@ -214,6 +238,33 @@ impl Connections {
                 })
             }
         }
+    }
+
+    /// An environment moves so many bytes that way.
+    pub fn transfer(&mut self, now: Instant, way: Way, bytes: u64) -> Transfer {
+        let (interface, gateway) = match way {
+            Way::Free | Way::Barred(_) => (None, None),
+            Way::Nat(interface, pool) => (Some(interface), Some(self.gateways.gateway_of(pool).index())),
+            Way::Interface(interface) | Way::Database(interface, _) | Way::Proxy(interface, _) => {
+                (Some(interface), None)
+            }
+        };
+        self.traffic.transfer(now, interface.map(InterfaceId::index), gateway, bytes)
+    }
+
+    /// Links and the resolver.
+    pub const fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// Links and the resolver, to use.
+    pub const fn traffic_mut(&mut self) -> &mut Traffic {
+        &mut self.traffic
+    }
+
+    /// Every NAT gateway with the bytes that went through it.
+    pub fn gateway_bytes(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        self.gateways.connections().zip(self.traffic.gateway_bytes()).map(|((name, _), bytes)| (name, bytes))
     }
 
     /// A packet of the connection passes. `false`: somebody on the way has forgotten it, the client gets a reset, and the

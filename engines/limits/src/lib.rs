@@ -7,6 +7,7 @@
 //! Start with [`Dispatcher`], which decides for invocations, and [`Connections`], which decides for each SYN.
 
 pub mod api_throttle;
+pub mod bandwidth;
 pub mod burst;
 pub mod concurrency;
 pub mod connect;
@@ -15,6 +16,7 @@ pub mod db_connections;
 pub mod db_pool;
 pub mod decision;
 pub mod dispatcher;
+pub mod dns;
 pub mod eni;
 pub mod eni_per_environment;
 pub mod eni_room;
@@ -30,6 +32,7 @@ pub mod scaling_rate;
 pub mod settings;
 pub mod tally;
 pub mod token_bucket;
+pub mod traffic;
 
 pub use api_throttle::ApiThrottle;
 pub use concurrency::Floor;

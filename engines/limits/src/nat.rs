@@ -23,6 +23,10 @@ pub const PORT_MIN: u16 = 1024;
 /// The most ports that one address can have.
 pub const PORTS_MAX: u32 = u16::MAX as u32 - PORT_MIN as u32 + 1;
 
+/// Destinations without a connection that are remembered for [`NatGateways::open_to`], so that one that is used again
+/// soon costs nothing. Others are forgotten, the longest idle first, once their ports have rested.
+pub const IDLE_DESTINATIONS_MAX: usize = 4096;
+
 /// What holds for every gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NatFigures {
@@ -68,6 +72,13 @@ impl fmt::Display for Destination {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GatewayId(u32);
 
+impl GatewayId {
+    /// Its place in the order in which they were added.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// A gateway's ports towards one destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolId(u32);
@@ -90,6 +101,11 @@ pub struct NatGateways {
     gateways: Vec<Gateway>,
     pools: Vec<Pool>,
     by_destination: BTreeMap<(GatewayId, Destination), PoolId>,
+    /// Pools that were forgotten.
+    free: Vec<PoolId>,
+    /// Pools that may be forgotten, about in the order in which they became idle; each at most once.
+    idle: VecDeque<PoolId>,
+    idle_max: usize,
     leases: Leases<Translation>,
 }
 
@@ -111,6 +127,12 @@ struct Pool {
     /// The address whose turn is next.
     turn: u16,
     addresses: Box<[Ports]>,
+    towards: Destination,
+    /// Somebody keeps its id.
+    kept: bool,
+    /// It stands among the idle ones, whether it still is or not.
+    listed: bool,
+    idle_since: Instant,
 }
 
 /// One address's ports towards one destination.
@@ -144,6 +166,9 @@ impl NatGateways {
             gateways: Vec::new(),
             pools: Vec::new(),
             by_destination: BTreeMap::new(),
+            free: Vec::new(),
+            idle: VecDeque::new(),
+            idle_max: IDLE_DESTINATIONS_MAX,
             leases: Leases::default(),
         }
     }
@@ -156,21 +181,97 @@ impl NatGateways {
         GatewayId(id)
     }
 
-    /// The gateway's ports towards a destination. O(log destinations); ask once for many connections.
+    /// The gateway's ports towards a destination. O(log destinations); ask once for many connections: the id is good for
+    /// ever, so for destinations that strangers choose use [`Self::open_to`].
     pub fn pool(&mut self, gateway: GatewayId, destination: Destination) -> PoolId {
-        let next = PoolId(u32::try_from(self.pools.len()).expect("fewer destinations than 2^32"));
-        let found = *self.by_destination.entry((gateway, destination)).or_insert(next);
-        if found == next {
-            let addresses = self.gateways[gateway.0 as usize].addresses;
-            self.pools.push(Pool {
+        let id = self.find(gateway, destination);
+        self.pools[id.0 as usize].kept = true;
+        id
+    }
+
+    /// Opens a connection to a destination that is forgotten some time after its last connection. O(log destinations).
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_to(
+        &mut self,
+        now: Instant,
+        gateway: GatewayId,
+        destination: Destination,
+    ) -> Result<LeaseId, Refusal> {
+        self.clock(now);
+        let id = self.find(gateway, destination);
+        let opened = self.open(now, id);
+        self.list(id);
+        opened
+    }
+
+    /// The gateway of those ports.
+    pub fn gateway_of(&self, id: PoolId) -> GatewayId {
+        GatewayId(self.pools[id.0 as usize].gateway)
+    }
+
+    /// How many destinations are remembered, those that are kept among them.
+    pub fn destinations(&self) -> usize {
+        self.by_destination.len()
+    }
+
+    fn find(&mut self, gateway: GatewayId, destination: Destination) -> PoolId {
+        let (pools, free) = (&mut self.pools, &mut self.free);
+        let addresses = self.gateways[gateway.0 as usize].addresses;
+        let idle_since = self.now;
+        *self.by_destination.entry((gateway, destination)).or_insert_with(|| {
+            let pool = Pool {
                 gateway: gateway.0,
                 destination: destination.to_string().into(),
                 used: 0,
                 turn: 0,
                 addresses: vec![Ports::default(); usize::from(addresses)].into(),
-            });
+                towards: destination,
+                kept: false,
+                listed: false,
+                idle_since,
+            };
+            if let Some(id) = free.pop() {
+                pools[id.0 as usize] = pool;
+                return id;
+            }
+            pools.push(pool);
+            PoolId(u32::try_from(pools.len() - 1).expect("fewer destinations than 2^32"))
+        })
+    }
+
+    /// Puts a pool that may be forgotten among the idle ones, and forgets what is too much there.
+    fn list(&mut self, id: PoolId) {
+        let pool = &mut self.pools[id.0 as usize];
+        if pool.kept || pool.listed || pool.used > 0 {
+            return;
         }
-        found
+        pool.listed = true;
+        self.idle.push_back(id);
+        // Two for each one that comes, so that the list shrinks and no call is long.
+        for _ in 0..2 {
+            if self.idle.len() > self.idle_max {
+                self.forget_oldest();
+            }
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(id) = self.idle.pop_front() else { return };
+        let pool = &mut self.pools[id.0 as usize];
+        pool.listed = false;
+        if pool.kept || pool.used > 0 {
+            return;
+        }
+        if pool.idle_since + self.figures.port_cooldown > self.now {
+            // Its ports still rest, and whoever comes again must find them resting.
+            pool.listed = true;
+            return self.idle.push_back(id);
+        }
+        pool.addresses = Box::default();
+        self.by_destination.remove(&(GatewayId(pool.gateway), pool.towards));
+        self.free.push(id);
     }
 
     /// Opens a connection.
@@ -234,6 +335,10 @@ impl NatGateways {
         self.gateways[pool.gateway as usize].connections -= 1;
         let ready = now + self.figures.port_cooldown;
         pool.addresses[usize::from(translation.address)].returned.push_back((ready, translation.port));
+        if pool.used == 0 {
+            pool.idle_since = now;
+            self.list(PoolId(translation.pool));
+        }
     }
 
     /// When `advance` has something to do next.
@@ -364,7 +469,85 @@ mod tests {
         assert!(gateways.open(Instant::from_secs(61), pool).is_ok());
     }
 
+    #[test]
+    fn idle_destinations_are_forgotten_and_busy_or_resting_ones_are_not() {
+        let mut gateways = NatGateways::new(NatFigures { port_cooldown: Duration::from_secs(5), ..FIGURES });
+        gateways.idle_max = 2;
+        let gateway = gateways.add("nat-a".into(), 1);
+        let kept = gateways.pool(gateway, destination(0));
+        let busy = gateways.open_to(Instant::START, gateway, destination(1)).unwrap();
+        for last in 2..100 {
+            let lease = gateways.open_to(Instant::from_secs(1), gateway, destination(last)).unwrap();
+            assert!(gateways.close(Instant::from_secs(1), lease));
+        }
+        assert_eq!(gateways.destinations(), 100, "their ports rest");
+        for last in 100..200 {
+            let lease = gateways.open_to(Instant::from_secs(6), gateway, destination(last)).unwrap();
+            assert!(gateways.close(Instant::from_secs(6), lease));
+        }
+        assert_eq!(gateways.destinations(), 102, "the last hundred rest, one is busy, one is kept");
+        assert!(gateways.touch(Instant::from_secs(6), busy));
+        assert_eq!(gateways.pool(gateway, destination(0)), kept);
+        for last in 100..200 {
+            let lease = gateways.open_to(Instant::from_secs(20), gateway, destination(last)).unwrap();
+            assert!(gateways.close(Instant::from_secs(20), lease));
+        }
+        assert!(gateways.destinations() < 110, "{}", gateways.destinations());
+        assert_eq!(gateways.free.len() + gateways.destinations(), gateways.pools.len());
+        assert!(gateways.pools.len() <= 203, "places are used again");
+    }
+
+    #[test]
+    fn a_destination_that_never_had_a_port_is_forgotten_too() {
+        let mut gateways = NatGateways::new(NatFigures { ports: 0, ..FIGURES });
+        gateways.idle_max = 3;
+        let gateway = gateways.add("nat-a".into(), 1);
+        for port in 0..1000 {
+            let towards = Destination { port, ..destination(1) };
+            assert!(gateways.open_to(Instant::START, gateway, towards).is_err());
+        }
+        assert_eq!((gateways.destinations(), gateways.pools.len()), (3, 4));
+    }
+
     proptest! {
+        #[test]
+        fn forgetting_destinations_changes_no_decision(
+            ports in 0u32..3, cooldown in 0u64..50, idle_max in 0usize..4,
+            steps in prop::collection::vec((0u8..3, 0u8..9, any::<usize>(), 0u64..60), 1..300),
+        ) {
+            let port_cooldown = Duration::from_secs(cooldown);
+            let figures = NatFigures { ports, port_cooldown, ..FIGURES };
+            let [mut forgets, mut remembers] = [(); 2].map(|()| NatGateways::new(figures));
+            forgets.idle_max = idle_max;
+            let gateway = [&mut forgets, &mut remembers].map(|all| all.add("nat-a".into(), 2))[0];
+            let mut open: Vec<[LeaseId; 2]> = Vec::new();
+            let mut now = 0;
+            for (kind, last, index, wait) in steps {
+                now += wait;
+                let at = Instant::from_secs(now);
+                if kind < 2 {
+                    let pool = remembers.pool(gateway, destination(last));
+                    match (forgets.open_to(at, gateway, destination(last)), remembers.open(at, pool)) {
+                        (Ok(one), Ok(other)) => open.push([one, other]),
+                        (one, other) => prop_assert_eq!(one.is_err(), other.is_err()),
+                    }
+                } else if !open.is_empty() {
+                    let [one, other] = open.swap_remove(index % open.len());
+                    prop_assert_eq!(forgets.close(at, one), remembers.close(at, other));
+                }
+                let busy = forgets.pools.iter().filter(|pool| pool.used > 0).count();
+                let resting = forgets.pools.iter().filter(|pool| {
+                    pool.used == 0 && pool.idle_since + port_cooldown > at && !pool.addresses.is_empty()
+                });
+                // What came idle while others rested in front of it waits for its turn.
+                let bound = busy + resting.count() + idle_max;
+                prop_assert!(cooldown > 0 || forgets.destinations() <= bound + 1);
+                prop_assert!(forgets.pools.len() <= 9 && forgets.idle.len() <= 9);
+                let used = |all: &NatGateways| all.rows(&"test".into())[0].used;
+                prop_assert_eq!(used(&forgets), used(&remembers));
+            }
+        }
+
         #[test]
         fn ports_are_unique_per_destination_and_come_back_once(
             ports in 0u32..5, addresses in 0u16..3, cooldown in 0u64..100,

@@ -5,6 +5,7 @@ use crate::eni_per_environment::{AttachTimes, EnvironmentInterfaceFigures};
 use crate::eni_room::Quotas;
 use crate::nat::{NatFigures, PORTS_MAX};
 use crate::request_rate::PER_CONCURRENCY;
+use crate::traffic::TrafficFigures;
 use model::era::{Era, Overrides};
 use model::limit::LimitId;
 use std::sync::Arc;
@@ -148,6 +149,8 @@ pub struct NetworkSettings {
     pub database: Option<u32>,
     /// Of every database proxy's pool, what the user gives.
     pub pool: PoolFigures,
+    /// Of transfers and lookups.
+    pub traffic: TrafficFigures,
     /// Where the figures come from.
     pub sources: NetworkSources,
 }
@@ -250,6 +253,13 @@ impl NetworkSettings {
                 .transpose()?
                 .map(|found| found.0),
             pool,
+            traffic: TrafficFigures {
+                environment: optional(LimitId::EnvironmentBandwidth)?,
+                interface: optional(LimitId::EniBandwidth)?,
+                gateway: optional(LimitId::NatBandwidth)?,
+                gateway_packets: optional(LimitId::NatPackets)?,
+                resolver: optional(LimitId::DnsPackets)?,
+            },
             sources: NetworkSources {
                 interface: interface_source,
                 nat: nat_source,

@@ -119,6 +119,14 @@ limit_ids! {
     NatPortCooldown = "nat.port-cooldown", "s", No;
     /// Addresses of one NAT gateway.
     NatAddresses = "nat.addresses", "addresses", Request;
+    /// Throughput of one shared network interface.
+    EniBandwidth = "eni.bandwidth", "Mbit/s", No;
+    /// Throughput of one NAT gateway.
+    NatBandwidth = "nat.bandwidth", "Mbit/s", No;
+    /// Packets through one NAT gateway.
+    NatPackets = "nat.packets", "packets/s", No;
+    /// Packets from one network interface to the VPC's resolver.
+    DnsPackets = "dns.packets", "packets/s", No;
     /// No route leads to the destination, or one that drops what has no public address.
     NoRoute = "route.none", "routes", Setting;
     /// No rule of the security groups lets the connection out.
