@@ -2,8 +2,10 @@
 
 mod calls;
 mod gateway;
+mod qualifiers;
 
 pub use gateway::{ClientInput, RouteCache};
+pub use qualifiers::{ProvisionedInput, QualifierInput};
 
 use crate::load::{Load, Name, Phase, Work};
 use crate::report::Assumption;
@@ -18,6 +20,10 @@ use template::yaml::{Cause, Problem, Problems, did_you_mean};
 pub struct PlanInput {
     /// Functions that a load may send requests to.
     pub functions: Vec<FunctionInput>,
+    /// Their versions and aliases; a load may send requests to these as `Function:qualifier`.
+    pub qualifiers: Vec<QualifierInput>,
+    /// What is provisioned for them.
+    pub provisioned: Vec<ProvisionedInput>,
     /// Doors that lead to them.
     pub doors: Vec<DoorInput>,
     /// API keys of usage plans, for REST APIs.
@@ -82,6 +88,8 @@ pub struct RouteInput {
     pub path: String,
     /// Index of the function.
     pub function: usize,
+    /// Index of the provisioned concurrency that its requests use.
+    pub provisioned: Option<usize>,
     /// How long the door waits for it; `None`: as long as it runs.
     pub timeout: Option<Duration>,
     /// The stage's throttle for it.
@@ -97,6 +105,8 @@ pub struct RouteInput {
 pub struct Target {
     /// Index of the function.
     pub function: usize,
+    /// Index of the provisioned concurrency that requests use.
+    pub provisioned: Option<usize>,
     /// The door before it; `None` for a direct invocation.
     pub door: Option<DoorKind>,
     /// Indices of the door and of its route.
@@ -116,9 +126,18 @@ impl PlanInput {
                 .iter()
                 .position(|found| found.id == word || found.name == word || found.arn == word)
         };
+        let (qualifiers, provisioned) = qualifiers::of_stack(stack, index);
+        let qualified = |target: &FunctionTarget| {
+            let function = index(target)?;
+            let name = target.qualifier.as_deref();
+            let found =
+                qualifiers.iter().find(|found| found.function == function && Some(&*found.name) == name);
+            Some((function, found.and_then(|found| found.provisioned)))
+        };
         let urls = stack.function_urls.iter().filter_map(|url| {
-            let function = index(&url.target)?;
-            let all = RouteInput { method: "$default".into(), function, ..RouteInput::default() };
+            let (function, provisioned) = qualified(&url.target)?;
+            let all =
+                RouteInput { method: "$default".into(), function, provisioned, ..RouteInput::default() };
             Some(DoorInput {
                 id: url.id.clone(),
                 kind: DoorKind::FunctionUrl,
@@ -128,32 +147,22 @@ impl PlanInput {
                 routes: vec![all],
             })
         });
-        let leads = |route: &ApiRoute| index(route.integration.as_ref()?.function.as_ref()?);
+        let leads = |route: &ApiRoute| qualified(route.integration.as_ref()?.function.as_ref()?);
         let apis = gateway::doors(stack, leads);
-        let provisioned = stack.versions.iter().map(|version| version.provisioned_concurrency);
-        let provisioned = provisioned.chain(stack.aliases.iter().map(|alias| alias.provisioned_concurrency));
-        let provisioned: u64 = provisioned.flatten().map(u64::from).sum();
-        let mut assumptions = Vec::new();
-        if provisioned > 0 {
-            assumptions.push(Assumption::new(
-                "provisioned concurrency",
-                format!("{provisioned} environments are left out"),
-                "not simulated yet: every environment starts on demand",
-            ));
-        }
+        let doors = urls.chain(apis).collect();
         let network = Network::from_stack(stack);
         let clients = gateway::clients(stack);
-        Self { functions, doors: urls.chain(apis).collect(), clients, network, assumptions }
+        Self { functions, qualifiers, provisioned, doors, clients, network, assumptions: Vec::new() }
     }
 
     /// Which function a phase's requests reach; otherwise a problem at its target or request.
     pub(crate) fn target(&self, phase: &Phase, problems: &mut Problems) -> Option<Target> {
         let word = &phase.target;
-        if let Some(function) = self.find(&word.text) {
+        if let Some((function, provisioned)) = self.callee(&word.text) {
             if let Some(client) = &phase.asks.client {
                 problems.push(no_keys(client, &word.text));
             }
-            return Some(Target { function, door: None, route: None, client: None });
+            return Some(Target { function, provisioned, door: None, route: None, client: None });
         }
         let Some(at) = self.doors.iter().position(|door| door.id == word.text) else {
             problems.push(self.unknown(word, "the target"));
@@ -167,8 +176,14 @@ impl PlanInput {
         let found = found.and_then(|route| Ok((route, self.client(phase, door, &door.routes[route])?)));
         match found {
             Ok((route, client)) => {
-                let function = door.routes[route].function;
-                Some(Target { function, door: Some(door.kind), route: Some((at, route)), client })
+                let RouteInput { function, provisioned, .. } = door.routes[route];
+                Some(Target {
+                    function,
+                    provisioned,
+                    door: Some(door.kind),
+                    route: Some((at, route)),
+                    client,
+                })
             }
             Err(problem) => {
                 problems.push(*problem);
@@ -264,6 +279,21 @@ impl PlanInput {
         if problems.is_empty() { Ok(()) } else { Err(problems.into_vec()) }
     }
 
+    /// A function, or one of its versions and aliases: `Cart`, `Cart:live`, or the alias's logical id. Its index, and that
+    /// of its provisioned concurrency.
+    fn callee(&self, word: &str) -> Option<(usize, Option<usize>)> {
+        if let Some(found) = self.qualifiers.iter().find(|found| found.id == word) {
+            return Some((found.function, found.provisioned));
+        }
+        let (name, qualifier) = word.split_once(':').map_or((word, None), |(name, word)| (name, Some(word)));
+        let function = self.find(name)?;
+        let Some(qualifier) = qualifier.filter(|qualifier| *qualifier != "$LATEST") else {
+            return Some((function, None));
+        };
+        let mut own = self.qualifiers.iter().filter(|found| found.function == function);
+        own.find(|found| found.name == qualifier).map(|found| (function, found.provisioned))
+    }
+
     pub(crate) fn find(&self, word: &str) -> Option<usize> {
         self.functions.iter().position(|function| function.id == word || function.name == word)
     }
@@ -271,7 +301,11 @@ impl PlanInput {
     fn unknown(&self, name: &Name, what: &'static str) -> Problem {
         let functions = self.functions.iter().map(|function| &*function.id);
         let known: Vec<&str> = functions.chain(self.doors.iter().map(|door| &*door.id)).collect();
-        let help = did_you_mean(&name.text, known.iter().copied());
+        let qualified =
+            |found: &QualifierInput| format!("{}:{}", self.functions[found.function].id, found.name);
+        let qualified: Vec<String> = self.qualifiers.iter().map(qualified).collect();
+        let words = known.iter().copied().chain(qualified.iter().map(String::as_str));
+        let help = did_you_mean(&name.text, words);
         let help = help.unwrap_or_else(|| format!("there are {}", known.join(", ")));
         Problem::new(name.span, Cause::Unknown { what, name: name.text.clone() }).help(help)
     }
@@ -472,7 +506,8 @@ Resources:
             ("Cart", Some(20), 7, 256)
         );
         assert_eq!((cart.init_always_billed, input.functions[1].init_always_billed), (true, false));
-        assert_eq!(input.assumptions.len(), 1, "provisioned concurrency is left out and said so");
+        let provisioned = ProvisionedInput { function: 1, qualifier: "live".into(), environments: 4 };
+        assert_eq!(input.provisioned, [provisioned]);
         let load = |target: &str| {
             let text = format!("{{version: 1, phases: [{{target: {target}, users: 1, requests: 1}}]}}");
             Load::read("load.yaml", &text).unwrap()
@@ -487,5 +522,15 @@ Resources:
         assert_eq!(target("Api, request: POST /pay"), Some((1, Some(DoorKind::HttpApi))));
         assert_eq!(target("Pay"), Some((1, None)));
         assert_eq!(target("Api"), None);
+        let provisioned = |target: &str| {
+            let mut problems = Problems::new();
+            let found = input.target(&load(target).phases[0], &mut problems);
+            found.ok_or_else(|| problems.into_vec().remove(0).help).map(|found| found.provisioned)
+        };
+        // SAM binds events to the alias; a bare name is $LATEST, which nothing is provisioned for.
+        assert_eq!(provisioned("Api, request: POST /pay"), Ok(Some(0)));
+        assert_eq!(provisioned("'Pay:live'"), Ok(Some(0)));
+        assert_eq!((provisioned("Pay"), provisioned("'Pay:$LATEST'")), (Ok(None), Ok(None)));
+        assert_eq!(provisioned("'Pay:lives'"), Err(Some("did you mean `Pay:live`?".to_owned())));
     }
 }

@@ -1,6 +1,6 @@
 //! What the caller of a plan chooses, and why a plan cannot be made.
 
-use limits::SettingsError;
+use limits::{ProvisionedError, SettingsError};
 use model::{Era, LimitId, Overrides, era};
 use std::time::Duration;
 use template::yaml::Problem;
@@ -106,6 +106,14 @@ pub enum PlanError {
     /// Environments at t = 0 have no room for their network interfaces.
     #[error("the environments at t = 0 need more network interfaces than there can be: {0}")]
     InitialInterface(model::Refusal),
+    /// More is provisioned than AWS would allow.
+    #[error("{resource} cannot have its provisioned concurrency: {error}; see lambda.account-concurrency")]
+    Provisioned {
+        /// `Function:qualifier`.
+        resource: String,
+        /// Why not.
+        error: ProvisionedError,
+    },
     /// The timeline's step is zero.
     #[error("the timeline's step must be longer than zero")]
     ZeroStep,

@@ -57,6 +57,9 @@ pub struct Report {
     pub functions: Vec<FunctionReport>,
     /// The bill; not computed yet.
     pub cost: (),
+    /// How provisioned concurrency fared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub provisioned: Vec<ProvisionedRow>,
     /// How the caches of REST APIs fared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub caches: Vec<CacheRow>,
@@ -254,6 +257,25 @@ pub struct ConnectRow {
     pub resets: u64,
     /// How long invocations waited for their connections: whole seconds, each with its count.
     pub waits_s: BTreeMap<u64, u64>,
+}
+
+/// How one version's or alias's provisioned concurrency fared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProvisionedRow {
+    /// The function's logical id.
+    pub function: String,
+    /// `live`, `1`.
+    pub qualifier: String,
+    /// Environments kept ready.
+    pub environments: u32,
+    /// The most of them that were busy at once.
+    pub peak: u32,
+    /// Requests that ran on them.
+    pub invocations: u64,
+    /// Requests that ran on demand since they were busy, or over ten requests a second for each.
+    pub spillover: u64,
+    /// Billed Duration of what ran on them, ms; it has another price.
+    pub billed_ms: u64,
 }
 
 /// How one stage's cache fared.

@@ -3,7 +3,7 @@
 //! A scenario is one file: functions, era, region, limits and a load. It doubles as a test: what AWS published or what
 //! was measured must come out.
 
-use crate::input::{FunctionInput, PlanInput};
+use crate::input::{FunctionInput, PlanInput, ProvisionedInput};
 use crate::load::Load;
 use crate::options::{Options, PlanError};
 use crate::quantity;
@@ -29,6 +29,11 @@ const FILES: &[(&str, &str)] = &[
     ("connections-four-subnets", include_str!("../scenarios/connections-four-subnets.yaml")),
     ("connections-eight-addresses", include_str!("../scenarios/connections-eight-addresses.yaml")),
     ("connections-late-room", include_str!("../scenarios/connections-late-room.yaml")),
+    ("provisioned-5000", include_str!("../scenarios/provisioned-5000.yaml")),
+    ("provisioned-10000", include_str!("../scenarios/provisioned-10000.yaml")),
+    ("short-handlers", include_str!("../scenarios/short-handlers.yaml")),
+    ("locust-2019", include_str!("../scenarios/locust-2019.yaml")),
+    ("reserved-at-once", include_str!("../scenarios/reserved-at-once.yaml")),
     ("database-micro", include_str!("../scenarios/database-micro.yaml")),
     ("vpc-may-2019", include_str!("../scenarios/vpc-may-2019.yaml")),
     ("vpc-october-2019", include_str!("../scenarios/vpc-october-2019.yaml")),
@@ -117,14 +122,14 @@ fn read(root: &Node, problems: &mut Problems) -> Option<Scenario> {
         return Some(Scenario { title: title?, source: source?, input, load: load?, options: options? });
     }
     let functions = top.require("functions", "a scenario", root.span, problems)?;
-    let functions = read_functions(functions, problems);
+    let (functions, provisioned) = read_functions(functions, problems);
     let load = top.require("load", "a scenario", root.span, problems)?;
     let load = Load::from_node(load, problems);
     let network = match top.get("network") {
         Some(node) => read_network(node, functions.len(), problems)?,
         None => Network::default(),
     };
-    let input = PlanInput { functions, network, ..PlanInput::default() };
+    let input = PlanInput { functions, network, ..PlanInput::default() }.with_provisioned(provisioned);
     Some(Scenario { title: title?, source: source?, input, load: load?, options: options? })
 }
 
@@ -192,17 +197,21 @@ fn read_network(node: &Node, functions: usize, problems: &mut Problems) -> Optio
     })
 }
 
-fn read_functions(node: &Node, problems: &mut Problems) -> Vec<FunctionInput> {
+/// Functions, and what is provisioned for their alias `live`.
+fn read_functions(node: &Node, problems: &mut Problems) -> (Vec<FunctionInput>, Vec<ProvisionedInput>) {
+    let mut all = Vec::new();
     let entries = node.mapping(problems).map_or(&[][..], Mapping::entries);
     let read = entries.iter().filter_map(|entry| {
         let keys = entry.value.mapping(problems)?;
-        keys.only(&["timeout", "memory_mb", "reserved"], problems);
+        keys.only(&["timeout", "memory_mb", "reserved", "provisioned"], problems);
         let timeout = keys.require("timeout", "a function", entry.value.span, problems)?;
         let timeout = quantity::duration(timeout, problems)?;
         let mut whole = |key: &str, what: &str, most: i64| {
             keys.get(key).and_then(|value| value.integer(what, 0..=most, problems))
         };
         let reserved = whole("reserved", "the reserved concurrency", i64::from(u32::MAX));
+        let provisioned = whole("provisioned", "the provisioned concurrency", i64::from(u32::MAX));
+        all.push(provisioned.and_then(|provisioned| u32::try_from(provisioned).ok()));
         let memory_mb = whole("memory_mb", "the memory in MB", 10_240).unwrap_or(128);
         Some(FunctionInput {
             id: entry.key.to_string(),
@@ -213,7 +222,11 @@ fn read_functions(node: &Node, problems: &mut Problems) -> Vec<FunctionInput> {
             init_always_billed: false,
         })
     });
-    read.collect()
+    let functions: Vec<FunctionInput> = read.collect();
+    let provisioned = all.into_iter().enumerate().filter_map(|(function, environments)| {
+        Some(ProvisionedInput { function, qualifier: "live".into(), environments: environments? })
+    });
+    (functions, provisioned.collect())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod front;
 mod function;
 mod network;
 mod phase;
+mod provisioned;
 mod record;
 mod request;
 
@@ -27,13 +28,16 @@ use attempts::Attempts;
 use course::{CallRun, Parked, ParkedId};
 use front::Fronts;
 use function::{Function, Ways};
-use limits::{Dispatcher, Effect, EnvironmentId, FunctionLimits, NetworkSettings, Outcome, Settings};
+use limits::{
+    Dispatcher, Effect, EnvironmentId, FunctionLimits, NetworkSettings, Outcome, ProvisionedId, Settings,
+};
 use model::time::{Instant, nanos};
 use model::{LimitId, Refusal};
 use network::NetworkRun;
 use phase::{Crowd, PhaseRun, User};
 use record::Record;
 use request::Caller;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use template::yaml::Problems;
@@ -112,6 +116,10 @@ struct Simulation {
     users: Vec<User>,
     record: Record,
     effects: Vec<Effect>,
+    /// By the input's provisioned concurrency.
+    pools: Vec<ProvisionedId>,
+    /// Provisioned environments that have not run yet, where the first invocation differs.
+    unused: BTreeSet<EnvironmentId>,
     now: Instant,
     horizon: Instant,
     init_timeout_nanos: u64,
@@ -178,11 +186,14 @@ impl Simulation {
             users: Vec::new(),
             record: Record::new(step, input.functions.len(), options.trace),
             effects: Vec::new(),
+            pools: Vec::new(),
+            unused: BTreeSet::new(),
             now: Instant::START,
             horizon: options.until.map_or(Instant::NEVER, |until| Instant::START + until),
             init_timeout_nanos: options.era.settings.init_timeout_s.saturating_mul(1_000_000_000),
             init_billed: options.era.settings.init_billed,
         };
+        simulation.place_provisioned(input)?;
         simulation.place_initial(input, load)?;
         simulation.schedule_phases();
         Ok(simulation)
@@ -275,23 +286,32 @@ impl Simulation {
 
     /// Environments that have ended leave their connections behind.
     fn reap(&mut self, now: Instant) {
-        for Effect::Reap(environment) in self.effects.drain(..) {
-            if let Some(attach) = &mut self.attach {
-                attach.end(now, environment);
-            }
-            if let Some(function) = self.network.function_of(environment) {
-                let closes = self.functions[function].closes_on_shutdown;
-                self.network.end_process(now, environment, closes);
+        if self.effects.is_empty() {
+            return;
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Reap(environment) => {
+                    self.unused.remove(&environment);
+                    if let Some(attach) = &mut self.attach {
+                        attach.end(now, environment);
+                    }
+                    if let Some(function) = self.network.function_of(environment) {
+                        let closes = self.functions[function].closes_on_shutdown;
+                        self.network.end_process(now, environment, closes);
+                    }
+                }
+                Effect::Provision(environment) => self.provision(now, environment),
             }
         }
+        self.effects = effects;
     }
 
     fn handle(&mut self, now: Instant, event: Event) {
         match event {
             Event::Free { environment, outcome } => self.free(now, environment, outcome),
-            Event::Started(environment) => {
-                self.dispatcher.started(now, environment);
-            }
+            Event::Started(environment) => self.started(now, environment),
             Event::Begin(phase) => self.begin(now, phase),
             Event::Over(phase) => self.end(now, phase),
             Event::Leaves(phase) => {
@@ -473,6 +493,8 @@ mod call_tests;
 mod connect_tests;
 #[cfg(test)]
 mod front_tests;
+#[cfg(test)]
+mod provisioned_tests;
 #[cfg(test)]
 mod stack_tests;
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! Source: AWS Lambda Developer Guide, "Understanding Lambda function scaling" and "Configuring
 //! reserved concurrency": a reservation is a guarantee and a cap, it leaves the shared pool even when
-//! unused, and 100 always stay unreserved; published. What happens to requests already in flight when a
+//! unused, and 100 always stay unreserved; provisioned concurrency is taken out of the function's reservation, or else
+//! out of what is unreserved ("Monitoring concurrency": ClaimedAccountConcurrency); published. What happens to requests already in flight when a
 //! reservation changes is not published: here they finish, and nothing new enters until there is room.
 
 use crate::tally::Tally;
@@ -13,7 +14,11 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub struct Share {
     reserved: Option<u32>,
+    /// Provisioned for all of the function's versions and aliases, used or not.
+    provisioned: u32,
     in_flight: u32,
+    /// Of those, on environments that are provisioned.
+    provisioned_in_flight: u32,
     tally: Tally,
 }
 
@@ -23,15 +28,35 @@ impl Share {
         self.reserved
     }
 
+    /// What is provisioned for the function.
+    pub const fn provisioned(&self) -> u32 {
+        self.provisioned
+    }
+
     /// The function's requests in flight.
     pub const fn in_flight(&self) -> u32 {
         self.in_flight
     }
 
+    /// What of the account is set aside for this function.
+    fn allocated(&self) -> u64 {
+        u64::from(self.reserved.unwrap_or(self.provisioned))
+    }
+
+    fn on_demand(&self) -> u32 {
+        self.in_flight - self.provisioned_in_flight
+    }
+
+    /// What of the reservation is used: by requests in flight, and by what is provisioned.
+    fn claimed(&self) -> u32 {
+        self.on_demand().saturating_add(self.provisioned).max(self.in_flight)
+    }
+
     /// The board's row of the reservation; `None` without one.
     pub fn row(&self, function: &Arc<str>, source: &Arc<str>) -> Option<LimitRow> {
         let max = u64::from(self.reserved?);
-        Some(self.tally.row(LimitId::ReservedConcurrency, function, u64::from(self.in_flight), max, source))
+        let used = u64::from(self.claimed()).min(max.max(u64::from(self.in_flight)));
+        Some(self.tally.row(LimitId::ReservedConcurrency, function, used, max, source))
     }
 }
 
@@ -40,7 +65,9 @@ impl Share {
 pub struct Concurrency {
     account: u32,
     unreserved_minimum: u32,
-    reserved: u64,
+    /// Reservations, and what is provisioned for functions without one.
+    allocated: u64,
+    /// Requests of functions without a reservation that do not run on provisioned environments.
     unreserved_in_flight: u32,
     in_flight: u32,
     tally: Tally,
@@ -52,7 +79,7 @@ impl Concurrency {
         Self {
             account,
             unreserved_minimum,
-            reserved: 0,
+            allocated: 0,
             unreserved_in_flight: 0,
             in_flight: 0,
             tally: Tally::default(),
@@ -64,19 +91,19 @@ impl Concurrency {
         self.in_flight
     }
 
-    /// Concurrency that is spoken for: every reservation, used or not, and the unreserved requests in
-    /// flight (CloudWatch's ClaimedAccountConcurrency without provisioned concurrency).
+    /// Concurrency that is spoken for: every reservation and what is provisioned, used or not, and the unreserved
+    /// requests in flight (CloudWatch's ClaimedAccountConcurrency).
     pub fn claimed(&self) -> u64 {
-        (self.reserved + u64::from(self.unreserved_in_flight)).max(u64::from(self.in_flight))
+        (self.allocated + u64::from(self.unreserved_in_flight)).max(u64::from(self.in_flight))
     }
 
-    /// Whether a function that reserves `current` may reserve `wanted` instead.
+    /// Whether the function may reserve, or have provisioned, `wanted` of the account instead of what it has now.
     ///
     /// # Errors
     /// [`Floor`] when less than the minimum would stay unreserved.
-    pub fn check_reservation(&self, current: Option<u32>, wanted: Option<u32>) -> Result<(), Floor> {
+    pub fn check_allocation(&self, share: &Share, wanted: Option<u32>) -> Result<(), Floor> {
         let Some(wanted) = wanted else { return Ok(()) };
-        let others = self.reserved - u64::from(current.unwrap_or(0));
+        let others = self.allocated - share.allocated();
         let reservable = u64::from(self.account.saturating_sub(self.unreserved_minimum));
         let most = reservable.saturating_sub(others);
         if u64::from(wanted) <= most {
@@ -87,27 +114,34 @@ impl Concurrency {
 
     /// Sets a reservation without a check; requests in flight move between the pools with it.
     pub fn reserve(&mut self, share: &mut Share, reserved: Option<u32>) {
-        self.reserved -= u64::from(share.reserved.unwrap_or(0));
-        self.reserved += u64::from(reserved.unwrap_or(0));
+        self.allocated -= share.allocated();
         match (share.reserved.is_some(), reserved.is_some()) {
-            (true, false) => self.unreserved_in_flight += share.in_flight,
-            (false, true) => self.unreserved_in_flight -= share.in_flight,
+            (true, false) => self.unreserved_in_flight += share.on_demand(),
+            (false, true) => self.unreserved_in_flight -= share.on_demand(),
             _ => {}
         }
         share.reserved = reserved;
+        self.allocated += share.allocated();
+    }
+
+    /// Sets what is provisioned for all of the function's versions and aliases together, without a check.
+    pub fn provision(&mut self, share: &mut Share, provisioned: u32) {
+        self.allocated -= share.allocated();
+        share.provisioned = provisioned;
+        self.allocated += share.allocated();
     }
 
     /// Whether one more request of the function fits, without counting a refusal.
     pub fn has_room(&self, share: &Share) -> bool {
         let share_full = match share.reserved {
-            Some(reserved) => share.in_flight >= reserved,
+            Some(reserved) => share.claimed() >= reserved,
             None => self.unreserved_full(),
         };
         !share_full && self.in_flight < self.account
     }
 
     fn unreserved_full(&self) -> bool {
-        self.reserved + u64::from(self.unreserved_in_flight) >= u64::from(self.account)
+        self.allocated + u64::from(self.unreserved_in_flight) >= u64::from(self.account)
     }
 
     /// Whether one more request of the function fits. Changes nothing but the count of refusals.
@@ -126,59 +160,99 @@ impl Concurrency {
         account: &Arc<str>,
     ) -> Result<(), Refusal> {
         if let Some(reserved) = share.reserved
-            && share.in_flight >= reserved
+            && share.claimed() >= reserved
         {
-            share.tally.refuse(now);
-            return Err(Refusal {
-                limit: LimitId::ReservedConcurrency,
-                resource: Arc::clone(function),
-                destination: None,
-                used: u64::from(share.in_flight),
-                max: u64::from(reserved),
-                retry_at: None,
-            });
+            return Err(refuse_reserved(now, share, function, reserved, share.claimed()));
         }
         let unreserved_full = share.reserved.is_none() && self.unreserved_full();
         if unreserved_full || self.in_flight >= self.account {
-            self.tally.refuse(now);
-            return Err(Refusal {
-                limit: LimitId::AccountConcurrency,
-                resource: Arc::clone(account),
-                destination: None,
-                used: self.claimed(),
-                max: u64::from(self.account),
-                retry_at: None,
-            });
+            return Err(self.refuse_account(now, account));
         }
         Ok(())
     }
 
-    /// A request of the function is in flight.
+    /// The same of a request for which a provisioned environment is free. It is refused only where concurrency was
+    /// reserved or provisioned over requests already in flight: otherwise its part is free by construction.
+    ///
+    /// # Errors
+    /// The refusal names the reservation or the account with its figures.
     #[inline]
-    pub fn enter(&mut self, share: &mut Share) {
+    pub fn check_provisioned(
+        &mut self,
+        now: Instant,
+        share: &mut Share,
+        function: &Arc<str>,
+        account: &Arc<str>,
+    ) -> Result<(), Refusal> {
+        if let Some(reserved) = share.reserved
+            && share.in_flight >= reserved
+        {
+            return Err(refuse_reserved(now, share, function, reserved, share.in_flight));
+        }
+        if self.in_flight >= self.account {
+            return Err(self.refuse_account(now, account));
+        }
+        Ok(())
+    }
+
+    fn refuse_account(&mut self, now: Instant, account: &Arc<str>) -> Refusal {
+        self.tally.refuse(now);
+        Refusal {
+            limit: LimitId::AccountConcurrency,
+            resource: Arc::clone(account),
+            destination: None,
+            used: self.claimed(),
+            max: u64::from(self.account),
+            retry_at: None,
+        }
+    }
+
+    /// A request of the function is in flight, on a provisioned environment or on another.
+    #[inline]
+    pub fn enter(&mut self, share: &mut Share, provisioned: bool) {
         share.in_flight += 1;
         self.in_flight += 1;
-        if share.reserved.is_some() {
-            share.tally.reach(u64::from(share.in_flight));
+        share.provisioned_in_flight += u32::from(provisioned);
+        if let Some(reserved) = share.reserved {
+            share.tally.reach(u64::from(share.claimed().min(reserved.max(share.in_flight))));
         } else {
-            self.unreserved_in_flight += 1;
+            self.unreserved_in_flight += u32::from(!provisioned);
         }
         self.tally.reach(self.claimed());
     }
 
-    /// A request of the function is no longer in flight. To be called once for each `enter`.
+    /// A request of the function is no longer in flight. To be called once for each `enter`, with the same words.
     #[inline]
-    pub fn leave(&mut self, share: &mut Share) {
+    pub fn leave(&mut self, share: &mut Share, provisioned: bool) {
         share.in_flight -= 1;
         self.in_flight -= 1;
+        share.provisioned_in_flight -= u32::from(provisioned);
         if share.reserved.is_none() {
-            self.unreserved_in_flight -= 1;
+            self.unreserved_in_flight -= u32::from(!provisioned);
         }
     }
 
     /// The board's row of the account's limit.
     pub fn row(&self, account: &Arc<str>, source: &Arc<str>) -> LimitRow {
         self.tally.row(LimitId::AccountConcurrency, account, self.claimed(), u64::from(self.account), source)
+    }
+}
+
+fn refuse_reserved(
+    now: Instant,
+    share: &mut Share,
+    function: &Arc<str>,
+    reserved: u32,
+    used: u32,
+) -> Refusal {
+    share.tally.refuse(now);
+    Refusal {
+        limit: LimitId::ReservedConcurrency,
+        resource: Arc::clone(function),
+        destination: None,
+        used: u64::from(used),
+        max: u64::from(reserved),
+        retry_at: None,
     }
 }
 
@@ -206,7 +280,7 @@ mod tests {
         let mut entered = 0;
         loop {
             match account.check(Instant::START, share, &function, &name) {
-                Ok(()) => account.enter(share),
+                Ok(()) => account.enter(share, false),
                 Err(refusal) => return (entered, refusal),
             }
             entered += 1;
@@ -239,12 +313,13 @@ mod tests {
     fn one_hundred_stay_unreserved() {
         let mut account = Concurrency::new(2000, 100);
         let mut first = Share::default();
-        assert_eq!(account.check_reservation(None, Some(1900)), Ok(()));
+        let new = Share::default();
+        assert_eq!(account.check_allocation(&new, Some(1900)), Ok(()));
         account.reserve(&mut first, Some(1500));
         let floor = Floor { requested: 401, most: 400, minimum: 100 };
-        assert_eq!(account.check_reservation(None, Some(401)), Err(floor));
-        assert_eq!(account.check_reservation(Some(1500), Some(1900)), Ok(()));
-        assert_eq!(Concurrency::new(50, 100).check_reservation(None, Some(0)), Ok(()));
+        assert_eq!(account.check_allocation(&new, Some(401)), Err(floor));
+        assert_eq!(account.check_allocation(&first, Some(1900)), Ok(()));
+        assert_eq!(Concurrency::new(50, 100).check_allocation(&new, Some(0)), Ok(()));
     }
 
     #[test]
@@ -255,21 +330,55 @@ mod tests {
         account.reserve(&mut late, Some(5));
         let (entered, refusal) = fill(&mut account, &mut late);
         assert_eq!((entered, refusal.limit), (0, LimitId::AccountConcurrency));
-        account.leave(&mut early);
+        account.leave(&mut early, false);
         assert_eq!(fill(&mut account, &mut late).0, 1);
         assert_eq!(account.in_flight(), 10);
+    }
+
+    #[test]
+    fn what_is_provisioned_is_claimed_before_anything_runs() {
+        // The guide's example: limit 1,000, 600 reserved, 200 provisioned: 800 claimed when idle, 900 with 100 more.
+        let mut account = Concurrency::new(1000, 100);
+        let [mut orange, mut blue, mut other] = [Share::default(), Share::default(), Share::default()];
+        account.reserve(&mut orange, Some(600));
+        account.provision(&mut blue, 200);
+        assert_eq!(account.claimed(), 800);
+        for _ in 0..100 {
+            account.enter(&mut other, false);
+        }
+        assert_eq!(account.claimed(), 900);
+        account.enter(&mut blue, true);
+        assert_eq!((account.claimed(), account.in_flight()), (900, 101));
+        let (entered, refusal) = fill(&mut account, &mut blue);
+        assert_eq!((entered, refusal.limit, refusal.used), (100, LimitId::AccountConcurrency, 1000));
+    }
+
+    #[test]
+    fn a_reservation_that_is_provisioned_whole_leaves_nothing_on_demand() {
+        let mut account = Concurrency::new(1000, 100);
+        let mut share = Share::default();
+        account.reserve(&mut share, Some(5));
+        account.provision(&mut share, 5);
+        assert_eq!(account.claimed(), 5, "what is provisioned is part of the reservation");
+        let (entered, refusal) = fill(&mut account, &mut share);
+        assert_eq!((entered, refusal.limit), (0, LimitId::ReservedConcurrency));
+        assert_eq!((refusal.used, refusal.max), (5, 5));
+        account.provision(&mut share, 3);
+        assert_eq!(fill(&mut account, &mut share).0, 2);
+        account.reserve(&mut share, None);
+        assert_eq!(account.claimed(), 5);
     }
 
     #[test]
     fn requests_in_flight_follow_a_changed_reservation() {
         let mut account = Concurrency::new(10, 0);
         let mut share = Share::default();
-        account.enter(&mut share);
+        account.enter(&mut share, false);
         account.reserve(&mut share, Some(4));
         assert_eq!(account.claimed(), 4);
         account.reserve(&mut share, None);
         assert_eq!(account.claimed(), 1);
-        account.leave(&mut share);
+        account.leave(&mut share, false);
         assert_eq!(account.claimed(), 0);
     }
 }

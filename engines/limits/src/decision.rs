@@ -2,6 +2,8 @@
 
 use crate::concurrency::Floor;
 use crate::environments::EnvironmentId;
+use crate::functions::FunctionId;
+use crate::provisioned::ProvisionedId;
 use model::Refusal;
 use thiserror::Error;
 
@@ -32,11 +34,43 @@ pub enum Outcome {
     Crashed,
 }
 
+/// How a function is invoked (`X-Amz-Invocation-Type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvocationType {
+    /// Synchronously: the caller waits for the answer, and the request counts in the request rate.
+    RequestResponse,
+    /// From the asynchronous queue, which no request rate limits.
+    Event,
+}
+
+/// What an invocation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callee {
+    /// A function, or a version or alias of it without provisioned concurrency.
+    Function(FunctionId),
+    /// A version or alias with provisioned concurrency.
+    Provisioned(ProvisionedId),
+}
+
+impl From<FunctionId> for Callee {
+    fn from(id: FunctionId) -> Self {
+        Self::Function(id)
+    }
+}
+
+impl From<ProvisionedId> for Callee {
+    fn from(id: ProvisionedId) -> Self {
+        Self::Provisioned(id)
+    }
+}
+
 /// What the driver has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// End this environment. Its id is stale already.
     Reap(EnvironmentId),
+    /// Start this environment of provisioned concurrency and run its INIT; say `started` when that is done, or `lost`.
+    Provision(EnvironmentId),
 }
 
 /// How many of a function's things there are.
@@ -56,7 +90,34 @@ pub enum ReservedError {
     /// Less than the minimum would stay unreserved.
     #[error("{} reserved would leave less than {} unreserved; at most {} can be reserved", .0.requested, .0.minimum, .0.most)]
     BelowUnreserved(Floor),
+    /// Less than what is provisioned for the function.
+    #[error("{reserved} reserved are less than the function's {provisioned} of provisioned concurrency")]
+    BelowProvisioned {
+        /// What was to be reserved.
+        reserved: u32,
+        /// What is provisioned.
+        provisioned: u32,
+    },
     /// The function does not exist or was removed.
     #[error("the function was removed")]
+    NoFunction,
+}
+
+/// Why provisioned concurrency was not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ProvisionedError {
+    /// The function's reservation has less.
+    #[error("{requested} provisioned for all versions and aliases, and {reserved} reserved")]
+    AboveReserved {
+        /// What would be provisioned for the whole function.
+        requested: u32,
+        /// What it reserves.
+        reserved: u32,
+    },
+    /// Less than the minimum would stay unreserved.
+    #[error("{} provisioned would leave less than {} unreserved; at most {} can be provisioned", .0.requested, .0.minimum, .0.most)]
+    BelowUnreserved(Floor),
+    /// The function, version or alias does not exist or was removed.
+    #[error("the function, version or alias was removed")]
     NoFunction,
 }

@@ -1,18 +1,21 @@
 //! The dispatcher: joins the limits, and decides for each invocation where it runs or which limit refuses it.
 //!
 //! It is given the time and an event and answers with a decision; a live driver and a virtual clock use the same
-//! one. The order of the questions is reserved or account concurrency, then requests per second, then (only where a new
-//! environment is needed) burst and scaling rate. AWS publishes no order; this one is assumed.
+//! one. The order of the questions is provisioned concurrency, then reserved or account concurrency, then requests per
+//! second, then (only where a new environment is needed) burst and scaling rate. AWS publishes no order; this one is
+//! assumed.
 //!
-//! Every call is O(1) but `advance` and `retire_version`, which are O(environments that go), and `board`. Nothing
-//! is allocated for an invocation, whether it runs or is refused, once the environments have reached their peak.
+//! Every call is O(1) but `advance`, `retire_version` and what provisions, which are O(environments that come or go), and
+//! `board`. Nothing is allocated for an invocation, whether it runs or is refused, once the environments have reached
+//! their peak.
 //! A `now` earlier than that of the call before counts as that one.
 
 use crate::burst::Burst;
 use crate::concurrency::{Concurrency, Share};
-use crate::decision::{Counts, Decision, Effect, Outcome, ReservedError};
+use crate::decision::{Callee, Counts, Decision, Effect, InvocationType, Outcome, ReservedError};
 use crate::environments::{Environment, EnvironmentId, Environments, Phase};
 use crate::functions::{Function, FunctionId, Functions};
+use crate::provisioned::Pools;
 use crate::request_rate::RequestRate;
 use crate::scaling_rate::ScalingRate;
 use crate::settings::{FunctionLimits, Settings};
@@ -33,6 +36,7 @@ pub struct Dispatcher {
     burst: Option<Burst>,
     request_rate: RequestRate,
     functions: Functions,
+    pools: Pools,
     environments: Environments,
     stale: u64,
 }
@@ -49,6 +53,7 @@ impl Dispatcher {
             burst: burst.map(|figures| Burst::new(Instant::START, figures.size, figures.refill_per_minute)),
             request_rate: RequestRate::new(Instant::START, LimitId::RequestRate, settings.request_rate),
             functions: Functions::default(),
+            pools: Pools::default(),
             environments: Environments::default(),
             stale: 0,
             settings,
@@ -101,7 +106,11 @@ impl Dispatcher {
     /// the busy ones when they finish. Whether it existed.
     pub fn remove_function(&mut self, now: Instant, id: FunctionId, effects: &mut Vec<Effect>) -> bool {
         let now = self.clock(now);
-        let Some(function) = self.functions.get_mut(id) else { return self.stale() };
+        if self.functions.get(id).is_none() {
+            return self.stale();
+        }
+        self.remove_pools_of(now, id.slot(), effects);
+        let function = self.functions.owner(id.slot());
         function.version = function.version.wrapping_add(1);
         function.removed = true;
         reserve(now, &mut self.concurrency, &self.settings, function, None);
@@ -115,11 +124,15 @@ impl Dispatcher {
     /// # Errors
     /// [`ReservedError`] with the figures that AWS's message shows.
     pub fn check_reserved(&self, id: Option<FunctionId>, reserved: Option<u32>) -> Result<(), ReservedError> {
-        let current = match id {
-            Some(id) => self.functions.get(id).ok_or(ReservedError::NoFunction)?.share.reserved(),
-            None => None,
+        let new = Share::default();
+        let share = match id {
+            Some(id) => &self.functions.get(id).ok_or(ReservedError::NoFunction)?.share,
+            None => &new,
         };
-        self.concurrency.check_reservation(current, reserved).map_err(ReservedError::BelowUnreserved)
+        if let Some(reserved) = reserved.filter(|reserved| *reserved < share.provisioned()) {
+            return Err(ReservedError::BelowProvisioned { reserved, provisioned: share.provisioned() });
+        }
+        self.concurrency.check_allocation(share, reserved).map_err(ReservedError::BelowUnreserved)
     }
 
     /// Sets or (with `None`) removes a function's reserved concurrency. Requests in flight are left alone.
@@ -139,12 +152,27 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// One invocation of the function: where it runs, or which limit refuses it.
+    /// One synchronous invocation of a function, or of its version or alias with provisioned concurrency: where it runs,
+    /// or which limit refuses it.
     ///
     /// Unless refused it is in flight until `finished` or `lost`. Its time limit is the driver's to watch: see
     /// [`Self::timeout`].
-    pub fn invoke(&mut self, now: Instant, id: FunctionId) -> Decision {
+    #[inline]
+    pub fn invoke(&mut self, now: Instant, callee: impl Into<Callee>) -> Decision {
+        self.invoke_as(now, callee, InvocationType::RequestResponse)
+    }
+
+    /// The same for an invocation of that type.
+    #[inline]
+    pub fn invoke_as(&mut self, now: Instant, callee: impl Into<Callee>, kind: InvocationType) -> Decision {
         let now = self.clock(now);
+        match callee.into() {
+            Callee::Function(id) => self.invoke_on_demand(now, id, kind),
+            Callee::Provisioned(id) => self.invoke_provisioned(now, id, kind),
+        }
+    }
+
+    fn invoke_on_demand(&mut self, now: Instant, id: FunctionId, kind: InvocationType) -> Decision {
         let Some(function) = self.functions.get_mut(id) else {
             self.stale();
             return Decision::NoFunction;
@@ -153,20 +181,24 @@ impl Dispatcher {
         if let Err(refusal) = self.concurrency.check(now, share, resource, &self.account) {
             return Decision::Refuse(refusal);
         }
-        // A qualifier's provisioned concurrency comes before that check.
-        let checked = match request_rate {
-            Some(rate) => rate.check(now, resource),
-            None => self.request_rate.check(now, &self.account),
-        };
-        if let Err(refusal) = checked {
-            return Decision::Refuse(refusal);
+        let counts = kind == InvocationType::RequestResponse;
+        if counts {
+            let checked = match request_rate {
+                Some(rate) => rate.check(now, resource),
+                None => self.request_rate.check(now, &self.account),
+            };
+            if let Err(refusal) = checked {
+                return Decision::Refuse(refusal);
+            }
         }
         if self.environments.top(&function.idle).is_some_and(|top| !self.is_due(now, top)) {
             let function = self.functions.owner(id.slot());
             let taken = self.environments.take_idle(now, &mut function.idle);
             let (environment, needs_reset) = taken.expect("the stack has a top");
-            function.request_rate.as_mut().unwrap_or(&mut self.request_rate).spend(now);
-            self.concurrency.enter(&mut function.share);
+            if counts {
+                function.request_rate.as_mut().unwrap_or(&mut self.request_rate).spend(now);
+            }
+            self.concurrency.enter(&mut function.share, false);
             return if needs_reset { Decision::Reset(environment) } else { Decision::Run(environment) };
         }
         let function = self.functions.owner(id.slot());
@@ -179,8 +211,10 @@ impl Dispatcher {
         if let Some(scaling_rate) = &mut function.scaling_rate {
             scaling_rate.spend(now);
         }
-        function.request_rate.as_mut().unwrap_or(&mut self.request_rate).spend(now);
-        self.concurrency.enter(&mut function.share);
+        if counts {
+            function.request_rate.as_mut().unwrap_or(&mut self.request_rate).spend(now);
+        }
+        self.concurrency.enter(&mut function.share, false);
         function.environments += 1;
         Decision::Start(self.environments.start(now, id.slot(), function.version))
     }
@@ -193,21 +227,22 @@ impl Dispatcher {
         if !self.concurrency.has_room(&function.share) {
             return None;
         }
-        self.concurrency.enter(&mut function.share);
+        self.concurrency.enter(&mut function.share, false);
         function.environments += 1;
         let environment = self.environments.start(now, id.slot(), function.version);
         self.environments.set_phase(now, environment, Phase::Busy);
         Some(environment)
     }
 
-    /// The environment's INIT is done and the handler begins. Whether the environment was waiting for that.
+    /// The environment's INIT is done and the handler begins, or it waits for work if its INIT ran ahead. Whether the
+    /// environment was waiting for that.
     pub fn started(&mut self, now: Instant, id: EnvironmentId) -> bool {
         let now = self.clock(now);
-        let starting = self.environments.get(id).is_some_and(|found| found.phase == Phase::Starting);
-        if !starting {
-            return self.stale();
+        match self.environments.get(id).map(|found| found.phase) {
+            Some(Phase::Starting) => self.environments.set_phase(now, id, Phase::Busy),
+            Some(Phase::Provisioning) => self.provisioned_started(now, id),
+            _ => return self.stale(),
         }
-        self.environments.set_phase(now, id, Phase::Busy);
         true
     }
 
@@ -223,18 +258,20 @@ impl Dispatcher {
     ) -> bool {
         let now = self.clock(now);
         let in_flight = |found: &&Environment| matches!(found.phase, Phase::Starting | Phase::Busy);
-        let Some(&Environment { function: slot, version, since, born, .. }) =
-            self.environments.get(id).filter(in_flight)
-        else {
+        let Some(&environment) = self.environments.get(id).filter(in_flight) else {
             return self.stale();
         };
+        let Environment { function: slot, version, since, born, .. } = environment;
+        let provisioned = environment.provisioned();
         let function = self.functions.owner(slot);
-        self.concurrency.leave(&mut function.share);
+        self.concurrency.leave(&mut function.share, provisioned.is_some());
         function.timeouts.reach(now.since(since).as_secs());
         if outcome == Outcome::TimedOut {
             function.timeouts.refuse(now);
         }
-        if version == function.version && now.since(born) < self.settings.environment_lifetime {
+        if let Some(pool) = provisioned {
+            self.provisioned_finished(now, id, pool, outcome, effects);
+        } else if version == function.version && now.since(born) < self.settings.environment_lifetime {
             self.environments.put_idle(now, id, outcome != Outcome::Done, &mut function.idle);
         } else {
             self.remove_environment(id, slot);
@@ -246,33 +283,45 @@ impl Dispatcher {
     /// The environment is gone: it could not start, or was killed. Frees all that it held, in whatever phase it was.
     /// Whether it existed.
     pub fn lost(&mut self, now: Instant, id: EnvironmentId) -> bool {
-        self.clock(now);
-        let Some(&Environment { function: slot, phase, .. }) = self.environments.get(id) else {
+        let now = self.clock(now);
+        let Some(&environment) = self.environments.get(id) else {
             return self.stale();
         };
-        if phase != Phase::Idle {
-            self.concurrency.leave(&mut self.functions.owner(slot).share);
+        let Environment { function: slot, phase, .. } = environment;
+        if matches!(phase, Phase::Starting | Phase::Busy) {
+            let share = &mut self.functions.owner(slot).share;
+            self.concurrency.leave(share, environment.provisioned().is_some());
         }
-        self.remove_environment(id, slot);
+        match environment.provisioned() {
+            Some(pool) => self.provisioned_lost(now, id, pool, phase),
+            None => self.remove_environment(id, slot),
+        }
         true
     }
 
-    /// When `advance` has something to do next; `None` while nothing is idle.
+    /// When `advance` has something to do next; `None` while nothing is idle or to be provisioned.
     #[inline]
     pub fn next_deadline(&self) -> Option<Instant> {
+        let allocation = self.pools.next_allocation().map(|(at, _)| at);
+        [self.idle_deadline(), allocation].into_iter().flatten().min()
+    }
+
+    #[inline]
+    fn idle_deadline(&self) -> Option<Instant> {
         let (_, since) = self.environments.oldest_idle()?;
         Some(since + self.settings.idle_timeout)
     }
 
-    /// Ends the environments that were idle for the idle time-out.
+    /// Ends the environments that were idle for the idle time-out, and allocates those that are to be provisioned.
     pub fn advance(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let now = self.clock(now);
-        while self.next_deadline().is_some_and(|deadline| deadline <= now) {
+        while self.idle_deadline().is_some_and(|deadline| deadline <= now) {
             self.reap_oldest(now, effects);
         }
+        self.allocate(now, effects);
     }
 
-    /// Ends the environment that is idle for longest, of whichever function: for a host that is full. Whether
+    /// Ends the environment on demand that is idle for longest, of whichever function: for a host that is full. Whether
     /// there was one.
     pub fn reap_oldest(&mut self, now: Instant, effects: &mut Vec<Effect>) -> bool {
         self.clock(now);
@@ -361,6 +410,7 @@ impl Dispatcher {
                 &self.from_function,
             ));
         }
+        rows.extend(self.pools.iter().map(|(_, pool)| pool.row(&self.from_function)));
         rows
     }
 
@@ -433,6 +483,9 @@ fn check_scaling(
     }
 }
 
+mod provision;
+#[cfg(test)]
+mod provision_tests;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

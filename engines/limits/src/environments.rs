@@ -3,7 +3,8 @@
 //! All live in one slab and are linked through it, so nothing is allocated once the slab has grown to
 //! the peak. An idle environment stands in two lists: its function's stack, of which the most recently
 //! used runs next (so that the others can grow old), and the list of all by age, of which the oldest is
-//! reaped first. Every environment has the same idle time-out, so the list by age needs no sorting.
+//! reaped first. Every environment has the same idle time-out, so the list by age needs no sorting. One that is
+//! provisioned is never reaped for its age: it stands in its pool's stack alone.
 //!
 //! ```text
 //!   by age:   oldest <-> ... <-> newest            function's stack:   top -> below -> ... -> bottom
@@ -12,6 +13,7 @@
 //! The number of environments has no limit of its own: AWS bounds those that are busy (concurrency) and
 //! how fast they come (burst, scaling rate). A driver that is bound by its host reaps the oldest.
 
+use crate::provisioned::ProvisionedId;
 use model::Instant;
 
 const NONE: u32 = u32::MAX;
@@ -44,6 +46,8 @@ impl std::fmt::Display for EnvironmentId {
 /// What an environment does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// Its INIT runs ahead: nobody waits for it.
+    Provisioning,
     /// Its INIT runs, for an invocation that waits.
     Starting,
     /// Its handler runs.
@@ -59,8 +63,10 @@ pub enum Phase {
 pub struct Environment {
     /// The slot of its function.
     pub function: u32,
-    /// The function's version that it was started for.
+    /// The function's version that it was started for; if it is provisioned, which of the place's pools it is of.
     pub version: u32,
+    /// The place of its pool, or [`ON_DEMAND`].
+    pub pool: u32,
     /// What it does.
     pub phase: Phase,
     /// Its runtime was stopped: the next invocation starts with a suppressed INIT.
@@ -69,6 +75,17 @@ pub struct Environment {
     pub since: Instant,
     /// When it was started.
     pub born: Instant,
+}
+
+/// In place of a pool: the environment is not provisioned.
+pub const ON_DEMAND: u32 = NONE;
+
+impl Environment {
+    /// The pool that it is provisioned for, if it is.
+    #[inline]
+    pub const fn provisioned(&self) -> Option<ProvisionedId> {
+        if self.pool == ON_DEMAND { None } else { Some(ProvisionedId::new(self.pool, self.version)) }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -144,14 +161,51 @@ impl Environments {
 
     /// A new environment of the function, starting. Allocates only above the peak so far.
     pub fn start(&mut self, now: Instant, function: u32, version: u32) -> EnvironmentId {
-        let environment = Environment {
+        self.add(Environment {
             function,
             version,
+            pool: ON_DEMAND,
             phase: Phase::Starting,
             needs_reset: false,
             since: now,
             born: now,
-        };
+        })
+    }
+
+    /// A new environment whose INIT runs ahead, on top of its pool's starting ones.
+    pub fn start_ahead(
+        &mut self,
+        now: Instant,
+        function: u32,
+        pool: ProvisionedId,
+        starting: &mut IdleStack,
+    ) -> EnvironmentId {
+        let id = self.add(Environment {
+            function,
+            version: pool.generation(),
+            pool: pool.slot(),
+            phase: Phase::Provisioning,
+            needs_reset: false,
+            since: now,
+            born: now,
+        });
+        self.stack(id, starting);
+        id
+    }
+
+    /// The INIT that ran ahead is done: from the starting ones of its pool to the idle ones.
+    pub fn initialised(
+        &mut self,
+        now: Instant,
+        id: EnvironmentId,
+        starting: &mut IdleStack,
+        idle: &mut IdleStack,
+    ) {
+        self.unlink(id, starting);
+        self.put_idle(now, id, false, idle);
+    }
+
+    fn add(&mut self, environment: Environment) -> EnvironmentId {
         self.len += 1;
         if self.free == NONE {
             let slot = u32::try_from(self.slots.len()).ok().filter(|slot| *slot != NONE);
@@ -180,23 +234,32 @@ impl Environments {
     /// An environment that is not idle becomes the newest idle one, on top of its function's stack.
     #[inline]
     pub fn put_idle(&mut self, now: Instant, id: EnvironmentId, needs_reset: bool, stack: &mut IdleStack) {
-        if stack.top != NONE {
-            self.slots[stack.top as usize].above = id.slot;
-        }
-        if self.newest == NONE {
-            self.oldest = id.slot;
-        } else {
-            self.slots[self.newest as usize].newer = id.slot;
-        }
         let slot = &mut self.slots[id.slot as usize];
         slot.environment.phase = Phase::Idle;
         slot.environment.needs_reset = needs_reset;
         slot.environment.since = now;
-        slot.older = self.newest;
-        slot.newer = NONE;
+        if slot.environment.pool == ON_DEMAND {
+            slot.older = self.newest;
+            slot.newer = NONE;
+            if self.newest == NONE {
+                self.oldest = id.slot;
+            } else {
+                self.slots[self.newest as usize].newer = id.slot;
+            }
+            self.newest = id.slot;
+        }
+        self.stack(id, stack);
+    }
+
+    /// Puts an environment on top of a stack.
+    #[inline]
+    fn stack(&mut self, id: EnvironmentId, stack: &mut IdleStack) {
+        if stack.top != NONE {
+            self.slots[stack.top as usize].above = id.slot;
+        }
+        let slot = &mut self.slots[id.slot as usize];
         slot.above = NONE;
         slot.below = stack.top;
-        self.newest = id.slot;
         stack.top = id.slot;
         stack.len += 1;
     }
@@ -226,9 +289,10 @@ impl Environments {
         Some((self.id(self.oldest), slot.environment.since))
     }
 
-    /// The environment is gone; its id is stale from now on. `stack` is that of its function.
+    /// The environment is gone; its id is stale from now on. `stack` is the one that it is in, if it is in one: idle,
+    /// or starting ahead.
     pub fn remove(&mut self, id: EnvironmentId, stack: &mut IdleStack) {
-        if self.slots[id.slot as usize].environment.phase == Phase::Idle {
+        if matches!(self.slots[id.slot as usize].environment.phase, Phase::Idle | Phase::Provisioning) {
             self.unlink(id, stack);
         }
         let slot = &mut self.slots[id.slot as usize];
@@ -245,14 +309,16 @@ impl Environments {
 
     #[inline]
     fn unlink(&mut self, id: EnvironmentId, stack: &mut IdleStack) {
-        let Slot { older, newer, above, below, .. } = self.slots[id.slot as usize];
-        match self.slots.get_mut(older as usize) {
-            Some(slot) => slot.newer = newer,
-            None => self.oldest = newer,
-        }
-        match self.slots.get_mut(newer as usize) {
-            Some(slot) => slot.older = older,
-            None => self.newest = older,
+        let Slot { older, newer, above, below, environment, .. } = self.slots[id.slot as usize];
+        if environment.pool == ON_DEMAND {
+            match self.slots.get_mut(older as usize) {
+                Some(slot) => slot.newer = newer,
+                None => self.oldest = newer,
+            }
+            match self.slots.get_mut(newer as usize) {
+                Some(slot) => slot.older = older,
+                None => self.newest = older,
+            }
         }
         match self.slots.get_mut(above as usize) {
             Some(slot) => slot.below = below,

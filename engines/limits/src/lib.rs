@@ -26,6 +26,7 @@ pub mod integration_timeout;
 pub mod leases;
 pub mod nat;
 pub mod network;
+pub mod provisioned;
 pub mod request_rate;
 pub mod response_cache;
 pub mod scaling_rate;
@@ -37,12 +38,15 @@ pub mod traffic;
 pub use api_throttle::ApiThrottle;
 pub use concurrency::Floor;
 pub use connections::{Connection, Connections, Way};
-pub use decision::{Counts, Decision, Effect, Outcome, ReservedError};
+pub use decision::{
+    Callee, Counts, Decision, Effect, InvocationType, Outcome, ProvisionedError, ReservedError,
+};
 pub use dispatcher::Dispatcher;
 pub use environments::EnvironmentId;
 pub use functions::FunctionId;
 pub use integration_timeout::IntegrationTimeout;
 pub use network::Network;
+pub use provisioned::{ProvisionedCounts, ProvisionedId, ProvisionedStatus};
 pub use response_cache::ResponseCache;
 pub use settings::{
     BurstFigures, FunctionLimits, NetworkSettings, PoolFigures, Scaling, Settings, SettingsError,

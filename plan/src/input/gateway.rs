@@ -47,7 +47,10 @@ impl ClientInput {
 }
 
 /// The doors of all APIs: one for each stage. The first stage of an API goes by the API's logical id, the others by their own.
-pub(super) fn doors(stack: &Stack, function: impl Fn(&ApiRoute) -> Option<usize>) -> Vec<DoorInput> {
+pub(super) fn doors(
+    stack: &Stack,
+    function: impl Fn(&ApiRoute) -> Option<(usize, Option<usize>)>,
+) -> Vec<DoorInput> {
     let http = stack.http_apis.iter().flat_map(|api| http_doors(api, &function));
     let rest = stack.rest_apis.iter().flat_map(|api| rest_doors(api, &function));
     http.chain(rest).collect()
@@ -62,15 +65,20 @@ fn door_id(api: &str, index: usize, stage: Option<&Stage>) -> String {
     stage.filter(|_| index > 0).map_or(api, |stage| &stage.id).to_owned()
 }
 
-fn http_doors(api: &HttpApi, function: &impl Fn(&ApiRoute) -> Option<usize>) -> Vec<DoorInput> {
+fn http_doors(
+    api: &HttpApi,
+    function: &impl Fn(&ApiRoute) -> Option<(usize, Option<usize>)>,
+) -> Vec<DoorInput> {
     let door = |(index, stage): (usize, Option<&Stage>)| {
         let route = |route: &ApiRoute| {
             let own = stage.and_then(|stage| stage.route_throttles.get(&route.route_key));
             let default = stage.map(|stage| &stage.default_throttle);
+            let (function, provisioned) = function(route)?;
             Some(RouteInput {
                 method: route.method.clone(),
                 path: route.path.clone(),
-                function: function(route)?,
+                function,
+                provisioned,
                 timeout: timeout(route),
                 throttle: throttle(own).or(throttle(default)),
                 key_required: false,
@@ -89,15 +97,20 @@ fn http_doors(api: &HttpApi, function: &impl Fn(&ApiRoute) -> Option<usize>) -> 
     stages(&api.stages).into_iter().enumerate().map(door).collect()
 }
 
-fn rest_doors(api: &RestApi, function: &impl Fn(&ApiRoute) -> Option<usize>) -> Vec<DoorInput> {
+fn rest_doors(
+    api: &RestApi,
+    function: &impl Fn(&ApiRoute) -> Option<(usize, Option<usize>)>,
+) -> Vec<DoorInput> {
     let door = |(index, stage): (usize, Option<&Stage>)| {
         let size = stage.and_then(|stage| stage.cache.size_gb.as_deref()).and_then(response_cache::size);
         let route = |route: &ApiRoute| {
             let settings = stage.map(|stage| Settings::of(stage, route)).unwrap_or_default();
+            let (function, provisioned) = function(route)?;
             Some(RouteInput {
                 method: route.method.clone(),
                 path: route.path.clone(),
-                function: function(route)?,
+                function,
+                provisioned,
                 timeout: timeout(route),
                 throttle: settings.throttle,
                 key_required: route.api_key_required,

@@ -33,6 +33,7 @@ impl Page<'_> {
         self.refusals(out)?;
         self.summary(out)?;
         self.functions(out)?;
+        self.provisioned(out)?;
         self.connects(out)?;
         self.caches(out)?;
         self.limits(out)?;
@@ -183,6 +184,26 @@ impl Page<'_> {
         }
         table.write(out, self.width)?;
         self.left_out(out, functions.len())
+    }
+
+    fn provisioned(&self, out: &mut String) -> fmt::Result {
+        let provisioned = &self.report.provisioned;
+        if provisioned.is_empty() {
+            return Ok(());
+        }
+        self.heading(out, "Provisioned concurrency")?;
+        let mut table = Table::new(&["of", "environments", "peak", "invocations", "spilled over"]);
+        for row in provisioned.iter().take(ROWS_SHOWN) {
+            table.row([
+                format!("{}:{}", row.function, row.qualifier),
+                grouped(u64::from(row.environments)),
+                grouped(u64::from(row.peak)),
+                grouped(row.invocations),
+                grouped(row.spillover),
+            ]);
+        }
+        table.write(out, self.width)?;
+        self.left_out(out, provisioned.len())
     }
 
     fn connects(&self, out: &mut String) -> fmt::Result {

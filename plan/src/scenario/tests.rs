@@ -283,6 +283,61 @@ fn a_thousand_users_need_no_further_interface() {
 }
 
 #[test]
+fn what_is_provisioned_absorbs_a_burst_of_its_own_size() {
+    // Seed S2-9.
+    for (name, burst) in [("provisioned-5000", 5000), ("provisioned-10000", 10_000)] {
+        let report = report(name);
+        let [warm, cold] = &report.functions[..] else { panic!("two functions") };
+        assert_eq!((warm.invocations, warm.cold_starts, warm.throttled), (burst, 0, 0), "{name}");
+        assert_eq!((cold.invocations, cold.cold_starts, cold.throttled), (1000, 1000, burst - 1000));
+        let row = &report.provisioned[0];
+        assert_eq!((&*row.function, &*row.qualifier, row.spillover), ("WarmFunction", "live", 0));
+        assert_eq!((u64::from(row.peak), row.invocations, row.billed_ms), (burst, burst, burst * 1000));
+    }
+}
+
+#[test]
+fn five_thousand_short_requests_a_second_need_five_hundred_environments() {
+    // Seeds S2-10 and S2-11.
+    let report = report("short-handlers");
+    let [quick, slow] = &report.functions[..] else { panic!("two functions") };
+    assert_eq!((quick.invocations, quick.throttled), (300_000, 0));
+    assert_eq!((quick.peak_concurrency, quick.cold_starts), (500, 500));
+    assert_eq!(slow.invocations + slow.throttled, 5000);
+    // What is left of the bucket of 1,000 after ten seconds of refill and 500 environments, and a second's refill.
+    assert_eq!(slow.invocations, 1000 - 500 + 10 * 500 / 60 + 500 / 60);
+    let first = report.first_limit.unwrap();
+    assert_eq!((first.id, &first.victims[..]), (LimitId::Burst, &["SlowFunction".to_owned()][..]));
+}
+
+#[test]
+fn eleven_hundred_users_find_a_thousand_environments_and_nobody_waits_for_long() {
+    // Seed S3-E3.
+    let report = report("locust-2019");
+    assert_eq!(row(&report, LimitId::AccountConcurrency).1, 1000);
+    let full = totals(&report, &(12..120).collect::<Vec<u64>>());
+    assert!(full.iter().all(|running| *running >= 995), "flat at 1,000: {full:?}");
+    // By Little's law: throttles a second x their time are the users who are throttled at any time.
+    let rows: Vec<_> =
+        report.timeline.iter().filter(|row| (12..119).contains(&(row.t_s.0 / 1_000_000_000))).collect();
+    let throttled: u64 = rows.iter().map(|row| row.throttled).sum();
+    let users = throttled as f64 / rows.len() as f64 * 0.023;
+    assert!((90.0..105.0).contains(&users), "{users} users are throttled at any time");
+    assert!(report.summary.slowest_s.0 < 3_600_000_000, "{:?}", report.summary.slowest_s);
+    assert_eq!(report.summary.cold_starts, 1000);
+}
+
+#[test]
+fn a_reservation_that_is_used_up_answers_at_once() {
+    // Seed S4-12.
+    let report = report("reserved-at-once");
+    assert_eq!((report.summary.ok, report.summary.throttled), (70, 30));
+    assert_eq!(report.summary.fastest_s.0, 23_000_000);
+    assert_eq!(report.summary.statuses[&429], 30);
+    assert_eq!(report.first_limit.unwrap().id, LimitId::ReservedConcurrency);
+}
+
+#[test]
 fn problems_of_a_network_have_a_place() {
     let text = "title: t\nsource: s\nfunctions: {A: {timeout: 3s}}\nnetwork: {subnets: 17, adresses: 1}\n\
                 load: {version: 1, phases: [{target: A, users: 1, for: 1s}]}\n";
@@ -302,6 +357,11 @@ fn the_text_is_as_recorded() {
         ("connections-four-subnets", include_str!("../../scenarios/connections-four-subnets.txt")),
         ("connections-eight-addresses", include_str!("../../scenarios/connections-eight-addresses.txt")),
         ("connections-late-room", include_str!("../../scenarios/connections-late-room.txt")),
+        ("provisioned-5000", include_str!("../../scenarios/provisioned-5000.txt")),
+        ("provisioned-10000", include_str!("../../scenarios/provisioned-10000.txt")),
+        ("short-handlers", include_str!("../../scenarios/short-handlers.txt")),
+        ("locust-2019", include_str!("../../scenarios/locust-2019.txt")),
+        ("reserved-at-once", include_str!("../../scenarios/reserved-at-once.txt")),
         ("database-micro", include_str!("../../scenarios/database-micro.txt")),
         ("vpc-may-2019", include_str!("../../scenarios/vpc-may-2019.txt")),
         ("vpc-october-2019", include_str!("../../scenarios/vpc-october-2019.txt")),

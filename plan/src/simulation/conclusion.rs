@@ -42,6 +42,7 @@ impl Simulation {
             caches = fronts.caches();
         }
         let connects = self.connect_rows();
+        let provisioned = self.provisioned_rows(input);
         let nearest = nearest(&limits, slowest);
         let (timeline, refusals) = (self.record.timeline.into_rows(), self.record.refusals.into_rows());
         Report {
@@ -52,6 +53,7 @@ impl Simulation {
             timeline,
             functions,
             cost: (),
+            provisioned,
             caches,
             assumptions,
             promises: [],
@@ -219,6 +221,26 @@ impl Simulation {
                 "AWS publishes the rate, not the bucket",
             ),
         ];
+        if !input.provisioned.is_empty() {
+            let value = "ready at t = 0, used first, replaced ahead after their life";
+            rows.push(Assumption::new(
+                "provisioned environments",
+                value,
+                "AWS needs a minute or two to allocate",
+            ));
+            let reached = |index: usize| {
+                let mut phases = self.phases.iter();
+                phases.any(|phase| phase.target.function == index && phase.target.provisioned.is_none())
+            };
+            for wanted in input.provisioned.iter().filter(|wanted| reached(wanted.function)) {
+                let id = &input.functions[wanted.function].id;
+                rows.push(Assumption::new(
+                    format!("requests to {id} without a qualifier"),
+                    "run on demand",
+                    format!("provisioned concurrency serves {id}:{}", wanted.qualifier),
+                ));
+            }
+        }
         if settings.scaling.burst.is_some() {
             let why = "AWS publishes 500 a minute and not how they come";
             rows.push(Assumption::new("refill of lambda.burst", "continuous", why));
@@ -414,6 +436,7 @@ const fn says_nothing_of_room(limit: LimitId) -> bool {
         limit,
         LimitId::BurstRefill
             | LimitId::FunctionTimeout
+            | LimitId::ProvisionedConcurrency
             | LimitId::ApiAccountRate
             | LimitId::ApiStageRate
             | LimitId::ApiKeyRate

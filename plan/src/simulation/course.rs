@@ -85,7 +85,7 @@ impl Running {
     /// As it was wanted.
     fn ask(&self) -> Ask {
         let Self { function, phase, caller, missed, .. } = *self;
-        Ask { function: function as usize, phase, caller, latency: self.latency(), missed }
+        Ask { function: function as usize, provisioned: None, phase, caller, latency: self.latency(), missed }
     }
 
     fn latency(&self) -> Duration {
@@ -183,7 +183,7 @@ impl Simulation {
         let (stage, limit) = match warmth {
             Warmth::Cold => (Stage::Init, init_timeout),
             Warmth::Reset => (Stage::Again, self.functions[function].timeout),
-            Warmth::Warm => (Stage::Handler, self.functions[function].timeout),
+            Warmth::Warm | Warmth::First => (Stage::Handler, self.functions[function].timeout),
         };
         match warmth {
             Warmth::Cold => {
@@ -197,7 +197,7 @@ impl Simulation {
             Warmth::Reset => {
                 self.dispatcher.started(now, environment);
             }
-            Warmth::Warm => {}
+            Warmth::Warm | Warmth::First => {}
         }
         self.record.starts(function, warmth);
         let running = Running {
@@ -482,6 +482,9 @@ impl Simulation {
         let free_at = ended + Duration::from_nanos(lag);
         self.heap.push(free_at, Turn::Free, Event::Free { environment: running.environment, outcome });
         let (ends, request) = (ended <= self.horizon, running.request);
+        if let Some(pool) = self.dispatcher.provisioned_for(running.environment).filter(|_| ends) {
+            self.record.runs_provisioned(pool, course.handler);
+        }
         self.record.runs(function, &course, self.init_billed, ends, request);
         if running.answered {
             return None;

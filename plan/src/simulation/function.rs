@@ -21,6 +21,8 @@ pub const DEFAULT_HANDLER: Duration = Duration::from_millis(100);
 pub enum Warmth {
     /// Ready.
     Warm,
+    /// Ready, initialised ahead, and not used yet.
+    First,
     /// To be initialised again, within the invocation.
     Reset,
     /// New.
@@ -108,6 +110,8 @@ pub struct Function {
     /// Some step depends on others, so that the course of an invocation is not known when it begins.
     pub waits: bool,
     pub closes_on_shutdown: bool,
+    /// Some step of the handler is only for an environment's first invocation.
+    pub has_once: bool,
     /// Why its deployment failed, if it did: no invocation of it ever runs.
     pub undeployed: Option<Refusal>,
     init: Vec<Stride>,
@@ -148,6 +152,7 @@ impl Function {
                 behaviour.all_steps().any(|step| !matches!(step.action, Action::Take(_)))
             }),
             closes_on_shutdown: behaviour.is_some_and(|behaviour| behaviour.closes_on_shutdown),
+            has_once: steps.as_ref().is_some_and(|steps| steps.iter().any(|stride| stride.once)),
             undeployed: None,
             init: init.unwrap_or_else(|| default(DEFAULT_INIT)),
             steps: steps.unwrap_or_else(|| default(DEFAULT_HANDLER)),
@@ -185,6 +190,19 @@ impl Function {
         &mut self.retry_stream
     }
 
+    /// How long an INIT takes, connects aside.
+    pub fn init_time(&mut self) -> u64 {
+        total(&self.init, true, &mut self.init_stream)
+    }
+
+    /// The connects of INIT.
+    pub fn init_connects(&self) -> impl Iterator<Item = u32> {
+        self.init.iter().filter_map(|stride| match stride.action {
+            Deed::Connect(index) => Some(index),
+            Deed::Take(_) | Deed::Call(_) => None,
+        })
+    }
+
     /// From the end of an invocation until its environment is free.
     pub fn lag(&mut self) -> u64 {
         self.lag.sample(&mut self.lag_stream)
@@ -198,7 +216,7 @@ impl Function {
     /// and a function has at most 1,000 of them, so that sums stay below 2^55 ns * 2^11; they saturate all the same.
     pub fn course(&mut self, warmth: Warmth, init_timeout: u64) -> Course {
         let fresh = warmth != Warmth::Warm;
-        let init = if fresh { total(&self.init, true, &mut self.init_stream) } else { 0 };
+        let init = if matches!(warmth, Warmth::Cold | Warmth::Reset) { self.init_time() } else { 0 };
         let steps = total(&self.steps, fresh, &mut self.handler_stream);
         let init_timed_out = warmth == Warmth::Cold && init > init_timeout;
         let within = if warmth == Warmth::Reset || init_timed_out { init } else { 0 };

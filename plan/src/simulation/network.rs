@@ -52,7 +52,7 @@ pub struct ConnectRun {
     pub destination: Arc<str>,
     pub count: u32,
     pub patience: Patience,
-    hold: Hold,
+    pub hold: Hold,
     host: u32,
     /// By the function's subnet, then by the host's address.
     ways: Vec<Vec<Way>>,

@@ -6,7 +6,7 @@ use crate::refusals::Refusals;
 use crate::report::{Decided, FirstLimit, Seconds};
 use crate::samples::Samples;
 use crate::timeline::Timeline;
-use limits::Decision;
+use limits::{Decision, ProvisionedId};
 use model::{ApiKind, GatewayResponse, Instant, LimitId, Refusal};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -200,6 +200,8 @@ pub struct Record {
     pub trace: Option<Vec<Decided>>,
     /// A user without think time was answered in no time.
     pub turnaround_used: bool,
+    /// Billed Duration on provisioned environments, which has another price.
+    pub provisioned_ms: BTreeMap<ProvisionedId, u64>,
 }
 
 impl Record {
@@ -229,6 +231,7 @@ impl Record {
             decisions: DecisionsHash::default(),
             trace: trace.then(Vec::new),
             turnaround_used: false,
+            provisioned_ms: BTreeMap::new(),
         }
     }
 
@@ -297,6 +300,12 @@ impl Record {
         if record.report_lines.len() < REPORT_LINES_MAX {
             record.report_lines.push(report_line(request, function, course, billed_ms));
         }
+    }
+
+    /// An invocation on a provisioned environment took so long. Its INIT was ahead, and is no part of it.
+    pub fn runs_provisioned(&mut self, pool: ProvisionedId, handler: u64) {
+        let billed = self.provisioned_ms.entry(pool).or_default();
+        *billed = billed.saturating_add(handler.div_ceil(1_000_000));
     }
 
     /// A limit refused, or ended, a request of the function.

@@ -29,6 +29,8 @@ pub enum Caller {
 pub struct Ask {
     /// Index of the function.
     pub function: usize,
+    /// Index of its provisioned concurrency, for a version or alias that has some.
+    pub provisioned: Option<usize>,
     /// Index of the phase; of no meaning for a call.
     pub phase: u32,
     pub caller: Caller,
@@ -41,7 +43,14 @@ pub struct Ask {
 impl Ask {
     /// By a step of another function: no door, and no time on the way.
     pub fn of_call(function: usize, caller: Caller) -> Self {
-        Self { function, phase: 0, caller, latency: Duration::ZERO, missed: Missed::NOTHING }
+        Self {
+            function,
+            provisioned: None,
+            phase: 0,
+            caller,
+            latency: Duration::ZERO,
+            missed: Missed::NOTHING,
+        }
     }
 }
 
@@ -52,7 +61,8 @@ impl Simulation {
         self.record.sent(now);
         let run = &mut self.phases[phase as usize];
         let (function, latency) = (run.target.function, run.latency());
-        let ask = Ask { function, phase, caller, latency, missed: Missed::NOTHING };
+        let provisioned = run.target.provisioned;
+        let ask = Ask { function, provisioned, phase, caller, latency, missed: Missed::NOTHING };
         match self.pass_front(now, phase) {
             Passed::On(missed) => self.invoke(now, &Ask { missed, ..ask }),
             Passed::Answered(answer) => self.answer(now, now + latency, &ask, answer),
@@ -67,11 +77,17 @@ impl Simulation {
             self.record.decided(now, function.index, &Decision::NoFunction);
             return self.unplaced(now, ask, &refusal);
         }
-        let decision = self.dispatcher.invoke(now, function.id);
+        let decision = match ask.provisioned {
+            Some(pool) => self.dispatcher.invoke(now, self.pools[pool]),
+            None => self.dispatcher.invoke(now, function.id),
+        };
         self.record.decided(now, function.index, &decision);
         let mut attached = Duration::ZERO;
         let (environment, warmth) = match decision {
-            Decision::Run(environment) => (environment, Warmth::Warm),
+            Decision::Run(environment) => {
+                let first = !self.unused.is_empty() && self.unused.remove(&environment);
+                (environment, if first { Warmth::First } else { Warmth::Warm })
+            }
             Decision::Reset(environment) => (environment, Warmth::Reset),
             Decision::Start(environment) => {
                 match self.attach.as_mut().map(|attach| attach.begin(now, function.index, environment)) {
@@ -114,12 +130,18 @@ impl Simulation {
             Warmth::Cold | Warmth::Reset => {
                 self.dispatcher.started(now, environment);
             }
-            Warmth::Warm => {}
+            Warmth::Warm | Warmth::First => {}
         }
         let outcome = if course.timed_out { Outcome::TimedOut } else { Outcome::Done };
         let free_at = ended + Duration::from_nanos(course.lag);
         self.heap.push(free_at, Turn::Free, Event::Free { environment, outcome });
         let request = self.record.asked;
+        if ask.provisioned.is_some()
+            && ended <= self.horizon
+            && let Some(pool) = self.dispatcher.provisioned_for(environment)
+        {
+            self.record.runs_provisioned(pool, course.handler);
+        }
         self.record.runs(function, &course, self.init_billed, ended <= self.horizon, request);
         let cause = Cause { outer: Outer::Limit(LimitId::FunctionTimeout), trouble: None };
         let answer = if course.timed_out { Answer::TimedOut(cause, Duration::ZERO) } else { Answer::Ok };

@@ -148,7 +148,7 @@ behaviour: {Cart: {init: 2s, steps: [{compute: {list: [1s, 1s, 5s]}}]}}";
     let report = plan_with(text, &options(&["function.timeout=4"]));
     let duration =
         |line: &str| line.split("Duration: ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let mut after_time_out = false;
     for line in &report.functions[0].report_lines {
         seen.insert((after_time_out, duration(line)));

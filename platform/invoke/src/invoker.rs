@@ -517,7 +517,12 @@ fn never_ran(version: &Version, request: &Request, failure: Failure) -> Invoked 
 
 impl Core {
     fn take_out(&mut self, effects: &[Effect]) -> Vec<Arc<Environment>> {
-        effects.iter().filter_map(|Effect::Reap(id)| self.environments.remove(id)).collect()
+        let ended = effects.iter().filter_map(|effect| match effect {
+            Effect::Reap(id) => self.environments.remove(id),
+            // Versions and aliases are not run live yet, so nothing is provisioned.
+            Effect::Provision(_) => None,
+        });
+        ended.collect()
     }
 }
 
