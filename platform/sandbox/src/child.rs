@@ -16,15 +16,11 @@ use seccompiler::sock_filter;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Step {
-    Ready = 1,
-    Group,
+    Group = 1,
     GroupNamespace,
     Identity,
-    PrivateMounts,
-    Root,
     Proc,
     Temporary,
-    Pivot,
     WorkingDirectory,
     HostName,
     ResourceLimits,
@@ -36,16 +32,12 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 17] = [
-        Step::Ready,
+    const ALL: [Step; 13] = [
         Step::Group,
         Step::GroupNamespace,
         Step::Identity,
-        Step::PrivateMounts,
-        Step::Root,
         Step::Proc,
         Step::Temporary,
-        Step::Pivot,
         Step::WorkingDirectory,
         Step::HostName,
         Step::ResourceLimits,
@@ -63,15 +55,11 @@ impl Step {
     /// What was being done, for an error text.
     pub fn words(self) -> &'static str {
         match self {
-            Step::Ready => "wait for the jailer",
             Step::Group => "join the control groups",
             Step::GroupNamespace => "make a control group namespace",
             Step::Identity => "change to the environment's user",
-            Step::PrivateMounts => "make mounts private",
-            Step::Root => "attach the root",
             Step::Proc => "mount /proc",
             Step::Temporary => "attach /tmp",
-            Step::Pivot => "change the root",
             Step::WorkingDirectory => "enter the working directory",
             Step::HostName => "set the host name",
             Step::ResourceLimits => "set resource limits",
@@ -135,7 +123,7 @@ impl Status {
 pub(crate) struct Plan<'a> {
     /// The box to enter; `None` for a plain process.
     pub walls: Option<Walls<'a>>,
-    /// One byte comes when the jailer has written the identity maps.
+    /// An event descriptor, set when the identity maps are written.
     pub ready: RawFd,
     /// Where status messages go.
     pub status: RawFd,
@@ -149,8 +137,6 @@ pub(crate) struct Plan<'a> {
     pub entrances: &'a [RawFd],
     /// Become this user and group, if the jailer may.
     pub identity: Option<(u32, u32)>,
-    /// Whether supplementary groups can and must be dropped.
-    pub drop_groups: bool,
     /// Resource, soft limit, hard limit.
     pub resource_limits: &'a [(u32, u64, u64)],
     pub filter: &'a [sock_filter],
@@ -165,8 +151,6 @@ pub(crate) struct Plan<'a> {
 /// The parts of a box.
 #[derive(Clone, Copy)]
 pub(crate) struct Walls<'a> {
-    /// Detached tree: the read-only root.
-    pub root: RawFd,
     /// Detached tree: `/tmp`.
     pub temporary: RawFd,
     pub host_name: &'a [u8],
@@ -242,11 +226,10 @@ pub(crate) fn run(plan: &Plan<'_>) -> ! {
 }
 
 fn wait_until_ready(plan: &Plan<'_>) {
-    let mut byte = 0_u8;
-    // SAFETY: one live byte.
-    let read = unsafe { libc::read(plan.ready, (&raw mut byte).cast(), 1) };
-    if read != 1 {
-        // The jailer gave up on this start, or is gone.
+    let mut count = 0_u64;
+    // SAFETY: eight live bytes. Who gives up on this start kills us.
+    let read = unsafe { libc::read(plan.ready, (&raw mut count).cast(), size_of::<u64>()) };
+    if read != size_of::<u64>() as isize {
         exit();
     }
 }
@@ -257,33 +240,19 @@ fn change_identity(plan: &Plan<'_>) {
         call!(plan, Step::GroupNamespace, SYS_unshare, libc::CLONE_NEWCGROUP);
     }
     let Some((user, group)) = plan.identity else { return };
-    if plan.drop_groups {
-        call!(plan, Step::Identity, SYS_setgroups, 0, 0_usize);
-    }
     call!(plan, Step::Identity, SYS_setresgid, group, group, group);
     call!(plan, Step::Identity, SYS_setresuid, user, user, user);
 }
 
-/// Attaches the prepared trees and makes them the only ones.
+/// Completes the copy of the mounts that we were cloned with: the version's root is in place already, see `root`.
 fn enter(plan: &Plan<'_>, walls: &Walls<'_>) {
-    const STAGING: &CStr = c"/staging";
     const MOVE_MOUNT_F_EMPTY_PATH: u32 = 4;
-    let empty = c"".as_ptr();
-    let here = c".".as_ptr();
     let none = 0_usize;
-    let private = libc::MS_REC | libc::MS_PRIVATE;
-    call!(plan, Step::PrivateMounts, SYS_mount, none, c"/".as_ptr(), none, private, none);
-    let flags = MOVE_MOUNT_F_EMPTY_PATH;
-    call!(plan, Step::Root, SYS_move_mount, walls.root, empty, libc::AT_FDCWD, STAGING.as_ptr(), flags);
-    call!(plan, Step::Root, SYS_chdir, STAGING.as_ptr());
-    // Before the old root goes: the kernel wants a fully visible proc in the same mount namespace.
-    let proc = c"proc".as_ptr();
     let restricted = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    call!(plan, Step::Proc, SYS_mount, proc, proc, proc, restricted, none);
-    let tmp = c"tmp".as_ptr();
+    let proc = c"proc".as_ptr();
+    call!(plan, Step::Proc, SYS_mount, proc, c"/proc".as_ptr(), proc, restricted, none);
+    let (empty, tmp, flags) = (c"".as_ptr(), c"/tmp".as_ptr(), MOVE_MOUNT_F_EMPTY_PATH);
     call!(plan, Step::Temporary, SYS_move_mount, walls.temporary, empty, libc::AT_FDCWD, tmp, flags);
-    call!(plan, Step::Pivot, SYS_pivot_root, here, here);
-    call!(plan, Step::Pivot, SYS_umount2, here, libc::MNT_DETACH);
     call!(plan, Step::HostName, SYS_sethostname, walls.host_name.as_ptr(), walls.host_name.len());
 }
 
@@ -455,10 +424,13 @@ fn reap(plan: &Plan<'_>, program: i32, everyone: i32) {
     }
 }
 
-/// As pid 1 our end is everybody's; a plain supervisor must say so.
+/// As pid 1 our end is everybody's, and a signal to all would walk the host's whole table of processes; a plain
+/// supervisor must say so.
 fn end(everyone: i32) -> ! {
-    // SAFETY: no memory is passed.
-    unsafe { libc::kill(everyone, libc::SIGKILL) };
+    if everyone != -1 {
+        // SAFETY: no memory is passed.
+        unsafe { libc::kill(everyone, libc::SIGKILL) };
+    }
     exit()
 }
 

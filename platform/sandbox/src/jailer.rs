@@ -3,13 +3,14 @@
 //!
 //! [`fork_jailer`] runs in the platform; [`serve`](house) is the jailer's own life.
 
+mod cloner;
 mod house;
 mod starter;
 mod trial;
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -136,12 +137,10 @@ pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
     leftovers::clear(&state_dir)
         .map_err(|error| JailerError::StateFolder { path: state_dir.clone(), error })?;
     let open_files = raise_open_files();
+    syscalls::widen_descriptor_table(open_files);
     let (groups, refusals) = open_groups(&state_dir);
     let groups = Arc::new(groups);
-    let filter = seccomp::compile().map_err(|error| JailerError::Host {
-        doing: "compile the system call filter",
-        error: io::Error::other(error),
-    })?;
+    let filter = seccomp::compile();
     let (ours, theirs) =
         socket::pair().map_err(|error| JailerError::Host { doing: "make a socket pair", error })?;
     let settings = house::Settings {
@@ -197,7 +196,7 @@ fn prepare_folder(state_dir: &Path) -> io::Result<PathBuf> {
     Ok(state_dir)
 }
 
-/// Descriptors are what each environment costs most of: six to ten. Returns the limit now in force.
+/// Descriptors are what each environment costs most of. Returns the limit now in force.
 fn raise_open_files() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -243,7 +242,10 @@ fn fork(
         match cloned {
             Ok(Cloned::Child) => {
                 // The platform's end must not live on in us, or we would never see it close.
-                house::close_all_but(&theirs, &lock, ours);
+                house::close_all_but(&[theirs.as_raw_fd(), lock.as_raw_fd()]);
+                // In case /proc could not be read; twice does no harm here.
+                syscalls::close(ours.as_raw_fd());
+                syscalls::widen_descriptor_table(settings.open_files);
                 let life =
                     std::panic::AssertUnwindSafe(|| house::serve(settings, theirs, lock, privileged, user));
                 drop(std::panic::catch_unwind(life));

@@ -6,9 +6,11 @@
 //!
 //! ```text
 //!   platform (tokio)  --SEQPACKET, descriptors by SCM_RIGHTS-->  jailer: pid 1 of an outer pid namespace
-//!     Sandboxes, Sandbox                                           starters: clone one environment per request
+//!     Sandboxes, Sandbox                                           starters: one environment per request
 //!     freeze, thaw, kill: no round trip                            keeper:   fills pools, trickles destruction
 //!                                                                  reaper:   waits for the dead
+//!                                                                     |- cloners: small processes that environments
+//!                                                                     |  are cloned from, one per starter
 //!                                                                     `- supervisor, pid 1 of the environment
 //!                                                                          `- the program and what it starts
 //! ```

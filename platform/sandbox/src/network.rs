@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddrV4;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
@@ -31,31 +31,36 @@ impl Network {
         let namespace = rustix::fs::open("/proc/thread-self/ns/net", flags, Mode::empty())?;
         let socket = tcp_socket()?;
         syscalls::bring_up_loopback(socket.as_fd())?;
-        let mut network = Network { namespace, listener: None };
-        network.listen()?;
-        Ok(network)
+        Ok(Network { namespace, listener: Some(listen(RUNTIME_API)?) })
     }
 
-    /// Moves the calling thread inside.
-    pub fn enter(&self) -> io::Result<()> {
-        syscalls::setns(self.namespace.as_fd(), libc::CLONE_NEWNET)
+    /// The namespace, for a process to be cloned in.
+    pub fn namespace(&self) -> BorrowedFd<'_> {
+        self.namespace.as_fd()
     }
 
-    /// A descriptor of the listener to hand out. Makes a new one if the last was silenced; the calling
-    /// thread must be inside then.
-    pub fn listen(&mut self) -> io::Result<OwnedFd> {
-        let listener = match self.listener.take() {
-            Some(listener) => listener,
-            None => listen(RUNTIME_API)?,
-        };
-        let copy = listener.try_clone()?;
-        self.listener = Some(listener);
-        Ok(copy)
+    /// Puts a new listener in place of the old. Whatever the last program left unread in the backlog is refused, never
+    /// read by the next. **The calling thread ends up inside.**
+    ///
+    /// # Errors
+    /// When somebody still holds the old port: then the namespace must not be used again.
+    pub fn renew(&mut self) -> io::Result<()> {
+        self.silence();
+        syscalls::setns(self.namespace.as_fd(), libc::CLONE_NEWNET)?;
+        self.listener = Some(listen(RUNTIME_API)?);
+        Ok(())
     }
 
-    /// Ends listening, whoever else holds the listener, and gives the port back: whatever the last program
-    /// left unread in the backlog is refused, never read by the next.
-    pub fn silence(&mut self) {
+    /// The listener, to hand out.
+    ///
+    /// # Errors
+    /// When the last was silenced and not renewed.
+    pub fn listener(&self) -> io::Result<BorrowedFd<'_>> {
+        self.listener.as_ref().map(AsFd::as_fd).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Ends listening, whoever else holds the listener, and gives the port back.
+    fn silence(&mut self) {
         if let Some(listener) = self.listener.take() {
             let _ = rustix::net::shutdown(&listener, Shutdown::Both);
         }

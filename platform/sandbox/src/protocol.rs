@@ -147,28 +147,28 @@ impl Reply {
     }
 }
 
-struct Writer(Vec<u8>);
+pub(crate) struct Writer(pub Vec<u8>);
 
 impl Writer {
-    fn of(kind: u8) -> Writer {
+    pub fn of(kind: u8) -> Writer {
         Writer(vec![kind])
     }
 
-    fn u32(&mut self, number: u32) {
+    pub fn u32(&mut self, number: u32) {
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
-    fn u64(&mut self, number: u64) {
+    pub fn u64(&mut self, number: u64) {
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
     /// Lengths saturate; a text of 4 GiB is refused by the packet size long before.
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub fn bytes(&mut self, bytes: &[u8]) {
         self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         self.0.extend_from_slice(bytes);
     }
 
-    fn text(&mut self, text: &str) {
+    pub fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
@@ -176,14 +176,14 @@ impl Writer {
         self.bytes(path.as_os_str().as_bytes());
     }
 
-    fn optional(&mut self, bytes: Option<&[u8]>) {
+    pub fn optional(&mut self, bytes: Option<&[u8]>) {
         self.0.push(u8::from(bytes.is_some()));
         if let Some(bytes) = bytes {
             self.bytes(bytes);
         }
     }
 
-    fn count(&mut self, count: usize) {
+    pub fn count(&mut self, count: usize) {
         self.u32(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
@@ -227,7 +227,7 @@ impl Writer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
@@ -240,24 +240,24 @@ impl<'a> Reader<'a> {
         self.take(N)?.try_into().map_err(|_| Malformed)
     }
 
-    fn u8(&mut self) -> Result<u8, Malformed> {
+    pub fn u8(&mut self) -> Result<u8, Malformed> {
         Ok(self.array::<1>()?[0])
     }
 
-    fn u32(&mut self) -> Result<u32, Malformed> {
+    pub fn u32(&mut self) -> Result<u32, Malformed> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    fn u64(&mut self) -> Result<u64, Malformed> {
+    pub fn u64(&mut self) -> Result<u64, Malformed> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+    pub fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let count = self.u32()? as usize;
         self.take(count)
     }
 
-    fn text(&mut self) -> Result<String, Malformed> {
+    pub fn text(&mut self) -> Result<String, Malformed> {
         String::from_utf8(self.bytes()?.to_vec()).map_err(|_| Malformed)
     }
 
@@ -266,7 +266,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Items of at least one byte each, so the packet's length bounds the count.
-    fn list<T>(&mut self, item: impl Fn(&mut Self) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
+    pub fn list<T>(&mut self, item: impl Fn(&mut Self) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
         let count = self.u32()? as usize;
         if count > self.0.len() {
             return Err(Malformed);
@@ -311,7 +311,7 @@ impl<'a> Reader<'a> {
         Ok(Abilities { items })
     }
 
-    fn end<T>(self, message: T) -> Result<T, Malformed> {
+    pub fn end<T>(self, message: T) -> Result<T, Malformed> {
         if self.0.is_empty() { Ok(message) } else { Err(Malformed) }
     }
 }

@@ -1,16 +1,20 @@
 //! The read-only root that an environment sees, built once per set of folders and cloned for each start.
 //!
 //! A root is a small tmpfs with the host's `/usr` bound in, minimal `/etc` and `/dev`, empty `/proc` and
-//! `/tmp` to mount on, `/var/task`, `/opt` and the caller's binds. Cloning the finished tree costs 5 us,
-//! building it 220 us (measured).
+//! `/tmp` to mount on, `/var/task`, `/opt` and the caller's binds. It stands in a mount namespace of its own that
+//! environments are cloned from: a clone copies the mounts anyhow, and so need neither change its root nor let go of
+//! an old one, which takes an RCU grace period (measured: 0.24 ms of each start).
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use crate::spec::{Bind, Spec};
 use crate::syscalls;
@@ -46,11 +50,28 @@ struct Key {
 }
 
 struct Built {
-    folder: PathBuf,
+    namespace: Arc<OwnedFd>,
     used: u64,
 }
 
-/// Every root that stands ready, in the jailer's mount namespace.
+/// The mount namespaces that roots are made from, and the jailer's own `/proc`.
+pub(crate) struct Mounts {
+    /// The host's mounts and the stage; the jailer's threads live here.
+    pub host: OwnedFd,
+    /// Nothing but an empty `/proc` and a place to stage.
+    pub small: OwnedFd,
+    pub proc: OwnedFd,
+}
+
+impl Mounts {
+    /// The mount namespace that the calling thread is in.
+    pub fn current(proc: &OwnedFd) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(proc, "thread-self/ns/mnt", flags, Mode::empty())?)
+    }
+}
+
+/// Every root that stands ready.
 pub(crate) struct Roots {
     stage: PathBuf,
     built: HashMap<Key, Built>,
@@ -75,8 +96,9 @@ impl Roots {
         Roots { stage: stage.join("roots"), built: HashMap::new(), clock: 0 }
     }
 
-    /// The folder at which the root for `spec` is mounted.
-    pub fn folder(&mut self, spec: &Spec) -> Result<PathBuf, RootError> {
+    /// The mount namespace with the root for `spec`. The calling thread is in `mounts.host`, and shares its working
+    /// directory and root with no other.
+    pub fn namespace(&mut self, spec: &Spec, mounts: &Mounts) -> Result<Arc<OwnedFd>, RootError> {
         let task = doing(|| format!("open task folder {}", spec.task.display()), fs::metadata(&spec.task))?;
         let key = Key {
             task: spec.task.clone(),
@@ -87,26 +109,47 @@ impl Roots {
         self.clock += 1;
         if let Some(built) = self.built.get_mut(&key) {
             built.used = self.clock;
-            return Ok(built.folder.clone());
+            return Ok(built.namespace.clone());
         }
         while self.built.len() >= ROOTS_MAX {
             self.forget_oldest();
         }
         let folder = self.stage.join(self.clock.to_string());
-        if let Err(error) = build(&folder, &key) {
-            tear_down(&folder);
-            return Err(error);
-        }
-        self.built.insert(key, Built { folder: folder.clone(), used: self.clock });
-        Ok(folder)
+        let made = build(&folder, &key)
+            .and_then(|()| doing(|| "make a mount namespace for the root".into(), enclose(&folder, mounts)));
+        tear_down(&folder);
+        let namespace = Arc::new(made?);
+        self.built.insert(key, Built { namespace: namespace.clone(), used: self.clock });
+        Ok(namespace)
     }
 
     fn forget_oldest(&mut self) {
         let oldest = self.built.iter().min_by_key(|(_, built)| built.used).map(|(key, _)| key.clone());
-        if let Some(built) = oldest.and_then(|key| self.built.remove(&key)) {
-            tear_down(&built.folder);
-        }
+        drop(oldest.and_then(|key| self.built.remove(&key)));
     }
+}
+
+/// A mount namespace with the tree at `folder` as its root, and below its `/proc` the empty one: the kernel lets a
+/// new `/proc` be mounted only where one is fully visible.
+fn enclose(folder: &Path, mounts: &Mounts) -> io::Result<OwnedFd> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let tree = rustix::mount::open_tree(rustix::fs::CWD, folder, flags)?;
+    syscalls::setns(mounts.small.as_fd(), libc::CLONE_NEWNS)?;
+    let enclosed = enclose_here(&tree, &mounts.proc);
+    syscalls::setns(mounts.host.as_fd(), libc::CLONE_NEWNS)?;
+    enclosed
+}
+
+fn enclose_here(tree: &OwnedFd, proc: &OwnedFd) -> io::Result<OwnedFd> {
+    syscalls::unshare(libc::CLONE_NEWNS)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", rustix::fs::CWD, "/staging", flags)?;
+    rustix::mount::mount_bind("/proc", "/staging/proc")?;
+    rustix::process::chdir("/staging")?;
+    rustix::process::pivot_root(".", ".")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    Mounts::current(proc)
 }
 
 fn tear_down(folder: &Path) {

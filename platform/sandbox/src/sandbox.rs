@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tokio::io::Interest;
 use tokio::sync::watch;
 
-use crate::cgroup::{Freezer, cpu_quota_us};
+use crate::cgroup::{Freezer, cpu_quota_us, read_text};
 use crate::child::{STATUS_BYTES, Status, Step};
 use crate::protocol::Request;
 use crate::sandboxes::{Delivery, Shared, StartError};
@@ -310,7 +310,7 @@ impl Sandbox {
 
     /// Sum of `VmHWM`; without a group, of the supervisor's children.
     fn processes_peak_bytes(&self, pids: &[i32]) -> u64 {
-        pids.iter().filter_map(|pid| peak_of(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)).sum()
+        pids.iter().filter_map(|pid| peak_of(&read_text(format!("/proc/{pid}/status").as_ref()).ok()?)).sum()
     }
 
     /// Starts a new peak for [`memory_peak_bytes`](Sandbox::memory_peak_bytes).

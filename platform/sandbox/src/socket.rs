@@ -13,7 +13,7 @@ use rustix::net::{
 /// Most bytes of one packet. The kernel's default send buffer is 208 KiB.
 pub(crate) const PACKET_BYTES_MAX: usize = 128 * 1024;
 /// Most descriptors of one packet.
-pub(crate) const DESCRIPTORS_MAX: usize = 8;
+pub(crate) const DESCRIPTORS_MAX: usize = 16;
 
 /// Two ends; packets keep their borders and their order.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -14,6 +14,10 @@ use crate::temporary::{Temporaries, Temporary};
 const FIRST_USER: u32 = 1_500_000_000;
 /// Environments that can exist at once, each with a user id of its own.
 const USERS: u32 = 65_536;
+/// Processes and threads of one environment (AWS Lambda Developer Guide, "Lambda quotas").
+pub(crate) const PROCESSES_MAX: u32 = 1_024;
+/// Below a quarter of its size a stock is low.
+const LOW_SHARE: usize = 4;
 /// Used networks and file systems kept per version, and in all.
 const RECYCLED_PER_VERSION_MAX: usize = 64;
 const RECYCLED_MAX: usize = 256;
@@ -102,26 +106,18 @@ impl Stock {
         self.temporaries_of.counts_as_memory()
     }
 
-    /// A network this version has used, one from the stock, or a new one; the calling thread is inside.
+    /// A network this version has used, one from the stock, or a new one; the calling thread may end up inside.
     pub fn take_network(&self, version_key: u64) -> io::Result<Network> {
         let used = locked(&self.used_networks).take(version_key);
-        if let Some(mut network) = used {
-            network.enter()?;
-            // Someone may still hold the old port: then this one is not used again.
-            if network.listen().is_ok() {
-                return Ok(network);
-            }
-        }
-        let ready = locked(&self.networks).pop();
-        match ready {
-            Some(network) => network.enter().map(|()| network),
-            None => Network::create(),
-        }
+        let ready = used.or_else(|| locked(&self.networks).pop());
+        ready.map_or_else(Network::create, Ok)
     }
 
-    /// Takes a network back; what comes back out must be destroyed, slowly.
+    /// Takes a network back; what comes back out must be destroyed, slowly. The calling thread ends up inside.
     pub fn put_network(&self, version_key: u64, mut network: Network) -> Option<Network> {
-        network.silence();
+        if network.renew().is_err() {
+            return Some(network);
+        }
         locked(&self.used_networks).put(version_key, network)
     }
 
@@ -137,18 +133,20 @@ impl Stock {
     }
 
     /// Takes back the group of an environment whose processes are gone: kept for its version, or removed.
-    pub fn put_group(&self, version_key: u64, name: &str) {
-        let surplus = match self.groups_of.refresh(name) {
-            Ok(group) => locked(&self.used_groups).put(version_key, group).map(|group| group.name),
-            Err(_) => Some(name.to_owned()),
+    pub fn put_group(&self, version_key: u64, group: Group) {
+        let surplus = match self.groups_of.refresh(&group) {
+            Ok(()) => locked(&self.used_groups).put(version_key, group),
+            Err(_) => Some(group),
         };
-        if let Some(name) = surplus {
-            drop(self.groups_of.remove(&name));
+        if let Some(group) = surplus {
+            drop(self.groups_of.remove(&group.name));
         }
     }
 
     fn make_group(&self) -> io::Result<Option<Group>> {
-        self.groups_of.create(&format!("e{}", self.next_group.fetch_add(1, Ordering::Relaxed)))
+        // One more for the supervisor, which is ours.
+        let name = format!("e{}", self.next_group.fetch_add(1, Ordering::Relaxed));
+        self.groups_of.create(&name, PROCESSES_MAX + 1)
     }
 
     /// A file system for `/tmp`, empty.
@@ -176,6 +174,14 @@ impl Stock {
 
     pub fn put_user(&self, user: u32) {
         locked(&self.users).push_back(user);
+    }
+
+    /// Whether so little is made ahead that the next starts would have to wait for parts.
+    pub fn is_low(&self) -> bool {
+        let low = |ready: usize, size: usize| ready < size.div_ceil(LOW_SHARE);
+        low(locked(&self.networks).len(), self.sizes.networks)
+            || low(locked(&self.temporaries).len(), self.sizes.temporaries)
+            || (!self.groups_of.folders().is_empty() && low(locked(&self.groups).len(), self.sizes.groups))
     }
 
     /// Makes one missing part. `false` when nothing is missing. The calling thread may end up in another

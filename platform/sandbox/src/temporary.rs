@@ -71,6 +71,9 @@ impl Temporary {
         {
             return false;
         }
+        if used == fresh {
+            return true;
+        }
         empty(&self.folder).is_ok() && self::used(&self.folder).is_ok_and(|used| used.0 == fresh.0)
     }
 }

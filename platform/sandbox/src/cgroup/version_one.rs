@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::discover::VersionOneMount;
 use super::{CPU_PERIOD_US, Limits, Offered, make_folder, open_folder, read_key, read_number, read_pids};
-use super::{SESSION_WEIGHT, remove_folder, write};
+use super::{Controls, SESSION_WEIGHT, remove_folder, write};
 
 /// One folder per controller in use; controllers mounted together share a folder.
 pub(super) struct VersionOne {
@@ -132,6 +132,20 @@ impl Limits for VersionOne {
 
     fn memory_kills(&self, group: &str) -> io::Result<u64> {
         read_key(&of(&self.memory, group)?, "memory.oom_control", "oom_kill")
+    }
+
+    fn controls(&self, group: &str) -> io::Result<Option<Controls>> {
+        let open = |folder: &Option<PathBuf>, file: &str, write: bool| {
+            let open = |folder: &PathBuf| {
+                fs::File::options().read(!write).write(write).open(folder.join(group).join(file))
+            };
+            folder.as_ref().map(open).transpose()
+        };
+        Ok(Some(Controls {
+            memory_kills: open(&self.memory, "memory.oom_control", false)?,
+            memory_peak: open(&self.memory, "memory.max_usage_in_bytes", true)?,
+            cpu_quota: open(&self.cpu, "cpu.cfs_quota_us", true)?,
+        }))
     }
 
     fn entrances(&self, group: &str) -> io::Result<Vec<OwnedFd>> {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::discover::UnifiedMount;
 use super::{
-    CPU_PERIOD_US, Limits, Offered, SESSION_WEIGHT, make_folder, read_key, read_number, read_pids, write,
+    CPU_PERIOD_US, Controls, Limits, Offered, SESSION_WEIGHT, make_folder, read_key, read_number, read_pids,
+    write,
 };
 
 /// The session's folder, below which groups are made, and what its children may limit.
@@ -135,6 +136,11 @@ impl Limits for VersionTwo {
 
     fn memory_kills(&self, group: &str) -> io::Result<u64> {
         read_key(&self.group(group), "memory.events", "oom_kill")
+    }
+
+    /// The peak of version 2 cannot be reset for others.
+    fn controls(&self, _: &str) -> io::Result<Option<Controls>> {
+        Ok(None)
     }
 
     fn entrances(&self, _group: &str) -> io::Result<Vec<OwnedFd>> {

@@ -3,27 +3,29 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::process::Signal;
 use seccompiler::sock_filter;
 
+use super::cloner::Cloner;
 use super::starter::Starter;
 use super::trial;
-use crate::cgroup::{self, ControlGroups};
+use crate::cgroup::{self, ControlGroups, Group};
 use crate::network::Network;
 use crate::protocol::{Reply, Request};
-use crate::root::Roots;
+use crate::root::{Mounts, Roots};
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::spec::{Isolation, PoolSizes, Spec};
 use crate::stock::Stock;
-use crate::syscalls;
+use crate::syscalls::{self, Cloned};
 use crate::temporary::{Temporaries, Temporary};
 
 /// One network namespace is destroyed per this much time: in bulk it stalls the making of new ones
@@ -37,6 +39,9 @@ const LAST_GASP: Duration = Duration::from_millis(700);
 const TMP_MB: u32 = 512;
 /// Dead children that belong to nobody yet, remembered until somebody claims them.
 const STRAYS_MAX: usize = 1024;
+/// Parts are made ahead once no environment was started for this long: a start, and the INIT that follows it, would
+/// else wait for them on a busy processor, and for the kernel's locks (measured: 1.5 ms of 5).
+const CALM: Duration = Duration::from_millis(10);
 /// Starts are worth two threads: 1.4 times the rate of one (measured).
 const STARTERS: usize = 2;
 
@@ -58,7 +63,7 @@ pub(super) struct Environment {
     pub pidfd: OwnedFd,
     pub dead: bool,
     pub released: bool,
-    pub group: Option<String>,
+    pub group: Option<Group>,
     pub network: Option<Network>,
     pub temporary: Option<Temporary>,
     pub user: Option<u32>,
@@ -115,11 +120,12 @@ pub(super) struct House {
     /// Whether processes can really be put into our groups.
     pub groups_usable: AtomicBool,
     ending: AtomicBool,
-    pub null: OwnedFd,
-    /// The namespace with the host's mounts, ours alone.
-    pub mounts: Option<OwnedFd>,
-    /// The namespace that environments are cloned from: nothing in it but `/proc` and a place to stage.
-    pub small_mounts: Option<OwnedFd>,
+    /// When the jailer began, and when the last start was under way, in microseconds after that.
+    began: Instant,
+    last_start_us: AtomicU64,
+    /// One per starter.
+    pub cloners: Vec<Cloner>,
+    pub mounts: Option<Mounts>,
     state_dir: PathBuf,
 }
 
@@ -147,6 +153,20 @@ impl House {
         drop(socket::send(&self.socket, &reply.to_bytes(), &[]));
     }
 
+    /// Notes that a start is under way.
+    pub fn note_start(&self) {
+        let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last_start_us.fetch_max(now_us, Ordering::Relaxed);
+    }
+
+    /// When parts may be made ahead: at once when the stock is nearly empty, else when starts have paused.
+    fn refill_due(&self) -> Instant {
+        if self.stock().is_low() {
+            return self.began;
+        }
+        self.began + Duration::from_micros(self.last_start_us.load(Ordering::Relaxed)) + CALM
+    }
+
     /// The platform has no more use for it: its processes end, its parts go back.
     pub fn release(&self, id: u64) {
         let mut registry = self.registry();
@@ -164,7 +184,7 @@ impl House {
             // No pid namespace ends the rest: first those the supervisor knows, then the whole group.
             let _ = rustix::process::pidfd_send_signal(&environment.pidfd, Signal::TERM);
             if let Some(group) = &environment.group {
-                self.groups.kill(group);
+                self.groups.kill(&group.name);
             }
             if self.groups.folders().is_empty() {
                 return;
@@ -172,7 +192,7 @@ impl House {
         }
         let _ = rustix::process::pidfd_send_signal(&environment.pidfd, Signal::KILL);
         if let (Some(group), cgroup::Freezer::VersionOne(_)) = (&environment.group, self.groups.freezer()) {
-            drop(self.groups.freezer().thaw(group));
+            drop(self.groups.freezer().thaw(&group.name));
         }
     }
 
@@ -193,7 +213,7 @@ impl House {
                 if self.isolation == Isolation::Process
                     && let Some(group) = &environment.group
                 {
-                    self.groups.kill(group);
+                    self.groups.kill(&group.name);
                 }
                 if environment.released {
                     self.bury(&mut registry, id);
@@ -246,9 +266,8 @@ impl House {
     }
 }
 
-/// Closes what the platform had open, save standard error and what the jailer needs.
-pub(super) fn close_all_but(socket: &OwnedFd, lock: &fs::File, platform_end: &OwnedFd) {
-    let keep = [socket.as_raw_fd(), lock.as_raw_fd()];
+/// Closes what a forked process has from its parent, save standard error and what it needs.
+pub(super) fn close_all_but(keep: &[RawFd]) {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<i32> =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -257,8 +276,6 @@ pub(super) fn close_all_but(socket: &OwnedFd, lock: &fs::File, platform_end: &Ow
             syscalls::close(descriptor);
         }
     }
-    // In case /proc could not be read above this is closed all the same; twice does no harm here.
-    syscalls::close(platform_end.as_raw_fd());
 }
 
 /// The jailer's life. Returns never in practice; whoever calls it ends the process.
@@ -292,7 +309,6 @@ fn set_up(
     privileged: bool,
     (user, group): (u32, u32),
 ) -> Result<(House, Receiver<Job>), Unfit> {
-    use rustix::fs::{Mode, OFlags};
     syscalls::block_signals();
     let _ = rustix::thread::set_name(c"onrush-jailer");
     step("hide the command line", syscalls::hide_command_line())?;
@@ -306,16 +322,22 @@ fn set_up(
     let _ = rustix::stdio::dup2_stdout(&null);
     let walls = settings.isolation == Isolation::Namespaces;
     if walls && !privileged {
-        step("write the user map", write_maps("self", 0, user, 0, group, true))?;
+        step("write the user map", write_own_maps(user, group))?;
     }
     let stage = settings.state_dir.join("stage");
-    let (mut mounts, mut small_mounts) = (None, None);
+    let mut mounts = None;
     if walls {
         step("make a stage folder", fs::create_dir_all(&stage))?;
-        (mounts, small_mounts) = own_mounts(&stage)?;
+        mounts = Some(own_mounts(&stage)?);
     } else {
         step("adopt orphans", rustix::process::set_child_subreaper(true.then(rustix::process::getpid)))?;
     }
+    let proc = match &mounts {
+        Some(mounts) => step("copy a descriptor", mounts.proc.try_clone())?,
+        None => open_proc()?,
+    };
+    let cloner = |_| step("fork a cloner", Cloner::fork(&settings.filter, &null, &proc, privileged));
+    let cloners = (0..STARTERS).map(cloner).collect::<Result<_, _>>()?;
     let (jobs, received) = channel();
     let house = House {
         isolation: settings.isolation,
@@ -330,9 +352,10 @@ fn set_up(
         open: RwLock::new(()),
         groups_usable: AtomicBool::new(true),
         ending: AtomicBool::new(false),
-        null,
+        began: Instant::now(),
+        last_start_us: AtomicU64::new(0),
+        cloners,
         mounts,
-        small_mounts,
         state_dir: settings.state_dir.clone(),
     };
     let abilities = trial::run(&house, settings, &stage)?;
@@ -340,27 +363,20 @@ fn set_up(
     Ok((house, received))
 }
 
-/// Maps one user and one group. `own` says that it is our own map, written by an ordinary user.
-pub(super) fn write_maps(
-    process: &str,
-    inside_user: u32,
-    user: u32,
-    inside_group: u32,
-    group: u32,
-    own: bool,
-) -> io::Result<()> {
-    let folder = Path::new("/proc").join(process);
-    if own {
-        // The kernel asks it of those who may not choose groups.
-        fs::write(folder.join("setgroups"), "deny")?;
-    }
-    fs::write(folder.join("uid_map"), format!("{inside_user} {user} 1"))?;
-    fs::write(folder.join("gid_map"), format!("{inside_group} {group} 1"))
+/// Maps our own user and group to root in the user namespace that we were forked into.
+fn write_own_maps(user: u32, group: u32) -> io::Result<()> {
+    // The kernel asks it of those who may not choose groups.
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
+    fs::write("/proc/self/gid_map", format!("0 {group} 1"))
 }
 
-type Mounts = (Option<OwnedFd>, Option<OwnedFd>);
+fn open_proc() -> Result<OwnedFd, Unfit> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    step("open /proc", rustix::fs::open("/proc", flags, Mode::empty()))
+}
 
-/// Two mount namespaces: one with the host's mounts and what we stage, one nearly empty to clone from,
+/// Two mount namespaces: one with the host's mounts and what we stage, one nearly empty to make roots from,
 /// because every clone copies every mount.
 fn own_mounts(stage: &Path) -> Result<Mounts, Unfit> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
@@ -368,12 +384,13 @@ fn own_mounts(stage: &Path) -> Result<Mounts, Unfit> {
     let restricted = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     // Ours, of our own pid namespace: the host's would name other processes by our children's pids.
     step("mount /proc", rustix::mount::mount("proc", "/proc", "proc", restricted, None))?;
+    let proc = open_proc()?;
     let options = c"size=64m,mode=700";
     step("mount the stage", rustix::mount::mount("tmpfs", stage, "tmpfs", MountFlags::NOSUID, options))?;
     for folder in ["roots", "tmp", "small"] {
         step("make a stage folder", fs::create_dir(stage.join(folder)))?;
     }
-    let mounts = step("open the mount namespace", open_mounts())?;
+    let host = step("open the mount namespace", Mounts::current(&proc))?;
     step("make a small mount namespace", syscalls::unshare(libc::CLONE_NEWNS))?;
     let small = stage.join("small");
     let options = c"size=64k,nr_inodes=16,mode=755";
@@ -381,19 +398,34 @@ fn own_mounts(stage: &Path) -> Result<Mounts, Unfit> {
     for folder in ["proc", "staging"] {
         step("make a folder in the small root", fs::create_dir(small.join(folder)))?;
     }
-    step("mount /proc", rustix::mount::mount("proc", small.join("proc"), "proc", restricted, None))?;
+    step("mount an empty /proc", mount_empty_proc(&small.join("proc"), restricted))?;
     step("enter the small root", std::env::set_current_dir(&small))?;
     step("change to the small root", rustix::process::pivot_root(".", "."))?;
     step("let go of the old root", rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH))?;
-    let small_mounts = step("open the small mount namespace", open_mounts())?;
-    step("go back to the host's mounts", syscalls::setns(mounts.as_fd(), libc::CLONE_NEWNS))?;
-    Ok((Some(mounts), Some(small_mounts)))
+    let small = step("open the small mount namespace", Mounts::current(&proc))?;
+    step("go back to the host's mounts", syscalls::setns(host.as_fd(), libc::CLONE_NEWNS))?;
+    Ok(Mounts { host, small, proc })
 }
 
-fn open_mounts() -> io::Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open("/proc/thread-self/ns/mnt", flags, Mode::empty())?)
+/// Mounts the `/proc` of a pid namespace that has ended: it lies below each environment's own and must show nobody.
+fn mount_empty_proc(folder: &Path, flags: MountFlags) -> io::Result<()> {
+    // SAFETY: this process has one thread, so the copy may do anything.
+    #[allow(unsafe_code)]
+    match unsafe { syscalls::clone3(libc::CLONE_NEWPID as u64, None) }? {
+        Cloned::Child => {
+            let mounted = rustix::mount::mount("proc", folder, "proc", flags, None);
+            syscalls::exit_now(mounted.err().map_or(0, rustix::io::Errno::raw_os_error));
+        }
+        Cloned::Parent { pidfd, .. } => {
+            use rustix::process::{WaitId, WaitIdOptions, waitid};
+            let ended = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
+            match ended.and_then(|ended| ended.exit_status()) {
+                Some(0) => Ok(()),
+                Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+                None => Err(io::Error::from_raw_os_error(libc::ECHILD)),
+            }
+        }
+    }
 }
 
 /// The stock, its file systems on loop devices where root may and they work.
@@ -429,15 +461,15 @@ fn run(house: &Arc<House>, jobs: Receiver<Job>) {
     drop(house.jobs.send(Job::Refill));
     for number in 1..STARTERS {
         let starter = house.clone();
-        spawn(&format!("starter-{number}"), Box::new(move || start(&starter)));
+        spawn(&format!("starter-{number}"), Box::new(move || start(&starter, number)));
     }
-    start(house);
+    start(house, 0);
 }
 
 /// A starter's life: one request after another.
-fn start(house: &House) {
+fn start(house: &House, number: usize) {
     let mut buffer = vec![0; PACKET_BYTES_MAX];
-    let mut starter = Starter::new(house);
+    let starter = Starter::new(house, number);
     loop {
         let Ok((count, _)) = socket::receive(&house.socket, &mut buffer) else { house.finish() };
         if count == 0 {
@@ -449,6 +481,9 @@ fn start(house: &House) {
             Ok(Request::Release { id }) => house.release(id),
             // A platform that talks nonsense is as good as gone.
             Ok(Request::Shutdown) | Err(_) => house.finish(),
+        }
+        if house.cloners[number].is_gone() {
+            house.finish();
         }
     }
 }
@@ -473,11 +508,14 @@ fn keep(house: &House, jobs: &Receiver<Job>) {
             dying.pop_front();
             next_death = now + if dying.len() > TRICKLE_BACKLOG_MAX { TRICKLE / 20 } else { TRICKLE };
         }
-        let patience = match (hungry, dying.is_empty()) {
-            (true, _) => Duration::ZERO,
-            (false, true) => Duration::MAX,
-            (false, false) => next_death.saturating_duration_since(now),
+        let refill_due = hungry.then(|| house.refill_due());
+        let due = match (refill_due, dying.is_empty()) {
+            (Some(due), true) => Some(due),
+            (Some(due), false) => Some(due.min(next_death)),
+            (None, true) => None,
+            (None, false) => Some(next_death),
         };
+        let patience = due.map_or(Duration::MAX, |due| due.saturating_duration_since(now));
         let job = if patience == Duration::MAX {
             jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
@@ -488,6 +526,7 @@ fn keep(house: &House, jobs: &Receiver<Job>) {
             Ok(Job::RemoveGroup(group)) => drop(house.groups.remove(&group)),
             Ok(Job::Bury(environment)) => bury(house, *environment, &mut dying),
             // What cannot be made now is made when it is needed, or that start says why not.
+            Err(RecvTimeoutError::Timeout) if refill_due.is_none_or(|due| due > Instant::now()) => {}
             Err(RecvTimeoutError::Timeout) => {
                 let _open = house.open.read();
                 hungry =
@@ -507,8 +546,8 @@ fn bury(house: &House, environment: Environment, dying: &mut VecDeque<Network>) 
     }
     match environment.group {
         // Without a pid namespace groups are ended with `cgroup.kill`, after which they are of no use.
-        Some(group) if house.isolation == Isolation::Process => drop(house.groups.remove(&group)),
-        Some(group) => stock.put_group(version_key, &group),
+        Some(group) if house.isolation == Isolation::Process => drop(house.groups.remove(&group.name)),
+        Some(group) => stock.put_group(version_key, group),
         None => {}
     }
     if let Some(temporary) = environment.temporary {

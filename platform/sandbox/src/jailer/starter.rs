@@ -1,28 +1,26 @@
-//! Makes environments: gathers the parts, clones, writes the identity maps, answers the platform.
+//! Makes environments: gathers the parts, has a process cloned into them, answers the platform.
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::mount::OpenTreeFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
 
-use super::house::{Environment, House, Job, Unfit, step, write_maps};
+use super::cloner::{Cloner, Descriptors, Maps, Order};
+use super::house::{Environment, House, Job, Unfit, step};
 use crate::cgroup::Group;
-use crate::child::{self, Plan, Walls};
 use crate::network::{self, Network, RUNTIME_API};
 use crate::protocol::Reply;
 use crate::root::{INSIDE_GROUP, INSIDE_USER};
 use crate::socket;
 use crate::spec::{Isolation, Spec};
-use crate::syscalls::{self, Cloned};
+use crate::stock::PROCESSES_MAX;
+use crate::syscalls;
 use crate::temporary::Temporary;
 
-/// Processes and threads of one environment (AWS Lambda Developer Guide, "Lambda quotas").
-const PROCESSES_MAX: u32 = 1_024;
 /// Open files of one process (the same).
 const OPEN_FILES_MAX: u64 = 1_024;
 /// Stack and locked memory as read with getrlimit in Lambda.
@@ -32,10 +30,6 @@ const LOCKED_BYTES: u64 = 65_536;
 const CORE_BYTES: u64 = 1;
 /// What a runtime may map beyond MemorySize where only RLIMIT_DATA limits it: interpreters reserve freely.
 const DATA_SLACK_BYTES: u64 = 512 << 20;
-/// The host's out-of-memory killer takes environments before the platform.
-const OOM_SCORE: &str = "500";
-/// For the moment between `vfork` and `execve`.
-const STACK_LEN: usize = 64 * 1024;
 
 /// Parts of one environment on their way into it.
 struct Parts {
@@ -59,30 +53,36 @@ pub(super) struct Born {
 /// One thread's tools for making environments.
 pub(super) struct Starter<'a> {
     house: &'a House,
-    stack: Vec<u8>,
+    cloner: &'a Cloner,
+    /// Resource, soft limit, hard limit; the one of data segments apart.
+    resource_limits: Vec<(u32, u64, u64)>,
 }
 
 impl<'a> Starter<'a> {
     /// Prepares the calling thread: it gets a working directory and root of its own, as entering mount
     /// namespaces demands.
-    pub fn new(house: &'a House) -> Starter<'a> {
+    pub fn new(house: &'a House, number: usize) -> Starter<'a> {
         if house.mounts.is_some() {
             // Fails never for a flag that takes nothing from others; if it did, the first start would say so.
             drop(syscalls::unshare(libc::CLONE_FS));
         }
-        Starter { house, stack: vec![0; STACK_LEN] }
+        let resource_limits = resource_limits(house);
+        Starter { house, cloner: &house.cloners[number], resource_limits }
     }
 
     /// Makes an environment and answers.
-    pub fn start(&mut self, id: u64, spec: Arc<Spec>) {
+    pub fn start(&self, id: u64, spec: Arc<Spec>) {
         let _open = self.house.open.read();
+        self.house.note_start();
         let made = self.gather(spec).and_then(|parts| self.bring_up(id, parts));
         self.answer(id, made);
+        self.house.note_start();
     }
 
     /// Starts the program anew in the same network and `/tmp`. The platform has seen its processes end.
-    pub fn restart(&mut self, id: u64) {
+    pub fn restart(&self, id: u64) {
         let _open = self.house.open.read();
+        self.house.note_start();
         let made = self.take_apart(id).and_then(|parts| self.bring_up(id, parts));
         self.answer(id, made);
     }
@@ -96,12 +96,11 @@ impl<'a> Starter<'a> {
         let mut environment = registry.environments.remove(&id).ok_or_else(gone)?;
         drop(registry);
         if let Some(group) = environment.group.take() {
-            drop(self.house.jobs.send(Job::RemoveGroup(group)));
+            drop(self.house.jobs.send(Job::RemoveGroup(group.name)));
         }
         let mut network = environment.network.take();
         if let Some(network) = &mut network {
-            network.silence();
-            step("enter the network namespace", network.enter())?;
+            step("renew the listener", network.renew())?;
         }
         let group = self.take_group(environment.spec.version_key)?;
         Ok(Parts {
@@ -135,7 +134,7 @@ impl<'a> Starter<'a> {
             if house.isolation == Isolation::Namespaces {
                 let (key, size_mb) = (parts.spec.version_key, parts.spec.tmp_mb);
                 parts.temporary = Some(step("make /tmp", stock.take_temporary(key, size_mb))?);
-                // Last, and without a way back: this thread is inside from here on.
+                // Last, because this thread may be inside from here on.
                 parts.network = Some(step("make a network namespace", stock.take_network(key))?);
             }
             drop(house.jobs.send(Job::Refill));
@@ -166,15 +165,15 @@ impl<'a> Starter<'a> {
         drop(parts.network.and_then(|network| stock.put_network(key, network)));
     }
 
-    fn bring_up(&mut self, id: u64, mut parts: Parts) -> Result<(Born, Option<String>), Unfit> {
-        let born = match self.limit(&parts).and_then(|()| self.clone_into(&mut parts)) {
+    fn bring_up(&self, id: u64, mut parts: Parts) -> Result<(Born, Option<String>), Unfit> {
+        let born = match self.limit(&mut parts).and_then(|()| self.clone_into(&parts)) {
             Ok(born) => born,
             Err(unfit) => {
                 self.give_back(parts);
                 return Err(unfit);
             }
         };
-        let group = parts.group.map(|group| group.name);
+        let group = parts.group.as_ref().map(|group| group.name.clone());
         let pidfd = step("copy a pidfd", born.pidfd.try_clone());
         let pidfd = match pidfd {
             Ok(pidfd) => pidfd,
@@ -190,7 +189,7 @@ impl<'a> Starter<'a> {
             pidfd,
             dead: false,
             released: false,
-            group: group.clone(),
+            group: parts.group,
             network: parts.network,
             temporary: parts.temporary,
             user: parts.user,
@@ -220,18 +219,17 @@ impl<'a> Starter<'a> {
         }
     }
 
-    /// Sets the group's limits. CPU has none until INIT is over.
-    fn limit(&self, parts: &Parts) -> Result<(), Unfit> {
-        let (Some(limits), Some(group)) = (self.house.groups.limits(), &parts.group) else { return Ok(()) };
-        let offered = limits.offered();
-        if offered.memory {
-            let tmp_mb = if self.tmp_counts_as_memory(parts) { parts.spec.tmp_mb } else { 0 };
-            let bytes = (u64::from(parts.spec.memory_mb) + u64::from(tmp_mb)) << 20;
+    /// Limits the group's memory. CPU has no limit until INIT is over.
+    fn limit(&self, parts: &mut Parts) -> Result<(), Unfit> {
+        let counts = self.tmp_counts_as_memory(parts);
+        let (Some(limits), Some(group)) = (self.house.groups.limits(), &mut parts.group) else {
+            return Ok(());
+        };
+        let tmp_mb = if counts { parts.spec.tmp_mb } else { 0 };
+        let bytes = (u64::from(parts.spec.memory_mb) + u64::from(tmp_mb)) << 20;
+        if limits.offered().memory && group.memory_bytes != bytes {
             step("limit memory", limits.set_memory(&group.name, bytes))?;
-        }
-        if offered.processes {
-            // One more for the supervisor, which is ours.
-            step("limit processes", limits.set_processes(&group.name, PROCESSES_MAX + 1))?;
+            group.memory_bytes = bytes;
         }
         Ok(())
     }
@@ -240,149 +238,99 @@ impl<'a> Starter<'a> {
         parts.temporary.is_some() && self.house.stock().tmp_counts_as_memory()
     }
 
+    /// The limits of one environment's processes.
     fn resource_limits(&self, parts: &Parts) -> Vec<(u32, u64, u64)> {
-        let exact = |resource, limit: u64| (resource, limit, limit);
-        let processes = u64::from(PROCESSES_MAX) + 1;
-        let mut limits = vec![
-            exact(libc::RLIMIT_NOFILE, OPEN_FILES_MAX),
-            exact(libc::RLIMIT_MEMLOCK, LOCKED_BYTES),
-            exact(libc::RLIMIT_CORE, CORE_BYTES),
-            (libc::RLIMIT_STACK, STACK_BYTES, libc::RLIM64_INFINITY),
-        ];
-        if self.house.isolation == Isolation::Namespaces || self.house.privileged {
-            // Counted per user id, which elsewhere is the platform's own.
-            limits.push(exact(libc::RLIMIT_NPROC, processes));
-        }
+        let mut limits = self.resource_limits.clone();
         if parts.group.is_none() || !self.house.groups.offered().memory {
             let bytes = (u64::from(parts.spec.memory_mb) << 20) + DATA_SLACK_BYTES;
-            limits.push(exact(libc::RLIMIT_DATA, bytes));
+            let most = syscalls::hard_limit(libc::RLIMIT_DATA);
+            limits.push((libc::RLIMIT_DATA, bytes.min(most), bytes.min(most)));
         }
-        // A host with lower limits of its own keeps them; `open-files` says so.
-        let clamped = limits.into_iter().map(|(resource, soft, hard)| {
-            let most = syscalls::hard_limit(resource);
-            (resource, soft.min(most), hard.min(most))
-        });
-        clamped.collect()
+        limits
     }
 
-    fn clone_into(&mut self, parts: &mut Parts) -> Result<Born, Unfit> {
+    fn clone_into(&self, parts: &Parts) -> Result<Born, Unfit> {
         let house = self.house;
-        let (listener, address) = match &mut parts.network {
-            Some(network) => (step("listen in the network", network.listen())?, RUNTIME_API.to_string()),
+        let (listener, address) = match &parts.network {
+            Some(network) => {
+                let listener = step("listen in the network", network.listener())?;
+                (step("copy a descriptor", listener.try_clone_to_owned())?, RUNTIME_API.to_string())
+            }
             None => step("listen on loopback", network::listen_on_host())?,
         };
         let spec = match house.isolation {
             Isolation::Namespaces => parts.spec.clone(),
             Isolation::Process => Arc::new(parts.spec.outside(&RUNTIME_API.to_string(), &address)),
         };
-        let (ready_read, ready_write) = step("make a pipe", pipe(PipeFlags::CLOEXEC))?;
         let (status_read, status_write) = step("make a pipe", pipe(PipeFlags::CLOEXEC))?;
         let (output_read, output_write) = step("make a pipe", pipe(PipeFlags::CLOEXEC))?;
         // The platform reads without blocking; the program writes as programs do, and waits when it is full.
         step("set up the output pipe", rustix::io::ioctl_fionbio(&output_read, true))?;
-        let entrances: Vec<RawFd> =
-            parts.group.iter().flat_map(|group| &group.entrances).map(AsRawFd::as_raw_fd).collect();
-        let texts = Texts::new(&spec)?;
-        let resource_limits = self.resource_limits(parts);
-        let mut trees = None;
-        if let Some(temporary) = &parts.temporary {
-            let mut roots = house.roots.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let folder =
-                roots.folder(&spec).map_err(|failed| Unfit { doing: failed.doing, error: failed.error })?;
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE
-                | OpenTreeFlags::OPEN_TREE_CLOEXEC
-                | OpenTreeFlags::AT_RECURSIVE;
-            let root = step("copy the root", rustix::mount::open_tree(rustix::fs::CWD, &folder, flags))?;
-            drop(roots);
-            trees = Some((root, step("copy /tmp", temporary.open())?));
-        }
-        let plan = Plan {
-            walls: trees.as_ref().map(|(root, temporary)| Walls {
-                root: root.as_raw_fd(),
-                temporary: temporary.as_raw_fd(),
-                host_name: spec.hostname.as_bytes(),
-                in_control_group: parts.group.is_some(),
-            }),
-            ready: ready_read.as_raw_fd(),
-            status: status_write.as_raw_fd(),
-            null: house.null.as_raw_fd(),
-            output: output_write.as_raw_fd(),
-            bell: parts.group.as_ref().and_then(|group| group.bell.as_ref()).map_or(-1, AsRawFd::as_raw_fd),
-            entrances: &entrances,
-            identity: self.inside_identity(parts.user),
-            drop_groups: house.privileged,
-            resource_limits: &resource_limits,
-            filter: &house.filter,
-            working_directory: &texts.working_directory,
-            arguments: &texts.arguments,
-            environment: &texts.environment,
-            stack_top: self.stack_top(),
+        let root = match &house.mounts {
+            Some(mounts) => {
+                let mut roots = house.roots.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let root = roots.namespace(&spec, mounts);
+                Some(root.map_err(|failed| Unfit { doing: failed.doing, error: failed.error })?)
+            }
+            None => None,
         };
-        let birthplace = parts.group.as_ref().and_then(|group| group.birthplace.as_ref());
-        let (pid, pidfd) = step("clone a process", self.clone_process(&plan, birthplace))?;
-        let maps = if house.isolation == Isolation::Namespaces {
-            let user = parts.user.unwrap_or(0);
-            let own = !house.privileged;
-            write_maps(&pid.to_string(), INSIDE_USER, user, INSIDE_GROUP, user, own)
-        } else {
-            Ok(())
+        let temporary = parts.temporary.as_ref().map(Temporary::open).transpose();
+        let temporary = step("copy /tmp", temporary)?;
+        let walls = match (&parts.network, &root, &temporary) {
+            (Some(network), Some(root), Some(temporary)) => {
+                Some([network.namespace(), root.as_fd(), temporary.as_fd()])
+            }
+            _ => None,
         };
-        drop(std::fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE));
-        if let Err(error) = maps {
-            // Closing the pipe without a byte ends the child.
-            return Err(Unfit { doing: "write the identity maps".into(), error });
-        }
-        step("wake the child", rustix::io::write(&ready_write, b"1"))?;
+        let group = parts.group.as_ref();
+        let descriptors = Descriptors {
+            status: status_write.as_fd(),
+            output: output_write.as_fd(),
+            walls,
+            birthplace: group.and_then(|group| group.birthplace.as_ref()).map(AsFd::as_fd),
+            bell: group.and_then(|group| group.bell.as_ref()).map(AsFd::as_fd),
+            entrances: group.map_or(&[], |group| &group.entrances),
+        };
+        let order = self.order(parts, &spec)?;
+        let (pid, pidfd) = self.cloner.clone_process(&order, &descriptors)?;
         Ok(Born { pid, pidfd, status: status_read, listener, output: output_read, address })
     }
 
-    /// The identity to take on inside: with a namespace the mapped one, else the host's.
-    fn inside_identity(&self, user: Option<u32>) -> Option<(u32, u32)> {
-        match self.house.isolation {
-            Isolation::Namespaces => Some((INSIDE_USER, INSIDE_GROUP)),
-            Isolation::Process => user.map(|user| (user, user)),
-        }
-    }
-
-    fn stack_top(&mut self) -> *mut libc::c_void {
-        let end = self.stack.as_mut_ptr_range().end;
-        end.wrapping_sub(end as usize % 16).cast()
-    }
-
-    fn clone_process(&self, plan: &Plan<'_>, birthplace: Option<&OwnedFd>) -> io::Result<(i32, OwnedFd)> {
+    fn order(&self, parts: &Parts, spec: &Spec) -> Result<Order, Unfit> {
         let house = self.house;
-        let mut flags = 0;
-        if house.isolation == Isolation::Namespaces {
-            // Not NEWNET: this thread is in the environment's network, which it must not own. Not NEWCGROUP:
-            // the child makes that one after it has joined its groups.
-            flags = libc::CLONE_NEWUSER
-                | libc::CLONE_NEWNS
-                | libc::CLONE_NEWPID
-                | libc::CLONE_NEWIPC
-                | libc::CLONE_NEWUTS;
-        }
-        if let Some(small) = &house.small_mounts {
-            syscalls::setns(small.as_fd(), libc::CLONE_NEWNS)?;
-        }
-        // SAFETY: the child makes raw calls alone, see `child`.
-        #[allow(unsafe_code)]
-        let cloned = unsafe { syscalls::clone3(flags as u64, birthplace.map(AsFd::as_fd)) };
-        if matches!(cloned, Ok(Cloned::Child)) {
-            child::run(plan);
-        }
-        if let Some(mounts) = &house.mounts {
-            syscalls::setns(mounts.as_fd(), libc::CLONE_NEWNS)?;
-        }
-        match cloned? {
-            Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
-            Cloned::Child => unreachable!("the child never returns"),
-        }
+        let walls = house.isolation == Isolation::Namespaces;
+        let text = |text: String| step("pass a text with a NUL byte", CString::new(text));
+        let variables = spec.environment.iter().map(|(name, value)| text(format!("{name}={value}")));
+        Ok(Order {
+            host_name: walls.then(|| spec.hostname.clone()),
+            in_control_group: parts.group.is_some(),
+            maps: walls.then(|| Maps {
+                inside_user: INSIDE_USER,
+                inside_group: INSIDE_GROUP,
+                outside: parts.user.unwrap_or(0),
+                own: !house.privileged,
+            }),
+            // With a namespace the mapped identity, else the host's.
+            identity: if walls {
+                Some((INSIDE_USER, INSIDE_GROUP))
+            } else {
+                parts.user.map(|user| (user, user))
+            },
+            resource_limits: self.resource_limits(parts),
+            working_directory: text(spec.working_directory.clone())?,
+            arguments: spec
+                .program
+                .iter()
+                .map(|argument| text(argument.clone()))
+                .collect::<Result<_, _>>()?,
+            environment: variables.collect::<Result<_, _>>()?,
+        })
     }
 
     /// Makes an environment without a program, for the trial. Its group's name comes along.
-    pub fn try_out(&mut self, spec: Arc<Spec>) -> Result<Born, Unfit> {
+    pub fn try_out(&self, spec: Arc<Spec>) -> Result<Born, Unfit> {
         let mut parts = self.gather(spec)?;
-        let made = self.limit(&parts).and_then(|()| self.clone_into(&mut parts));
+        let made = self.limit(&mut parts).and_then(|()| self.clone_into(&parts));
         if let Ok(born) = &made {
             // Its parts are of no further use: wait for its end, then let go of them.
             let mut poll = [rustix::event::PollFd::new(&born.pidfd, rustix::event::PollFlags::IN)];
@@ -401,30 +349,23 @@ fn pipe(flags: PipeFlags) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(flags)?)
 }
 
-/// The texts of a spec as the kernel takes them. The pointers point into the strings beside them.
-struct Texts {
-    _strings: Vec<CString>,
-    working_directory: CString,
-    arguments: Vec<*const libc::c_char>,
-    environment: Vec<*const libc::c_char>,
-}
-
-impl Texts {
-    fn new(spec: &Spec) -> Result<Texts, Unfit> {
-        let text =
-            |text: String| step("pass a text with a NUL byte", CString::new(text).map_err(io::Error::from));
-        let mut strings = Vec::with_capacity(spec.program.len() + spec.environment.len());
-        for argument in &spec.program {
-            strings.push(text(argument.clone())?);
-        }
-        for (name, value) in &spec.environment {
-            strings.push(text(format!("{name}={value}"))?);
-        }
-        let mut arguments: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
-        let mut environment = arguments.split_off(spec.program.len());
-        arguments.push(std::ptr::null());
-        environment.push(std::ptr::null());
-        let working_directory = text(spec.working_directory.clone())?;
-        Ok(Texts { _strings: strings, working_directory, arguments, environment })
+/// The limits that all environments' processes have. A host with lower limits of its own keeps them; `open-files` says
+/// so.
+fn resource_limits(house: &House) -> Vec<(u32, u64, u64)> {
+    let exact = |resource, limit: u64| (resource, limit, limit);
+    let mut limits = vec![
+        exact(libc::RLIMIT_NOFILE, OPEN_FILES_MAX),
+        exact(libc::RLIMIT_MEMLOCK, LOCKED_BYTES),
+        exact(libc::RLIMIT_CORE, CORE_BYTES),
+        (libc::RLIMIT_STACK, STACK_BYTES, libc::RLIM64_INFINITY),
+    ];
+    if house.isolation == Isolation::Namespaces || house.privileged {
+        // Counted per user id, which elsewhere is the platform's own.
+        limits.push(exact(libc::RLIMIT_NPROC, u64::from(PROCESSES_MAX) + 1));
     }
+    let clamped = limits.into_iter().map(|(resource, soft, hard)| {
+        let most = syscalls::hard_limit(resource);
+        (resource, soft.min(most), hard.min(most))
+    });
+    clamped.collect()
 }

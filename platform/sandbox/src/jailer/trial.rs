@@ -11,10 +11,11 @@ use super::house::{House, Settings, Unfit, fill_in_stock, step};
 use super::starter::Starter;
 use crate::ability::{Abilities, AbilityState};
 use crate::cgroup::Freezer;
-use crate::child::{STATUS_BYTES, Status, Step};
+use crate::child::{STATUS_BYTES, Status};
 use crate::spec::{Isolation, Spec};
 
-/// Each environment holds six to ten descriptors of the platform and the jailer.
+/// Descriptors of the jailer that one environment holds; the platform has half as many.
+const DESCRIPTORS_PER_ENVIRONMENT: u64 = 14;
 const OPEN_FILES_COMFORTABLE: u64 = 10_000;
 const TRIAL_MEMORY_MB: u32 = 128;
 const TRIAL_TMP_MB: u32 = 512;
@@ -78,7 +79,7 @@ fn try_once(house: &House, settings: &Settings) -> Result<(), Unfit> {
         memory_mb: TRIAL_MEMORY_MB,
         tmp_mb: TRIAL_TMP_MB,
     };
-    let born = Starter::new(house).try_out(Arc::new(spec))?;
+    let born = Starter::new(house, 0).try_out(Arc::new(spec))?;
     let mut bytes = [0; STATUS_BYTES];
     let read = step("read the trial's status", rustix::io::read(&born.status, &mut bytes))?;
     let unfit =
@@ -86,7 +87,7 @@ fn try_once(house: &House, settings: &Settings) -> Result<(), Unfit> {
     match Status::from_bytes(bytes).filter(|_| read == STATUS_BYTES) {
         Some(Status::Exited { code: 0 }) => Ok(()),
         Some(Status::Failed { step, errno }) => Err(unfit(step.words(), errno)),
-        _ => Err(unfit(Step::Ready.words(), libc::EIO)),
+        _ => Err(unfit("hear from the trial", libc::EIO)),
     }
 }
 
@@ -170,7 +171,7 @@ fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
 }
 
 fn open_files(limit: u64, abilities: &mut Abilities) {
-    let detail = format!("{limit} descriptors, about {} environments", limit / 10);
+    let detail = format!("{limit} descriptors, about {} environments", limit / DESCRIPTORS_PER_ENVIRONMENT);
     if limit >= OPEN_FILES_COMFORTABLE {
         abilities.enforce("open-files", detail);
     } else {
