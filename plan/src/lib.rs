@@ -25,6 +25,6 @@ pub mod zipf;
 pub use input::PlanInput;
 pub use load::Load;
 pub use options::{Options, PlanError};
-pub use report::{Report, render};
+pub use report::{Report, render, render_html};
 pub use scenario::Scenario;
 pub use simulation::run;

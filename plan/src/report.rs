@@ -3,8 +3,10 @@
 //! The field names are a contract that scripts read. What a later part of the planner will fill is empty or null
 //! here, never made up.
 
+mod html;
 mod text;
 
+pub use html::render_html;
 pub use text::render;
 pub(crate) use text::{grouped, seconds};
 

@@ -187,6 +187,9 @@ pub struct Plan {
     /// Length of one row of the timeline, for instance `1s` or `1m`.
     #[arg(long, value_name = "TIME")]
     pub step: Option<String>,
+    /// Write the report as one page to show around, too: no network, no script.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// The same as `--output json`.
     #[arg(long)]
     pub json: bool,

@@ -298,7 +298,7 @@ impl Page<'_> {
 }
 
 /// How near a limit came, and how many percent of it were never used, rounded down.
-fn head_room(row: &HeadRoom) -> String {
+pub(super) fn head_room(row: &HeadRoom) -> String {
     let left = u128::from(row.max.saturating_sub(row.peak)) * 100 / u128::from(row.max.max(1));
     let figure = |value| match row.id {
         LimitId::FunctionTimeout => seconds(Seconds(value)),

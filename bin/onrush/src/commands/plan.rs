@@ -23,6 +23,10 @@ pub fn run(arguments: &Plan) -> Result<ExitCode, Stop> {
         Some(name) => scenario(name)?,
         None => from_files(arguments)?,
     };
+    if let Some(page) = &arguments.html {
+        std::fs::write(page, plan::render_html(&report, &title(arguments)))
+            .with_context(|| format!("cannot write {}", page.display()))?;
+    }
     let text = if arguments.json || arguments.output == Output::Json {
         let mut text = serde_json::to_string_pretty(&report).context("the report is no JSON")?;
         text.push('\n');
@@ -32,6 +36,21 @@ pub fn run(arguments: &Plan) -> Result<ExitCode, Stop> {
     };
     super::print(&text);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What was planned: `storefront/template.yaml with incident.yaml`.
+fn title(arguments: &Plan) -> String {
+    if let Some(name) = &arguments.scenario {
+        let title = Scenario::named(name).map(|scenario| scenario.title).unwrap_or_default();
+        return format!("{name}: {title}");
+    }
+    let template = stack::find(&arguments.template).unwrap_or_default();
+    let template = std::path::absolute(&template).unwrap_or(template);
+    let tail: Vec<_> = template.components().rev().take(2).collect();
+    let name: PathBuf = tail.into_iter().rev().collect();
+    let load = arguments.load.as_deref().and_then(std::path::Path::file_name);
+    let load = load.map_or_else(|| "load.yaml".into(), |load| load.to_string_lossy());
+    format!("{} with {load}", name.display())
 }
 
 fn width() -> usize {
