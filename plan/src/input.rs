@@ -7,7 +7,7 @@ mod qualifiers;
 pub use gateway::{ClientInput, RouteCache};
 pub use qualifiers::{ProvisionedInput, QualifierInput};
 
-use crate::load::{Load, Name, Phase, Work};
+use crate::load::{Behaviour, Load, Name, Phase, Work};
 use crate::report::Assumption;
 use limits::Network;
 use limits::api_throttle::Throttle;
@@ -259,6 +259,21 @@ impl PlanInput {
         found
     }
 
+    /// The port of the database or database proxy that a query means; otherwise a problem.
+    fn database(&self, name: &Name, problems: &mut Problems) {
+        if self.network.database_port(&name.text).is_some() {
+            return;
+        }
+        let known: Vec<&str> = self.network.database_names().collect();
+        let help = did_you_mean(&name.text, known.iter().copied());
+        let help = help.unwrap_or_else(|| match &known[..] {
+            [] => "the stack has neither an AWS::RDS::DBInstance nor an AWS::RDS::DBProxy".to_owned(),
+            known => format!("there are {}", known.join(", ")),
+        });
+        let what = "the database or database proxy";
+        problems.push(Problem::new(name.span, Cause::Unknown { what, name: name.text.clone() }).help(help));
+    }
+
     /// Checks every name of the load against this input.
     ///
     /// # Errors
@@ -276,6 +291,9 @@ impl PlanInput {
             self.function(name, &mut problems);
         }
         calls::check(self, load, &mut problems);
+        for query in load.behaviour.iter().flat_map(Behaviour::queries) {
+            self.database(&query.database, &mut problems);
+        }
         if problems.is_empty() { Ok(()) } else { Err(problems.into_vec()) }
     }
 

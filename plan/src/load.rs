@@ -10,6 +10,7 @@ mod connect;
 mod hosts;
 mod initial;
 mod phase;
+mod query;
 mod rate;
 pub(crate) mod size;
 
@@ -21,6 +22,7 @@ pub use connect::{ConnectStep, Hold};
 pub use hosts::Host;
 pub use initial::Initial;
 pub use phase::{Phase, Work};
+pub use query::QueryStep;
 
 use crate::recording::Recording;
 use crate::retry::Mode;

@@ -37,6 +37,9 @@ pub const SIMULATED: &[LimitId] = &[
     LimitId::NatPortCooldown,
     LimitId::NatAddresses,
     LimitId::DbMaxConnections,
+    LimitId::DbPoolConnections,
+    LimitId::DbBorrowTimeout,
+    LimitId::DbIdleClientTimeout,
 ];
 
 /// The caller's choices.

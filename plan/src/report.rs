@@ -84,6 +84,12 @@ pub struct Report {
     /// How each function's connects fared; the text shows it.
     #[serde(skip)]
     pub connects: Vec<ConnectRow>,
+    /// How each function's queries fared; the text shows it.
+    #[serde(skip)]
+    pub queries: Vec<QueryRow>,
+    /// What the pools of database proxies have done; the text shows it.
+    #[serde(skip)]
+    pub pools: Vec<PoolReport>,
     /// The limit that came nearest to refusing.
     #[serde(skip)]
     pub nearest: Option<HeadRoom>,
@@ -209,10 +215,21 @@ pub struct TimelineRow {
     pub throttled: u64,
     /// Connections through each shared interface and NAT gateway; empty where nobody connects.
     pub connections: BTreeMap<Arc<str>, u64>,
-    /// Database pools; none are simulated yet.
-    pub pools: BTreeMap<String, u64>,
+    /// Pools of database proxies; empty where nobody connects.
+    pub pools: BTreeMap<Arc<str>, PoolRow>,
     /// Shared network interfaces; none where nobody connects.
     pub interfaces: Option<u64>,
+}
+
+/// The pool of a database proxy at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PoolRow {
+    /// Clients that are connected.
+    pub clients: u32,
+    /// Connections to the database that are lent.
+    pub in_use: u32,
+    /// Clients that wait for one.
+    pub waiting: u32,
 }
 
 /// One function.
@@ -295,6 +312,46 @@ pub struct CacheRow {
     pub evicted: u64,
     /// Responses that were too large to keep.
     pub too_large: u64,
+}
+
+/// How one `query` fared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryRow {
+    /// The function's logical id.
+    pub function: String,
+    /// The database or the database proxy.
+    pub database: Arc<str>,
+    /// Transactions, or statements of their own, that had a connection.
+    pub asked: u64,
+    /// Those among them that had to wait for it.
+    pub waited: u64,
+    /// Percentiles of those waits.
+    pub waits_s: BTreeMap<&'static str, Seconds>,
+    /// The longest of them.
+    pub longest_s: Seconds,
+    /// Those that waited in vain.
+    pub failed: u64,
+}
+
+/// What the pool of a database proxy has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolReport {
+    /// The proxy's logical id.
+    pub name: Arc<str>,
+    /// The most clients at once.
+    pub clients_peak: u32,
+    /// Clients now.
+    pub clients: u32,
+    /// Clients that the proxy closed as they were idle.
+    pub idle_closed: u64,
+    /// Connections to the database that were opened.
+    pub opened: u64,
+    /// Times that one was lent.
+    pub lent: u64,
+    /// The most clients that waited at once.
+    pub waiting_peak: u32,
+    /// Clients that pinned theirs.
+    pub pinned: u64,
 }
 
 /// Something that was assumed.

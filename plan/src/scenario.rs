@@ -13,6 +13,7 @@ use model::stack::Cidr;
 use model::{Era, Overrides, era};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 use template::yaml::{self, Mapping, Node, Problem, Problems};
 
 const FILES: &[(&str, &str)] = &[
@@ -35,6 +36,10 @@ const FILES: &[(&str, &str)] = &[
     ("locust-2019", include_str!("../scenarios/locust-2019.yaml")),
     ("reserved-at-once", include_str!("../scenarios/reserved-at-once.yaml")),
     ("database-micro", include_str!("../scenarios/database-micro.yaml")),
+    ("database-proxy-small", include_str!("../scenarios/database-proxy-small.yaml")),
+    ("database-proxy-full", include_str!("../scenarios/database-proxy-full.yaml")),
+    ("database-clients-abandoned", include_str!("../scenarios/database-clients-abandoned.yaml")),
+    ("database-clients-closed", include_str!("../scenarios/database-clients-closed.yaml")),
     ("vpc-may-2019", include_str!("../scenarios/vpc-may-2019.yaml")),
     ("vpc-october-2019", include_str!("../scenarios/vpc-october-2019.yaml")),
     ("vpc-thousand-users", include_str!("../scenarios/vpc-thousand-users.yaml")),
@@ -176,7 +181,7 @@ fn read_template(node: &Node, options: &Options, problems: &mut Problems) -> Opt
 /// how many bits the subnets' ranges have.
 fn read_network(node: &Node, functions: usize, problems: &mut Problems) -> Option<Network> {
     let keys = node.mapping(problems)?;
-    keys.only(&["subnets", "addresses", "database", "prefix"], problems);
+    keys.only(&["subnets", "addresses", "database", "proxy", "prefix"], problems);
     let mut whole = |key: &str, most: i64| {
         let value = keys.require(key, "a network", node.span, problems)?;
         value.integer(key, 1..=most, problems)
@@ -191,9 +196,38 @@ fn read_network(node: &Node, functions: usize, problems: &mut Problems) -> Optio
             subnet.space.size = Some(range.usable());
         }
     }
-    Some(match keys.get("database") {
-        Some(class) => network.with_database(class.string(problems)?),
-        None => network,
+    if let Some(class) = keys.get("database") {
+        network = network.with_database(class.string(problems)?);
+    }
+    if let Some(proxy) = keys.get("proxy") {
+        network = network.with_proxy(read_proxy(proxy, problems)?);
+    }
+    Some(network)
+}
+
+/// A proxy called `Proxy` before the database, with the words of CloudFormation.
+fn read_proxy(node: &Node, problems: &mut Problems) -> Option<limits::network::Proxy> {
+    let keys = node.mapping(problems)?;
+    let names = [
+        "MaxConnectionsPercent",
+        "MaxIdleConnectionsPercent",
+        "ConnectionBorrowTimeout",
+        "IdleClientTimeout",
+    ];
+    keys.only(&names, problems);
+    let mut whole = |key: &str, most: i64, default: u32| match keys.get(key) {
+        Some(value) => value.integer(key, 0..=most, problems).and_then(|value| u32::try_from(value).ok()),
+        None => Some(default),
+    };
+    let percent = whole(names[0], 100, 100)?;
+    Some(limits::network::Proxy {
+        name: "Proxy".to_owned(),
+        port: 5432,
+        database: None,
+        connections_percent: percent,
+        idle_connections_percent: whole(names[1], 100, percent / 2)?,
+        borrow_timeout: Duration::from_secs(whole(names[2], 300, 120)?.into()),
+        idle_client_timeout: Duration::from_secs(whole(names[3], 28_800, 1_800)?.into()),
     })
 }
 

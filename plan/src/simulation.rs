@@ -13,12 +13,13 @@ mod function;
 mod network;
 mod phase;
 mod provisioned;
+mod query;
 mod record;
 mod request;
 
 use crate::heap::{EventHeap, Turn};
 use crate::input::PlanInput;
-use crate::load::{ConnectStep, Load, size};
+use crate::load::{ConnectStep, Load, QueryStep, size};
 use crate::options::{Options, PlanError, SIMULATED};
 use crate::quantity::DURATION_MAX;
 use crate::report::Report;
@@ -35,6 +36,7 @@ use model::time::{Instant, nanos};
 use model::{LimitId, Refusal};
 use network::NetworkRun;
 use phase::{Crowd, PhaseRun, User};
+use query::Queries;
 use record::Record;
 use request::Caller;
 use std::collections::BTreeSet;
@@ -101,6 +103,7 @@ enum Event {
 struct Simulation {
     dispatcher: Dispatcher,
     network: NetworkRun,
+    queries: Queries,
     /// Interfaces of environments, in eras that make them at cold starts.
     attach: Option<AttachRun>,
     /// What stands before functions; `None` if nothing does.
@@ -149,6 +152,7 @@ impl Simulation {
         let timeout = time_limit(options)?;
         let mut problems = Problems::new();
         let mut calls = Vec::new();
+        let mut queries = Queries::default();
         let functions = input.functions.iter().enumerate().map(|(index, function)| {
             let timeout = timeout.unwrap_or(function.timeout);
             let limits =
@@ -156,13 +160,15 @@ impl Simulation {
             let id = dispatcher.add_function(Instant::START, limits);
             let named = |name: &str| name == function.id || name == function.name;
             let behaviour = load.behaviour.iter().find(|behaviour| named(&behaviour.function.text));
-            let mut ways = FunctionWays { index, input, options, network: &mut network, calls: &mut calls };
+            let (network, calls, queries) = (&mut network, &mut calls, &mut queries);
+            let mut ways = FunctionWays { index, input, options, network, calls, queries };
             Function::new(index, id, function, timeout, behaviour, seed, &mut ways)
         });
         let mut functions: Vec<Function> = functions.collect();
         for function in &mut functions {
             function.undeployed = network.undeployed(function.index);
         }
+        queries.link(&mut network);
         let phases = load.phases.iter().enumerate().filter_map(|(index, phase)| {
             let target = input.target(phase, &mut problems)?;
             let namesakes = load.phases[..index].iter().filter(|earlier| earlier.name == phase.name).count();
@@ -175,6 +181,7 @@ impl Simulation {
             reached,
             dispatcher,
             network,
+            queries,
             attach,
             fronts,
             parked: Parked::default(),
@@ -242,7 +249,7 @@ impl Simulation {
     }
 
     fn run(&mut self) {
-        while let Some(at) = self.heap.next_at() {
+        while let Some(at) = self.next_at() {
             if at > self.horizon || self.record.asked >= REQUESTS_MAX || self.network.is_too_much() {
                 break;
             }
@@ -250,8 +257,14 @@ impl Simulation {
                 self.complete_row();
             }
             self.advance(at);
+            self.hear_pools(at);
+            // Whoever was waited for may have been heard before the next event.
+            if self.heap.next_at() != Some(at) {
+                continue;
+            }
             let Some((_, event)) = self.heap.pop() else { break };
             self.handle(at, event);
+            self.hear_pools(at);
         }
         let cut = self.heap.next_at().is_some_and(|at| at > self.horizon);
         let end = if cut { self.horizon } else { self.now };
@@ -267,7 +280,7 @@ impl Simulation {
     fn complete_row(&mut self) {
         self.advance(self.record.timeline.next());
         let interfaces = self.attach.as_ref().map_or_else(|| self.network.interfaces(), AttachRun::count);
-        let network = (self.network.counts(), interfaces);
+        let network = (self.network.counts(), interfaces, self.network.pools());
         self.record.timeline.push(self.dispatcher.in_flight(), self.dispatcher.environments(), network);
     }
 
@@ -441,6 +454,7 @@ struct FunctionWays<'plan> {
     options: &'plan Options,
     network: &'plan mut NetworkRun,
     calls: &'plan mut Vec<CallRun>,
+    queries: &'plan mut Queries,
 }
 
 impl Ways for FunctionWays<'_> {
@@ -452,6 +466,11 @@ impl Ways for FunctionWays<'_> {
         let function = self.input.find(function).expect("the names of a load were checked");
         self.calls.push(CallRun { caller: self.index, function, retry });
         (self.calls.len() - 1) as u32
+    }
+
+    fn query(&mut self, step: &QueryStep) -> u32 {
+        let port = self.input.network.database_port(&step.database.text);
+        self.queries.add(self.index, step, port.expect("the names of a load were checked"))
     }
 
     fn region(&self) -> &str {
@@ -495,6 +514,8 @@ mod connect_tests;
 mod front_tests;
 #[cfg(test)]
 mod provisioned_tests;
+#[cfg(test)]
+mod query_tests;
 #[cfg(test)]
 mod stack_tests;
 #[cfg(test)]

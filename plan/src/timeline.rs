@@ -1,6 +1,6 @@
 //! The timeline: one row per step of virtual time.
 
-use crate::report::{Seconds, TimelineRow};
+use crate::report::{PoolRow, Seconds, TimelineRow};
 use model::Instant;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// More rows than this are not kept: then every second one is dropped and the step doubles.
 const ROWS_MAX: usize = 100_000;
 
-type Network = (BTreeMap<Arc<str>, u64>, Option<u64>);
+type Network = (BTreeMap<Arc<str>, u64>, Option<u64>, BTreeMap<Arc<str>, PoolRow>);
 
 /// Rows so far, and what was counted since the last one.
 #[derive(Debug)]
@@ -51,7 +51,8 @@ impl Timeline {
         self.throttled += 1;
     }
 
-    /// Completes the next row. `network` are connections by resource, and how many interfaces there are.
+    /// Completes the next row. `network` are connections by resource, how many interfaces there are, and the pools of
+    /// database proxies.
     pub fn push(&mut self, concurrency: u32, environments: u32, network: Network) {
         self.rows.push(TimelineRow {
             t_s: Seconds::from(self.next),
@@ -61,7 +62,7 @@ impl Timeline {
             throttled: std::mem::take(&mut self.throttled),
             connections: network.0,
             interfaces: network.1,
-            ..TimelineRow::default()
+            pools: network.2,
         });
         self.next += self.step;
         if self.rows.len() > ROWS_MAX {

@@ -311,6 +311,11 @@ impl Connections {
         self.pools.borrow(now, client, &mut self.databases)
     }
 
+    /// A client waits no longer for a server connection, and stays connected.
+    pub fn leave_pool(&mut self, now: Instant, client: ClientId) {
+        self.pools.leave(now, client, &mut self.databases);
+    }
+
     /// A client keeps the server connection that it has borrowed until it disconnects.
     pub fn pin(&mut self, now: Instant, client: ClientId) {
         self.pools.pin(now, client, &mut self.databases);
@@ -326,6 +331,12 @@ impl Connections {
     #[inline]
     pub fn take_pool_effect(&mut self) -> Option<PoolEffect> {
         self.pools.take_effect()
+    }
+
+    /// When somebody who waits for a connection of a pool hears of it, at the latest.
+    #[inline]
+    pub fn next_pool_answer(&self) -> Option<Instant> {
+        self.pools.next_answer()
     }
 
     /// Every proxy's pool: its name, what it has now, and what it has done.

@@ -303,6 +303,21 @@ impl Pools {
         }
     }
 
+    /// The client waits no longer, and stays connected.
+    pub fn leave(&mut self, now: Instant, client: ClientId, databases: &mut Databases) {
+        let now = self.clock(now, databases);
+        if !self.clients.holds(client.slot, client.generation)
+            || self.clients[client.slot].state != ClientState::Waiting
+        {
+            return;
+        }
+        self.stop_waiting(now, client.slot);
+        let entry = &mut self.clients[client.slot];
+        entry.rest(now);
+        let pool = &mut self.pools[self.logins[entry.login as usize].pool as usize];
+        pool.idle_clients.push(&mut self.clients, client.slot);
+    }
+
     /// The client disconnects. Its transaction is rolled back; a pinned server connection is closed. One that waited
     /// goes without. Whether it was connected.
     pub fn disconnect(&mut self, now: Instant, client: ClientId, databases: &mut Databases) -> bool {
@@ -349,6 +364,13 @@ impl Pools {
     pub fn next_deadline(&self) -> Option<Instant> {
         let deadlines = self.pools.iter().filter_map(|pool| pool.deadline(&self.clients, &self.servers));
         deadlines.map(|(at, _)| at).min()
+    }
+
+    /// When `advance` has an answer for somebody who waits, at the latest. A driver for which nothing else happens need not
+    /// come back before. O(pools).
+    pub fn next_answer(&self) -> Option<Instant> {
+        let waited_for = self.pools.iter().filter(|pool| pool.waiting.len() > 0);
+        waited_for.filter_map(|pool| Some(pool.deadline(&self.clients, &self.servers)?.0)).min()
     }
 
     /// Ends waits and clients that take too long, and closes server connections that nobody needs.

@@ -1,8 +1,9 @@
 //! What functions do: how long INIT takes, and the steps of the handler.
 
+use super::Name;
 use super::call::CallStep;
 use super::connect::ConnectStep;
-use super::{Name, not_yet};
+use super::query::QueryStep;
 use crate::distribution::Distribution;
 use template::yaml::{Cause, Kind, Mapping, Node, Problem, Problems};
 
@@ -37,7 +38,15 @@ impl Behaviour {
     pub fn connects(&self) -> impl Iterator<Item = &ConnectStep> {
         self.all_steps().filter_map(|step| match &step.action {
             Action::Connect(connect) => Some(connect),
-            Action::Take(_) | Action::Call(_) => None,
+            Action::Take(_) | Action::Call(_) | Action::Query(_) => None,
+        })
+    }
+
+    /// Every query of INIT and of the handler.
+    pub fn queries(&self) -> impl Iterator<Item = &QueryStep> {
+        self.all_steps().filter_map(|step| match &step.action {
+            Action::Query(query) => Some(query),
+            Action::Take(_) | Action::Connect(_) | Action::Call(_) => None,
         })
     }
 
@@ -45,7 +54,7 @@ impl Behaviour {
     pub fn calls(&self) -> impl Iterator<Item = &Name> {
         self.all_steps().filter_map(|step| match &step.action {
             Action::Call(CallStep::Function { function, .. }) => Some(function),
-            Action::Take(_) | Action::Connect(_) | Action::Call(_) => None,
+            Action::Take(_) | Action::Connect(_) | Action::Call(_) | Action::Query(_) => None,
         })
     }
 }
@@ -68,6 +77,8 @@ pub enum Action {
     Connect(ConnectStep),
     /// It calls a function or a service, and waits for the answer.
     Call(CallStep),
+    /// It asks a database, and waits for the answers.
+    Query(QueryStep),
 }
 
 /// Reads `behaviour`; what could not be read is recorded and left out.
@@ -126,9 +137,8 @@ fn read_step(node: &Node, problems: &mut Problems) -> Option<Step> {
             "call" if step.is_none() => {
                 step = Some(Action::Call(CallStep::read(&entry.value, problems)?));
             }
-            key @ "query" => {
-                problems.push(not_yet(entry.key_span, &format!("the step `{key}`")));
-                return None;
+            "query" if step.is_none() => {
+                step = Some(Action::Query(QueryStep::read(&entry.value, problems)?));
             }
             key if STEPS.contains(&key) => {
                 problems

@@ -44,6 +44,7 @@ behaviour:
       - {sleep: 2s, once: environment}
       - connect: {to: \"cache.example.com:443\", count: 2, hold: environment, timeout: 30s,
           retry: {attempts: 10, delay: 3s}, bytes: 20KB}
+      - query: {database: OrdersProxy, count: 3, for: 4ms, transaction: true, pins: false}
   PayFunction:
     on_shutdown: close
     init: [{compute: 10ms}, {connect: {to: 10.0.0.7:5432, hold: 5s}}]
@@ -64,7 +65,7 @@ fn the_whole_schema_is_read() {
     assert_eq!((&*load.phases[1].name, load.phases[1].start), ("phase 2", Some(Duration::from_secs(10))));
     let Work::Rate { pieces, length, .. } = &load.phases[2].work else { panic!("rate") };
     assert_eq!((pieces.len(), pieces[1].to_nanos, *length), (2, 90_000_000_000, Duration::from_secs(90)));
-    assert_eq!(load.behaviour[0].steps.as_ref().unwrap().len(), 3);
+    assert_eq!(load.behaviour[0].steps.as_ref().unwrap().len(), 4);
     assert!(load.behaviour[0].steps.as_ref().unwrap()[1].once);
     assert_eq!(load.behaviour[1].init.as_ref().unwrap().len(), 2);
     assert_eq!(load.behaviour[1].steps, None);
@@ -162,9 +163,6 @@ fn unknown_keys_are_named_with_the_nearest_one_and_their_place() {
 fn what_is_not_simulated_yet_is_said_at_its_place() {
     let mode = said("phases:\n  - target: A\n    users: 1\n    for: 1s\n    mode: event\nversion: 1\n");
     assert_eq!(mode, ["load.yaml:5:11: `mode: event` (asynchronous invocation) is not simulated yet"]);
-    let steps =
-        "version: 1\nphases: [{target: A, users: 1, for: 1s}]\nbehaviour: {A: {steps: [{query: {}}]}}\n";
-    assert_eq!(said(steps), ["load.yaml:3:26: the step `query` is not simulated yet"]);
 }
 
 #[test]
@@ -214,6 +212,30 @@ proptest! {
         let to = (from + length).min(changed.len());
         changed.replace_range(from..to, &text);
         let _ = Load::read("load.yaml", &changed);
+    }
+}
+
+#[test]
+fn queries_are_read_and_wrong_ones_named() {
+    let load = Load::read("load.yaml", WHOLE).unwrap();
+    let query = load.behaviour[0].queries().next().unwrap();
+    assert_eq!(
+        (&*query.database.text, query.count, query.transaction, query.pins),
+        ("OrdersProxy", 3, true, false)
+    );
+    for (query, expected) in [
+        ("{}", "`query` needs `database`"),
+        ("{database: Orders}", "`query` needs `for`"),
+        ("{database: Orders, for: 4}", "expected a duration"),
+        ("{database: Orders, for: 4ms, count: 0}", "the number of statements is 0"),
+        ("{database: Orders, for: 4ms, pins: perhaps}", "expected true or false"),
+        ("{database: Orders, for: 4ms, pin: true}", "did you mean `pins`?"),
+    ] {
+        let said = said(&format!(
+            "{{version: 1, behaviour: {{A: {{steps: [{{query: {query}}}]}}}}, \
+             phases: [{{target: A, users: 1, for: 1s}}]}}"
+        ));
+        assert!(said.iter().any(|line| line.contains(expected)), "{query}: {said:?}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! A report as text for people: the first limit on the first line, then when which limit refused how many, a summary
 //! as `hey` prints it, the limits board, and what was assumed.
 
+mod databases;
+
 use super::{HeadRoom, RefusalRow, Report, Seconds};
 use crate::refusals::merged;
 use model::LimitId;
@@ -35,6 +37,8 @@ impl Page<'_> {
         self.functions(out)?;
         self.provisioned(out)?;
         self.connects(out)?;
+        self.queries(out)?;
+        self.pools(out)?;
         self.caches(out)?;
         self.limits(out)?;
         self.assumptions(out)?;

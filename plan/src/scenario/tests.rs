@@ -338,6 +338,56 @@ fn a_reservation_that_is_used_up_answers_at_once() {
 }
 
 #[test]
+fn a_proxy_lets_eighty_functions_share_its_connections() {
+    // Seed S4-9: 80 % of 181 are 144, and three short queries of each function do not even meet.
+    let report = report("database-proxy-small");
+    assert_eq!((report.summary.ok, &report.first_limit), (80, &None));
+    assert_eq!(row(&report, LimitId::DbPoolConnections), (144, 80, 0));
+    let mut few = Scenario::named("database-proxy-small").unwrap();
+    few.options.overrides.read("db.pool-connections=8").unwrap();
+    let report = few.run().unwrap();
+    assert_eq!((report.summary.ok, report.pools[0].waiting_peak), (80, 72), "ten times fewer suffice");
+    assert_eq!(report.functions[0].duration_s["99"].0, (280 + 30 * 40) * 1_000_000);
+}
+
+#[test]
+fn a_full_pool_runs_functions_into_their_time_out_without_an_error_of_the_database() {
+    // Seed S4-10: clients wait at the proxy, and functions end after 25 s.
+    let report = report("database-proxy-full");
+    assert_eq!((report.summary.ok, report.summary.timed_out, report.summary.errors), (5 * 144, 280, 0));
+    assert_eq!(
+        report.summary.errors_by_cause[0].chain,
+        [
+            "function.timeout",
+            "query on Proxy waited 25 s",
+            "db.pool-connections of Proxy: 144 of 144 connections"
+        ]
+    );
+    assert_eq!(row(&report, LimitId::DbBorrowTimeout), (120, 25, 0));
+    assert_eq!(
+        row(&report, LimitId::DbMaxConnections),
+        (181, 144, 0),
+        "the database sees no more than its share"
+    );
+    let waits: Vec<u32> =
+        [2, 7, 12, 17, 22].map(|second| report.timeline[second].pools["Proxy"].waiting).into();
+    assert_eq!(waits, [856, 712, 568, 424, 280]);
+}
+
+#[test]
+fn shutdown_hooks_free_the_clients_of_a_proxy() {
+    // Seed S4-13: ClientConnections stays high, and becomes lively with peaks of 180 when shutdown closes them.
+    let clients = |name: &str| {
+        let report = report(name);
+        let at = |minute: usize| report.timeline[minute * 60].pools["Proxy"].clients;
+        // After each burst, and before the next; environments end after ten minutes, clients are idle for thirty.
+        [1, 14, 16, 29, 31, 44, 46, 74].map(at)
+    };
+    assert_eq!(clients("database-clients-abandoned"), [180, 180, 360, 360, 360, 360, 180, 0]);
+    assert_eq!(clients("database-clients-closed"), [180, 0, 180, 0, 180, 0, 0, 0]);
+}
+
+#[test]
 fn problems_of_a_network_have_a_place() {
     let text = "title: t\nsource: s\nfunctions: {A: {timeout: 3s}}\nnetwork: {subnets: 17, adresses: 1}\n\
                 load: {version: 1, phases: [{target: A, users: 1, for: 1s}]}\n";
@@ -363,6 +413,10 @@ fn the_text_is_as_recorded() {
         ("locust-2019", include_str!("../../scenarios/locust-2019.txt")),
         ("reserved-at-once", include_str!("../../scenarios/reserved-at-once.txt")),
         ("database-micro", include_str!("../../scenarios/database-micro.txt")),
+        ("database-proxy-small", include_str!("../../scenarios/database-proxy-small.txt")),
+        ("database-proxy-full", include_str!("../../scenarios/database-proxy-full.txt")),
+        ("database-clients-abandoned", include_str!("../../scenarios/database-clients-abandoned.txt")),
+        ("database-clients-closed", include_str!("../../scenarios/database-clients-closed.txt")),
         ("vpc-may-2019", include_str!("../../scenarios/vpc-may-2019.txt")),
         ("vpc-october-2019", include_str!("../../scenarios/vpc-october-2019.txt")),
         ("vpc-thousand-users", include_str!("../../scenarios/vpc-thousand-users.txt")),

@@ -16,12 +16,15 @@ pub use calls::CallRun;
 use super::attempts::Fate;
 use super::front::{Missed, door_timed_out};
 use super::function::{Course, Doing, Warmth};
+use super::query::Querying;
 use super::record::{Answer, Cause, Outer};
 use super::request::{Ask, Caller};
-use super::{Event, Simulation};
+use super::{Event, REQUESTS_MAX, Simulation};
 use crate::heap::Turn;
+use crate::load::PHASES_MAX;
 use calls::Calling;
 use limits::connect::{Connect, Next};
+use limits::db_pool::ClientId;
 use limits::{Connections, EnvironmentId, Outcome};
 use model::time::nanos;
 use model::{Instant, LimitId};
@@ -44,11 +47,13 @@ enum Stage {
 /// An invocation in its course.
 #[derive(Clone, Copy, Debug)]
 pub struct Running {
-    environment: EnvironmentId,
-    function: u32,
-    phase: u32,
+    pub environment: EnvironmentId,
+    pub function: u32,
+    /// Index of the phase: a load has few.
+    phase: u16,
     caller: Caller,
-    request: u64,
+    /// Which request of all it is; there are fewer than 2^32.
+    request: u32,
     sent: Instant,
     /// What network and door add to the answer.
     latency_nanos: u64,
@@ -56,40 +61,52 @@ pub struct Running {
     missed: Missed,
     stage: Stage,
     /// The next step of the stage.
-    step: u32,
+    pub step: u32,
     /// When that begins.
-    clock: Instant,
+    pub clock: Instant,
     /// When the handler, or the second INIT before it, began.
     began: Instant,
     /// When the stage is ended.
-    deadline: Instant,
+    pub deadline: Instant,
     init_timed_out: bool,
     /// How long it waited for the environment's interface before INIT.
     attached_nanos: u64,
     connect: Option<Waiting>,
     /// The call that has begun; never beside a connect.
     call: Option<Calling>,
-    /// What first refused a SYN of the connect that waits or failed: what made it wait.
-    trouble: Option<u32>,
+    /// The query that runs, or waits for its connection.
+    pub query: Option<Querying>,
+    /// What first refused a SYN of the connect that waits or failed, or made a query wait.
+    pub trouble: Option<u32>,
+    /// An event at the deadline is on the heap.
+    pub is_timed: bool,
     /// The client has been told, or waits no longer.
     answered: bool,
 }
 
 impl Running {
-    /// When the connect or the call that it waits for began.
-    fn waits_since(&self) -> Option<Instant> {
-        let connect = self.connect.map(|waiting| waiting.connect.began());
-        connect.or_else(|| self.call.map(|calling| calling.began))
-    }
-
     /// As it was wanted.
     fn ask(&self) -> Ask {
         let Self { function, phase, caller, missed, .. } = *self;
+        let phase = u32::from(phase);
         Ask { function: function as usize, provisioned: None, phase, caller, latency: self.latency(), missed }
     }
 
     fn latency(&self) -> Duration {
         Duration::from_nanos(self.latency_nanos)
+    }
+
+    /// Its steps are those of INIT.
+    pub fn is_in_init(&self) -> bool {
+        self.stage != Stage::Handler
+    }
+
+    /// How long it has waited for the connect, the query or the call that it is at by `now`; zero if it is at none.
+    fn waited(&self, now: Instant) -> Duration {
+        let connect = self.connect.map(|waiting| now.since(waiting.connect.began()));
+        let query = || Some(self.query?.waited(now));
+        let call = || self.call.map(|calling| now.since(calling.began));
+        connect.or_else(query).or_else(call).unwrap_or_default()
     }
 }
 
@@ -131,12 +148,17 @@ impl Parked {
         ParkedId { slot, generation: self.slots[slot as usize].generation }
     }
 
-    fn put(&mut self, id: ParkedId, running: Running) {
+    pub fn put(&mut self, id: ParkedId, running: Running) {
         self.slots[id.slot as usize].running = Some(running);
     }
 
     fn take(&mut self, id: ParkedId) -> Option<Running> {
         self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?.running.take()
+    }
+
+    pub fn get(&self, id: ParkedId) -> Option<&Running> {
+        let slot = self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
+        slot.running.as_ref()
     }
 
     fn get_mut(&mut self, id: ParkedId) -> Option<&mut Running> {
@@ -165,11 +187,13 @@ pub struct Begin {
 }
 
 /// What came of running ahead.
-enum Reached {
-    /// A SYN is to be sent, or a process to be ended, at that moment.
-    Park(Instant),
+pub enum Reached {
+    /// A SYN is to be sent, a statement is done, or a process to be ended, at that moment.
+    Park(Instant, Turn),
     /// The call that has begun is to be made now.
     Call,
+    /// It waits in a pool's queue as this client.
+    Queue(ClientId),
     /// The invocation ends, in this way at that moment.
     End(Outcome, Answer, Instant),
 }
@@ -203,9 +227,9 @@ impl Simulation {
         let running = Running {
             environment,
             function: function as u32,
-            phase,
+            phase: phase as u16,
             caller,
-            request: self.record.asked,
+            request: self.record.asked as u32,
             sent: now,
             latency_nanos: nanos(latency),
             warmth,
@@ -219,7 +243,9 @@ impl Simulation {
             attached_nanos: nanos(attached),
             connect: None,
             call: None,
+            query: None,
             trouble: None,
+            is_timed: false,
             answered: false,
         };
         self.go_on(now, running, None)
@@ -242,7 +268,7 @@ impl Simulation {
     pub(super) fn give_up(&mut self, now: Instant, id: ParkedId) {
         let Some(running) = self.parked.get_mut(id) else { return };
         running.answered = true;
-        let waited = now.since(running.waits_since().unwrap_or(now));
+        let waited = running.waited(now);
         let (sent, caller, trouble) = (running.sent, running.caller, running.trouble);
         let ask = running.ask();
         let door = self.fronts.as_ref().and_then(|fronts| fronts.waits_until(ask.phase, sent));
@@ -262,10 +288,16 @@ impl Simulation {
 
     fn go_on(&mut self, now: Instant, mut running: Running, id: Option<ParkedId>) -> Option<Instant> {
         match self.run_ahead(now, &mut running) {
-            Reached::Park(until) => {
+            Reached::Park(until, turn) => {
                 let id = id.unwrap_or_else(|| self.place(&running));
                 self.parked.put(id, running);
-                self.heap.push(until, Turn::Want, Event::Resume(id));
+                self.heap.push(until, turn, Event::Resume(id));
+                None
+            }
+            Reached::Queue(client) => {
+                let id = id.unwrap_or_else(|| self.place(&running));
+                self.queue(id, client, &mut running);
+                self.parked.put(id, running);
                 None
             }
             Reached::Call => {
@@ -292,7 +324,7 @@ impl Simulation {
                 let timeout = self.phases[running.phase as usize].timeout;
                 let client = timeout.map(|timeout| running.sent + timeout);
                 let fronts = self.fronts.as_ref();
-                let door = fronts.and_then(|fronts| fronts.waits_until(running.phase, running.sent));
+                let door = fronts.and_then(|fronts| fronts.waits_until(running.phase.into(), running.sent));
                 client.into_iter().chain(door).min()
             }
         };
@@ -314,7 +346,7 @@ impl Simulation {
     fn run_ahead(&mut self, now: Instant, running: &mut Running) -> Reached {
         loop {
             match running.stage {
-                Stage::Killed if running.clock > now => return Reached::Park(running.clock),
+                Stage::Killed if running.clock > now => return Reached::Park(running.clock, Turn::Want),
                 Stage::Killed => {
                     self.network.end_process(now, running.environment, true);
                     running.init_timed_out = true;
@@ -328,13 +360,19 @@ impl Simulation {
                 }
                 continue;
             }
+            if running.query.is_some() {
+                if let Some(reached) = self.query(now, running) {
+                    return reached;
+                }
+                continue;
+            }
             if let Some(calling) = running.call {
                 if let Some(reached) = self.go_on_calling(now, running, calling) {
                     return reached;
                 }
                 continue;
             }
-            let in_init = running.stage != Stage::Handler;
+            let in_init = running.is_in_init();
             let function = &mut self.functions[running.function as usize];
             let fresh = running.warmth != Warmth::Warm;
             match function.doing(in_init, fresh, &mut running.step) {
@@ -348,7 +386,9 @@ impl Simulation {
                     }
                 }
                 Doing::Call(index) => running.call = Some(Calling::begin(running.clock, index)),
-                Doing::Connect(_) if running.clock > now => return Reached::Park(running.clock),
+                Doing::Connect(_) | Doing::Query(_) if running.clock > now => {
+                    return Reached::Park(running.clock, Turn::Want);
+                }
                 Doing::Connect(index) => {
                     let held = self.network.hold(now, running.environment, index);
                     let connect = &mut self.network.connects[index as usize];
@@ -358,6 +398,13 @@ impl Simulation {
                             let connect = Connect::begin(now, &connect.patience);
                             running.connect = Some(Waiting { connect, index, wanted });
                         }
+                    }
+                }
+                Doing::Query(index) => {
+                    if let Some((index, wanted)) = self.begin_query(now, running, index) {
+                        let connect = Connect::begin(now, &self.network.connects[index as usize].patience);
+                        running.connect =
+                            NonZeroU32::new(wanted).map(|wanted| Waiting { connect, index, wanted });
                     }
                 }
                 Doing::Nothing if running.stage == Stage::Init => self.enter(now, running, Stage::Handler),
@@ -380,21 +427,21 @@ impl Simulation {
         running.stage = stage;
         running.step = 0;
         running.began = running.clock;
+        running.is_timed = false;
         running.deadline = running.clock + self.functions[running.function as usize].timeout;
     }
 
     /// The stage's time is over before its steps are.
-    fn run_out(running: &mut Running) -> Option<Reached> {
+    pub(super) fn run_out(running: &mut Running) -> Option<Reached> {
         running.clock = running.deadline;
         if running.stage == Stage::Init {
             running.stage = Stage::Killed;
-            running.connect = None;
-            running.call = None;
+            (running.connect, running.query, running.call) = (None, None, None);
             return None;
         }
-        let waited = running.waits_since().map(|began| running.clock.since(began));
+        let waited = running.waited(running.clock);
         let cause = Cause { outer: Outer::Limit(LimitId::FunctionTimeout), trouble: running.trouble };
-        let answer = Answer::TimedOut(cause, waited.unwrap_or_default());
+        let answer = Answer::TimedOut(cause, waited);
         Some(Reached::End(Outcome::TimedOut, answer, running.deadline))
     }
 
@@ -421,7 +468,8 @@ impl Simulation {
             run.waits.push(nanos(now.since(waiting.connect.began())));
             running.connect = None;
             running.trouble = None;
-            running.step += 1;
+            // A query goes on with its connection.
+            running.step += u32::from(running.query.is_none());
             return None;
         };
         waiting.wanted = wanted;
@@ -434,21 +482,21 @@ impl Simulation {
         match next {
             Next::Syn { at, .. } if at < running.deadline => {
                 running.clock = at;
-                Some(Reached::Park(at))
+                Some(Reached::Park(at, Turn::Want))
             }
             Next::Failed(at) if at <= running.deadline => {
                 run.failed += 1;
                 running.clock = at;
                 let waited = at.since(waiting.connect.began());
-                running.connect = None;
+                (running.connect, running.query) = (None, None);
                 Self::fail(running, waited)
             }
             Next::Syn { .. } | Next::Failed(_) => Self::run_out(running),
         }
     }
 
-    /// A connect failed for good, at the running's clock.
-    fn fail(running: &mut Running, waited: Duration) -> Option<Reached> {
+    /// A connect or a query failed for good, at the running's clock.
+    pub(super) fn fail(running: &mut Running, waited: Duration) -> Option<Reached> {
         let cause = Cause { outer: Outer::FunctionError, trouble: running.trouble };
         let outcome = match running.stage {
             Stage::Init | Stage::Killed => {
@@ -481,7 +529,7 @@ impl Simulation {
         };
         let free_at = ended + Duration::from_nanos(lag);
         self.heap.push(free_at, Turn::Free, Event::Free { environment: running.environment, outcome });
-        let (ends, request) = (ended <= self.horizon, running.request);
+        let (ends, request) = (ended <= self.horizon, u64::from(running.request));
         if let Some(pool) = self.dispatcher.provisioned_for(running.environment).filter(|_| ends) {
             self.record.runs_provisioned(pool, course.handler);
         }
@@ -499,3 +547,5 @@ impl Simulation {
 }
 
 const _: () = assert!(size_of::<Slot>() <= 192, "a million invocations may be parked at once");
+const _: () =
+    assert!(PHASES_MAX <= u16::MAX as usize && REQUESTS_MAX < u32::MAX as u64, "for the fields of `Running`");

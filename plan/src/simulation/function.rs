@@ -2,7 +2,7 @@
 
 use crate::distribution::Distribution;
 use crate::input::FunctionInput;
-use crate::load::{Action, Behaviour, CallStep, ConnectStep, Step, service_connect};
+use crate::load::{Action, Behaviour, CallStep, ConnectStep, QueryStep, Step, service_connect};
 use crate::random::Stream;
 use crate::retry::Mode;
 use limits::FunctionId;
@@ -58,6 +58,8 @@ enum Deed {
     Connect(u32),
     /// Index of the call, of all functions' calls.
     Call(u32),
+    /// Index of the query, of all functions' queries.
+    Query(u32),
 }
 
 /// What an invocation does next.
@@ -69,6 +71,8 @@ pub enum Doing {
     Connect(u32),
     /// It makes the call with this index.
     Call(u32),
+    /// It asks the database of the query with this index.
+    Query(u32),
     /// Nothing: all steps are done.
     Nothing,
 }
@@ -79,6 +83,8 @@ pub trait Ways {
     fn connect(&mut self, step: &ConnectStep) -> u32;
     /// The index of a call of a function.
     fn call(&mut self, function: &str, retry: Mode) -> u32;
+    /// The index of a query.
+    fn query(&mut self, step: &QueryStep) -> u32;
     /// The Region, which is part of the names of AWS's services.
     fn region(&self) -> &str;
 }
@@ -88,6 +94,7 @@ fn strides_of(step: &Step, ways: &mut impl Ways) -> Vec<Stride> {
     match &step.action {
         Action::Take(time) => vec![stride(Deed::Take(time.clone()))],
         Action::Connect(connect) => vec![stride(Deed::Connect(ways.connect(connect)))],
+        Action::Query(query) => vec![stride(Deed::Query(ways.query(query)))],
         Action::Call(CallStep::Function { function, retry }) => {
             vec![stride(Deed::Call(ways.call(&function.text, *retry)))]
         }
@@ -178,6 +185,7 @@ impl Function {
                     Deed::Take(time) => Doing::Take(time.sample(stream)),
                     Deed::Connect(index) => Doing::Connect(*index),
                     Deed::Call(index) => Doing::Call(*index),
+                    Deed::Query(index) => Doing::Query(*index),
                 };
             }
             *step += 1;
@@ -195,12 +203,22 @@ impl Function {
         total(&self.init, true, &mut self.init_stream)
     }
 
-    /// The connects of INIT.
-    pub fn init_connects(&self) -> impl Iterator<Item = u32> {
-        self.init.iter().filter_map(|stride| match stride.action {
+    /// The connects of INIT, and those that its queries use.
+    pub fn init_connects(&self, of_query: impl Fn(u32) -> u32) -> Vec<u32> {
+        let connects = self.init.iter().filter_map(|stride| match stride.action {
             Deed::Connect(index) => Some(index),
+            Deed::Query(index) => Some(of_query(index)),
             Deed::Take(_) | Deed::Call(_) => None,
-        })
+        });
+        let mut connects: Vec<u32> = connects.collect();
+        connects.sort_unstable();
+        connects.dedup();
+        connects
+    }
+
+    /// Draws how long a statement takes.
+    pub fn statement(&mut self, in_init: bool, time: &Distribution) -> u64 {
+        time.sample(if in_init { &mut self.init_stream } else { &mut self.handler_stream })
     }
 
     /// From the end of an invocation until its environment is free.
@@ -208,7 +226,7 @@ impl Function {
         self.lag.sample(&mut self.lag_stream)
     }
 
-    /// Draws the times of one invocation of a function without connects.
+    /// Draws the times of one invocation of a function whose steps only take time.
     ///
     /// An INIT longer than `init_timeout` is cut there and done again within the invocation, as is that of an
     /// environment that was reset; both count against the function's time-out (AWS Lambda Developer Guide,
@@ -234,6 +252,6 @@ fn total(steps: &[Stride], fresh: bool, stream: &mut Stream) -> u64 {
     let due = steps.iter().filter(|step| fresh || !step.once);
     due.fold(0, |sum: u64, step| match &step.action {
         Deed::Take(time) => sum.saturating_add(time.sample(stream)),
-        Deed::Connect(_) | Deed::Call(_) => sum,
+        Deed::Connect(_) | Deed::Call(_) | Deed::Query(_) => sum,
     })
 }

@@ -3,8 +3,10 @@
 use super::{HELD_MAX, PACKETS_MAX};
 use crate::input::PlanInput;
 use crate::load::{ConnectStep, Hold, Load};
+use crate::report::PoolRow;
 use crate::samples::Samples;
 use limits::connect::Patience;
+use limits::db_pool::{ClientId, PoolCounts};
 use limits::network::{Target, Wired};
 use limits::{Connection, Connections, EnvironmentId, Network, NetworkSettings, Way};
 use model::{Instant, Refusal};
@@ -159,6 +161,31 @@ impl NetworkRun {
             resets: 0,
         });
         (self.connects.len() - 1) as u32
+    }
+
+    /// The connect by which environments of the function keep a connection to there: one that its behaviour has, else a
+    /// new one.
+    pub fn connect_of_environment(&mut self, function: usize, host: &str, port: u16) -> u32 {
+        let step = ConnectStep::for_queries(host, port);
+        let destination = step.destination();
+        let found = self.connects.iter().position(|connect| {
+            connect.function == function
+                && connect.hold == Hold::Environment
+                && *connect.destination == *destination
+        });
+        found.map_or_else(|| self.add(function, &step), |index| index as u32)
+    }
+
+    /// The client of a proxy that the environment is by a connection of this connect.
+    pub fn client(&self, environment: EnvironmentId, connect: u32) -> Option<ClientId> {
+        let mut at = self.environments[self.known(environment)?].first;
+        while let Some(entry) = self.held.get(at as usize) {
+            if entry.connect == connect {
+                return entry.connection.client();
+            }
+            at = entry.next;
+        }
+        None
     }
 
     fn host(&mut self, name: &str) -> usize {
@@ -321,6 +348,19 @@ impl NetworkRun {
     /// How many shared interfaces there are; `None` where no function is in a VPC.
     pub fn interfaces(&self) -> Option<u64> {
         self.connections().interfaces()
+    }
+
+    /// Every proxy's pool; none where nobody connects.
+    pub fn pools(&self) -> BTreeMap<Arc<str>, PoolRow> {
+        if self.connects.is_empty() {
+            return BTreeMap::new();
+        }
+        let row = |counts: PoolCounts| PoolRow {
+            clients: counts.clients,
+            in_use: counts.borrowed,
+            waiting: counts.waiting,
+        };
+        self.connections().pools().map(|(name, counts, _)| (Arc::clone(name), row(counts))).collect()
     }
 
     /// Connections by resource; empty where nobody connects.

@@ -54,7 +54,7 @@ impl Simulation {
             self.unused.insert(environment);
         }
         let (index, environments) = (function.index, self.dispatcher.environments());
-        for connect in function.init_connects().collect::<Vec<u32>>() {
+        for connect in function.init_connects(|query| self.queries.connect_of(query)) {
             let run = &self.network.connects[connect as usize];
             let (wanted, destination) = (run.count, run.destination.clone());
             if run.hold != Hold::Environment {

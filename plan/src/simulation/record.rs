@@ -59,6 +59,8 @@ pub struct Cause {
 pub enum Trouble {
     /// SYNs of a connect were refused, with these figures when they first were.
     Connect { destination: Arc<str>, refusal: Refusal },
+    /// A query waited for a connection of a pool, as this was full, with the figures when it first was.
+    Query { database: Arc<str>, refusal: Refusal, behind: Option<Refusal> },
     /// A call of the function with this index.
     Call { function: usize, why: CallTrouble },
 }
@@ -189,6 +191,7 @@ pub struct Record {
     pub causes: Causes,
     pub troubles: Vec<Trouble>,
     by_trouble: BTreeMap<(Arc<str>, LimitId, Arc<str>), u32>,
+    by_query: BTreeMap<(Arc<str>, LimitId, Arc<str>), u32>,
     by_call: BTreeMap<(usize, CallKey), u32>,
     /// Whom each limit refused: by its resource and the function's index.
     pub victims: BTreeMap<(LimitId, Arc<str>, usize), u64>,
@@ -223,6 +226,7 @@ impl Record {
             causes: Causes::default(),
             troubles: Vec::new(),
             by_trouble: BTreeMap::new(),
+            by_query: BTreeMap::new(),
             by_call: BTreeMap::new(),
             victims: BTreeMap::new(),
             first_limit: None,
@@ -320,6 +324,22 @@ impl Record {
     /// A limit left a new environment of the function without a network interface.
     pub fn unplaced(&mut self, now: Instant, refusal: &Refusal, environments: u32, function: usize) {
         self.strike(now, refusal, None, environments, function);
+    }
+
+    /// A query of the function got no connection of a pool.
+    pub fn unserved(&mut self, now: Instant, refusal: &Refusal, environments: u32, function: usize) {
+        self.strike(now, refusal, None, environments, function);
+    }
+
+    /// A query waits, as this is full; or waited in vain, with what was full behind that. The index of the trouble.
+    pub fn waits(&mut self, database: &Arc<str>, refusal: &Refusal, behind: Option<&Refusal>) -> u32 {
+        let key = (Arc::clone(database), refusal.limit, Arc::clone(&refusal.resource));
+        let troubles = &mut self.troubles;
+        *self.by_query.entry(key).or_insert_with(|| {
+            let (refusal, behind) = (refusal.clone(), behind.cloned());
+            troubles.push(Trouble::Query { database: Arc::clone(database), refusal, behind });
+            (troubles.len() - 1) as u32
+        })
     }
 
     /// A SYN of the function to `destination` was dropped. The index of the trouble.
@@ -476,6 +496,13 @@ impl DecisionsHash {
     fn door(&mut self, now: Instant, function: usize, detail: u64) {
         let kind = 6;
         self.words([now.as_nanos(), (function as u64) << 8 | kind, detail]);
+    }
+
+    /// Adds whether a transaction had a connection of a pool at once.
+    #[inline]
+    pub fn borrow(&mut self, now: Instant, query: u32, lent: bool) {
+        let kind = 9;
+        self.words([now.as_nanos(), u64::from(query) << 8 | kind, u64::from(lent)]);
     }
 
     #[inline]

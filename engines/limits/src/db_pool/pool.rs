@@ -193,6 +193,14 @@ impl Pool {
         due.into_iter().flatten().reduce(|best, next| if next.0 < best.0 { next } else { best })
     }
 
+    /// Somebody went without a server connection because of this.
+    fn refuse(&mut self, now: Instant, full: &Refusal) {
+        // The database counts its own refusals.
+        if full.limit == LimitId::DbPoolConnections {
+            self.connections.refuse(now);
+        }
+    }
+
     /// A wait that began at `since` has ended.
     fn reach_wait(&mut self, now: Instant, since: Instant) {
         self.borrows.reach(now.since(since).as_secs());
@@ -242,7 +250,7 @@ impl Pools {
                 self.clients[slot].rest(now);
                 pool.idle_clients.push(&mut self.clients, slot);
                 let refusal = pool.timed_out(now);
-                pool.connections.refuse(now);
+                pool.refuse(now, &behind);
                 let client = self.client_id(slot);
                 self.effects.push_back(PoolEffect::TimedOut { client, refusal, behind });
             }
@@ -276,6 +284,16 @@ impl Pools {
         }
     }
 
+    /// A client leaves the queue without a server connection.
+    pub(super) fn stop_waiting(&mut self, now: Instant, slot: u32) {
+        let Client { login, since, .. } = self.clients[slot];
+        let pool = &mut self.pools[self.logins[login as usize].pool as usize];
+        let full = pool.what_is_full();
+        pool.waiting.remove(&mut self.clients, slot);
+        pool.reach_wait(now, since);
+        pool.refuse(now, &full);
+    }
+
     /// Ends a client in whatever state it is.
     pub(super) fn end_client(&mut self, now: Instant, slot: u32, databases: &mut Databases) {
         let Client { login, server, state, pinned, .. } = self.clients[slot];
@@ -283,13 +301,10 @@ impl Pools {
         let pool = &mut self.pools[index as usize];
         match state {
             ClientState::Idle => pool.idle_clients.remove(&mut self.clients, slot),
-            ClientState::Waiting => {
-                pool.waiting.remove(&mut self.clients, slot);
-                pool.connections.refuse(now);
-                pool.reach_wait(now, self.clients[slot].since);
-            }
+            ClientState::Waiting => self.stop_waiting(now, slot),
             ClientState::Busy => {}
         }
+        let pool = &mut self.pools[index as usize];
         pool.counts.clients -= 1;
         pool.counts.pinned -= u32::from(pinned);
         self.clients.remove(slot);

@@ -183,6 +183,20 @@ fn a_client_that_disconnects_leaves_its_transaction_or_its_wait() {
 }
 
 #[test]
+fn a_client_may_leave_the_queue_and_stay() {
+    let mut bench = Bench::new(9, settings(1));
+    let [one, two, three] = [bench.connect(0), bench.connect(0), bench.connect(0)];
+    bench.borrow(0, one);
+    bench.borrow(1, two);
+    bench.borrow(2, three);
+    bench.pools.leave(Instant::from_millis(3), two, &mut bench.databases);
+    bench.pools.leave(Instant::from_millis(3), one, &mut bench.databases);
+    bench.give_back(4, one);
+    assert_eq!((bench.lent(), bench.pools.rows()[0].refused), (vec![three], 1));
+    assert!(!is_lent(&bench.borrow(5, two)), "it is still connected");
+}
+
+#[test]
 fn a_client_without_a_request_is_closed_even_if_it_pinned() {
     let mut bench =
         Bench::new(9, PoolSettings { idle_client_timeout: Duration::from_secs(1), ..settings(1) });

@@ -14,6 +14,8 @@ const POSTGRES: u16 = 5432;
 const FROM_CLASS: &str = "RDS User Guide, maximum number of database connections, by the class's memory; what the system \
                           takes of it is assumed";
 const FROM_PARAMETERS: &str = "max_connections of the database's parameter group";
+/// The shortest IdleClientTimeout that AWS takes; a shorter one would close clients before their first request.
+const SHORTEST: Duration = Duration::from_secs(1);
 const BORROW_TIMEOUT: &str = "ConnectionBorrowTimeout of the proxy's target group";
 const GIVEN: &str = "given with --limit";
 
@@ -72,11 +74,19 @@ impl Network {
         self
     }
 
-    /// The database or the database proxy of that name: its port. A proxy's name is looked for first.
+    /// The port of the database or database proxy of that name.
     pub fn database_port(&self, name: &str) -> Option<u16> {
-        let proxies = self.proxies.iter().map(|proxy| (&proxy.name, proxy.port));
-        let mut all = proxies.chain(self.databases.iter().map(|database| (&database.name, database.port)));
-        all.find(|(found, _)| *found == name).map(|(_, port)| port)
+        self.database_ports().find(|(found, _)| *found == name).map(|(_, port)| port)
+    }
+
+    /// The names of all database proxies and databases.
+    pub fn database_names(&self) -> impl Iterator<Item = &str> {
+        self.database_ports().map(|(name, _)| name)
+    }
+
+    fn database_ports(&self) -> impl Iterator<Item = (&str, u16)> {
+        let proxies = self.proxies.iter().map(|proxy| (&*proxy.name, proxy.port));
+        proxies.chain(self.databases.iter().map(|database| (&*database.name, database.port)))
     }
 
     /// A proxy's pool, with the user's own figures where given; `None` where the database's connections are not known.
@@ -87,11 +97,12 @@ impl Network {
         let percent = proxy.connections_percent;
         let of_database = format!("{percent} % of max_connections ({all}) of {}", database.name);
         let given = &settings.pool;
+        let idle_client_timeout = given.idle_client_timeout.unwrap_or(proxy.idle_client_timeout);
         Some(PoolSettings {
             connections: given.connections.unwrap_or(share(all, percent).max(1)),
             idle_connections: share(all, proxy.idle_connections_percent),
             borrow_timeout: given.borrow_timeout.unwrap_or(proxy.borrow_timeout),
-            idle_client_timeout: given.idle_client_timeout.unwrap_or(proxy.idle_client_timeout),
+            idle_client_timeout: idle_client_timeout.max(SHORTEST),
             source: given.connections.map_or_else(|| of_database.into(), |_| GIVEN.into()),
             borrow_source: given.borrow_timeout.map_or(BORROW_TIMEOUT, |_| GIVEN).into(),
         })

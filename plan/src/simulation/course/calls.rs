@@ -66,7 +66,7 @@ impl Simulation {
         calling: Calling,
     ) -> Option<Reached> {
         if running.clock > now {
-            return Some(Reached::Park(running.clock));
+            return Some(Reached::Park(running.clock, Turn::Want));
         }
         match calling.state {
             State::Due => Some(Reached::Call),
