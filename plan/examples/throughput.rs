@@ -43,6 +43,11 @@ fn main() {
     println!("planner                {:>12.0} requests/s  = {:.2} x naive", planned, planned / naive);
     println!("one connect, kept      {:>12.0} requests/s  = {:.2} x naive", kept, kept / naive);
     println!("one connect, anew      {:>12.0} requests/s  = {:.2} x naive", anew, anew / naive);
+    for (name, connections, users) in [("one query, proxy", 2000, USERS), ("one query, waits", 40, 100)] {
+        let time = best(|| queries(users, connections));
+        let rate = REQUESTS as f64 / time.as_secs_f64();
+        println!("{name:<22} {rate:>12.0} requests/s  = {:.2} x naive", rate / naive);
+    }
     a_million_connections();
     let scenario = Scenario::named("burst-2022").expect("built in");
     let whole =
@@ -125,6 +130,33 @@ fn load_with(steps: &str) -> Load {
          {{CartFunction: {{init: 100ms, steps: [{steps}{{compute: {{exponential: 50ms}}}}]}}}}}}"
     );
     Load::read("load.yaml", &text).expect("the load is well formed")
+}
+
+/// Requests with one query each of 20 ms through a proxy's pool of so many connections; their environments keep theirs.
+fn queries(users: u64, connections: u64) -> u64 {
+    let text = format!(
+        "{{version: 1, phases: [{{target: CartFunction, users: {users}, requests: {REQUESTS}}}], behaviour: \
+         {{CartFunction: {{init: 100ms, steps: [{{compute: {{exponential: 30ms}}}}, {{query: {{database: Proxy, \
+         for: {{exponential: 20ms}}}}}}]}}}}}}"
+    );
+    let load = Load::read("load.yaml", &text).expect("the load is well formed");
+    let proxy = limits::network::Proxy {
+        name: "Proxy".into(),
+        port: 5432,
+        database: None,
+        connections_percent: 100,
+        idle_connections_percent: 50,
+        borrow_timeout: Duration::from_secs(120),
+        idle_client_timeout: Duration::from_secs(1800),
+    };
+    let network = stack().network.with_database("db.r7g.4xlarge").with_proxy(proxy);
+    let mut options = options();
+    options.overrides.set(LimitId::DbPoolConnections, connections);
+    let report =
+        plan::run(&PlanInput { network, ..stack() }, &load, &options).expect("the load fits the stack");
+    assert_eq!((report.summary.ok, report.queries[0].asked), (REQUESTS, REQUESTS));
+    assert_eq!(report.queries[0].waited > 0, connections < users);
+    report.summary.requests
 }
 
 /// A million invocations at once, each with a connection: the time, and the most memory that this process ever had.

@@ -249,7 +249,7 @@ impl Simulation {
     }
 
     fn run(&mut self) {
-        while let Some(at) = self.next_at() {
+        while let Some((at, is_event)) = self.next_at() {
             if at > self.horizon || self.record.asked >= REQUESTS_MAX || self.network.is_too_much() {
                 break;
             }
@@ -258,8 +258,7 @@ impl Simulation {
             }
             self.advance(at);
             self.hear_pools(at);
-            // Whoever was waited for may have been heard before the next event.
-            if self.heap.next_at() != Some(at) {
+            if !is_event {
                 continue;
             }
             let Some((_, event)) = self.heap.pop() else { break };

@@ -313,12 +313,12 @@ impl Simulation {
         self.resume(now, id);
     }
 
-    /// When somebody who waits for a pool hears of it, or the next event is.
-    pub(super) fn next_at(&mut self) -> Option<Instant> {
+    /// When the next event is, or somebody who waits for a pool hears of it before; and whether it is an event.
+    pub(super) fn next_at(&mut self) -> Option<(Instant, bool)> {
         let event = self.heap.next_at();
         match self.network.engine().next_pool_answer() {
-            None => event,
-            Some(answer) => Some(event.map_or(answer, |event| event.min(answer))),
+            Some(answer) if event.is_none_or(|event| answer < event) => Some((answer, false)),
+            _ => event.map(|at| (at, true)),
         }
     }
 }
