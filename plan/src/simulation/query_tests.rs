@@ -355,6 +355,46 @@ behaviour: {{Cart: {{init: 0s, steps: [{{query: {{database: OrdersProxy, for: {{
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    /// A queue of a few lines, which shares nothing with the pool: users come one by one, each with one query.
+    #[test]
+    fn waits_agree_with_a_slow_queue(
+        users in 1u64..200, rate in prop::sample::select(&[1u64, 2, 5, 8, 20, 40, 100][..]), connections in 1usize..6,
+        takes_ms in 1u64..3000, borrow in 0u64..6, timeout in 1u64..8,
+    ) {
+        let nanos = |ms: u64| ms * 1_000_000;
+        let mut free_at = vec![0_u64; connections];
+        let (mut waits, mut ok, mut refused, mut late) = (Vec::new(), 0, 0, 0);
+        for user in 0..users {
+            let comes = user * (SECOND / rate);
+            let first = free_at.iter_mut().min().unwrap();
+            let wait = first.saturating_sub(comes);
+            // What is over in one instant with a connection that comes free comes first.
+            if wait > 0 && wait >= borrow.min(timeout) * SECOND {
+                *if borrow <= timeout { &mut refused } else { &mut late } += 1;
+                continue;
+            }
+            if wait > 0 {
+                waits.push(wait);
+            }
+            // A query that outlasts the function is ended with it, and its connection is free then.
+            let ends = (comes + wait + nanos(takes_ms)).min(comes + timeout * SECOND);
+            if ends < comes + wait + nanos(takes_ms) { late += 1 } else { ok += 1 }
+            *first = ends;
+        }
+        let report = plan(
+            &format!("phases: [{{target: Cart, users: {users}, requests: {users}, spawn: {rate}/s}}]
+behaviour: {{Cart: {{init: 0s, steps: [{{query: {{database: OrdersProxy, for: {takes_ms}ms}}}}]}}}}"),
+            &[
+                &format!("db.pool-connections={connections}"), &format!("db.borrow-timeout={borrow}"),
+                &format!("function.timeout={timeout}"),
+            ],
+        );
+        let found = query(&report);
+        prop_assert_eq!((report.summary.ok, report.summary.errors, report.summary.timed_out), (ok, refused, late));
+        prop_assert_eq!((found.waited, found.longest_s.0), (waits.len() as u64, waits.iter().copied().max().unwrap_or(0)));
+        prop_assert_eq!(found.asked + found.failed, users);
+    }
+
     #[test]
     fn every_report_with_queries_adds_up(
         users in 1u32..30, requests in 0u64..120, pool in 1u64..12, all in 0u64..16, count in 1u32..4,
