@@ -154,4 +154,6 @@ fn name_of(node: &Node, problems: &mut Problems) -> Option<Name> {
 }
 
 #[cfg(test)]
+mod schema;
+#[cfg(test)]
 mod tests;
