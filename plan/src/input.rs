@@ -324,7 +324,10 @@ impl PlanInput {
         let qualified: Vec<String> = self.qualifiers.iter().map(qualified).collect();
         let words = known.iter().copied().chain(qualified.iter().map(String::as_str));
         let help = did_you_mean(&name.text, words);
-        let help = help.unwrap_or_else(|| format!("there are {}", known.join(", ")));
+        let help = help.unwrap_or_else(|| match known[..] {
+            [] => "the template has no function".to_owned(),
+            _ => format!("there are {}", known.join(", ")),
+        });
         Problem::new(name.span, Cause::Unknown { what, name: name.text.clone() }).help(help)
     }
 }

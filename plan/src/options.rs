@@ -1,5 +1,6 @@
 //! What the caller of a plan chooses, and why a plan cannot be made.
 
+use crate::load::Load;
 use limits::{ProvisionedError, SettingsError};
 use model::{Era, LimitId, Overrides, era};
 use std::time::Duration;
@@ -97,7 +98,7 @@ pub enum PlanError {
         value: u64,
     },
     /// More environments are busy at t = 0 than concurrency allows.
-    #[error("{function} cannot have {wanted} busy environments at t = 0: its limits leave room for {room}")]
+    #[error("{function} cannot have {wanted} environments at t = 0: its limits leave room for {room}")]
     Initial {
         /// The function's logical id.
         function: String,
@@ -105,6 +106,8 @@ pub enum PlanError {
         wanted: u32,
         /// How many fit.
         room: u32,
+        /// The function, as the load names it.
+        name: String,
     },
     /// Environments at t = 0 have no room for their network interfaces.
     #[error("the environments at t = 0 need more network interfaces than there can be: {0}")]
@@ -120,4 +123,14 @@ pub enum PlanError {
     /// The timeline's step is zero.
     #[error("the timeline's step must be longer than zero")]
     ZeroStep,
+}
+
+impl PlanError {
+    /// The problem at its place in the load, where it has one and is not told as one already.
+    pub fn problem(&self, load: &Load) -> Option<Problem> {
+        let Self::Initial { name, .. } = self else { return None };
+        let initial = load.initial.iter().find(|initial| initial.function.text == *name)?;
+        let problem = Problem::at(initial.function.span, self.to_string());
+        Some(problem.help("give less, or raise the limit with --limit"))
+    }
 }

@@ -216,10 +216,11 @@ impl Simulation {
                 function: input.functions[index].id.clone(),
                 wanted,
                 room,
+                name: initial.function.text.clone(),
             };
-            for _ in 0..initial.idle {
+            for room in 0..initial.idle {
                 let environment = self.dispatcher.preload(Instant::START, id);
-                let environment = environment.ok_or_else(|| refused(initial.idle, 0))?;
+                let environment = environment.ok_or_else(|| refused(initial.idle, room))?;
                 self.network.begin(index, environment);
                 self.preload_interface(index, environment)?;
                 self.dispatcher.finished(Instant::START, environment, Outcome::Done, &mut self.effects);

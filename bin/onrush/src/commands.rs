@@ -19,13 +19,25 @@ use crate::Stop;
 use crate::arguments::Figures;
 use model::era::BadOverride;
 use model::{Era, LimitId, Overrides};
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 
 /// The era and the user's own figures.
 fn figures(arguments: &Figures) -> Result<(Era, Overrides), Stop> {
     let era = Era::named(&arguments.era).map_err(|error| Stop::Usage(error.to_string()))?;
     let mut overrides = Overrides::default();
+    let mut given: BTreeMap<&str, &str> = BTreeMap::new();
     for text in &arguments.limits {
+        if let Some((id, value)) = text.split_once('=')
+            && let Some(before) =
+                given.insert(id.trim(), value.trim()).filter(|before| *before != value.trim())
+        {
+            return Err(Stop::Usage(format!(
+                "--limit: {} is given twice, as {before} and {}",
+                id.trim(),
+                value.trim()
+            )));
+        }
         overrides.read(text).map_err(|error| {
             let id = text.split('=').next().unwrap_or("").trim();
             let known = LimitId::ALL.iter().map(|limit| limit.as_str());

@@ -13,6 +13,32 @@ pub fn print(file_name: &str, text: &str, problems: &[Problem], severity: Severi
     }
 }
 
+/// Prints a line to standard error for each kind of warning: the first of it, and how many more there are.
+pub fn print_briefly(file_name: &str, warnings: &[Problem]) {
+    for line in brief_lines(file_name, warnings) {
+        eprintln!("warning: {line}");
+    }
+}
+
+/// Warnings are of one kind when they say the same before the names that follow on a colon.
+fn brief_lines(file_name: &str, warnings: &[Problem]) -> Vec<String> {
+    let mut kinds: Vec<(String, &Problem, usize)> = Vec::new();
+    for warning in warnings {
+        let message = warning.message();
+        let kind = message.split(": ").next().unwrap_or_default();
+        match kinds.iter_mut().find(|(known, ..)| *known == kind) {
+            Some((.., count)) => *count += 1,
+            None => kinds.push((kind.to_owned(), warning, 1)),
+        }
+    }
+    let line = |(_, first, count): &(String, &Problem, usize)| {
+        let more = if *count > 1 { format!(" (and {} more of this kind)", count - 1) } else { String::new() };
+        let plain = Problem { help: None, ..(*first).clone() };
+        format!("{}{more}", plain.one_line(file_name))
+    };
+    kinds.iter().map(line).collect()
+}
+
 /// A problem as miette sees it.
 #[derive(Debug)]
 struct Shown {
@@ -50,5 +76,28 @@ impl Diagnostic for Shown {
             )
         });
         Some(Box::new(std::iter::once(own).chain(related)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use template::yaml::Span;
+
+    #[test]
+    fn warnings_of_one_kind_take_one_line() {
+        let warning = |message: &str| Problem::at(Span::default(), message.to_owned());
+        let lines = brief_lines(
+            "t",
+            &[
+                warning("the event type `SQS` is not run: A does not get its events").help("HttpApi is run"),
+                warning("AWS::SQS::Queue is not run: Orders"),
+                warning("the event type `SQS` is not run: B does not get its events"),
+            ],
+        );
+        let ends =
+            ["A does not get its events (and 1 more of this kind)", "AWS::SQS::Queue is not run: Orders"];
+        assert_eq!(lines.len(), 2);
+        assert!(lines.iter().zip(ends).all(|(line, end)| line.ends_with(end)), "{lines:?}");
     }
 }

@@ -41,6 +41,20 @@ pub fn find(arguments: &Template) -> Option<PathBuf> {
 
 /// Reads and resolves the template at `path`; problems are printed with their places.
 pub fn read(path: &Path, arguments: &Template, port: u16) -> Result<Read, Stop> {
+    resolve(path, arguments, port, |name, text, found| problems::print(name, text, found, Severity::Warning))
+}
+
+/// As [`read`], with a line for each kind of warning: who plans one load after another has seen them.
+pub fn read_briefly(path: &Path, arguments: &Template, port: u16) -> Result<Read, Stop> {
+    resolve(path, arguments, port, |name, _, found| problems::print_briefly(name, found))
+}
+
+fn resolve(
+    path: &Path,
+    arguments: &Template,
+    port: u16,
+    warn: impl Fn(&str, &str, &[template::Problem]),
+) -> Result<Read, Stop> {
     let name = path.display().to_string();
     let text = read_text(path)?;
     let folder = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
@@ -56,7 +70,7 @@ pub fn read(path: &Path, arguments: &Template, port: u16) -> Result<Read, Stop> 
         port,
     };
     let outcome = template::read(&name, &text, &inputs);
-    problems::print(&name, &text, &outcome.warnings, Severity::Warning);
+    warn(&name, &text, &outcome.warnings);
     problems::print(&name, &text, &outcome.problems, Severity::Error);
     match outcome.stack {
         Some(stack) if outcome.problems.is_empty() => Ok(Read { path: path.to_owned(), stack }),

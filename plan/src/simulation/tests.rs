@@ -297,7 +297,11 @@ fn what_cannot_be_planned_says_why() {
     no_step.step = Some(Duration::ZERO);
     assert_eq!(error(&simple, &no_step), PlanError::ZeroStep);
     let busy = load("initial: {Pay: {busy: 6, for: 1s}}\nphases: [{target: Cart, users: 1, requests: 1}]");
-    let full = PlanError::Initial { function: "Pay".into(), wanted: 6, room: 5 };
+    let full = PlanError::Initial { function: "Pay".into(), wanted: 6, room: 5, name: "Pay".into() };
+    let place = full.problem(&busy).unwrap().one_line("l");
+    assert!(
+        place.starts_with("l:2:11: Pay cannot have 6 environments at t = 0: its limits leave room for 5")
+    );
     assert_eq!(error(&busy, &options(&[])), full);
     let typo = load("phases: [{target: Crat, users: 1, requests: 1}]\nbehaviour: {Pya: {}}");
     let PlanError::Load(problems) = error(&typo, &options(&[])) else { panic!("a problem of the load") };

@@ -85,7 +85,7 @@ fn from_files(arguments: &Plan) -> Result<Report, Stop> {
                 .to_owned(),
         )
     })?;
-    let read = stack::read(&template, &arguments.template, model::DEFAULT_PORT)?;
+    let read = stack::read_briefly(&template, &arguments.template, model::DEFAULT_PORT)?;
     let load_path = arguments.load.clone().unwrap_or_else(|| read.folder().join("load.yaml"));
     let load_name = load_path.display().to_string();
     let load_text = stack::read_text(&load_path).map_err(|stop| match (stop, &arguments.load) {
@@ -110,7 +110,10 @@ fn from_files(arguments: &Plan) -> Result<Report, Stop> {
     match plan::run(&PlanInput::from_stack(&read.stack), &load, &options) {
         Ok(report) => Ok(report),
         Err(PlanError::Load(found)) => Err(show(&found)),
-        Err(error) => Err(Stop::Usage(format!("{}: {error}", PathBuf::from(&load_name).display()))),
+        Err(error) => Err(match error.problem(&load) {
+            Some(problem) => show(&[problem]),
+            None => Stop::Usage(format!("{load_name}: {error}")),
+        }),
     }
 }
 
@@ -118,6 +121,8 @@ fn duration(option: &str, text: Option<&str>) -> Result<Option<Duration>, Stop> 
     let Some(text) = text else { return Ok(None) };
     match parse_duration(text) {
         Some(duration) if !duration.is_zero() => Ok(Some(duration)),
-        _ => Err(Stop::Usage(format!("{option}: `{text}` is no duration such as 500ms, 30s or 10m"))),
+        _ => Err(Stop::Usage(format!(
+            "{option}: `{text}` is no duration such as 500ms, 30s or 10m, at most 366d"
+        ))),
     }
 }

@@ -1,4 +1,8 @@
 //! The schema and the loader say the same.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests read, and on demand write, files of the repository"
+)]
 
 use super::validator::{Met, json, validate};
 use super::*;
