@@ -2,6 +2,7 @@
 
 mod calls;
 mod gateway;
+mod load_balancer;
 mod qualifiers;
 
 pub use gateway::{ClientInput, RouteCache};
@@ -60,6 +61,8 @@ pub enum DoorKind {
     HttpApi,
     /// An API Gateway v1 API.
     RestApi,
+    /// An application load balancer.
+    LoadBalancer,
 }
 
 /// A door with its routes to functions: a function URL, or a stage of an API.
@@ -149,7 +152,8 @@ impl PlanInput {
         });
         let leads = |route: &ApiRoute| qualified(route.integration.as_ref()?.function.as_ref()?);
         let apis = gateway::doors(stack, leads);
-        let doors = urls.chain(apis).collect();
+        let balancers = load_balancer::doors(stack, qualified);
+        let doors = urls.chain(apis).chain(balancers).collect();
         let network = Network::from_stack(stack);
         let clients = gateway::clients(stack);
         Self { functions, qualifiers, provisioned, doors, clients, network, assumptions: Vec::new() }

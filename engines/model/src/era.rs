@@ -156,7 +156,7 @@ impl Overrides {
         self.0.iter().map(|(id, value)| (*id, *value))
     }
 
-    /// Reads `ID=N`; `N` may have `_` or `,` between its digits, and a limit in seconds may be given as `90s`, `5m` or
+    /// Reads `ID=N`; `N` may have `_` or `,` between its digits, and a limit in time may be given as `90s`, `5m` or
     /// `2h`.
     ///
     /// # Errors
@@ -165,8 +165,17 @@ impl Overrides {
         let (id, value) = text.split_once('=').ok_or_else(|| BadOverride::NoEquals(text.to_owned()))?;
         let limit: LimitId = id.trim().parse().map_err(BadOverride::Unknown)?;
         let digits: String = value.trim().chars().filter(|c| *c != '_' && *c != ',').collect();
-        let (digits, factor): (&str, u64) =
-            if limit.unit() == "s" { seconds(&digits) } else { (&*digits, 1) };
+        let (digits, factor): (&str, u64) = match limit.unit() {
+            "s" => seconds(&digits),
+            "ms" => digits.strip_suffix("ms").map_or_else(
+                || {
+                    let (plain, factor) = seconds(&digits);
+                    (plain, if plain.len() < digits.len() { 1000 * factor } else { 1 })
+                },
+                |plain| (plain.trim_end(), 1),
+            ),
+            _ => (&*digits, 1),
+        };
         let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
         self.set(limit, number.ok_or_else(|| BadOverride::NotANumber(value.to_owned()))?);
         Ok(())
@@ -260,6 +269,10 @@ mod tests {
         for (text, seconds) in [("90", 90), ("90s", 90), ("5 min", 300), ("5m", 300), ("1h", 3600)] {
             overrides.read(&format!("eni.growth-after={text}")).unwrap();
             assert_eq!(overrides.get(LimitId::EniGrowthAfter), Some(seconds), "{text}");
+        }
+        for (text, millis) in [("90", 90), ("90ms", 90), ("5s", 5000), ("2 min", 120_000)] {
+            overrides.read(&format!("apigw.integration-timeout={text}")).unwrap();
+            assert_eq!(overrides.get(LimitId::IntegrationTimeout), Some(millis), "{text}");
         }
         assert!(matches!(overrides.read("nat.ports=9s"), Err(BadOverride::NotANumber(_))));
         assert!(matches!(overrides.read("lambda.nope=1"), Err(BadOverride::Unknown(_))));

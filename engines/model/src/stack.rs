@@ -11,8 +11,8 @@ mod function;
 mod network;
 
 pub use api::{
-    ApiKey, ApiRoute, CacheSettings, Cors, EndpointType, HttpApi, Integration, IntegrationKind, PlanStage,
-    Protocol, Quota, RestApi, Stage, StageCache, Throttle, UsagePlan,
+    ApiKey, ApiRoute, CacheSettings, Cors, EndpointType, HttpApi, Integration, IntegrationKind, LoadBalancer,
+    LoadBalancerRoute, PlanStage, Protocol, Quota, RestApi, Stage, StageCache, Throttle, UsagePlan,
 };
 pub use cidr::{BadCidr, Cidr};
 pub use database::{
@@ -133,6 +133,8 @@ pub struct Stack {
     pub http_apis: Vec<HttpApi>,
     /// API Gateway v1 APIs.
     pub rest_apis: Vec<RestApi>,
+    /// Load balancers that lead to functions; they are not run.
+    pub load_balancers: Vec<LoadBalancer>,
     /// Usage plans.
     pub usage_plans: Vec<UsagePlan>,
     /// API keys.

@@ -6,6 +6,7 @@ mod fields;
 mod function;
 mod lambda;
 mod links;
+mod load_balancer;
 mod network;
 mod openapi;
 mod routing;
@@ -146,6 +147,7 @@ impl Builder<'_, '_> {
         self.join_network(&items);
         self.join_functions(&items);
         self.join_apis(&items);
+        self.join_load_balancers(&items);
         self.report_others(&others);
     }
 

@@ -322,7 +322,7 @@ impl Simulation {
         for key in load.unused.iter().filter(|key| **key != "bytes" || !has_cache) {
             rows.push(Assumption::new(format!("`{key}` of the load"), "without effect", "not simulated yet"));
         }
-        self.assume_fronts(input, load, &mut rows);
+        self.assume_fronts(input, load, options, &mut rows);
         if let Some(timeout) = options.overrides.get(LimitId::FunctionTimeout) {
             rows.push(Assumption::new(
                 "time-out of every function",

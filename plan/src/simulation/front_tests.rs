@@ -217,6 +217,78 @@ fn a_connect_that_waits_too_long_for_the_door_is_in_the_chain() {
 }
 
 #[test]
+fn the_door_also_waits_no_longer_for_a_function_that_waits_for_another() {
+    let text = "{version: 1, phases: [{target: Http, users: 1, requests: 1}], behaviour: {Cart: {init: 0s, steps: \
+                [{call: {function: Pay}}]}, Pay: {init: 0s, steps: [{sleep: 40s}]}}}";
+    let mut input = input(TEMPLATE);
+    let pay =
+        crate::input::FunctionInput { id: "Pay".into(), name: "pay".into(), ..input.functions[0].clone() };
+    input.functions.push(pay);
+    let load = Load::read("load.yaml", text).unwrap();
+    let report = run(&input, &load, &Options::new(Era::named("today").unwrap())).unwrap();
+    assert_eq!(report.summary.statuses, [(503, 1)].into_iter().collect());
+    let durations: Vec<u64> = report.functions.iter().map(|function| function.duration_s["50"].0).collect();
+    assert_eq!((durations, report.summary.slowest_s.0), (vec![40_000_000_000; 2], 30_000_000_000));
+}
+
+#[test]
+fn clients_that_try_again_after_a_throttle_pass_the_doors_again() {
+    let phases = "{target: Http, request: GET /cart, users: 9, requests: 9, retry: standard}";
+    let report = plan(phases, "compute: 1ms");
+    assert_eq!((report.summary.requests, report.summary.ok), (9, 9));
+    assert!(row(&report, LimitId::ApiStageBurst).refused >= 4);
+}
+
+#[test]
+fn a_load_balancer_is_as_patient_as_its_function() {
+    let balancer = format!(
+        "{TEMPLATE}
+  Balancer: {{Type: AWS::ElasticLoadBalancingV2::LoadBalancer}}
+  Group:
+    Type: AWS::ElasticLoadBalancingV2::TargetGroup
+    Properties: {{TargetType: lambda, Targets: [{{Id: !GetAtt Cart.Arn}}]}}
+  Listener:
+    Type: AWS::ElasticLoadBalancingV2::Listener
+    Properties:
+      LoadBalancerArn: !Ref Balancer
+      Port: 80
+      Protocol: HTTP
+      DefaultActions: [{{Type: forward, TargetGroupArn: !Ref Group}}]
+  Rule:
+    Type: AWS::ElasticLoadBalancingV2::ListenerRule
+    Properties:
+      ListenerArn: !Ref Listener
+      Priority: 1
+      Conditions: [{{Field: path-pattern, PathPatternConfig: {{Values: [/cart/*]}}}}]
+      Actions: [{{Type: forward, ForwardConfig: {{TargetGroups: [{{TargetGroupArn: !Ref Group}}]}}}}]
+"
+    );
+    let phases = "{target: Balancer, request: GET /cart/7, users: 1, requests: 1}";
+    let plan = |steps: &str| plan_with(&balancer, phases, steps, &[]).unwrap();
+    assert_eq!(plan("sleep: 40s").summary.statuses, [(200, 1)].into_iter().collect());
+    assert_eq!(plan("sleep: 90s").summary.statuses, [(502, 1)].into_iter().collect());
+    let doors = input(&balancer).doors;
+    let door = doors.iter().find(|door| door.id == "Balancer").unwrap();
+    let routes: Vec<&str> = door.routes.iter().map(|route| &*route.path).collect();
+    assert_eq!(routes, ["", "/cart/{rest+}"]);
+}
+
+#[test]
+fn a_figure_that_no_request_meets_is_named() {
+    let phases = "{target: Cart, users: 1, requests: 1}";
+    let report = plan_with(TEMPLATE, phases, "compute: 1s", &["apigw.key-rate=5"]).unwrap();
+    let said = report.assumptions.iter().find(|row| row.what == "apigw.key-rate=5").unwrap();
+    assert_eq!(said.value, "without effect");
+    let report = plan_with(
+        TEMPLATE,
+        "{target: Http, users: 1, requests: 1}",
+        "sleep: 6s",
+        &["apigw.integration-timeout=5s"],
+    );
+    assert_eq!(report.unwrap().summary.slowest_s.0, 5_000_000_000);
+}
+
+#[test]
 fn a_client_may_be_less_patient_than_the_door() {
     let report = plan("{target: Http, users: 1, requests: 1, timeout: 10s}", "sleep: 40s");
     assert_eq!((report.summary.errors, report.summary.timed_out), (1, 0));

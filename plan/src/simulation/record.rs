@@ -113,7 +113,7 @@ impl Answer {
         let api = match door {
             Some(DoorKind::HttpApi) => Some(ApiKind::Http),
             Some(DoorKind::RestApi) => Some(ApiKind::Rest),
-            Some(DoorKind::FunctionUrl) | None => None,
+            Some(DoorKind::FunctionUrl | DoorKind::LoadBalancer) | None => None,
         };
         let limit = match self {
             Self::Refused(limit) => Some(limit),
@@ -128,6 +128,8 @@ impl Answer {
         match (self, door) {
             (Self::Ok, _) | (Self::TimedOut(..) | Self::Failed(..), None) => 200,
             (Self::Refused(_), None | Some(DoorKind::FunctionUrl)) => 429,
+            // A load balancer says 502 whatever keeps its function from an answer; not confirmed for each case.
+            (_, Some(DoorKind::LoadBalancer)) => 502,
             (Self::TimedOut(..) | Self::Failed(..), Some(DoorKind::FunctionUrl | DoorKind::RestApi)) => 502,
             (Self::TimedOut(..) | Self::Failed(..), Some(DoorKind::HttpApi)) => 500,
             (Self::Unplaced(_), None | Some(DoorKind::FunctionUrl | DoorKind::RestApi)) => 502,

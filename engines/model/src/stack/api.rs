@@ -202,6 +202,26 @@ pub struct RestApi {
     pub cors: Option<Cors>,
 }
 
+/// A path of a load balancer that leads to a function.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LoadBalancerRoute {
+    /// The path pattern, `/cart/*`; none for everything else.
+    pub path: Option<String>,
+    /// The function.
+    pub target: FunctionTarget,
+}
+
+/// An application load balancer before functions.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LoadBalancer {
+    /// Logical id.
+    pub id: String,
+    /// Where it is defined.
+    pub place: Place,
+    /// Where its listeners and their rules lead.
+    pub routes: Vec<LoadBalancerRoute>,
+}
+
 /// Requests per period.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Quota {

@@ -2,6 +2,7 @@
 
 use crate::input::{DoorKind, PlanInput};
 use crate::load::Load;
+use crate::options::Options;
 use crate::report::Assumption;
 use crate::simulation::Simulation;
 use limits::api_throttle::{Order, Spending};
@@ -15,14 +16,32 @@ impl Simulation {
         &self,
         input: &PlanInput,
         load: &Load,
+        options: &Options,
         rows: &mut Vec<Assumption>,
     ) {
-        let Some(fronts) = &self.fronts else { return };
         let mut assume = |what: &str, value: &str, why: &str| rows.push(Assumption::new(what, value, why));
+        let board = self.fronts.as_ref().map_or_else(Vec::new, |fronts| fronts.board(self.now));
+        let given = options.overrides.iter().filter(|(limit, _)| limit.as_str().starts_with("apigw."));
+        for (limit, value) in given.filter(|(limit, _)| board.iter().all(|row| row.id != *limit)) {
+            assume(
+                &format!("{limit}={value}"),
+                "without effect",
+                "no request of the load passes such a limit",
+            );
+        }
+        if self.phases.iter().any(|phase| phase.target.door == Some(DoorKind::LoadBalancer)) {
+            let value = "502 to what its function does not answer, and as patient as the function";
+            assume("a load balancer", value, "not confirmed by AWS for every case");
+        }
+        let Some(fronts) = &self.fronts else { return };
         let settings = fronts.throttle.settings();
-        let board = fronts.throttle.board(self.now);
         assume("API Gateway's throttles", "met exactly", "AWS calls them targets, on a best-effort basis");
-        if board.iter().any(|row| row.id != LimitId::ApiAccountRate && row.id != LimitId::ApiAccountBurst) {
+        let own = |row: &model::LimitRow| {
+            let limit = row.id.as_str();
+            (limit.ends_with("-rate") || limit.ends_with("-burst") || limit.ends_with("-quota"))
+                && !limit.starts_with("apigw.account-")
+        };
+        if board.iter().any(own) {
             let value = match settings.spending {
                 Spending::OnlyIfAdmitted => "spends no token of any level",
                 Spending::AsAsked => "spends those of the levels before the one that refuses",
