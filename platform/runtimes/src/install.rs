@@ -7,36 +7,32 @@
 //! DATA/runtimes/.staging-…           being made; removed by whoever finds it under the lock
 //! DATA/runtimes/.lock-python3.13     held while installing, also against other processes
 //! ```
+//!
+//! What was installed for one data directory is linked into the next from the user's cache, see `cache`.
 
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions, Permissions},
-    io::{self, Read},
+    io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
     sync::Mutex,
-    thread,
     time::{Duration, Instant},
 };
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::RuntimeError;
+use crate::{RuntimeError, cache::Cache, installer::Installers};
 
-/// How long one pip or npm may take before it is killed: a slow line and 40 MB.
-const INSTALL_MAX: Duration = Duration::from_secs(300);
-/// How often a running installer is looked at.
-const INSTALL_POLL: Duration = Duration::from_millis(20);
 /// A failed installation is not tried again for this long.
 const FAILURE_REMEMBERED: Duration = Duration::from_secs(60);
-/// What is kept of an installer's complaints.
-const COMPLAINT_BYTES_MAX: u64 = 64 * 1024;
 
 /// The folder of installed runtimes.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     root: PathBuf,
+    cache: Option<Cache>,
+    pub(crate) installers: Installers,
     failures: Mutex<HashMap<String, (Instant, String)>>,
 }
 
@@ -49,10 +45,15 @@ pub(crate) enum Installed {
 }
 
 impl Shelf {
-    pub(crate) fn new(data_dir: &Path) -> Shelf {
+    pub(crate) fn new(data_dir: &Path, cache: Option<Cache>) -> Shelf {
         // Binds need absolute paths; a data directory is usually given as `.onrush`.
         let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-        Shelf { root: data_dir.join("runtimes"), failures: Mutex::default() }
+        Shelf {
+            root: data_dir.join("runtimes"),
+            cache,
+            installers: Installers::default(),
+            failures: Mutex::default(),
+        }
     }
 
     /// The complete installation of this name, if there is one.
@@ -68,11 +69,13 @@ impl Shelf {
         Ok(folder)
     }
 
-    /// Makes an installation unless it is there. `make` fills a staging folder and answers with one line
-    /// when it cannot; the folder is then given to everyone to read, flushed by renaming it into place.
+    /// Makes an installation unless it is there, or in the user's cache, made from the same `recipe`. `make` fills a
+    /// staging folder and answers with one line when it cannot; the folder is then given to everyone to read, flushed by
+    /// renaming it into place.
     pub(crate) fn install(
         &self,
         name: &str,
+        recipe: &[&str],
         make: impl FnOnce(&Path) -> Result<(), String>,
     ) -> Result<Installed, RuntimeError> {
         if self.complete(name).is_some() {
@@ -88,10 +91,18 @@ impl Shelf {
         let staging = self.root.join(format!(".staging-{name}"));
         let files = |source| RuntimeError::Files { path: staging.clone(), source };
         remove_all(&staging).map_err(files)?;
+        if self.cache.as_ref().is_some_and(|cache| cache.take(name, recipe, &staging)) {
+            fs::rename(&staging, self.root.join(name)).map_err(files)?;
+            return Ok(Installed::Complete);
+        }
+        remove_all(&staging).map_err(files)?;
         fs::create_dir(&staging).map_err(files)?;
         match make(&staging) {
             Ok(()) => {
                 readable_by_all(&staging).map_err(files)?;
+                if let Some(cache) = &self.cache {
+                    cache.put(name, recipe, &staging);
+                }
                 fs::rename(&staging, self.root.join(name)).map_err(files)?;
                 Ok(Installed::Complete)
             }
@@ -139,54 +150,7 @@ pub(crate) fn place(folder: &Path, name: &str, content: &[u8]) -> Result<(), Run
         .map_err(|source| RuntimeError::Files { path, source })
 }
 
-/// Runs an installer to its end or to [`INSTALL_MAX`]; the error is its last complaint in one line.
-pub(crate) fn run_installer(command: &mut Command) -> Result<(), String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let mut child = child.map_err(|error| format!("{program}: {error}"))?;
-    let complaints = child.stderr.take().map(|stderr| {
-        thread::spawn(move || {
-            let mut text = Vec::new();
-            let mut stderr = stderr;
-            // Beyond the bound the rest is drained, so that the installer never blocks on a full pipe.
-            let kept = stderr.by_ref().take(COMPLAINT_BYTES_MAX).read_to_end(&mut text);
-            let drained = io::copy(&mut stderr, &mut io::sink());
-            if kept.is_ok() && drained.is_ok() { text } else { Vec::new() }
-        })
-    });
-    let status = wait_at_most(&mut child, INSTALL_MAX).map_err(|error| format!("{program}: {error}"))?;
-    let complaints = complaints.and_then(|thread| thread.join().ok()).unwrap_or_default();
-    match status {
-        None => Err(format!("{program} took longer than {} s", INSTALL_MAX.as_secs())),
-        Some(status) if status.success() => Ok(()),
-        Some(status) => Err(last_complaint(&String::from_utf8_lossy(&complaints))
-            .unwrap_or_else(|| format!("{program} ended with {status}"))),
-    }
-}
-
-fn wait_at_most(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
-    let started = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if started.elapsed() > limit {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        thread::sleep(INSTALL_POLL);
-    }
-}
-
-/// The last line that says `error` (pip and npm prefix theirs), else the last line at all.
-fn last_complaint(text: &str) -> Option<String> {
-    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let is_error = |line: &&str| line.to_ascii_lowercase().contains("error");
-    lines().rfind(is_error).or_else(|| lines().next_back()).map(str::to_owned)
-}
-
-fn remove_all(folder: &Path) -> io::Result<()> {
+pub(crate) fn remove_all(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -216,18 +180,18 @@ mod tests {
     #[test]
     fn an_installation_is_made_once_and_all_or_nothing() {
         let data = tempfile::tempdir().unwrap();
-        let shelf = Shelf::new(data.path());
-        let failed = shelf.install("x", |staging| {
+        let shelf = Shelf::new(data.path(), None);
+        let failed = shelf.install("x", &[], |staging| {
             fs::write(staging.join("half"), "").unwrap();
             Err("no network".to_owned())
         });
         assert!(matches!(failed, Ok(Installed::Failed(reason)) if reason == "no network"));
         assert_eq!(shelf.complete("x"), None);
-        let again = shelf.install("x", |_| panic!("tried again at once"));
+        let again = shelf.install("x", &[], |_| panic!("tried again at once"));
         assert!(matches!(again, Ok(Installed::Failed(_))));
 
-        let shelf = Shelf::new(data.path());
-        let made = shelf.install("x", |staging| {
+        let shelf = Shelf::new(data.path(), None);
+        let made = shelf.install("x", &[], |staging| {
             assert!(!staging.join("half").exists());
             fs::write(staging.join("whole"), "").map_err(|error| error.to_string())?;
             fs::set_permissions(staging.join("whole"), Permissions::from_mode(0o600))
@@ -236,19 +200,19 @@ mod tests {
         assert!(matches!(made, Ok(Installed::Complete)));
         let whole = shelf.complete("x").unwrap().join("whole");
         assert_eq!(fs::metadata(whole).unwrap().permissions().mode() & 0o777, 0o644);
-        assert!(matches!(shelf.install("x", |_| panic!("made twice")), Ok(Installed::Complete)));
+        assert!(matches!(shelf.install("x", &[], |_| panic!("made twice")), Ok(Installed::Complete)));
     }
 
     #[test]
     fn concurrent_callers_wait_for_the_first() {
         let data = tempfile::tempdir().unwrap();
         let made = std::sync::atomic::AtomicU32::new(0);
-        thread::scope(|scope| {
+        std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     // Each its own shelf, as separate processes have.
-                    let shelf = Shelf::new(data.path());
-                    let installed = shelf.install("x", |_| {
+                    let shelf = Shelf::new(data.path(), None);
+                    let installed = shelf.install("x", &[], |_| {
                         made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                         Ok(())
                     });
@@ -257,16 +221,5 @@ mod tests {
             }
         });
         assert_eq!(made.into_inner(), 1);
-    }
-
-    #[test]
-    fn an_installers_last_error_is_the_reason() {
-        let noisy = "WARNING: x\nERROR: Could not find a version\nnotice: y\n";
-        assert_eq!(last_complaint(noisy).as_deref(), Some("ERROR: Could not find a version"));
-        assert_eq!(last_complaint("a\nb\n\n").as_deref(), Some("b"));
-        assert_eq!(last_complaint(""), None);
-        let failed = run_installer(Command::new("sh").args(["-c", "echo 'npm error dead' >&2; exit 3"]));
-        assert_eq!(failed, Err("npm error dead".to_owned()));
-        assert_eq!(run_installer(Command::new("sh").args(["-c", "head -c 300000 /dev/zero >&2"])), Ok(()));
     }
 }

@@ -9,9 +9,11 @@
 //! Everything here blocks: it reads directories and runs interpreters, pip, npm and cargo. Call it from a
 //! thread that may wait.
 
+mod cache;
 mod environment;
 mod error;
 mod install;
+mod installer;
 mod interpreter;
 mod node;
 mod provided;

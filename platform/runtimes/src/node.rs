@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Command};
 
 use crate::{
     Launch, Request, RuntimeError, Runtimes, Warning,
-    install::{Installed, place, run_installer},
+    install::{Installed, place},
     interpreter::{Candidate, Interpreter, LANGUAGE_ROOT, Places, Version, ask, by_distance},
 };
 
@@ -72,7 +72,12 @@ pub(crate) fn resolve(
     // runtime's own packages on the second.
     let of_layers = request.layers.and_then(|layers| {
         let versioned = layers.join(format!("nodejs/node{major}/node_modules"));
-        [versioned, layers.join("nodejs/node_modules")].into_iter().find(|folder| folder.is_dir())
+        let own = layers.canonicalize().ok()?;
+        // A layer's link could lead anywhere on the host, and what is bound is what it leads to.
+        [versioned, layers.join("nodejs/node_modules")]
+            .into_iter()
+            .filter_map(|folder| folder.canonicalize().ok())
+            .find(|folder| folder.is_dir() && folder.starts_with(&own))
     });
     binds.extend(of_layers.map(|folder| (folder, "/var/node_modules".to_owned())));
     let own = folder.join("node_modules");
@@ -93,9 +98,9 @@ pub(crate) fn prepare(
 ) -> Result<Vec<Warning>, RuntimeError> {
     let (interpreter, _) = find(runtimes, runtime, major)?;
     let mut warnings = Vec::new();
-    let installed = runtimes.shelf.install(&shelf_name(&interpreter), |staging| {
+    let installed = runtimes.shelf.install(&shelf_name(&interpreter), &PACKAGES, |staging| {
         progress(&format!("installing the AWS SDK's common clients for Node {} (once)", interpreter.version));
-        run_installer(&mut npm(&interpreter, staging))
+        runtimes.shelf.installers.run(&mut npm(&interpreter, staging))
     })?;
     if let Installed::Failed(reason) = installed {
         warnings.push(format!(

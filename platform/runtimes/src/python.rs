@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Launch, Request, RuntimeError, Runtimes, Warning,
-    install::{Installed, place, run_installer},
+    install::{Installed, place},
+    installer::Installers,
     interpreter::{Candidate, Interpreter, LANGUAGE_ROOT, Places, Version, ask, by_distance},
 };
 
@@ -93,10 +94,13 @@ pub(crate) fn prepare(
     let (interpreter, _) = find(runtimes, runtime, minor)?;
     let mut warnings = Vec::new();
     let name = shelf_name(&interpreter);
-    let installed = runtimes.shelf.install(&name, |staging| {
+    // Compiled files are of one patch version at least.
+    let version = interpreter.version.to_string();
+    let recipe: Vec<&str> = PACKAGES.iter().copied().chain([version.as_str()]).collect();
+    let installed = runtimes.shelf.install(&name, &recipe, |staging| {
         progress(&format!("installing {} for Python {} (once)", PACKAGES.join(", "), interpreter.version));
-        install_packages(pip_commands(&interpreter), staging)?;
-        compile(&interpreter, staging)
+        install_packages(&runtimes.shelf.installers, pip_commands(&interpreter), staging)?;
+        compile(&runtimes.shelf.installers, &interpreter, staging)
     })?;
     if let Installed::Failed(reason) = installed {
         warnings.push(format!(
@@ -175,10 +179,10 @@ fn describe(candidate: &Candidate) -> Option<Interpreter> {
 }
 
 /// Tries one way after another until one works; the first one's complaint is the telling one.
-fn install_packages(ways: Vec<Command>, target: &Path) -> Result<(), String> {
+fn install_packages(installers: &Installers, ways: Vec<Command>, target: &Path) -> Result<(), String> {
     let mut first_complaint = None;
     for mut way in ways {
-        match run_installer(way.arg("--target").arg(target).args(PACKAGES)) {
+        match installers.run(way.arg("--target").arg(target).args(PACKAGES)) {
             Ok(()) => return Ok(()),
             Err(complaint) => {
                 first_complaint.get_or_insert(complaint);
@@ -205,14 +209,17 @@ fn pip_commands(interpreter: &Interpreter) -> Vec<Command> {
 /// Compiles the packages: `/var/runtime` is read-only, so nobody could later. Unchecked, because the
 /// folder never changes once in place; and with the paths of the sandbox, so that importing need not
 /// rewrite each code object.
-fn compile(interpreter: &Interpreter, staging: &Path) -> Result<(), String> {
+fn compile(installers: &Installers, interpreter: &Interpreter, staging: &Path) -> Result<(), String> {
     let mut compile = Command::new(&interpreter.program);
     compile.args(["-I", "-m", "compileall", "-qq", "-f", "--invalidation-mode", "unchecked-hash"]);
     if interpreter.version.minor >= 9 {
         compile.arg("-s").arg(staging).args(["-p", "/var/runtime"]);
     }
     // Some packages carry files for other Pythons, which do not compile: their failure is not ours.
-    let _ = run_installer(compile.arg(staging));
+    let _ = installers.run(compile.arg(staging));
+    if installers.is_stopped() {
+        return Err("the platform is ending".to_owned());
+    }
     fs::metadata(staging.join("boto3/__init__.py"))
         .map(drop)
         .map_err(|_| "pip left no boto3 behind".to_owned())
@@ -235,7 +242,7 @@ fn place_bootstrap(interpreter: &Interpreter, folder: &Path) -> Result<String, R
     let script = "import py_compile, sys\n\
         py_compile.compile(sys.argv[1], cfile=sys.argv[2], dfile='/var/runtime/bootstrap.py', doraise=True,\n\
         \x20   invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)";
-    let compiling = run_installer(
+    let compiling = Installers::default().run(
         Command::new(&interpreter.program)
             .args(["-I", "-S", "-c", script])
             .arg(folder.join("bootstrap.py"))
@@ -290,10 +297,13 @@ mod tests {
             way
         };
         let ways = ["echo no index >&2; exit 1", "touch second", "touch third"].map(way);
-        assert_eq!(install_packages(ways.into(), target.path()), Ok(()));
+        assert_eq!(install_packages(&Installers::default(), ways.into(), target.path()), Ok(()));
         assert!(target.path().join("second").exists() && !target.path().join("third").exists());
         let ways = ["echo no index >&2; exit 1", "echo no pip >&2; exit 1"].map(way);
-        assert_eq!(install_packages(ways.into(), target.path()), Err("no index".to_owned()));
+        assert_eq!(
+            install_packages(&Installers::default(), ways.into(), target.path()),
+            Err("no index".to_owned())
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     sync::Mutex,
 };
 
-use crate::{RuntimeError, install::Shelf, interpreter::Interpreters, node, provided, python};
+use crate::{RuntimeError, cache::Cache, install::Shelf, interpreter::Interpreters, node, provided, python};
 
 /// A sentence for the user about something that differs from AWS.
 pub type Warning = String;
@@ -67,7 +67,7 @@ impl Runtimes {
         Runtimes {
             strict,
             own_bootstrap,
-            shelf: Shelf::new(data_dir),
+            shelf: Shelf::new(data_dir, Cache::of_this_user()),
             interpreters: Mutex::default(),
             placed: Mutex::default(),
         }
@@ -92,8 +92,13 @@ impl Runtimes {
         }
     }
 
+    /// Kills the pip and npm that run now, and lets none begin: for the end of the process.
+    pub fn stop_installers(&self) {
+        self.shelf.installers.stop();
+    }
+
     /// Installs once what AWS's `/var/runtime` carries for this runtime, by pip or npm, into the data
-    /// directory. Concurrent callers wait for the first, and other processes too. Without a network it
+    /// directory; what another data directory of this user has is linked from the user's cache. Concurrent callers wait for the first, and other processes too. Without a network it
     /// answers with warnings that name which imports will fail, and the function still runs. A version that
     /// is only the nearest is [`Runtimes::resolve`]'s warning, not repeated here.
     ///

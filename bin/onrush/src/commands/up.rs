@@ -72,6 +72,12 @@ pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
     result
 }
 
+/// A signal came while functions were being deployed: what was started for that must not outlive us.
+fn stopped_early(runtimes: &Runtimes, code: u8) -> ExitCode {
+    runtimes.stop_installers();
+    ExitCode::from(code)
+}
+
 async fn serve(
     arguments: Up,
     era: Era,
@@ -140,8 +146,8 @@ async fn serve(
     };
     tokio::select! {
         prepared = preparation => prepared?,
-        _ = interrupt.recv() => return Ok(ExitCode::from(130)),
-        _ = terminate.recv() => return Ok(ExitCode::from(143)),
+        _ = interrupt.recv() => return Ok(stopped_early(&runtimes, 130)),
+        _ = terminate.recv() => return Ok(stopped_early(&runtimes, 143)),
     }
     let doors_options = doors::Options {
         account_id: model::name::DEFAULT_ACCOUNT.to_owned(),
@@ -177,6 +183,7 @@ async fn serve(
         _ = terminate.recv() => {}
     }
     tracing::info!("stopping");
+    runtimes.stop_installers();
     let _ = stop.send(());
     let farewell = async {
         let _ = server.await;

@@ -1,0 +1,157 @@
+//! Runs pip and npm: bounded in time, with their last complaint, and not past the end of who asked.
+
+use std::{
+    io::{self, Read},
+    os::unix::process::CommandExt,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// How long one pip or npm may take before it is killed: a slow line and 40 MB.
+const INSTALL_MAX: Duration = Duration::from_secs(300);
+/// How often a running installer is looked at.
+const INSTALL_POLL: Duration = Duration::from_millis(20);
+/// What is kept of an installer's complaints.
+const COMPLAINT_BYTES_MAX: u64 = 64 * 1024;
+
+/// The installers that run now. Each leads a process group of its own, because pip and npm start others.
+#[derive(Debug, Default)]
+pub(crate) struct Installers {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stopped: bool,
+    running: Vec<Pid>,
+}
+
+impl Installers {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the end was announced.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state().stopped
+    }
+
+    /// Kills what runs, with all it started; nothing is run from now on.
+    pub(crate) fn stop(&self) {
+        let mut state = self.state();
+        state.stopped = true;
+        for leader in state.running.drain(..) {
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+
+    /// Runs an installer to its end or to [`INSTALL_MAX`]; the error is its last complaint in one line.
+    pub(crate) fn run(&self, command: &mut Command) -> Result<(), String> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+        let (mut child, leader) = self.start(command).map_err(|error| format!("{program}: {error}"))?;
+        let complaints = child.stderr.take().map(|stderr| {
+            thread::spawn(move || {
+                let mut text = Vec::new();
+                let mut stderr = stderr;
+                // Beyond the bound the rest is drained, so that the installer never blocks on a full pipe.
+                let kept = stderr.by_ref().take(COMPLAINT_BYTES_MAX).read_to_end(&mut text);
+                let drained = io::copy(&mut stderr, &mut io::sink());
+                if kept.is_ok() && drained.is_ok() { text } else { Vec::new() }
+            })
+        });
+        let status = wait_at_most(&mut child, leader, INSTALL_MAX);
+        self.state().running.retain(|running| *running != leader);
+        let status = status.map_err(|error| format!("{program}: {error}"))?;
+        let complaints = complaints.and_then(|thread| thread.join().ok()).unwrap_or_default();
+        match status {
+            None => Err(format!("{program} took longer than {} s", INSTALL_MAX.as_secs())),
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(last_complaint(&String::from_utf8_lossy(&complaints))
+                .unwrap_or_else(|| format!("{program} ended with {status}"))),
+        }
+    }
+
+    /// Under the lock, so that no installer is started behind a stop's back.
+    fn start(&self, command: &mut Command) -> io::Result<(Child, Pid)> {
+        let mut state = self.state();
+        if state.stopped {
+            return Err(io::Error::other("not started: the platform is ending"));
+        }
+        let child = command.spawn()?;
+        let leader = Pid::from_child(&child);
+        state.running.push(leader);
+        Ok((child, leader))
+    }
+}
+
+fn wait_at_most(child: &mut Child, leader: Pid, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if started.elapsed() > limit {
+            let _ = kill_process_group(leader, Signal::KILL);
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(INSTALL_POLL);
+    }
+}
+
+/// The last line that says `error` (pip and npm prefix theirs), else the last line at all.
+fn last_complaint(text: &str) -> Option<String> {
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let is_error = |line: &&str| line.to_ascii_lowercase().contains("error");
+    lines().rfind(is_error).or_else(|| lines().next_back()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn an_installers_last_error_is_the_reason() {
+        let noisy = "WARNING: x\nERROR: Could not find a version\nnotice: y\n";
+        assert_eq!(last_complaint(noisy).as_deref(), Some("ERROR: Could not find a version"));
+        assert_eq!(last_complaint("a\nb\n\n").as_deref(), Some("b"));
+        assert_eq!(last_complaint(""), None);
+        let installers = Installers::default();
+        let failed = installers.run(Command::new("sh").args(["-c", "echo 'npm error dead' >&2; exit 3"]));
+        assert_eq!(failed, Err("npm error dead".to_owned()));
+        assert_eq!(installers.run(Command::new("sh").args(["-c", "head -c 300000 /dev/zero >&2"])), Ok(()));
+    }
+
+    #[test]
+    fn a_stop_ends_an_installer_with_all_it_started_and_lets_none_begin() {
+        let installers = Installers::default();
+        let (began, begun) = mpsc::channel();
+        thread::scope(|scope| {
+            let running = scope.spawn(|| {
+                // The child of the shell holds standard error too: were it left alive, this would wait for it.
+                let (read, write) = io::pipe().unwrap();
+                let descriptor = std::os::fd::AsRawFd::as_raw_fd(&write);
+                let script =
+                    format!("sleep 600 & echo x >/proc/{}/fd/{descriptor}; wait", std::process::id());
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &script]);
+                began.send(read).unwrap();
+                let ended = installers.run(&mut shell);
+                drop(write);
+                ended
+            });
+            let mut read = begun.recv().unwrap();
+            read.read_exact(&mut [0]).unwrap();
+            installers.stop();
+            assert!(running.join().unwrap().is_err());
+        });
+        let after = installers.run(&mut Command::new("true"));
+        assert!(after.is_err_and(|reason| reason.contains("ending")));
+    }
+}
