@@ -6,10 +6,11 @@
 //! an old one, which takes an RCU grace period (measured: 0.24 ms of each start).
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -99,10 +100,12 @@ impl Roots {
     /// The mount namespace with the root for `spec`. The calling thread is in `mounts.host`, and shares its working
     /// directory and root with no other.
     pub fn namespace(&mut self, spec: &Spec, mounts: &Mounts) -> Result<Arc<OwnedFd>, RootError> {
-        let task = doing(|| format!("open task folder {}", spec.task.display()), fs::metadata(&spec.task))?;
+        let task = doing(|| format!("open task folder {}", spec.task.display()), open_folder(&spec.task))?;
+        let identity =
+            doing(|| "look at the task folder".into(), rustix::fs::fstat(&task).map_err(io::Error::from))?;
         let key = Key {
             task: spec.task.clone(),
-            task_identity: (task.dev(), task.ino()),
+            task_identity: (identity.st_dev, identity.st_ino),
             opt: spec.opt.clone(),
             binds: spec.binds.clone(),
         };
@@ -115,7 +118,7 @@ impl Roots {
             self.forget_oldest();
         }
         let folder = self.stage.join(self.clock.to_string());
-        let made = build(&folder, &key)
+        let made = build(&folder, &key, &task)
             .and_then(|()| doing(|| "make a mount namespace for the root".into(), enclose(&folder, mounts)));
         tear_down(&folder);
         let namespace = Arc::new(made?);
@@ -157,8 +160,9 @@ fn tear_down(folder: &Path) {
     drop(fs::remove_dir(folder));
 }
 
-fn build(root: &Path, key: &Key) -> Result<(), RootError> {
+fn build(root: &Path, key: &Key, task: &OwnedFd) -> Result<(), RootError> {
     doing(|| "make the root".into(), skeleton(root))?;
+    let top = doing(|| "open the root".into(), open_folder(root))?;
     bind(Path::new("/usr"), &root.join("usr"))?;
     for name in MERGED {
         let host = Path::new("/").join(name);
@@ -180,13 +184,20 @@ fn build(root: &Path, key: &Key) -> Result<(), RootError> {
             bind(&host, &inside)?;
         }
     }
-    bind(&key.task, &root.join("var/task"))?;
+    let attach = |host: &Path, source: &OwnedFd, inside: &Path, folder: bool| {
+        let place = doing(|| format!("make a place for {}", inside.display()), place(&top, inside, folder))?;
+        doing(|| format!("bind {}", host.display()), attach(source, &place))
+    };
+    attach(&key.task, task, Path::new("/var/task"), true)?;
     if let Some(opt) = &key.opt {
-        bind(opt, &root.join("opt"))?;
+        let source = doing(|| format!("open {}", opt.display()), open_folder(opt))?;
+        attach(opt, &source, Path::new("/opt"), true)?;
     }
     for extra in &key.binds {
-        let place = place(root, &extra.inside, extra.host.is_dir());
-        bind(&extra.host, &doing(|| format!("make a place for {}", extra.inside.display()), place)?)?;
+        let source = doing(|| format!("open {}", extra.host.display()), open_any(&extra.host))?;
+        let found = doing(|| "look at a bind".into(), rustix::fs::fstat(&source).map_err(io::Error::from))?;
+        let folder = rustix::fs::FileType::from_raw_mode(found.st_mode).is_dir();
+        attach(&extra.host, &source, &extra.inside, folder)?;
     }
     let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
     doing(|| "make the root read-only".into(), syscalls::set_mount_attributes(root, attributes, true))?;
@@ -254,34 +265,82 @@ fn bind(host: &Path, inside: &Path) -> Result<(), RootError> {
     doing(|| format!("bind {}", host.display()), bound.map_err(io::Error::from))
 }
 
-/// The place for a bind, made where it is missing. Only the root's own tmpfs is ever written: a place inside
-/// another bind must exist, and a symlink on the way is refused.
-fn place(root: &Path, inside: &Path, folder: bool) -> io::Result<PathBuf> {
+/// A folder of the host by a descriptor, so that what was looked at is what is bound; the last step may be no link.
+fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// A folder or file of the host by a descriptor.
+fn open_any(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Mounts what `source` names, with everything below, on what `place` names. No path is looked up.
+fn attach(source: &OwnedFd, place: &OwnedFd) -> io::Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = rustix::mount::open_tree(source, "", flags)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(&tree, "", place, "", flags)?)
+}
+
+/// The place for a bind below `root`, made where it is missing. Only the root's own tmpfs is ever written: a place
+/// inside another bind must exist. Each step is taken from a descriptor of the last and follows no link, so a folder
+/// that is swapped for a link meanwhile cannot lead anywhere else.
+fn place(root: &OwnedFd, inside: &Path, folder: bool) -> io::Result<OwnedFd> {
     let relative = inside.strip_prefix("/").map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let own = fs::metadata(root)?.dev();
-    let mut at = root.to_path_buf();
+    let own = rustix::fs::fstat(root)?.st_dev;
+    let mut at = root.try_clone()?;
     let mut components = relative.components().peekable();
     while let Some(component) = components.next() {
         let Component::Normal(name) = component else { return Err(io::ErrorKind::InvalidInput.into()) };
-        let parent = at.clone();
-        at.push(name);
-        match fs::symlink_metadata(&at) {
-            Ok(found) if found.is_symlink() => return Err(io::Error::from_raw_os_error(libc::ELOOP)),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if fs::metadata(&parent)?.dev() != own {
+        at = match step_into(&at, name) {
+            Err(rustix::io::Errno::NOENT) => {
+                if rustix::fs::fstat(&at)?.st_dev != own {
                     return Err(io::Error::from_raw_os_error(libc::EROFS));
                 }
-                if components.peek().is_some() || folder {
-                    make_folders(&parent, Path::new(name))?;
-                } else {
-                    publish(&at, b"")?;
-                }
+                make(&at, name, components.peek().is_some() || folder)?;
+                step_into(&at, name)?
             }
-            Err(error) => return Err(error),
-        }
+            found => found?,
+        };
     }
     Ok(at)
+}
+
+/// One name below `at`, mounts crossed, links refused with `ELOOP`.
+fn step_into(at: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    use rustix::fs::{FileType, ResolveFlags, fstat, openat, openat2};
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match openat2(at, name, flags, Mode::empty(), resolve) {
+        // Before Linux 5.6. For a single name a look at what was opened is as good.
+        Err(rustix::io::Errno::NOSYS) => {
+            let found = openat(at, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+            let is_link = FileType::from_raw_mode(fstat(&found)?.st_mode).is_symlink();
+            if is_link { Err(rustix::io::Errno::LOOP) } else { Ok(found) }
+        }
+        found => found,
+    }
+}
+
+/// Makes a folder or an empty file that everybody may read, whatever the umask.
+fn make(at: &OwnedFd, name: &OsStr, folder: bool) -> io::Result<()> {
+    use rustix::fs::{fchmod, mkdirat, openat};
+    let made = if folder {
+        match mkdirat(at, name, Mode::from_raw_mode(0o755)) {
+            Err(rustix::io::Errno::EXIST) => {}
+            made => made?,
+        }
+        openat(at, name, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?
+    } else {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(at, name, flags, Mode::from_raw_mode(0o644))?
+    };
+    Ok(fchmod(made, Mode::from_raw_mode(if folder { 0o755 } else { 0o644 }))?)
 }
 
 /// Makes folders that everybody may enter, whatever the umask.
@@ -301,6 +360,7 @@ fn make_folders(parent: &Path, relative: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
 
     fn scratch(name: &str) -> PathBuf {
         let root = std::env::temp_dir().join(format!("sandbox-root-{}-{name}", std::process::id()));
@@ -308,20 +368,68 @@ mod tests {
         root
     }
 
+    /// Where a descriptor leads.
+    fn path_of(place: &OwnedFd) -> PathBuf {
+        fs::read_link(format!("/proc/self/fd/{}", place.as_raw_fd())).unwrap()
+    }
+
     #[test]
     fn a_place_is_made_below_the_root_and_nowhere_else() {
         let root = scratch("place");
-        let made = place(&root, Path::new("/opt/python/3.12"), true).unwrap();
-        assert_eq!(made, root.join("opt/python/3.12"));
-        assert!(made.is_dir());
-        assert!(place(&root, Path::new("/etc/extra.conf"), false).unwrap().is_file());
+        let top = open_folder(&root).unwrap();
+        let made = place(&top, Path::new("/opt/python/3.12"), true).unwrap();
+        assert_eq!(path_of(&made), root.join("opt/python/3.12"));
+        assert!(root.join("opt/python/3.12").is_dir());
+        place(&top, Path::new("/etc/extra.conf"), false).unwrap();
+        assert!(root.join("etc/extra.conf").is_file());
         for wrong in ["relative", "/a/../../b"] {
-            let error = place(&root, Path::new(wrong), true).unwrap_err();
+            let error = place(&top, Path::new(wrong), true).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{wrong}");
         }
         symlink("/", root.join("out")).unwrap();
-        let error = place(&root, Path::new("/out/etc"), true).unwrap_err();
+        let error = place(&top, Path::new("/out/etc"), true).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
+        symlink("/etc", root.join("task")).unwrap();
+        assert!(open_folder(&root.join("task")).is_err());
         fs::remove_dir_all(root).unwrap();
+    }
+
+    /// `SANDBOX_TEST_RACES` sets the rounds; `.ci/long` asks for 100,000.
+    #[test]
+    fn a_folder_that_is_swapped_for_a_link_never_leads_out() {
+        let rounds: u32 = std::env::var("SANDBOX_TEST_RACES").map_or(2_000, |text| text.parse().unwrap());
+        let root = scratch("race");
+        let outside = scratch("race-outside");
+        let (swapped, link) = (root.join("swapped"), root.join("link"));
+        fs::create_dir(&swapped).unwrap();
+        symlink(&outside, &link).unwrap();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let top = open_folder(&root).unwrap();
+        let (mut reached, mut refused) = (0, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let (from, to, exchange) = (&swapped, &link, rustix::fs::RenameFlags::EXCHANGE);
+                    rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, exchange).unwrap();
+                }
+            });
+            for round in 0..rounds {
+                match place(&top, Path::new(&format!("/swapped/{}", round % 8)), true) {
+                    Ok(place) => {
+                        assert!(path_of(&place).starts_with(&root), "{:?}", path_of(&place));
+                        reached += 1;
+                    }
+                    Err(_) => refused += 1,
+                }
+                if let Ok(task) = open_folder(&swapped) {
+                    assert!(path_of(&task).starts_with(&root), "{:?}", path_of(&task));
+                }
+            }
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "something was made outside");
+        assert!(reached > 0 && refused > 0, "no race was run: {reached} reached, {refused} refused");
+        fs::remove_dir_all(root).unwrap();
+        fs::remove_dir_all(outside).unwrap();
     }
 }

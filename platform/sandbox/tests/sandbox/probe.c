@@ -12,11 +12,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ipc.h>
 #include <sys/mount.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -353,6 +356,8 @@ static int hits(const char *path, const char *marker) {
     return count > 0 && memmem(buffer, count, marker, strlen(marker)) != 0;
 }
 
+#define SHARED_KEY 0x5f1c
+
 /* Plants the marker wherever a function can, or looks for it there. */
 static void plant(const char *marker) {
     int fd = open("/tmp/marker", O_WRONLY | O_CREAT, 0666);
@@ -361,6 +366,8 @@ static void plant(const char *marker) {
     close(open("/tmp/folder/file", O_WRONLY | O_CREAT, 0666));
     if (abstract() < 0) perror("abstract");
     prctl(PR_SET_NAME, marker, 0, 0, 0);
+    if (shmget(SHARED_KEY, 4096, IPC_CREAT | 0666) < 0) perror("shmget");
+    if (msgget(SHARED_KEY, IPC_CREAT | 0666) < 0) perror("msgget");
     printf("planted\n");
     fflush(stdout);
     pause();
@@ -379,6 +386,8 @@ static void search(const char *marker) {
         snprintf(path, sizeof path, "/proc/%s/comm", entry->d_name);
         if (hits(path, marker)) { printf("hit process\n"); found++; }
     }
+    if (shmget(SHARED_KEY, 0, 0) >= 0) { printf("hit shared memory\n"); found++; }
+    if (msgget(SHARED_KEY, 0) >= 0) { printf("hit message queue\n"); found++; }
     if (abstract() < 0) { printf("hit abstract socket\n"); found++; }
     printf("%d hits\n", found);
 }
