@@ -43,7 +43,7 @@ pub struct Abilities {
 }
 
 /// Every name that can appear, so that one read from the jailer can be `'static`.
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 14] = [
     "user-namespaces",
     "mount-namespace",
     "pid-namespace",
@@ -57,6 +57,7 @@ pub(crate) const NAMES: [&str; 13] = [
     "freezer",
     "tmp-size",
     "open-files",
+    "kernel-limits",
 ];
 
 impl Abilities {

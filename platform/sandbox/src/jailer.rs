@@ -22,7 +22,7 @@ use crate::sandboxes::Sandboxes;
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::spec::{Isolation, Options, PoolSizes};
 use crate::syscalls::{self, Cloned};
-use crate::{leftovers, seccomp};
+use crate::{leftovers, seccomp, shortage};
 
 /// Why there is no jailer.
 #[derive(Debug, thiserror::Error)]
@@ -48,14 +48,12 @@ pub enum JailerError {
         path: PathBuf,
     },
     /// The host refuses what environments need.
-    #[error("this host refuses to {doing}: {error}; {cure}")]
+    #[error("this host refuses to {doing}: {error}; {}", shortage::hint_or(doing, error, CURE))]
     Refused {
         /// The step that failed.
         doing: String,
         /// What the host said.
         error: io::Error,
-        /// What helps.
-        cure: &'static str,
     },
     /// A call failed that does not depend on the host's settings.
     #[error("cannot {doing}: {error}")]
@@ -151,6 +149,7 @@ pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
         group_refusals: refusals,
         filter,
         open_files,
+        low_limits: shortage::low_limits(),
     };
     let pidfd = fork(&settings, theirs, &ours, lock)?;
     let abilities = await_ready(&ours)?;
@@ -209,6 +208,7 @@ fn open_groups(state_dir: &Path) -> (ControlGroups, Vec<String>) {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let hierarchies =
         cgroup::discover(Path::new("/"), &read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+    leftovers::sweep(&hierarchies.parents());
     let session = format!("{}{}", leftovers::SESSION_PREFIX, std::process::id());
     if let Err(error) = leftovers::record(state_dir, &hierarchies.possible_folders(&session)) {
         return (ControlGroups::none(), vec![format!("cannot record what to clean: {error}")]);
@@ -255,11 +255,7 @@ fn fork(
             Err(error) => refusal = error,
         }
     }
-    Err(JailerError::Refused {
-        doing: "make a pid namespace for the jailer".into(),
-        error: refusal,
-        cure: CURE,
-    })
+    Err(JailerError::Refused { doing: "make a pid namespace for the jailer".into(), error: refusal })
 }
 
 fn await_ready(socket: &OwnedFd) -> Result<Abilities, JailerError> {
@@ -269,7 +265,7 @@ fn await_ready(socket: &OwnedFd) -> Result<Abilities, JailerError> {
     match Reply::from_bytes(&buffer[..count]) {
         Ok(Reply::Ready { abilities }) => Ok(abilities),
         Ok(Reply::Unfit { doing, errno }) => {
-            Err(JailerError::Refused { doing, error: io::Error::from_raw_os_error(errno), cure: CURE })
+            Err(JailerError::Refused { doing, error: io::Error::from_raw_os_error(errno) })
         }
         _ => Err(JailerError::Died),
     }

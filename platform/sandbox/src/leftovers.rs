@@ -52,6 +52,41 @@ pub(crate) fn clear(state_dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes the empty groups of sessions that ended without cleaning up and whose state folder may be gone: of platforms
+/// that were killed and never started again. Nothing is killed: a group with a process in it stays.
+pub(crate) fn sweep(parents: &[PathBuf]) {
+    for parent in parents {
+        let Ok(entries) = fs::read_dir(parent) else { continue };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if name.to_str().and_then(session_process).is_some_and(|process| !is_alive(process)) {
+                drop(remove_empty(&entry.path()));
+            }
+        }
+    }
+}
+
+/// The process that made a session's folder: `onrush-123` or `onrush-123-platform`.
+fn session_process(name: &str) -> Option<u32> {
+    let rest = name.strip_prefix(SESSION_PREFIX)?;
+    rest.strip_suffix("-platform").unwrap_or(rest).parse().ok()
+}
+
+fn is_alive(process: u32) -> bool {
+    Path::new("/proc").join(process.to_string()).exists()
+}
+
+/// Removes a folder of groups, innermost first; the kernel refuses where a process is left.
+fn remove_empty(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_empty(&entry.path())?;
+        }
+    }
+    fs::remove_dir(folder)
+}
+
 /// Writes down what will have to be removed.
 pub(crate) fn record(state_dir: &Path, folders: &[PathBuf]) -> io::Result<()> {
     let mut text = String::new();
@@ -87,6 +122,31 @@ mod tests {
         assert!(!state.join("leftovers").exists());
         clear(&state).unwrap();
         fs::remove_dir_all(state).unwrap();
+    }
+
+    #[test]
+    fn groups_of_the_dead_are_swept_and_those_of_the_living_stay() {
+        let parent = std::env::temp_dir().join(format!("sandbox-sweep-{}", std::process::id()));
+        // No process has the first number: it is above the kernel's highest.
+        let living = format!("onrush-{}", std::process::id());
+        for name in
+            ["onrush-4194999/e1", "onrush-4194999-platform", &format!("{living}/e1"), "onrush-x", "other"]
+        {
+            fs::create_dir_all(parent.join(name)).unwrap();
+        }
+        // A file cannot be in a real group's folder; here it stands for a process that keeps the group.
+        fs::create_dir_all(parent.join("onrush-4194998/e1")).unwrap();
+        fs::write(parent.join("onrush-4194998/e1/process"), "").unwrap();
+        sweep(&[parent.clone(), parent.join("missing")]);
+        let mut left: Vec<_> = fs::read_dir(&parent)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        let mut expected = vec![living, "onrush-4194998".into(), "onrush-x".into(), "other".into()];
+        expected.sort();
+        assert_eq!(left, expected);
+        fs::remove_dir_all(parent).unwrap();
     }
 
     #[test]

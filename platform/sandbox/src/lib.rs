@@ -31,6 +31,7 @@ mod root;
 mod sandbox;
 mod sandboxes;
 mod seccomp;
+mod shortage;
 mod socket;
 mod spec;
 mod stock;

@@ -37,7 +37,7 @@ pub enum StartError {
         error: io::Error,
     },
     /// A part of the environment could not be made; a limit of this host, not of AWS.
-    #[error("this host could not {doing}: {error}")]
+    #[error("this host could not {doing}: {error}{}", crate::shortage::hint(doing, error))]
     Host {
         /// The step that failed.
         doing: String,

@@ -116,6 +116,10 @@ fn process_group(read: Read<'_>) -> Option<ProcessGroup> {
 
 fn explain(doing: &str, error: &io::Error, read: Read<'_>) -> Option<Shortage> {
     match error.raw_os_error()? {
+        libc::ENOSPC if doing == "make /tmp" => Some(Shortage {
+            what: "the disk with the data folder is full, or no loop device is free".into(),
+            cure: "df . && losetup -a tell which".into(),
+        }),
         libc::ENOSPC | libc::EUSERS => no_namespace(doing, read),
         libc::EAGAIN
             if doing.contains("process") || doing.contains("cloner") || doing.contains("program") =>

@@ -24,6 +24,15 @@ pub(crate) struct Hierarchies {
 }
 
 impl Hierarchies {
+    /// The folders in which sessions make theirs.
+    pub fn parents(&self) -> Vec<PathBuf> {
+        let mut parents: Vec<PathBuf> = self.version_one.iter().map(|mount| mount.own.clone()).collect();
+        if let Some(unified) = &self.unified {
+            parents.extend([unified.top.clone(), unified.own.clone()]);
+        }
+        parents
+    }
+
     /// Every folder that a session of that name may make.
     pub fn possible_folders(&self, session: &str) -> Vec<PathBuf> {
         let mut folders: Vec<PathBuf> =

@@ -22,6 +22,7 @@ use crate::cgroup::{self, ControlGroups, Group};
 use crate::network::Network;
 use crate::protocol::{Reply, Request};
 use crate::root::{Mounts, Roots};
+use crate::shortage::Shortage;
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::spec::{Isolation, PoolSizes, Spec};
 use crate::stock::Stock;
@@ -54,6 +55,8 @@ pub(super) struct Settings {
     pub group_refusals: Vec<String>,
     pub filter: Vec<sock_filter>,
     pub open_files: u64,
+    /// As the platform sees them: the jailer may be in a user namespace with limits of its own.
+    pub low_limits: Vec<Shortage>,
 }
 
 /// One environment as the jailer knows it.

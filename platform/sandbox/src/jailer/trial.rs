@@ -12,6 +12,7 @@ use super::starter::Starter;
 use crate::ability::{Abilities, AbilityState};
 use crate::cgroup::Freezer;
 use crate::child::{STATUS_BYTES, Status};
+use crate::shortage::Shortage;
 use crate::spec::{Isolation, Spec};
 
 /// Descriptors of the jailer that one environment holds; the platform has half as many.
@@ -44,6 +45,7 @@ pub(super) fn run(house: &House, settings: &Settings, stage: &Path) -> Result<Ab
     }
     groups(house, settings, &mut abilities);
     open_files(settings.open_files, &mut abilities);
+    kernel_limits(&settings.low_limits, &mut abilities);
     Ok(abilities)
 }
 
@@ -107,7 +109,12 @@ fn walls(house: &House, abilities: &mut Abilities, loop_refusal: Option<String>)
     match loop_refusal {
         None => abilities.enforce("tmp-size", "ext4 on a loop device, not counted as memory"),
         Some(reason) => {
-            let cure = if reason.contains("mkfs") { "apt-get install e2fsprogs" } else { CURE_ROOT };
+            let cure = match reason.as_str() {
+                reason if reason.contains("mkfs") => "apt-get install e2fsprogs",
+                // Root, and the devices are not there or all taken.
+                _ if house.privileged => "modprobe loop (in a container: --device /dev/loop-control)",
+                _ => CURE_ROOT,
+            };
             let detail =
                 format!("tmpfs, counted as memory: the memory limit is raised by its size ({reason})");
             abilities.add("tmp-size", AbilityState::Loose, detail, Some(cure));
@@ -177,4 +184,15 @@ fn open_files(limit: u64, abilities: &mut Abilities) {
     } else {
         abilities.add("open-files", AbilityState::Loose, detail, Some("ulimit -n 1048576 (or LimitNOFILE=)"));
     }
+}
+
+fn kernel_limits(low: &[Shortage], abilities: &mut Abilities) {
+    if low.is_empty() {
+        return abilities
+            .enforce("kernel-limits", "namespaces, threads and process ids for 1,000 environments");
+    }
+    let join = |texts: Vec<String>, between: &str| texts.join(between);
+    let detail = join(low.iter().map(|shortage| shortage.what.clone()).collect(), ", ");
+    let cure = join(low.iter().map(|shortage| shortage.cure.clone()).collect(), " && ");
+    abilities.add("kernel-limits", AbilityState::Loose, detail, Some(&cure));
 }

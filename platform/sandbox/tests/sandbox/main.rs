@@ -1,9 +1,10 @@
 //! Environments on this very host: walls, limits, freezing, restarts, and that nothing is left behind.
 //!
 //! Has a `main` of its own, because the jailer must be forked while the process has one thread. The suite
-//! runs three times, each in a process of its own: as root, as an ordinary user, and without namespaces.
-//! What a host cannot do is said: `skipped: reason`. Words on the command line choose tests by name.
+//! runs three times, each in a process of its own: as root, as an ordinary user, and without namespaces; then
+//! `shortages` lowers the host's limits. What a host cannot do is said: `skipped: reason`. Words on the command line choose tests by name.
 
+mod shortages;
 mod suite;
 
 use std::fs;
@@ -25,7 +26,11 @@ fn main() -> ExitCode {
     match role.as_str() {
         "" => conduct(),
         "victim" => suite::victim(&folder()),
-        role => run(role),
+        role => match role.strip_prefix("shortage:") {
+            // The conductor's folder, the role's, the case's.
+            Some(case) => shortages::run(case, &folder(), &folder().join("../../task")),
+            None => run(role),
+        },
     }
 }
 
@@ -66,6 +71,11 @@ fn conduct() -> ExitCode {
             command.uid(ORDINARY_USER).gid(ORDINARY_USER);
         }
         failed |= !command.status().expect("run the suite").success();
+    }
+    if std::env::args().skip(1).all(|word| word.starts_with('-') || "shortages".contains(word.as_str())) {
+        let folder = top.join("shortages");
+        fs::create_dir_all(&folder).expect("a folder for the shortages");
+        failed |= shortages::conduct(&program, &folder, ROLE, FOLDER, root.then_some(ORDINARY_USER));
     }
     drop(fs::remove_dir_all(top));
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
