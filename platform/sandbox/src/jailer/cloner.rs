@@ -22,7 +22,7 @@ use crate::protocol::{Malformed, Reader, Writer};
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::syscalls::{self, Cloned};
 
-/// The host's out-of-memory killer takes environments before the platform; children inherit it.
+/// The host's out-of-memory killer takes environments before the platform, cloners included.
 const OOM_SCORE: &str = "500";
 /// For the moment between `vfork` and `execve`.
 const STACK_LEN: usize = 64 * 1024;
@@ -267,7 +267,6 @@ fn serve(socket: &OwnedFd, filter: &[sock_filter], null: &OwnedFd, proc: &OwnedF
     let _ = rustix::thread::set_name(c"onrush-cloner");
     // Without a pid namespace nothing else would end us when the jailer is killed.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    drop(write_at(proc.as_fd(), "self/oom_score_adj", OOM_SCORE));
     let mut tools = Tools { filter, null: null.as_raw_fd(), proc: proc.as_fd(), stack: vec![0; STACK_LEN] };
     let mut buffer = vec![0; PACKET_BYTES_MAX];
     loop {
@@ -352,6 +351,7 @@ impl Tools<'_> {
             let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
             return Err(Unfit { doing: "write the identity maps".into(), error });
         }
+        drop(write_at(self.proc, &format!("{pid}/oom_score_adj"), OOM_SCORE));
         unfit("wake the child", rustix::io::write(&ready, &1_u64.to_ne_bytes()))?;
         Ok((pid, pidfd))
     }
