@@ -8,6 +8,7 @@ mod qualifiers;
 pub use gateway::{ClientInput, RouteCache};
 pub use qualifiers::{ProvisionedInput, QualifierInput};
 
+use crate::cost::Inventory;
 use crate::load::{Behaviour, Load, Name, Phase, Work};
 use crate::report::Assumption;
 use limits::Network;
@@ -31,6 +32,8 @@ pub struct PlanInput {
     pub clients: Vec<ClientInput>,
     /// Where the functions are, and the ways out.
     pub network: Network,
+    /// What of the stack costs something; a plan without it has no bill.
+    pub inventory: Option<Inventory>,
     /// What of the stack is not simulated, for the report.
     pub assumptions: Vec<Assumption>,
 }
@@ -156,7 +159,17 @@ impl PlanInput {
         let doors = urls.chain(apis).chain(balancers).collect();
         let network = Network::from_stack(stack);
         let clients = gateway::clients(stack);
-        Self { functions, qualifiers, provisioned, doors, clients, network, assumptions: Vec::new() }
+        let inventory = Some(Inventory::of(stack));
+        Self {
+            functions,
+            qualifiers,
+            provisioned,
+            doors,
+            clients,
+            network,
+            inventory,
+            assumptions: Vec::new(),
+        }
     }
 
     /// Which function a phase's requests reach; otherwise a problem at its target or request.

@@ -5,6 +5,7 @@
 //! same arguments give the same report on every machine.
 
 pub mod arrivals;
+pub mod cost;
 pub mod distribution;
 pub mod heap;
 pub mod input;

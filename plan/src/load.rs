@@ -131,10 +131,7 @@ fn unused(top: &Mapping, behaviour: &[Behaviour]) -> Vec<&'static str> {
     let phases = top.get("phases").and_then(Node::as_sequence).unwrap_or_default();
     let connects = behaviour.iter().flat_map(Behaviour::connects);
     let has_bytes = phases.iter().any(|phase| phase.get("bytes").is_some());
-    let found = [
-        ("month", top.get("month").is_some()),
-        ("bytes", has_bytes || connects.into_iter().any(|connect| connect.has_bytes)),
-    ];
+    let found = [("bytes", has_bytes || connects.into_iter().any(|connect| connect.bytes.is_some()))];
     found.into_iter().filter(|(_, there)| *there).map(|(key, _)| key).collect()
 }
 

@@ -10,6 +10,7 @@ pub use html::render_html;
 pub use text::render;
 pub(crate) use text::{grouped, seconds};
 
+use crate::cost::Bill;
 use limits::Decision;
 use model::{Instant, LimitId, LimitRow};
 use serde::{Serialize, Serializer};
@@ -57,8 +58,8 @@ pub struct Report {
     pub timeline: Vec<TimelineRow>,
     /// Each function that the load reaches.
     pub functions: Vec<FunctionReport>,
-    /// The bill; not computed yet.
-    pub cost: (),
+    /// The month's bill; none where there is no template.
+    pub cost: Option<Bill>,
     /// How provisioned concurrency fared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub provisioned: Vec<ProvisionedRow>,

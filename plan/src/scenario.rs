@@ -48,10 +48,13 @@ const FILES: &[(&str, &str)] = &[
     ("doors-that-wait", include_str!("../scenarios/doors-that-wait.yaml")),
     ("parameter-in-a-global", include_str!("../scenarios/parameter-in-a-global.yaml")),
     ("parameter-in-274-ms", include_str!("../scenarios/parameter-in-274-ms.yaml")),
+    ("bill-image", include_str!("../scenarios/bill-image.yaml")),
+    ("bill-zip", include_str!("../scenarios/bill-zip.yaml")),
+    ("bill-of-a-move", include_str!("../scenarios/bill-of-a-move.yaml")),
 ];
 
 const KEYS: &[&str] =
-    &["title", "source", "era", "region", "limits", "functions", "network", "template", "load"];
+    &["title", "source", "era", "region", "limits", "functions", "network", "template", "bill", "load"];
 /// The most subnets of a scenario: those of one function.
 const SUBNETS_MAX: i64 = 16;
 /// Bits of a subnet's range that are fixed.
@@ -121,7 +124,10 @@ fn read(root: &Node, problems: &mut Problems) -> Option<Scenario> {
     let (title, source) = (text("title"), text("source"));
     let options = read_options(top, problems);
     if let Some(template) = top.get("template") {
-        let input = read_template(template, options.as_ref()?, problems)?;
+        let mut input = read_template(template, options.as_ref()?, problems)?;
+        if top.get("bill").and_then(|bill| bill.boolean(problems)) != Some(true) {
+            input.inventory = None;
+        }
         let load = top.require("load", "a scenario", root.span, problems)?;
         let load = Load::from_node(load, problems);
         return Some(Scenario { title: title?, source: source?, input, load: load?, options: options? });
@@ -237,7 +243,7 @@ fn read_functions(node: &Node, problems: &mut Problems) -> (Vec<FunctionInput>, 
     let entries = node.mapping(problems).map_or(&[][..], Mapping::entries);
     let read = entries.iter().filter_map(|entry| {
         let keys = entry.value.mapping(problems)?;
-        keys.only(&["timeout", "memory_mb", "reserved", "provisioned"], problems);
+        keys.only(&["timeout", "memory_mb", "reserved", "provisioned", "image"], problems);
         let timeout = keys.require("timeout", "a function", entry.value.span, problems)?;
         let timeout = quantity::duration(timeout, problems)?;
         let mut whole = |key: &str, what: &str, most: i64| {
@@ -253,7 +259,7 @@ fn read_functions(node: &Node, problems: &mut Problems) -> (Vec<FunctionInput>, 
             reserved: reserved.and_then(|reserved| u32::try_from(reserved).ok()),
             timeout,
             memory_mb: u32::try_from(memory_mb).ok()?,
-            init_always_billed: false,
+            init_always_billed: keys.get("image").and_then(|image| image.boolean(problems)).unwrap_or(false),
         })
     });
     let functions: Vec<FunctionInput> = read.collect();

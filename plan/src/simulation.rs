@@ -6,6 +6,7 @@
 
 mod attach;
 mod attempts;
+mod bill;
 mod conclusion;
 mod course;
 mod front;
@@ -29,6 +30,7 @@ use attempts::Attempts;
 use course::{CallRun, Parked, ParkedId};
 use front::Fronts;
 use function::{Function, Ways};
+use limits::billing::BillingRules;
 use limits::{
     Dispatcher, Effect, EnvironmentId, FunctionLimits, NetworkSettings, Outcome, ProvisionedId, Settings,
 };
@@ -126,7 +128,7 @@ struct Simulation {
     now: Instant,
     horizon: Instant,
     init_timeout_nanos: u64,
-    init_billed: bool,
+    billing: BillingRules,
 }
 
 impl Simulation {
@@ -198,7 +200,10 @@ impl Simulation {
             now: Instant::START,
             horizon: options.until.map_or(Instant::NEVER, |until| Instant::START + until),
             init_timeout_nanos: options.era.settings.init_timeout_s.saturating_mul(1_000_000_000),
-            init_billed: options.era.settings.init_billed,
+            billing: BillingRules {
+                init_billed: options.era.settings.init_billed,
+                step_ms: options.era.settings.billed_step_ms,
+            },
         };
         simulation.place_provisioned(input)?;
         simulation.place_initial(input, load)?;

@@ -8,6 +8,7 @@
 
 pub mod api_throttle;
 pub mod bandwidth;
+pub mod billing;
 pub mod burst;
 pub mod concurrency;
 pub mod connect;

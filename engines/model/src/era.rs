@@ -48,6 +48,9 @@ pub struct EraSettings {
     /// How long a deployment waits for a shared network interface, in seconds.
     #[serde(default)]
     pub interface_creation_s: u64,
+    /// What Billed Duration is a whole number of, ms: 1, or 100 before December 2020.
+    #[serde(default = "one")]
+    pub billed_step_ms: u64,
     /// How interfaces are made at cold starts; `None` where they are shared and made at deployment.
     #[serde(default)]
     pub environment_interfaces: Option<EnvironmentInterfaces>,
@@ -70,6 +73,10 @@ pub struct EnvironmentInterfaces {
 /// figure; 14 h is assumed.
 const fn environment_lifetime_s() -> u64 {
     14 * 3_600
+}
+
+const fn one() -> u64 {
+    1
 }
 
 /// A limit's figure with its source.

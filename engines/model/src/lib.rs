@@ -8,6 +8,7 @@ pub mod error;
 pub mod gateway_response;
 pub mod limit;
 pub mod name;
+pub mod price;
 pub mod stack;
 pub mod time;
 

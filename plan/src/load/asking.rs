@@ -16,6 +16,8 @@ pub struct Asking {
     pub client: Option<Name>,
     /// How many different ones there are, to a cache.
     pub keys: Option<Keys>,
+    /// Bytes of each request.
+    pub bytes_in: u64,
     /// Bytes of each answer.
     pub bytes_out: u64,
 }
@@ -35,15 +37,15 @@ impl Asking {
     pub(super) fn read(keys: &Mapping, problems: &mut Problems) -> Option<Self> {
         let client = keys.get("client").map(|client| name_of(client, problems));
         let different = keys.get("keys").map(|keys| read_keys(keys, problems));
-        let mut bytes_out = 0;
+        let (mut bytes_in, mut bytes_out) = (0, 0);
         if let Some(bytes) = keys.get("bytes").and_then(|bytes| bytes.mapping(problems)) {
             bytes.only(&["in", "out"], problems);
             let mut size = |key| bytes.get(key).and_then(|node| quantity::size(node, problems));
-            size("in");
+            bytes_in = size("in").unwrap_or(0);
             bytes_out = size("out").unwrap_or(0);
         }
         let wrong = client == Some(None) || different == Some(None);
-        (!wrong).then(|| Self { client: client.flatten(), keys: different.flatten(), bytes_out })
+        (!wrong).then(|| Self { client: client.flatten(), keys: different.flatten(), bytes_in, bytes_out })
     }
 }
 

@@ -84,6 +84,6 @@ pub(crate) fn service_connect(service: &str, region: &str, hold: Hold) -> Connec
         count: 1,
         hold,
         patience: Patience::default(),
-        has_bytes: false,
+        bytes: None,
     }
 }

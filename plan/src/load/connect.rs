@@ -25,8 +25,8 @@ pub struct ConnectStep {
     pub hold: Hold,
     /// How long the client waits, and how often it tries.
     pub patience: Patience,
-    /// `bytes` was given; it has no effect yet.
-    pub has_bytes: bool,
+    /// Bytes that go through each connection, both ways together, whenever it is used.
+    pub bytes: Option<u64>,
 }
 
 /// For how long a connection stays open.
@@ -62,16 +62,17 @@ impl ConnectStep {
             Some(retry) => read_retry(retry, problems)?,
             None => (1, Duration::ZERO),
         };
-        if let Some(bytes) = keys.get("bytes") {
-            quantity::size(bytes, problems)?;
-        }
+        let bytes = match keys.get("bytes") {
+            Some(bytes) => Some(quantity::size(bytes, problems)?),
+            None => None,
+        };
         Some(Self {
             host,
             port,
             count: u32::try_from(count).ok()?,
             hold,
             patience: Patience { timeout, attempts, delay },
-            has_bytes: keys.get("bytes").is_some(),
+            bytes,
         })
     }
 

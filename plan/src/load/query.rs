@@ -47,6 +47,6 @@ impl ConnectStep {
     /// The connection of an environment that queries open by themselves.
     pub fn for_queries(host: &str, port: u16) -> Self {
         let patience = Patience::default();
-        Self { host: host.to_owned(), port, count: 1, hold: Hold::Environment, patience, has_bytes: false }
+        Self { host: host.to_owned(), port, count: 1, hold: Hold::Environment, patience, bytes: None }
     }
 }

@@ -1,6 +1,7 @@
 //! A report as text for people: the first limit on the first line, then when which limit refused how many, a summary
 //! as `hey` prints it, the limits board, and what was assumed.
 
+mod cost;
 mod databases;
 
 use super::{HeadRoom, RefusalRow, Report, Seconds};
@@ -41,6 +42,7 @@ impl Page<'_> {
         self.pools(out)?;
         self.caches(out)?;
         self.limits(out)?;
+        self.cost(out)?;
         self.assumptions(out)?;
         let engine = &self.report.engine;
         writeln!(

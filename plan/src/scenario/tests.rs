@@ -425,3 +425,56 @@ fn the_text_is_as_recorded() {
         assert_eq!(text, recorded, "the golden file scenarios/{name}.txt");
     }
 }
+
+#[test]
+fn billed_durations_of_the_field_come_out_to_the_digit() {
+    // Seeds S4-15 and S4-17.
+    for (name, line) in [
+        (
+            "bill-image",
+            "Duration: 3.51 ms\tBilled Duration: 9254 ms\tMemory Size: 1769 MB\tInit Duration: 9249.76 ms\t",
+        ),
+        (
+            "bill-zip",
+            "Duration: 409.46 ms\tBilled Duration: 410 ms\tMemory Size: 1769 MB\tInit Duration: 2397.35 ms\t",
+        ),
+    ] {
+        let report = report(name);
+        assert!(
+            report.functions[0].report_lines[0].ends_with(line),
+            "{:?}",
+            report.functions[0].report_lines
+        );
+        assert_eq!(report.cost, None, "no template, no bill");
+    }
+    let mut today = Scenario::named("bill-zip").unwrap();
+    today.options.era = Era::named("today").unwrap();
+    assert_eq!(today.run().unwrap().functions[0].billed_ms, 2807);
+}
+
+#[test]
+fn the_move_to_lambda_costs_what_the_seed_says() {
+    use model::price::{Item, Prices, Usd};
+    // Seed S4-19: RDS Proxy about 26, the database about 19 more, the load balancer about 18 less.
+    let bill = report("bill-of-a-move").cost.unwrap();
+    let fixed: Vec<(&str, String)> =
+        bill.fixed.iter().map(|line| (&*line.item, line.usd.rounded(2))).collect();
+    let line = |item, usd: &str| (item, usd.to_owned());
+    assert_eq!(
+        fixed,
+        [line("db.hours", "37.23"), line("db.storage", "2.76"), line("proxy.vcpu-hours", "26.28")]
+    );
+    let usage: Vec<(&str, f64, String)> =
+        bill.usage.iter().map(|line| (&*line.item, line.quantity.as_f64(), line.usd.rounded(2))).collect();
+    // 43,200 a day for 30 days; the function URL costs nothing.
+    assert_eq!((usage[0].0, usage[0].1, &*usage[0].2), ("lambda.requests", 1_296_000.0, "0.06"));
+    assert_eq!((usage[1].0, &*usage[1].2), ("lambda.duration", "8.64"));
+    assert_eq!(bill.price_date.len(), 10);
+    let prices = Prices::of("ap-northeast-1");
+    let hours = |class| prices.database(class).unwrap().charge(730, 1, 0, 1);
+    let larger = hours("db.t4g.small") - hours("db.t4g.micro");
+    let balancer = prices.get(Item::AlbHours).charge(730, 1, 0, 1);
+    assert_eq!((larger.rounded(2), balancer.rounded(2)), ("18.98".to_owned(), "17.74".to_owned()));
+    let proxy = bill.fixed[2].usd;
+    assert!(proxy + larger > balancer + Usd::read("10").unwrap(), "with the container's 10 as well");
+}

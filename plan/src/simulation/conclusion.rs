@@ -41,7 +41,9 @@ const POOLS: &[(&str, &str, &str)] = &[
 impl Simulation {
     /// The report of a plan that has run.
     pub(super) fn report(mut self, input: &PlanInput, load: &Load, options: &Options) -> Report {
-        let assumptions = self.assumptions(input, load, options);
+        let mut assumptions = self.assumptions(input, load, options);
+        let cost = self.bill(input, load, options);
+        assumptions.extend(cost.iter().flat_map(|bill| bill.notes.iter().cloned()));
         let first_limit = self.first_limit();
         let summary = self.summary();
         let reached: Vec<bool> = (0..self.functions.len()).map(|index| self.is_reached(index)).collect();
@@ -74,7 +76,7 @@ impl Simulation {
             limits,
             timeline,
             functions,
-            cost: (),
+            cost,
             provisioned,
             caches,
             assumptions,
@@ -318,9 +320,10 @@ impl Simulation {
             let why = format!("AWS would refuse to leave less than {floor} unreserved");
             rows.push(Assumption::new("reserved concurrency", value, why));
         }
+        let value = if input.inventory.is_some() { "in the bill only" } else { "without effect" };
         let has_cache = self.fronts.as_ref().is_some_and(|fronts| !fronts.caches().is_empty());
         for key in load.unused.iter().filter(|key| **key != "bytes" || !has_cache) {
-            rows.push(Assumption::new(format!("`{key}` of the load"), "without effect", "not simulated yet"));
+            rows.push(Assumption::new(format!("`{key}` of the load"), value, "not simulated yet"));
         }
         self.assume_fronts(input, load, options, &mut rows);
         if let Some(timeout) = options.overrides.get(LimitId::FunctionTimeout) {

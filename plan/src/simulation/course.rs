@@ -533,7 +533,7 @@ impl Simulation {
         if let Some(pool) = self.dispatcher.provisioned_for(running.environment).filter(|_| ends) {
             self.record.runs_provisioned(pool, course.handler);
         }
-        self.record.runs(function, &course, self.init_billed, ends, request);
+        self.record.runs(function, &course, self.billing, ends, request);
         if running.answered {
             return None;
         }

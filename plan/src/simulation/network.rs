@@ -53,6 +53,8 @@ pub struct ConnectRun {
     /// `cache.example.com:443`.
     pub destination: Arc<str>,
     pub count: u32,
+    /// Bytes that go through each connection whenever it is used.
+    pub bytes: Option<u64>,
     pub patience: Patience,
     pub hold: Hold,
     host: u32,
@@ -148,6 +150,7 @@ impl NetworkRun {
             function,
             destination: step.destination().into(),
             count: step.count,
+            bytes: step.bytes,
             patience: step.patience,
             hold: step.hold,
             host: host as u32,

@@ -41,6 +41,8 @@ pub struct PhaseRun {
     /// From then on nothing new is sent.
     pub stop: Instant,
     pub ended: bool,
+    /// Requests sent.
+    pub sent: u64,
     /// Users who have a request to send or an answer to get, where requests are counted.
     pub users_left: u32,
     /// What clients do after a failure.
@@ -88,6 +90,7 @@ impl PhaseRun {
             began: Instant::START,
             stop: Instant::NEVER,
             ended: false,
+            sent: 0,
             users_left: 0,
             retry: phase.retry,
             first_user: 0,

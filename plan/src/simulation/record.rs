@@ -6,6 +6,7 @@ use crate::refusals::Refusals;
 use crate::report::{Decided, FirstLimit, Seconds};
 use crate::samples::Samples;
 use crate::timeline::Timeline;
+use limits::billing::{BillingRules, Millis, Times};
 use limits::{Decision, ProvisionedId};
 use model::{ApiKind, GatewayResponse, Instant, LimitId, Refusal};
 use std::collections::BTreeMap;
@@ -286,7 +287,7 @@ impl Record {
         &mut self,
         function: &Function,
         course: &Course,
-        init_billed: bool,
+        billing: BillingRules,
         ends: bool,
         request: u64,
     ) {
@@ -299,9 +300,11 @@ impl Record {
         record.durations.push(course.handler);
         record.init_nanos = record.init_nanos.saturating_add(course.init);
         // Whether an INIT that timed out is billed besides its second run is not published; here it is not.
-        let init_counts = (init_billed || function.init_always_billed) && !course.init_timed_out;
-        let billed = course.handler + if init_counts { course.init } else { 0 };
-        let billed_ms = billed.div_ceil(1_000_000);
+        let billed_ms = billing.billed_ms(&Times {
+            duration: Duration::from_nanos(course.handler),
+            init: Duration::from_nanos(if course.init_timed_out { 0 } else { course.init }),
+            init_always_billed: function.init_always_billed,
+        });
         record.billed_ms = record.billed_ms.saturating_add(billed_ms);
         if record.report_lines.len() < REPORT_LINES_MAX {
             record.report_lines.push(report_line(request, function, course, billed_ms));
@@ -440,11 +443,11 @@ fn report_line(request: u64, function: &Function, course: &Course, billed_ms: u6
     let mut line = format!(
         "REPORT RequestId: 00000000-0000-4000-8000-{request:012x}\tDuration: {} ms\tBilled Duration: {billed_ms} ms\t\
          Memory Size: {} MB\t",
-        hundredths(course.handler),
+        millis(course.handler),
         function.memory_mb
     );
     if course.init > 0 && !course.init_timed_out {
-        line += &format!("Init Duration: {} ms\t", hundredths(course.init));
+        line += &format!("Init Duration: {} ms\t", millis(course.init));
     }
     if course.timed_out {
         line += "Status: timeout\t";
@@ -452,10 +455,8 @@ fn report_line(request: u64, function: &Function, course: &Course, billed_ms: u6
     line
 }
 
-/// Nanoseconds as milliseconds with two decimals.
-fn hundredths(nanos: u64) -> String {
-    let hundredths = (nanos + 5_000) / 10_000;
-    format!("{}.{:02}", hundredths / 100, hundredths % 100)
+fn millis(nanos: u64) -> Millis {
+    Millis(Duration::from_nanos(nanos))
 }
 
 /// A hash over decisions in their order. Not for secrets: two plans that differ are told apart with 2^-64 doubt.
@@ -520,17 +521,5 @@ impl DecisionsHash {
 impl std::fmt::Display for DecisionsHash {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{:016x}", self.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn milliseconds_have_two_decimals() {
-        assert_eq!(hundredths(3_510_000), "3.51");
-        assert_eq!(hundredths(9_249_764_999), "9249.76");
-        assert_eq!(hundredths(0), "0.00");
     }
 }

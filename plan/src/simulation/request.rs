@@ -60,6 +60,7 @@ impl Simulation {
     pub(super) fn attempt(&mut self, now: Instant, phase: u32, caller: Caller) -> Option<Instant> {
         self.record.sent(now);
         let run = &mut self.phases[phase as usize];
+        run.sent += 1;
         let (function, latency) = (run.target.function, run.latency());
         let provisioned = run.target.provisioned;
         let ask = Ask { function, provisioned, phase, caller, latency, missed: Missed::NOTHING };
@@ -142,7 +143,7 @@ impl Simulation {
         {
             self.record.runs_provisioned(pool, course.handler);
         }
-        self.record.runs(function, &course, self.init_billed, ended <= self.horizon, request);
+        self.record.runs(function, &course, self.billing, ended <= self.horizon, request);
         let cause = Cause { outer: Outer::Limit(LimitId::FunctionTimeout), trouble: None };
         let answer = if course.timed_out { Answer::TimedOut(cause, Duration::ZERO) } else { Answer::Ok };
         let (ended, answer) = match caller {

@@ -1,0 +1,245 @@
+//! What of a stack costs by the hour, whether anybody uses it or not.
+
+use super::Quantity;
+use crate::report::Assumption;
+use model::price::{HOURS_PER_MONTH, Item};
+use model::stack::{Architecture, EndpointKind, Link, NatGateway, Stack};
+use std::collections::BTreeSet;
+
+const SECONDS_PER_MONTH: u128 = 3600 * HOURS_PER_MONTH as u128;
+/// A proxy is billed for at least so many vCPUs (RDS Proxy pricing).
+const PROXY_VCPUS_MIN: u64 = 2;
+/// `/tmp` of this size is free (Lambda pricing), MB.
+const STORAGE_FREE_MB: u32 = 512;
+/// What a database has when the template does not say, GB (RDS User Guide: the least for general purpose storage).
+const DB_STORAGE_GB: u32 = 20;
+
+/// What of a stack costs something.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inventory {
+    /// Of each function, in the stack's order, what its time costs by.
+    pub functions: Vec<Shape>,
+    /// What stands there all month.
+    pub standing: Vec<Standing>,
+    /// Host names of databases' proxies: no data price.
+    pub proxies: Vec<String>,
+    /// What was assumed.
+    pub notes: Vec<Assumption>,
+}
+
+/// What a function's price depends on, besides memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// On arm64.
+    pub arm: bool,
+    /// `/tmp` beyond what is free, MB.
+    pub storage_mb: u32,
+}
+
+/// Something that stands there all month.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which price it has.
+    pub what: Priced,
+    /// Its logical id.
+    pub resource: String,
+    /// How much of it, for the month.
+    pub quantity: Quantity,
+}
+
+/// Which price something has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Priced {
+    /// That of an item.
+    Item(Item),
+    /// That of a database instance of this class.
+    Database(String),
+    /// That of a REST API's cache of so many GB.
+    Cache(String),
+}
+
+impl Inventory {
+    /// What of a stack costs something.
+    pub fn of(stack: &Stack) -> Self {
+        let mut inventory = Self::default();
+        inventory.functions.extend(stack.functions.iter().map(|function| Shape {
+            arm: function.architecture == Architecture::Arm64,
+            storage_mb: function.ephemeral_storage_mb.saturating_sub(STORAGE_FREE_MB),
+        }));
+        inventory.provisioned(stack);
+        inventory.gateways(stack);
+        inventory.endpoints(stack);
+        inventory.databases(stack);
+        inventory.caches(stack);
+        inventory.others(stack);
+        inventory
+    }
+
+    fn stands(&mut self, what: Priced, resource: &str, quantity: Quantity) {
+        self.standing.push(Standing { what, resource: resource.to_owned(), quantity });
+    }
+
+    /// `count` of an item, all month.
+    fn hours(&mut self, item: Item, resource: &str, count: u64) {
+        if count > 0 {
+            let hours = u128::from(count) * u128::from(HOURS_PER_MONTH);
+            self.stands(Priced::Item(item), resource, Quantity::whole(hours));
+        }
+    }
+
+    fn note(&mut self, what: &str, value: &str, why: &str) {
+        self.notes.push(Assumption::new(format!("{what} in the bill"), value, why));
+    }
+
+    fn provisioned(&mut self, stack: &Stack) {
+        let versions =
+            stack.versions.iter().map(|version| (&version.function, version.provisioned_concurrency));
+        let aliases = stack.aliases.iter().map(|alias| (&alias.function, alias.provisioned_concurrency));
+        for (link, count) in versions.chain(aliases) {
+            let (Some(count), Some(function)) = (count, stack.find_function(link.as_str())) else { continue };
+            let item = match function.architecture {
+                Architecture::X86_64 => Item::LambdaProvisioned,
+                Architecture::Arm64 => Item::LambdaProvisionedArm,
+            };
+            let mb_s = u128::from(count) * u128::from(function.memory_mb) * SECONDS_PER_MONTH;
+            let quantity = Quantity { amount: mb_s, parts: limits::billing::MB_PER_GB };
+            self.stands(Priced::Item(item), &function.id, quantity);
+        }
+    }
+
+    /// NAT gateways, and every public address: each elastic one, whether it is used or not.
+    fn gateways(&mut self, stack: &Stack) {
+        for gateway in &stack.nat_gateways {
+            let zones = if gateway.regional { zones(stack, gateway) } else { 1 };
+            self.hours(Item::NatHours, &gateway.id, zones);
+            let elsewhere = gateway.addresses.iter().filter(|link| link.logical().is_none()).count();
+            let automatic = if gateway.regional && gateway.addresses.is_empty() { zones } else { 0 };
+            self.hours(Item::PublicIpv4Hours, &gateway.id, elsewhere as u64 + automatic);
+            if gateway.regional {
+                let why =
+                    "the price of regional NAT gateways is not confirmed, nor how many addresses they hold";
+                self.note(
+                    &gateway.id,
+                    &format!("{zones} zones at the price of a gateway each, an address each"),
+                    why,
+                );
+            }
+        }
+        for address in &stack.elastic_ips {
+            self.hours(Item::PublicIpv4Hours, &address.id, 1);
+        }
+    }
+
+    fn endpoints(&mut self, stack: &Stack) {
+        for endpoint in stack.vpc_endpoints.iter().filter(|found| found.kind == EndpointKind::Interface) {
+            self.hours(Item::EndpointHours, &endpoint.id, endpoint.subnets.len().max(1) as u64);
+        }
+    }
+
+    fn databases(&mut self, stack: &Stack) {
+        for database in &stack.db_instances {
+            let copies = if database.multi_az { 2 } else { 1 };
+            let hours = u128::from(HOURS_PER_MONTH) * copies;
+            self.stands(Priced::Database(database.class.clone()), &database.id, Quantity::whole(hours));
+            let storage = database.allocated_storage_gb.unwrap_or(DB_STORAGE_GB);
+            let storage = Quantity::whole(u128::from(storage) * copies);
+            self.stands(Priced::Item(Item::DbStorage), &database.id, storage);
+        }
+        for proxy in &stack.db_proxies {
+            self.proxies.extend([proxy.id.clone(), proxy.endpoint.clone()]);
+            let groups =
+                stack.db_proxy_target_groups.iter().filter(|group| group.proxy.logical() == Some(&proxy.id));
+            let instances = groups.flat_map(|group| &group.instances);
+            let classes = instances.filter_map(|link| {
+                stack.db_instances.iter().find(|found| Some(found.id.as_str()) == link.logical())
+            });
+            let vcpus: u64 = classes.map(|database| vcpus(&database.class)).sum();
+            self.hours(Item::ProxyHours, &proxy.id, vcpus.max(PROXY_VCPUS_MIN));
+        }
+        for secret in &stack.secrets {
+            self.stands(Priced::Item(Item::Secrets), &secret.id, Quantity::whole(1));
+        }
+    }
+
+    fn caches(&mut self, stack: &Stack) {
+        for (api, stage) in
+            stack.rest_apis.iter().flat_map(|api| api.stages.iter().map(move |stage| (api, stage)))
+        {
+            if let Some(size) = &stage.cache.size_gb {
+                let hours = Quantity::whole(u128::from(HOURS_PER_MONTH));
+                self.stands(Priced::Cache(size.clone()), &format!("{}/{}", api.id, stage.name), hours);
+            }
+        }
+    }
+
+    /// What Onrush does not run but knows a price of.
+    fn others(&mut self, stack: &Stack) {
+        for other in &stack.others {
+            match &*other.resource_type {
+                "AWS::ElasticLoadBalancingV2::LoadBalancer" => {
+                    self.hours(Item::AlbHours, &other.id, 1);
+                    self.note(&other.id, "its hours, without capacity units", "its load is not simulated");
+                }
+                kind if HAS_PRICE.iter().any(|prefix| kind.starts_with(prefix)) => {
+                    self.note(&other.id, "left out", &format!("{kind} is not simulated"));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Types that cost something and are not priced here; most other types (roles, permissions, policies) are free.
+const HAS_PRICE: &[&str] = &[
+    "AWS::ECS::Service",
+    "AWS::EC2::Instance",
+    "AWS::DynamoDB::Table",
+    "AWS::ElastiCache::",
+    "AWS::RDS::DBCluster",
+    "AWS::SQS::Queue",
+    "AWS::SNS::Topic",
+    "AWS::S3::Bucket",
+    "AWS::CloudFront::Distribution",
+    "AWS::StepFunctions::StateMachine",
+    "AWS::Kinesis::Stream",
+    "AWS::OpenSearchService::Domain",
+    "AWS::EFS::FileSystem",
+];
+
+/// Zones of the VPC of a regional NAT gateway that have a subnet.
+fn zones(stack: &Stack, gateway: &NatGateway) -> u64 {
+    let vpc = gateway.vpc.as_ref().and_then(Link::logical);
+    let subnets = stack.subnets.iter().filter(|subnet| subnet.vpc.logical() == vpc);
+    let zones: BTreeSet<&str> = subnets.map(|subnet| &*subnet.availability_zone).collect();
+    zones.len().max(1) as u64
+}
+
+/// vCPUs of `db.FAMILY.SIZE`: two up to `large`, four in an `xlarge`, four times N in an `Nxlarge`.
+///
+/// Source: RDS User Guide, hardware specifications of the current burstable, general and memory classes; published.
+fn vcpus(class: &str) -> u64 {
+    let size = class.rsplit('.').next().unwrap_or_default();
+    match size.strip_suffix("xlarge") {
+        Some("") => 4,
+        Some(times) => times.parse::<u64>().map_or(PROXY_VCPUS_MIN, |times| times.saturating_mul(4)),
+        None => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_have_as_many_processors_as_the_guide_says() {
+        for (class, count) in [
+            ("db.t4g.micro", 2),
+            ("db.m6g.large", 2),
+            ("db.t4g.xlarge", 4),
+            ("db.r6g.16xlarge", 64),
+            ("?", 2),
+        ] {
+            assert_eq!(vcpus(class), count, "{class}");
+        }
+    }
+}
