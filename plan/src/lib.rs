@@ -5,12 +5,15 @@
 //! same arguments give the same report on every machine.
 
 pub mod arrivals;
+pub mod case;
 pub mod cost;
 pub mod distribution;
+pub mod fix;
 pub mod heap;
 pub mod input;
 pub mod load;
 pub mod options;
+pub mod promise;
 pub mod quantity;
 pub mod random;
 pub mod recording;
@@ -20,7 +23,9 @@ pub mod retry;
 pub mod samples;
 pub mod scenario;
 pub mod simulation;
+pub mod sweep;
 pub mod timeline;
+pub mod watch;
 pub mod zipf;
 
 pub use input::PlanInput;
@@ -28,4 +33,5 @@ pub use load::Load;
 pub use options::{Options, PlanError};
 pub use report::{Report, render, render_html};
 pub use scenario::Scenario;
-pub use simulation::run;
+pub use simulation::{run, run_watched};
+pub use watch::Progress;

@@ -60,7 +60,7 @@ impl Rate {
 }
 
 /// A decimal number as digits / 10^scale, and the unit after it. `None` when it does not begin with a number.
-fn number_and_unit(text: &str) -> Option<(u64, u32, &str)> {
+pub(crate) fn number_and_unit(text: &str) -> Option<(u64, u32, &str)> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);

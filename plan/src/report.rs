@@ -7,10 +7,14 @@ mod html;
 mod text;
 
 pub use html::render_html;
+pub use text::grouped;
 pub use text::render;
-pub(crate) use text::{grouped, seconds};
+pub(crate) use text::seconds;
 
 use crate::cost::Bill;
+use crate::fix::Fix;
+use crate::promise::PromiseRow;
+use crate::sweep::SweepRow;
 use limits::Decision;
 use model::{Instant, LimitId, LimitRow};
 use serde::{Serialize, Serializer};
@@ -68,12 +72,18 @@ pub struct Report {
     pub caches: Vec<CacheRow>,
     /// Every default and unconfirmed figure that was used.
     pub assumptions: Vec<Assumption>,
-    /// Promises and whether they are kept; not computed yet.
-    pub promises: [(); 0],
-    /// Changes that survive; not computed yet.
-    pub fixes: [(); 0],
-    /// One summary per value of a sweep; not computed yet.
-    pub sweep: [(); 0],
+    /// Promises and whether they are kept.
+    pub promises: Vec<PromiseRow>,
+    /// Changes that survive, the cheapest first.
+    pub fixes: Vec<Fix>,
+    /// How a search for them went, if there was one; the text shows it.
+    #[serde(skip)]
+    pub searched: Option<Searched>,
+    /// One summary per value of a sweep.
+    pub sweep: Vec<SweepRow>,
+    /// What was swept; the text shows it.
+    #[serde(skip)]
+    pub swept: Option<String>,
     /// What computed this.
     pub engine: Engine,
     /// When which limit refused how many; the text shows it.
@@ -97,6 +107,15 @@ pub struct Report {
     /// The first decisions one by one, if [`Options::trace`](crate::Options::trace) asked for them.
     #[serde(skip)]
     pub decisions: Vec<Decided>,
+}
+
+/// How a search for changes went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Searched {
+    /// Plans that were made.
+    pub runs: u32,
+    /// It did not come to its end.
+    pub cut: bool,
 }
 
 /// How near a limit came to refusing.

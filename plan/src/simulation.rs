@@ -25,6 +25,8 @@ use crate::options::{Options, PlanError, SIMULATED};
 use crate::quantity::DURATION_MAX;
 use crate::report::Report;
 use crate::retry::Mode;
+use crate::watch::{EVENTS_BETWEEN, Extent};
+pub use crate::watch::{Progress, Watch};
 use attach::AttachRun;
 use attempts::Attempts;
 use course::{CallRun, Parked, ParkedId};
@@ -42,6 +44,7 @@ use query::Queries;
 use record::Record;
 use request::Caller;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 use template::yaml::Problems;
@@ -63,8 +66,21 @@ const STEP: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`PlanError`] when the load does not fit the stack or the options make no settings.
 pub fn run(input: &PlanInput, load: &Load, options: &Options) -> Result<Report, PlanError> {
+    run_watched(input, load, options, &mut |_| ControlFlow::Continue(()))
+}
+
+/// As [`run`], and the caller is told how far it is and may end it early: then the report says what is known.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_watched(
+    input: &PlanInput,
+    load: &Load,
+    options: &Options,
+    watch: &mut Watch<'_>,
+) -> Result<Report, PlanError> {
     let mut simulation = Simulation::new(input, load, options)?;
-    simulation.run();
+    simulation.run(load, watch);
     Ok(simulation.report(input, load, options))
 }
 
@@ -129,6 +145,8 @@ struct Simulation {
     horizon: Instant,
     init_timeout_nanos: u64,
     billing: BillingRules,
+    /// The caller ended the plan.
+    interrupted: bool,
 }
 
 impl Simulation {
@@ -200,6 +218,7 @@ impl Simulation {
             now: Instant::START,
             horizon: options.until.map_or(Instant::NEVER, |until| Instant::START + until),
             init_timeout_nanos: options.era.settings.init_timeout_s.saturating_mul(1_000_000_000),
+            interrupted: false,
             billing: BillingRules {
                 init_billed: options.era.settings.init_billed,
                 step_ms: options.era.settings.billed_step_ms,
@@ -254,7 +273,9 @@ impl Simulation {
         }
     }
 
-    fn run(&mut self) {
+    fn run(&mut self, load: &Load, watch: &mut Watch<'_>) {
+        let extent = Extent::of(load, self.horizon);
+        let mut until_watch = EVENTS_BETWEEN;
         while let Some((at, is_event)) = self.next_at() {
             if at > self.horizon || self.record.asked >= REQUESTS_MAX || self.network.is_too_much() {
                 break;
@@ -270,6 +291,16 @@ impl Simulation {
             let Some((_, event)) = self.heap.pop() else { break };
             self.handle(at, event);
             self.hear_pools(at);
+            until_watch -= 1;
+            if until_watch == 0 {
+                until_watch = EVENTS_BETWEEN;
+                let (requests, refused) = (self.record.requests, self.record.first_limit.is_some());
+                let progress = Progress { at, requests, permille: extent.permille(at, requests), refused };
+                if watch(&progress).is_break() {
+                    self.interrupted = true;
+                    break;
+                }
+            }
         }
         let cut = self.heap.next_at().is_some_and(|at| at > self.horizon);
         let end = if cut { self.horizon } else { self.now };

@@ -165,7 +165,7 @@ pub struct Logs {
 /// Say what breaks first under a load, from the same engines on a virtual clock.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  onrush plan template.yaml --load load.yaml\n  onrush plan --load launch.yaml --era 2022-12 --region ap-northeast-1\n  onrush plan --scenario list"
+    after_help = "Examples:\n  onrush plan template.yaml --load load.yaml\n  onrush plan --load launch.yaml --era 2022-12 --region ap-northeast-1\n  onrush plan template.yaml --load load.yaml --promise 'p99<500ms,errors<0.1%'   exits 1 when broken\n  onrush plan template.yaml --load load.yaml --fix            the smallest change that survives\n  onrush plan template.yaml --load load.yaml --sweep rate=1000..50000\n  onrush plan --scenario list"
 )]
 pub struct Plan {
     #[command(flatten)]
@@ -187,6 +187,16 @@ pub struct Plan {
     /// Length of one row of the timeline, for instance `1s` or `1m`.
     #[arg(long, value_name = "TIME")]
     pub step: Option<String>,
+    /// What must hold, for instance `p99<500ms,errors<0.1%`: p10 to p99.9, average, max, errors, throttled, timeouts,
+    /// requests/s, cost. Exits 1 when it does not. May be repeated.
+    #[arg(long = "promise", value_name = "EXPR")]
+    pub promises: Vec<String>,
+    /// Search the smallest change of the template or the load that survives, with its diff and its cost.
+    #[arg(long, conflicts_with = "scenario")]
+    pub fix: bool,
+    /// Plan at several strengths and mark the knee: `rate=1000..50000`, `users=`, `memory=`, or a limit's id.
+    #[arg(long, value_name = "WHAT=A..B", conflicts_with = "scenario")]
+    pub sweep: Option<String>,
     /// Write the report as one page to show around, too: no network, no script.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,

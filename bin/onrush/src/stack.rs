@@ -21,6 +21,10 @@ const BYTES_MAX: u64 = 64 << 20;
 pub struct Read {
     pub path: PathBuf,
     pub stack: Stack,
+    /// The template's text.
+    pub text: String,
+    /// What it was read with.
+    pub inputs: template::Inputs,
 }
 
 impl Read {
@@ -73,7 +77,7 @@ fn resolve(
     warn(&name, &text, &outcome.warnings);
     problems::print(&name, &text, &outcome.problems, Severity::Error);
     match outcome.stack {
-        Some(stack) if outcome.problems.is_empty() => Ok(Read { path: path.to_owned(), stack }),
+        Some(stack) if outcome.problems.is_empty() => Ok(Read { path: path.to_owned(), stack, text, inputs }),
         _ => Err(Stop::Reported),
     }
 }

@@ -1,6 +1,7 @@
 //! A report as text for people: the first limit on the first line, then when which limit refused how many, a summary
 //! as `hey` prints it, the limits board, and what was assumed.
 
+mod change;
 mod cost;
 mod databases;
 
@@ -33,6 +34,9 @@ struct Page<'report> {
 impl Page<'_> {
     fn write(&self, out: &mut String) -> fmt::Result {
         self.first_line(out)?;
+        self.promises(out)?;
+        self.fixes(out)?;
+        self.sweep(out)?;
         self.refusals(out)?;
         self.summary(out)?;
         self.functions(out)?;
@@ -321,7 +325,7 @@ pub(crate) fn seconds(value: Seconds) -> String {
 }
 
 /// A number with a comma after every three digits.
-pub(crate) fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

@@ -80,9 +80,11 @@ impl Simulation {
             provisioned,
             caches,
             assumptions,
-            promises: [],
-            fixes: [],
-            sweep: [],
+            promises: Vec::new(),
+            fixes: Vec::new(),
+            searched: None,
+            sweep: Vec::new(),
+            swept: None,
             engine: Engine {
                 version: env!("CARGO_PKG_VERSION"),
                 era: options.era.name.clone(),
@@ -354,6 +356,14 @@ impl Simulation {
         if self.record.functions.iter().any(|function| function.init_timed_out) {
             let value = "not billed besides its second run";
             rows.push(Assumption::new("INIT that runs into its time limit", value, "AWS does not say"));
+        }
+        if self.interrupted {
+            let value = format!(
+                "at {} s, after {} requests",
+                seconds(Seconds::from(self.now)),
+                grouped(self.record.requests)
+            );
+            rows.push(Assumption::new("the plan stopped", value, "it was interrupted"));
         }
         if self.network.is_too_much() {
             let value = format!("after {PACKETS_MAX} SYNs and reuses, or {HELD_MAX} connections at once");

@@ -1,15 +1,22 @@
 //! `onrush plan`: the engines on a virtual clock.
 
+mod meter;
 mod replay;
 
 use crate::Stop;
 use crate::arguments::{Output, Plan};
 use crate::{problems, stack};
 use anyhow::{Context as _, anyhow};
+use meter::Meter;
 use miette::Severity;
+use plan::case::{Case, CaseError, Source, Variant};
+use plan::promise::Promise;
 use plan::quantity::parse_duration;
-use plan::{Load, Options, PlanError, PlanInput, Report, Scenario};
+use plan::report::{Searched, grouped};
+use plan::sweep::Sweep;
+use plan::{Load, Options, PlanError, PlanInput, Progress, Report, Scenario};
 use std::io::Write as _;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,10 +25,11 @@ use std::time::Duration;
 const WIDTH: usize = 110;
 
 pub fn run(arguments: &Plan) -> Result<ExitCode, Stop> {
+    let promises = promises(&arguments.promises)?;
     let report = match arguments.scenario.as_deref() {
         Some("list") => return list(),
-        Some(name) => scenario(name)?,
-        None => from_files(arguments)?,
+        Some(name) => scenario(name, &promises)?,
+        None => from_files(arguments, promises)?,
     };
     if let Some(page) = &arguments.html {
         std::fs::write(page, plan::render_html(&report, &title(arguments)))
@@ -35,7 +43,8 @@ pub fn run(arguments: &Plan) -> Result<ExitCode, Stop> {
         plan::render(&report, width(), super::colour())
     };
     super::print(&text);
-    Ok(ExitCode::SUCCESS)
+    let kept = report.promises.iter().all(|row| row.kept);
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::from(crate::FAILED) })
 }
 
 /// What was planned: `storefront/template.yaml with incident.yaml`.
@@ -69,15 +78,30 @@ fn list() -> Result<ExitCode, Stop> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn scenario(name: &str) -> Result<Report, Stop> {
+fn promises(texts: &[String]) -> Result<Vec<Promise>, Stop> {
+    let mut all = Vec::new();
+    for text in texts {
+        all.extend(Promise::read_all(text).map_err(|error| Stop::Usage(format!("--promise: {error}")))?);
+    }
+    Ok(all)
+}
+
+fn scenario(name: &str, promises: &[Promise]) -> Result<Report, Stop> {
     let scenario = Scenario::named(name).ok_or_else(|| {
         let names: Vec<_> = Scenario::names().collect();
         Stop::Usage(format!("no scenario is called `{name}`; there are {}", names.join(", ")))
     })?;
-    scenario.run().map_err(|error| Stop::Failed(anyhow!(error)))
+    let mut meter = Meter::new();
+    let run =
+        plan::run_watched(&scenario.input, &scenario.load, &scenario.options, &mut |at| tell(&mut meter, at));
+    let mut report = run.map_err(|error| Stop::Failed(anyhow!(error)))?;
+    report.promises = promises.iter().map(|promise| promise.check(&report)).collect();
+    Ok(report)
 }
 
-fn from_files(arguments: &Plan) -> Result<Report, Stop> {
+fn from_files(arguments: &Plan, promises: Vec<Promise>) -> Result<Report, Stop> {
+    let sweep = arguments.sweep.as_deref().map(Sweep::read).transpose();
+    let sweep = sweep.map_err(|error| Stop::Usage(format!("--sweep: {error}")))?;
     let (era, overrides) = super::figures(&arguments.figures)?;
     let template = stack::find(&arguments.template).ok_or_else(|| {
         Stop::Usage(
@@ -107,14 +131,43 @@ fn from_files(arguments: &Plan) -> Result<Report, Stop> {
     options.seed = arguments.seed;
     options.until = duration("--until", arguments.until.as_deref())?;
     options.step = duration("--step", arguments.step.as_deref())?;
-    match plan::run(&PlanInput::from_stack(&read.stack), &load, &options) {
-        Ok(report) => Ok(report),
-        Err(PlanError::Load(found)) => Err(show(&found)),
-        Err(error) => Err(match error.problem(&load) {
+    let source = |name: &str, text: &str| Source { name: name.to_owned(), text: text.into() };
+    let (template, input) =
+        (source(&template.display().to_string(), &read.text), PlanInput::from_stack(&read.stack));
+    let mut case = Case::new(template, read.inputs, (source(&load_name, &load_text), load), input, options);
+    case.promises = promises;
+    let failed = |error: CaseError| match error {
+        CaseError::Plan(PlanError::Load(found)) => show(&found),
+        CaseError::Plan(error) => match error.problem(case.load()) {
             Some(problem) => show(&[problem]),
             None => Stop::Usage(format!("{load_name}: {error}")),
-        }),
+        },
+        error => Stop::Usage(format!("{load_name}: {error}")),
+    };
+    let mut meter = Meter::new();
+    let mut report = case.run(&Variant::default(), &mut |at| tell(&mut meter, at)).map_err(failed)?;
+    if let Some(sweep) = sweep {
+        let mut hear = |done: usize| meter.tell(None, || format!("sweep: {done} points planned"));
+        let swept = sweep.run(&case, &mut hear);
+        report.sweep = swept.map_err(|error| Stop::Usage(format!("--sweep: {error}")))?;
+        report.swept = Some(sweep.title());
     }
+    if arguments.fix {
+        let mut hear = |runs: u32, found: usize| {
+            meter.tell(None, || format!("searching: {runs} changes tried, {found} survive"))
+        };
+        let found = plan::fix::search(&case, &report, &mut hear).map_err(failed)?;
+        report.searched = Some(Searched { runs: found.runs, cut: found.cut });
+        report.fixes = found.fixes;
+    }
+    Ok(report)
+}
+
+/// Shows how far a plan is.
+fn tell(meter: &mut Meter, at: &Progress) -> ControlFlow<()> {
+    meter.tell(at.permille, || {
+        format!("{} s of virtual time, {} requests", at.at.as_nanos() / 1_000_000_000, grouped(at.requests))
+    })
 }
 
 fn duration(option: &str, text: Option<&str>) -> Result<Option<Duration>, Stop> {
