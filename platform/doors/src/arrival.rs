@@ -1,17 +1,22 @@
 //! An HTTP request on its way to a function: what function URLs and HTTP APIs do alike.
 
 use crate::event::{self, Door};
-use crate::router::{read_body, too_large};
-use crate::{Answer, lambda_rest, reply};
+use crate::router::{Doors, read_body, too_large};
+use crate::{Answer, lambda_rest, reply, server};
+use bytes::Bytes;
 use control::Function;
 use http::request::Parts;
 use hyper::body::Incoming;
-use invoke::{Invoked, Request};
+use invoke::{Admission, InvokeError, Invoked, Request};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Largest request body, in bytes. Source: Lambda quotas, 6 MB synchronous payload.
 const BODY_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// A body of no more than this makes an event of at most [`event::BYTES_MAX`]: each byte becomes six at worst, and a
+/// request's head of 1 MiB two.
+const SURE_BODY_BYTES: usize = 512 * 1024;
+const _: () = assert!(6 * SURE_BODY_BYTES + 2 * server::HEAD_BYTES_MAX < event::BYTES_MAX);
 
 /// A request as it stands at a door.
 #[derive(Clone, Copy, Debug)]
@@ -27,18 +32,54 @@ pub(crate) struct Arrival<'a> {
     pub(crate) id: &'a Arc<str>,
 }
 
+/// Why a request at a door is not run.
+pub(crate) enum NotAdmitted {
+    /// The request itself is at fault: its answer.
+    Answered(Box<Answer>),
+    /// A limit, or there is nothing to run it.
+    Failed(InvokeError),
+}
+
 impl Arrival<'_> {
-    /// The invocation that this request asks for, or the answer to a body that is too large, too slow or broken.
-    pub(crate) async fn request(
+    /// Reads the body, asks the limits, and makes the event that `encode` makes of a body and an X-Ray header; in this
+    /// order, so that a flood of refusals costs no events.
+    pub(crate) async fn admit(
         &self,
-        door: &Door<'_>,
+        doors: &Doors,
         function: &Function,
         invocation_id: Arc<str>,
         incoming: Incoming,
-    ) -> Result<Request, Answer> {
-        let body = read_body(incoming, BODY_BYTES_MAX, "{\"message\":\"Request Entity Too Large\"}").await?;
+        encode: impl FnOnce(&Bytes, &str) -> Bytes,
+    ) -> Result<(Admission, Request), NotAdmitted> {
+        let body = read_body(incoming, BODY_BYTES_MAX, "{\"message\":\"Request Entity Too Large\"}");
+        let body = body.await.map_err(|answer| NotAdmitted::Answered(answer.into()))?;
+        let admit = || doors.invoker.admit(&function.name, &invocation_id).map_err(NotAdmitted::Failed);
+        // What is too large must not be admitted first.
+        let early = if body.len() <= SURE_BODY_BYTES { Some(admit()?) } else { None };
         let trace_id = lambda_rest::trace_header(&self.head.headers);
-        let payload = event::encode(
+        let payload = encode(&body, &trace_id);
+        if payload.len() > event::BYTES_MAX {
+            return Err(NotAdmitted::Answered(too_large().into()));
+        }
+        let admission = match early {
+            Some(admission) => admission,
+            None => admit()?,
+        };
+        let request = Request {
+            function: function.name.as_str().into(),
+            invoked_arn: function.arn.as_str().into(),
+            request_id: invocation_id,
+            payload,
+            tail: false,
+            client_context: None,
+            trace_id: Some(trace_id),
+        };
+        Ok((admission, request))
+    }
+
+    /// The event, format 2.0.
+    pub(crate) fn event(&self, door: &Door<'_>, body: &Bytes, trace_id: &str) -> Bytes {
+        event::encode(
             door,
             &event::Incoming {
                 method: self.head.method.as_str(),
@@ -48,23 +89,11 @@ impl Arrival<'_> {
                 source_ip: self.peer,
                 port: self.port,
                 request_id: self.id,
-                trace_id: &trace_id,
+                trace_id,
                 now_ms: telemetry::unix_millis(),
-                body: &body,
+                body,
             },
-        );
-        if payload.len() > event::BYTES_MAX {
-            return Err(too_large());
-        }
-        Ok(Request {
-            function: function.name.as_str().into(),
-            invoked_arn: function.arn.as_str().into(),
-            request_id: invocation_id,
-            payload,
-            tail: false,
-            client_context: None,
-            trace_id: Some(trace_id),
-        })
+        )
     }
 }
 

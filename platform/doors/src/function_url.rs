@@ -2,10 +2,11 @@
 //!
 //! Source: Lambda Developer Guide, "Lambda function URLs"; answers to failures as recorded on AWS where known.
 
-use crate::arrival::{Arrival, answer_of};
+use crate::arrival::{Arrival, NotAdmitted, answer_of};
 use crate::event::Door;
 use crate::router::{Doors, json, log_failure, name_limit, name_limit_id};
 use crate::{Answer, cors, lambda_rest};
+use bytes::Bytes;
 use control::{AuthType, Function};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -36,23 +37,27 @@ pub(crate) async fn answer(
         return json(StatusCode::FORBIDDEN, FORBIDDEN);
     }
     let id = request_id();
-    let domain = format!("{}.lambda-url.{}.on.aws", url.id, doors.region);
-    let door = Door {
-        account_id: "anonymous",
-        api_id: &url.id,
-        domain_name: &domain,
-        route_key: "$default",
-        stage: "$default",
-        path_parameters: None,
-        stage_variables: None,
-        nulls: true,
-    };
     let arrival = Arrival { path, head, peer, port, id: &id };
-    let request = match arrival.request(&door, function, id.clone(), incoming).await {
-        Ok(request) => request,
-        Err(answer) => return answer,
+    let event = |body: &Bytes, trace_id: &str| {
+        let domain = format!("{}.lambda-url.{}.on.aws", url.id, doors.region);
+        let door = Door {
+            account_id: "anonymous",
+            api_id: &url.id,
+            domain_name: &domain,
+            route_key: "$default",
+            stage: "$default",
+            path_parameters: None,
+            stage_variables: None,
+            nulls: true,
+        };
+        arrival.event(&door, body, trace_id)
     };
-    let mut answer = match doors.invoker.invoke(request).await {
+    let result = match arrival.admit(doors, function, id.clone(), incoming, event).await {
+        Ok((admission, request)) => admission.run(request).await,
+        Err(NotAdmitted::Failed(error)) => Err(error),
+        Err(NotAdmitted::Answered(answer)) => return *answer,
+    };
+    let mut answer = match result {
         Ok(invoked) => answer_of(function, &invoked).unwrap_or_else(failure),
         Err(error) => {
             log_failure("function URL", &error);

@@ -4,10 +4,11 @@
 //! greedy path variable, then `$default`), "HTTP API quotas" (30 s integration time-out, 10 MB payload; Lambda's own 6 MB
 //! binds first).
 
-use crate::arrival::{Arrival, answer_of};
+use crate::arrival::{Arrival, NotAdmitted, answer_of};
 use crate::event::{self, Door};
 use crate::router::{Doors, json, log_failure, name_limit, name_limit_id};
 use crate::{Answer, cors};
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use hyper::body::Incoming;
@@ -209,12 +210,14 @@ async fn run(doors: &Doors, api: &Api, arrival: Arrival<'_>, incoming: Incoming)
         stage_variables: stage.map(|stage| &stage.variables),
         nulls: false,
     };
-    let request = match arrival.request(&door, &function, request_id(), incoming).await {
-        Ok(request) => request,
-        Err(answer) => return answer,
-    };
+    let event = |body: &Bytes, trace_id: &str| arrival.event(&door, body, trace_id);
     let patience = Duration::from_millis(u64::from(integration.timeout_ms));
-    match tokio::time::timeout(patience, doors.invoker.invoke(request)).await {
+    let result = match arrival.admit(doors, &function, request_id(), incoming, event).await {
+        Ok((admission, request)) => tokio::time::timeout(patience, admission.run(request)).await,
+        Err(NotAdmitted::Failed(error)) => Ok(Err(error)),
+        Err(NotAdmitted::Answered(answer)) => return *answer,
+    };
+    match result {
         Err(_) => {
             let limit = LimitId::IntegrationTimeout;
             tracing::info!(%limit, api = api.logical_id(), function = %function.name, max_ms = integration.timeout_ms, "timed out");

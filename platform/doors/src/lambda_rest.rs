@@ -13,10 +13,12 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use model::error::{ApiError, ErrorCode, ThrottleReason};
 use model::{LimitId, Refusal};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Largest request of the control plane, in bytes: a 50 MB zip in base64 and its settings. Source: recorded on AWS.
 const CONTROL_BYTES_MAX: usize = 70_167_211;
+
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
 pub(crate) async fn answer(doors: &Arc<Doors>, head: Parts, incoming: Incoming) -> Answer {
     if let Some(reference) = invocations::function_of(&head) {
@@ -71,8 +73,7 @@ pub(crate) fn error(error: &ApiError) -> Answer {
     let body = serde_json::to_vec(error).unwrap_or_default();
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut answer = json(status, Bytes::from(body));
-    let kind = HeaderName::from_static("x-amzn-errortype");
-    answer.headers_mut().insert(kind, HeaderValue::from_static(error.code.as_str()));
+    answer.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(error.code.as_str()));
     if error.code == ErrorCode::RequestTooLarge || error.code == ErrorCode::RequestEntityTooLarge {
         name_limit_id(&mut answer, LimitId::PayloadSize);
     }
@@ -84,13 +85,23 @@ pub(crate) fn error(error: &ApiError) -> Answer {
 /// Source: the closed enumeration of reasons in the Lambda service model. That the scaling rate shows as
 /// `ConcurrentInvocationLimitExceeded` is unconfirmed; no other member fits.
 pub(crate) fn throttled(refusal: &Refusal) -> Answer {
-    let reason = match refusal.limit {
-        LimitId::ReservedConcurrency => ThrottleReason::ReservedFunctionConcurrentInvocation,
-        LimitId::RequestRate => ThrottleReason::FunctionInvocationRate,
-        LimitId::ReservedRequestRate => ThrottleReason::ReservedFunctionInvocationRate,
-        _ => ThrottleReason::ConcurrentInvocation,
+    use ThrottleReason::{
+        ConcurrentInvocation, FunctionInvocationRate, ReservedFunctionConcurrentInvocation,
+        ReservedFunctionInvocationRate,
     };
-    error(&ApiError::throttled(reason))
+    // Written once: a flood of refusals costs little more than copies.
+    static CONCURRENT: LazyLock<Answer> = LazyLock::new(|| error(&ApiError::throttled(ConcurrentInvocation)));
+    static RATE: LazyLock<Answer> = LazyLock::new(|| error(&ApiError::throttled(FunctionInvocationRate)));
+    static RESERVED: LazyLock<Answer> =
+        LazyLock::new(|| error(&ApiError::throttled(ReservedFunctionConcurrentInvocation)));
+    static RESERVED_RATE: LazyLock<Answer> =
+        LazyLock::new(|| error(&ApiError::throttled(ReservedFunctionInvocationRate)));
+    match refusal.limit {
+        LimitId::ReservedConcurrency => RESERVED.clone(),
+        LimitId::ReservedRequestRate => RESERVED_RATE.clone(),
+        LimitId::RequestRate => RATE.clone(),
+        _ => CONCURRENT.clone(),
+    }
 }
 
 /// The caller's X-Ray header, or a new one.

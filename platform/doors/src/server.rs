@@ -4,10 +4,13 @@ use crate::router::Doors;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use invoke::Reactors;
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 /// Most connections served at once; more wait in the listener's backlog.
@@ -16,12 +19,18 @@ const CONNECTIONS_MAX: usize = 16_384;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest request head, in bytes: request line and headers. Source: Lambda quotas, 1 MB request line and headers
 /// for the API; API Gateway's 10,240 bytes are the doors' own affair.
-const HEAD_BYTES_MAX: usize = 1 << 20;
+pub(crate) const HEAD_BYTES_MAX: usize = 1 << 20;
 /// How long requests in progress may still take after the signal.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Serves `doors` on `listener` until `stop` resolves; then lets requests in progress end, briefly.
-pub async fn serve(listener: TcpListener, doors: Arc<Doors>, stop: impl Future<Output = ()>) {
+/// Serves `doors` on `listener` until `stop` resolves; then lets requests in progress end, briefly. Each connection
+/// stays with one of the reactors.
+pub async fn serve(
+    listener: TcpListener,
+    doors: Arc<Doors>,
+    reactors: Reactors,
+    stop: impl Future<Output = ()>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (closing, closed) = watch::channel(false);
     let port = listener.local_addr().map_or(0, |address| address.port());
@@ -33,7 +42,7 @@ pub async fn serve(listener: TcpListener, doors: Arc<Doors>, stop: impl Future<O
         };
         let Ok(place) = place else { break };
         let (stream, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = accept(&listener) => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, most likely. Back off, not spin.
@@ -44,29 +53,10 @@ pub async fn serve(listener: TcpListener, doors: Arc<Doors>, stop: impl Future<O
             },
             () = &mut stop => break,
         };
-        let _ = stream.set_nodelay(true);
-        let doors = doors.clone();
-        let mut closed = closed.clone();
-        tokio::spawn(async move {
-            let service = service_fn(|request| doors.answer(request, peer.ip(), port));
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .max_buf_size(HEAD_BYTES_MAX)
-                // A client may close its sending side and still wait for the answer.
-                .half_close(true)
-                .serve_connection(TokioIo::new(stream), service);
-            tokio::pin!(connection);
-            tokio::select! {
-                ended = &mut connection => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, "a connection ended badly");
-                    }
-                }
-                () = async { drop(closed.wait_for(|closing| *closing).await) } => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
-                }
+        let (doors, closed) = (doors.clone(), closed.clone());
+        reactors.next().spawn(async move {
+            if let Err(error) = converse(stream, peer, port, doors, closed).await {
+                tracing::debug!(%error, "a connection ended badly");
             }
             drop(place);
         });
@@ -75,4 +65,39 @@ pub async fn serve(listener: TcpListener, doors: Arc<Doors>, stop: impl Future<O
     closing.send_replace(true);
     let everyone = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(FAREWELL, places.acquire_many(everyone)).await;
+}
+
+/// A connection that belongs to no reactor yet.
+async fn accept(listener: &TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream.into_std()?, peer))
+}
+
+/// One connection, until it ends or everything does.
+async fn converse(
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    port: u16,
+    doors: Arc<Doors>,
+    mut closed: watch::Receiver<bool>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::from_std(stream)?;
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| doors.answer(request, peer.ip(), port));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        // A client may close its sending side and still wait for the answer.
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = &mut connection => ended?,
+        () = async { drop(closed.wait_for(|closing| *closing).await) } => {
+            connection.as_mut().graceful_shutdown();
+            connection.await?;
+        }
+    }
+    Ok(())
 }

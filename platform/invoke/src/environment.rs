@@ -5,17 +5,19 @@
 
 use crate::conclusion::{Conclusion, End};
 use crate::freezer::Freezing;
+use crate::gate::Gate;
 use crate::invoker::{Caller, Invoked, Request};
 use crate::output::Output;
+use crate::reactors;
 use bytes::Bytes;
 use control::Function;
-use limits::EnvironmentId;
 use limits::Outcome;
 use runtime_api::{Initialisation, Invocation, Reply, Session};
 use runtimes::{FunctionFacts, Launch, base_environment};
 use sandbox::{Exit, Sandbox, Sandboxes, Spec, StartError};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use telemetry::{FunctionCounters, FunctionLog, Report, Status, init_report, iso_time, unix_millis};
@@ -33,6 +35,16 @@ pub(crate) struct Version {
     pub(crate) init_billed: bool,
     /// What runs it; made once, when the first environment starts.
     pub(crate) prepared: tokio::sync::OnceCell<Arc<Prepared>>,
+    /// Who may run next, by reactor.
+    pub(crate) gates: Box<[Gate]>,
+}
+
+impl Version {
+    /// The gate of the reactor on which this is called.
+    pub(crate) fn gate(&self) -> &Gate {
+        // More reactors than gates share them.
+        &self.gates[reactors::here() % self.gates.len()]
+    }
 }
 
 /// What it takes to start a function's environments.
@@ -46,10 +58,13 @@ pub(crate) struct Prepared {
 /// One execution environment.
 #[derive(Debug)]
 pub(crate) struct Environment {
-    pub(crate) id: EnvironmentId,
     pub(crate) version: Arc<Version>,
     log_stream: String,
     sandbox: RwLock<Option<Sandbox>>,
+    /// The reactor that serves its runtime.
+    home: AtomicUsize,
+    /// Invocations in a row that were over promptly; `u32::MAX` when the host does not let us keep it on a core.
+    prompt: AtomicU32,
     idle: Mutex<Idle>,
 }
 
@@ -104,6 +119,16 @@ pub(crate) struct Ran {
 /// environment free.
 const GRACE: Duration = Duration::from_millis(20);
 
+/// An invocation shorter than this is prompt: it is over before another core would have been woken to help.
+const PROMPT: Duration = Duration::from_micros(300);
+/// After so many prompt invocations in a row an environment is kept on its reactor's core.
+const HABIT: u32 = 8;
+/// An invocation that takes longer than this gets all cores back.
+const NOT_PROMPT: Duration = Duration::from_millis(2);
+/// A function with more memory than this has more than one core. Source: Lambda Developer Guide, "Configure Lambda function
+/// memory".
+const ONE_CORE_MB: u32 = 1_769;
+
 /// The host could not make a sandbox. Never reported as a limit of AWS's.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HostError {
@@ -114,7 +139,7 @@ pub(crate) enum HostError {
 }
 
 impl Environment {
-    pub(crate) fn new(id: EnvironmentId, version: Arc<Version>) -> Arc<Self> {
+    pub(crate) fn new(version: Arc<Version>) -> Arc<Self> {
         let date = iso_time(unix_millis());
         let (year, month, day) = (&date[..4], &date[5..7], &date[8..10]);
         let log_stream = format!("{year}/{month}/{day}/[{}]{}", version.function.version, crate::id::hex32());
@@ -126,7 +151,14 @@ impl Environment {
             last_used: Instant::now(),
             life: None,
         };
-        Arc::new(Self { id, version, log_stream, sandbox: RwLock::new(None), idle: Mutex::new(idle) })
+        Arc::new(Self {
+            version,
+            log_stream,
+            sandbox: RwLock::new(None),
+            home: AtomicUsize::new(0),
+            prompt: AtomicU32::new(0),
+            idle: Mutex::new(idle),
+        })
     }
 
     /// Runs one invocation. `on_started` is called when INIT is over and the handler's time begins.
@@ -271,6 +303,7 @@ impl Environment {
             }
         }
         let elapsed = begun.elapsed();
+        self.get_used_to(elapsed);
         let mut conclusion = Conclusion::of(end, function, id, elapsed, initialising);
         if let Some((payload, failed)) = answered {
             // The log tells what happened afterwards; the answer stands.
@@ -294,6 +327,7 @@ impl Environment {
         if tokio::time::timeout(GRACE, life.session.idle()).await.is_ok() {
             return None;
         }
+        self.let_go();
         // Who asks for the log wants it with its REPORT line, and that comes at the end.
         if !request.tail {
             let (payload, failed) = self.answer_of(reply.clone(), request);
@@ -328,7 +362,8 @@ impl Environment {
         initialising: &mut bool,
     ) -> End {
         let mut exit = life.exit.clone();
-        let sleep = tokio::time::sleep_until(deadline.into());
+        let patience = if self.is_kept() { deadline.min(Instant::now() + NOT_PROMPT) } else { deadline };
+        let sleep = tokio::time::sleep_until(patience.into());
         tokio::pin!(sleep);
         loop {
             tokio::select! {
@@ -349,7 +384,13 @@ impl Environment {
                     // The watcher took the invocation back because the process ended.
                     Err(_) => End::Exited(exited(&mut exit).await),
                 },
-                () = &mut sleep => return End::TimedOut,
+                () = &mut sleep => {
+                    if Instant::now() >= deadline {
+                        return End::TimedOut;
+                    }
+                    self.let_go();
+                    sleep.as_mut().reset(deadline.into());
+                }
             }
         }
     }
@@ -410,6 +451,8 @@ impl Environment {
         let output = Output::new(sandbox.take_output(), self.version.log.clone())?;
         drop(slot);
 
+        self.home.store(reactors::here(), Ordering::Relaxed);
+        self.prompt.store(0, Ordering::Relaxed);
         let session = Session::new();
         let (exit_sender, exit) = watch::channel(None);
         let environment = self.clone();
@@ -536,6 +579,46 @@ impl Environment {
         }
         idle.queued = false;
         Freezing::Over
+    }
+
+    /// Keeps the environment on its reactor's core once its invocations are prompt by habit: then nobody has to wake
+    /// another core, neither for the event nor for the answer.
+    fn get_used_to(&self, elapsed: Duration) {
+        let prompt = self.prompt.load(Ordering::Relaxed);
+        if prompt >= HABIT || self.version.function.memory_mb > ONE_CORE_MB || self.home() != reactors::here()
+        {
+            return;
+        }
+        let mut prompt = if elapsed < PROMPT { prompt + 1 } else { 0 };
+        if prompt == HABIT
+            && let Some(core) = reactors::core()
+        {
+            self.with_sandbox(|sandbox| {
+                if let Err(error) = sandbox.keep_on(&core) {
+                    tracing::debug!(%error, "cannot keep an environment on a core");
+                    prompt = u32::MAX;
+                }
+            });
+        }
+        self.prompt.store(prompt, Ordering::Relaxed);
+    }
+
+    /// Whether the environment is kept on a core.
+    fn is_kept(&self) -> bool {
+        self.prompt.load(Ordering::Relaxed) == HABIT
+    }
+
+    /// Gives the environment all cores again.
+    fn let_go(&self) {
+        if self.is_kept() {
+            self.prompt.store(0, Ordering::Relaxed);
+            self.with_sandbox(|sandbox| drop(sandbox.keep_on(reactors::all_cores())));
+        }
+    }
+
+    /// The reactor that serves its runtime.
+    pub(crate) fn home(&self) -> usize {
+        self.home.load(Ordering::Relaxed)
     }
 
     fn kill(&self) {

@@ -3,7 +3,9 @@
 use crate::environment::{Entry, Environment, HostError, Prepared, Version};
 use crate::failure::Failure;
 use crate::freezer::Freezer;
+use crate::gate::{Entrance, Gate, Place, TICK};
 use crate::layers;
+use crate::reactors;
 use crate::refusals::Refusals;
 use bytes::Bytes;
 use control::{Change, Function};
@@ -130,8 +132,16 @@ struct Shared {
 struct Core {
     dispatcher: Dispatcher,
     functions: HashMap<Arc<str>, Known>,
-    environments: HashMap<EnvironmentId, Arc<Environment>>,
+    environments: HashMap<EnvironmentId, Named>,
     trace: Option<Vec<Decided>>,
+}
+
+/// What an id stands for at present; see [`Core::exchange`].
+#[derive(Debug)]
+struct Named {
+    environment: Arc<Environment>,
+    /// An invocation was admitted to it, as the dispatcher sees it.
+    in_use: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -224,34 +234,37 @@ impl Invoker {
             init_timeout: self.0.init_timeout,
             init_billed: self.0.init_billed,
             prepared: tokio::sync::OnceCell::new(),
+            gates: (0..reactors::GATES).map(|_| Gate::default()).collect(),
             function,
         });
         core.functions.insert(name, Known { id, version });
     }
 
-    /// Runs a function and waits for its answer. A caller that stops waiting changes nothing: the invocation goes
-    /// on, as it does at AWS.
+    /// Runs a function and waits for its answer: [`Invoker::admit`] and [`Admission::run`].
     ///
     /// # Errors
     /// See [`InvokeError`]; a handler that fails is no error here but an [`Invoked`] with `failed`.
     pub async fn invoke(&self, request: Request) -> Result<Invoked, InvokeError> {
-        let (entry, environment) = match self.admit(&request) {
-            Ok(admitted) => admitted,
+        self.admit(&request.function, &request.request_id)?.run(request).await
+    }
+
+    /// Asks the limits for one invocation of a function. What is admitted counts as in flight at once.
+    ///
+    /// # Errors
+    /// See [`InvokeError`].
+    pub fn admit(&self, function: &str, request_id: &str) -> Result<Admission, InvokeError> {
+        match self.decide(function) {
+            Ok((entry, id, environment)) => {
+                let held = Held { invoker: self.clone(), id, environment, place: None, settled: false };
+                Ok(Admission { entry, held })
+            }
             Err(error) => {
                 // Out of the lock: a terminal that stands still must stop nothing.
                 if let InvokeError::Refused(refusal) = &error {
-                    self.0.refusals.say(refusal, &request.function, &request.request_id);
+                    self.0.refusals.say(refusal, function, request_id);
                 }
-                return Err(error);
+                Err(error)
             }
-        };
-        let (caller, answer) = oneshot::channel();
-        let invoker = self.clone();
-        tokio::spawn(async move { invoker.drive(entry, environment, request, Caller(Some(caller))).await });
-        match answer.await {
-            Ok(result) => result,
-            // The task panicked; its environment was given up on the way.
-            Err(_) => Err(InvokeError::Host("the invocation's task failed".into())),
         }
     }
 
@@ -260,23 +273,23 @@ impl Invoker {
         self.lock().functions.contains_key(function)
     }
 
-    fn admit(&self, request: &Request) -> Result<(Entry, Arc<Environment>), InvokeError> {
+    fn decide(&self, function: &str) -> Result<(Entry, EnvironmentId, Arc<Environment>), InvokeError> {
         let now = self.now();
         let mut core = self.lock();
         let core = &mut *core;
-        let no_function = || InvokeError::NoFunction(request.function.clone());
-        let known = core.functions.get(&request.function).ok_or_else(no_function)?;
+        let no_function = || InvokeError::NoFunction(function.into());
+        let known = core.functions.get(function).ok_or_else(no_function)?;
         let decision = core.dispatcher.invoke(now, known.id);
         if let Some(trace) = &mut core.trace {
-            trace.push(Decided { function: request.function.clone(), decision: decision.clone() });
+            trace.push(Decided { function: function.into(), decision: decision.clone() });
         }
         let (entry, id) = match decision {
             Decision::Run(id) => (Entry::Run, id),
             Decision::Reset(id) => (Entry::Reset, id),
             Decision::Start(id) => {
-                let environment = Environment::new(id, known.version.clone());
-                core.environments.insert(id, environment.clone());
-                return Ok((Entry::Start, environment));
+                let environment = Environment::new(known.version.clone());
+                core.environments.insert(id, Named { environment: environment.clone(), in_use: true });
+                return Ok((Entry::Start, id, environment));
             }
             Decision::Refuse(refusal) => {
                 FunctionCounters::count(&known.version.counters.throttles);
@@ -284,8 +297,14 @@ impl Invoker {
             }
             Decision::NoFunction => return Err(no_function()),
         };
-        match core.environments.get(&id) {
-            Some(environment) => Ok((entry, environment.clone())),
+        if entry == Entry::Run {
+            core.come_home(id);
+        }
+        match core.environments.get_mut(&id) {
+            Some(named) => {
+                named.in_use = true;
+                Ok((entry, id, named.environment.clone()))
+            }
             None => {
                 core.dispatcher.lost(now, id);
                 Err(InvokeError::Host("the environment is gone".into()))
@@ -293,9 +312,12 @@ impl Invoker {
         }
     }
 
-    async fn drive(self, entry: Entry, environment: Arc<Environment>, request: Request, mut caller: Caller) {
-        let mut held = Held { invoker: &self, environment: &environment, settled: false };
-        let version = &environment.version;
+    async fn drive(self, entry: Entry, mut held: Held, request: Request, mut caller: Caller) {
+        let id = held.id;
+        let version = &held.environment.version.clone();
+        if entry == Entry::Run {
+            self.pass_gate(&mut held, version).await;
+        }
         let prepared = match self.prepared(version).await {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -314,9 +336,10 @@ impl Invoker {
         let started = || {
             if entry != Entry::Run {
                 let now = self.now();
-                self.lock().dispatcher.started(now, environment.id);
+                self.lock().dispatcher.started(now, id);
             }
         };
+        let environment = held.environment.clone();
         let run = environment.run(&self.0.sandboxes, entry, &prepared, &request, &mut caller, started);
         match run.await {
             Ok(ran) => {
@@ -348,31 +371,62 @@ impl Invoker {
         }
     }
 
+    /// Waits for a turn, when the function's invocations are short and enough of them run; then holds the environment of
+    /// one that has ended.
+    async fn pass_gate(&self, held: &mut Held, version: &Arc<Version>) {
+        let gate = version.gate();
+        if let Entrance::Wait { turn, is_first } = gate.enter(held.id) {
+            if is_first {
+                tokio::spawn(tick(version.clone()));
+            }
+            if let Ok(Some(environment)) = turn.await {
+                held.environment = environment;
+            }
+        }
+        held.place = Some(gate.place(std::time::Instant::now()));
+    }
+
     /// Gives the environment back to the dispatcher, or ends it.
-    fn settle(&self, environment: &Arc<Environment>, outcome: Result<Outcome, ()>) {
+    fn settle(&self, held: &Held, outcome: Result<Outcome, ()>) {
         let now = self.now();
         let mut effects = Vec::new();
+        let environment = &held.environment;
         environment.release();
+        let gate = environment.version.gate();
+        let next = held.place.and_then(|place| gate.leave(place, std::time::Instant::now()));
         let mut core = self.lock();
         let had_deadline = core.dispatcher.next_deadline().is_some();
         match outcome {
             Ok(outcome) => {
-                core.dispatcher.finished(now, environment.id, outcome, &mut effects);
+                core.dispatcher.finished(now, held.id, outcome, &mut effects);
             }
             Err(()) => {
-                core.dispatcher.lost(now, environment.id);
-                effects.push(Effect::Reap(environment.id));
+                core.dispatcher.lost(now, held.id);
+                effects.push(Effect::Reap(held.id));
             }
         }
+        let is_handed_over = match &next {
+            Some(waiter) if outcome == Ok(Outcome::Done) => core.exchange(held.id, waiter.id),
+            _ => false,
+        };
         let ended = core.take_out(&effects);
+        if let Some(named) = core.environments.get_mut(&held.id) {
+            named.in_use = false;
+        }
         drop(core);
-        if ended.is_empty() {
+        if outcome == Ok(Outcome::Done) && !is_handed_over {
+            gate.idle(held.id);
+        }
+        if ended.is_empty() && !is_handed_over {
             self.0.freezer.idle(environment);
         }
         if !had_deadline {
             self.0.deadlines.notify_one();
         }
         end_all(ended);
+        if let Some(waiter) = next {
+            waiter.call(is_handed_over.then(|| environment.clone()));
+        }
     }
 
     async fn prepared(&self, version: &Arc<Version>) -> Result<Arc<Prepared>, Arc<RuntimeError>> {
@@ -466,24 +520,64 @@ impl Caller {
     }
 }
 
-/// An environment in use: given up if its driver ends without a word, as by a panic.
-struct Held<'a> {
-    invoker: &'a Invoker,
-    environment: &'a Arc<Environment>,
-    settled: bool,
+/// An invocation that the limits let in. It is in flight; dropping it without running it gives its place back, and its
+/// environment up.
+#[derive(Debug)]
+pub struct Admission {
+    entry: Entry,
+    held: Held,
 }
 
-impl Held<'_> {
-    fn settle(&mut self, outcome: Result<Outcome, ()>) {
-        self.settled = true;
-        self.invoker.settle(self.environment, outcome);
+impl Admission {
+    /// Runs the invocation and waits for its answer. A caller that stops waiting changes nothing: the invocation goes on,
+    /// as it does at AWS.
+    ///
+    /// # Errors
+    /// See [`InvokeError`].
+    pub async fn run(self, request: Request) -> Result<Invoked, InvokeError> {
+        let (caller, answer) = oneshot::channel();
+        let Self { entry, held } = self;
+        let invoker = held.invoker.clone();
+        tokio::spawn(invoker.drive(entry, held, request, Caller(Some(caller))));
+        match answer.await {
+            Ok(result) => result,
+            // The task panicked; its environment was given up on the way.
+            Err(_) => Err(InvokeError::Host("the invocation's task failed".into())),
+        }
     }
 }
 
-impl Drop for Held<'_> {
+/// An environment in use: given up if its driver ends without a word, as by a panic.
+#[derive(Debug)]
+struct Held {
+    invoker: Invoker,
+    id: EnvironmentId,
+    environment: Arc<Environment>,
+    place: Option<Place>,
+    settled: bool,
+}
+
+impl Held {
+    fn settle(&mut self, outcome: Result<Outcome, ()>) {
+        self.settled = true;
+        self.invoker.settle(self, outcome);
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
         if !self.settled {
             self.settle(Err(()));
+        }
+    }
+}
+
+/// Keeps a gate's time while somebody waits there.
+async fn tick(version: Arc<Version>) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        if !version.gate().tick(std::time::Instant::now()) {
+            return;
         }
     }
 }
@@ -516,9 +610,40 @@ fn never_ran(version: &Version, request: &Request, failure: Failure) -> Invoked 
 }
 
 impl Core {
+    /// Two environments of one version swap their ids. The dispatcher knows them by nothing else: whoever is busy under
+    /// an id, it is one environment that is busy. (Not so with provisioned ones, which are not run live yet.)
+    fn exchange(&mut self, one: EnvironmentId, other: EnvironmentId) -> bool {
+        let [Some(one), Some(other)] = self.environments.get_disjoint_mut([&one, &other]) else {
+            return false;
+        };
+        std::mem::swap(&mut one.environment, &mut other.environment);
+        true
+    }
+
+    /// If another reactor serves the environment that is to run, and this one serves an idle environment of the same
+    /// version, that one runs instead, under the same id.
+    fn come_home(&mut self, id: EnvironmentId) {
+        let Some(Named { environment, .. }) = self.environments.get(&id) else { return };
+        let here = reactors::here();
+        if environment.home() == here {
+            return;
+        }
+        let version = environment.version.clone();
+        let is_idle_here = |other: &EnvironmentId| {
+            self.environments.get(other).is_some_and(|named| {
+                !named.in_use
+                    && named.environment.home() == here
+                    && Arc::ptr_eq(&named.environment.version, &version)
+            })
+        };
+        if let Some(other) = version.gate().recent(is_idle_here) {
+            self.exchange(id, other);
+        }
+    }
+
     fn take_out(&mut self, effects: &[Effect]) -> Vec<Arc<Environment>> {
         let ended = effects.iter().filter_map(|effect| match effect {
-            Effect::Reap(id) => self.environments.remove(id),
+            Effect::Reap(id) => Some(self.environments.remove(id)?.environment),
             // Versions and aliases are not run live yet, so nothing is provisioned.
             Effect::Provision(_) => None,
         });

@@ -9,11 +9,14 @@ mod conclusion;
 mod environment;
 mod failure;
 mod freezer;
+mod gate;
 mod id;
 mod invoker;
 mod layers;
 mod output;
+mod reactors;
 mod refusals;
 
 pub use id::{request_id, trace_header};
-pub use invoker::{Decided, Figures, InvokeError, Invoked, Invoker, Options, Request};
+pub use invoker::{Admission, Decided, Figures, InvokeError, Invoked, Invoker, Options, Request};
+pub use reactors::Reactors;

@@ -21,6 +21,7 @@
 //! the jailer; control groups are the only thing that can stay, and the next start removes them.
 
 mod ability;
+mod affinity;
 mod cgroup;
 mod child;
 mod jailer;

@@ -297,6 +297,14 @@ impl Sandbox {
         peak.bytes
     }
 
+    /// Pids of the environment, as this process sees them.
+    pub(crate) fn processes(&self) -> io::Result<Vec<i32>> {
+        match (self.shared.groups.limits(), &self.group) {
+            (Some(limits), Some(group)) => limits.processes(group),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     fn find_memory_peak(&self) -> u64 {
         let Some(group) = &self.group else { return self.processes_peak_bytes(&[]) };
         let Some(limits) = self.shared.groups.limits() else { return 0 };

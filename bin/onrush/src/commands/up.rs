@@ -12,7 +12,7 @@ use crate::stack::{self, Read};
 use anyhow::{Context as _, anyhow};
 use control::{Change, Control};
 use doors::Doors;
-use invoke::Invoker;
+use invoke::{Invoker, Reactors};
 use model::{Era, Overrides};
 use runtimes::Runtimes;
 use sandbox::{Jailer, JailerError};
@@ -160,7 +160,8 @@ async fn serve(
 
     let edits = tokio::spawn(edits::watch(control.clone()));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(doors::serve(listener, doors.clone(), async {
+    let reactors = Reactors::start().context("cannot start the threads that serve connections")?;
+    let server = tokio::spawn(doors::serve(listener, doors.clone(), reactors, async {
         let _ = stopped.await;
     }));
     let base = format!("http://{}", SocketAddr::new(arguments.host, port));

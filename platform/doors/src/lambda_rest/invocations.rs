@@ -110,21 +110,25 @@ async fn run(
         *answer.status_mut() = StatusCode::NO_CONTENT;
         return Ok(answer);
     }
-    let invoked_arn = match &qualifier {
-        Some(qualifier) => qualified_arn(&function.arn, qualifier).into(),
-        None => function.arn.as_str().into(),
+    let result = match doors.invoker.admit(&function.name, id) {
+        Ok(admission) => {
+            let request = Request {
+                function: function.name.as_str().into(),
+                invoked_arn: match &qualifier {
+                    Some(qualifier) => qualified_arn(&function.arn, qualifier).into(),
+                    None => function.arn.as_str().into(),
+                },
+                request_id: id.clone(),
+                payload,
+                tail,
+                client_context,
+                trace_id: given_trace_header(&head.headers),
+            };
+            admission.run(request).await
+        }
+        Err(error) => Err(error),
     };
-    let request = Request {
-        function: function.name.as_str().into(),
-        invoked_arn,
-        request_id: id.clone(),
-        payload,
-        tail,
-        client_context,
-        // Made only for what is admitted: a flood of refusals needs no identifiers.
-        trace_id: given_trace_header(&head.headers),
-    };
-    match doors.invoker.invoke(request).await {
+    match result {
         Ok(invoked) => {
             let mut answer = Response::new(Full::new(invoked.payload));
             let headers = answer.headers_mut();
