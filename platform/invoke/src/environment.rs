@@ -265,7 +265,7 @@ impl Environment {
             }
         };
         let id = &request.request_id;
-        life.output.begin();
+        life.output.begin(request.tail);
         life.output.platform_lines(&[&format!("START RequestId: {id} Version: {}", function.version)]);
 
         let (reply, answer) = oneshot::channel();
@@ -585,6 +585,9 @@ impl Environment {
     /// another core, neither for the event nor for the answer.
     fn get_used_to(&self, elapsed: Duration) {
         let prompt = self.prompt.load(Ordering::Relaxed);
+        if prompt == HABIT && self.home() == reactors::here() {
+            reactors::stay();
+        }
         if prompt >= HABIT || self.version.function.memory_mb > ONE_CORE_MB || self.home() != reactors::here()
         {
             return;

@@ -261,6 +261,7 @@ impl Invoker {
             Err(error) => {
                 // Out of the lock: a terminal that stands still must stop nothing.
                 if let InvokeError::Refused(refusal) = &error {
+                    reactors::refused();
                     self.0.refusals.say(refusal, function, request_id);
                 }
                 Err(error)

@@ -32,8 +32,8 @@ pub(crate) struct Output {
 struct State {
     /// The line that has no end yet.
     partial: Vec<u8>,
-    /// The last bytes of this invocation's log.
-    tail: Vec<u8>,
+    /// The last bytes of this invocation's log, if they are wanted.
+    tail: Option<Vec<u8>>,
     closed: bool,
 }
 
@@ -119,15 +119,15 @@ impl Output {
         }
     }
 
-    /// Forgets the tail: a new invocation begins.
-    pub(crate) fn begin(&self) {
-        self.lock().tail.clear();
+    /// A new invocation begins, and somebody wants the end of its log, or nobody does.
+    pub(crate) fn begin(&self, tail: bool) {
+        self.lock().tail = tail.then(Vec::new);
     }
 
     /// The end of this invocation's log.
     pub(crate) fn tail(&self) -> Vec<u8> {
-        let state = self.lock();
-        state.tail[state.tail.len().saturating_sub(TAIL_BYTES)..].to_vec()
+        let tail = self.lock().tail.clone().unwrap_or_default();
+        tail[tail.len().saturating_sub(TAIL_BYTES)..].to_vec()
     }
 
     fn take(&self, state: &mut State, bytes: &[u8]) {
@@ -162,21 +162,21 @@ impl Output {
             return;
         }
         // A carriage return is a line end, too: Python's client puts them between the lines of a traceback.
-        let lines: Vec<&[u8]> = lines
+        let lines = lines
             .iter()
             .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-            .flat_map(|line| line.split(|byte| *byte == b'\r'))
-            .collect();
-        for line in &lines {
-            let line = &line[line.len().saturating_sub(TAIL_BYTES)..];
-            state.tail.extend_from_slice(line);
-            state.tail.push(b'\n');
+            .flat_map(|line| line.split(|byte| *byte == b'\r'));
+        if let Some(tail) = &mut state.tail {
+            for line in lines.clone() {
+                tail.extend_from_slice(&line[line.len().saturating_sub(TAIL_BYTES)..]);
+                tail.push(b'\n');
+            }
+            if tail.len() > 4 * TAIL_BYTES {
+                let surplus = tail.len() - TAIL_BYTES;
+                tail.drain(..surplus);
+            }
         }
-        if state.tail.len() > 4 * TAIL_BYTES {
-            let surplus = state.tail.len() - TAIL_BYTES;
-            state.tail.drain(..surplus);
-        }
-        let texts: Vec<_> = lines.iter().map(|line| String::from_utf8_lossy(line)).collect();
+        let texts: Vec<_> = lines.map(String::from_utf8_lossy).collect();
         self.log.write_all(texts.iter().map(AsRef::as_ref));
     }
 
@@ -232,7 +232,7 @@ mod tests {
         let (reader, _writer) = pipe();
         let output = Output::new(reader, log).unwrap();
         output.platform_lines(&["before"]);
-        output.begin();
+        output.begin(true);
         let line = "x".repeat(1_000);
         for _ in 0..50 {
             output.platform_lines(&[&line]);

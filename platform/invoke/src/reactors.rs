@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 
 /// Most reactors, however many cores there are.
 const REACTORS_MAX: usize = 64;
+/// So many refusals in a row, and a reactor leaves its core.
+const REFUSALS_MAX: u32 = 1_000;
 /// One for each reactor, and one for all other threads.
 pub(crate) const GATES: usize = REACTORS_MAX + 1;
 
@@ -21,11 +23,34 @@ thread_local! {
     /// Which reactor this is; other threads are none, and share number 0.
     static HERE: Cell<usize> = const { Cell::new(0) };
     static CORE: Cell<Option<CpuSet>> = const { Cell::new(None) };
+    /// Refusals since the last invocation in an environment that is kept here; `None` while this thread goes where the
+    /// scheduler puts it.
+    static REFUSALS: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
 /// The core of the reactor on which this is called.
 pub(crate) fn core() -> Option<CpuSet> {
     CORE.get()
+}
+
+/// An environment that is kept on this reactor's core runs: the reactor stays there, too.
+pub(crate) fn stay() {
+    if REFUSALS.replace(Some(0)).is_none()
+        && let Some(core) = core()
+    {
+        keep_on(&core);
+    }
+}
+
+/// A request was refused. A reactor that does nothing else needs no core of its own.
+pub(crate) fn refused() {
+    let Some(refusals) = REFUSALS.get() else { return };
+    if refusals < REFUSALS_MAX {
+        REFUSALS.set(Some(refusals + 1));
+    } else {
+        REFUSALS.set(None);
+        keep_on(all_cores());
+    }
 }
 
 /// All cores that this process may use.
@@ -70,7 +95,7 @@ pub struct Reactors {
 }
 
 impl Reactors {
-    /// Starts one thread for each core that this process may use, and keeps it there.
+    /// Starts one thread for each core that this process may use.
     ///
     /// # Errors
     /// The host gives no more threads or descriptors.
@@ -90,7 +115,6 @@ impl Reactors {
             let core = *core;
             thread::Builder::new().name(format!("reactor-{index}")).spawn(move || {
                 HERE.set(index + 1);
-                keep_on(&core);
                 CORE.set(Some(core));
                 let _ = runtime.block_on(stopped);
                 // Without waiting for what still blocks.

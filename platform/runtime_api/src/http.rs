@@ -162,8 +162,11 @@ impl Wire {
     /// Whether an empty line stands in what came since the last look.
     fn found_end(&mut self) -> bool {
         let fresh = &self.buffer[self.scanned.saturating_sub(3).min(self.buffer.len())..];
-        let found =
-            fresh.windows(2).any(|pair| pair == b"\n\n") || fresh.windows(3).any(|three| three == b"\n\r\n");
+        // A head without a body ends what was read, and needs no search.
+        let found = fresh.ends_with(b"\r\n\r\n") || {
+            let ends = fresh.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
+            ends.map(|at| &fresh[at + 1..]).any(|rest| rest.starts_with(b"\n") || rest.starts_with(b"\r\n"))
+        };
         if !found {
             self.scanned = self.buffer.len();
         }

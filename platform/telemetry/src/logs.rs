@@ -222,8 +222,16 @@ fn append(directory: &Path, name: &str, lines: &[Line]) -> io::Result<()> {
 
 fn write_lines(file: &mut File, lines: &[Line]) -> io::Result<()> {
     let mut writer = io::BufWriter::new(file);
+    // Lines come many to a millisecond.
+    let (mut at_ms, mut time) = (0, iso_time(0));
     for line in lines {
-        writeln!(writer, "{}\t{}", iso_time(line.at_ms), line.text)?;
+        if line.at_ms != at_ms {
+            (at_ms, time) = (line.at_ms, iso_time(line.at_ms));
+        }
+        writer.write_all(time.as_bytes())?;
+        writer.write_all(b"\t")?;
+        writer.write_all(line.text.as_bytes())?;
+        writer.write_all(b"\n")?;
     }
     writer.flush()
 }
@@ -323,6 +331,10 @@ fn clean(text: &str) -> Arc<str> {
         end -= 1;
     }
     let text = &text[..end];
+    // Most lines are plain; bytes from 0x80 on can be part of a control character (U+0080 to U+009F).
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
+        return text.into();
+    }
     if text.chars().any(|c| c.is_control() && c != '\t') {
         text.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect::<String>().into()
     } else {
