@@ -1,10 +1,12 @@
 //! What the planner needs to know of a stack: its functions, and which door leads to which.
 
 mod calls;
+mod events;
 mod gateway;
 mod load_balancer;
 mod qualifiers;
 
+pub use events::EventInput;
 pub use gateway::{ClientInput, RouteCache};
 pub use qualifiers::{ProvisionedInput, QualifierInput};
 
@@ -26,6 +28,10 @@ pub struct PlanInput {
     pub qualifiers: Vec<QualifierInput>,
     /// What is provisioned for them.
     pub provisioned: Vec<ProvisionedInput>,
+    /// What becomes of asynchronous events, where the stack says so.
+    pub events: Vec<EventInput>,
+    /// Indices of the functions that have dead letters.
+    pub dead_letters: Vec<usize>,
     /// Doors that lead to them.
     pub doors: Vec<DoorInput>,
     /// API keys of usage plans, for REST APIs.
@@ -160,10 +166,16 @@ impl PlanInput {
         let network = Network::from_stack(stack);
         let clients = gateway::clients(stack);
         let inventory = Some(Inventory::of(stack));
+        let events = events::of_stack(stack);
+        let with_letters = stack.functions.iter().enumerate();
+        let with_letters = with_letters.filter(|(_, function)| function.dead_letter_target.is_some());
+        let dead_letters = with_letters.map(|(index, _)| index).collect();
         Self {
             functions,
             qualifiers,
             provisioned,
+            events,
+            dead_letters,
             doors,
             clients,
             network,
@@ -186,6 +198,12 @@ impl PlanInput {
             return None;
         };
         let door = &self.doors[at];
+        if phase.event {
+            let message =
+                format!("`mode: event` invokes a function, and `{}` is a door, which waits", word.text);
+            problems.push(Problem::at(word.span, message).help("target the function itself"));
+            return None;
+        }
         let found = match &phase.request {
             Some(request) => door.route(request).ok_or_else(|| Box::new(door.no_route(request))),
             None => door.only_route().ok_or_else(|| Box::new(door.no_only_function(word))),
@@ -533,6 +551,8 @@ Resources:
       CodeUri: pay/
       AutoPublishAlias: live
       ProvisionedConcurrencyConfig: {ProvisionedConcurrentExecutions: 4}
+      EventInvokeConfig: {MaximumRetryAttempts: 0, MaximumEventAgeInSeconds: 60}
+      DeadLetterQueue: {Type: SQS, TargetArn: 'arn:aws:sqs:us-east-1:123456789012:letters'}
       Events:
         Pay: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: POST, Path: /pay}}
 ";
@@ -569,6 +589,14 @@ Resources:
         assert_eq!(provisioned("Api, request: POST /pay"), Ok(Some(0)));
         assert_eq!(provisioned("'Pay:live'"), Ok(Some(0)));
         assert_eq!((provisioned("Pay"), provisioned("'Pay:$LATEST'")), (Ok(None), Ok(None)));
+        let events = |word: &str| {
+            let figures = input.events_of(1, word);
+            (figures.resource.to_string(), figures.maximum_age.as_secs(), figures.maximum_retries)
+        };
+        assert_eq!(events("Pay:live"), ("Pay:live".to_owned(), 60, 0));
+        assert_eq!(events("Pay"), ("Pay".to_owned(), 21_600, 2));
+        assert!(input.events_of(1, "Pay").dead_letter && !input.events_of(0, "Cart").dead_letter);
+        assert_eq!(target("Api, request: POST /pay, mode: event"), None);
         assert_eq!(provisioned("'Pay:lives'"), Err(Some("did you mean `Pay:live`?".to_owned())));
     }
 }

@@ -1,7 +1,6 @@
 //! `load.yaml`: who sends what when, and what the functions do with it. Version 1.
 //!
-//! The whole schema is read. What the planner does not simulate yet is a problem at the place where it stands,
-//! never skipped in silence.
+//! The whole schema is read; what cannot be used is a problem at the place where it stands, never skipped in silence.
 
 mod asking;
 mod behaviour;
@@ -139,11 +138,6 @@ fn repeat(month: &Node, problems: &mut Problems) -> Option<u64> {
     let mapping = month.mapping(problems)?;
     mapping.only(&["repeat"], problems);
     mapping.require("repeat", "month", month.span, problems)?.unsigned(problems)
-}
-
-/// A problem for what the schema has and the planner does not simulate yet.
-fn not_yet(span: Span, what: &str) -> Problem {
-    Problem::at(span, format!("{what} is not simulated yet"))
 }
 
 fn name_of(node: &Node, problems: &mut Problems) -> Option<Name> {

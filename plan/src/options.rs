@@ -14,6 +14,7 @@ pub const SIMULATED: &[LimitId] = &[
     LimitId::BurstRefill,
     LimitId::ScalingRate,
     LimitId::RequestRate,
+    LimitId::AsyncQueueAge,
     LimitId::EnvironmentIdleTimeout,
     LimitId::EnvironmentLifetime,
     LimitId::FunctionTimeout,

@@ -64,6 +64,9 @@ pub struct Report {
     pub functions: Vec<FunctionReport>,
     /// The month's bill; none where there is no template.
     pub cost: Option<Bill>,
+    /// How asynchronous events fared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventRow>,
     /// How provisioned concurrency fared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub provisioned: Vec<ProvisionedRow>,
@@ -296,6 +299,31 @@ pub struct ConnectRow {
     pub resets: u64,
     /// How long invocations waited for their connections: whole seconds, each with its count.
     pub waits_s: BTreeMap<u64, u64>,
+}
+
+/// How the events of one function, version or alias fared.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EventRow {
+    /// `Cart`, `Cart:live`.
+    pub function: Arc<str>,
+    /// Taken into the queue (202).
+    pub accepted: u64,
+    /// Whose function answered.
+    pub delivered: u64,
+    /// Tried again after their function failed.
+    pub retried: u64,
+    /// Sent back after a limit refused them.
+    pub throttled: u64,
+    /// Given up: too old, failed too often, or a function that reserves nothing.
+    pub dropped: u64,
+    /// Of those, sent to the dead letters.
+    pub dead_lettered: u64,
+    /// Records that destinations got.
+    pub to_destinations: u64,
+    /// Still waiting or running when the plan ended.
+    pub pending: u64,
+    /// Percentiles of their age whenever their function began.
+    pub age_s: BTreeMap<&'static str, Seconds>,
 }
 
 /// How one version's or alias's provisioned concurrency fared.

@@ -9,6 +9,7 @@ mod attempts;
 mod bill;
 mod conclusion;
 mod course;
+mod events;
 mod front;
 mod function;
 mod network;
@@ -30,8 +31,10 @@ pub use crate::watch::{Progress, Watch};
 use attach::AttachRun;
 use attempts::Attempts;
 use course::{CallRun, Parked, ParkedId};
+use events::EventsRun;
 use front::Fronts;
 use function::{Function, Ways};
+use limits::async_queue::EventId;
 use limits::billing::BillingRules;
 use limits::{
     Dispatcher, Effect, EnvironmentId, FunctionLimits, NetworkSettings, Outcome, ProvisionedId, Settings,
@@ -104,6 +107,10 @@ enum Event {
     Resume(ParkedId),
     /// A client waits no longer.
     GiveUp(ParkedId),
+    /// The queue of asynchronous events has something to deliver.
+    Queue,
+    /// The function has answered an event, or failed.
+    Replied { id: EventId, succeeded: bool },
     /// The oldest connection of this connect closes by its time.
     Close(u32),
     /// The door before a phase's function waits no longer.
@@ -126,6 +133,8 @@ struct Simulation {
     attach: Option<AttachRun>,
     /// What stands before functions; `None` if nothing does.
     fronts: Option<Box<Fronts>>,
+    /// The queue of asynchronous events; `None` if no phase sends any.
+    events: Option<Box<EventsRun>>,
     parked: Parked,
     attempts: Attempts,
     calls: Vec<CallRun>,
@@ -195,6 +204,7 @@ impl Simulation {
             Some(PhaseRun::new(phase, namesakes, target, seed))
         });
         let phases: Vec<PhaseRun> = phases.collect();
+        let events = EventsRun::new(input, load, &phases, options);
         let fronts = Fronts::new(input, load, &phases, seed, options)?;
         let reached = reached(&phases, &calls, functions.len());
         let mut simulation = Self {
@@ -204,6 +214,7 @@ impl Simulation {
             queries,
             attach,
             fronts,
+            events,
             parked: Parked::default(),
             attempts: Attempts::default(),
             calls,
@@ -277,7 +288,11 @@ impl Simulation {
         let extent = Extent::of(load, self.horizon);
         let mut until_watch = EVENTS_BETWEEN;
         while let Some((at, is_event)) = self.next_at() {
-            if at > self.horizon || self.record.asked >= REQUESTS_MAX || self.network.is_too_much() {
+            if at > self.horizon
+                || self.record.asked >= REQUESTS_MAX
+                || self.network.is_too_much()
+                || self.queue_is_full()
+            {
                 break;
             }
             while self.record.timeline.next() < at {
@@ -374,6 +389,8 @@ impl Simulation {
                 self.request(now, phase, None);
                 self.schedule_arrival(phase);
             }
+            Event::Queue => self.deliver(now),
+            Event::Replied { id, succeeded } => self.event_done(now, id, succeeded),
             Event::Send(user) => self.send(now, user),
             Event::Resume(id) => self.resume(now, id),
             Event::GiveUp(id) => self.give_up(now, id),
@@ -546,6 +563,8 @@ mod attach_tests;
 mod call_tests;
 #[cfg(test)]
 mod connect_tests;
+#[cfg(test)]
+mod events_tests;
 #[cfg(test)]
 mod front_tests;
 #[cfg(test)]

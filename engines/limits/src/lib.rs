@@ -7,6 +7,7 @@
 //! Start with [`Dispatcher`], which decides for invocations, and [`Connections`], which decides for each SYN.
 
 pub mod api_throttle;
+pub mod async_queue;
 pub mod bandwidth;
 pub mod billing;
 pub mod burst;

@@ -68,6 +68,8 @@ limit_ids! {
     EnvironmentIdleTimeout = "environment.idle-timeout", "s", No;
     /// How long after its start an environment is used again.
     EnvironmentLifetime = "environment.lifetime", "s", No;
+    /// How old an asynchronous event may become before it is dropped.
+    AsyncQueueAge = "async.queue-age", "s", Setting;
     /// How long one invocation may take.
     FunctionTimeout = "function.timeout", "s", Setting;
     /// How long an API's integration may take.

@@ -2,7 +2,7 @@
 
 use super::asking::Asking;
 use super::rate::{UNKNOWN_LENGTH, read_rate, read_replay};
-use super::{Name, USERS_MAX, name_of, not_yet};
+use super::{Name, USERS_MAX, name_of};
 use crate::arrivals::{Piece, Spacing};
 use crate::distribution::Distribution;
 use crate::quantity::{self, Rate};
@@ -41,6 +41,8 @@ pub struct Phase {
     pub asks: Asking,
     /// What clients do after a failure.
     pub retry: Mode,
+    /// Requests are events: they are accepted at once, and their function runs when the queue delivers them.
+    pub event: bool,
 }
 
 /// Who sends a phase's requests.
@@ -89,7 +91,10 @@ impl Phase {
         let target = keys.require("target", "a phase", node.span, problems);
         let target = target.and_then(|target| name_of(target, problems));
         let request = keys.get("request").and_then(|request| read_request(request, problems));
-        refuse_what_is_not_simulated(keys, problems);
+        let event = match keys.get("mode").map(|mode| mode.one_of(&["sync", "event"], problems)) {
+            Some(None) => None,
+            mode => Some(mode == Some(Some("event"))),
+        };
         let duration = |key, problems: &mut Problems| {
             keys.get(key).and_then(|value| quantity::duration(value, problems))
         };
@@ -111,6 +116,7 @@ impl Phase {
             latency: latency?,
             asks: asks?,
             retry: retry?,
+            event: event?,
         })
     }
 }
@@ -212,14 +218,6 @@ fn read_request(node: &Node, problems: &mut Problems) -> Option<Name> {
 /// What clients do after a failure.
 pub(super) fn read_retry(node: &Node, problems: &mut Problems) -> Option<Mode> {
     Mode::named(node.one_of(MODES, problems)?)
-}
-
-fn refuse_what_is_not_simulated(keys: &Mapping, problems: &mut Problems) {
-    if let Some(mode) = keys.get("mode")
-        && mode.one_of(&["sync", "event"], problems) == Some("event")
-    {
-        problems.push(not_yet(mode.span, "`mode: event` (asynchronous invocation)"));
-    }
 }
 
 fn forbid(keys: &Mapping, forbidden: &[&str], why: &str, problems: &mut Problems) {

@@ -160,9 +160,14 @@ fn unknown_keys_are_named_with_the_nearest_one_and_their_place() {
 }
 
 #[test]
-fn what_is_not_simulated_yet_is_said_at_its_place() {
-    let mode = said("phases:\n  - target: A\n    users: 1\n    for: 1s\n    mode: event\nversion: 1\n");
-    assert_eq!(mode, ["load.yaml:5:11: `mode: event` (asynchronous invocation) is not simulated yet"]);
+fn a_mode_is_sync_or_event() {
+    let mode = said("phases:\n  - target: A\n    users: 1\n    for: 1s\n    mode: evnet\nversion: 1\n");
+    assert!(mode[0].starts_with("load.yaml:5:11:") && mode[0].contains("event"), "{mode:?}");
+    let load = |mode: &str| {
+        let text = format!("version: 1\nphases: [{{target: A, users: 1, for: 1s{mode}}}]\n");
+        Load::read("load.yaml", &text).unwrap().phases[0].event
+    };
+    assert_eq!([load(""), load(", mode: sync"), load(", mode: event")], [false, false, true]);
 }
 
 #[test]

@@ -40,6 +40,7 @@ impl Page<'_> {
         self.refusals(out)?;
         self.summary(out)?;
         self.functions(out)?;
+        self.events(out)?;
         self.provisioned(out)?;
         self.connects(out)?;
         self.queries(out)?;
@@ -194,6 +195,49 @@ impl Page<'_> {
         }
         table.write(out, self.width)?;
         self.left_out(out, functions.len())
+    }
+
+    fn events(&self, out: &mut String) -> fmt::Result {
+        let events = &self.report.events;
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.heading(out, "Asynchronous events")?;
+        let mut table = Table::new(&[
+            "function",
+            "accepted",
+            "delivered",
+            "retried",
+            "throttled",
+            "dropped",
+            "dead letters",
+            "age p50 s",
+            "p99 s",
+        ]);
+        for row in events.iter().take(ROWS_SHOWN) {
+            let percentile = |name| row.age_s.get(name).map_or_else(String::new, |value| seconds(*value));
+            table.row([
+                row.function.to_string(),
+                grouped(row.accepted),
+                grouped(row.delivered),
+                grouped(row.retried),
+                grouped(row.throttled),
+                grouped(row.dropped),
+                grouped(row.dead_lettered),
+                percentile("50"),
+                percentile("99"),
+            ]);
+        }
+        table.write(out, self.width)?;
+        for row in events.iter().take(ROWS_SHOWN).filter(|row| row.pending > 0) {
+            writeln!(
+                out,
+                "  {} of {} were still in the queue when the plan ended",
+                grouped(row.pending),
+                row.function
+            )?;
+        }
+        self.left_out(out, events.len())
     }
 
     fn provisioned(&self, out: &mut String) -> fmt::Result {

@@ -12,6 +12,7 @@ use crate::report::{
 };
 use crate::report::{grouped, seconds};
 use crate::retry::{ATTEMPTS_MAX, Mode};
+use limits::async_queue::EVENTS_MAX;
 use model::time::{Instant, nanos};
 use model::{LimitId, LimitRow, Refusal};
 use std::collections::BTreeMap;
@@ -64,9 +65,13 @@ impl Simulation {
             limits.extend(fronts.board(self.now));
             caches = fronts.caches();
         }
+        if let Some(events) = &self.events {
+            limits.extend(events.board(self.now));
+        }
         let connects = self.connect_rows();
         let provisioned = self.provisioned_rows(input);
         let (queries, pools) = (self.query_rows(), self.pool_reports());
+        let events = self.events.as_ref().map(|events| events.rows()).unwrap_or_default();
         let nearest = nearest(&limits, slowest);
         let (timeline, refusals) = (self.record.timeline.into_rows(), self.record.refusals.into_rows());
         Report {
@@ -77,6 +82,7 @@ impl Simulation {
             timeline,
             functions,
             cost,
+            events,
             provisioned,
             caches,
             assumptions,
@@ -285,6 +291,15 @@ impl Simulation {
                 "AWS publishes the rate, not the bucket",
             ),
         ];
+        if self.events.is_some() {
+            let value = "1 s, doubled up to 5 min, each event for itself";
+            let why = "AWS publishes both ends; its queue also adapts to its length";
+            rows.push(Assumption::new("back-off of throttled events", value, why));
+        }
+        if self.queue_is_full() {
+            let value = format!("with {EVENTS_MAX} events in the queue");
+            rows.push(Assumption::new("the plan stopped", value, "a bound of the planner"));
+        }
         if !input.provisioned.is_empty() {
             let value = "ready at t = 0, used first, replaced ahead after their life";
             rows.push(Assumption::new(

@@ -319,7 +319,7 @@ impl Simulation {
     fn place(&mut self, running: &Running) -> ParkedId {
         let id = self.parked.reserve();
         let patience = match running.caller {
-            Caller::Step(..) => None,
+            Caller::Step(..) | Caller::Event(..) => None,
             _ => {
                 let timeout = self.phases[running.phase as usize].timeout;
                 let client = timeout.map(|timeout| running.sent + timeout);
@@ -539,7 +539,7 @@ impl Simulation {
         }
         let ask = running.ask();
         let (ended, answer) = match ask.caller {
-            Caller::Step(..) => (ended, answer),
+            Caller::Step(..) | Caller::Event(..) => (ended, answer),
             _ => self.through_front(running.sent, ended, ask.phase, running.missed, answer),
         };
         self.answer(running.sent, ended + ask.latency, &ask, answer)

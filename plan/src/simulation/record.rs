@@ -24,6 +24,8 @@ const TRACE_MAX: usize = 1_000_000;
 pub enum Answer {
     /// The function's answer.
     Ok,
+    /// The event was accepted.
+    Accepted,
     /// The function ran into its time-out, having waited so long for connections.
     TimedOut(Cause, Duration),
     /// The function failed, having waited so long for connections.
@@ -119,7 +121,7 @@ impl Answer {
         let limit = match self {
             Self::Refused(limit) => Some(limit),
             Self::DoorTimedOut(..) => Some(LimitId::IntegrationTimeout),
-            Self::Ok | Self::TimedOut(..) | Self::Failed(..) | Self::Unplaced(_) => None,
+            Self::Ok | Self::Accepted | Self::TimedOut(..) | Self::Failed(..) | Self::Unplaced(_) => None,
         };
         if let (Some(limit), Some(api)) = (limit, api)
             && let Some(response) = GatewayResponse::to(limit)
@@ -127,6 +129,7 @@ impl Answer {
             return response.status(api);
         }
         match (self, door) {
+            (Self::Accepted, _) => 202,
             (Self::Ok, _) | (Self::TimedOut(..) | Self::Failed(..), None) => 200,
             (Self::Refused(_), None | Some(DoorKind::FunctionUrl)) => 429,
             // A load balancer says 502 whatever keeps its function from an answer; not confirmed for each case.
@@ -148,7 +151,7 @@ impl Answer {
             Self::TimedOut(cause, waited)
             | Self::Failed(cause, waited)
             | Self::DoorTimedOut(cause, waited) => (cause.trouble, waited),
-            Self::Ok | Self::Refused(_) | Self::Unplaced(_) => (None, Duration::ZERO),
+            Self::Ok | Self::Accepted | Self::Refused(_) | Self::Unplaced(_) => (None, Duration::ZERO),
         }
     }
 }
@@ -407,7 +410,7 @@ impl Record {
     /// A client has its answer.
     pub fn answered(&mut self, sent: Instant, at: Instant, answer: Answer, door: Option<DoorKind>) {
         match answer {
-            Answer::Ok => self.ok += 1,
+            Answer::Ok | Answer::Accepted => self.ok += 1,
             Answer::TimedOut(cause, waited) | Answer::DoorTimedOut(cause, waited) => {
                 self.timed_out += 1;
                 self.causes.add(cause, waited);

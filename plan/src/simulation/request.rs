@@ -7,7 +7,8 @@ use super::function::Warmth;
 use super::record::{Answer, Cause, Outer};
 use super::{Event, Simulation};
 use crate::heap::Turn;
-use limits::{Decision, Outcome};
+use limits::async_queue::EventId;
+use limits::{Decision, InvocationType, Outcome};
 use model::{Instant, LimitId, Refusal};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub enum Caller {
     User(u32),
     /// A request that may be tried again, by its index.
     Attempt(u32),
+    /// The queue of asynchronous events.
+    Event(EventId),
     /// A step of another invocation, which is parked there; the number says which of its calls.
     Step(ParkedId, u32),
 }
@@ -64,6 +67,9 @@ impl Simulation {
         let (function, latency) = (run.target.function, run.latency());
         let provisioned = run.target.provisioned;
         let ask = Ask { function, provisioned, phase, caller, latency, missed: Missed::NOTHING };
+        if let Some(answered) = self.accept_event(now, &ask) {
+            return answered;
+        }
         match self.pass_front(now, phase) {
             Passed::On(missed) => self.invoke(now, &Ask { missed, ..ask }),
             Passed::Answered(answer) => self.answer(now, now + latency, &ask, answer),
@@ -78,9 +84,13 @@ impl Simulation {
             self.record.decided(now, function.index, &Decision::NoFunction);
             return self.unplaced(now, ask, &refusal);
         }
+        let kind = match caller {
+            Caller::Event(..) => InvocationType::Event,
+            _ => InvocationType::RequestResponse,
+        };
         let decision = match ask.provisioned {
-            Some(pool) => self.dispatcher.invoke(now, self.pools[pool]),
-            None => self.dispatcher.invoke(now, function.id),
+            Some(pool) => self.dispatcher.invoke_as(now, self.pools[pool], kind),
+            None => self.dispatcher.invoke_as(now, function.id, kind),
         };
         self.record.decided(now, function.index, &decision);
         let mut attached = Duration::ZERO;
@@ -104,9 +114,16 @@ impl Simulation {
             }
             Decision::Refuse(refusal) => {
                 self.record.refused(now, &refusal, self.dispatcher.environments(), function.index);
-                if let Caller::Step(parked, number) = caller {
-                    self.call_refused(now, parked, number, ask.function, &refusal);
-                    return None;
+                match caller {
+                    Caller::Step(parked, number) => {
+                        self.call_refused(now, parked, number, ask.function, &refusal);
+                        return None;
+                    }
+                    Caller::Event(id) => {
+                        self.event_throttled(now, id, &refusal);
+                        return None;
+                    }
+                    Caller::Nobody | Caller::User(_) | Caller::Attempt(_) => {}
                 }
                 return self.answer(now, now + latency, ask, Answer::Refused(refusal.limit));
             }
@@ -114,6 +131,10 @@ impl Simulation {
         };
         let peak = &mut self.record.functions[function.index].peak_concurrency;
         *peak = self.dispatcher.counts(function.id).in_flight.max(*peak);
+        if let Caller::Event(id) = caller {
+            self.event_runs(now, id);
+        }
+        let function = &mut self.functions[ask.function];
         if function.waits {
             let function = function.index;
             let begin = Begin { environment, function, phase, caller, latency, warmth, attached, missed };
@@ -147,7 +168,7 @@ impl Simulation {
         let cause = Cause { outer: Outer::Limit(LimitId::FunctionTimeout), trouble: None };
         let answer = if course.timed_out { Answer::TimedOut(cause, Duration::ZERO) } else { Answer::Ok };
         let (ended, answer) = match caller {
-            Caller::Step(..) => (ended, answer),
+            Caller::Step(..) | Caller::Event(..) => (ended, answer),
             _ => self.through_front(now, ended, phase, missed, answer),
         };
         self.answer(now, ended + latency, ask, answer)
@@ -174,6 +195,11 @@ impl Simulation {
     ) -> Option<Instant> {
         if let Caller::Step(parked, number) = ask.caller {
             self.call_answered(answered, parked, number, ask.function, answer);
+            return None;
+        }
+        if let Caller::Event(id) = ask.caller {
+            let succeeded = answer == Answer::Ok;
+            self.heap.push(answered, Turn::Free, Event::Replied { id, succeeded });
             return None;
         }
         let phase = &self.phases[ask.phase as usize];

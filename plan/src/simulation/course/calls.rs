@@ -147,7 +147,7 @@ impl Simulation {
         answer: Answer,
     ) {
         match answer {
-            Answer::Ok => self.call_ends(at, id, number, State::Answered, None),
+            Answer::Ok | Answer::Accepted => self.call_ends(at, id, number, State::Answered, None),
             Answer::TimedOut(cause, _) | Answer::Failed(cause, _) | Answer::DoorTimedOut(cause, _) => {
                 let trouble = self.record.call_trouble(function, CallTrouble::Failed(cause));
                 self.call_ends(at, id, number, State::Failed, trouble);
