@@ -107,7 +107,7 @@ impl Load {
         let initial = top.get("initial").map_or(Vec::new(), |node| initial::read(node, problems));
         let behaviour = top.get("behaviour").map_or(Vec::new(), |node| behaviour::read(node, problems));
         let phases = read_phases(top, node, retry, problems)?;
-        let unused = unused(top, &behaviour);
+        let unused = unused(top);
         Some(Self { seed, repeat_per_month: repeat_per_month?, hosts, initial, phases, behaviour, unused })
     }
 }
@@ -126,11 +126,10 @@ fn read_phases(top: &Mapping, node: &Node, retry: Mode, problems: &mut Problems)
 }
 
 /// What is there and matters only to parts of the planner that are not built yet.
-fn unused(top: &Mapping, behaviour: &[Behaviour]) -> Vec<&'static str> {
+fn unused(top: &Mapping) -> Vec<&'static str> {
     let phases = top.get("phases").and_then(Node::as_sequence).unwrap_or_default();
-    let connects = behaviour.iter().flat_map(Behaviour::connects);
     let has_bytes = phases.iter().any(|phase| phase.get("bytes").is_some());
-    let found = [("bytes", has_bytes || connects.into_iter().any(|connect| connect.bytes.is_some()))];
+    let found = [("phases.bytes", has_bytes)];
     found.into_iter().filter(|(_, there)| *there).map(|(key, _)| key).collect()
 }
 

@@ -42,6 +42,8 @@ const FILES: &[(&str, &str)] = &[
     ("database-clients-closed", include_str!("../scenarios/database-clients-closed.yaml")),
     ("vpc-may-2019", include_str!("../scenarios/vpc-may-2019.yaml")),
     ("vpc-october-2019", include_str!("../scenarios/vpc-october-2019.yaml")),
+    ("vpc-interfaces-needed", include_str!("../scenarios/vpc-interfaces-needed.yaml")),
+    ("vpc-bulk-transfer", include_str!("../scenarios/vpc-bulk-transfer.yaml")),
     ("vpc-thousand-users", include_str!("../scenarios/vpc-thousand-users.yaml")),
     ("throttles-in-order", include_str!("../scenarios/throttles-in-order.yaml")),
     ("cache-of-a-stage", include_str!("../scenarios/cache-of-a-stage.yaml")),
@@ -273,3 +275,5 @@ fn read_functions(node: &Node, problems: &mut Problems) -> (Vec<FunctionInput>, 
 mod door_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vpc_tests;

@@ -576,4 +576,6 @@ mod stack_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod traffic_tests;
+#[cfg(test)]
 mod workload_tests;

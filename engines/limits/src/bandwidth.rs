@@ -2,23 +2,26 @@
 //!
 //! Sources: AWS Lambda Developer Guide, "Lambda quotas" (625 Mbit/s for each environment); VPC User Guide, "NAT gateway
 //! basics" (5 Gbit/s scaling to 100, a million packets a second scaling to ten); published. Shared interfaces are built on
-//! the same ground (S3-7: 5 Gbit/s, scaling to Tbit/s). How fast they scale is not published: here a link doubles after
-//! each full minute without a pause (assumed).
+//! the same ground (Hyperplane: 5 Gbit/s by default, scaling to Tbit/s). How fast they scale is not published: here a link
+//! doubles after each full minute in which all of it was in use (assumed).
 //!
-//! A link is a fluid that carries transfers one after another, in the order in which they come. Together they take as
-//! long as if they shared it, each alone is faster (the simpler of the two models, and O(1)). A transfer over several
-//! links ends when the last of them is through with it. Times are whole nanoseconds, rounded up.
+//! No transfer is faster than its environment, so a link is as many channels as environments at full speed fit into it,
+//! and at least one. Each carries one transfer after the other; who finds all of them busy waits for the first that comes
+//! free. All together take as long as if they shared the link, those in front are through sooner (the simpler of the two
+//! models: O(log transfers), and no other transfer's end moves). A transfer over several links ends when the last of them
+//! is through with it. Times are whole nanoseconds, rounded up.
 //!
 //! Nothing is refused: who waits too long runs into a time-out, which names the link. Nothing happens here by itself, so
 //! there is no deadline.
 
 use crate::tally::Tally;
 use model::{Instant, LimitId, LimitRow, Refusal};
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A link that was in use for so long without a pause doubles.
+/// A link of which all was in use for so long doubles.
 pub const SCALES_AFTER: Duration = Duration::from_secs(60);
 /// What a NAT gateway scales to, in Mbit/s.
 pub const NAT_MBITS_MAX: u64 = 100_000;
@@ -41,12 +44,14 @@ pub struct Link {
     /// Units (bits or packets) a second.
     rate: u64,
     most: u64,
+    /// Units a second that one transfer takes at most.
+    each: u64,
     /// Units in one of the limit's own.
     scale: u64,
-    /// Since when it is in use without a pause.
-    busy_since: Instant,
-    /// When it is through with all it has.
-    free_at: Instant,
+    /// When each channel in use comes free; there are at most as many as there are channels.
+    busy: BinaryHeap<Reverse<Instant>>,
+    /// Since when all channels are in use, if they are.
+    full_since: Instant,
     carried: u64,
     meter: Meter,
     tally: Tally,
@@ -60,50 +65,65 @@ struct Meter {
 }
 
 impl Link {
-    /// A link in Mbit/s that scales from `rate` to `most`.
-    pub fn bits(limit: LimitId, name: Arc<str>, rate: u64, most: u64) -> Self {
-        Self::new(limit, name, rate, most, MEGABIT)
+    /// A link in Mbit/s that scales from `rate` to `most`, of which one transfer takes at most `each`.
+    pub fn bits(limit: LimitId, name: Arc<str>, rate: u64, most: u64, each: u64) -> Self {
+        Self::new(limit, name, rate, most, each.saturating_mul(MEGABIT), MEGABIT)
     }
 
-    /// A link in packets a second that scales from `rate` to `most`.
-    pub fn packets(limit: LimitId, name: Arc<str>, rate: u64, most: u64) -> Self {
-        Self::new(limit, name, rate, most, 1)
+    /// A link in packets a second that scales from `rate` to `most`; one transfer takes at most `each` Mbit/s.
+    pub fn packets(limit: LimitId, name: Arc<str>, rate: u64, most: u64, each: u64) -> Self {
+        let each = each.saturating_mul(MEGABIT).div_ceil(PACKET_BYTES * 8);
+        Self::new(limit, name, rate, most, each, 1)
     }
 
-    fn new(limit: LimitId, name: Arc<str>, rate: u64, most: u64, scale: u64) -> Self {
+    fn new(limit: LimitId, name: Arc<str>, rate: u64, most: u64, each: u64, scale: u64) -> Self {
         let rate = rate.max(1).saturating_mul(scale);
         Self {
             limit,
             name,
             rate,
             most: most.saturating_mul(scale).max(rate),
+            each: each.max(1),
             scale,
-            busy_since: Instant::START,
-            free_at: Instant::START,
+            busy: BinaryHeap::new(),
+            full_since: Instant::START,
             carried: 0,
             meter: Meter::default(),
             tally: Tally::default(),
         }
     }
 
-    /// Sends so many bytes. When the link is through with them.
-    pub fn send(&mut self, now: Instant, bytes: u64) -> Instant {
+    /// Sends so many bytes. When the link begins with them, and when it is through.
+    pub fn send(&mut self, now: Instant, bytes: u64) -> (Instant, Instant) {
         self.grow(now);
-        let units = self.units(bytes);
         self.carried = self.carried.saturating_add(bytes);
-        if self.free_at <= now {
-            self.busy_since = now;
+        let began = match self.busy.peek().copied() {
+            Some(Reverse(first)) if self.is_full() => {
+                self.busy.pop();
+                first
+            }
+            _ => now,
+        };
+        let done = began + self.takes(self.units(bytes));
+        self.busy.push(Reverse(done));
+        if self.is_full() && began == now {
+            // The last channel that was free is in use now.
+            self.full_since = now;
         }
-        self.free_at = self.free_at.max(now) + takes(units, self.rate);
-        self.free_at
+        (began, done)
     }
 
-    /// Notes that a transfer which began at `now` will be over at `done`, over whatever else it goes: for the board.
-    pub fn note(&mut self, now: Instant, done: Instant, bytes: u64) {
+    /// Notes that a transfer moves from `began` to `done`, over whatever else it goes: for the board.
+    pub fn note(&mut self, now: Instant, began: Instant, done: Instant, bytes: u64) {
         let units = self.units(bytes);
-        for busiest in self.meter.add(now, done, units) {
+        for busiest in self.meter.add(now, began, done, units) {
             self.tally.reach(busiest.min(self.rate).div_ceil(self.scale));
         }
+    }
+
+    /// Somebody waits no longer for a transfer.
+    pub fn gives_up(&mut self, now: Instant) {
+        self.tally.refuse(now);
     }
 
     /// Bytes that were sent.
@@ -115,7 +135,7 @@ impl Link {
     pub fn slow(&self) -> Refusal {
         let max = self.rate / self.scale;
         let (limit, resource) = (self.limit, Arc::clone(&self.name));
-        Refusal { limit, resource, destination: None, used: max, max, retry_at: Some(self.free_at) }
+        Refusal { limit, resource, destination: None, used: max, max, retry_at: None }
     }
 
     /// The board's row: use of the second at `now`, and of the busiest one.
@@ -131,32 +151,52 @@ impl Link {
         if self.scale == 1 { bytes.div_ceil(PACKET_BYTES) } else { bytes.saturating_mul(8) }
     }
 
-    /// A link in use for long enough doubles; what it still has goes faster from then on.
+    /// Channels that came free are free; and where all were in use for long enough, there are twice as many.
     fn grow(&mut self, now: Instant) {
-        while self.free_at > now && self.rate < self.most && self.busy_since + SCALES_AFTER <= now {
-            let left = u128::from(self.free_at.since(now).as_nanos() as u64);
-            let faster = self.rate.saturating_mul(2).min(self.most);
-            let left = (left * u128::from(self.rate)).div_ceil(u128::from(faster));
-            self.free_at = now + Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX));
-            self.busy_since += SCALES_AFTER;
-            self.rate = faster;
+        while self.busy.peek().is_some_and(|Reverse(done)| *done <= now) {
+            self.busy.pop();
         }
+        while self.is_full() && self.rate < self.most && self.full_since + SCALES_AFTER <= now {
+            self.rate = self.rate.saturating_mul(2).min(self.most);
+            self.full_since += SCALES_AFTER;
+        }
+    }
+
+    fn channels(&self) -> u64 {
+        (self.rate / self.each).max(1)
+    }
+
+    fn is_full(&self) -> bool {
+        self.busy.len() as u64 >= self.channels()
+    }
+
+    /// How long one channel takes for so many units, rounded up.
+    fn takes(&self, units: u64) -> Duration {
+        // u64 * u64 * 10^9 may pass a u128 only for units and channels that no figure reaches; it saturates.
+        let work = (u128::from(units) * u128::from(self.channels())).saturating_mul(u128::from(SECOND));
+        let time = work.div_ceil(u128::from(self.rate));
+        Duration::from_nanos(u64::try_from(time).unwrap_or(u64::MAX))
     }
 }
 
-/// How long so many units take, rounded up.
-fn takes(units: u64, rate: u64) -> Duration {
-    let time = (u128::from(units) * u128::from(SECOND)).div_ceil(u128::from(rate.max(1)));
-    Duration::from_nanos(u64::try_from(time).unwrap_or(u64::MAX))
-}
-
 impl Meter {
-    /// Spreads units evenly from `now` to `done`. The seconds that are over, with their units.
-    fn add(&mut self, now: Instant, done: Instant, units: u64) -> impl Iterator<Item = u64> + use<> {
-        let (from, to) = (now.as_nanos(), done.as_nanos().max(now.as_nanos()));
-        let over = self.forget_before(from / SECOND);
+    /// Spreads units evenly from `began` to `done`. The seconds that are over by `now`, with their units.
+    fn add(
+        &mut self,
+        now: Instant,
+        began: Instant,
+        done: Instant,
+        units: u64,
+    ) -> impl Iterator<Item = u64> + use<> {
+        let from = began.max(now).as_nanos();
+        let to = done.as_nanos().max(from);
+        let over = self.forget_before(now.as_nanos() / SECOND);
         let length = u128::from(to - from).max(1);
-        let (mut left, mut at, mut place) = (units, from, 0);
+        let first = usize::try_from(from / SECOND - self.first).unwrap_or(usize::MAX);
+        let (mut left, mut at, mut place) = (units, from, first.min(AHEAD_MAX - 1));
+        if self.units.len() <= place {
+            self.units.resize(place + 1, 0);
+        }
         loop {
             if self.units.len() <= place {
                 self.units.push_back(0);
@@ -198,37 +238,56 @@ mod tests {
     const MB: u64 = 1_000_000;
 
     fn link(rate: u64, most: u64) -> Link {
-        Link::bits(LimitId::NatBandwidth, "nat-a".into(), rate, most)
+        Link::bits(LimitId::NatBandwidth, "nat-a".into(), rate, most, most)
     }
 
     #[test]
     fn a_hundred_megabytes_take_what_the_rate_says() {
         for (rate, millis) in [(625, 1280), (5000, 160), (100_000, 8)] {
-            assert_eq!(link(rate, rate).send(Instant::START, 100 * MB), Instant::from_millis(millis));
+            assert_eq!(link(rate, rate).send(Instant::START, 100 * MB).1, Instant::from_millis(millis));
         }
-        let mut packets = Link::packets(LimitId::NatPackets, "nat-a".into(), 1000, 1000);
-        assert_eq!(packets.send(Instant::START, 1448 * 999 + 1), Instant::from_secs(1));
+        let mut packets = Link::packets(LimitId::NatPackets, "nat-a".into(), 1000, 1000, 625);
+        assert_eq!(packets.send(Instant::START, 1448 * 999 + 1).1, Instant::from_secs(1));
     }
 
     #[test]
     fn transfers_wait_for_those_before_them() {
         let mut nat = link(5000, 5000);
-        let ends: Vec<Instant> = (0..100).map(|_| nat.send(Instant::START, 100 * MB)).collect();
+        let ends: Vec<Instant> = (0..100).map(|_| nat.send(Instant::START, 100 * MB).1).collect();
         assert_eq!((ends[0], ends[99]), (Instant::from_millis(160), Instant::from_secs(16)));
         assert_eq!(nat.carried(), 10_000 * MB);
         assert_eq!(nat.slow().to_string(), "nat.bandwidth of nat-a: 5000 of 5000 Mbit/s");
-        assert_eq!(nat.send(Instant::from_secs(20), 100 * MB), Instant::from_millis(20_160), "it was idle");
+        let idle = Instant::from_secs(20);
+        assert_eq!(nat.send(idle, 100 * MB), (idle, Instant::from_millis(20_160)));
     }
 
     #[test]
-    fn it_doubles_after_each_minute_in_use_up_to_its_most() {
-        let mut nat = link(5000, 15_000);
-        // 300 s of work at the first rate.
-        assert_eq!(nat.send(Instant::START, 187_500 * MB), Instant::from_secs(300));
-        nat.send(Instant::from_secs(59), 0);
-        assert_eq!(nat.rate, 5_000_000_000);
-        assert_eq!(nat.send(Instant::from_secs(60), 0), Instant::from_secs(180));
-        assert_eq!(nat.send(Instant::from_secs(120), 0), Instant::from_secs(160), "no more than its most");
+    fn as_many_go_side_by_side_as_environments_fit_into_it() {
+        let mut nat = Link::bits(LimitId::NatBandwidth, "nat-a".into(), 5000, 5000, 625);
+        let long = nat.send(Instant::START, 100_000 * MB).1;
+        assert_eq!(long, Instant::from_secs(1280), "one alone is as fast as its environment");
+        let ends: Vec<Instant> = (0..14).map(|_| nat.send(Instant::START, 100 * MB).1).collect();
+        assert_eq!((ends[6], ends[13]), (Instant::from_millis(1280), Instant::from_millis(2560)));
+        let later = Instant::from_secs(3);
+        assert_eq!(
+            nat.send(later, 100 * MB),
+            (later, Instant::from_millis(4280)),
+            "nobody waits for the long one"
+        );
+    }
+
+    #[test]
+    fn it_doubles_after_each_minute_in_full_use_up_to_its_most() {
+        let mut nat = Link::bits(LimitId::NatBandwidth, "nat-a".into(), 5000, 15_000, 5000);
+        // 300 s of work at the first rate, then as much again.
+        assert_eq!(nat.send(Instant::START, 187_500 * MB).1, Instant::from_secs(300));
+        assert_eq!(nat.send(Instant::from_secs(59), 187_500 * MB).1, Instant::from_secs(600));
+        let minute = Instant::from_secs(60);
+        assert_eq!(nat.send(minute, 187_500 * MB), (minute, Instant::from_secs(360)), "a second channel");
+        assert_eq!(nat.slow().max, 10_000);
+        nat.send(Instant::from_secs(121), MB);
+        assert_eq!(nat.slow().max, 15_000, "no more than its most");
+        nat.send(Instant::from_secs(250), MB);
         assert_eq!(nat.slow().max, 15_000);
     }
 
@@ -238,40 +297,39 @@ mod tests {
         for _ in 0..4 {
             // Four environments at 625 Mbit/s.
             nat.send(Instant::START, 100 * MB);
-            nat.note(Instant::START, Instant::from_millis(1280), 100 * MB);
+            nat.note(Instant::START, Instant::START, Instant::from_millis(1280), 100 * MB);
         }
         let row = nat.row(Instant::START, &"test".into());
         assert_eq!((row.used, row.peak, row.max, row.refused), (2500, 2500, 5000, 0));
         let row = nat.row(Instant::from_secs(1), &"test".into());
         assert_eq!((row.used, row.peak), (700, 2500));
-        nat.note(Instant::from_secs(500), Instant::from_secs(10_000), MB);
+        nat.note(Instant::from_secs(500), Instant::from_secs(600), Instant::from_secs(10_000), MB);
         assert_eq!(nat.row(Instant::from_secs(500), &"test".into()).peak, 2500);
         assert!(nat.meter.units.len() <= AHEAD_MAX);
     }
 
     proptest! {
         #[test]
-        fn work_is_conserved_and_ends_in_order(
-            rate in 1u64..10_000, steps in prop::collection::vec((0u64..3_000, 0u64..1_000_000_000), 1..100),
+        fn work_is_conserved_and_no_channel_carries_two_at_once(
+            rate in 1u64..10_000, each in 1u64..10_000,
+            steps in prop::collection::vec((0u64..3_000, 0u64..1_000_000_000), 1..100),
         ) {
-            let mut nat = link(rate, rate);
-            let (mut now, mut before, mut bits) = (0, Instant::START, 0u128);
-            let mut began = 0;
+            let mut nat = Link::bits(LimitId::NatBandwidth, "nat-a".into(), rate, rate, each);
+            let channels = (rate / each).max(1);
+            // The reference: when each channel comes free.
+            let mut free = vec![0; usize::try_from(channels).unwrap()];
+            let mut now = 0;
             for (wait, bytes) in steps {
                 now += wait * 1_000_000;
                 let at = Instant::from_nanos(now);
-                if before <= at {
-                    (began, bits) = (now, 0);
-                }
-                bits += u128::from(bytes) * 8;
-                let done = nat.send(at, bytes);
-                prop_assert!(done >= before && done >= at);
-                // Whatever is sent in one stretch takes as long as all of it at the rate, rounded up for each.
-                let exact = bits * 1000 / u128::from(rate);
-                let took = u128::from(done.as_nanos() - began);
-                prop_assert!(took >= exact && took <= exact + 101);
-                before = done;
-                nat.note(at, done, bytes);
+                let (began, done) = nat.send(at, bytes);
+                let first = free.iter_mut().min().unwrap();
+                let start = now.max(*first);
+                let time = (u128::from(bytes) * 8 * 1000 * u128::from(channels)).div_ceil(u128::from(rate));
+                *first = start + u64::try_from(time).unwrap();
+                prop_assert_eq!((began.as_nanos(), done.as_nanos()), (start, *first));
+                prop_assert!(nat.busy.len() as u64 <= channels);
+                nat.note(at, began, done, bytes);
                 let row = nat.row(at, &"test".into());
                 prop_assert!(row.used <= row.peak && row.peak <= row.max);
             }
@@ -279,13 +337,14 @@ mod tests {
 
         #[test]
         fn the_meter_loses_nothing(
-            steps in prop::collection::vec((0u64..3_000, 0u64..400_000, 0u64..1_000_000), 1..50),
+            steps in prop::collection::vec((0u64..3_000, 0u64..300_000, 0u64..400_000, 0u64..1_000_000), 1..50),
         ) {
             let (mut meter, mut now, mut sent, mut over) = (Meter::default(), 0, 0, 0);
-            for (wait, length, units) in steps {
+            for (wait, before, length, units) in steps {
                 now += wait * 1_000_000;
                 let at = Instant::from_nanos(now);
-                over += meter.add(at, at + Duration::from_millis(length), units).sum::<u64>();
+                let began = at + Duration::from_millis(before);
+                over += meter.add(at, began, began + Duration::from_millis(length), units).sum::<u64>();
                 sent += units;
                 prop_assert_eq!(over + meter.units.iter().sum::<u64>(), sent);
                 prop_assert!(meter.units.len() <= AHEAD_MAX);

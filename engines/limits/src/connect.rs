@@ -70,6 +70,11 @@ impl Connect {
         self.began
     }
 
+    /// The name has resolved at `now`: the first SYN of this attempt goes out, and its time begins.
+    pub fn resolved(&mut self, now: Instant) {
+        self.attempt_began = now;
+    }
+
     /// The last SYN got no answer. What comes next; a SYN at the very end of an attempt is not sent.
     pub fn dropped(&mut self, patience: &Patience) -> Next {
         let next = self.attempt_began + since_first(self.syns);

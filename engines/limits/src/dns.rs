@@ -3,7 +3,7 @@
 //! Source: VPC User Guide, "DNS attributes for your VPC": the resolver takes 1,024 packets a second from each network
 //! interface, which cannot be raised; published. What is above is dropped without an answer, and the client asks again
 //! after its own time-out (resolv.conf: 5 s, two attempts in all, then the name does not resolve). Functions' queries are
-//! answered on Lambda's side of the shared interface (S0-9: names resolved while connects hung), so the interface that
+//! answered on Lambda's side of the shared interface (in the field names resolved while connects hung), so the interface that
 //! counts is the environment's own there (assumed).
 //!
 //! A full second's packets may come at once. The level is kept in billionths of a packet, so nothing is rounded. Nothing

@@ -334,7 +334,7 @@ mod tests {
         size: u64,
     ) -> (Interfaces, SubnetId) {
         let per_vpc = Some((per_vpc, "test".into()));
-        let mut room = InterfaceRoom::new(Quotas { per_region: None, per_vpc });
+        let mut room = InterfaceRoom::new(Quotas { per_vpc, ..Quotas::default() });
         let vpc = room.add_vpc("Vpc".into());
         let subnet = room.add_subnet(vpc, "SubnetA".into(), Some(size), 0);
         let growth_after = growth_after.map(Duration::from_secs);

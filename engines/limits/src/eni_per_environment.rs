@@ -246,7 +246,7 @@ mod tests {
 
     fn interfaces(rate: u32, per_region: Option<u32>, size: Option<u64>) -> (EnvironmentInterfaces, GroupId) {
         let per_region = per_region.map(|max| (max, "test".into()));
-        let mut room = InterfaceRoom::new(Quotas { per_region, per_vpc: None });
+        let mut room = InterfaceRoom::new(Quotas { per_region, ..Quotas::default() });
         let vpc = room.add_vpc("Vpc".into());
         let subnet = room.add_subnet(vpc, "SubnetA".into(), size, 0);
         let mut all = EnvironmentInterfaces::new(figures(rate, rate), room);

@@ -20,6 +20,8 @@ pub struct Quotas {
     pub per_region: Option<(u32, Arc<str>)>,
     /// Of Lambda in one VPC.
     pub per_vpc: Option<(u32, Arc<str>)>,
+    /// Addresses of every subnet, if the user gives them instead of its range's.
+    pub per_subnet: Option<(u32, Arc<str>)>,
 }
 
 /// A VPC.
@@ -78,13 +80,15 @@ impl Place {
 impl InterfaceRoom {
     /// A Region without VPCs.
     pub fn new(quotas: Quotas) -> Self {
+        let published =
+            "VPC User Guide, Subnet sizing: all addresses of the subnet's range but five; published";
+        let given = quotas.per_subnet.as_ref().map(|(_, source)| Arc::clone(source));
         Self {
+            sizes: given.unwrap_or_else(|| published.into()),
             quotas,
             region: Place::new("region".into()),
             vpcs: Vec::new(),
             subnets: Vec::new(),
-            sizes: "VPC User Guide, Subnet sizing: all addresses of the subnet's range but five; published"
-                .into(),
         }
     }
 
@@ -99,8 +103,9 @@ impl InterfaceRoom {
     /// than Lambda.
     pub fn add_subnet(&mut self, vpc: VpcId, name: Arc<str>, size: Option<u64>, taken: u64) -> SubnetId {
         let id = u32::try_from(self.subnets.len()).expect("fewer subnets than 2^32");
+        let size = self.quotas.per_subnet.as_ref().map_or(size, |(given, _)| Some(u64::from(*given)));
         let mut place = Place::new(name);
-        place.add(taken);
+        place.add(size.map_or(taken, |size| taken.min(size)));
         self.subnets.push(Subnet { place, vpc, size });
         SubnetId(id)
     }
@@ -196,7 +201,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn quotas(region: u32, vpc: u32) -> Quotas {
-        Quotas { per_region: Some((region, "test".into())), per_vpc: Some((vpc, "test".into())) }
+        let [per_region, per_vpc] = [region, vpc].map(|max| Some((max, "test".into())));
+        Quotas { per_region, per_vpc, per_subnet: None }
     }
 
     #[test]
@@ -212,6 +218,18 @@ mod tests {
         room.give_back(subnet, 1);
         assert!(room.take(Instant::START, subnet, 1).is_ok());
         assert_eq!(room.rows().len(), 1, "no quota, no row");
+    }
+
+    #[test]
+    fn a_figure_that_is_given_counts_for_every_subnet() {
+        let per_subnet = Some((3, "given".into()));
+        let mut room = InterfaceRoom::new(Quotas { per_subnet, ..Quotas::default() });
+        let vpc = room.add_vpc("Vpc".into());
+        for (size, taken, free) in [(None, 0, 3), (Some(251), 2, 1), (Some(251), 9, 0)] {
+            let subnet = room.add_subnet(vpc, "s".into(), size, taken);
+            assert_eq!((0..9).filter(|_| room.take(Instant::START, subnet, 1).is_ok()).count(), free);
+        }
+        assert!(room.rows().iter().all(|row| (row.used, row.max, &*row.source) == (3, 3, "given")));
     }
 
     #[test]

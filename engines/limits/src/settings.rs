@@ -241,6 +241,7 @@ impl NetworkSettings {
             quotas: Quotas {
                 per_region: optional(LimitId::EniPerRegion)?,
                 per_vpc: optional(LimitId::EniPerVpc)?,
+                per_subnet: optional(LimitId::SubnetAddresses)?,
             },
             nat: NatFigures {
                 ports,

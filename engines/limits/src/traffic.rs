@@ -71,15 +71,21 @@ impl Traffic {
     /// Adds the link of the next interface.
     pub fn add_interface(&mut self, name: Arc<str>) {
         let rate = boundless(self.figures.interface.as_ref());
-        self.interfaces.push(Link::bits(LimitId::EniBandwidth, name, rate, ENI_MBITS_MAX));
+        self.interfaces.push(Link::bits(LimitId::EniBandwidth, name, rate, ENI_MBITS_MAX, self.each()));
     }
 
     /// Adds the links of the next NAT gateway.
     pub fn add_gateway(&mut self, name: Arc<str>) {
         let rates = [&self.figures.gateway, &self.figures.gateway_packets];
         let [bits, packets] = rates.map(|figure| boundless(figure.as_ref()));
-        let bits = Link::bits(LimitId::NatBandwidth, Arc::clone(&name), bits, NAT_MBITS_MAX);
-        self.gateways.push((bits, Link::packets(LimitId::NatPackets, name, packets, NAT_PACKETS_MAX)));
+        let bits = Link::bits(LimitId::NatBandwidth, Arc::clone(&name), bits, NAT_MBITS_MAX, self.each());
+        let packets = Link::packets(LimitId::NatPackets, name, packets, NAT_PACKETS_MAX, self.each());
+        self.gateways.push((bits, packets));
+    }
+
+    /// Mbit/s that one transfer takes at most.
+    fn each(&self) -> u64 {
+        boundless(self.figures.environment.as_ref())
     }
 
     /// An environment moves so many bytes, through an interface and a NAT gateway if there are any.
@@ -90,10 +96,10 @@ impl Traffic {
         gateway: Option<usize>,
         bytes: u64,
     ) -> Transfer {
-        let mut slowest = Transfer { done: now, bottleneck: None };
-        let mut reach = |done: Instant, bottleneck| {
+        let (mut slowest, mut began) = (Transfer { done: now, bottleneck: None }, now);
+        let mut reach = |(begins, done): (Instant, Instant), bottleneck| {
             if done > slowest.done {
-                slowest = Transfer { done, bottleneck: Some(bottleneck) };
+                (slowest, began) = (Transfer { done, bottleneck: Some(bottleneck) }, begins);
             }
         };
         let bits = u128::from(bytes) * 8;
@@ -101,7 +107,7 @@ impl Traffic {
             // Bits at Mbit/s are microseconds.
             let time = (bits * 1000).div_ceil(u128::from(rate.max(1)));
             let time = Duration::from_nanos(u64::try_from(time).unwrap_or(u64::MAX));
-            reach(now + time, Bottleneck::Environment);
+            reach((now, now + time), Bottleneck::Environment);
         }
         if let Some(index) = interface {
             reach(self.interfaces[index].send(now, bytes), Bottleneck::Interface(index));
@@ -113,17 +119,17 @@ impl Traffic {
         }
         let done = slowest.done;
         // The environment's use of its link in its busiest second.
-        let length = u128::from(done.since(now).as_nanos() as u64).max(1_000_000_000);
+        let length = u128::from(done.since(began).as_nanos() as u64).max(1_000_000_000);
         let used = (bits * 1000).div_ceil(length);
         let most = self.figures.environment.as_ref().map_or(u32::MAX, |(rate, _)| *rate);
         self.environments.reach(u64::try_from(used).unwrap_or(u64::MAX).min(u64::from(most)));
         if let Some(index) = interface {
-            self.interfaces[index].note(now, done, bytes);
+            self.interfaces[index].note(now, began, done, bytes);
         }
         if let Some(index) = gateway {
             let (link, packets) = &mut self.gateways[index];
-            link.note(now, done, bytes);
-            packets.note(now, done, bytes);
+            link.note(now, began, done, bytes);
+            packets.note(now, began, done, bytes);
         }
         slowest
     }
@@ -139,6 +145,16 @@ impl Traffic {
             Bottleneck::Interface(index) => self.interfaces[index].slow(),
             Bottleneck::Gateway(index) => self.gateways[index].0.slow(),
             Bottleneck::GatewayPackets(index) => self.gateways[index].1.slow(),
+        }
+    }
+
+    /// Somebody waits no longer for a transfer that this makes wait.
+    pub fn gives_up(&mut self, now: Instant, bottleneck: Bottleneck) {
+        match bottleneck {
+            Bottleneck::Environment => self.environments.refuse(now),
+            Bottleneck::Interface(index) => self.interfaces[index].gives_up(now),
+            Bottleneck::Gateway(index) => self.gateways[index].0.gives_up(now),
+            Bottleneck::GatewayPackets(index) => self.gateways[index].1.gives_up(now),
         }
     }
 

@@ -69,7 +69,7 @@ fn the_whole_schema_is_read() {
     assert!(load.behaviour[0].steps.as_ref().unwrap()[1].once);
     assert_eq!(load.behaviour[1].init.as_ref().unwrap().len(), 2);
     assert_eq!(load.behaviour[1].steps, None);
-    assert_eq!(load.unused, ["bytes"]);
+    assert_eq!(load.unused, ["phases.bytes"]);
     assert_eq!((load.hosts.len(), load.hosts[0].addresses.len()), (1, 2));
     assert_eq!(load.behaviour.iter().map(|one| one.closes_on_shutdown).collect::<Vec<_>>(), [false, true]);
     let connects: Vec<_> = load.behaviour.iter().flat_map(Behaviour::connects).collect();

@@ -215,73 +215,6 @@ fn a_micro_database_is_full_before_eighty_functions_run() {
     assert_eq!(small.run().unwrap().summary.ok, 80, "a db.t4g.small has room");
 }
 
-/// Whether a figure is within so many percent of the measured one.
-fn near(found: f64, measured: f64, percent: f64) -> bool {
-    (found / measured - 1.0).abs() * 100.0 <= percent
-}
-
-/// Cold starts, total in seconds, average in seconds, requests a second.
-fn figures(report: &Report) -> (u64, f64, f64, f64) {
-    let summary = &report.summary;
-    (summary.cold_starts, summary.total_s.as_f64(), summary.average_s.as_f64(), summary.requests_per_s)
-}
-
-#[test]
-fn in_may_2019_fifty_users_pay_one_interface_each() {
-    // Seed S3-E1, the old way: 450 fast, 50 cold.
-    let mut scenario = Scenario::named("vpc-may-2019").unwrap();
-    for seed in 0..20 {
-        scenario.options.seed = Some(seed);
-        let report = scenario.run().unwrap();
-        let (cold, total, average, rate) = figures(&report);
-        assert_eq!((cold, report.summary.ok), (50, 500));
-        assert!(
-            near(total, 13.4614, 5.0) && near(average, 1.2528, 5.0) && near(rate, 37.1433, 5.0),
-            "seed {seed}"
-        );
-        let slow = report.summary.histogram.iter().filter(|row| row.up_to_s.as_f64() > 2.7);
-        assert_eq!(slow.map(|row| row.count).sum::<u64>(), 50, "nothing lies between");
-        // 50 environments of 128 MB: three interfaces of 3 GB.
-        assert_eq!(report.timeline.iter().filter_map(|row| row.interfaces).max(), Some(3));
-    }
-}
-
-#[test]
-fn in_october_2019_the_total_follows_from_the_lag() {
-    // Seed S3-E1, the new way: 62 cold is calibrated, the rest is not.
-    let mut scenario = Scenario::named("vpc-october-2019").unwrap();
-    let (cold, total, average, rate) = figures(&scenario.run().unwrap());
-    assert_eq!(cold, 62);
-    assert!(near(total, 1.3694, 5.0) && near(average, 0.0970, 5.0) && near(rate, 365.1342, 5.0));
-    let mut found: Vec<(u64, f64)> = Vec::new();
-    for seed in 0..101 {
-        scenario.options.seed = Some(seed);
-        let (cold, total, ..) = figures(&scenario.run().unwrap());
-        found.push((cold, total));
-    }
-    found.sort_by_key(|(cold, _)| *cold);
-    assert_eq!(found[50].0, 62, "the median of the seeds");
-    found.sort_by(|one, other| one.1.total_cmp(&other.1));
-    assert!(near(found[50].1, 1.3694, 3.0), "so does the median of the totals: {}", found[50].1);
-    scenario.load.behaviour[0].reuse_lag = crate::distribution::Distribution::ZERO;
-    for seed in 0..20 {
-        scenario.options.seed = Some(seed);
-        assert_eq!(figures(&scenario.run().unwrap()).0, 50);
-    }
-}
-
-#[test]
-fn a_thousand_users_need_no_further_interface() {
-    // Seed S3-E2.
-    let report = report("vpc-thousand-users");
-    let (cold, total, average, rate) = figures(&report);
-    assert_eq!((cold, report.summary.ok, report.summary.throttled), (1000, 10_000, 0));
-    assert!(near(rate, 458.4892, 3.0) && near(total, 21.8108, 3.0) && near(average, 2.1532, 3.0));
-    let slow = report.summary.histogram.iter().filter(|row| row.up_to_s.as_f64() > 2.75);
-    assert_eq!(slow.map(|row| row.count).sum::<u64>(), 1000);
-    assert!(report.timeline.iter().all(|row| row.interfaces == Some(1)));
-}
-
 #[test]
 fn what_is_provisioned_absorbs_a_burst_of_its_own_size() {
     // Seed S2-9.
@@ -420,6 +353,8 @@ fn the_text_is_as_recorded() {
         ("vpc-may-2019", include_str!("../../scenarios/vpc-may-2019.txt")),
         ("vpc-october-2019", include_str!("../../scenarios/vpc-october-2019.txt")),
         ("vpc-thousand-users", include_str!("../../scenarios/vpc-thousand-users.txt")),
+        ("vpc-interfaces-needed", include_str!("../../scenarios/vpc-interfaces-needed.txt")),
+        ("vpc-bulk-transfer", include_str!("../../scenarios/vpc-bulk-transfer.txt")),
     ] {
         let text = crate::render(&report(name), 100, false);
         assert_eq!(text, recorded, "the golden file scenarios/{name}.txt");

@@ -7,6 +7,7 @@ use crate::random::Stream;
 use crate::report::Assumption;
 use limits::network::Attachments;
 use limits::{EnvironmentId, NetworkSettings};
+use model::time::nanos;
 use model::{Instant, LimitId, LimitRow, Refusal};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ struct Seat {
     function: u32,
     /// Which of the function's subnets.
     choice: u32,
+    /// How long it waited for its interface.
+    waited_nanos: u64,
 }
 
 impl AttachRun {
@@ -69,7 +72,7 @@ impl AttachRun {
             let group = self.attachments.groups[function][choice];
             match self.attachments.engine.begin(now, group, memory, draw) {
                 Ok(ready) => {
-                    self.sit(function, choice, environment);
+                    self.sit(function, choice, environment, nanos(ready.since(now)));
                     return Ok(ready.since(now));
                 }
                 Err(refusal) if refusal.limit == LimitId::SubnetAddresses => refused = Some(refusal),
@@ -84,7 +87,7 @@ impl AttachRun {
         let Some(choice) = self.next_choice(function) else { return Ok(()) };
         let (group, memory) = (self.attachments.groups[function][choice], self.functions[function].memory_mb);
         self.attachments.engine.preload(Instant::START, group, memory)?;
-        self.sit(function, choice, environment);
+        self.sit(function, choice, environment, 0);
         Ok(())
     }
 
@@ -92,6 +95,12 @@ impl AttachRun {
     pub fn choice(&self, environment: EnvironmentId) -> Option<u16> {
         let seat = (*self.seats.get(environment.slot() as usize)?)?;
         (seat.generation == environment.generation()).then(|| u16::try_from(seat.choice).ok())?
+    }
+
+    /// How long the environment's INIT waited for its interface, in nanoseconds.
+    pub fn waited(&self, environment: EnvironmentId) -> u64 {
+        let seat = self.seats.get(environment.slot() as usize).copied().flatten();
+        seat.filter(|seat| seat.generation == environment.generation()).map_or(0, |seat| seat.waited_nanos)
     }
 
     /// The environment is gone.
@@ -157,13 +166,14 @@ impl AttachRun {
         (choices > 0).then_some(choice)
     }
 
-    fn sit(&mut self, function: usize, choice: usize, environment: EnvironmentId) {
+    fn sit(&mut self, function: usize, choice: usize, environment: EnvironmentId, waited_nanos: u64) {
         let slot = environment.slot() as usize;
         if slot >= self.seats.len() {
             self.seats.resize(slot + 1, None);
         }
         let (function, choice) = (function as u32, choice as u32);
-        self.seats[slot] = Some(Seat { generation: environment.generation(), function, choice });
+        self.seats[slot] =
+            Some(Seat { generation: environment.generation(), function, choice, waited_nanos });
     }
 }
 

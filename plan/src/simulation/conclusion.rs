@@ -13,6 +13,7 @@ use crate::report::{
 use crate::report::{grouped, seconds};
 use crate::retry::{ATTEMPTS_MAX, Mode};
 use limits::async_queue::EVENTS_MAX;
+use limits::bandwidth::SCALES_AFTER;
 use model::time::{Instant, nanos};
 use model::{LimitId, LimitRow, Refusal};
 use std::collections::BTreeMap;
@@ -39,6 +40,14 @@ const POOLS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Whether transfers, rather than connects, wait for this limit.
+const fn slows_transfers(limit: LimitId) -> bool {
+    matches!(
+        limit,
+        LimitId::EnvironmentBandwidth | LimitId::EniBandwidth | LimitId::NatBandwidth | LimitId::NatPackets
+    )
+}
+
 impl Simulation {
     /// The report of a plan that has run.
     pub(super) fn report(mut self, input: &PlanInput, load: &Load, options: &Options) -> Report {
@@ -57,6 +66,7 @@ impl Simulation {
         if !self.network.connects.is_empty() || self.network.interfaces().is_some() {
             limits.extend(self.network.connections().board());
         }
+        limits.extend(self.network.traffic_rows(self.now));
         if let Some(attach) = &self.attach {
             limits.extend(attach.board(self.now));
         }
@@ -182,7 +192,11 @@ impl Simulation {
         };
         match trouble {
             Trouble::Connect { destination, refusal } => {
-                chain.push(format!("connect to {destination}{waited}"));
+                let deed = match refusal.limit {
+                    limit if slows_transfers(limit) => "transfer with",
+                    _ => "connect to",
+                };
+                chain.push(format!("{deed} {destination}{waited}"));
                 chain.push(figures(refusal));
             }
             Trouble::Query { database, refusal, behind } => {
@@ -339,7 +353,7 @@ impl Simulation {
         }
         let value = if input.inventory.is_some() { "in the bill only" } else { "without effect" };
         let has_cache = self.fronts.as_ref().is_some_and(|fronts| !fronts.caches().is_empty());
-        for key in load.unused.iter().filter(|key| **key != "bytes" || !has_cache) {
+        for key in load.unused.iter().filter(|key| **key != "phases.bytes" || !has_cache) {
             rows.push(Assumption::new(format!("`{key}` of the load"), value, "not simulated yet"));
         }
         self.assume_fronts(input, load, options, &mut rows);
@@ -434,8 +448,9 @@ impl Simulation {
         );
         assume(
             "DNS",
-            "names resolve beside the interface and take no connection".to_owned(),
-            "queries were answered while connects hung; not confirmed by AWS",
+            "names resolve beside the interface and take no connection; each new one asks twice (IPv4 and IPv6)".to_owned(),
+            "queries were answered while connects hung; not confirmed by AWS, nor is which interface dns.packets counts: \
+             here each environment's",
         );
         assume(
             "SYNs without an answer",
@@ -449,6 +464,18 @@ impl Simulation {
             "0 s where there is room".to_owned(),
             "put the network's time into a step",
         );
+        if self.network.moves_bytes() {
+            assume(
+                "bytes over a link",
+                "as many transfers at once as environments at full speed fit, the others wait".to_owned(),
+                "all together take as long as if they shared it; full packets of 1,448 bytes, one way",
+            );
+            assume(
+                "eni.bandwidth, nat.bandwidth and nat.packets",
+                format!("double after each {} s in full use", SCALES_AFTER.as_secs()),
+                "AWS says that they scale and not how fast",
+            );
+        }
         let idle = settings.interface.idle_timeout.as_secs();
         assume(
             "silent connections on an interface",

@@ -10,12 +10,14 @@
 //! future; at most one event on the heap belongs to it, besides that of a client who will wait no longer.
 
 mod calls;
+mod traffic;
 
 pub use calls::CallRun;
 
 use super::attempts::Fate;
 use super::front::{Missed, door_timed_out};
 use super::function::{Course, Doing, Warmth};
+use super::network::ConnectRun;
 use super::query::Querying;
 use super::record::{Answer, Cause, Outer};
 use super::request::{Ask, Caller};
@@ -69,8 +71,6 @@ pub struct Running {
     /// When the stage is ended.
     pub deadline: Instant,
     init_timed_out: bool,
-    /// How long it waited for the environment's interface before INIT.
-    attached_nanos: u64,
     connect: Option<Waiting>,
     /// The call that has begun; never beside a connect.
     call: Option<Calling>,
@@ -117,6 +117,20 @@ struct Waiting {
     /// Which connect of all functions it is.
     index: u32,
     wanted: NonZeroU32,
+    /// Names that are still to be looked up.
+    unresolved: u32,
+    /// How often the resolver was asked in this attempt.
+    asked: u8,
+    /// Its connections are open, and its bytes move until the running's clock.
+    moves: bool,
+}
+
+impl Waiting {
+    fn begin(now: Instant, index: u32, wanted: NonZeroU32, run: &ConnectRun) -> Self {
+        let unresolved = if run.looks_up { wanted.get() } else { 0 };
+        let connect = Connect::begin(now, &run.patience);
+        Self { connect, index, wanted, unresolved, asked: 0, moves: false }
+    }
 }
 
 /// Invocations that are parked.
@@ -240,7 +254,6 @@ impl Simulation {
             began: now + attached,
             deadline: now + attached + limit,
             init_timed_out: false,
-            attached_nanos: nanos(attached),
             connect: None,
             call: None,
             query: None,
@@ -354,7 +367,14 @@ impl Simulation {
                 }
                 _ => {}
             }
-            if running.connect.is_some() {
+            if let Some(waiting) = running.connect {
+                if waiting.moves && running.clock > now {
+                    return Reached::Park(running.clock, Turn::Want);
+                }
+                if waiting.moves {
+                    (running.connect, running.trouble) = (None, None);
+                    continue;
+                }
                 if let Some(reached) = self.send_syns(now, running) {
                     return reached;
                 }
@@ -393,18 +413,21 @@ impl Simulation {
                     let held = self.network.hold(now, running.environment, index);
                     let connect = &mut self.network.connects[index as usize];
                     match NonZeroU32::new(connect.count.saturating_sub(held)) {
-                        None => running.step += 1,
+                        None => {
+                            if let Some(reached) = self.move_bytes(now, running, index) {
+                                return reached;
+                            }
+                        }
                         Some(wanted) => {
-                            let connect = Connect::begin(now, &connect.patience);
-                            running.connect = Some(Waiting { connect, index, wanted });
+                            running.connect = Some(Waiting::begin(now, index, wanted, connect));
                         }
                     }
                 }
                 Doing::Query(index) => {
                     if let Some((index, wanted)) = self.begin_query(now, running, index) {
-                        let connect = Connect::begin(now, &self.network.connects[index as usize].patience);
+                        let connect = &self.network.connects[index as usize];
                         running.connect =
-                            NonZeroU32::new(wanted).map(|wanted| Waiting { connect, index, wanted });
+                            NonZeroU32::new(wanted).map(|wanted| Waiting::begin(now, index, wanted, connect));
                     }
                 }
                 Doing::Nothing if running.stage == Stage::Init => self.enter(now, running, Stage::Handler),
@@ -447,6 +470,12 @@ impl Simulation {
 
     /// Sends the SYNs that are due now; `None` to go on with what follows.
     fn send_syns(&mut self, now: Instant, running: &mut Running) -> Option<Reached> {
+        if running.connect.is_some_and(|waiting| waiting.unresolved > 0) {
+            let reached = self.look_up(now, running);
+            if reached.is_some() || running.connect.is_none_or(|waiting| waiting.unresolved > 0) {
+                return reached;
+            }
+        }
         let waiting = running.connect.as_mut()?;
         let index = waiting.index;
         let (record, environments) = (&mut self.record, self.dispatcher.environments());
@@ -466,11 +495,7 @@ impl Simulation {
         let run = &mut self.network.connects[index as usize];
         let Some(wanted) = NonZeroU32::new(waiting.wanted.get() - opened) else {
             run.waits.push(nanos(now.since(waiting.connect.began())));
-            running.connect = None;
-            running.trouble = None;
-            // A query goes on with its connection.
-            running.step += u32::from(running.query.is_none());
-            return None;
+            return self.move_bytes(now, running, index);
         };
         waiting.wanted = wanted;
         running.trouble = running.trouble.or(trouble);
@@ -479,10 +504,18 @@ impl Simulation {
         } else {
             waiting.connect.dropped(&run.patience)
         };
+        self.after_refusal(running, next)
+    }
+
+    /// A SYN or a lookup of the connect that waits came to nothing; `None` to go on with what follows.
+    fn after_refusal(&mut self, running: &mut Running, next: Next) -> Option<Reached> {
+        let waiting = running.connect.as_mut()?;
+        let run = &mut self.network.connects[waiting.index as usize];
         match next {
-            Next::Syn { at, .. } if at < running.deadline => {
-                running.clock = at;
-                Some(Reached::Park(at, Turn::Want))
+            Next::Syn { at, anew } => {
+                // What has resolved is not asked for again.
+                waiting.asked = if anew { 0 } else { waiting.asked };
+                Self::wait_until(running, at)
             }
             Next::Failed(at) if at <= running.deadline => {
                 run.failed += 1;
@@ -491,7 +524,7 @@ impl Simulation {
                 (running.connect, running.query) = (None, None);
                 Self::fail(running, waited)
             }
-            Next::Syn { .. } | Next::Failed(_) => Self::run_out(running),
+            Next::Failed(_) => Self::run_out(running),
         }
     }
 
@@ -520,8 +553,9 @@ impl Simulation {
         let function = &mut self.functions[running.function as usize];
         let lag = if outcome == Outcome::Done { function.lag() } else { 0 };
         let in_init = matches!(running.warmth, Warmth::Cold);
+        let attached = self.attach.as_ref().map_or(0, |attach| attach.waited(running.environment));
         let course = Course {
-            init: if in_init { nanos(running.began.since(running.sent)) - running.attached_nanos } else { 0 },
+            init: if in_init { nanos(running.began.since(running.sent)) - attached } else { 0 },
             init_timed_out: running.init_timed_out,
             handler: nanos(ended.since(running.began)),
             timed_out: outcome == Outcome::TimedOut,

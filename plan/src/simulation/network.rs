@@ -8,8 +8,9 @@ use crate::samples::Samples;
 use limits::connect::Patience;
 use limits::db_pool::{ClientId, PoolCounts};
 use limits::network::{Target, Wired};
+use limits::traffic::Transfer;
 use limits::{Connection, Connections, EnvironmentId, Network, NetworkSettings, Way};
-use model::{Instant, Refusal};
+use model::{Instant, LimitRow, Refusal};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -55,6 +56,8 @@ pub struct ConnectRun {
     pub count: u32,
     /// Bytes that go through each connection whenever it is used.
     pub bytes: Option<u64>,
+    /// Whether each new connection looks a name up at the VPC's resolver.
+    pub looks_up: bool,
     pub patience: Patience,
     pub hold: Hold,
     host: u32,
@@ -151,6 +154,8 @@ impl NetworkRun {
             destination: step.destination().into(),
             count: step.count,
             bytes: step.bytes,
+            looks_up: self.wired.interfaces.get(function).is_some_and(|ids| !ids.is_empty())
+                && step.host.parse::<Ipv4Addr>().is_err(),
             patience: step.patience,
             hold: step.hold,
             host: host as u32,
@@ -274,6 +279,25 @@ impl NetworkRun {
         opened
     }
 
+    /// The environment looks up so many names. How many are answered, and why not the others.
+    pub fn look_up(
+        &mut self,
+        now: Instant,
+        environment: EnvironmentId,
+        wanted: u32,
+    ) -> (u32, Option<Refusal>) {
+        self.wired.connections.traffic_mut().lookup(now, environment.slot(), wanted)
+    }
+
+    /// The environment moves the bytes of a connect, all by the way of its first address; `None` if it has none to move.
+    pub fn transfer(&mut self, now: Instant, environment: EnvironmentId, connect: u32) -> Option<Transfer> {
+        let run = &self.connects[connect as usize];
+        let bytes = run.bytes.filter(|bytes| *bytes > 0)?.saturating_mul(u64::from(run.count));
+        let subnet = self.environments[environment.slot() as usize].subnet;
+        let way = *run.ways[usize::from(subnet)].first()?;
+        Some(self.wired.connections.transfer(now, way, bytes))
+    }
+
     /// After which time the connections of this connect close by themselves.
     pub fn closes_after(&self, connect: u32) -> Option<std::time::Duration> {
         match self.connects[connect as usize].hold {
@@ -337,6 +361,7 @@ impl NetworkRun {
         let subnets = self.wired.interfaces.get(function).map_or(1, |ids| ids.len().max(1));
         let subnet = *turn;
         *turn = if usize::from(subnet) + 1 >= subnets { 0 } else { subnet + 1 };
+        self.wired.connections.traffic_mut().reset(environment.slot());
         self.environments[slot] =
             Place { generation: environment.generation(), subnet, known: true, first: NONE };
     }
@@ -364,6 +389,16 @@ impl NetworkRun {
             waiting: counts.waiting,
         };
         self.connections().pools().map(|(name, counts, _)| (Arc::clone(name), row(counts))).collect()
+    }
+
+    /// The board's rows of links and of the resolver, as far as they were used.
+    pub fn traffic_rows(&self, now: Instant) -> impl Iterator<Item = LimitRow> {
+        self.connections().traffic().rows(now).into_iter().filter(|row| row.peak > 0)
+    }
+
+    /// Whether anybody moves bytes.
+    pub fn moves_bytes(&self) -> bool {
+        self.connects.iter().any(|connect| connect.bytes.is_some_and(|bytes| bytes > 0))
     }
 
     /// Connections by resource; empty where nobody connects.

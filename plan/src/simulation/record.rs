@@ -360,6 +360,11 @@ impl Record {
         function: usize,
     ) -> u32 {
         self.strike(now, refusal, Some(destination), environments, function);
+        self.trouble(refusal, destination)
+    }
+
+    /// Something slows or stops the way to `destination`. The index of the trouble.
+    pub fn trouble(&mut self, refusal: &Refusal, destination: &Arc<str>) -> u32 {
         let key = (Arc::clone(destination), refusal.limit, Arc::clone(&refusal.resource));
         let troubles = &mut self.troubles;
         *self.by_trouble.entry(key).or_insert_with(|| {

@@ -263,7 +263,7 @@ fn what_has_no_effect_yet_is_said() {
         "month: {repeat: 3}\nphases: [{target: Url, users: 1, requests: 1, bytes: {in: 1KB, out: 5B}}]";
     let report = plan_with(text, &options(&["lambda.account-concurrency=50"]));
     let what: Vec<&str> = report.assumptions.iter().map(|row| &*row.what).collect();
-    for expected in ["`bytes` of the load", "init of Cart", "steps of Cart"] {
+    for expected in ["`phases.bytes` of the load", "init of Cart", "steps of Cart"] {
         assert!(what.contains(&expected), "{expected}: {what:?}");
     }
     assert!(!what.contains(&"init of Pay"), "no phase reaches it");
