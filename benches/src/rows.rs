@@ -9,6 +9,7 @@ mod queue;
 mod refusal;
 mod rest;
 mod sandboxes;
+mod simulator;
 mod template;
 mod warm;
 
@@ -35,5 +36,6 @@ pub const ALL: &[Group] = &[
     Group { name: "rest", about: "the platform at rest", run: rest::run },
     Group { name: "plan", about: "plans on the virtual clock", run: plan::run },
     Group { name: "queue", about: "the planner's event queue", run: queue::run },
+    Group { name: "simulator", about: "the planner under load", run: simulator::run },
     Group { name: "template", about: "a large template", run: template::run },
 ];
