@@ -2,7 +2,7 @@
 
 mod chart;
 
-use super::text::{grouped, head_room, seconds};
+use super::text::{by_head_room, grouped, head_room, seconds};
 use super::{Report, Seconds};
 use chart::{Chart, Series};
 use model::limit::Raisable;
@@ -199,10 +199,7 @@ impl Page<'_> {
         out.push_str("<thead><tr><th>limit</th><th>peak</th><th class=\"figure\">of at most</th>");
         out.push_str("<th class=\"figure\">refused</th><th class=\"figure wide\">first at</th>");
         out.push_str("<th class=\"wide\">raised by</th></tr></thead><tbody>\n");
-        let mut rows: Vec<&LimitRow> = self.report.limits.iter().collect();
-        // Those that refused in the order in which they broke, then by head-room.
-        rows.sort_by_key(|row| (row.refused == 0, row.first_refused_at, Reverse(percent(row.peak, row.max))));
-        for row in rows.into_iter().take(ROWS_MAX) {
+        for row in by_head_room(&self.report.limits).into_iter().take(ROWS_MAX) {
             let used = percent(row.peak, row.max);
             let class = match used {
                 _ if row.refused > 0 => " full",

@@ -4,10 +4,12 @@
 mod change;
 mod cost;
 mod databases;
+mod timeline;
 
 use super::{HeadRoom, RefusalRow, Report, Seconds};
 use crate::refusals::merged;
-use model::LimitId;
+use model::{LimitId, LimitRow};
+use std::cmp::Reverse;
 use std::fmt::{self, Write};
 
 /// Rows of a table that are shown; `--json` has all.
@@ -38,6 +40,7 @@ impl Page<'_> {
         self.fixes(out)?;
         self.sweep(out)?;
         self.refusals(out)?;
+        self.timeline(out)?;
         self.summary(out)?;
         self.functions(out)?;
         self.events(out)?;
@@ -311,7 +314,7 @@ impl Page<'_> {
         let limits = &self.report.limits;
         self.heading(out, "Limits")?;
         let mut table = Table::new(&["limit", "of", "max", "peak", "refused", "first at s", "unit"]);
-        for row in limits.iter().take(ROWS_SHOWN) {
+        for row in by_head_room(limits).into_iter().take(ROWS_SHOWN) {
             table.row([
                 row.id.to_string(),
                 row.resource.to_string(),
@@ -349,6 +352,18 @@ impl Page<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Limits that refused in the order in which they broke, then the others by head-room, the tightest first.
+pub(super) fn by_head_room(limits: &[LimitRow]) -> Vec<&LimitRow> {
+    let mut rows: Vec<&LimitRow> = limits.iter().collect();
+    // In millionths; a limit of zero is used up.
+    let used = |row: &LimitRow| match row.max {
+        0 => 1_000_000,
+        max => u128::from(row.peak) * 1_000_000 / u128::from(max),
+    };
+    rows.sort_by_key(|row| (row.refused == 0, row.first_refused_at, Reverse(used(row))));
+    rows
 }
 
 /// How near a limit came, and how many percent of it were never used, rounded down.
