@@ -27,6 +27,12 @@ pub const KNOBS_MAX: usize = 3;
 /// Plans of one search.
 pub const RUNS_MAX: u32 = 400;
 
+/// A candidate that sends more than so many times the requests of the case as it is, is another load: quicker answers make
+/// the users of a closed loop send more.
+const REQUESTS_TIMES_MAX: u64 = 3;
+/// As many requests as this are always planned.
+const REQUESTS_MIN: u64 = 50_000;
+
 /// A change that survives.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Fix {
@@ -79,8 +85,18 @@ pub fn search(case: &Case, base: &Report, hear: &mut Hear<'_>) -> Result<Found, 
     let sheets = Sheets { template, load, stack: &stack };
     let quota = case.options.era.figure(LimitId::NatAddresses, &case.options.region, &case.options.overrides);
     let knobs = Knob::all(&sheets, &base.limits, quota.map_or(1, |figure| figure.value));
-    let mut search =
-        Search { case, sheets, knobs, known: BTreeMap::new(), runs: 0, cut: false, hear, found: 0 };
+    let requests_max = (base.summary.requests * REQUESTS_TIMES_MAX).max(REQUESTS_MIN);
+    let mut search = Search {
+        case,
+        sheets,
+        knobs,
+        known: BTreeMap::new(),
+        runs: 0,
+        cut: false,
+        hear,
+        found: 0,
+        requests_max,
+    };
     let turned = search.survivors(base);
     let mut fixes: Vec<Fix> = turned.iter().filter_map(|turned| search.fix(turned, base)).collect();
     fixes.sort_by_key(|fix| (fix.usd_per_month, fix.size));
@@ -110,6 +126,8 @@ struct Search<'case, 'hear> {
     cut: bool,
     hear: &'hear mut Hear<'hear>,
     found: usize,
+    /// A candidate may send so many.
+    requests_max: u64,
 }
 
 fn fate(report: &Report) -> Fate {
@@ -218,13 +236,18 @@ impl Search<'_, '_> {
             return None;
         }
         let (hear, cut) = (&mut *self.hear, &mut self.cut);
+        let (requests_max, mut another_load) = (self.requests_max, false);
         let report = self.case.run(&variant, &mut |progress| {
             if hear(runs, found).is_break() {
                 *cut = true;
                 return ControlFlow::Break(());
             }
-            if progress.refused { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            another_load = progress.requests > requests_max;
+            if progress.refused || another_load { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
+        if another_load {
+            return Some(Fate::Impossible);
+        }
         let report = report.ok().filter(|_| !self.cut)?;
         Some(fate(&report))
     }

@@ -82,7 +82,8 @@ fn the_incident_survives_with_an_address_and_a_subnet_or_with_smaller_pools() {
     );
     assert_eq!(pools.fixed_usd_per_month, Usd::ZERO);
     assert!(said.contains(&"CartFunction outside the VPC"), "{said:?}");
-    assert!(said.iter().any(|change| change.contains("less time in its handler")), "{said:?}");
+    // Quicker handlers would make the same users send fifty times as much: that is another load.
+    assert!(!said.iter().any(|change| change.contains("less time in its handler")), "{said:?}");
     assert!(pools.usd_per_month <= both.usd_per_month);
 }
 

@@ -1,9 +1,10 @@
 //! A report as one page to show around: it needs no network and no script, and reads on a phone, in the dark and on paper.
 
+mod change;
 mod chart;
 
 use super::text::{by_head_room, grouped, head_room, seconds};
-use super::{Report, Seconds};
+use super::{PoolRow, Report, Seconds};
 use chart::{Chart, Series};
 use model::limit::Raisable;
 use model::{LimitId, LimitRow};
@@ -36,11 +37,15 @@ pub fn render_html(report: &Report, title: &str) -> String {
     let page = Page { report };
     page.header(&mut out, title);
     page.tiles(&mut out);
+    page.promises(&mut out);
+    page.fixes(&mut out);
     page.timeline(&mut out);
     page.causes(&mut out);
     page.limits(&mut out);
     page.latencies(&mut out);
     page.functions(&mut out);
+    page.sweep(&mut out);
+    page.cost(&mut out);
     page.assumptions(&mut out);
     let engine = &report.engine;
     put(
@@ -120,6 +125,9 @@ impl Page<'_> {
         tile(&percentile("50"), "p50", "");
         tile(&percentile("99"), "p99", "");
         tile(&grouped(summary.cold_starts), "cold starts", "");
+        if let Some(bill) = &self.report.cost {
+            tile(&bill.monthly_usd.rounded(0), "USD a month", "");
+        }
         out.push_str("</div>\n");
     }
 
@@ -160,6 +168,18 @@ impl Page<'_> {
             let limit = limit.map(|row| row.max as f64);
             chart(&format!("Connections of {resource}"), vec![series("connections", values)], limit, false)
                 .write(out);
+        }
+        let pools: BTreeSet<&Arc<str>> = rows.iter().flat_map(|row| row.pools.keys()).collect();
+        for name in pools.into_iter().take(RESOURCES_MAX) {
+            let of = |pick: fn(PoolRow) -> u32| -> Vec<f64> {
+                rows.iter()
+                    .map(|row| row.pools.get(name).map_or(0.0, |pool| f64::from(pick(*pool))))
+                    .collect()
+            };
+            let lent = series("lent", of(|pool| pool.in_use));
+            let waiting = series("waiting", of(|pool| pool.waiting));
+            let clients = series("clients", of(|pool| pool.clients));
+            chart(&format!("Pool of {name}"), vec![lent, waiting, clients], None, false).write(out);
         }
         out.push_str("</div>\n");
     }
@@ -402,7 +422,7 @@ mod tests {
 
     #[test]
     fn every_scenario_makes_a_page_without_anything_from_outside() {
-        for name in ["connections-one-address", "burst-2022"] {
+        for name in ["connections-one-address", "burst-2022", "database-proxy-full"] {
             let report = Scenario::named(name).unwrap().run().unwrap();
             let page = render_html(&report, "a <script> & b");
             assert!(page.contains("<h1>a &lt;script&gt; &amp; b</h1>"));
