@@ -18,6 +18,8 @@ fn a_dead_index_costs_imports_but_not_the_function() {
         .envs([("PIP_INDEX_URL", DEAD), ("PIP_FIND_LINKS", ""), ("PIP_EXTRA_INDEX_URL", "")])
         .envs([("PIP_CONFIG_FILE", "/dev/null"), ("npm_config_registry", DEAD), ("UV_INDEX_URL", DEAD)])
         .env("PIP_NO_INDEX", "")
+        // What this user installed before would do without any index.
+        .env("XDG_CACHE_HOME", home.path().join("cache"))
         .env("npm_config_cache", home.path())
         .output()
         .expect("started");
