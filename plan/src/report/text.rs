@@ -6,6 +6,8 @@ mod cost;
 mod databases;
 mod timeline;
 
+pub(super) use change::signed;
+
 use super::{HeadRoom, RefusalRow, Report, Seconds};
 use crate::refusals::merged;
 use model::{LimitId, LimitRow};

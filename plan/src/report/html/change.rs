@@ -2,7 +2,7 @@
 
 use super::{Page, ROWS_MAX, escaped, put, share, time};
 use crate::report::grouped;
-use model::price::Usd;
+use crate::report::text::signed;
 
 /// Changes that are shown with their diffs; `--json` has all.
 const CHANGES_MAX: usize = 8;
@@ -117,9 +117,4 @@ impl Page<'_> {
             ),
         );
     }
-}
-
-fn signed(amount: Usd) -> String {
-    let text = amount.rounded(2);
-    if amount > Usd::ZERO { format!("+{text}") } else { text }
 }

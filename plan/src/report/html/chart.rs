@@ -1,9 +1,8 @@
 //! Charts as SVG: lines over time with a limit and a breaking moment, and bars. No script, no font, no colour of its own:
 //! the page's style gives them, so that one drawing serves light and dark.
 
-use super::escaped;
+use super::{escaped, put};
 use crate::report::text::grouped;
-use std::fmt::Write;
 
 /// Colours of the style, in the order of the series.
 pub const COLOURS: [&str; 6] = ["--a", "--b", "--c", "--d", "--e", "--f"];
@@ -238,11 +237,6 @@ impl Chart<'_> {
             out.push_str("</title></rect>");
         }
     }
-}
-
-/// Writing into a string does not fail.
-fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
-    let _ = out.write_fmt(text);
 }
 
 /// The next figure that reads well as an axis' end, at least `value`: 1, 2, 2.5 or 5 times a power of ten.

@@ -109,7 +109,8 @@ fn significant(value: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-fn signed(amount: Usd) -> String {
+/// Dollars to the cent, with a sign where they are more.
+pub(in crate::report) fn signed(amount: Usd) -> String {
     let text = amount.rounded(2);
     if amount > Usd::ZERO { format!("+{text}") } else { text }
 }
