@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Rooms of the platform that others of the platform may know.
-const SHARED_PLATFORM: [&str; 2] = ["telemetry", "control"];
+const SHARED_PLATFORM: [&str; 3] = ["telemetry", "control", "netdev"];
 /// Rooms that `invoke` drives: it is their one customer besides the binary.
 const DRIVEN_BY_INVOKE: [&str; 3] = ["sandbox", "runtime_api", "runtimes"];
 

@@ -1,0 +1,200 @@
+//! Links, addresses, routes and rules, through rtnetlink.
+//!
+//! Source: rtnetlink(7), include/uapi/linux/{if_link,if_addr,rtnetlink,fib_rules}.h.
+
+use std::ffi::CStr;
+use std::io;
+use std::net::IpAddr;
+
+use crate::netlink::{Batch, CREATE, DUMP, REPLACE, Socket, attributes};
+
+const NEW_LINK: u16 = 16;
+const NEW_ADDRESS: u16 = 20;
+const GET_ADDRESS: u16 = 22;
+const NEW_ROUTE: u16 = 24;
+const GET_ROUTE: u16 = 26;
+const NEW_RULE: u16 = 32;
+const UP: u32 = 1;
+const LINK_MTU: u16 = 4;
+const ADDRESS: u16 = 1;
+const LOCAL: u16 = 2;
+/// No duplicate address detection: nobody else is on the link, and the first packet must not wait.
+const NO_DETECTION: u8 = 0x02;
+const ROUTE_DESTINATION: u16 = 1;
+const ROUTE_DEVICE: u16 = 4;
+const ROUTE_TABLE: u16 = 15;
+const SCOPE_LINK: u8 = 253;
+const SCOPE_HOST: u8 = 254;
+const TABLE_MAIN: u8 = 254;
+const PROTOCOL_BOOT: u8 = 3;
+const KIND_UNICAST: u8 = 1;
+const KIND_LOCAL: u8 = 2;
+const RULE_PRIORITY: u16 = 6;
+const RULE_INTERFACE: u16 = 3;
+const RULE_TABLE: u16 = 15;
+
+/// Addresses that begin alike.
+pub type Range = (IpAddr, u8);
+
+/// The index of the device with that name.
+///
+/// # Errors
+/// There is none.
+pub fn index(name: &CStr) -> io::Result<u32> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
+    let name = name.to_str().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    Ok(rustix::net::netdevice::name_to_index(socket, name)?)
+}
+
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// Brings a device up, with that MTU if one is given.
+pub fn up(batch: &mut Batch, device: u32, mtu: Option<u32>) {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&device.to_ne_bytes());
+    header[8..12].copy_from_slice(&UP.to_ne_bytes());
+    header[12..16].copy_from_slice(&UP.to_ne_bytes());
+    batch.message(NEW_LINK, 0, &header);
+    if let Some(mtu) = mtu {
+        batch.attribute(LINK_MTU, &mtu.to_ne_bytes());
+    }
+}
+
+/// Gives a device an address of a range.
+pub fn address(batch: &mut Batch, device: u32, (address, prefix): Range) {
+    let mut header = [family(address), prefix, NO_DETECTION, 0, 0, 0, 0, 0];
+    if address.is_ipv4() {
+        header[2] = 0;
+    }
+    header[4..8].copy_from_slice(&device.to_ne_bytes());
+    batch.message(NEW_ADDRESS, REPLACE, &header);
+    batch.attribute(LOCAL, &octets(address)).attribute(ADDRESS, &octets(address));
+}
+
+/// Where a route's packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Out of the device.
+    Device,
+    /// To sockets of this namespace, whatever the address.
+    Sockets,
+}
+
+/// A route of a table (`None`: the main one) through a device; the range of length 0 is the default route.
+pub fn route(batch: &mut Batch, device: u32, (range, prefix): Range, table: Option<u32>, to: To) {
+    let (kind, scope) = match to {
+        To::Device => (KIND_UNICAST, SCOPE_LINK),
+        To::Sockets => (KIND_LOCAL, SCOPE_HOST),
+    };
+    // Tables above 255 are said in an attribute alone.
+    let low = table.map_or(TABLE_MAIN, |table| u8::try_from(table).unwrap_or(0));
+    let header = [family(range), prefix, 0, 0, low, PROTOCOL_BOOT, scope, kind, 0, 0, 0, 0];
+    batch.message(NEW_ROUTE, REPLACE, &header);
+    if prefix > 0 {
+        batch.attribute(ROUTE_DESTINATION, &octets(range));
+    }
+    batch.attribute(ROUTE_DEVICE, &device.to_ne_bytes());
+    if let Some(table) = table {
+        batch.attribute(ROUTE_TABLE, &table.to_ne_bytes());
+    }
+}
+
+/// What comes in by a device is looked up in that table first.
+pub fn rule(batch: &mut Batch, ipv6: bool, device: &str, table: u32, priority: u32) {
+    const TO_TABLE: u8 = 1;
+    let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET } as u8;
+    let low = u8::try_from(table).unwrap_or(0);
+    batch.message(NEW_RULE, CREATE, &[family, 0, 0, 0, low, 0, 0, TO_TABLE, 0, 0, 0, 0]);
+    batch
+        .text(RULE_INTERFACE, device)
+        .attribute(RULE_TABLE, &table.to_ne_bytes())
+        .attribute(RULE_PRIORITY, &priority.to_ne_bytes());
+}
+
+/// Every range that an address of this namespace's devices is of, loopback included.
+///
+/// # Errors
+/// Of the kernel.
+pub fn connected() -> io::Result<Vec<Range>> {
+    let mut batch = Batch::default();
+    batch.message(GET_ADDRESS, DUMP, &[0; 8]);
+    let mut found = Vec::new();
+    Socket::route()?.dump(&batch, |kind, body| {
+        if kind != NEW_ADDRESS || body.len() < 8 {
+            return;
+        }
+        let mut addresses = attributes(&body[8..]).filter(|(kind, _)| matches!(*kind, ADDRESS | LOCAL));
+        found.extend(addresses.by_ref().filter_map(|(_, value)| Some((read_address(value)?, body[1]))));
+    })?;
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+/// The device that the default route for IPv4 leads to, by its index, if there is one.
+///
+/// # Errors
+/// Of the kernel.
+pub fn uplink() -> io::Result<Option<u32>> {
+    let mut batch = Batch::default();
+    let mut header = [0; 12];
+    header[0] = libc::AF_INET as u8;
+    batch.message(GET_ROUTE, DUMP, &header);
+    let mut found = None;
+    Socket::route()?.dump(&batch, |kind, body| {
+        if kind != NEW_ROUTE
+            || body.len() < 12
+            || body[1] != 0
+            || body[4] != TABLE_MAIN
+            || body[7] != KIND_UNICAST
+        {
+            return;
+        }
+        let device = attributes(&body[12..]).find(|(kind, _)| *kind == ROUTE_DEVICE);
+        let device =
+            device.and_then(|(_, value)| value.first_chunk::<4>()).map(|bytes| u32::from_ne_bytes(*bytes));
+        found = found.or(device);
+    })?;
+    Ok(found)
+}
+
+/// The name of the device with that index.
+///
+/// # Errors
+/// There is none.
+pub fn name(device: u32) -> io::Result<String> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
+    Ok(rustix::net::netdevice::index_to_name(socket, device)?)
+}
+
+fn read_address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(IpAddr::from(*bytes.first_chunk::<4>()?)),
+        16 => Some(IpAddr::from(*bytes.first_chunk::<16>()?)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn loopback_is_connected_and_has_a_name() {
+        let found = connected().unwrap();
+        assert!(found.contains(&(IpAddr::V4(Ipv4Addr::LOCALHOST), 8)), "{found:?}");
+        let loopback = index(c"lo").unwrap();
+        assert_eq!(name(loopback).unwrap(), "lo");
+        assert!(index(c"onrush-no-such").is_err());
+    }
+}
