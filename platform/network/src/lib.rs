@@ -2,6 +2,10 @@
 //!
 //! Which packet goes where is decided by [`packets`]; this room carries them.
 
+pub mod attach;
 mod lease;
+pub mod names;
 
+pub use attach::{AttachError, Attachments};
 pub use lease::{InsideAddress, InsideAddresses};
+pub use names::{Asker, Book, Name, Resolver, ServiceAddresses, Transport, Upstream, VpcNames};

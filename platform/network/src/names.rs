@@ -1,0 +1,14 @@
+//! Names: what a function's resolver answers, from the template, from `--attach`, from AWS's own names, or from the host.
+
+mod aws;
+mod book;
+mod name;
+mod resolver;
+mod upstream;
+pub mod wire;
+
+pub use aws::{AwsName, ServiceAddresses};
+pub use book::{Answer, Book, VpcNames};
+pub use name::Name;
+pub use resolver::{Asker, Resolver, Transport};
+pub use upstream::{Upstream, UpstreamError};

@@ -1,0 +1,185 @@
+//! AWS's own host names: which service and Region one means, and the address it has here.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::{Mutex, PoisonError};
+
+use super::Name;
+
+/// Where AWS service names lead: 198.19.128.0/18, of the benchmark range that is never on the internet (RFC 2544).
+const SERVICES: u32 = 0xC613_8000;
+/// Addresses of services that are served here, from the start of the range.
+const SERVED_MAX: u32 = 256;
+/// Addresses of services that are not.
+const OTHERS: u32 = (1 << 14) - SERVED_MAX - 1;
+/// Names remembered of services that are not served, to say in the log which one was called.
+const REMEMBERED_MAX: usize = 1_024;
+
+const SUFFIXES: [&str; 4] = [".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".on.aws"];
+
+/// What one of AWS's host names means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsName {
+    /// `ssm`, `s3`, `execute-api`; empty for a name that is of AWS but of no service.
+    pub service: String,
+    /// The Region that the name has, if it has one.
+    pub region: Option<String>,
+}
+
+impl AwsName {
+    /// What the name means; `None` when it is not one of AWS's.
+    ///
+    /// Takes every form that SDKs use: regional and global, dual-stack, FIPS, with a bucket, an account or an API id before
+    /// it, and the names of interface endpoints.
+    pub fn read(name: &str) -> Option<Self> {
+        let rest = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix))?;
+        let mut labels: Vec<&str> = rest.split('.').filter(|label| *label != "dualstack").collect();
+        if labels.last() == Some(&"vpce") {
+            labels.pop();
+        }
+        let last = labels.pop().unwrap_or_default();
+        let (service, region) = match is_region(last) {
+            true => (labels.pop().unwrap_or_default(), Some(last)),
+            // `us-east-1.queue.amazonaws.com` and names of databases have the Region before the service.
+            false => (last, labels.pop().filter(|label| is_region(label))),
+        };
+        let (service, region) = match service.strip_prefix("s3-").filter(|region| is_region(region)) {
+            Some(old) => ("s3", Some(old)),
+            None => (service, region),
+        };
+        let service = service.strip_suffix("-fips").unwrap_or(service);
+        let service = match service {
+            "queue" => "sqs",
+            "ddb" => "dynamodb",
+            other => other,
+        };
+        Some(Self { service: service.to_owned(), region: region.map(str::to_owned) })
+    }
+}
+
+/// `us-east-1`, `us-gov-west-1`.
+fn is_region(label: &str) -> bool {
+    let mut parts = label.split('-');
+    let letters = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    let digit = |part: &str| part.len() == 1 && part.bytes().all(|byte| byte.is_ascii_digit());
+    let count = label.split('-').count();
+    (3..=4).contains(&count)
+        && parts.next().is_some_and(|part| part.len() == 2 && letters(part))
+        && parts.by_ref().take(count - 2).all(letters)
+        && parts.next().is_some_and(digit)
+}
+
+/// The addresses that AWS's names have here: the same for a service always, so that connections are counted per service as
+/// on AWS per destination.
+#[derive(Debug)]
+pub struct ServiceAddresses {
+    region: String,
+    served: Vec<String>,
+    /// Whether names of services that are not served go to the world.
+    passthrough: bool,
+    remembered: Mutex<BTreeMap<Ipv4Addr, Name>>,
+}
+
+impl ServiceAddresses {
+    /// Addresses in a Region, with the services that are served here; the others' names go to the world only when
+    /// `passthrough` is set.
+    pub fn new(region: &str, served: impl IntoIterator<Item = String>, passthrough: bool) -> Self {
+        let mut served: Vec<_> = served.into_iter().take(SERVED_MAX as usize).collect();
+        served.sort();
+        served.dedup();
+        Self { region: region.to_owned(), served, passthrough, remembered: Mutex::default() }
+    }
+
+    /// The address for one of AWS's names; `None` when it is left to the world.
+    pub fn address(&self, aws: &AwsName, name: &Name) -> Option<Ipv4Addr> {
+        let here = aws.region.as_ref().is_none_or(|region| *region == self.region);
+        if let Some(index) = self.served.binary_search(&aws.service).ok().filter(|_| here) {
+            return Some(Ipv4Addr::from(SERVICES + 1 + index as u32));
+        }
+        if self.passthrough {
+            return None;
+        }
+        let place =
+            hash(aws.service.bytes().chain(*b".").chain(aws.region.iter().flat_map(|text| text.bytes())));
+        let address = Ipv4Addr::from(SERVICES + SERVED_MAX + place % OTHERS);
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() < REMEMBERED_MAX || remembered.contains_key(&address) {
+            remembered.insert(address, name.clone());
+        }
+        Some(address)
+    }
+
+    /// The service that is served at an address.
+    pub fn served_at(&self, address: Ipv4Addr) -> Option<&str> {
+        let index = u32::from(address).checked_sub(SERVICES + 1)?;
+        self.served.get(index as usize).map(String::as_str)
+    }
+
+    /// Where the services are that are served here.
+    pub fn served(&self) -> impl Iterator<Item = Ipv4Addr> {
+        (0..self.served.len() as u32).map(|index| Ipv4Addr::from(SERVICES + 1 + index))
+    }
+
+    /// Whether an address stands for a service that is not served, and the name that was asked for last.
+    pub fn not_served(&self, address: Ipv4Addr) -> Option<Option<Name>> {
+        let offset = u32::from(address).checked_sub(SERVICES)?;
+        let other = (SERVED_MAX..SERVED_MAX + OTHERS).contains(&offset);
+        other.then(|| self.remembered.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned())
+    }
+}
+
+/// FNV-1a: the same on every machine and in every version.
+fn hash(bytes: impl Iterator<Item = u8>) -> u32 {
+    bytes.fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_name_says_its_service_and_region() {
+        for (name, service, region) in [
+            ("ssm.us-east-1.amazonaws.com", "ssm", Some("us-east-1")),
+            ("sts.amazonaws.com", "sts", None),
+            ("sts-fips.us-gov-west-1.amazonaws.com", "sts", Some("us-gov-west-1")),
+            ("carts.s3.eu-west-1.amazonaws.com", "s3", Some("eu-west-1")),
+            ("my.bucket.s3.amazonaws.com", "s3", None),
+            ("s3.dualstack.us-east-1.amazonaws.com", "s3", Some("us-east-1")),
+            ("carts.s3-eu-west-1.amazonaws.com", "s3", Some("eu-west-1")),
+            ("123456789012.ddb.us-east-1.amazonaws.com", "dynamodb", Some("us-east-1")),
+            ("us-east-1.queue.amazonaws.com", "sqs", Some("us-east-1")),
+            ("vpce-0a-1b.ssm.us-east-1.vpce.amazonaws.com", "ssm", Some("us-east-1")),
+            ("abc.execute-api.us-east-1.amazonaws.com", "execute-api", Some("us-east-1")),
+            ("abc.lambda-url.us-east-1.on.aws", "lambda-url", Some("us-east-1")),
+            ("ssm.us-east-1.api.aws", "ssm", Some("us-east-1")),
+            ("db.xyz.us-east-1.rds.amazonaws.com", "rds", Some("us-east-1")),
+            ("kinesis.cn-north-1.amazonaws.com.cn", "kinesis", Some("cn-north-1")),
+        ] {
+            let read = AwsName::read(name).unwrap();
+            assert_eq!((read.service.as_str(), read.region.as_deref()), (service, region), "{name}");
+        }
+        for name in ["amazonaws.com.example.com", "example.com", "notamazonaws.com", "amazonaws.com"] {
+            assert_eq!(AwsName::read(name), None, "{name}");
+        }
+        assert!(AwsName::read("us-east-1.amazonaws.com").unwrap().service.is_empty());
+    }
+
+    #[test]
+    fn a_service_has_one_address_and_others_are_told_apart() {
+        let addresses = ServiceAddresses::new("us-east-1", ["sts".into(), "ssm".into()], false);
+        let address =
+            |name: &str| addresses.address(&AwsName::read(name).unwrap(), &Name::new(name).unwrap());
+        let ssm = address("ssm.us-east-1.amazonaws.com").unwrap();
+        assert_eq!(address("vpce-1.ssm.us-east-1.vpce.amazonaws.com"), Some(ssm));
+        assert_eq!((addresses.served_at(ssm), addresses.not_served(ssm)), (Some("ssm"), None));
+        let sqs = address("sqs.us-east-1.amazonaws.com").unwrap();
+        assert_eq!((addresses.served_at(sqs), sqs), (None, address("sqs.us-east-1.amazonaws.com").unwrap()));
+        assert_eq!(addresses.not_served(sqs).unwrap().unwrap().as_str(), "sqs.us-east-1.amazonaws.com");
+        let elsewhere = address("ssm.eu-west-1.amazonaws.com").unwrap();
+        assert_eq!(addresses.served_at(elsewhere), None, "another Region's parameters are not here");
+        let world = ServiceAddresses::new("us-east-1", ["ssm".into()], true);
+        let sqs = "sqs.us-east-1.amazonaws.com";
+        assert_eq!(world.address(&AwsName::read(sqs).unwrap(), &Name::new(sqs).unwrap()), None);
+    }
+}

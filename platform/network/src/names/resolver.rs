@@ -1,0 +1,240 @@
+//! The resolver at a VPC's base + 2 and at 169.254.169.253: bytes in, bytes out.
+//!
+//! It stands beside the packets' path, as AWS's does: names resolve while connects hang (S0-9 of the incident's text), and
+//! its answers take no connection of the interface.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Duration, timeout};
+
+use super::book::{Answer, Book};
+use super::upstream::Upstream;
+use super::wire::{self, Code, Data, Question, Unreadable};
+
+/// Questions on one TCP connection.
+const QUESTIONS_MAX: usize = 1_024;
+/// How long a TCP connection may be silent.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Largest question over TCP.
+const QUESTION_BYTES_MAX: usize = 4_096;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The VPC of its interface, as an index into the book; none for a function outside every VPC.
+    pub vpc: Option<usize>,
+}
+
+/// How a question came, and so how long its answer may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// As one datagram.
+    Udp,
+    /// Over a connection.
+    Tcp,
+}
+
+/// Answers from the book, and from the host's resolvers what the book does not know.
+#[derive(Debug)]
+pub struct Resolver {
+    book: Arc<Book>,
+    upstream: Upstream,
+}
+
+impl Resolver {
+    /// A resolver with this book.
+    pub fn new(book: Arc<Book>, upstream: Upstream) -> Self {
+        Self { book, upstream }
+    }
+
+    /// The book.
+    pub fn book(&self) -> &Arc<Book> {
+        &self.book
+    }
+
+    /// The answer to a query, both in wire format; empty when there is none to give (the VPC has no DNS, or what came is
+    /// no query).
+    pub async fn answer(&self, asker: Asker, query: &[u8], over: Transport) -> Vec<u8> {
+        let silent = |index| self.book.vpc(index).is_some_and(|vpc| !vpc.dns_support);
+        if asker.vpc.is_some_and(silent) {
+            return Vec::new();
+        }
+        let question = match Question::read(query) {
+            Ok(question) => question,
+            Err(Unreadable::Silence) => return Vec::new(),
+            Err(Unreadable::Answer(answer)) => return answer,
+        };
+        let known =
+            question.name.as_ref().map_or(Answer::AskTheHost, |name| self.book.look_up(asker.vpc, name));
+        let answer = match known {
+            Answer::Addresses(addresses) => of_addresses(&question, &addresses),
+            Answer::Pointer(name) => {
+                let data = matches!(question.kind, wire::PTR | wire::ANY).then_some(Data::Pointer(name));
+                question.answer(Code::NoError, data.as_slice(), question.name.as_ref())
+            }
+            Answer::NoSuchName(zone) => question.answer(Code::NoSuchName, &[], Some(&zone)),
+            Answer::AskTheHost => match self.upstream.ask(&question, query).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    let name = question.name.as_ref().map_or(".", |name| name.as_str());
+                    tracing::debug!(name, %error, "a name could not be looked up");
+                    question.answer(Code::ServerFailure, &[], None)
+                }
+            },
+        };
+        match over {
+            Transport::Udp if answer.len() > question.udp_bytes => question.truncated(),
+            _ => answer,
+        }
+    }
+
+    /// Serves one connection: questions with their length before them, answered in their order.
+    pub async fn serve(&self, asker: Asker, mut stream: TcpStream) {
+        for _ in 0..QUESTIONS_MAX {
+            let Ok(Ok(length)) = timeout(SILENCE_MAX, stream.read_u16()).await else { return };
+            let length = usize::from(length);
+            if length > QUESTION_BYTES_MAX {
+                return;
+            }
+            let mut query = vec![0; length];
+            let Ok(Ok(_)) = timeout(SILENCE_MAX, stream.read_exact(&mut query)).await else { return };
+            let answer = self.answer(asker, &query, Transport::Tcp).await;
+            let Some(length) = u16::try_from(answer.len()).ok().filter(|length| *length > 0) else { return };
+            let mut framed = length.to_be_bytes().to_vec();
+            framed.extend_from_slice(&answer);
+            let Ok(Ok(())) = timeout(SILENCE_MAX, stream.write_all(&framed)).await else { return };
+        }
+    }
+}
+
+fn of_addresses(question: &Question<'_>, addresses: &[IpAddr]) -> Vec<u8> {
+    let wanted = |address: &&IpAddr| match question.kind {
+        wire::A => address.is_ipv4(),
+        wire::AAAA => address.is_ipv6(),
+        kind => kind == wire::ANY,
+    };
+    let data: Vec<_> = addresses.iter().filter(wanted).map(|address| Data::Address(*address)).collect();
+    question.answer(Code::NoError, &data, question.name.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::tests::query;
+    use super::*;
+    use crate::attach::Attachments;
+    use crate::names::{Name, ServiceAddresses, VpcNames};
+    use std::net::SocketAddr;
+    use tokio::net::{TcpListener, UdpSocket};
+
+    async fn resolver(upstream: Vec<SocketAddr>) -> Arc<Resolver> {
+        let mut vpc = VpcNames::new(true, vec![]);
+        for last in 1..=100 {
+            vpc.add(Name::new("many.test").unwrap(), IpAddr::from([10, 0, 0, last]));
+        }
+        let deaf = VpcNames::new(false, vec![]);
+        let services = ServiceAddresses::new("us-east-1", ["ssm".to_owned()], false);
+        let book = Book::new("us-east-1", vec![vpc, deaf], &Attachments::default(), services);
+        Arc::new(Resolver::new(Arc::new(book), Upstream::of(upstream)))
+    }
+
+    fn code(answer: &[u8]) -> (u8, u16) {
+        (answer[3] & 15, u16::from_be_bytes([answer[6], answer[7]]))
+    }
+
+    /// A name server that answers each question with one address, cut over UDP when the name starts with `long`.
+    async fn server() -> SocketAddr {
+        // The same port must be free for both; another process may be quicker, so try some.
+        let (udp, tcp) = loop {
+            let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+                break (udp, tcp);
+            }
+        };
+        let address = udp.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut bytes = [0; 512];
+            while let Ok((length, client)) = udp.recv_from(&mut bytes).await {
+                let question = Question::read(&bytes[..length]).unwrap();
+                let long = question.name.as_ref().unwrap().as_str().starts_with("long");
+                let data = [Data::Address("192.0.2.1".parse().unwrap())];
+                let answer =
+                    if long { question.truncated() } else { question.answer(Code::NoError, &data, None) };
+                udp.send_to(b"a stranger's words", client).await.unwrap();
+                udp.send_to(&answer, client).await.unwrap();
+            }
+        });
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = tcp.accept().await {
+                let mut query = vec![0; usize::from(stream.read_u16().await.unwrap())];
+                stream.read_exact(&mut query).await.unwrap();
+                let question = Question::read(&query).unwrap();
+                let data = vec![Data::Address("192.0.2.2".parse().unwrap()); 200];
+                let answer = question.answer(Code::NoError, &data, None);
+                stream.write_u16(answer.len() as u16).await.unwrap();
+                stream.write_all(&answer).await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn known_names_are_answered_by_kind() {
+        let resolver = resolver(vec![]).await;
+        let ask = async |vpc, name: &str, kind| {
+            resolver.answer(Asker { vpc }, &query(name, kind, None), Transport::Tcp).await
+        };
+        assert_eq!(code(&ask(None, "ssm.us-east-1.amazonaws.com", wire::A).await), (0, 1));
+        assert_eq!(code(&ask(None, "ssm.us-east-1.amazonaws.com", wire::AAAA).await), (0, 0));
+        assert_eq!(code(&ask(None, "localhost", wire::AAAA).await), (0, 1));
+        assert_eq!(code(&ask(Some(0), "many.test", wire::A).await), (0, 100));
+        assert!(ask(Some(1), "ssm.us-east-1.amazonaws.com", wire::A).await.is_empty(), "DNS support is off");
+        assert_eq!(code(&ask(None, "www.example.com", wire::A).await), (2, 0), "nobody to ask");
+    }
+
+    #[tokio::test]
+    async fn answers_that_do_not_fit_are_cut_over_udp() {
+        let resolver = resolver(vec![]).await;
+        let udp = |options| query("many.test", wire::A, options);
+        let answer = resolver.answer(Asker { vpc: Some(0) }, &udp(None), Transport::Udp).await;
+        assert!(wire::is_truncated(&answer) && answer.len() <= wire::UDP_BYTES);
+        let answer = resolver.answer(Asker { vpc: Some(0) }, &udp(None), Transport::Tcp).await;
+        assert_eq!(code(&answer), (0, 100));
+    }
+
+    #[tokio::test]
+    async fn the_host_is_asked_over_udp_and_then_over_tcp() {
+        let dead = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let gone = dead.local_addr().unwrap();
+        drop(dead);
+        let resolver = resolver(vec![gone, server().await]).await;
+        let ask = async |name: &str, over| {
+            resolver.answer(Asker { vpc: None }, &query(name, wire::A, None), over).await
+        };
+        let answer = ask("www.example.com", Transport::Udp).await;
+        assert_eq!((code(&answer), &answer[..2]), ((0, 1), &[0xAB, 0xCD][..]));
+        assert_eq!(code(&ask("long.example.com", Transport::Tcp).await), (0, 200));
+        assert!(wire::is_truncated(&ask("long.example.com", Transport::Udp).await));
+    }
+
+    #[tokio::test]
+    async fn a_connection_carries_many_questions() {
+        let resolver = resolver(vec![]).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move { resolver.serve(Asker { vpc: Some(0) }, stream).await });
+        for _ in 0..3 {
+            let query = query("many.test", wire::A, None);
+            client.write_u16(query.len() as u16).await.unwrap();
+            client.write_all(&query).await.unwrap();
+            let mut answer = vec![0; usize::from(client.read_u16().await.unwrap())];
+            client.read_exact(&mut answer).await.unwrap();
+            assert_eq!(code(&answer), (0, 100));
+        }
+        client.write_u16(60_000).await.unwrap();
+        assert!(client.read_u16().await.is_err(), "a question that is too long ends the connection");
+    }
+}
