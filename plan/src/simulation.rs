@@ -342,10 +342,7 @@ impl Simulation {
             self.dispatcher.advance(now, &mut self.effects);
             self.reap(now);
         }
-        let connections = self.network.engine();
-        if connections.next_deadline().is_some_and(|deadline| deadline <= now) {
-            connections.advance(now);
-        }
+        self.network.engine().advance(now);
     }
 
     /// Environments that have ended leave their connections behind.

@@ -356,7 +356,8 @@ impl Connections {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Forgets what was silent for too long, and adds interfaces that are due.
+    /// Forgets what was silent for too long, and adds interfaces that are due. O(1) where nothing is due.
+    #[inline]
     pub fn advance(&mut self, now: Instant) {
         self.interfaces.advance(now);
         self.gateways.advance(now);

@@ -9,6 +9,7 @@
 //! Every call is O(1), or amortised over the connections that expire.
 
 use crate::leases::{LeaseId, Leases};
+use crate::quiet::Quiet;
 use crate::tally::Tally;
 use model::{Instant, LimitId, LimitRow, Refusal};
 use std::sync::Arc;
@@ -64,6 +65,7 @@ pub struct Databases {
     now: Instant,
     databases: Vec<Database>,
     leases: Leases<u32>,
+    quiet: Quiet,
 }
 
 #[derive(Clone, Debug)]
@@ -78,7 +80,13 @@ struct Database {
 impl Databases {
     /// No database yet. Clients that went without a word are noticed after `idle_timeout`.
     pub fn new(idle_timeout: Duration) -> Self {
-        Self { idle_timeout, now: Instant::START, databases: Vec::new(), leases: Leases::default() }
+        Self {
+            idle_timeout,
+            now: Instant::START,
+            databases: Vec::new(),
+            leases: Leases::default(),
+            quiet: Quiet::default(),
+        }
     }
 
     /// Adds a database with room for `max` connections.
@@ -166,11 +174,18 @@ impl Databases {
 
     fn clock(&mut self, now: Instant) -> Instant {
         self.now = self.now.max(now);
+        if !self.quiet.holds(self.now) {
+            self.settle();
+            self.quiet.renew(self.now, self.next_deadline(), self.idle_timeout);
+        }
+        self.now
+    }
+
+    fn settle(&mut self) {
         while self.next_deadline().is_some_and(|deadline| deadline <= self.now) {
             let Some(database) = self.leases.expire(self.now) else { break };
             self.databases[database as usize].used -= 1;
         }
-        self.now
     }
 }
 

@@ -24,6 +24,7 @@ mod pool;
 mod slots;
 
 use crate::db_connections::{DatabaseId, Databases};
+use crate::quiet::Quiet;
 use model::{Instant, LimitRow, Refusal};
 use pool::{Client, ClientState, Pool, Server};
 use slots::{NONE, Slots};
@@ -54,6 +55,15 @@ pub struct PoolSettings {
     pub source: Arc<str>,
     /// Where the borrow time-out comes from.
     pub borrow_source: Arc<str>,
+}
+
+impl PoolSettings {
+    /// How soon after it came something is due at the earliest.
+    fn soonest(&self) -> Duration {
+        // Nobody waits where the borrow time-out is zero.
+        let borrow = Some(self.borrow_timeout).filter(|timeout| !timeout.is_zero()).unwrap_or(ASK_AGAIN);
+        borrow.min(self.idle_client_timeout).min(ASK_AGAIN).min(IDLE_AFTER).min(LIFE)
+    }
 }
 
 /// So many percent of a database's connections, rounded down. Overflow: the product is below 2^64.
@@ -189,6 +199,7 @@ pub struct Pools {
     clients: Slots<Client>,
     servers: Slots<Server>,
     effects: VecDeque<PoolEffect>,
+    quiet: Quiet,
 }
 
 impl Pools {
@@ -196,6 +207,7 @@ impl Pools {
     pub fn add(&mut self, name: Arc<str>, database: DatabaseId, settings: PoolSettings) -> PoolId {
         let id = u32::try_from(self.pools.len()).expect("fewer pools than 2^32");
         self.pools.push(Pool::new(name, database, settings));
+        self.quiet.end();
         PoolId(id)
     }
 
@@ -259,6 +271,8 @@ impl Pools {
         }
         let entry = &mut self.clients[client.slot];
         (entry.state, entry.since) = (ClientState::Waiting, now);
+        // A database that refused long ago is to be asked again at once.
+        self.quiet.end();
         pool.waiting.push(&mut self.clients, client.slot);
         pool.totals.waited += 1;
         pool.totals.waiting_peak = pool.totals.waiting_peak.max(pool.waiting.len());

@@ -13,6 +13,7 @@
 
 use crate::eni_room::{InterfaceRoom, Quotas, SubnetId};
 use crate::leases::{LeaseId, Leases};
+use crate::quiet::Quiet;
 use crate::tally::Tally;
 use model::{Instant, LimitId, LimitRow, Refusal};
 use std::collections::BTreeSet;
@@ -54,6 +55,7 @@ pub struct Interfaces {
     room: InterfaceRoom,
     /// Which combination gains an interface when.
     growing: BTreeSet<(Instant, u32)>,
+    quiet: Quiet,
 }
 
 #[derive(Clone, Debug)]
@@ -78,6 +80,7 @@ impl Interfaces {
             leases: Leases::default(),
             room: InterfaceRoom::new(Quotas::default()),
             growing: BTreeSet::new(),
+            quiet: Quiet::default(),
         }
     }
 
@@ -111,6 +114,7 @@ impl Interfaces {
         if !takes.is_zero() {
             self.groups[id.index()].grows_at = Some(now + takes);
             self.growing.insert((now + takes, id.0));
+            self.quiet.end();
         }
         (id, None)
     }
@@ -237,8 +241,11 @@ impl Interfaces {
     #[inline]
     fn clock(&mut self, now: Instant) -> Instant {
         self.now = self.now.max(now);
-        if self.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+        if !self.quiet.holds(self.now) {
             self.settle();
+            let InterfaceFigures { idle_timeout, growth_after, .. } = self.figures;
+            let soonest = growth_after.map_or(idle_timeout, |after| after.min(idle_timeout));
+            self.quiet.renew(self.now, self.next_deadline(), soonest);
         }
         self.now
     }

@@ -29,6 +29,7 @@ pub mod leases;
 pub mod nat;
 pub mod network;
 pub mod provisioned;
+mod quiet;
 pub mod request_rate;
 pub mod response_cache;
 pub mod scaling_rate;

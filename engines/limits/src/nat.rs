@@ -10,6 +10,7 @@
 //! A connection is O(addresses) to open, of which there are few, and O(1) for everything else.
 
 use crate::leases::{LeaseId, Leases};
+use crate::quiet::Quiet;
 use crate::tally::Tally;
 use model::{Instant, LimitId, LimitRow, Refusal};
 use std::collections::{BTreeMap, VecDeque};
@@ -107,6 +108,7 @@ pub struct NatGateways {
     idle: VecDeque<PoolId>,
     idle_max: usize,
     leases: Leases<Translation>,
+    quiet: Quiet,
 }
 
 #[derive(Clone, Debug)]
@@ -170,6 +172,7 @@ impl NatGateways {
             idle: VecDeque::new(),
             idle_max: IDLE_DESTINATIONS_MAX,
             leases: Leases::default(),
+            quiet: Quiet::default(),
         }
     }
 
@@ -381,6 +384,14 @@ impl NatGateways {
     #[inline]
     fn clock(&mut self, now: Instant) -> Instant {
         self.now = self.now.max(now);
+        if !self.quiet.holds(self.now) {
+            self.settle();
+            self.quiet.renew(self.now, self.next_deadline(), self.figures.idle_timeout);
+        }
+        self.now
+    }
+
+    fn settle(&mut self) {
         while self.next_deadline().is_some_and(|deadline| deadline <= self.now) {
             let due = self.next_deadline().unwrap_or(self.now);
             let Some(translation) = self.leases.expire(self.now) else { break };
@@ -388,7 +399,6 @@ impl NatGateways {
             self.gateways[gateway as usize].idle_timeouts += 1;
             self.give_back(due, translation);
         }
-        self.now
     }
 }
 

@@ -225,8 +225,17 @@ impl Pool {
 
 impl Pools {
     /// Moves time on: whatever is due up to `now`, each at its own moment and in their order.
+    #[inline]
     pub(super) fn clock(&mut self, now: Instant, databases: &mut Databases) -> Instant {
         let now = self.now.max(now);
+        if !self.quiet.holds(now) {
+            self.settle(now, databases);
+        }
+        self.now = now;
+        now
+    }
+
+    fn settle(&mut self, now: Instant, databases: &mut Databases) {
         loop {
             let pools = self.pools.iter().enumerate();
             let due = pools.filter_map(|(index, pool)| {
@@ -237,8 +246,8 @@ impl Pools {
             self.now = self.now.max(at);
             self.meet(self.now, index as u32, due, databases);
         }
-        self.now = now;
-        now
+        let soonest = self.pools.iter().map(|pool| pool.settings.soonest()).min().unwrap_or(ASK_AGAIN);
+        self.quiet.renew(now, self.next_deadline(), soonest);
     }
 
     fn meet(&mut self, now: Instant, index: u32, due: Due, databases: &mut Databases) {
