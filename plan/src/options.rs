@@ -94,7 +94,9 @@ pub enum PlanError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// A figure was given for a limit that is not simulated.
-    #[error("plan does not simulate {0} yet, so its figure cannot be changed")]
+    #[error(
+        "{0} has no figure of the account's that could be changed: it is said by the template, or plan does not simulate it"
+    )]
     NotSimulated(LimitId),
     /// A figure is too large for a duration in seconds.
     #[error("{limit}={value} is too large")]

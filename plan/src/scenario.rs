@@ -18,6 +18,7 @@ use template::yaml::{self, Mapping, Node, Problem, Problems};
 
 const FILES: &[(&str, &str)] = &[
     ("burst-2022", include_str!("../scenarios/burst-2022.yaml")),
+    ("tokens-and-buckets", include_str!("../scenarios/tokens-and-buckets.yaml")),
     ("scaling-today", include_str!("../scenarios/scaling-today.yaml")),
     ("scaling-today-1000", include_str!("../scenarios/scaling-today-1000.yaml")),
     ("ten-thousand-in-1-minute", include_str!("../scenarios/ten-thousand-in-1-minute.yaml")),

@@ -182,10 +182,10 @@ pub struct Plan {
     #[arg(long)]
     pub seed: Option<u64>,
     /// Stop at this virtual time, for instance `10m`.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub until: Option<String>,
     /// Length of one row of the timeline, for instance `1s` or `1m`.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub step: Option<String>,
     /// What must hold, for instance `p99<500ms,errors<0.1%`: p10 to p99.9, average, max, errors, throttled, timeouts,
     /// requests/s, cost. Exits 1 when it does not. May be repeated.

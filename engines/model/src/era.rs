@@ -212,7 +212,7 @@ impl fmt::Display for BadOverride {
         match self {
             Self::NoEquals(text) => write!(formatter, "`{text}` is not of the form ID=NUMBER"),
             Self::Unknown(unknown) => write!(formatter, "{unknown}"),
-            Self::NotANumber(text) => write!(formatter, "`{text}` is not a whole number"),
+            Self::NotANumber(text) => write!(formatter, "`{text}` is no whole number up to {}", u64::MAX),
         }
     }
 }

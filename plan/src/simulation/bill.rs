@@ -24,7 +24,7 @@ impl Simulation {
                 memory_mb: function.memory_mb,
                 arm: shape.arm,
                 storage_mb: shape.storage_mb,
-                provisioned: Usage::default(),
+                provisioned: self.on_provisioned(input, function.index),
             }
         });
         let phases = self.phases.iter().zip(&load.phases).map(|(run, phase)| PhaseUse {
@@ -39,6 +39,20 @@ impl Simulation {
             data: self.data(input, load, inventory),
         };
         Some(Bill::new(inventory, &consumption, &options.region, load.repeat_per_month))
+    }
+
+    /// What ran on a function's provisioned concurrency, whose time has a price of its own.
+    fn on_provisioned(&self, input: &PlanInput, function: usize) -> Usage {
+        let pools =
+            input.provisioned.iter().zip(&self.pools).filter(|(wanted, _)| wanted.function == function);
+        pools.fold(Usage::default(), |sum, (_, pool)| {
+            let requests = self.dispatcher.provisioned(*pool).map_or(0, |counts| counts.invocations);
+            let billed_ms = self.record.provisioned_ms.get(pool).copied().unwrap_or(0);
+            Usage {
+                requests: sum.requests.saturating_add(requests),
+                billed_ms: sum.billed_ms.saturating_add(billed_ms),
+            }
+        })
     }
 
     /// Bytes of connections by their way. An environment is in each of its function's subnets in turn, so that each gets

@@ -46,6 +46,33 @@ behaviour: {Cart: {init: 2s, steps: [{compute: 1s}]}}";
 }
 
 #[test]
+fn time_on_provisioned_environments_has_its_own_price_and_what_spills_over_the_usual_one() {
+    // 1,024 MB: ten invocations of a second on each side, GB-s for GB-s; the free tier is for those on demand alone.
+    let template = "Transform: AWS::Serverless-2016-10-31
+Resources:
+  Cart:
+    Type: AWS::Serverless::Function
+    Properties: {Runtime: python3.13, Handler: app.handler, CodeUri: cart/, MemorySize: 1024, AutoPublishAlias: live,
+      ProvisionedConcurrencyConfig: {ProvisionedConcurrentExecutions: 10}}
+";
+    let outcome = template::read("template.yaml", template, &template::Inputs::default());
+    let input = PlanInput::from_stack(&outcome.stack.unwrap_or_else(|| panic!("{:?}", outcome.problems)));
+    let load = "version: 1\nphases: [{target: 'Cart:live', users: 20, requests: 20}]\n\
+                behaviour: {Cart: {init: 0ms, steps: [{compute: 1s}]}}";
+    let options = Options::new(Era::named("today").unwrap());
+    let report = run(&input, &Load::read("load.yaml", load).unwrap(), &options).unwrap();
+    assert_eq!((report.provisioned[0].billed_ms, report.functions[0].billed_ms), (10_000, 20_000));
+    let bill = report.cost.unwrap();
+    let line = |item: &str| {
+        let line = bill.usage.iter().find(|line| line.item == item).unwrap();
+        (line.quantity.as_f64(), line.free.as_f64(), line.usd.to_string())
+    };
+    // facts: 0.0000097222 USD for each GB-s.
+    assert_eq!(line("lambda.provisioned-duration"), (10.0, 0.0, "0.000097".to_owned()));
+    assert_eq!((line("lambda.duration").0, line("lambda.duration").1), (10.0, 10.0));
+}
+
+#[test]
 fn requests_without_a_qualifier_run_on_demand_and_the_report_says_so() {
     let load = "phases: [{target: Cart, users: 3, requests: 3}]";
     let report = plan(5, load, &[]).unwrap();

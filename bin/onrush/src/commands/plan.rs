@@ -40,7 +40,7 @@ pub fn run(arguments: &Plan) -> Result<ExitCode, Stop> {
         text.push('\n');
         text
     } else {
-        plan::render(&report, width(), super::colour())
+        plan::render(&report, width(), super::colour()) + &origin(arguments.scenario.as_deref())
     };
     super::print(&text);
     let kept = report.promises.iter().all(|row| row.kept);
@@ -60,6 +60,14 @@ fn title(arguments: &Plan) -> String {
     let load = arguments.load.as_deref().and_then(std::path::Path::file_name);
     let load = load.map_or_else(|| "load.yaml".into(), |load| load.to_string_lossy());
     format!("{} with {load}", name.display())
+}
+
+/// What a built-in scenario is, and where its figures come from.
+fn origin(scenario: Option<&str>) -> String {
+    let found = scenario.and_then(|name| Some((name, Scenario::named(name)?)));
+    found.map_or_else(String::new, |(name, Scenario { title, source, .. })| {
+        format!("\nScenario {name}: {title}\nSource: {source}\n")
+    })
 }
 
 fn width() -> usize {
@@ -132,15 +140,15 @@ fn from_files(arguments: &Plan, promises: Vec<Promise>) -> Result<Report, Stop> 
     options.until = duration("--until", arguments.until.as_deref())?;
     options.step = duration("--step", arguments.step.as_deref())?;
     let source = |name: &str, text: &str| Source { name: name.to_owned(), text: text.into() };
-    let (template, input) =
-        (source(&template.display().to_string(), &read.text), PlanInput::from_stack(&read.stack));
+    let template_name = template.display().to_string();
+    let (template, input) = (source(&template_name, &read.text), PlanInput::from_stack(&read.stack));
     let mut case = Case::new(template, read.inputs, (source(&load_name, &load_text), load), input, options);
     case.promises = promises;
     let failed = |error: CaseError| match error {
         CaseError::Plan(PlanError::Load(found)) => show(&found),
         CaseError::Plan(error) => match error.problem(case.load()) {
             Some(problem) => show(&[problem]),
-            None => Stop::Usage(format!("{load_name}: {error}")),
+            None => Stop::Usage(format!("{}: {error}", blamed(&error, &load_name, &template_name))),
         },
         error => Stop::Usage(format!("{load_name}: {error}")),
     };
@@ -168,6 +176,16 @@ fn tell(meter: &mut Meter, at: &Progress) -> ControlFlow<()> {
     meter.tell(at.permille, || {
         format!("{} s of virtual time, {} requests", at.at.as_nanos() / 1_000_000_000, grouped(at.requests))
     })
+}
+
+/// What an error without a place is about.
+fn blamed<'name>(error: &PlanError, load: &'name str, template: &'name str) -> &'name str {
+    match error {
+        PlanError::NotSimulated(_) | PlanError::TooLarge { .. } | PlanError::Settings(_) => "--limit",
+        PlanError::ZeroStep => "--step",
+        PlanError::Provisioned { .. } => template,
+        _ => load,
+    }
 }
 
 fn duration(option: &str, text: Option<&str>) -> Result<Option<Duration>, Stop> {
