@@ -5,6 +5,7 @@
 pub mod attach;
 mod lease;
 pub mod names;
+pub mod relay;
 
 pub use attach::{AttachError, Attachments};
 pub use lease::{InsideAddress, InsideAddresses};
