@@ -133,6 +133,7 @@ fn live(folder: &Path) -> Vec<(String, String)> {
         state_dir: folder.join("run"),
         isolation: sandbox::Isolation::Namespaces,
         pool: sandbox::PoolSizes::default(),
+        interfaces: false,
     })
     .unwrap();
     let code = folder.join("code");

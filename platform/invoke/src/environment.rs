@@ -523,6 +523,7 @@ impl Environment {
             working_directory: "/var/task".to_owned(),
             memory_mb: function.memory_mb,
             tmp_mb: function.tmp_mb,
+            dual_stack: false,
         }
     }
 

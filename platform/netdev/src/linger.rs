@@ -1,4 +1,5 @@
-//! Ends TCP connections in TIME_WAIT, which outlive their programs and would be met by the next.
+//! Ends TCP connections that outlive their programs and would be met by the next: orphans that still say goodbye, and
+//! those in TIME_WAIT.
 //!
 //! Source: Linux, include/uapi/linux/{sock_diag,inet_diag}.h.
 
@@ -8,23 +9,24 @@ use crate::netlink::{Batch, DUMP, Socket};
 
 const BY_FAMILY: u16 = 20;
 const DESTROY: u16 = 21;
-const TIME_WAIT: u32 = 1 << 6;
+/// Every state but LISTEN (10); numbers of include/net/tcp_states.h, 1 to 12.
+const CONNECTIONS: u32 = 0x1ffe & !(1 << 10);
 /// `struct inet_diag_sockid`.
 const ID_BYTES: usize = 48;
 /// Most that are ended in one go; a namespace with more is not worth keeping.
 const ENDED_MAX: usize = 4_096;
 
-/// Ends every connection in TIME_WAIT of the calling thread's network namespace.
+/// Ends every TCP connection of the calling thread's network namespace; listeners stay.
 ///
 /// # Errors
 /// Of the kernel: no right, or built without `INET_DIAG_DESTROY`; `OutOfMemory` when there are more than 4,096.
-pub fn end_time_wait() -> io::Result<()> {
+pub fn end_connections() -> io::Result<()> {
     let socket = Socket::diagnosis()?;
     for family in [libc::AF_INET, libc::AF_INET6] {
         let mut request = [0; 8 + ID_BYTES];
         request[0] = family as u8;
         request[1] = libc::IPPROTO_TCP as u8;
-        request[4..8].copy_from_slice(&TIME_WAIT.to_ne_bytes());
+        request[4..8].copy_from_slice(&CONNECTIONS.to_ne_bytes());
         let mut batch = Batch::default();
         batch.message(BY_FAMILY, DUMP, &request);
         let mut found = Vec::new();

@@ -104,7 +104,7 @@ fn a_lingering_connection_is_ended() {
         let waiting =
             || std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap().matches(" 06 ").count();
         assert_eq!(waiting(), 1);
-        linger::end_time_wait().unwrap();
+        linger::end_connections().unwrap();
         assert_eq!(waiting(), 0);
     });
 }

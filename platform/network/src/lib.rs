@@ -3,10 +3,8 @@
 //! Which packet goes where is decided by [`packets`]; this room carries them.
 
 pub mod attach;
-mod lease;
 pub mod names;
 pub mod relay;
 
 pub use attach::{AttachError, Attachments};
-pub use lease::{InsideAddress, InsideAddresses};
 pub use names::{Asker, Book, Name, Resolver, ServiceAddresses, Transport, Upstream, VpcNames};

@@ -29,8 +29,12 @@ fn main() -> Result<(), Failure> {
     let task = folder.join("task");
     build(&task)?;
     let pool = PoolSizes { networks: 16, groups: 16, temporaries: 16 };
-    let jailer =
-        fork_jailer(Options { state_dir: folder.join("run"), isolation: Isolation::Namespaces, pool })?;
+    let jailer = fork_jailer(Options {
+        state_dir: folder.join("run"),
+        isolation: Isolation::Namespaces,
+        pool,
+        interfaces: true,
+    })?;
     let program = task.join("hello");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
@@ -103,6 +107,7 @@ fn spec(task: &Path) -> Spec {
         working_directory: "/var/task".into(),
         memory_mb: 128,
         tmp_mb: 512,
+        dual_stack: false,
     }
 }
 

@@ -43,11 +43,12 @@ pub struct Abilities {
 }
 
 /// Every name that can appear, so that one read from the jailer can be `'static`.
-pub(crate) const NAMES: [&str; 14] = [
+pub(crate) const NAMES: [&str; 15] = [
     "user-namespaces",
     "mount-namespace",
     "pid-namespace",
     "network-namespace",
+    "network-interface",
     "proc",
     "uid-per-environment",
     "seccomp",

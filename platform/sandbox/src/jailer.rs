@@ -145,6 +145,7 @@ pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
         state_dir,
         isolation: options.isolation,
         pool: options.pool,
+        interfaces: options.interfaces,
         groups: groups.clone(),
         group_refusals: refusals,
         filter,
@@ -161,7 +162,8 @@ pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
 pub fn probe(state_dir: &Path) -> Abilities {
     let folder = state_dir.join(format!("doctor-{}", std::process::id()));
     let pool = PoolSizes { networks: 0, groups: 0, temporaries: 0 };
-    let options = Options { state_dir: folder.clone(), isolation: Isolation::Namespaces, pool };
+    let options =
+        Options { state_dir: folder.clone(), isolation: Isolation::Namespaces, pool, interfaces: true };
     let abilities = match fork_jailer(options.clone()) {
         Ok(jailer) => {
             let abilities = jailer.abilities.clone();

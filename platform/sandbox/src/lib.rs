@@ -21,6 +21,7 @@
 //! the jailer; control groups are the only thing that can stay, and the next start removes them.
 
 mod ability;
+mod address;
 mod affinity;
 mod cgroup;
 mod child;
@@ -41,7 +42,7 @@ mod temporary;
 
 pub use ability::{Abilities, Ability, AbilityState};
 pub use jailer::{Jailer, JailerError, fork_jailer, probe};
-pub use sandbox::Sandbox;
+pub use sandbox::{Interface, Sandbox};
 pub use sandboxes::{Sandboxes, StartError};
 pub use seccomp::{RefusedCall, refused_calls};
 pub use spec::{Bind, Exit, Isolation, Options, PoolSizes, Spec};

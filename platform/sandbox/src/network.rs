@@ -1,42 +1,83 @@
-//! Network namespaces, made ahead, and the listener that stands inside each.
+//! Network namespaces, made ahead, with the listener that stands inside each and, when asked for, an interface.
 //!
-//! For now a namespace holds loopback alone. It is made and kept as a value of its own, so that an interface
-//! can be put in before an environment gets it.
+//! The interface `eth0` is a TUN device: what the environment sends is read from its descriptor, whoever holds that.
+//! Recipe and figures: a namespace 0.23 ms, the device 0.07 ms, its settings in one netlink send 0.06 ms (measured).
 
+use std::fs;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use netdev::netlink::{Batch, Socket};
+use netdev::route::{self, To};
+use netdev::{linger, tun};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
 
+use crate::address::{Block, Blocks, Lease};
 use crate::syscalls;
 
 /// Where the Runtime API is found inside an environment (AWS_LAMBDA_RUNTIME_API).
-pub(crate) const RUNTIME_API: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9001);
+pub(crate) const RUNTIME_API: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9001);
 /// Connections that may wait to be accepted. A runtime and its extensions need a handful.
 const BACKLOG: i32 = 128;
+const DEVICE: &std::ffi::CStr = c"eth0";
+/// What most networks carry. Larger TCP packets leave the device whole all the same and are cut at the end.
+const MTU: u32 = 1_500;
+/// A /30: the environment and the other side.
+const PREFIX: u8 = 30;
+const PREFIX_6: u8 = 126;
 
 /// One network namespace and the listener in it.
 pub(crate) struct Network {
     namespace: OwnedFd,
     listener: Option<OwnedFd>,
+    interface: Option<Interface>,
+}
+
+/// The device inside.
+struct Interface {
+    device: OwnedFd,
+    lease: Lease,
+    dual_stack: bool,
 }
 
 impl Network {
-    /// Makes a namespace with loopback up and a listener. **The calling thread ends up inside.**
-    pub fn create() -> io::Result<Network> {
+    /// Makes a namespace with loopback up and a listener, and with `blocks` an interface that has an address of them.
+    /// **The calling thread ends up inside.**
+    pub fn create(blocks: Option<&Blocks>) -> io::Result<Network> {
         syscalls::unshare(libc::CLONE_NEWNET)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let namespace = rustix::fs::open("/proc/thread-self/ns/net", flags, Mode::empty())?;
-        let socket = tcp_socket()?;
-        syscalls::bring_up_loopback(socket.as_fd())?;
-        Ok(Network { namespace, listener: Some(listen(RUNTIME_API)?) })
+        let interface = match blocks {
+            Some(blocks) => Some(Interface::create(blocks)?),
+            None => {
+                syscalls::bring_up_loopback(tcp_socket()?.as_fd())?;
+                None
+            }
+        };
+        Ok(Network { namespace, listener: Some(listen(RUNTIME_API)?), interface })
     }
 
     /// The namespace, for a process to be cloned in.
     pub fn namespace(&self) -> BorrowedFd<'_> {
         self.namespace.as_fd()
+    }
+
+    /// The device's descriptor and its block, if there is an interface.
+    pub fn interface(&self) -> Option<(BorrowedFd<'_>, Block)> {
+        self.interface.as_ref().map(|interface| (interface.device.as_fd(), interface.lease.block()))
+    }
+
+    /// Gives the interface an IPv6 address too, if it has none. **The calling thread may end up inside.**
+    pub fn speak_ipv6(&mut self) -> io::Result<()> {
+        match &mut self.interface {
+            Some(interface) if !interface.dual_stack => {
+                syscalls::setns(self.namespace.as_fd(), libc::CLONE_NEWNET)?;
+                interface.speak_ipv6()
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Puts a new listener in place of the old. Whatever the last program left unread in the backlog is refused, never
@@ -48,6 +89,19 @@ impl Network {
         self.silence();
         syscalls::setns(self.namespace.as_fd(), libc::CLONE_NEWNET)?;
         self.listener = Some(listen(RUNTIME_API)?);
+        Ok(())
+    }
+
+    /// Takes away what the kernel keeps of the last environment's connections, whose processes are all gone. The calling
+    /// thread is inside.
+    ///
+    /// # Errors
+    /// When something may be left: then the namespace must not be used again.
+    pub fn clean(&mut self) -> io::Result<()> {
+        if let Some(interface) = &self.interface {
+            linger::end_connections()?;
+            tun::drain(&interface.device);
+        }
         Ok(())
     }
 
@@ -67,6 +121,39 @@ impl Network {
     }
 }
 
+impl Interface {
+    /// In the calling thread's namespace, which is new: the device, loopback, the address and the default route.
+    fn create(blocks: &Blocks) -> io::Result<Interface> {
+        let exhausted = || io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
+        let lease = blocks.take().ok_or_else(exhausted)?;
+        // Before the device is there, or it solicits routers; a kernel without IPv6 has no such setting.
+        drop(fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"));
+        // What one environment learnt of its peers is no business of the next.
+        drop(fs::write("/proc/sys/net/ipv4/tcp_no_metrics_save", "1"));
+        let device = tun::open(DEVICE, tun::Life::Namespace)?;
+        let index = route::index(DEVICE)?;
+        let mut batch = Batch::default();
+        route::up(&mut batch, route::index(c"lo")?, None);
+        route::up(&mut batch, index, Some(MTU));
+        route::address(&mut batch, index, (IpAddr::V4(lease.block().address()), PREFIX));
+        route::route(&mut batch, index, (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), None, To::Device);
+        Socket::route()?.send(batch)?;
+        Ok(Interface { device, lease, dual_stack: false })
+    }
+
+    /// The calling thread is inside.
+    fn speak_ipv6(&mut self) -> io::Result<()> {
+        fs::write("/proc/sys/net/ipv6/conf/eth0/accept_ra", "0")?;
+        fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "0")?;
+        let index = route::index(DEVICE)?;
+        let mut batch = Batch::default();
+        route::address(&mut batch, index, (IpAddr::V6(self.lease.block().address6()), PREFIX_6));
+        route::route(&mut batch, index, (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0), None, To::Device);
+        Socket::route()?.send(batch)?;
+        self.dual_stack = true;
+        Ok(())
+    }
+}
 /// A listener on a free loopback port of the host, for environments without namespaces.
 pub(crate) fn listen_on_host() -> io::Result<(OwnedFd, String)> {
     let listener = listen(SocketAddrV4::new(*RUNTIME_API.ip(), 0))?;

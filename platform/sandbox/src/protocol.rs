@@ -37,11 +37,13 @@ pub(crate) enum Reply {
         doing: String,
         errno: i32,
     },
-    /// Listener, output pipe, status pipe and pidfd come along.
+    /// Listener, output pipe, status pipe and pidfd come along, and the device when there is an interface.
     Started {
         id: u64,
         group: Option<String>,
         address: String,
+        /// The interface's IPv4 and IPv6 address.
+        interface: Option<(u32, u128)>,
     },
     Failed {
         id: u64,
@@ -107,11 +109,16 @@ impl Reply {
                 writer.u32(errno.cast_unsigned());
                 writer.0
             }
-            Reply::Started { id, group, address } => {
+            Reply::Started { id, group, address, interface } => {
                 let mut writer = Writer::of(3);
                 writer.u64(*id);
                 writer.optional(group.as_deref().map(str::as_bytes));
                 writer.text(address);
+                writer.0.push(u8::from(interface.is_some()));
+                if let Some((address, address6)) = interface {
+                    writer.u32(*address);
+                    writer.0.extend_from_slice(&address6.to_le_bytes());
+                }
                 writer.0
             }
             Reply::Failed { id, doing, errno } => {
@@ -136,6 +143,10 @@ impl Reply {
                     _ => Some(reader.text()?),
                 },
                 address: reader.text()?,
+                interface: match reader.u8()? {
+                    0 => None,
+                    _ => Some((reader.u32()?, u128::from_le_bytes(reader.array()?))),
+                },
             },
             4 => {
                 Reply::Failed { id: reader.u64()?, doing: reader.text()?, errno: reader.u32()?.cast_signed() }
@@ -209,6 +220,7 @@ impl Writer {
         self.text(&spec.working_directory);
         self.u32(spec.memory_mb);
         self.u32(spec.tmp_mb);
+        self.0.push(u8::from(spec.dual_stack));
     }
 
     fn abilities(&mut self, abilities: &Abilities) {
@@ -289,6 +301,7 @@ impl<'a> Reader<'a> {
             working_directory: self.text()?,
             memory_mb: self.u32()?,
             tmp_mb: self.u32()?,
+            dual_stack: self.u8()? != 0,
         })
     }
 
@@ -332,6 +345,7 @@ mod tests {
             working_directory: "/var/task".into(),
             memory_mb: 128,
             tmp_mb: 512,
+            dual_stack: true,
         }
     }
 
@@ -351,7 +365,13 @@ mod tests {
             Reply::Finished,
             Reply::Ready { abilities },
             Reply::Unfit { doing: "mount /proc".into(), errno: 1 },
-            Reply::Started { id: 1, group: Some("e1".into()), address: "127.0.0.1:9001".into() },
+            Reply::Started {
+                id: 1,
+                group: Some("e1".into()),
+                address: "127.0.0.1:9001".into(),
+                interface: Some((0xA9FE_0002, u128::MAX - 1)),
+            },
+            Reply::Started { id: 1, group: None, address: String::new(), interface: None },
             Reply::Failed { id: 1, doing: "x".into(), errno: -1 },
         ] {
             assert_eq!(Reply::from_bytes(&reply.to_bytes()), Ok(reply));

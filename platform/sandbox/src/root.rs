@@ -240,8 +240,8 @@ fn skeleton(root: &Path) -> io::Result<()> {
     publish(&etc.join("passwd"), passwd.as_bytes())?;
     publish(&etc.join("group"), format!("root:x:0:\n{user}:x:{INSIDE_GROUP}:\n").as_bytes())?;
     publish(&etc.join("hosts"), b"127.0.0.1 localhost\n::1 localhost\n")?;
-    // The resolver that Lambda's environments are given; nothing answers there yet.
-    publish(&etc.join("resolv.conf"), b"nameserver 169.254.169.253\noptions timeout:2 attempts:2\n")?;
+    // The VPC's resolver, at the address that every VPC has it (VPC User Guide, "DNS attributes for your VPC").
+    publish(&etc.join("resolv.conf"), b"nameserver 169.254.169.253\n")?;
     publish(&etc.join("nsswitch.conf"), b"passwd: files\ngroup: files\nhosts: files dns\n")?;
     for name in ETC_COPIES {
         let host = Path::new("/etc").join(name);

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +27,7 @@ pub struct Sandbox {
     spec: Arc<Spec>,
     listener: Option<TcpListener>,
     output: Option<OwnedFd>,
+    interface: Option<Interface>,
     address: String,
     group: Option<String>,
     pidfd: Arc<OwnedFd>,
@@ -34,6 +35,19 @@ pub struct Sandbox {
     /// `memory.peak` of version 2 cannot be reset for others, so what it was at the last reset is kept.
     peak_at_reset: AtomicU64,
     peak: Mutex<Peak>,
+}
+
+/// An environment's network interface, from outside.
+#[derive(Debug)]
+pub struct Interface {
+    /// The non-blocking descriptor of the TUN device: each read is one packet that the environment sent, each write one
+    /// that it gets, behind [`netdev::tun::HEADER_BYTES`]. The next environment of the version may get the same device,
+    /// so it must be closed, and taken out of every epoll, before the [`Sandbox`] is dropped.
+    pub device: OwnedFd,
+    /// The environment's own address.
+    pub address: Ipv4Addr,
+    /// Its IPv6 address, which it uses only if the spec says so.
+    pub address6: Ipv6Addr,
 }
 
 /// The last answer about memory, and what shows that it still holds.
@@ -71,6 +85,7 @@ struct Life {
     group: Option<String>,
     pidfd: Arc<OwnedFd>,
     exit: watch::Receiver<Option<Exit>>,
+    interface: Option<Interface>,
 }
 
 /// Releases an environment whose start is given up, also when the caller stops waiting.
@@ -134,6 +149,7 @@ async fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Re
         group: delivery.group,
         pidfd,
         exit,
+        interface: delivery.interface,
     })
 }
 
@@ -171,6 +187,7 @@ impl Sandbox {
             spec,
             listener: Some(life.listener),
             output: Some(life.output),
+            interface: life.interface,
             address: life.address,
             group: life.group,
             pidfd: life.pidfd,
@@ -196,6 +213,12 @@ impl Sandbox {
     /// When it was taken already.
     pub fn take_output(&mut self) -> OwnedFd {
         self.output.take().expect("the output may be taken once per life")
+    }
+
+    /// The network interface, when the host and [`Options`](crate::Options) allow one. It stays the same over restarts and
+    /// is handed out once.
+    pub fn take_interface(&mut self) -> Option<Interface> {
+        self.interface.take()
     }
 
     /// What the program must connect to: `127.0.0.1:9001`, or a free port of the host without namespaces.

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::ability::Abilities;
 use crate::cgroup::ControlGroups;
 use crate::protocol::{Reply, Request};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Interface, Sandbox};
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::spec::{Isolation, Spec};
 use crate::syscalls;
@@ -65,6 +65,7 @@ pub(crate) struct Delivery {
     pub output: OwnedFd,
     pub status: OwnedFd,
     pub pidfd: OwnedFd,
+    pub interface: Option<Interface>,
 }
 
 type Waiting = HashMap<u64, oneshot::Sender<Result<Delivery, StartError>>>;
@@ -152,10 +153,18 @@ impl Shared {
 
     fn take_reply(&self, bytes: &[u8], descriptors: Vec<OwnedFd>) {
         match Reply::from_bytes(bytes) {
-            Ok(Reply::Started { id, group, address }) => {
+            Ok(Reply::Started { id, group, address, interface }) => {
+                let mut descriptors = descriptors;
+                let device =
+                    if interface.is_some() && descriptors.len() == 5 { descriptors.pop() } else { None };
+                let interface = interface.zip(device).map(|((address, address6), device)| Interface {
+                    device,
+                    address: address.into(),
+                    address6: address6.into(),
+                });
                 let result = match <[OwnedFd; 4]>::try_from(descriptors) {
                     Ok([listener, output, status, pidfd]) => {
-                        Ok(Delivery { group, address, listener, output, status, pidfd })
+                        Ok(Delivery { group, address, listener, output, status, pidfd, interface })
                     }
                     // The kernel drops descriptors that exceed our limit of open files.
                     Err(_) => {

@@ -37,6 +37,8 @@ pub struct Options {
     pub isolation: Isolation,
     /// What is made ahead.
     pub pool: PoolSizes,
+    /// Whether environments get a network interface beside loopback, where the host allows it.
+    pub interfaces: bool,
 }
 
 /// A host folder or file shown read-only inside an environment.
@@ -72,6 +74,8 @@ pub struct Spec {
     pub memory_mb: u32,
     /// Size of `/tmp` in MiB, not counted against `memory_mb` where the host allows it.
     pub tmp_mb: u32,
+    /// Whether the interface speaks IPv6 beside IPv4.
+    pub dual_stack: bool,
 }
 
 /// How the main process of an environment ended. When it ends, everything it started has ended too.
@@ -145,6 +149,7 @@ mod tests {
             working_directory: "/var/task".into(),
             memory_mb: 128,
             tmp_mb: 512,
+            dual_stack: false,
         };
         let outside = spec.outside("127.0.0.1:9001", "127.0.0.1:45678");
         assert_eq!(outside.program, ["/code/abc/bootstrap", "/var/tasks"]);

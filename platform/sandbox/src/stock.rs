@@ -3,8 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
+use crate::address::Blocks;
 use crate::cgroup::{ControlGroups, Group};
 use crate::network::Network;
 use crate::spec::PoolSizes;
@@ -69,6 +70,8 @@ pub(crate) struct Stock {
     tmp_mb: u32,
     groups_of: Arc<ControlGroups>,
     temporaries_of: Temporaries,
+    /// Addresses of interfaces; `None`: networks hold loopback alone.
+    blocks: OnceLock<Blocks>,
     networks: Mutex<Vec<Network>>,
     used_networks: Mutex<Recycled<Network>>,
     groups: Mutex<Vec<Group>>,
@@ -90,6 +93,7 @@ impl Stock {
             tmp_mb,
             groups_of: groups,
             temporaries_of: temporaries,
+            blocks: OnceLock::new(),
             networks: Mutex::default(),
             used_networks: Mutex::new(Recycled::new()),
             groups: Mutex::default(),
@@ -106,16 +110,27 @@ impl Stock {
         self.temporaries_of.counts_as_memory()
     }
 
+    /// From now on each network gets an interface. Called before the first is made.
+    ///
+    /// # Errors
+    /// This host cannot make one. The calling thread may end up in another network namespace.
+    pub fn offer_interfaces(&self) -> io::Result<()> {
+        let blocks = Blocks::default();
+        drop(Network::create(Some(&blocks))?);
+        drop(self.blocks.set(blocks));
+        Ok(())
+    }
+
     /// A network this version has used, one from the stock, or a new one; the calling thread may end up inside.
     pub fn take_network(&self, version_key: u64) -> io::Result<Network> {
         let used = locked(&self.used_networks).take(version_key);
         let ready = used.or_else(|| locked(&self.networks).pop());
-        ready.map_or_else(Network::create, Ok)
+        ready.map_or_else(|| Network::create(self.blocks.get()), Ok)
     }
 
     /// Takes a network back; what comes back out must be destroyed, slowly. The calling thread ends up inside.
     pub fn put_network(&self, version_key: u64, mut network: Network) -> Option<Network> {
-        if network.renew().is_err() {
+        if network.renew().and_then(|()| network.clean()).is_err() {
             return Some(network);
         }
         locked(&self.used_networks).put(version_key, network)
@@ -188,7 +203,7 @@ impl Stock {
     /// network namespace.
     pub fn refill(&self) -> io::Result<bool> {
         if locked(&self.networks).len() < self.sizes.networks {
-            let network = Network::create()?;
+            let network = Network::create(self.blocks.get())?;
             locked(&self.networks).push(network);
         } else if locked(&self.groups).len() < self.sizes.groups {
             let Some(group) = self.make_group()? else { return self.refill_temporary() };

@@ -49,6 +49,7 @@ pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
             Isolation::Process => sandbox::Isolation::Process,
         },
         pool: sandbox::PoolSizes::default(),
+        interfaces: false,
     })
     .map_err(|error| match error {
         JailerError::InUse { .. } => anyhow!(

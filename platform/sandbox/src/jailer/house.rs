@@ -51,6 +51,7 @@ pub(super) struct Settings {
     pub state_dir: PathBuf,
     pub isolation: Isolation,
     pub pool: PoolSizes,
+    pub interfaces: bool,
     pub groups: Arc<ControlGroups>,
     pub group_refusals: Vec<String>,
     pub filter: Vec<sock_filter>,

@@ -48,6 +48,8 @@ pub(super) struct Born {
     listener: OwnedFd,
     output: OwnedFd,
     address: String,
+    /// A copy of the device's descriptor, and its addresses.
+    interface: Option<(OwnedFd, (u32, u128))>,
 }
 
 /// One thread's tools for making environments.
@@ -135,7 +137,11 @@ impl<'a> Starter<'a> {
                 let (key, size_mb) = (parts.spec.version_key, parts.spec.tmp_mb);
                 parts.temporary = Some(step("make /tmp", stock.take_temporary(key, size_mb))?);
                 // Last, because this thread may be inside from here on.
-                parts.network = Some(step("make a network namespace", stock.take_network(key))?);
+                let network = step("make a network namespace", stock.take_network(key))?;
+                let network = parts.network.insert(network);
+                if parts.spec.dual_stack {
+                    step("give an interface an IPv6 address", network.speak_ipv6())?;
+                }
             }
             drop(house.jobs.send(Job::Refill));
             Ok(())
@@ -210,9 +216,11 @@ impl<'a> Starter<'a> {
             Ok(made) => made,
             Err(unfit) => return self.house.reply(&failed(unfit)),
         };
-        let reply = Reply::Started { id, group, address: born.address };
-        let descriptors =
-            [born.listener.as_fd(), born.output.as_fd(), born.status.as_fd(), born.pidfd.as_fd()];
+        let interface = born.interface.as_ref().map(|(_, addresses)| *addresses);
+        let reply = Reply::Started { id, group, address: born.address, interface };
+        let mut descriptors =
+            vec![born.listener.as_fd(), born.output.as_fd(), born.status.as_fd(), born.pidfd.as_fd()];
+        descriptors.extend(born.interface.iter().map(|(device, _)| device.as_fd()));
         if let Err(error) = socket::send(&self.house.socket, &reply.to_bytes(), &descriptors) {
             self.house.release(id);
             self.house.reply(&failed(Unfit { doing: "hand an environment over".into(), error }));
@@ -258,6 +266,11 @@ impl<'a> Starter<'a> {
             }
             None => step("listen on loopback", network::listen_on_host())?,
         };
+        let interface = parts.network.as_ref().and_then(Network::interface).map(|(device, block)| {
+            let addresses = (block.address().into(), block.address6().into());
+            step("copy a descriptor", device.try_clone_to_owned()).map(|device| (device, addresses))
+        });
+        let interface = interface.transpose()?;
         let spec = match house.isolation {
             Isolation::Namespaces => parts.spec.clone(),
             Isolation::Process => Arc::new(parts.spec.outside(&RUNTIME_API.to_string(), &address)),
@@ -293,7 +306,7 @@ impl<'a> Starter<'a> {
         };
         let order = self.order(parts, &spec)?;
         let (pid, pidfd) = self.cloner.clone_process(&order, &descriptors)?;
-        Ok(Born { pid, pidfd, status: status_read, listener, output: output_read, address })
+        Ok(Born { pid, pidfd, status: status_read, listener, output: output_read, address, interface })
     }
 
     fn order(&self, parts: &Parts, spec: &Spec) -> Result<Order, Unfit> {

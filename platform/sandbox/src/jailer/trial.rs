@@ -40,6 +40,9 @@ pub(super) fn run(house: &House, settings: &Settings, stage: &Path) -> Result<Ab
         no_walls(&mut abilities);
     } else {
         let loop_refusal = fill_in_stock(house, settings, stage)?;
+        if settings.interfaces {
+            interfaces(house, &mut abilities);
+        }
         try_walls(house, settings)?;
         walls(house, &mut abilities, loop_refusal);
     }
@@ -80,6 +83,7 @@ fn try_once(house: &House, settings: &Settings) -> Result<(), Unfit> {
         working_directory: if walls { "/var/task" } else { "/" }.into(),
         memory_mb: TRIAL_MEMORY_MB,
         tmp_mb: TRIAL_TMP_MB,
+        dual_stack: false,
     };
     let born = Starter::new(house, 0).try_out(Arc::new(spec))?;
     let mut bytes = [0; STATUS_BYTES];
@@ -97,7 +101,7 @@ fn walls(house: &House, abilities: &mut Abilities, loop_refusal: Option<String>)
     abilities.enforce("user-namespaces", "each environment has its own");
     abilities.enforce("mount-namespace", "each environment has its own read-only root");
     abilities.enforce("pid-namespace", "each environment sees its own processes; all end with the platform");
-    abilities.enforce("network-namespace", "each environment has its own, with loopback alone");
+    abilities.enforce("network-namespace", "each environment has its own");
     abilities.enforce("proc", "each environment has its own /proc");
     abilities.enforce("seccomp", format!("{} instructions, tried", house.filter.len()));
     if house.privileged {
@@ -122,11 +126,33 @@ fn walls(house: &House, abilities: &mut Abilities, loop_refusal: Option<String>)
     }
 }
 
+/// Before any network is made.
+fn interfaces(house: &House, abilities: &mut Abilities) {
+    match house.stock().offer_interfaces() {
+        Ok(()) => abilities.enforce("network-interface", "each environment has eth0, a TUN device"),
+        Err(error) => {
+            let cure = match error.kind() {
+                io::ErrorKind::NotFound => "modprobe tun (in a container: --device /dev/net/tun)",
+                _ if house.privileged => "allow /dev/net/tun (in a container: --device /dev/net/tun)",
+                _ => "run as root, or: chmod 666 /dev/net/tun",
+            };
+            let detail = format!("environments have loopback alone: no TUN device ({error})");
+            abilities.add("network-interface", AbilityState::Missing, detail, Some(cure));
+        }
+    }
+}
+
 fn no_walls(abilities: &mut Abilities) {
     let cure = Some("run without --isolation process");
-    for name in
-        ["user-namespaces", "mount-namespace", "pid-namespace", "network-namespace", "proc", "tmp-size"]
-    {
+    for name in [
+        "user-namespaces",
+        "mount-namespace",
+        "pid-namespace",
+        "network-namespace",
+        "network-interface",
+        "proc",
+        "tmp-size",
+    ] {
         abilities.add(name, AbilityState::Missing, "functions run as plain processes", cure);
     }
     abilities.enforce("seccomp", "tried");

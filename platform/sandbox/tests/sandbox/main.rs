@@ -105,7 +105,8 @@ fn build_programs(task: &Path) -> Result<(), String> {
 fn run(role: &str) -> ExitCode {
     let folder = folder();
     let isolation = if role == "process" { Isolation::Process } else { Isolation::Namespaces };
-    let options = Options { state_dir: folder.join("run"), isolation, pool: PoolSizes::default() };
+    let options =
+        Options { state_dir: folder.join("run"), isolation, pool: PoolSizes::default(), interfaces: true };
     let jailer = match fork_jailer(options) {
         Ok(jailer) => jailer,
         Err(error) if role == "ordinary" => {

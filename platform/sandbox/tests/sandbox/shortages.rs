@@ -57,7 +57,8 @@ pub fn conduct(program: &Path, folder: &Path, role: &str, folder_name: &str, use
 /// One case, in its process.
 pub fn run(case: &str, folder: &Path, task: &Path) -> ExitCode {
     let pool = PoolSizes { networks: 2, groups: 2, temporaries: 2 };
-    let options = Options { state_dir: folder.join("run"), isolation: Isolation::Namespaces, pool };
+    let options =
+        Options { state_dir: folder.join("run"), isolation: Isolation::Namespaces, pool, interfaces: true };
     let result = match (case.split_once('-'), fork_jailer(options)) {
         (Some(("none", kind)), Err(error @ JailerError::Refused { .. })) => named(
             &error.to_string(),
@@ -110,6 +111,7 @@ async fn few(sandboxes: &Sandboxes, what: &str, task: &Path) -> Result<(), Strin
             working_directory: "/var/task".into(),
             memory_mb: 128,
             tmp_mb: 16,
+            dual_stack: false,
         })
     };
     let mut starts = tokio::task::JoinSet::new();

@@ -49,6 +49,7 @@ tests![
     walls::a_program_sees_what_lambda_shows_and_nothing_else,
     walls::nothing_is_carried_to_the_next_environment,
     walls::only_the_runtime_api_answers_inside,
+    walls::the_interface_carries_what_is_sent_and_keeps_nothing_for_the_next,
     walls::binds_are_read_only_and_bad_ones_are_refused,
     walls::interpreters_run_under_the_filter,
     limits::a_memory_hog_is_ended_and_the_reason_known,
@@ -98,6 +99,7 @@ impl Bench {
             working_directory: "/var/task".into(),
             memory_mb: 128,
             tmp_mb: 512,
+            dual_stack: false,
         }
     }
 

@@ -160,7 +160,8 @@ pub fn victim(folder: &Path) -> ExitCode {
     } else {
         Isolation::Namespaces
     };
-    let options = Options { state_dir: folder.join("victim"), isolation, pool: PoolSizes::default() };
+    let options =
+        Options { state_dir: folder.join("victim"), isolation, pool: PoolSizes::default(), interfaces: true };
     let jailer = fork_jailer(options).expect("a jailer");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {

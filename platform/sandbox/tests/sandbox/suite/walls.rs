@@ -90,9 +90,51 @@ pub async fn only_the_runtime_api_answers_inside(bench: Bench) -> Test {
     let open: Vec<&str> = text.lines().filter(|line| line.starts_with("open")).collect();
     check(open == ["open 127.0.0.1:9001"], text.clone())?;
     for address in ["10.0.0.1", "169.254.169.254", "8.8.8.8"] {
-        check(text.contains(&format!("unreachable {address}")), text.clone())?;
+        let is = |word: &str| text.contains(&format!("{word} {address}\n"));
+        check(is("unreachable") || is("silent"), text.clone())?;
     }
     check(text.ends_with("scanned\n"), text)
+}
+
+pub async fn the_interface_carries_what_is_sent_and_keeps_nothing_for_the_next(bench: Bench) -> Test {
+    bench.needs_walls()?;
+    bench.needs("network-interface")?;
+    let mut spec = bench.spec(&["scan"]);
+    let (address, sent) = sent_by(&bench, &spec).await?;
+    let to = |packet: &Vec<u8>, peer: [u8; 4]| packet[12..16] == address.octets() && packet[16..20] == peer;
+    check(sent.iter().all(|packet| packet[0] == 0x45), format!("IPv4 alone: {sent:?}"))?;
+    for peer in [[10, 0, 0, 1], [169, 254, 169, 254], [8, 8, 8, 8]] {
+        check(sent.iter().any(|packet| to(packet, peer)), format!("nothing for {peer:?} among {sent:?}"))?;
+    }
+    // The next of the version that gets the same namespace finds nothing of this.
+    spec.program = vec!["/var/task/probe".into(), "say".into(), "hello".into()];
+    let mut again = false;
+    for _ in 0..50 {
+        let (next, sent) = sent_by(&bench, &spec).await?;
+        check(sent.is_empty(), format!("left over: {sent:?}"))?;
+        again |= next == address;
+    }
+    check(again, "no namespace went round".to_owned())?;
+    let mut spec = bench.spec(&["say", "hello"]);
+    spec.dual_stack = true;
+    let (_, sent) = sent_by(&bench, &spec).await?;
+    // Nothing to find out about the link, and nobody to be asked.
+    check(sent.iter().all(|packet| packet[0] >> 4 == 6), format!("IPv6 says hello at most: {sent:?}"))
+}
+
+/// Runs a program to its end; the address of its interface, and the packets that it left in there.
+async fn sent_by(bench: &Bench, spec: &sandbox::Spec) -> Result<(std::net::Ipv4Addr, Vec<Vec<u8>>), Outcome> {
+    let mut sandbox = bench.sandboxes.start(Arc::new(spec.clone())).await?;
+    let Some(interface) = sandbox.take_interface() else {
+        return Err(Outcome::Failed("no interface".into()));
+    };
+    within(sandbox.exited()).await?;
+    let mut packets = Vec::new();
+    let mut frame = [0; 2_048];
+    while let Ok(count) = rustix::io::read(&interface.device, &mut frame) {
+        packets.push(frame[netdev::tun::HEADER_BYTES..count].to_vec());
+    }
+    Ok((interface.address, packets))
 }
 
 pub async fn binds_are_read_only_and_bad_ones_are_refused(bench: Bench) -> Test {
