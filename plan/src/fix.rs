@@ -320,4 +320,6 @@ pub(crate) fn with_memory(case: &Case, memory_mb: u64) -> Option<Variant> {
 }
 
 #[cfg(test)]
+mod knob_tests;
+#[cfg(test)]
 mod tests;

@@ -104,6 +104,31 @@ fn compare<'text>(old: &[&'text str], new: &[&'text str]) -> Vec<(char, &'text s
     rows
 }
 
+/// Applies a diff without its two first lines, as the program `patch` does.
+#[cfg(test)]
+pub fn apply(old: &str, diff: &str) -> String {
+    let lines: Vec<&str> = old.split_inclusive('\n').collect();
+    let (mut at, mut out) = (0, String::new());
+    for row in diff.split_inclusive('\n') {
+        if let Some(head) = row.strip_prefix("@@ -") {
+            let first: usize = head.split(',').next().unwrap().parse().unwrap();
+            lines[at..first - 1].iter().for_each(|line| out += line);
+            at = first - 1;
+        } else if let Some(line) = row.strip_prefix('+') {
+            out += line;
+        } else if row.starts_with('\\') {
+            out.pop();
+        } else {
+            if let Some(line) = row.strip_prefix(' ') {
+                out += line;
+            }
+            at += 1;
+        }
+    }
+    lines[at..].iter().for_each(|line| out += line);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,30 +149,6 @@ mod tests {
         assert!(end.contains("-a\n\\ No newline at end of file\n+a\n+b\n\\ No newline"), "{end}");
     }
 
-    /// Applies a diff, as `patch` does.
-    fn apply(old: &str, diff: &str) -> String {
-        let lines: Vec<&str> = old.split_inclusive('\n').collect();
-        let (mut at, mut out) = (0, String::new());
-        for row in diff.split_inclusive('\n').skip(2) {
-            if let Some(head) = row.strip_prefix("@@ -") {
-                let first: usize = head.split(',').next().unwrap().parse().unwrap();
-                lines[at..first - 1].iter().for_each(|line| out += line);
-                at = first - 1;
-            } else if let Some(line) = row.strip_prefix('+') {
-                out += line;
-            } else if row.starts_with('\\') {
-                out.pop();
-            } else {
-                if let Some(line) = row.strip_prefix(' ') {
-                    out += line;
-                }
-                at += 1;
-            }
-        }
-        lines[at..].iter().for_each(|line| out += line);
-        out
-    }
-
     proptest! {
         #[test]
         fn a_diff_says_what_the_edits_do(
@@ -164,7 +165,9 @@ mod tests {
             }
             prop_assume!(!edits.is_empty());
             let new = patch(&old, &edits).unwrap();
-            prop_assert_eq!(apply(&old, &unified("t", &old, &edits)), new);
+            let diff = unified("t", &old, &edits);
+            let hunks = diff.strip_prefix("--- t\n+++ t\n").unwrap();
+            prop_assert_eq!(apply(&old, hunks), new);
         }
     }
 }

@@ -199,7 +199,10 @@ impl Knob {
                 (concurrency.contains(&limit) || connections.contains(&limit) || limit == FunctionTimeout)
                     && hits(function)
             }
-            Turn::Class { database, .. } => limit == DbMaxConnections && database == trouble.resource,
+            Turn::Class { database, .. } => {
+                limit == DbMaxConnections && database == trouble.resource
+                    || [DbBorrowTimeout, DbPoolConnections].contains(&limit)
+            }
             Turn::Percent { .. } => [DbBorrowTimeout, DbPoolConnections].contains(&limit),
             Turn::Quota { limit: quota, .. } => {
                 limit == *quota || *quota == AccountConcurrency && limit == RequestRate
@@ -351,13 +354,16 @@ impl Knob {
             Turn::Provisioned { function } => {
                 let node = sheets.template.get(&["Resources", function, "Type"])?;
                 (node.as_str()? == "AWS::Serverless::Function").then_some(())?;
-                if sheets.template.get(&["Resources", function, "Properties", "AutoPublishAlias"]).is_none() {
-                    change.template.push(property(
-                        function,
-                        &["AutoPublishAlias"],
-                        Value::Word("live".to_owned()),
-                    )?);
-                }
+                let alias = ["Resources", function, "Properties", "AutoPublishAlias"];
+                let alias = match sheets.template.get(&alias) {
+                    Some(alias) => alias.as_str()?.to_owned(),
+                    None => {
+                        let live = Value::Word("live".to_owned());
+                        change.template.push(property(function, &["AutoPublishAlias"], live)?);
+                        "live".to_owned()
+                    }
+                };
+                change.load = to_alias(sheets, function, &alias);
                 let path = ["ProvisionedConcurrencyConfig", "ProvisionedConcurrentExecutions"];
                 change.template.push(property(function, &path, number(level))?);
             }
@@ -439,6 +445,20 @@ pub fn memory_of_all(sheets: &Sheets<'_>, memory_mb: u64) -> Option<Change> {
         change.load.extend(shorter(&sheets.load, steps, &["compute"], ratio).unwrap_or_default());
     }
     Some(change)
+}
+
+/// Phases that name a function itself, which is its `$LATEST`, name its alias instead.
+fn to_alias(sheets: &Sheets<'_>, function: &str, alias: &str) -> Vec<Edit> {
+    let names = sheets.stack.function(function).map(|found| [&found.id, &found.name]);
+    let phases = sheets.load.get(&["phases"]).and_then(Node::as_sequence).unwrap_or_default();
+    let targets = phases.iter().filter_map(|phase| phase.get("target"));
+    let bare = targets.filter(|target| {
+        names.is_some_and(|names| names.iter().any(|name| target.as_str() == Some(name.as_str())))
+    });
+    bare.filter_map(|target| {
+        Some(Edit { at: sheets.load.scalar_range(target)?, text: format!("{function}:{alias}") })
+    })
+    .collect()
 }
 
 /// What a single thread has of memory's processor time: no more than 1,769 MB give.

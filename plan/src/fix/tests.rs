@@ -8,7 +8,7 @@ use crate::options::Options;
 use crate::promise::Promise;
 use model::Era;
 
-fn case_of(template: &str, load: &str, limits: &[&str]) -> Case {
+pub fn case_of(template: &str, load: &str, limits: &[&str]) -> Case {
     let mut options = Options::new(Era::named("today").unwrap());
     limits.iter().for_each(|limit| options.overrides.read(limit).unwrap());
     let inputs = template::Inputs::default();
@@ -20,11 +20,11 @@ fn case_of(template: &str, load: &str, limits: &[&str]) -> Case {
     Case::new(source("template.yaml", template), inputs, load, PlanInput::from_stack(&stack), options)
 }
 
-fn plan(case: &Case) -> Report {
+pub fn plan(case: &Case) -> Report {
     case.run(&Variant::default(), &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
-fn fixes(case: &Case) -> Vec<Fix> {
+pub fn fixes(case: &Case) -> Vec<Fix> {
     let found = search(case, &plan(case), &mut |_, _| ControlFlow::Continue(())).unwrap();
     assert!(!found.cut, "{} runs", found.runs);
     for fix in &found.fixes {
@@ -38,7 +38,7 @@ fn fixes(case: &Case) -> Vec<Fix> {
     found.fixes
 }
 
-fn said(fixes: &[Fix]) -> Vec<&str> {
+pub fn said(fixes: &[Fix]) -> Vec<&str> {
     fixes.iter().map(|fix| &*fix.change).collect()
 }
 
