@@ -3,6 +3,7 @@
 mod code;
 mod concurrency;
 mod deploy;
+mod event_invoke;
 mod function;
 mod open;
 mod policy;

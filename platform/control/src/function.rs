@@ -89,6 +89,9 @@ pub struct Function {
     pub url: Option<FunctionUrl>,
     /// Statements of the resource policy, in the order they were added; kept, not evaluated.
     pub policy: Vec<PolicyStatement>,
+    /// What becomes of asynchronous events, by qualifier: `$LATEST`, an alias or a version.
+    #[serde(default)]
+    pub event_invoke: BTreeMap<String, EventInvokeConfig>,
     /// The name that the template gave it.
     pub logical_id: Option<String>,
     /// Keeps unpacked code on the disk as long as somebody may still run it.
@@ -134,6 +137,7 @@ impl Function {
             tags: BTreeMap::new(),
             url: None,
             policy: Vec::new(),
+            event_invoke: BTreeMap::new(),
             logical_id: None,
             lease: None,
         }
@@ -347,6 +351,27 @@ pub struct Cors {
     /// How long a browser may remember the answer, in seconds: 0 to 86,400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<u32>,
+}
+
+/// What becomes of the asynchronous events of a function, version or alias (FunctionEventInvokeConfig). What is absent
+/// has Lambda's default. Source: Lambda API reference, PutFunctionEventInvokeConfig, published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventInvokeConfig {
+    /// How often a failed event is tried again: 0 to 2; 2 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum_retry_attempts: Option<u8>,
+    /// How old an event may become, in seconds: 60 to 21,600; 21,600 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum_event_age: Option<u32>,
+    /// ARN of the function, queue, topic or bus that hears of successes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_success: Option<String>,
+    /// The same for failures; also a bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<String>,
+    /// When it was last changed, in milliseconds since 1970.
+    #[serde(default)]
+    pub last_modified_ms: u64,
 }
 
 /// One statement of a function's resource policy; kept, not evaluated.

@@ -17,8 +17,8 @@ pub use control::{
     AddPermission, CODE_STORAGE_MAX, Change, Control, FUNCTIONS_MAX, OpenError, Options, POLICY_MAX, url_id,
 };
 pub use function::{
-    AuthType, Cors, Function, FunctionUrl, InvokeMode, LastUpdateStatus, Layer, LogFormat, Logging,
-    PackageType, PolicyStatement, SnapStart, State, StateReason, TracingMode, VpcConfig,
+    AuthType, Cors, EventInvokeConfig, Function, FunctionUrl, InvokeMode, LastUpdateStatus, Layer, LogFormat,
+    Logging, PackageType, PolicyStatement, SnapStart, State, StateReason, TracingMode, VpcConfig,
 };
 pub use model::error::{ApiError, ErrorCode};
 pub use package::{CodeLease, Location};

@@ -1,6 +1,6 @@
 //! What callers ask for, as the API's JSON writes it; checked in [`crate::validate`].
 
-use crate::function::{AuthType, Cors, InvokeMode};
+use crate::function::{AuthType, Cors, EventInvokeConfig, InvokeMode};
 use base64::Engine;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
@@ -231,6 +231,8 @@ pub struct Deploy {
     pub reserved: Option<u32>,
     /// The function URL.
     pub url: Option<UrlSettings>,
+    /// What becomes of asynchronous events, by qualifier. A time of change is set here.
+    pub event_invoke: BTreeMap<String, EventInvokeConfig>,
     /// Tags.
     pub tags: BTreeMap<String, String>,
 }

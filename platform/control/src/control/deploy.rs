@@ -80,6 +80,7 @@ impl Control {
             vpc_id,
             reserved,
             url,
+            event_invoke,
             tags,
         } = request;
         let name = self.bare_name(&name)?;
@@ -102,6 +103,11 @@ impl Control {
         function.logical_id = logical_id;
         function.reserved = reserved;
         function.tags = tags;
+        function.event_invoke = event_invoke;
+        for config in function.event_invoke.values_mut() {
+            super::event_invoke::check(config)?;
+            config.last_modified_ms = crate::clock::unix_millis();
+        }
         function.architectures = architectures.unwrap_or(function.architectures);
         settings.layers = None;
         settings.role = settings.role.or_else(|| Some(self.default_role()));
@@ -130,6 +136,13 @@ fn carry_over(before: &Function, function: &mut Function) {
     function.version_key = before.version_key;
     function.last_modified.clone_from(&before.last_modified);
     function.policy.clone_from(&before.policy);
+    for (qualifier, config) in &mut function.event_invoke {
+        let Some(old) = before.event_invoke.get(qualifier) else { continue };
+        let modified = std::mem::replace(&mut config.last_modified_ms, old.last_modified_ms);
+        if config != old {
+            config.last_modified_ms = modified;
+        }
+    }
     if let (Some(url), Some(old)) = (&mut function.url, &before.url) {
         url.created.clone_from(&old.created);
         let modified = std::mem::replace(&mut url.last_modified, old.last_modified.clone());
@@ -145,6 +158,7 @@ fn same_version(before: &Function, after: &Function) -> bool {
         reserved: before.reserved,
         tags: before.tags.clone(),
         url: before.url.clone(),
+        event_invoke: before.event_invoke.clone(),
         logical_id: before.logical_id.clone(),
         ..after.clone()
     };

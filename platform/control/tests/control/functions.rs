@@ -211,3 +211,25 @@ fn runtimes_that_cannot_run_name_the_way_out() {
     }
     assert_eq!(bench.packages(), 0);
 }
+
+#[test]
+fn what_becomes_of_events_is_kept_by_qualifier() {
+    let bench = Bench::new();
+    bench.control.create(create("cart", "one")).unwrap();
+    assert_eq!(
+        bench.control.get_event_invoke("cart", None).unwrap_err().message,
+        "The function arn:aws:lambda:us-east-1:000000000000:function:cart:$LATEST doesn't have an EventInvokeConfig"
+    );
+    let queue = Some("arn:aws:sqs:us-east-1:000000000000:failed".to_owned());
+    let config = EventInvokeConfig { on_failure: queue, maximum_event_age: Some(60), ..Default::default() };
+    bench.control.put_event_invoke("cart", None, config.clone()).unwrap();
+    assert_eq!(bench.heard(), ["put cart 1", "put cart 1"], "environments stay");
+    let bench = bench.again();
+    let (_, kept) = bench.control.get_event_invoke("cart", Some("$LATEST")).unwrap();
+    assert!(kept.last_modified_ms > 0);
+    assert_eq!(EventInvokeConfig { last_modified_ms: 0, ..kept }, config);
+    let wrong = EventInvokeConfig { maximum_retry_attempts: Some(3), ..Default::default() };
+    assert_eq!(bench.control.put_event_invoke("cart", None, wrong).unwrap_err().code, ErrorCode::Validation);
+    bench.control.delete_event_invoke("cart", None).unwrap();
+    assert!(bench.control.delete_event_invoke("cart", None).is_err());
+}

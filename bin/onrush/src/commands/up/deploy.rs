@@ -4,7 +4,7 @@ use super::refused;
 use crate::Stop;
 use crate::stack::Read;
 use anyhow::{Context as _, anyhow};
-use control::{Control, Cors, Deploy, DeployCode, DeployLayer, Settings, UrlSettings};
+use control::{Control, Cors, Deploy, DeployCode, DeployLayer, EventInvokeConfig, Settings, UrlSettings};
 use model::stack::{self, Code, Function, Link, Stack};
 use runtimes::Runtimes;
 use serde_json::Value;
@@ -81,8 +81,20 @@ async fn request(read: &Read, function: &Function, env_vars: &EnvVars) -> Result
         vpc_id: None,
         reserved: function.reserved_concurrency,
         url: url.map(url_settings),
+        event_invoke: function.event_invoke.iter().map(event_invoke).collect(),
         tags: function.tags.clone(),
     }))
+}
+
+fn event_invoke(config: &stack::EventInvokeConfig) -> (String, EventInvokeConfig) {
+    let own = EventInvokeConfig {
+        maximum_retry_attempts: u8::try_from(config.maximum_retry_attempts).ok(),
+        maximum_event_age: Some(config.maximum_event_age_s),
+        on_success: config.on_success.clone(),
+        on_failure: config.on_failure.clone(),
+        last_modified_ms: 0,
+    };
+    (config.qualifier.clone(), own)
 }
 
 fn architecture(architecture: stack::Architecture) -> &'static str {
@@ -121,6 +133,10 @@ fn settings(stack: &Stack, function: &Function, variables: BTreeMap<String, Stri
             ipv6_allowed_for_dual_stack: Some(vpc.ipv6),
         }),
         environment: Some(control::request::Environment { variables: Some(variables) }),
+        dead_letter_config: function
+            .dead_letter_target
+            .as_ref()
+            .map(|arn| control::DeadLetterSettings { target_arn: Some(arn.clone()) }),
         ..Settings::default()
     }
 }
