@@ -28,6 +28,40 @@ pub const BACKOFF_MIN: Duration = Duration::from_secs(1);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// How long after its first and its second failure an event is tried again.
 pub const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
+/// How long events wait. Lambda's own figures unless somebody is in a hurry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long after its first and its second failure an event is tried again.
+    pub retries: [Duration; 2],
+    /// The first back-off after a throttle; each further one is twice as long.
+    pub backoff_min: Duration,
+    /// The longest back-off.
+    pub backoff_max: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { retries: RETRY_DELAYS, backoff_min: BACKOFF_MIN, backoff_max: BACKOFF_MAX }
+    }
+}
+
+impl Timing {
+    /// The same, so many times as fast; 0 counts as 1.
+    pub fn faster(self, times: u32) -> Self {
+        let times = times.max(1);
+        Self {
+            retries: self.retries.map(|delay| delay / times),
+            backoff_min: self.backoff_min / times,
+            backoff_max: self.backoff_max / times,
+        }
+    }
+
+    /// The wait after so many tries in a row that came to nothing.
+    pub fn backoff(&self, tries: u8) -> Duration {
+        self.backoff_min.saturating_mul(1 << tries.min(9)).min(self.backoff_max)
+    }
+}
+
 /// How old an event may become unless its function says otherwise.
 pub const AGE_DEFAULT: Duration = Duration::from_secs(21_600);
 /// The most events at once; AWS names no bound.
@@ -140,6 +174,8 @@ struct Queue {
     figures: EventFigures,
     counts: EventCounts,
     tally: Tally,
+    /// Its function was removed; the next one takes the place.
+    is_gone: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -168,9 +204,11 @@ pub struct AsyncQueue<T> {
     queues: Vec<Queue>,
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
+    free_queues: Vec<u32>,
     due: BinaryHeap<Due>,
     sequence: u64,
     now: Instant,
+    timing: Timing,
 }
 
 impl<T> Default for AsyncQueue<T> {
@@ -179,9 +217,11 @@ impl<T> Default for AsyncQueue<T> {
             queues: Vec::new(),
             slots: Vec::new(),
             free: Vec::new(),
+            free_queues: Vec::new(),
             due: BinaryHeap::new(),
             sequence: 0,
             now: Instant::START,
+            timing: Timing::default(),
         }
     }
 }
@@ -189,13 +229,28 @@ impl<T> Default for AsyncQueue<T> {
 impl<T: Copy> AsyncQueue<T> {
     /// Adds a function, version or alias.
     pub fn add(&mut self, figures: EventFigures) -> QueueId {
-        self.queues.push(Queue { figures, counts: EventCounts::default(), tally: Tally::default() });
+        let queue =
+            Queue { figures, counts: EventCounts::default(), tally: Tally::default(), is_gone: false };
+        if let Some(free) = self.free_queues.pop() {
+            self.queues[free as usize] = queue;
+            return QueueId(free);
+        }
+        self.queues.push(queue);
         QueueId((self.queues.len() - 1) as u32)
     }
 
     /// Takes an event in (202); it is due at once. `None` when the queue holds [`EVENTS_MAX`].
     pub fn accept(&mut self, now: Instant, queue: QueueId, payload: T) -> Option<EventId> {
         let now = self.clock(now);
+        let event =
+            Event { queue: queue.0, accepted: now, failures: 0, throttles: 0, running: false, payload };
+        let id = self.enter(event)?;
+        self.queues[queue.0 as usize].counts.accepted += 1;
+        self.schedule(now, id);
+        Some(id)
+    }
+
+    fn enter(&mut self, event: Event<T>) -> Option<EventId> {
         if self.slots.len() - self.free.len() >= EVENTS_MAX {
             return None;
         }
@@ -203,15 +258,10 @@ impl<T: Copy> AsyncQueue<T> {
             self.slots.push(Slot { generation: 0, event: None });
             (self.slots.len() - 1) as u32
         });
+        self.queues[event.queue as usize].counts.pending += 1;
         let entry = &mut self.slots[slot as usize];
-        let (queue, failures, throttles) = (queue.0, 0, 0);
-        entry.event = Some(Event { queue, accepted: now, failures, throttles, running: false, payload });
-        let id = EventId { slot, generation: entry.generation };
-        let counts = &mut self.queues[queue as usize].counts;
-        counts.accepted += 1;
-        counts.pending += 1;
-        self.schedule(now, id);
-        Some(id)
+        entry.event = Some(event);
+        Some(EventId { slot, generation: entry.generation })
     }
 
     /// When `due` has something to say next.
@@ -258,9 +308,10 @@ impl<T: Copy> AsyncQueue<T> {
             settled.extend(self.settle(id, Condition::RetriesExhausted));
             return true;
         }
-        let wait = backoff(event.throttles);
+        let throttles = event.throttles;
         event.throttles = event.throttles.saturating_add(1);
         let (queue, accepted) = (event.queue, event.accepted);
+        let wait = self.timing.backoff(throttles);
         let queue = &mut self.queues[queue as usize];
         queue.counts.throttled += 1;
         let expiry = accepted + queue.figures.maximum_age;
@@ -287,7 +338,7 @@ impl<T: Copy> AsyncQueue<T> {
         event.failures += 1;
         let Event { failures, queue, accepted, .. } = *event;
         let queue = &mut self.queues[queue as usize];
-        let delay = RETRY_DELAYS.get(usize::from(failures) - 1);
+        let delay = self.timing.retries.get(usize::from(failures) - 1);
         let delay = delay.filter(|_| failures <= queue.figures.maximum_retries);
         match delay {
             Some(delay) => {
@@ -334,7 +385,8 @@ impl<T: Copy> AsyncQueue<T> {
             "AWS Lambda Developer Guide, asynchronous invocation: 6 h unless the function says \
                                 otherwise; published"
                 .into();
-        let rows = self.queues.iter().zip(oldest).map(|(queue, oldest)| {
+        let there = self.queues.iter().zip(oldest).filter(|(queue, _)| !queue.is_gone);
+        let rows = there.map(|(queue, oldest)| {
             let used = oldest.map_or(0, |accepted| now.since(accepted).as_secs());
             let max = queue.figures.maximum_age.as_secs();
             queue.tally.row(LimitId::AsyncQueueAge, &queue.figures.resource, used, max, &source)
@@ -379,11 +431,9 @@ impl<T: Copy> AsyncQueue<T> {
     }
 }
 
-/// The wait after so many throttles in a row: it doubles from [`BACKOFF_MIN`] to [`BACKOFF_MAX`].
-fn backoff(throttles: u8) -> Duration {
-    let doubled = BACKOFF_MIN.saturating_mul(1 << throttles.min(9));
-    doubled.min(BACKOFF_MAX)
-}
+mod live;
+
+pub use live::Past;
 
 #[cfg(test)]
 mod tests;
