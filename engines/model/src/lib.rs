@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, opens a file or draws randomness; a figure taken from AWS carries its
 //! source in `eras/*.toml`.
 
+pub mod aws_name;
 pub mod era;
 pub mod error;
 pub mod gateway_response;

@@ -7,7 +7,7 @@ mod resolver;
 mod upstream;
 pub mod wire;
 
-pub use aws::{AwsName, ServiceAddresses};
+pub use aws::ServiceAddresses;
 pub use book::{Answer, Book, VpcNames};
 pub use name::Name;
 pub use resolver::{Asker, Resolver, Transport};

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use model::aws_name::AwsName;
 use model::stack::Cidr;
 
-use super::aws::{AwsName, ServiceAddresses};
+use super::aws::ServiceAddresses;
 use super::name::Name;
 use crate::attach::{Attachments, Place};
 
