@@ -131,8 +131,10 @@ limit_ids! {
     DnsPackets = "dns.packets", "packets/s", No;
     /// No route leads to the destination, or one that drops what has no public address.
     NoRoute = "route.none", "routes", Setting;
-    /// No rule of the security groups lets the connection out.
+    /// No rule of the security groups lets the connection out, or in at its destination.
     NoRule = "sg.no-rule", "rules", Setting;
+    /// A network ACL denies the connection, or its answers.
+    NaclDeny = "nacl.deny", "rules", Setting;
     /// Database connections of an instance.
     DbMaxConnections = "db.max-connections", "connections", Setting;
     /// Database connections that a proxy's pool may have lent at once.

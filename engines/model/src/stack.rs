@@ -3,18 +3,24 @@
 //! Everything is a plain value that can be written as JSON. Names are AWS's. Where one resource points at another,
 //! a [`Link`] says whether the other one is in the same template.
 
+mod acl;
 mod api;
 mod cidr;
+mod cidr6;
 mod database;
 mod dynamic;
 mod function;
 mod network;
+mod zone;
 
+pub use acl::{AnyCidr, NetworkAcl, NetworkAclAssociation, NetworkAclEntry};
 pub use api::{
-    ApiKey, ApiRoute, CacheSettings, Cors, EndpointType, HttpApi, Integration, IntegrationKind, LoadBalancer,
-    LoadBalancerRoute, PlanStage, Protocol, Quota, RestApi, Stage, StageCache, Throttle, UsagePlan,
+    ApiKey, ApiRoute, BalancerKind, CacheSettings, Cors, EndpointType, HttpApi, Integration, IntegrationKind,
+    LoadBalancer, LoadBalancerRoute, PlanStage, Protocol, Quota, RestApi, Stage, StageCache, Throttle,
+    UsagePlan,
 };
 pub use cidr::{BadCidr, Cidr};
+pub use cidr6::{BadCidr6, Cidr6};
 pub use database::{
     DbInstance, DbParameterGroup, DbProxy, DbProxyAuth, DbProxyTargetGroup, DbSubnetGroup, GenerateSecret,
     Secret, SsmParameter,
@@ -25,10 +31,11 @@ pub use function::{
     FunctionUrl, ImageConfig, InvokeMode, Layer, PackageType, Permission, Role, Version, VpcConfig,
 };
 pub use network::{
-    Destination, ElasticIp, EndpointKind, InternetGateway, NatGateway, Peer, Route, RouteTable,
-    RouteTableAssociation, RouteTarget, SecurityGroup, SecurityGroupRule, Subnet, TransportProtocol, Vpc,
-    VpcEndpoint,
+    Destination, EgressOnlyInternetGateway, ElasticIp, EndpointKind, InternetGateway, NatGateway, Peer,
+    PrefixList, Route, RouteTable, RouteTableAssociation, RouteTarget, SecurityGroup, SecurityGroupRule,
+    Subnet, TransportProtocol, Vpc, VpcEndpoint, VpcPeeringConnection,
 };
+pub use zone::{HostedZone, RecordSet};
 
 use serde::Serialize;
 
@@ -133,7 +140,7 @@ pub struct Stack {
     pub http_apis: Vec<HttpApi>,
     /// API Gateway v1 APIs.
     pub rest_apis: Vec<RestApi>,
-    /// Load balancers that lead to functions; they are not run.
+    /// Load balancers; they are not run.
     pub load_balancers: Vec<LoadBalancer>,
     /// Usage plans.
     pub usage_plans: Vec<UsagePlan>,
@@ -159,6 +166,18 @@ pub struct Stack {
     pub security_groups: Vec<SecurityGroup>,
     /// VPC endpoints.
     pub vpc_endpoints: Vec<VpcEndpoint>,
+    /// Network ACLs, also the default one of each VPC (`{Vpc}.DefaultNetworkAcl`).
+    pub network_acls: Vec<NetworkAcl>,
+    /// Which subnet has which network ACL.
+    pub network_acl_associations: Vec<NetworkAclAssociation>,
+    /// Egress-only internet gateways.
+    pub egress_only_gateways: Vec<EgressOnlyInternetGateway>,
+    /// Peering connections.
+    pub peerings: Vec<VpcPeeringConnection>,
+    /// Prefix lists.
+    pub prefix_lists: Vec<PrefixList>,
+    /// Hosted zones.
+    pub hosted_zones: Vec<HostedZone>,
     /// Database instances.
     pub db_instances: Vec<DbInstance>,
     /// Database subnet groups.

@@ -185,7 +185,11 @@ impl Identity<'_> {
             ("AWS::EC2::VPC", "CidrBlockAssociations") => {
                 return Attribute::List(vec![self.hex("vpc-cidr-assoc")]);
             }
-            (_, "Ipv6CidrBlocks" | "DnsEntries" | "NetworkInterfaceIds") => {
+            ("AWS::EC2::VPCEndpoint", "DnsEntries") => {
+                let zone = self.letters("zone", 14).to_uppercase();
+                return Attribute::List(vec![format!("Z{zone}:{}", self.endpoint_name())]);
+            }
+            (_, "Ipv6CidrBlocks" | "NetworkInterfaceIds") => {
                 return Attribute::List(Vec::new());
             }
             ("AWS::Lambda::Version", "Version") => "1".into(),
@@ -220,6 +224,7 @@ impl Identity<'_> {
                 self.arn_of("secretsmanager", &format!("secret:rds!db-{}", self.letters("secret", 12)))
             }
             ("AWS::RDS::DBProxy", "Endpoint") => self.db_address(),
+            ("AWS::ElasticLoadBalancingV2::LoadBalancer", "DNSName") => self.balancer_name(),
             ("AWS::SSM::Parameter", "Value" | "Type") => self.property(attribute),
             ("AWS::SecretsManager::Secret", "Id") => self.arn(),
             (_, "AliasArn" | "DBInstanceArn" | "DBProxyArn" | "TargetGroupArn") => self.arn(),
@@ -340,6 +345,33 @@ impl Identity<'_> {
         let customer = base36(digest(&["rds", account_id, region]), 12);
         let middle = if self.kind == "AWS::RDS::DBProxy" { "proxy-" } else { "" };
         format!("{}.{middle}{customer}.{region}.rds.amazonaws.com", self.name())
+    }
+
+    /// Host name of a VPC endpoint.
+    pub(crate) fn endpoint_name(&self) -> String {
+        let service = self.property("ServiceName");
+        let (id, suffix) = (self.reference(), self.letters("endpoint", 8));
+        match service.strip_prefix("com.amazonaws.").and_then(|rest| rest.split_once('.')) {
+            Some((region, service)) => {
+                let service: Vec<&str> = service.rsplit('.').collect();
+                format!("{id}-{suffix}.{}.{region}.vpce.amazonaws.com", service.join("."))
+            }
+            // com.amazonaws.vpce.REGION.vpce-svc-…: a service of somebody's own.
+            None => format!("{id}-{suffix}.{service}.{}.vpce.amazonaws.com", self.inputs.region),
+        }
+    }
+
+    /// Host name of a load balancer.
+    pub(crate) fn balancer_name(&self) -> String {
+        let region = &self.inputs.region;
+        let internal = if self.property("Scheme") == "internal" { "internal-" } else { "" };
+        let number = self.digest("balancer") % 10_000_000_000;
+        let name = Some(self.property("Name")).filter(|name| !name.is_empty());
+        let name = name.unwrap_or_else(|| format!("{}-{}", self.inputs.stack_name, self.id)).to_lowercase();
+        match self.property("Type").as_str() {
+            "network" => format!("{name}-{:016x}.elb.{region}.amazonaws.com", self.digest("balancer")),
+            _ => format!("{internal}{name}-{number}.{region}.elb.amazonaws.com"),
+        }
     }
 
     /// A database's port: as given, or the engine's.

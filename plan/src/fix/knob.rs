@@ -29,6 +29,8 @@ const PROVISIONED_MAX: u64 = 20_000;
 /// Classes that are tried, in order.
 const CLASSES: [&str; 6] =
     ["db.t4g.micro", "db.t4g.small", "db.t4g.medium", "db.t4g.large", "db.t4g.xlarge", "db.t4g.2xlarge"];
+/// The port of endpoints.
+const HTTPS: u64 = 443;
 /// Stands for the address of a name.
 const NOWHERE: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 1);
 
@@ -242,9 +244,9 @@ impl Knob {
             Turn::OutOfVpc { function } => format!("{function} outside the VPC"),
             Turn::Endpoint { service, gateway, .. } => match gateway {
                 true => format!("a gateway endpoint for {service}"),
-                false => format!(
-                    "an interface endpoint for {service} (its security group must let the functions in)"
-                ),
+                false => {
+                    format!("an interface endpoint for {service}, and a security group that lets the VPC in")
+                }
             },
             Turn::Provisioned { function } => format!("{level} environments of {function} kept ready"),
             Turn::Reserved { function, have } => {
@@ -343,6 +345,22 @@ impl Knob {
                 } else {
                     properties.push(("PrivateDnsEnabled", Value::Word("true".to_owned())));
                     properties.push(("SubnetIds", ends));
+                    let group = fresh(&format!("{id}Group"), sheets, &mut BTreeSet::new());
+                    properties.push(("SecurityGroupIds", Value::List(vec![Value::Ref(group.clone())])));
+                    let word = |text: &str| Value::Word(text.to_owned());
+                    let rule = vec![
+                        ("IpProtocol", word("tcp")),
+                        ("FromPort", number(HTTPS)),
+                        ("ToPort", number(HTTPS)),
+                        ("CidrIp", Value::Attribute(vpc.clone(), "CidrBlock")),
+                    ];
+                    let properties = vec![
+                        ("GroupDescription", word("HTTPS from the VPC")),
+                        ("VpcId", Value::Ref(vpc.clone())),
+                        ("SecurityGroupIngress", Value::List(vec![Value::Map(rule)])),
+                    ];
+                    let kind = "AWS::EC2::SecurityGroup";
+                    change.template.push(sheets.template.resource_after(vpc, &group, kind, properties)?);
                 }
                 change.template.push(sheets.template.resource_after(
                     vpc,

@@ -12,7 +12,12 @@ Resources:
     Properties: {CidrBlock: 10.0.0.0/16}
   Igw: {Type: AWS::EC2::InternetGateway}
   Attachment: {Type: AWS::EC2::VPCGatewayAttachment, Properties: {VpcId: !Ref Vpc, InternetGatewayId: !Ref Igw}}
-  Group: {Type: AWS::EC2::SecurityGroup, Properties: {GroupDescription: app, VpcId: !Ref Vpc}}
+  Group:
+    Type: AWS::EC2::SecurityGroup
+    Properties:
+      GroupDescription: app
+      VpcId: !Ref Vpc
+      SecurityGroupIngress: [{IpProtocol: tcp, FromPort: 5432, ToPort: 5432, CidrIp: 10.0.0.0/16}]
   Public: {Type: AWS::EC2::Subnet, Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.0.0/24}}
   PublicTable: {Type: AWS::EC2::RouteTable, Properties: {VpcId: !Ref Vpc}}
   PublicRoute: {Type: AWS::EC2::Route, Properties: {RouteTableId: !Ref PublicTable, DestinationCidrBlock: 0.0.0.0/0, GatewayId: !Ref Igw}}
@@ -129,7 +134,8 @@ const TWENTY: &str = "users: 20, requests: 20";
 #[test]
 fn an_interface_endpoint_takes_a_service_off_the_gateway() {
     let load = load(TWENTY, "connect: {to: \"ssm.us-east-1.amazonaws.com:443\"}\n      - sleep: 1s");
-    let wanted = "an interface endpoint for com.amazonaws.us-east-1.ssm (its security group must let the functions in)";
+    let wanted =
+        "an interface endpoint for com.amazonaws.us-east-1.ssm, and a security group that lets the VPC in";
     let tried = Tried::apply(NETWORK, &load, &["nat.ports=15"], wanted);
     tried.needs("ServiceName: com.amazonaws.us-east-1.ssm", "ServiceName: com.amazonaws.us-east-1.sns");
 }

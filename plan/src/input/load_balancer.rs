@@ -29,5 +29,5 @@ pub(super) fn doors(
         cache_size: None,
         routes: balancer.routes.iter().filter_map(route).collect(),
     };
-    stack.load_balancers.iter().map(door).collect()
+    stack.load_balancers.iter().filter(|balancer| !balancer.routes.is_empty()).map(door).collect()
 }

@@ -6,7 +6,7 @@ use crate::input::PlanInput;
 use crate::load::Load;
 use crate::options::Options;
 use limits::billing::Usage;
-use limits::network::{Target, Verdict};
+use limits::network::{Host, HostKind, Target, Verdict, means};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -86,7 +86,10 @@ impl Simulation {
 
 /// Whether an interface endpoint, and not a database's proxy, answers to the name.
 fn is_endpoint(input: &PlanInput, inventory: &Inventory, host: &str) -> bool {
-    let known = |pattern: &str| pattern == host || pattern.starts_with('.') && host.ends_with(pattern);
-    let inside = input.network.inside.iter().any(|inside| inside.database.is_none() && known(&inside.host));
+    let is_endpoint = |found: &&Host| matches!(found.what, HostKind::Endpoint(_));
+    let mut endpoints = input.network.hosts.iter().filter(is_endpoint);
+    let inside = endpoints.any(|found| {
+        found.name == host || found.names.iter().chain(&found.private_names).any(|name| means(name, host))
+    });
     inside && !inventory.proxies.iter().any(|proxy| proxy == host)
 }

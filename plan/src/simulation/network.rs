@@ -207,7 +207,7 @@ impl NetworkRun {
             name: name.to_owned(),
             addresses: vec![address],
             turn: 0,
-            made_up: literal.is_none() && self.network.inside.iter().all(|inside| inside.host != name),
+            made_up: literal.is_none() && !self.network.is_inside(name),
         });
         self.hosts.len() - 1
     }

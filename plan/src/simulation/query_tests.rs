@@ -268,6 +268,12 @@ Resources:
   One: {Type: AWS::EC2::Subnet, Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.1.0/24}}
   Two: {Type: AWS::EC2::Subnet, Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.2.0/24}}
   Group: {Type: AWS::EC2::SecurityGroup, Properties: {GroupDescription: g, VpcId: !Ref Vpc}}
+  Pool:
+    Type: AWS::EC2::SecurityGroup
+    Properties:
+      GroupDescription: the proxy
+      VpcId: !Ref Vpc
+      SecurityGroupIngress: [{IpProtocol: tcp, FromPort: 5432, ToPort: 5432, SourceSecurityGroupId: !Ref Group}]
   Role: {Type: AWS::IAM::Role, Properties: {AssumeRolePolicyDocument: {Statement: []}}}
   Secret: {Type: AWS::SecretsManager::Secret, Properties: {SecretString: '{\"username\":\"u\",\"password\":\"p\"}'}}
   Orders:
@@ -277,7 +283,7 @@ Resources:
   OrdersProxy:
     Type: AWS::RDS::DBProxy
     Properties: {DBProxyName: orders, EngineFamily: POSTGRESQL, RoleArn: !GetAtt Role.Arn, IdleClientTimeout: 60,
-      VpcSubnetIds: [!Ref One, !Ref Two], Auth: [{AuthScheme: SECRETS, SecretArn: !Ref Secret}]}
+      VpcSubnetIds: [!Ref One, !Ref Two], VpcSecurityGroupIds: [!Ref Pool], Auth: [{AuthScheme: SECRETS, SecretArn: !Ref Secret}]}
   Targets:
     Type: AWS::RDS::DBProxyTargetGroup
     Properties:

@@ -105,14 +105,24 @@ fn endpoints_pass_the_nat_gateway_and_still_use_the_interface() {
       VpcEndpointType: Interface
       ServiceName: com.amazonaws.us-east-1.ssm
       SubnetIds: [!Ref Private]
-      SecurityGroupIds: [!Ref Group]
+      SecurityGroupIds: [!Ref Ends]
       PrivateDnsEnabled: true
+  Ends:
+    Type: AWS::EC2::SecurityGroup
+    Properties:
+      GroupDescription: e
+      VpcId: !Ref Vpc
+      SecurityGroupIngress: [{{IpProtocol: tcp, FromPort: 443, ToPort: 443, CidrIp: 10.0.1.0/24}}]
 "
     );
     for to in [s3, ssm] {
         assert_eq!(fares(&endpoints, to), (7, Some(LimitId::EniConnections)), "{to}");
     }
     assert_eq!(fares(&endpoints, "dynamodb.us-east-1.amazonaws.com:443"), (5, Some(LimitId::NatPorts)));
+    let closed = endpoints.replace("CidrIp: 10.0.1.0/24", "CidrIp: 10.0.2.0/24");
+    let report = plan(&closed, ssm);
+    let chain = &report.summary.errors_by_cause[0].chain;
+    assert!(chain[2].starts_with("sg.no-rule of Ends (what may come to Ssm)"), "{chain:?}");
     assert_eq!(fares(TEMPLATE, "10.0.200.7:5432"), (7, Some(LimitId::EniConnections)), "within the VPC");
 }
 

@@ -1,6 +1,6 @@
 //! Databases and their proxies: how many connections a stack gives them.
 
-use super::{Inside, Network};
+use super::{Host, HostKind, Network};
 use crate::db_connections::max_connections;
 use crate::db_pool::{PoolSettings, share};
 use crate::settings::NetworkSettings;
@@ -55,10 +55,7 @@ impl Network {
     /// The same with a PostgreSQL instance of that class, called `Database`.
     pub fn with_database(mut self, class: &str) -> Self {
         let (name, index) = ("Database".to_owned(), self.databases.len());
-        let address = Ipv4Addr::UNSPECIFIED;
-        let database = Some(index);
-        let inside = Inside { host: name.clone(), groups: Vec::new(), address, database, proxy: None };
-        self.inside.push(inside);
+        self.add_host(&name, HostKind::Database(index));
         let connections = max_connections("postgres", class);
         self.databases.push(Database { name, port: POSTGRES, connections, source: FROM_CLASS });
         self
@@ -66,12 +63,28 @@ impl Network {
 
     /// The same with a proxy before the last database.
     pub fn with_proxy(mut self, proxy: Proxy) -> Self {
-        let (host, index) = (proxy.name.clone(), self.proxies.len());
-        let address = Ipv4Addr::UNSPECIFIED;
-        self.inside.push(Inside { host, groups: Vec::new(), address, database: None, proxy: Some(index) });
+        let index = self.proxies.len();
+        self.add_host(&proxy.name, HostKind::Proxy(index));
         let database = self.databases.len().checked_sub(1);
         self.proxies.push(Proxy { database, ..proxy });
         self
+    }
+
+    /// Something in the first subnet that takes everything.
+    fn add_host(&mut self, name: &str, what: HostKind) {
+        let address = (!self.subnets.is_empty()).then(|| self.next_address(0)).flatten();
+        let host = Host {
+            name: name.to_owned(),
+            address: address.map_or(Ipv4Addr::UNSPECIFIED, |(address, _)| address),
+            address6: None,
+            names: Vec::new(),
+            private_names: Vec::new(),
+            groups: Vec::new(),
+            vpc: 0,
+            subnet: Some(0),
+            what,
+        };
+        self.hosts.push(host);
     }
 
     /// The port of the database or database proxy of that name.

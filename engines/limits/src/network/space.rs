@@ -4,8 +4,7 @@ use super::Network;
 use crate::eni_per_environment::{EnvironmentInterfaces, GroupId};
 use crate::eni_room::{InterfaceRoom, Quotas, SubnetId, VpcId};
 use crate::settings::NetworkSettings;
-use model::stack::{EndpointKind, Link, NatGateway, Stack};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A subnet's addresses, and where it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,7 +13,7 @@ pub struct Space {
     pub vpc: String,
     /// Addresses that it can give out; `None`: not known, any number.
     pub size: Option<u64>,
-    /// Those that NAT gateways and interface endpoints of the template have.
+    /// Those that NAT gateways, interface endpoints, databases, proxies and load balancers of the template have.
     pub taken: u64,
 }
 
@@ -27,37 +26,24 @@ pub struct Attachments {
     pub groups: Vec<Vec<GroupId>>,
 }
 
-impl Space {
-    /// That of a stack's subnet.
-    pub fn of_stack(stack: &Stack, subnet: &model::stack::Subnet) -> Self {
-        let here = |link: &Link| link.logical() == Some(&*subnet.id) || link.as_str() == subnet.subnet_id;
-        let gateways = stack.nat_gateways.iter().filter(|gateway| gateway.subnet.as_ref().is_some_and(here));
-        let endpoints = stack.vpc_endpoints.iter();
-        let endpoints = endpoints.filter(|found| found.kind != EndpointKind::Gateway);
-        let endpoints = endpoints.filter(|found| found.subnets.iter().any(here)).count() as u64;
-        Self {
-            vpc: subnet.vpc.as_str().to_owned(),
-            size: Some(subnet.cidr.usable()),
-            taken: gateways.map(addresses).sum::<u64>() + endpoints,
-        }
-    }
-}
-
-/// A NAT gateway has a private address for each of its public ones.
-fn addresses(gateway: &NatGateway) -> u64 {
-    (gateway.addresses.len() as u64).max(1) + u64::from(gateway.secondary_private_addresses)
-}
-
 impl Network {
     /// The room for interfaces in this network, and its subnets' places in it.
     pub fn room(&self, quotas: Quotas) -> (InterfaceRoom, Vec<SubnetId>) {
         let mut room = InterfaceRoom::new(quotas);
         let mut vpcs: BTreeMap<&str, VpcId> = BTreeMap::new();
-        let subnets = self.subnets.iter().map(|subnet| {
+        let used: BTreeSet<usize> = self
+            .placements
+            .iter()
+            .flatten()
+            .flat_map(|placement| placement.subnets.iter().copied())
+            .collect();
+        let subnets = self.subnets.iter().enumerate().map(|(index, subnet)| {
             let Space { vpc, size, taken } = &subnet.space;
+            // Where no function is, there is nothing to tell.
+            let (size, taken) = if used.contains(&index) { (*size, *taken) } else { (None, 0) };
             let name = if vpc.is_empty() { "vpc" } else { vpc };
             let vpc = *vpcs.entry(name).or_insert_with(|| room.add_vpc(name.into()));
-            room.add_subnet(vpc, subnet.name.as_str().into(), *size, *taken)
+            room.add_subnet(vpc, subnet.name.as_str().into(), size, taken)
         });
         let subnets = subnets.collect();
         (room, subnets)
@@ -97,7 +83,7 @@ mod tests {
     #[test]
     fn functions_of_one_subnet_and_set_of_groups_share_their_interfaces() {
         let mut network = Network::simple(3, 2, 1);
-        network.placements[1] = Some(Placement { subnets: vec![1], groups: vec![0] });
+        network.placements[1] = Some(Placement { subnets: vec![1], groups: vec![0], ipv6: false });
         network.placements[2] = None;
         let mut found = network.attachments(&settings("2019-05")).unwrap();
         assert_eq!(found.groups[0][1], found.groups[1][0]);

@@ -211,13 +211,37 @@ pub struct LoadBalancerRoute {
     pub target: FunctionTarget,
 }
 
-/// An application load balancer before functions.
+/// Kinds of load balancers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BalancerKind {
+    /// HTTP.
+    Application,
+    /// TCP and UDP.
+    Network,
+    /// Appliances.
+    Gateway,
+}
+
+/// A load balancer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LoadBalancer {
     /// Logical id.
     pub id: String,
     /// Where it is defined.
     pub place: Place,
+    /// Its kind.
+    pub kind: BalancerKind,
+    /// `Scheme` is `internal`: its name leads to addresses of its subnets.
+    pub internal: bool,
+    /// Host name.
+    pub dns_name: String,
+    /// Where it stands.
+    pub subnets: Vec<Link>,
+    /// Its security groups.
+    pub security_groups: Vec<Link>,
+    /// The ports of its listeners.
+    pub ports: Vec<u16>,
     /// Where its listeners and their rules lead.
     pub routes: Vec<LoadBalancerRoute>,
 }

@@ -1,6 +1,6 @@
 //! The VPC: subnets, routes, gateways, security groups, endpoints.
 
-use super::{Cidr, Link, Place};
+use super::{AnyCidr, Cidr, Cidr6, Link, Place};
 use serde::Serialize;
 use std::net::Ipv4Addr;
 
@@ -15,6 +15,10 @@ pub struct Vpc {
     pub vpc_id: String,
     /// Its range, /16 to /28.
     pub cidr: Cidr,
+    /// Further ranges, of `AWS::EC2::VPCCidrBlock`.
+    pub more_cidrs: Vec<Cidr>,
+    /// Its IPv6 ranges.
+    pub ipv6_cidrs: Vec<Cidr6>,
     /// `EnableDnsSupport`, default true.
     pub dns_support: bool,
     /// `EnableDnsHostnames`, default false.
@@ -34,6 +38,8 @@ pub struct Subnet {
     pub vpc: Link,
     /// Its range.
     pub cidr: Cidr,
+    /// Its IPv6 range, a /64.
+    pub ipv6_cidr: Option<Cidr6>,
     /// `us-east-1a` and the like.
     pub availability_zone: String,
     /// `MapPublicIpOnLaunch`.
@@ -59,8 +65,8 @@ pub struct RouteTable {
 pub enum Destination {
     /// An IPv4 range.
     Ipv4(Cidr),
-    /// An IPv6 range, as written.
-    Ipv6(String),
+    /// An IPv6 range.
+    Ipv6(Cidr6),
     /// `pl-…`.
     PrefixList(String),
 }
@@ -153,6 +159,53 @@ pub struct NatGateway {
     pub secondary_private_addresses: u32,
 }
 
+/// A gateway that lets IPv6 out and nothing in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EgressOnlyInternetGateway {
+    /// Logical id.
+    pub id: String,
+    /// Where it is defined.
+    pub place: Place,
+    /// `eigw-…`.
+    pub gateway_id: String,
+    /// Its VPC.
+    pub vpc: Link,
+}
+
+/// A connection between two VPCs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VpcPeeringConnection {
+    /// Logical id.
+    pub id: String,
+    /// Where it is defined.
+    pub place: Place,
+    /// `pcx-…`.
+    pub peering_id: String,
+    /// The VPC that asked.
+    pub vpc: Link,
+    /// The other one.
+    pub peer_vpc: Link,
+    /// `PeerRegion`, where it is another one.
+    pub peer_region: Option<String>,
+}
+
+/// A list of ranges of the customer's own.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PrefixList {
+    /// Logical id.
+    pub id: String,
+    /// Where it is defined.
+    pub place: Place,
+    /// `pl-…`.
+    pub prefix_list_id: String,
+    /// `PrefixListName`.
+    pub name: String,
+    /// `MaxEntries`: what it counts as among a security group's rules and a route table's routes.
+    pub max_entries: u32,
+    /// Its ranges.
+    pub entries: Vec<AnyCidr>,
+}
+
 /// An elastic IP address.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ElasticIp {
@@ -190,8 +243,8 @@ pub enum TransportProtocol {
 pub enum Peer {
     /// An IPv4 range.
     Ipv4(Cidr),
-    /// An IPv6 range, as written.
-    Ipv6(String),
+    /// An IPv6 range.
+    Ipv6(Cidr6),
     /// Members of a group.
     SecurityGroup(Link),
     /// `pl-…`.
@@ -270,6 +323,8 @@ pub struct VpcEndpoint {
     pub security_groups: Vec<Link>,
     /// Which tables get its route.
     pub route_tables: Vec<Link>,
+    /// The name that leads to all its interfaces: `vpce-….SERVICE.REGION.vpce.amazonaws.com`.
+    pub dns_name: String,
     /// Whether the service's usual names lead to it.
     pub private_dns: bool,
 }

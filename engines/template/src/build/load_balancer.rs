@@ -1,12 +1,17 @@
-//! Load balancers whose listeners lead to functions: read for plans, not run.
+//! Load balancers: their addresses' place in the VPC, and which functions their listeners lead to. They are not run.
 
-use super::{Builder, Fields, Item};
+use super::{Builder, Fields, Item, choice};
 use crate::problem::{Problem, quoted};
 use crate::yaml::Node;
-use model::stack::{FunctionTarget, LoadBalancer, LoadBalancerRoute};
+use model::stack::{BalancerKind, FunctionTarget, LoadBalancer, LoadBalancerRoute};
 use std::collections::BTreeMap;
 
 const LOAD_BALANCER: &str = "AWS::ElasticLoadBalancingV2::LoadBalancer";
+const KINDS: &[(&str, BalancerKind)] = &[
+    ("application", BalancerKind::Application),
+    ("network", BalancerKind::Network),
+    ("gateway", BalancerKind::Gateway),
+];
 
 impl Builder<'_, '_> {
     /// Joins listeners and their rules to load balancers, where they lead to functions.
@@ -24,17 +29,15 @@ impl Builder<'_, '_> {
             }
         }
         let balancers = items.iter().filter(|item| item.kind == LOAD_BALANCER);
-        let mut balancers: Vec<(&str, LoadBalancer)> = balancers
-            .map(|item| {
-                let (id, place) = (item.id.to_owned(), item.place());
-                (item.reference, LoadBalancer { id, place, routes: Vec::new() })
-            })
-            .collect();
+        let mut balancers: Vec<(&str, LoadBalancer)> =
+            balancers.map(|item| (item.reference, self.load_balancer(item))).collect();
         let mut listeners: BTreeMap<&str, usize> = BTreeMap::new();
         for item in items.iter().filter(|item| item.kind == "AWS::ElasticLoadBalancingV2::Listener") {
             let arn = item.fields.string("LoadBalancerArn", &mut self.problems).unwrap_or_default();
             let Some(at) = balancers.iter().position(|(reference, _)| is(reference, &arn)) else { continue };
             listeners.insert(item.reference, at);
+            let port = item.fields.number("Port", "", 1..=65_535, &mut self.problems);
+            balancers[at].1.ports.extend(port.and_then(|port| u16::try_from(port).ok()));
             if let Some(target) = self.forwards(&item.fields, "DefaultActions", &groups) {
                 balancers[at].1.routes.push(LoadBalancerRoute { path: None, target });
             }
@@ -60,8 +63,29 @@ impl Builder<'_, '_> {
                 }
             }
         }
-        let found = balancers.into_iter().map(|(_, balancer)| balancer);
-        self.stack.load_balancers = found.filter(|balancer| !balancer.routes.is_empty()).collect();
+        self.stack.load_balancers = balancers.into_iter().map(|(_, balancer)| balancer).collect();
+    }
+
+    fn load_balancer(&mut self, item: &Item<'_>) -> LoadBalancer {
+        let fields = &item.fields;
+        let kind = fields.get("Type").and_then(|node| choice(node, KINDS, &mut self.problems));
+        const SCHEMES: &[(&str, bool)] = &[("internet-facing", false), ("internal", true)];
+        let internal = fields.get("Scheme").and_then(|node| choice(node, SCHEMES, &mut self.problems));
+        let mut subnets = self.links_to(fields, "Subnets", "AWS::EC2::Subnet");
+        for mapping in fields.inners("SubnetMappings", &mut self.problems) {
+            subnets.extend(self.link(&mapping, "SubnetId", "AWS::EC2::Subnet", true));
+        }
+        LoadBalancer {
+            id: item.id.to_owned(),
+            place: item.place(),
+            kind: kind.unwrap_or(BalancerKind::Application),
+            internal: internal.unwrap_or(false),
+            dns_name: self.resolver.identity(item.index).balancer_name(),
+            subnets,
+            security_groups: self.links_to(fields, "SecurityGroups", "AWS::EC2::SecurityGroup"),
+            ports: Vec::new(),
+            routes: Vec::new(),
+        }
     }
 
     /// The function that the first forwarding action leads to.

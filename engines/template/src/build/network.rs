@@ -7,8 +7,8 @@ use crate::identity::Attribute;
 use crate::problem::{Problem, quoted};
 use crate::yaml::Node;
 use model::stack::{
-    BadCidr, Cidr, ElasticIp, InternetGateway, Link, Peer, RouteTable, RouteTableAssociation, SecurityGroup,
-    Subnet, Vpc,
+    BadCidr, BadCidr6, Cidr, Cidr6, ElasticIp, InternetGateway, Link, Peer, RouteTable,
+    RouteTableAssociation, SecurityGroup, Subnet, Vpc,
 };
 use std::collections::BTreeMap;
 
@@ -162,6 +162,8 @@ impl Builder<'_, '_> {
             place,
             vpc_id: item.reference.to_owned(),
             cidr,
+            more_cidrs: Vec::new(),
+            ipv6_cidrs: Vec::new(),
             dns_support: item.fields.boolean("EnableDnsSupport", true, &mut self.problems),
             dns_hostnames: item.fields.boolean("EnableDnsHostnames", false, &mut self.problems),
         });
@@ -186,12 +188,14 @@ impl Builder<'_, '_> {
         let vpc = self.link(&item.fields, "VpcId", "AWS::EC2::VPC", true);
         let Some(node) = item.fields.require("CidrBlock", &mut self.problems) else { return };
         let (Some(vpc), Some(cidr)) = (vpc, self.block(node)) else { return };
+        let ipv6_cidr = item.fields.get("Ipv6CidrBlock").and_then(|node| self.range6(node));
         self.stack.subnets.push(Subnet {
             id: item.id.to_owned(),
             place: item.place(),
             subnet_id: item.reference.to_owned(),
             vpc,
             cidr,
+            ipv6_cidr,
             availability_zone: self.resolver.identity(item.index).zone(),
             map_public_ip: item.fields.boolean("MapPublicIpOnLaunch", false, &mut self.problems),
         });
@@ -206,6 +210,22 @@ impl Builder<'_, '_> {
             return None;
         }
         Some(cidr)
+    }
+
+    /// An IPv6 range.
+    pub(super) fn range6(&mut self, node: &Node) -> Option<Cidr6> {
+        let text = node.string(&mut self.problems)?;
+        match text.parse::<Cidr6>() {
+            Ok(cidr) => Some(cidr),
+            Err(bad) => {
+                let help = match bad {
+                    BadCidr6::HostBits(meant) => Some(format!("write {meant}")),
+                    BadCidr6::Form(_) => None,
+                };
+                self.problems.push(Problem::at(node.span, bad.to_string()).maybe_help(help));
+                None
+            }
+        }
     }
 
     /// An IPv4 range; a single address counts as /32.

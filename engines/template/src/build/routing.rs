@@ -15,8 +15,8 @@ impl Builder<'_, '_> {
         };
         let destination = if let Some(node) = fields.get("DestinationCidrBlock") {
             self.range(node).map(Destination::Ipv4)
-        } else if let Some(range) = fields.string("DestinationIpv6CidrBlock", &mut self.problems) {
-            Some(Destination::Ipv6(range))
+        } else if let Some(node) = fields.get("DestinationIpv6CidrBlock") {
+            self.range6(node).map(Destination::Ipv6)
         } else if let Some(list) = fields.string("DestinationPrefixListId", &mut self.problems) {
             Some(Destination::PrefixList(list))
         } else {
@@ -153,6 +153,7 @@ impl Builder<'_, '_> {
             subnets,
             security_groups,
             route_tables,
+            dns_name: self.resolver.identity(item.index).endpoint_name(),
             private_dns,
         }));
     }

@@ -77,8 +77,8 @@ impl Builder<'_, '_> {
         };
         let peer = if let Some(node) = fields.get("CidrIp") {
             Peer::Ipv4(self.range(node)?)
-        } else if let Some(range) = fields.string("CidrIpv6", &mut self.problems) {
-            Peer::Ipv6(range)
+        } else if let Some(node) = fields.get("CidrIpv6") {
+            Peer::Ipv6(self.range6(node)?)
         } else if let Some(link) = self.link(fields, group, "AWS::EC2::SecurityGroup", false) {
             Peer::SecurityGroup(link)
         } else if let Some(link) = self.link(fields, name, "AWS::EC2::SecurityGroup", false) {

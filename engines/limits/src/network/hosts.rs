@@ -1,0 +1,96 @@
+//! What has an address in a VPC: databases, proxies, interface endpoints, load balancers, NAT gateways and the shared
+//! interfaces of functions. One allocator serves them all, so that no two are the same.
+//!
+//! Source: VPC User Guide, "Subnet sizing": the first four addresses and the last one of a subnet are AWS's own. Which one
+//! AWS takes is not published; here each takes the next.
+
+use super::Network;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Addresses at the beginning of a subnet that AWS keeps.
+const RESERVED: u64 = 4;
+
+/// Something that has an address in a VPC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its logical id.
+    pub name: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its IPv6 address.
+    pub address6: Option<Ipv6Addr>,
+    /// The names that lead to it from everywhere. One that begins with a dot stands for all names that end so.
+    pub names: Vec<String>,
+    /// The names that lead to it from its VPC alone.
+    pub private_names: Vec<String>,
+    /// Indices of its security groups; without any, it takes everything.
+    pub groups: Vec<usize>,
+    /// Index of its VPC.
+    pub vpc: usize,
+    /// Index of its subnet, where that is known.
+    pub subnet: Option<usize>,
+    /// What it is.
+    pub what: HostKind,
+}
+
+/// What has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostKind {
+    /// The database instance with this index in the network.
+    Database(usize),
+    /// The database proxy with this index in the network.
+    Proxy(usize),
+    /// The VPC endpoint with this index in the stack.
+    Endpoint(usize),
+    /// The load balancer with this index in the stack.
+    LoadBalancer(usize),
+}
+
+/// The shared interface of a subnet and a set of security groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Index of its subnet.
+    pub subnet: usize,
+    /// Indices of its security groups, ascending.
+    pub groups: Vec<usize>,
+    /// Its address; none where the subnet has no more.
+    pub address: Option<Ipv4Addr>,
+    /// Its IPv6 address, where its subnet has a range.
+    pub address6: Option<Ipv6Addr>,
+}
+
+impl Network {
+    /// The next address of a subnet; none when there are no more.
+    pub(super) fn next_address(&mut self, subnet: usize) -> Option<(Ipv4Addr, Option<Ipv6Addr>)> {
+        let place = &mut self.subnets[subnet];
+        let range = place.cidr?;
+        let number = RESERVED + place.given;
+        // The last one is AWS's, too.
+        if number + 1 >= range.addresses() {
+            return None;
+        }
+        place.given += 1;
+        // A range has at most 2^32 addresses, so that the offset fits.
+        let address = (u32::from(range.first()) + number as u32).into();
+        let address6 = place.cidr6.map(|range| (u128::from(range.first()) + u128::from(number)).into());
+        Some((address, address6))
+    }
+
+    /// The shared interface of a subnet and a set of groups (ascending), made when there is none yet. Its index; the engines
+    /// that [`Network::wire`] makes count in the same order.
+    pub(super) fn interface(&mut self, subnet: usize, groups: &[usize]) -> usize {
+        let is = |found: &Interface| found.subnet == subnet && found.groups == groups;
+        if let Some(index) = self.interfaces.iter().position(is) {
+            return index;
+        }
+        let (address, address6) = self.next_address(subnet).map_or((None, None), |(v4, v6)| (Some(v4), v6));
+        self.interfaces.push(Interface { subnet, groups: groups.to_vec(), address, address6 });
+        self.interfaces.len() - 1
+    }
+
+    /// The address of the shared interface of a subnet and a set of groups (ascending).
+    pub fn interface_address(&self, subnet: usize, groups: &[usize]) -> Option<Ipv4Addr> {
+        let found = self.interfaces.iter().find(|found| found.subnet == subnet && found.groups == groups);
+        found.and_then(|found| found.address)
+    }
+}
