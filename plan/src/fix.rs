@@ -13,12 +13,13 @@ pub(crate) use sheet::{Edit, Sheet, patch};
 
 use crate::case::{Case, CaseError, Variant, monthly, survives};
 use crate::cost::Bill;
-use crate::report::{Report, Summary};
+use crate::report::{Report, Summary, grouped};
 use knob::{Change, Knob, Sheets, Trouble};
 use model::LimitId;
 use model::price::Usd;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -27,9 +28,14 @@ pub const KNOBS_MAX: usize = 3;
 /// Plans of one search.
 pub const RUNS_MAX: u32 = 400;
 
+/// A search ends after so much work: a request counts as one, sixteen connections that are opened or used again, too. At a
+/// million a second that is a minute.
+pub const WORK_MAX: u64 = 60_000_000;
+const CONNECTIONS_OF_A_REQUEST: u64 = 16;
+
 /// A candidate that sends more than so many times the requests of the case as it is, is another load: quicker answers make
 /// the users of a closed loop send more.
-const REQUESTS_TIMES_MAX: u64 = 3;
+pub const REQUESTS_TIMES_MAX: u64 = 3;
 /// As many requests as this are always planned.
 const REQUESTS_MIN: u64 = 50_000;
 
@@ -61,8 +67,31 @@ pub struct Found {
     pub fixes: Vec<Fix>,
     /// How many plans were made.
     pub runs: u32,
-    /// The search was interrupted, or reached [`RUNS_MAX`].
-    pub cut: bool,
+    /// Why the search did not come to its end, if so.
+    pub cut: Option<Cut>,
+    /// Some candidate was passed over as its users would have sent more than [`REQUESTS_TIMES_MAX`] times as much.
+    pub another_load: bool,
+}
+
+/// Why a search ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Its caller ended it.
+    Interrupted,
+    /// It reached [`RUNS_MAX`].
+    Plans,
+    /// It reached [`WORK_MAX`].
+    Work,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interrupted => formatter.write_str("it was interrupted"),
+            Self::Plans => write!(formatter, "{RUNS_MAX} plans are the most"),
+            Self::Work => write!(formatter, "the work of {} requests is the most", grouped(WORK_MAX)),
+        }
+    }
 }
 
 /// Told now and then how many plans were made and how many changes found; `Break` ends the search.
@@ -92,7 +121,9 @@ pub fn search(case: &Case, base: &Report, hear: &mut Hear<'_>) -> Result<Found, 
         knobs,
         known: BTreeMap::new(),
         runs: 0,
-        cut: false,
+        work: 0,
+        cut: None,
+        another_load: false,
         hear,
         found: 0,
         requests_max,
@@ -100,7 +131,7 @@ pub fn search(case: &Case, base: &Report, hear: &mut Hear<'_>) -> Result<Found, 
     let turned = search.survivors(base);
     let mut fixes: Vec<Fix> = turned.iter().filter_map(|turned| search.fix(turned, base)).collect();
     fixes.sort_by_key(|fix| (fix.usd_per_month, fix.size));
-    Ok(Found { fixes, runs: search.runs, cut: search.cut })
+    Ok(Found { fixes, runs: search.runs, cut: search.cut, another_load: search.another_load })
 }
 
 /// Knobs by index, each with its level.
@@ -123,7 +154,9 @@ struct Search<'case, 'hear> {
     knobs: Vec<Knob>,
     known: BTreeMap<Vec<(usize, u64)>, Fate>,
     runs: u32,
-    cut: bool,
+    work: u64,
+    cut: Option<Cut>,
+    another_load: bool,
     hear: &'hear mut Hear<'hear>,
     found: usize,
     /// A candidate may send so many.
@@ -160,7 +193,7 @@ impl Search<'_, '_> {
                     let mut set: Vec<usize> = turned.keys().copied().chain([index]).collect();
                     set.sort_unstable();
                     let has = |found: &Turned| found.keys().all(|knob| set.contains(knob));
-                    if minimal.iter().any(has) || !seen.insert(set) || self.cut {
+                    if minimal.iter().any(has) || !seen.insert(set) || self.cut.is_some() {
                         continue;
                     }
                     let Some((strong, fate)) = self.strongest(&turned, index) else { continue };
@@ -196,7 +229,7 @@ impl Search<'_, '_> {
         let indices: Vec<usize> = turned.keys().copied().collect();
         for index in indices {
             let (mut low, mut high) = (0, turned[&index]);
-            while high - low > 1 && !self.cut {
+            while high - low > 1 && self.cut.is_none() {
                 let middle = low + (high - low) / 2;
                 let mut weaker = turned.clone();
                 weaker.insert(index, middle);
@@ -216,7 +249,7 @@ impl Search<'_, '_> {
             return known.clone();
         }
         let fate = self.plan(turned).unwrap_or(Fate::Impossible);
-        if !self.cut {
+        if self.cut.is_none() {
             self.known.insert(key, fate.clone());
         }
         fate
@@ -224,31 +257,42 @@ impl Search<'_, '_> {
 
     /// Plans a candidate; it ends with the first refusal.
     fn plan(&mut self, turned: &Turned) -> Option<Fate> {
-        if self.cut || self.runs >= RUNS_MAX {
-            self.cut = true;
+        if self.cut.is_none() && self.runs >= RUNS_MAX {
+            self.cut = Some(Cut::Plans);
+        }
+        if self.cut.is_none() && self.work >= WORK_MAX {
+            self.cut = Some(Cut::Work);
+        }
+        if self.cut.is_some() {
             return None;
         }
         let variant = self.variant(&self.change(turned)?)?;
         self.runs += 1;
         let (runs, found) = (self.runs, self.found);
         if (self.hear)(runs, found).is_break() {
-            self.cut = true;
+            self.cut = Some(Cut::Interrupted);
             return None;
         }
         let (hear, cut) = (&mut *self.hear, &mut self.cut);
         let (requests_max, mut another_load) = (self.requests_max, false);
         let report = self.case.run(&variant, &mut |progress| {
             if hear(runs, found).is_break() {
-                *cut = true;
+                *cut = Some(Cut::Interrupted);
                 return ControlFlow::Break(());
             }
             another_load = progress.requests > requests_max;
             if progress.refused || another_load { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
+        if let Ok(report) = &report {
+            let connections = report.connects.iter().map(|row| row.opened.saturating_add(row.reused));
+            let connections = connections.fold(0, u64::saturating_add) / CONNECTIONS_OF_A_REQUEST;
+            self.work = self.work.saturating_add(report.summary.requests).saturating_add(connections);
+        }
         if another_load {
+            self.another_load = true;
             return Some(Fate::Impossible);
         }
-        let report = report.ok().filter(|_| !self.cut)?;
+        let report = report.ok().filter(|_| self.cut.is_none())?;
         Some(fate(&report))
     }
 
@@ -322,4 +366,4 @@ pub(crate) fn with_memory(case: &Case, memory_mb: u64) -> Option<Variant> {
 #[cfg(test)]
 mod knob_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -12,7 +12,7 @@ pub use text::render;
 pub(crate) use text::seconds;
 
 use crate::cost::Bill;
-use crate::fix::Fix;
+use crate::fix::{Cut, Fix};
 use crate::promise::PromiseRow;
 use crate::sweep::SweepRow;
 use limits::Decision;
@@ -117,8 +117,20 @@ pub struct Report {
 pub struct Searched {
     /// Plans that were made.
     pub runs: u32,
-    /// It did not come to its end.
-    pub cut: bool,
+    /// Why it did not come to its end, if so.
+    pub cut: Option<Cut>,
+    /// Some change was passed over as the load would have become another one: see
+    /// [`REQUESTS_TIMES_MAX`](crate::fix::REQUESTS_TIMES_MAX).
+    pub another_load: bool,
+}
+
+impl Searched {
+    /// What is said of changes that were passed over.
+    pub fn passed_over(&self) -> Option<&'static str> {
+        self.another_load.then_some(
+            "Passed over: changes after which the users, answered sooner, would send more than three times as much.",
+        )
+    }
 }
 
 /// How near a limit came to refusing.
@@ -202,6 +214,13 @@ pub struct Summary {
     pub percentiles_s: BTreeMap<&'static str, Seconds>,
     /// Answers by time.
     pub histogram: Vec<HistogramRow>,
+}
+
+impl Summary {
+    /// Requests that were answered well, per second of the total time.
+    pub fn ok_per_s(&self) -> f64 {
+        if self.total_s.0 == 0 { 0.0 } else { self.ok as f64 / self.total_s.as_f64() }
+    }
 }
 
 /// One cause of failures.

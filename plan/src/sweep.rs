@@ -12,6 +12,8 @@ use thiserror::Error;
 
 /// Points of a sweep before it is refined.
 const POINTS: u64 = 10;
+/// Less than this part of the best is a fall.
+const FALL: f64 = 0.95;
 /// Points that are added around the knee.
 const REFINEMENTS: usize = 5;
 
@@ -46,7 +48,8 @@ pub struct SweepRow {
     pub first_limit: Option<FirstLimit>,
     /// Nothing refuses, and every promise is kept.
     pub survives: bool,
-    /// The last point that survives before one that does not, or the first that does.
+    /// The last point that survives before one that does not, or the first that does. Where all points fare alike, that at
+    /// which most is answered well per second, if less is beyond it.
     pub knee: bool,
 }
 
@@ -212,11 +215,23 @@ fn flip(rows: &[SweepRow]) -> Option<usize> {
 }
 
 fn marked(mut rows: Vec<SweepRow>) -> Vec<SweepRow> {
-    if let Some(flip) = flip(&rows) {
-        let knee = if rows[flip].survives { flip } else { flip + 1 };
-        rows[knee].knee = true;
+    let knee = match flip(&rows) {
+        Some(flip) => Some(if rows[flip].survives { flip } else { flip + 1 }),
+        None => {
+            let rates: Vec<f64> = rows.iter().map(|row| row.summary.ok_per_s()).collect();
+            let best = rates.iter().copied().fold(0.0, f64::max);
+            rates.iter().position(|rate| *rate >= best).filter(|index| falls(&rates[*index..]))
+        }
+    };
+    if let Some(row) = knee.and_then(|knee| rows.get_mut(knee)) {
+        row.knee = true;
     }
     rows
+}
+
+/// Whether what begins with the best ends clearly below it.
+fn falls(rates: &[f64]) -> bool {
+    matches!(rates, [best, .., last] if *last < best * FALL)
 }
 
 fn phases<'sheet>(sheet: &'sheet Sheet<'_>) -> &'sheet [Node] {
@@ -318,5 +333,40 @@ mod tests {
         assert_eq!(rates("phases: [{target: A, users: 5}]", 10), None);
         let patched = patch(text, &users(text, 70).unwrap()).unwrap();
         assert!(patched.contains("users: 70"));
+    }
+
+    /// A function of which five run at once for a second, under so many users.
+    fn swept(promise: &str) -> Vec<SweepRow> {
+        let template = "Transform: AWS::Serverless-2016-10-31
+Resources:
+  Cart:
+    Type: AWS::Serverless::Function
+    Properties: {Runtime: python3.13, Handler: app.handler, CodeUri: cart/, ReservedConcurrentExecutions: 5}
+";
+        let load = "version: 1
+phases: [{target: Cart, users: 3, for: 20s, think: 100ms}]
+behaviour: {Cart: {init: 0ms, steps: [{sleep: 1s}]}}
+";
+        let mut case = crate::fix::tests::case_of(template, load, &[]);
+        case.promises = crate::promise::Promise::read_all(promise).unwrap();
+        let sweep = Sweep::read("users=1..60").unwrap();
+        sweep.run(&case, &mut |_| ControlFlow::Continue(())).unwrap()
+    }
+
+    #[test]
+    fn the_knee_is_where_it_breaks_and_where_nothing_survives_that_of_the_throughput() {
+        let rows = swept("errors<1%");
+        let knee = rows.iter().find(|row| row.knee).unwrap();
+        assert_eq!((knee.x, knee.survives, knee.summary.throttled), (5, true, 0));
+        // Nothing keeps this promise; five users or more all have five answers a second, so that nothing falls.
+        let rows = swept("p50<1us");
+        assert!(rows.iter().all(|row| !row.survives));
+        assert!(rows.iter().filter(|row| row.x >= 5).all(|row| (4.0..5.5).contains(&row.summary.ok_per_s())));
+        assert!(rows.iter().all(|row| !row.knee), "{rows:?}");
+    }
+
+    #[test]
+    fn a_throughput_that_falls_has_a_knee_at_its_best() {
+        assert!(falls(&[10.0, 9.9, 9.0]) && !falls(&[10.0, 9.0, 9.9]) && !falls(&[10.0]) && !falls(&[]));
     }
 }

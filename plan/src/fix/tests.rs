@@ -26,7 +26,7 @@ pub fn plan(case: &Case) -> Report {
 
 pub fn fixes(case: &Case) -> Vec<Fix> {
     let found = search(case, &plan(case), &mut |_, _| ControlFlow::Continue(())).unwrap();
-    assert!(!found.cut, "{} runs", found.runs);
+    assert_eq!(found.cut, None, "{} runs", found.runs);
     for fix in &found.fixes {
         let again = case.run(&fix.variant, &mut |_| ControlFlow::Continue(())).unwrap();
         assert!(survives(&again), "{}", fix.change);
@@ -137,5 +137,35 @@ fn what_survives_needs_no_change_and_an_end_is_heard() {
     assert_eq!(search(&case, &plan(&case), &mut |_, _| ControlFlow::Continue(())).unwrap(), Found::default());
     let case = storefront();
     let found = search(&case, &plan(&case), &mut |_, _| ControlFlow::Break(())).unwrap();
-    assert!(found.cut && found.fixes.is_empty());
+    assert_eq!((found.cut, found.fixes.len()), (Some(Cut::Interrupted), 0));
+}
+
+#[test]
+fn a_page_shows_causes_then_changes_with_their_diffs_folded_then_the_sweep() {
+    let load = "version: 1\nphases: [{target: Cart, users: 20, requests: 40}]\nbehaviour: {Cart: {steps: [{sleep: 1s}]}}\n";
+    let case =
+        case_of(&SMALL.replace("Timeout: 3", "Timeout: 3, ReservedConcurrentExecutions: 5"), load, &[]);
+    let mut report = plan(&case);
+    let found = search(&case, &report, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    let sweep = crate::sweep::Sweep::read("users=1..30").unwrap();
+    report.searched =
+        Some(crate::report::Searched { runs: found.runs, cut: Some(Cut::Plans), another_load: true });
+    report.fixes = found.fixes;
+    report.sweep = sweep.run(&case, &mut |_| ControlFlow::Continue(())).unwrap();
+    report.swept = Some(sweep.title());
+    let page = crate::render_html(&report, "cart");
+    let place = |text: &str| page.find(text).unwrap_or_else(|| panic!("{text} is not on the page"));
+    let order = [
+        "<h2>Why requests fail",
+        "<h2>Changes that survive",
+        "cut short, as 400 plans are the most",
+        "<details><summary>The change, 2 lines</summary><pre>",
+        "<span class=\"add\">",
+        "<h2>Sweep",
+        "answered well per s",
+    ];
+    let places = order.map(place);
+    assert!(places.is_sorted(), "{places:?}");
+    assert!(page.contains("knee at 5</text>"), "five are reserved");
+    assert_eq!(page.matches("<details>").count(), page.matches("</details>").count());
 }

@@ -38,9 +38,9 @@ pub fn render_html(report: &Report, title: &str) -> String {
     page.header(&mut out, title);
     page.tiles(&mut out);
     page.promises(&mut out);
-    page.fixes(&mut out);
     page.timeline(&mut out);
     page.causes(&mut out);
+    page.fixes(&mut out);
     page.limits(&mut out);
     page.latencies(&mut out);
     page.functions(&mut out);
@@ -137,15 +137,16 @@ impl Page<'_> {
             return;
         }
         let moments: Vec<f64> = rows.iter().map(|row| row.t_s.as_f64()).collect();
-        let broke_at = self.report.first_limit.as_ref().map(|first| first.at_s.as_f64());
+        let mark = self.report.first_limit.as_ref().map(|first| (first.at_s.as_f64(), "breaks at"));
         out.push_str("<h2>What happens when</h2>\n<div class=\"charts\">\n");
         let series = |name: &str, values: Vec<f64>| Series { name: name.to_owned(), values };
         let chart = |title: &str, series, limit, bars| Chart {
             title: title.to_owned(),
             moments: &moments,
+            is_over_figures: false,
             series,
             limit,
-            broke_at,
+            mark,
             bars,
         };
         let account = self.row(LimitId::AccountConcurrency).map(|row| row.max as f64);

@@ -165,7 +165,8 @@ fn from_files(arguments: &Plan, promises: Vec<Promise>) -> Result<Report, Stop> 
             meter.tell(None, || format!("searching: {runs} changes tried, {found} survive"))
         };
         let found = plan::fix::search(&case, &report, &mut hear).map_err(failed)?;
-        report.searched = Some(Searched { runs: found.runs, cut: found.cut });
+        report.searched =
+            Some(Searched { runs: found.runs, cut: found.cut, another_load: found.another_load });
         report.fixes = found.fixes;
     }
     Ok(report)

@@ -29,13 +29,15 @@ pub struct Series {
 /// What is drawn over the same moments.
 pub struct Chart<'a> {
     pub title: String,
-    /// Seconds, rising.
+    /// What it is drawn over, rising: seconds, or figures.
     pub moments: &'a [f64],
+    /// They are figures.
+    pub is_over_figures: bool,
     pub series: Vec<Series>,
     /// A figure that cannot be exceeded.
     pub limit: Option<f64>,
-    /// When the first limit broke.
-    pub broke_at: Option<f64>,
+    /// A moment that stands out, and what it is called: `breaks at`.
+    pub mark: Option<(f64, &'static str)>,
     pub bars: bool,
 }
 
@@ -86,7 +88,7 @@ impl Chart<'_> {
             } else {
                 "middle"
             };
-            let label = clock(seconds, end);
+            let label = self.label(seconds, end);
             put(
                 out,
                 format_args!(
@@ -131,7 +133,7 @@ impl Chart<'_> {
                 ),
             );
         }
-        if let Some(at) = self.broke_at {
+        if let Some((at, word)) = self.mark {
             let x = x(at);
             let anchor = if x > WIDTH / 2.0 { "end" } else { "start" };
             let beside = if x > WIDTH / 2.0 { -4.0 } else { 4.0 };
@@ -146,15 +148,20 @@ impl Chart<'_> {
             put(
                 out,
                 format_args!(
-                    "<text class=\"break-text\" x=\"{:.1}\" y=\"{:.0}\" text-anchor=\"{anchor}\">breaks at {}</text>",
+                    "<text class=\"break-text\" x=\"{:.1}\" y=\"{:.0}\" text-anchor=\"{anchor}\">{word} {}</text>",
                     x + beside,
                     TOP - 8.0,
-                    clock(at, end)
+                    self.label(at, end)
                 ),
             );
         }
         self.hovers(out, &x, end);
         out.push_str("</svg></figure>\n");
+    }
+
+    /// What a place on the axis is called.
+    fn label(&self, at: f64, end: f64) -> String {
+        if self.is_over_figures { short(at) } else { clock(at, end) }
     }
 
     fn caption(&self, out: &mut String, tell_limit: bool) {
@@ -227,7 +234,7 @@ impl Chart<'_> {
                     "<rect class=\"hover\" x=\"{:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{:.0}\"><title>{}",
                     (x(*at) - width / 2.0).max(LEFT),
                     HEIGHT - TOP - BOTTOM,
-                    clock(*at, end)
+                    self.label(*at, end)
                 ),
             );
             for series in &self.series {
@@ -299,7 +306,8 @@ mod tests {
             moments: &moments,
             series: vec![Series { name: "x".into(), values }],
             limit: Some(1000.0),
-            broke_at: Some(5001.0),
+            mark: Some((5001.0, "breaks at")),
+            is_over_figures: false,
             bars: false,
         };
         let mut svg = String::new();

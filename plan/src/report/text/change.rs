@@ -40,10 +40,13 @@ impl Page<'_> {
             };
         }
         let plans = grouped(u64::from(searched.runs));
-        let cut = if searched.cut { "; the search was cut short" } else { "" };
+        let cut = searched.cut.map_or_else(String::new, |why| format!("; cut short, as {why}"));
         self.heading(out, &format!("Changes that survive, the cheapest first ({plans} plans made{cut})"))?;
         if self.report.fixes.is_empty() {
-            return writeln!(out, "  None was found.");
+            writeln!(out, "  None was found.")?;
+        }
+        if let Some(passed_over) = searched.passed_over() {
+            writeln!(out, "  {passed_over}")?;
         }
         for (index, fix) in self.report.fixes.iter().enumerate().take(CHANGES_SHOWN) {
             let verified = &fix.verified;
@@ -77,13 +80,15 @@ impl Page<'_> {
     pub(super) fn sweep(&self, out: &mut String) -> fmt::Result {
         let (rows, Some(title)) = (&self.report.sweep, &self.report.swept) else { return Ok(()) };
         self.heading(out, &format!("Sweep: {title}"))?;
-        let most = rows.iter().map(|row| row.summary.requests_per_s).fold(0.0_f64, f64::max);
-        let mut table = Table::new(&["x", "answers/s", "p99 s", "ok %", "first limit", ""]);
+        let most = rows.iter().map(|row| row.summary.ok_per_s()).fold(0.0_f64, f64::max);
+        let titles = ["x", "answers/s", "ok/s", "ok %", "throttled", "p99 s", "first limit", ""];
+        let mut table = Table::new(&titles);
         for row in rows.iter().take(ROWS_SHOWN) {
             let summary = &row.summary;
             let share =
                 if summary.requests == 0 { 0.0 } else { summary.ok as f64 * 100.0 / summary.requests as f64 };
-            let length = if most > 0.0 { (summary.requests_per_s / most * BAR as f64) as usize } else { 0 };
+            let ok = summary.ok_per_s();
+            let length = if most > 0.0 { (ok / most * BAR as f64) as usize } else { 0 };
             let knee = if row.knee { " <- knee" } else { "" };
             let fate = match &row.first_limit {
                 Some(first) => first.id.to_string(),
@@ -93,8 +98,10 @@ impl Page<'_> {
             table.row([
                 grouped(row.x),
                 format!("{:.1}", summary.requests_per_s),
-                summary.percentiles_s.get("99").map_or_else(String::new, |value| seconds(*value)),
+                format!("{ok:.1}"),
                 format!("{share:.2}"),
+                grouped(summary.throttled),
+                summary.percentiles_s.get("99").map_or_else(String::new, |value| seconds(*value)),
                 fate,
                 format!("{}{knee}", "■".repeat(length)),
             ]);
