@@ -30,7 +30,7 @@ use crate::watch::{EVENTS_BETWEEN, Extent};
 pub use crate::watch::{Progress, Watch};
 use attach::AttachRun;
 use attempts::Attempts;
-use course::{CallRun, Parked, ParkedId};
+use course::{CallClients, CallRun, Parked, ParkedId};
 use events::EventsRun;
 use front::Fronts;
 use function::{Function, Ways};
@@ -138,6 +138,7 @@ struct Simulation {
     parked: Parked,
     attempts: Attempts,
     calls: Vec<CallRun>,
+    call_clients: CallClients,
     heap: EventHeap<Event>,
     functions: Vec<Function>,
     /// Which functions some phase sends to, or a function that is reached calls.
@@ -218,6 +219,7 @@ impl Simulation {
             parked: Parked::default(),
             attempts: Attempts::default(),
             calls,
+            call_clients: CallClients::default(),
             heap: EventHeap::default(),
             functions,
             phases,

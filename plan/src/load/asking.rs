@@ -16,10 +16,21 @@ pub struct Asking {
     pub client: Option<Name>,
     /// How many different ones there are, to a cache.
     pub keys: Option<Keys>,
+    /// They want a cached answer made anew (`Cache-Control: max-age=0`).
+    pub fresh: Option<Fresh>,
     /// Bytes of each request.
     pub bytes_in: u64,
     /// Bytes of each answer.
     pub bytes_out: u64,
+}
+
+/// Whether who wants an answer made anew may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fresh {
+    /// Without the permission `execute-api:InvalidateCache`.
+    Unsigned,
+    /// With it.
+    Signed,
 }
 
 /// Different requests, to a cache.
@@ -33,10 +44,18 @@ pub struct Keys {
 }
 
 impl Asking {
-    /// Reads `client`, `keys` and `bytes` of a phase. `None` or recorded problems mean that they cannot be used.
+    /// Reads `client`, `keys`, `fresh` and `bytes` of a phase. `None` or recorded problems mean that they cannot be used.
     pub(super) fn read(keys: &Mapping, problems: &mut Problems) -> Option<Self> {
         let client = keys.get("client").map(|client| name_of(client, problems));
         let different = keys.get("keys").map(|keys| read_keys(keys, problems));
+        let fresh = keys.get("fresh").map(|fresh| {
+            let word = fresh.one_of(&["none", "unsigned", "signed"], problems)?;
+            Some(match word {
+                "signed" => Some(Fresh::Signed),
+                "unsigned" => Some(Fresh::Unsigned),
+                _ => None,
+            })
+        });
         let (mut bytes_in, mut bytes_out) = (0, 0);
         if let Some(bytes) = keys.get("bytes").and_then(|bytes| bytes.mapping(problems)) {
             bytes.only(&["in", "out"], problems);
@@ -44,8 +63,10 @@ impl Asking {
             bytes_in = size("in").unwrap_or(0);
             bytes_out = size("out").unwrap_or(0);
         }
-        let wrong = client == Some(None) || different == Some(None);
-        (!wrong).then(|| Self { client: client.flatten(), keys: different.flatten(), bytes_in, bytes_out })
+        let wrong = client == Some(None) || different == Some(None) || fresh == Some(None);
+        let fresh = fresh.flatten().flatten();
+        let (client, different) = (client.flatten(), different.flatten());
+        (!wrong).then_some(Self { client, keys: different, fresh, bytes_in, bytes_out })
     }
 }
 
@@ -93,6 +114,8 @@ mod tests {
         let asking = read("{client: AppKey, keys: 1000, bytes: {in: 1KB, out: 5B}}").unwrap();
         assert_eq!((asking.client.unwrap().text, asking.bytes_out), ("AppKey".into(), 5));
         assert_eq!(asking.keys, Some(Keys { count: 1000, skew: 0.0 }));
+        assert_eq!(read("{fresh: signed}").unwrap().fresh, Some(Fresh::Signed));
+        assert_eq!(read("{fresh: none}"), Ok(Asking::default()));
         assert_eq!(read("{keys: {zipf: {n: 7, s: 1.1}}}").unwrap().keys, Some(Keys { count: 7, skew: 1.1 }));
     }
 
@@ -105,6 +128,7 @@ mod tests {
             ("{keys: {zipf: {n: 5, s: 1e9}}}", "must be 0 to 20"),
             ("{keys: {zipf: {n: 5}}}", "needs `s`"),
             ("{keys: {zpf: {n: 5}}}", "the key `zpf` does not exist"),
+            ("{fresh: always}", "unsigned"),
             ("{bytes: {ot: 5B}}", "the key `ot` does not exist"),
         ] {
             let found = read(text).unwrap_err();

@@ -15,7 +15,7 @@ use template::yaml::{Mapping, Node, Problem, Problems, Span};
 
 const KEYS: &[&str] = &[
     "name", "target", "request", "start", "users", "requests", "spawn", "think", "rate", "arrivals", "for",
-    "timeout", "latency", "bytes", "mode", "client", "keys", "retry",
+    "timeout", "latency", "bytes", "mode", "client", "keys", "fresh", "retry",
 ];
 
 /// A phase of the load.

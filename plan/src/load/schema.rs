@@ -109,6 +109,9 @@ struct Phase {
     client: Option<String>,
     /// How many different requests there are, to a cache.
     keys: Option<Keys>,
+    /// Whether clients ask a cache for an answer made anew (`Cache-Control: max-age=0`), without or with the permission to do
+    /// so. Default: none.
+    fresh: Option<Fresh>,
     /// Instead of the load's.
     retry: Option<Retry>,
 }
@@ -125,6 +128,14 @@ enum Spacing {
 enum Mode {
     Sync,
     Event,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Fresh {
+    None,
+    Unsigned,
+    Signed,
 }
 
 /// Of each request and of each answer.

@@ -222,3 +222,20 @@ behaviour: {Pay: {init: 0s, steps: [{compute: 1ms}]}, Cart: {init: 0s, steps: [{
     assert_eq!(report.summary.ok, 7);
     assert!(report.summary.total_s > Seconds(SECOND), "{:?}", report.summary.total_s);
 }
+
+#[test]
+fn the_client_of_an_environment_stops_retrying_when_its_quota_is_spent() {
+    // Pay's five are busy throughout: each of a hundred retries takes 5 of 500, and none comes back.
+    let text = |requests: u32, users: u32| {
+        format!(
+            "initial: {{Pay: {{busy: 5, for: 9000s}}}}
+phases: [{{target: Cart, users: {users}, requests: {requests}}}]
+behaviour:
+  Cart: {{init: 0s, steps: [{{call: {{function: Pay, retry: standard}}}}]}}"
+        )
+    };
+    let tries = |report: &Report| report.functions.iter().find(|row| row.name == "Pay").unwrap().throttled;
+    assert_eq!(tries(&plan(&text(50, 1))), 50 + 100);
+    assert_eq!(tries(&plan(&text(100, 1))), 100 + 100, "then failures go through at once");
+    assert_eq!(tries(&plan(&text(100, 2))), 100 + 200, "two environments have two clients");
+}

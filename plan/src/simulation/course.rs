@@ -12,7 +12,7 @@
 mod calls;
 mod traffic;
 
-pub use calls::CallRun;
+pub use calls::{CallClients, CallRun};
 
 use super::attempts::Fate;
 use super::front::{Missed, door_timed_out};

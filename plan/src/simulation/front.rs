@@ -9,13 +9,13 @@ use super::record::{Answer, Cause, Outer};
 use super::{Event, Simulation};
 use crate::heap::Turn;
 use crate::input::PlanInput;
-use crate::load::Load;
+use crate::load::{Fresh, Load};
 use crate::options::{Options, PlanError};
 use crate::random::Stream;
 use crate::report::CacheRow;
 use crate::zipf::Zipf;
 use limits::api_throttle::{ApiSettings, ApiThrottle, ClientId, MethodId, Way};
-use limits::response_cache::CacheKey;
+use limits::response_cache::{CacheKey, Invalidation};
 use limits::{IntegrationTimeout, ResponseCache};
 use model::{Instant, LimitId, LimitRow};
 use std::collections::BTreeMap;
@@ -64,6 +64,8 @@ struct Cached {
     method: u32,
     ttl: Duration,
     bytes: u64,
+    /// Requests want their entry made anew.
+    fresh: Option<Fresh>,
     /// `None` where all requests have one entry.
     keys: Option<Zipf>,
     stream: Stream,
@@ -107,6 +109,7 @@ impl Fronts {
                     method: namespace,
                     ttl: cache.ttl,
                     bytes: phase.asks.bytes_out,
+                    fresh: phase.asks.fresh,
                     keys: keys.map(Zipf::new),
                     stream: Stream::new(seed, "keys", &format!("{}\n{index}", phase.name)),
                 }
@@ -245,7 +248,13 @@ impl Simulation {
         let Some(cached) = &mut front.cached else { return Passed::On(Missed::NOTHING) };
         let word = cached.keys.as_ref().map_or(0, |keys| keys.sample(&mut cached.stream));
         let key = CacheKey { method: cached.method, word: u64::from(word) };
-        if fronts.caches[cached.cache].lookup(now, key) {
+        let cache = &mut fronts.caches[cached.cache];
+        if let Some(fresh) = cached.fresh {
+            // CloudFormation knows no other rule than that of a new stage, which forbids nobody: without the permission a
+            // request is answered as if it had not asked.
+            cache.invalidate(key, Invalidation::default(), fresh == Fresh::Signed);
+        }
+        if cache.lookup(now, key) {
             self.record.hit(now, function);
             return Passed::Answered(Answer::Ok);
         }

@@ -137,6 +137,28 @@ fn a_hit_costs_no_invocation_and_still_passes_the_throttles() {
 }
 
 #[test]
+fn who_may_has_an_entry_made_anew_and_who_may_not_is_answered_from_the_cache() {
+    // One entry, which lives for 10 s and is asked for each 100 ms; a second crowd asks for a fresh one each second.
+    let with = |fresh: &str| {
+        let phases = format!(
+            "{{target: Api, request: GET /cart/7, start: 0s, rate: 10/s, for: 9s, keys: 1}},
+             {{target: Api, request: GET /cart/7, start: 550ms, rate: 1/s, for: 8s, keys: 1, fresh: {fresh}}}"
+        );
+        plan(&phases, "compute: 10ms")
+    };
+    let counts = |report: &Report| (report.caches[0].misses, report.functions[0].invocations, report.summary.ok);
+    assert_eq!(counts(&with("none")), (1, 1, 98));
+    assert_eq!(counts(&with("signed")), (9, 9, 98), "each of eight is answered by the function, and kept for all");
+    let unsigned = with("unsigned");
+    assert_eq!(counts(&unsigned), (1, 1, 98));
+    assert!(unsigned.assumptions.iter().any(|row| row.what == "`fresh` of phase 2"), "{:?}", unsigned.assumptions);
+    let text = "{target: Http, request: GET /cart, rate: 1/s, for: 3s, fresh: signed}";
+    let report = plan(text, "compute: 1ms");
+    let said = |row: &&crate::report::Assumption| row.what == "`fresh` of phase 1" && row.value == "without effect";
+    assert!(report.assumptions.iter().any(|row| said(&row)));
+}
+
+#[test]
 fn without_cache_key_parameters_all_requests_have_one_entry() {
     let shared = TEMPLATE.replace("        CacheKeyParameters: [method.request.path.id]\n", "");
     let phases = "{target: Api, request: GET /cart/7, rate: 10/s, for: 5s, keys: 1000}";

@@ -22,7 +22,7 @@ initial: {Cart: {busy: 10, for: 900s, idle: 3}}
 phases:
   - {name: launch, target: Api, request: GET /cart, start: 1s, users: 5, requests: 10, spawn: 0.5/s,
      think: 0, timeout: 30s, latency: {uniform: [5ms, 12ms]}, bytes: {in: 1KB, out: 5B}, mode: sync,
-     client: AppKey, keys: {zipf: {n: 1000, s: 1.1}}, retry: adaptive}
+     client: AppKey, keys: {zipf: {n: 1000, s: 1.1}}, fresh: signed, retry: adaptive}
   - {target: Api, users: 1, for: 3s, keys: 10, retry: none}
   - {target: Cart, rate: 100/s, arrivals: even, for: 60s}
   - {target: Cart, rate: {from: 0/s, to: 400/min}, arrivals: poisson, for: 1.5h}

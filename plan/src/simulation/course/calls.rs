@@ -2,8 +2,8 @@
 //!
 //! Both are in flight meanwhile, and both are billed. The caller is parked until the answer, or until its own time is over;
 //! the function that was called runs on then, as nobody can take an invocation back. A throttle is the only failure that
-//! the caller's SDK sees (a function's error and time-out come with status 200), so it alone is tried again; the quota
-//! of an environment's client is left out, as one invocation after another never comes near it unless all fail.
+//! the caller's SDK sees (a function's error and time-out come with status 200), so it alone is tried again, within the
+//! quota of its environment's client.
 
 use super::{ParkedId, Reached, Running};
 use crate::heap::Turn;
@@ -11,6 +11,7 @@ use crate::retry::{Client, Failure, Mode};
 use crate::simulation::record::{Answer, CallTrouble};
 use crate::simulation::request::{Ask, Caller};
 use crate::simulation::{Event, Simulation};
+use limits::EnvironmentId;
 use model::{Instant, Refusal};
 use std::time::Duration;
 
@@ -35,6 +36,29 @@ pub struct Calling {
     number: u32,
     attempts: u8,
     state: State,
+    /// What its last retry took of the quota.
+    cost: u16,
+}
+
+/// The clients of environments, by their places.
+#[derive(Debug, Default)]
+pub struct CallClients {
+    clients: Vec<(u32, Client)>,
+}
+
+impl CallClients {
+    /// That of an environment, whose process makes it when it first calls.
+    fn of(&mut self, environment: EnvironmentId) -> &mut Client {
+        let (slot, generation) = (environment.slot() as usize, environment.generation());
+        if self.clients.len() <= slot {
+            self.clients.resize(slot + 1, (0, Client::new(Mode::Standard)));
+        }
+        let (known, client) = &mut self.clients[slot];
+        if *known != generation {
+            (*known, *client) = (generation, Client::new(Mode::Standard));
+        }
+        client
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +77,7 @@ enum State {
 
 impl Calling {
     pub fn begin(now: Instant, index: u32) -> Self {
-        Self { began: now, index, number: 0, attempts: 0, state: State::Due }
+        Self { began: now, index, number: 0, attempts: 0, state: State::Due, cost: 0 }
     }
 }
 
@@ -77,6 +101,9 @@ impl Simulation {
                 Self::run_out(running)
             }
             State::Answered => {
+                if self.calls[calling.index as usize].retry != Mode::None {
+                    self.call_clients.of(running.environment).succeeded(calling.cost);
+                }
                 running.call = None;
                 running.trouble = None;
                 running.step += 1;
@@ -84,9 +111,9 @@ impl Simulation {
             }
             State::Failed => Self::call_failed(now, running, calling),
             State::Throttled => match self.back_off(running, calling) {
-                Some(delay) => {
+                Some((delay, cost)) => {
                     running.clock = now + delay;
-                    running.call = Some(Calling { state: State::Due, ..calling });
+                    running.call = Some(Calling { state: State::Due, cost, ..calling });
                     if running.clock > running.deadline { Self::run_out(running) } else { None }
                 }
                 None => Self::call_failed(now, running, calling),
@@ -99,12 +126,12 @@ impl Simulation {
         Self::fail(running, now.since(calling.began))
     }
 
-    fn back_off(&mut self, running: &Running, calling: Calling) -> Option<Duration> {
-        let mode = self.calls[calling.index as usize].retry;
+    fn back_off(&mut self, running: &Running, calling: Calling) -> Option<(Duration, u16)> {
+        if self.calls[calling.index as usize].retry == Mode::None {
+            return None;
+        }
         let stream = self.functions[running.function as usize].retry_stream();
-        let mut client = Client::new(mode);
-        let retry = (mode != Mode::None).then(|| client.retry(Failure::Throttled, calling.attempts, stream));
-        retry.flatten().map(|(delay, _)| delay)
+        self.call_clients.of(running.environment).retry(Failure::Throttled, calling.attempts, stream)
     }
 
     /// Makes the call that is due, for a running that has a place.

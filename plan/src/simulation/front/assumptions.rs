@@ -1,7 +1,7 @@
 //! What a plan assumes of API Gateway.
 
 use crate::input::{DoorKind, PlanInput};
-use crate::load::Load;
+use crate::load::{Fresh, Load};
 use crate::options::Options;
 use crate::report::Assumption;
 use crate::simulation::Simulation;
@@ -89,6 +89,17 @@ impl Simulation {
             } else if phase.asks.keys.is_some() && fronts.shares_entry(index) {
                 let why = "the method declares no CacheKeyParameters, so that nothing tells requests apart";
                 assume(&format!("`keys` of {name}"), "one entry for all", why);
+            }
+            match phase.asks.fresh {
+                Some(_) if !fronts.is_cached(index) => {
+                    assume(&format!("`fresh` of {name}"), "without effect", "nothing is cached of its target");
+                }
+                Some(Fresh::Unsigned) => {
+                    let value = "answered from the cache, with a Warning header";
+                    let why = "a new stage asks for the permission, and CloudFormation cannot say otherwise";
+                    assume(&format!("`fresh` of {name}"), value, why);
+                }
+                _ => {}
             }
             let Some((door, route)) = run.target.route else { continue };
             let door = &input.doors[door];
