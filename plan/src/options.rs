@@ -67,6 +67,8 @@ pub struct Options {
     pub step: Option<Duration>,
     /// Keep the decisions one by one in the report, to compare them with another driver's.
     pub trace: bool,
+    /// Leave out the hash of the decisions, to measure what it costs.
+    pub unhashed: bool,
 }
 
 impl Options {
@@ -80,6 +82,7 @@ impl Options {
             until: None,
             step: None,
             trace: false,
+            unhashed: false,
         }
     }
 }

@@ -224,7 +224,7 @@ impl Simulation {
             functions,
             phases,
             users: Vec::new(),
-            record: Record::new(step, input.functions.len(), options.trace),
+            record: Record::new(step, input.functions.len(), options),
             effects: Vec::new(),
             pools: Vec::new(),
             unused: BTreeSet::new(),

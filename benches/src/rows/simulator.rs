@@ -6,7 +6,8 @@ use crate::figure::{Figure, Goal, Samples};
 use crate::process::Running;
 use anyhow::{Context as _, Result, ensure};
 use limits::token_bucket::{Refill, TokenBucket};
-use model::Instant as Moment;
+use model::{Era, Instant as Moment};
+use plan::{Load, Options, PlanInput};
 use serde_json::Value;
 use std::fs;
 use std::hint::black_box;
@@ -30,6 +31,8 @@ const LIMITS: &[&str] = &[
 ];
 /// Requests that SimFaaS simulates a second are few: its runs stop after this.
 const PEER_PATIENCE: Duration = Duration::from_secs(120);
+/// What the hash may leave of the speed.
+const HASHED: f64 = 0.95;
 const DAY_SECONDS: u32 = 86_400;
 const DAY_RATE: u32 = 2000;
 
@@ -56,6 +59,7 @@ pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
         let goal = Goal::TimesAtLeast(20.0);
         board.add(Figure { what: what("beside SimFaaS"), unit: "/s", ours: measured.rate, other, goal });
     }
+    hash(bench, board, &load, requests)?;
     let steps = steps.replace("900ms", "20s");
     let requests = 2_000_000;
     let measured = repeat(bench, &folder, &users(1_000_000, requests, &steps), requests)?;
@@ -79,6 +83,37 @@ pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
         day(bench, board, &folder)?;
     }
     bucket(bench, board);
+    Ok(())
+}
+
+/// The same with and without the hash of all decisions, in this process.
+fn hash(bench: &Bench, board: &mut Board, load: &str, requests: u64) -> Result<()> {
+    let outcome = template::read("template.yaml", TEMPLATE, &template::Inputs::default());
+    let stack = outcome.stack.with_context(|| format!("{:?}", outcome.problems))?;
+    let input = PlanInput::from_stack(&stack);
+    let load = Load::read("load.yaml", load).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    let mut options = Options::new(Era::named("today")?);
+    options.step = Some(Duration::from_secs(60));
+    for limit in LIMITS {
+        options.overrides.read(limit).map_err(|error| anyhow::anyhow!("{error}"))?;
+    }
+    let [mut with, mut without] = [const { Samples(Vec::new()) }; 2];
+    for _ in 0..bench.rounds() {
+        for (unhashed, samples) in [(false, &mut with), (true, &mut without)] {
+            options.unhashed = unhashed;
+            let begun = Instant::now();
+            let report = plan::run(&input, &load, &options)?;
+            samples.push(requests as f64 / begun.elapsed().as_secs_f64());
+            ensure!(report.summary.ok == requests, "not all was answered well: {:?}", report.summary);
+        }
+    }
+    board.add(Figure {
+        what: "simulated requests with the hash of all decisions".to_owned(),
+        unit: "/s",
+        ours: with,
+        other: Some(("without", without)),
+        goal: Goal::TimesAtLeast(HASHED),
+    });
     Ok(())
 }
 

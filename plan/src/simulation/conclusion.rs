@@ -1,7 +1,7 @@
 //! From what was written down to the report.
 
 use super::function::{DEFAULT_HANDLER, DEFAULT_INIT};
-use super::record::{CallTrouble, Cause, Outer, Strikes, Trouble};
+use super::record::{CallTrouble, Cause, FunctionRecord, Outer, Strikes, Trouble};
 use super::{HELD_MAX, PACKETS_MAX, REQUESTS_MAX, Simulation, TURNAROUND_MIN};
 use crate::input::PlanInput;
 use crate::load::Load;
@@ -39,6 +39,12 @@ const POOLS: &[(&str, &str, &str)] = &[
         "AWS publishes neither",
     ),
 ];
+
+/// More requests a second than this is what the other form of the scaling rate is about (AWS Lambda Developer Guide, "Lambda
+/// scaling behavior").
+const SCALING_REQUESTS: u64 = 10_000;
+/// For functions that take less, ns.
+const SCALING_NANOS: u64 = 100_000_000;
 
 /// Whether transfers, rather than connects, wait for this limit.
 const fn slows_transfers(limit: LimitId) -> bool {
@@ -341,6 +347,17 @@ impl Simulation {
         if settings.scaling.environments_per_10s.is_some() {
             let why = "AWS publishes the rate per 10 s, as best effort";
             rows.push(Assumption::new("refill of lambda.scaling-rate", "continuous", why));
+            let busiest =
+                self.dispatcher.board(self.now).into_iter().filter(|row| row.id == LimitId::RequestRate);
+            let is_busy = busiest.map(|row| row.peak).max().is_some_and(|peak| peak > SCALING_REQUESTS);
+            let is_quick =
+                |row: &FunctionRecord| row.durations.count() > 0 && row.durations.average() < SCALING_NANOS;
+            if is_busy && self.record.functions.iter().any(is_quick) {
+                let value = "counts environments alone";
+                let why = "AWS says 1,000 environments or 10,000 more requests/s in 10 s; what the second form does to functions \
+                           below 100 ms is not confirmed";
+                rows.push(Assumption::new("lambda.scaling-rate", value, why));
+            }
         }
         self.assume_behaviour(input, load, &mut rows);
         let reserved: u64 =
@@ -467,8 +484,10 @@ impl Simulation {
         if self.network.moves_bytes() {
             assume(
                 "bytes over a link",
-                "as many transfers at once as environments at full speed fit, the others wait".to_owned(),
-                "all together take as long as if they shared it; full packets of 1,448 bytes, one way",
+                "as many transfers at once as environments at full speed fit, the others wait in turn"
+                    .to_owned(),
+                "all together take as long as if they shared it, the first are through sooner and the last no later; full \
+                 packets of 1,448 bytes, one way",
             );
             assume(
                 "eni.bandwidth, nat.bandwidth and nat.packets",

@@ -146,15 +146,25 @@ fn who_may_has_an_entry_made_anew_and_who_may_not_is_answered_from_the_cache() {
         );
         plan(&phases, "compute: 10ms")
     };
-    let counts = |report: &Report| (report.caches[0].misses, report.functions[0].invocations, report.summary.ok);
+    let counts =
+        |report: &Report| (report.caches[0].misses, report.functions[0].invocations, report.summary.ok);
     assert_eq!(counts(&with("none")), (1, 1, 98));
-    assert_eq!(counts(&with("signed")), (9, 9, 98), "each of eight is answered by the function, and kept for all");
+    assert_eq!(
+        counts(&with("signed")),
+        (9, 9, 98),
+        "each of eight is answered by the function, and kept for all"
+    );
     let unsigned = with("unsigned");
     assert_eq!(counts(&unsigned), (1, 1, 98));
-    assert!(unsigned.assumptions.iter().any(|row| row.what == "`fresh` of phase 2"), "{:?}", unsigned.assumptions);
+    assert!(
+        unsigned.assumptions.iter().any(|row| row.what == "`fresh` of phase 2"),
+        "{:?}",
+        unsigned.assumptions
+    );
     let text = "{target: Http, request: GET /cart, rate: 1/s, for: 3s, fresh: signed}";
     let report = plan(text, "compute: 1ms");
-    let said = |row: &&crate::report::Assumption| row.what == "`fresh` of phase 1" && row.value == "without effect";
+    let said =
+        |row: &&crate::report::Assumption| row.what == "`fresh` of phase 1" && row.value == "without effect";
     assert!(report.assumptions.iter().any(|row| said(&row)));
 }
 

@@ -2,6 +2,7 @@
 
 use super::function::{Course, Function, Warmth};
 use crate::input::DoorKind;
+use crate::options::Options;
 use crate::refusals::Refusals;
 use crate::report::{Decided, FirstLimit, Seconds};
 use crate::samples::Samples;
@@ -214,7 +215,7 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn new(step: Duration, functions: usize, trace: bool) -> Self {
+    pub fn new(step: Duration, functions: usize, options: &Options) -> Self {
         Self {
             timeline: Timeline::new(step),
             refusals: Refusals::default(),
@@ -238,8 +239,8 @@ impl Record {
             first_limit: None,
             first_sent: None,
             last_answered: Instant::START,
-            decisions: DecisionsHash::default(),
-            trace: trace.then(Vec::new),
+            decisions: DecisionsHash { is_off: options.unhashed, ..DecisionsHash::default() },
+            trace: options.trace.then(Vec::new),
             turnaround_used: false,
             provisioned_ms: BTreeMap::new(),
         }
@@ -469,11 +470,14 @@ fn millis(nanos: u64) -> Millis {
 
 /// A hash over decisions in their order. Not for secrets: two plans that differ are told apart with 2^-64 doubt.
 #[derive(Clone, Copy, Debug)]
-pub struct DecisionsHash(u64);
+pub struct DecisionsHash {
+    state: u64,
+    is_off: bool,
+}
 
 impl Default for DecisionsHash {
     fn default() -> Self {
-        Self(0x9e37_79b9_7f4a_7c15)
+        Self { state: 0x9e37_79b9_7f4a_7c15, is_off: false }
     }
 }
 
@@ -518,16 +522,19 @@ impl DecisionsHash {
 
     #[inline]
     fn words(&mut self, words: [u64; 3]) {
+        if self.is_off {
+            return;
+        }
         for word in words {
             // One round of a multiply-and-fold hash (as in wyhash); both constants are odd and random.
-            let product = u128::from(self.0 ^ word ^ 0xa076_1d64_78bd_642f) * 0xe703_7ed1_a0b4_28db_u128;
-            self.0 = (product >> 64) as u64 ^ product as u64;
+            let product = u128::from(self.state ^ word ^ 0xa076_1d64_78bd_642f) * 0xe703_7ed1_a0b4_28db_u128;
+            self.state = (product >> 64) as u64 ^ product as u64;
         }
     }
 }
 
 impl std::fmt::Display for DecisionsHash {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{:016x}", self.0)
+        write!(formatter, "{:016x}", self.state)
     }
 }

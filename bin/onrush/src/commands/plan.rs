@@ -96,8 +96,9 @@ fn promises(texts: &[String]) -> Result<Vec<Promise>, Stop> {
 
 fn scenario(name: &str, promises: &[Promise]) -> Result<Report, Stop> {
     let scenario = Scenario::named(name).ok_or_else(|| {
-        let names: Vec<_> = Scenario::names().collect();
-        Stop::Usage(format!("no scenario is called `{name}`; there are {}", names.join(", ")))
+        let near = template::yaml::did_you_mean(name, Scenario::names());
+        let names = || format!("there are {}", Scenario::names().collect::<Vec<_>>().join(", "));
+        Stop::Usage(format!("no scenario is called `{name}`; {}", near.unwrap_or_else(names)))
     })?;
     let mut meter = Meter::new();
     let run =

@@ -92,7 +92,11 @@ impl Simulation {
             }
             match phase.asks.fresh {
                 Some(_) if !fronts.is_cached(index) => {
-                    assume(&format!("`fresh` of {name}"), "without effect", "nothing is cached of its target");
+                    assume(
+                        &format!("`fresh` of {name}"),
+                        "without effect",
+                        "nothing is cached of its target",
+                    );
                 }
                 Some(Fresh::Unsigned) => {
                     let value = "answered from the cache, with a Warning header";
