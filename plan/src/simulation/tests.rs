@@ -404,3 +404,19 @@ behaviour:
         prop_assert!(!crate::render(&report, 80, true).is_empty());
     }
 }
+
+#[test]
+fn the_second_form_of_the_scaling_rate_is_named_where_it_could_bind() {
+    let said = |compute: &str| {
+        let text = format!(
+            "phases: [{{target: Cart, users: 12000, requests: 12000}}]
+behaviour: {{Cart: {{init: 0s, steps: [{{compute: {compute}}}]}}}}"
+        );
+        let limits = ["lambda.account-concurrency=20000", "lambda.scaling-rate=20000"];
+        let report = plan_with(&text, &options(&limits));
+        assert_eq!(report.summary.ok, 12_000);
+        report.assumptions.iter().any(|row| row.what == "lambda.scaling-rate")
+    };
+    assert!(said("10ms"), "more than 10,000 requests a second of a function below 100 ms");
+    assert!(!said("100ms"), "a thousand environments serve no more than that");
+}
