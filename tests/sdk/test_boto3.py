@@ -322,7 +322,7 @@ def test_reserving_what_others_need_is_refused(client, echo):
 
 
 def test_what_is_not_run_yet_is_refused_by_name(client, echo):
-    for call, more in [(client.publish_version, {}), (client.list_aliases, {}), (client.list_layers, None)]:
+    for call, more in [(client.list_capacity_providers, None)]:
         with pytest.raises(botocore.exceptions.ClientError) as caught:
             call(**({} if more is None else {"FunctionName": echo} | more))
         response = caught.value.response

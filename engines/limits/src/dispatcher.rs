@@ -14,7 +14,7 @@ use crate::burst::Burst;
 use crate::concurrency::{Concurrency, Share};
 use crate::decision::{Callee, Counts, Decision, Effect, InvocationType, Outcome, ReservedError};
 use crate::environments::{Environment, EnvironmentId, Environments, Phase};
-use crate::functions::{Function, FunctionId, Functions};
+use crate::functions::{Function, FunctionId, Functions, OWN_LIMITS};
 use crate::provisioned::Pools;
 use crate::request_rate::RequestRate;
 use crate::scaling_rate::ScalingRate;
@@ -76,10 +76,34 @@ impl Dispatcher {
             idle: Default::default(),
             environments: 0,
             timeouts: Tally::default(),
+            limits: OWN_LIMITS,
             removed: false,
         };
         reserve(now, &mut self.concurrency, &self.settings, &mut function, limits.reserved);
         self.functions.add(function)
+    }
+
+    /// Adds a published version of a function: environments of its own under the function's limits. `None` if there is
+    /// no such function; a version of a version is one of its function.
+    ///
+    /// [`Self::remove_function`] takes it away again, and so does the end of its function.
+    pub fn add_version(&mut self, now: Instant, of: FunctionId, timeout: Duration) -> Option<FunctionId> {
+        self.clock(now);
+        let function = self.functions.get(of)?;
+        let version = Function {
+            resource: function.resource.clone(),
+            timeout,
+            version: 0,
+            share: Share::default(),
+            scaling_rate: None,
+            request_rate: None,
+            idle: Default::default(),
+            environments: 0,
+            timeouts: Tally::default(),
+            limits: function.limits,
+            removed: false,
+        };
+        Some(self.functions.add(version))
     }
 
     /// Changes a function's name, reservation (taken as given) and time-out. Whether it exists.
@@ -109,11 +133,16 @@ impl Dispatcher {
         if self.functions.get(id).is_none() {
             return self.stale();
         }
+        for version in self.functions.versions_of(id.slot()) {
+            self.remove_function(now, version, effects);
+        }
         self.remove_pools_of(now, id.slot(), effects);
         let function = self.functions.owner(id.slot());
         function.version = function.version.wrapping_add(1);
         function.removed = true;
-        reserve(now, &mut self.concurrency, &self.settings, function, None);
+        if function.limits == id.slot() {
+            reserve(now, &mut self.concurrency, &self.settings, function, None);
+        }
         self.reap_all_idle(id.slot(), effects);
         self.functions.release(id.slot());
         true
@@ -173,10 +202,11 @@ impl Dispatcher {
     }
 
     fn invoke_on_demand(&mut self, now: Instant, id: FunctionId, kind: InvocationType) -> Decision {
-        let Some(function) = self.functions.get_mut(id) else {
+        let Some(limits) = self.functions.get(id).map(|function| function.limits) else {
             self.stale();
             return Decision::NoFunction;
         };
+        let function = self.functions.owner(limits);
         let Function { share, resource, request_rate, .. } = function;
         if let Err(refusal) = self.concurrency.check(now, share, resource, &self.account) {
             return Decision::Refuse(refusal);
@@ -191,17 +221,19 @@ impl Dispatcher {
                 return Decision::Refuse(refusal);
             }
         }
+        let function = self.functions.owner(id.slot());
         if self.environments.top(&function.idle).is_some_and(|top| !self.is_due(now, top)) {
             let function = self.functions.owner(id.slot());
             let taken = self.environments.take_idle(now, &mut function.idle);
             let (environment, needs_reset) = taken.expect("the stack has a top");
+            let function = self.functions.owner(limits);
             if counts {
                 function.request_rate.as_mut().unwrap_or(&mut self.request_rate).spend(now);
             }
             self.concurrency.enter(&mut function.share, false);
             return if needs_reset { Decision::Reset(environment) } else { Decision::Run(environment) };
         }
-        let function = self.functions.owner(id.slot());
+        let function = self.functions.owner(limits);
         if let Err(refusal) = check_scaling(now, self.burst.as_mut(), function, &self.account) {
             return Decision::Refuse(refusal);
         }
@@ -215,8 +247,9 @@ impl Dispatcher {
             function.request_rate.as_mut().unwrap_or(&mut self.request_rate).spend(now);
         }
         self.concurrency.enter(&mut function.share, false);
-        function.environments += 1;
-        Decision::Start(self.environments.start(now, id.slot(), function.version))
+        self.functions.environment_added(id.slot());
+        let version = self.functions.owner(id.slot()).version;
+        Decision::Start(self.environments.start(now, id.slot(), version))
     }
 
     /// An invocation that runs already when a scenario begins: it takes concurrency, but no token. `None` when the
@@ -263,7 +296,8 @@ impl Dispatcher {
         };
         let Environment { function: slot, version, since, born, .. } = environment;
         let provisioned = environment.provisioned();
-        let function = self.functions.owner(slot);
+        let &mut Function { version: current_version, limits, .. } = self.functions.owner(slot);
+        let function = self.functions.owner(limits);
         self.concurrency.leave(&mut function.share, provisioned.is_some());
         function.timeouts.reach(now.since(since).as_secs());
         if outcome == Outcome::TimedOut {
@@ -271,7 +305,8 @@ impl Dispatcher {
         }
         if let Some(pool) = provisioned {
             self.provisioned_finished(now, id, pool, outcome, effects);
-        } else if version == function.version && now.since(born) < self.settings.environment_lifetime {
+        } else if version == current_version && now.since(born) < self.settings.environment_lifetime {
+            let function = self.functions.owner(slot);
             self.environments.put_idle(now, id, outcome != Outcome::Done, &mut function.idle);
         } else {
             self.remove_environment(id, slot);
@@ -289,7 +324,8 @@ impl Dispatcher {
         };
         let Environment { function: slot, phase, .. } = environment;
         if matches!(phase, Phase::Starting | Phase::Busy) {
-            let share = &mut self.functions.owner(slot).share;
+            let limits = self.functions.owner(slot).limits;
+            let share = &mut self.functions.owner(limits).share;
             self.concurrency.leave(share, environment.provisioned().is_some());
         }
         match environment.provisioned() {
@@ -389,10 +425,11 @@ impl Dispatcher {
         rows.push(self.request_rate.row(now, &self.account, &sources.request_rate));
         let mut oldest = vec![Duration::ZERO; self.functions.slots()];
         for environment in self.environments.iter().filter(|environment| environment.phase == Phase::Busy) {
-            let age = &mut oldest[environment.function as usize];
+            let limits = self.functions.limits_of(environment.function);
+            let age = &mut oldest[limits as usize];
             *age = now.since(environment.since).max(*age);
         }
-        for (slot, function) in self.functions.iter() {
+        for (slot, function) in self.functions.iter().filter(|(slot, found)| found.limits as usize == *slot) {
             let resource = &function.resource;
             rows.extend(function.share.row(resource, &self.from_function));
             let request_rate = function.request_rate.as_ref();
@@ -435,7 +472,7 @@ impl Dispatcher {
         while let Some(id) = self.environments.top(&self.functions.owner(slot).idle) {
             let function = self.functions.owner(slot);
             self.environments.remove(id, &mut function.idle);
-            function.environments -= 1;
+            self.functions.uncount_environment(slot);
             effects.push(Effect::Reap(id));
         }
     }
@@ -443,8 +480,7 @@ impl Dispatcher {
     fn remove_environment(&mut self, id: EnvironmentId, slot: u32) {
         let function = self.functions.owner(slot);
         self.environments.remove(id, &mut function.idle);
-        function.environments -= 1;
-        self.functions.release(slot);
+        self.functions.environment_removed(slot);
     }
 }
 
@@ -490,3 +526,5 @@ mod provision_tests;
 mod reference;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod version_tests;

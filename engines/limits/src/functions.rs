@@ -15,6 +15,9 @@ const SLOT_MASK: u32 = (1 << SLOT_BITS) - 1;
 /// The most functions at once.
 pub const FUNCTIONS_MAX: usize = 1 << SLOT_BITS;
 
+/// In place of a slot: the function's limits are its own.
+pub(crate) const OWN_LIMITS: u32 = u32::MAX;
+
 /// One function: a slot in the low 20 bits, above them which of the slot's functions it is, modulo 4,096.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FunctionId(u32);
@@ -45,6 +48,8 @@ pub(crate) struct Function {
     /// All of its environments, those of older versions included.
     pub environments: u32,
     pub timeouts: Tally,
+    /// The slot of the function whose limits count: its own, unless it is a published version of another.
+    pub limits: u32,
     /// It takes no more invocations, and its slot is free once its last environment is gone.
     pub removed: bool,
 }
@@ -63,8 +68,12 @@ struct Slot {
 }
 
 impl Functions {
-    /// Adds a function. Panics above [`FUNCTIONS_MAX`].
-    pub fn add(&mut self, function: Function) -> FunctionId {
+    /// Adds a function, with limits of its own if it has [`OWN_LIMITS`]. Panics above [`FUNCTIONS_MAX`].
+    pub fn add(&mut self, mut function: Function) -> FunctionId {
+        let slot = self.free.front().copied().unwrap_or(self.slots.len() as u32);
+        if function.limits == OWN_LIMITS {
+            function.limits = slot;
+        }
         if let Some(slot) = self.free.pop_front() {
             let reused = &mut self.slots[slot as usize];
             reused.function = Some(function);
@@ -101,6 +110,57 @@ impl Functions {
     pub fn owner(&mut self, slot: u32) -> &mut Function {
         let function = self.slots[slot as usize].function.as_mut();
         function.expect("a function outlives its environments")
+    }
+
+    /// The slot of the function whose limits count for the one in this slot.
+    #[inline]
+    pub fn limits_of(&self, slot: u32) -> u32 {
+        self.slots[slot as usize].function.as_ref().map_or(slot, |function| function.limits)
+    }
+
+    /// The function in a slot, if it holds one, removed or not.
+    pub fn function_in(&self, slot: u32) -> Option<&Function> {
+        self.slots.get(slot as usize)?.function.as_ref()
+    }
+
+    /// Counts one environment more of a function, and of the function whose version it is.
+    #[inline]
+    pub fn environment_added(&mut self, slot: u32) {
+        let function = self.owner(slot);
+        function.environments += 1;
+        let limits = function.limits;
+        if limits != slot {
+            self.owner(limits).environments += 1;
+        }
+    }
+
+    /// Counts one environment less; the slots stay.
+    #[inline]
+    pub fn uncount_environment(&mut self, slot: u32) -> u32 {
+        let function = self.owner(slot);
+        function.environments -= 1;
+        let limits = function.limits;
+        if limits != slot {
+            self.owner(limits).environments -= 1;
+        }
+        limits
+    }
+
+    /// Counts one environment less, and empties the slots that were kept for it alone.
+    #[inline]
+    pub fn environment_removed(&mut self, slot: u32) {
+        let limits = self.uncount_environment(slot);
+        self.release(slot);
+        if limits != slot {
+            self.release(limits);
+        }
+    }
+
+    /// The ids of a function's published versions that were not removed. O(functions).
+    pub fn versions_of(&self, slot: u32) -> Vec<FunctionId> {
+        let versions =
+            self.iter().filter(|(other, function)| function.limits == slot && *other != slot as usize);
+        versions.map(|(other, _)| self.id(other as u32)).collect()
     }
 
     /// The id of the function in a slot that holds one.

@@ -34,6 +34,13 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
+/// A random number, at least 0 and less than 1; 0 if the system has none to give.
+pub(crate) fn lot() -> f64 {
+    let bits = getrandom::u64().unwrap_or(0) >> 11;
+    // 53 bits are what a double holds exactly.
+    bits as f64 / (1_u64 << 53) as f64
+}
+
 /// A random UUID, version 4.
 pub(crate) fn uuid() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 16];

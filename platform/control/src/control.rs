@@ -1,5 +1,6 @@
 //! The room's one value: a snapshot for readers, one writer at a time, and the order check, store, publish, tell.
 
+mod alias;
 mod code;
 mod concurrency;
 mod deploy;
@@ -11,10 +12,13 @@ mod record;
 mod resolve;
 mod tags;
 mod url;
+mod version;
 
+pub use alias::{AliasSettings, RoutingSettings};
 pub use open::OpenError;
 pub use policy::{AddPermission, POLICY_MAX};
 pub use url::url_id;
+pub use version::PublishVersion;
 
 use crate::function::Function;
 use crate::package::{Location, Packages};
@@ -122,6 +126,11 @@ impl Control {
         self.snapshot.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// Bytes of the code of all functions and their versions.
+    pub fn code_bytes(&self) -> u64 {
+        code_bytes(&self.snapshot())
+    }
+
     /// What it was opened with.
     pub fn options(&self) -> &Options {
         &self.options
@@ -144,7 +153,8 @@ impl Control {
             Edit::Remove(function) => {
                 after.remove(&function.name);
                 let change = Change::Removed { name: function.name.clone() };
-                let batch = vec![Write::Remove(record::key(&function.name))];
+                let mut batch = vec![Write::Remove(record::key(&function.name))];
+                batch.extend(record::versions(&function, None));
                 (function, change, batch)
             }
             Edit::Reserve(function) => {
@@ -163,7 +173,11 @@ impl Control {
                     function.last_modified = crate::clock::now();
                     batch.push(record::version_key(writer.version_key));
                 }
+                self.stamp_versions(&mut function, &mut writer, &mut batch)?;
                 let function = self.stamp(*function)?;
+                if let Some(before) = before.get(&function.name) {
+                    batch.extend(record::versions(before, Some(&function)));
+                }
                 after.insert(function.name.clone(), Arc::clone(&function));
                 batch.push(record::put(&function));
                 self.check_quotas(&after)?;
@@ -183,14 +197,41 @@ impl Control {
     }
 
     fn stamp(&self, mut function: Function) -> Result<Arc<Function>, ApiError> {
-        function.revision_id = crate::clock::uuid().map_err(|error| {
-            ApiError::new(ErrorCode::Service, format!("the system gave no random bytes: {error}"))
-        })?;
+        function.revision_id = self.fresh_id()?;
         Ok(Arc::new(function))
     }
 
+    /// Gives versions that are new their keys and revisions, and writes them down.
+    fn stamp_versions(
+        &self,
+        function: &mut Function,
+        writer: &mut Writer,
+        batch: &mut Vec<Write>,
+    ) -> Result<(), ApiError> {
+        for version in function.published.versions.values_mut().filter(|version| version.version_key == 0) {
+            let version = Arc::make_mut(version);
+            writer.version_key += 1;
+            version.version_key = writer.version_key;
+            version.revision_id = self.fresh_id()?;
+            if version.source_key == 0 {
+                // Published with the very change that made it.
+                version.source_key = function.version_key;
+            }
+            batch.push(record::version_key(writer.version_key));
+            batch.push(record::put_version(version));
+        }
+        Ok(())
+    }
+
+    /// A new revision.
+    fn fresh_id(&self) -> Result<String, ApiError> {
+        crate::clock::uuid().map_err(|error| {
+            ApiError::new(ErrorCode::Service, format!("the system gave no random bytes: {error}"))
+        })
+    }
+
     fn check_quotas(&self, functions: &Functions) -> Result<(), ApiError> {
-        let bytes: u64 = functions.values().map(|function| function.code_size).sum();
+        let bytes = code_bytes(functions);
         if bytes > CODE_STORAGE_MAX || functions.len() > FUNCTIONS_MAX {
             return Err(ApiError::new(
                 ErrorCode::CodeStorageExceeded,
@@ -204,9 +245,21 @@ impl Control {
     }
 }
 
+/// Every version of every function.
+fn all_versions(functions: &Functions) -> impl Iterator<Item = &Arc<Function>> {
+    functions
+        .values()
+        .flat_map(|function| std::iter::once(function).chain(function.published.versions.values()))
+}
+
+/// Bytes of code, of every version.
+fn code_bytes(functions: &Functions) -> u64 {
+    all_versions(functions).map(|function| function.code_size).sum()
+}
+
 /// The packages that functions refer to.
 fn referred(functions: &Functions) -> HashSet<String> {
-    let locations = functions.values().flat_map(|function| {
+    let locations = all_versions(functions).flat_map(|function| {
         std::iter::once(&function.location).chain(function.layers.iter().map(|layer| &layer.location))
     });
     locations

@@ -1,6 +1,7 @@
 //! A function as it is deployed: its settings, its code, its reservation and its URL.
 
 use crate::package::{CodeLease, Location};
+use crate::published::Published;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +16,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
 /// EphemeralStorage when none is given, in MB. Source as above.
 pub const DEFAULT_TMP_MB: u32 = 512;
 
-/// One function, version `$LATEST`. Immutable: every change makes a new value, so whoever holds one keeps the code
+/// One function at one version: `$LATEST`, or a published one. Immutable: every change makes a new value, so whoever holds one keeps the code
 /// and settings that it was given, as an invocation in flight does on AWS.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Function {
@@ -23,7 +24,7 @@ pub struct Function {
     pub name: String,
     /// The unqualified ARN.
     pub arn: String,
-    /// `$LATEST`.
+    /// `$LATEST` or a number.
     pub version: String,
     /// A UUID, new with every change.
     pub revision_id: String,
@@ -94,6 +95,12 @@ pub struct Function {
     pub event_invoke: BTreeMap<String, EventInvokeConfig>,
     /// The name that the template gave it.
     pub logical_id: Option<String>,
+    /// Versions, aliases, and what is set for them; empty in a published version.
+    #[serde(default)]
+    pub published: Published,
+    /// The version key of `$LATEST` when this version was published; 0 in `$LATEST`.
+    #[serde(default)]
+    pub source_key: u64,
     /// Keeps unpacked code on the disk as long as somebody may still run it.
     #[serde(skip)]
     pub lease: Option<Arc<CodeLease>>,
@@ -139,6 +146,8 @@ impl Function {
             policy: Vec::new(),
             event_invoke: BTreeMap::new(),
             logical_id: None,
+            published: Published::default(),
+            source_key: 0,
             lease: None,
         }
     }

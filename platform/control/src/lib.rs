@@ -9,12 +9,14 @@ mod clock;
 mod control;
 pub mod function;
 pub mod package;
+pub mod published;
 pub mod request;
 pub mod store;
 pub mod validate;
 
 pub use control::{
-    AddPermission, CODE_STORAGE_MAX, Change, Control, FUNCTIONS_MAX, OpenError, Options, POLICY_MAX, url_id,
+    AddPermission, AliasSettings, CODE_STORAGE_MAX, Change, Control, FUNCTIONS_MAX, OpenError, Options,
+    POLICY_MAX, PublishVersion, RoutingSettings, url_id,
 };
 pub use function::{
     AuthType, Cors, EventInvokeConfig, Function, FunctionUrl, InvokeMode, LastUpdateStatus, Layer, LogFormat,
@@ -22,6 +24,7 @@ pub use function::{
 };
 pub use model::error::{ApiError, ErrorCode};
 pub use package::{CodeLease, Location};
+pub use published::{Alias, Provisioned, Published, RecursiveLoop, Route, RuntimeManagement};
 pub use request::{
     Blob, CreateFunction, DeadLetterSettings, Deploy, DeployCode, DeployLayer, Environment, EphemeralStorage,
     FunctionCode, LoggingSettings, Settings, SnapStartSettings, TracingSettings, UpdateFunctionCode,

@@ -23,7 +23,8 @@ pub const TIMEOUT_S: (i64, i64) = (1, 900);
 /// EphemeralStorage in MB.
 pub const TMP_MB: (i64, i64) = (512, 10_240);
 const HANDLER_MAX: usize = 128;
-const DESCRIPTION_MAX: usize = 256;
+/// Characters of a description.
+pub const DESCRIPTION_MAX: usize = 256;
 const SUBNETS_MAX: usize = 16;
 const SECURITY_GROUPS_MAX: usize = 5;
 /// Layers of one function.
@@ -52,13 +53,13 @@ impl Violations {
         self.0.push(Violation::of(value, member, constraint));
     }
 
-    fn length(&mut self, value: &str, member: &str, max: usize) {
+    pub(crate) fn length(&mut self, value: &str, member: &str, max: usize) {
         if value.chars().count() > max {
             self.add(value, member, format!("Member must have length less than or equal to {max}"));
         }
     }
 
-    fn range(&mut self, value: Option<i64>, member: &str, (min, max): (i64, i64)) {
+    pub(crate) fn range(&mut self, value: Option<i64>, member: &str, (min, max): (i64, i64)) {
         let Some(value) = value else { return };
         if value > max {
             self.add(
@@ -75,13 +76,13 @@ impl Violations {
         }
     }
 
-    fn pattern(&mut self, fits: bool, value: &str, member: &str, pattern: &str) {
+    pub(crate) fn pattern(&mut self, fits: bool, value: &str, member: &str, pattern: &str) {
         if !fits {
             self.add(value, member, format!("Member must satisfy regular expression pattern: {pattern}"));
         }
     }
 
-    fn one_of(&mut self, value: Option<&str>, member: &str, set: &[&str]) {
+    pub(crate) fn one_of(&mut self, value: Option<&str>, member: &str, set: &[&str]) {
         if let Some(value) = value.filter(|value| !set.contains(value)) {
             self.add(value, member, format!("Member must satisfy enum value set: [{}]", set.join(", ")));
         }

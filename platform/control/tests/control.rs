@@ -14,3 +14,5 @@ mod functions;
 mod hostile;
 #[path = "control/pack.rs"]
 mod pack;
+#[path = "control/versions.rs"]
+mod versions;

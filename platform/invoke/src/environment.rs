@@ -33,6 +33,8 @@ pub(crate) struct Version {
     pub(crate) region: Arc<str>,
     pub(crate) init_timeout: Duration,
     pub(crate) init_billed: bool,
+    /// `on-demand` or `provisioned-concurrency`.
+    pub(crate) initialization_type: &'static str,
     /// What runs it; made once, when the first environment starts.
     pub(crate) prepared: tokio::sync::OnceCell<Arc<Prepared>>,
     /// Who may run next, by reactor.
@@ -204,6 +206,25 @@ impl Environment {
         }
         let life = if entry == Entry::Run { idle.life.clone() } else { None };
         life.filter(|life| life.exit.borrow().is_none())
+    }
+
+    /// INIT of a new environment that nobody waits for; false when it failed, which was logged.
+    pub(crate) async fn initialise_ahead(
+        self: &Arc<Self>,
+        sandboxes: &Sandboxes,
+        prepared: &Prepared,
+    ) -> bool {
+        match self.initialise(sandboxes, prepared).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(Failed)) => {
+                self.end_process().await;
+                false
+            }
+            Err(error) => {
+                tracing::error!(limit = "host.sandboxes", function = %self.version.function.name, %error, "this host cannot initialise a provisioned environment");
+                false
+            }
+        }
     }
 
     /// INIT of a new environment: the inner error says that it failed, and was logged.
@@ -503,7 +524,7 @@ impl Environment {
             log_stream: &self.log_stream,
             region: &self.version.region,
             handler: function.handler.as_deref().unwrap_or(""),
-            initialization_type: "on-demand",
+            initialization_type: self.version.initialization_type,
             runtime_api: "127.0.0.1:9001",
             launch: &launch.environment,
             user: &function.environment,

@@ -1,15 +1,20 @@
 //! The front of the room: functions come and go, requests come in, decisions and answers go out.
 
+mod versions;
+
 use crate::environment::{Entry, Environment, HostError, Prepared, Version};
 use crate::failure::Failure;
 use crate::freezer::Freezer;
-use crate::gate::{Entrance, Gate, Place, TICK};
+use crate::gate::{Entrance, Place, TICK};
 use crate::layers;
 use crate::reactors;
 use crate::refusals::Refusals;
 use bytes::Bytes;
 use control::{Change, Function};
-use limits::{Decision, Dispatcher, Effect, EnvironmentId, FunctionId, FunctionLimits, Outcome, Settings};
+use limits::{
+    Callee, Decision, Dispatcher, Effect, EnvironmentId, FunctionId, FunctionLimits, Outcome, ProvisionedId,
+    Settings,
+};
 use model::{Instant, LimitRow, Refusal};
 use runtimes::{RuntimeError, Runtimes};
 use sandbox::{Sandboxes, StartError};
@@ -52,7 +57,7 @@ pub struct Decided {
 /// One request to run a function.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The function's name.
+    /// The function's bare name.
     pub function: Arc<str>,
     /// The ARN as the caller named it, with its qualifier.
     pub invoked_arn: Arc<str>,
@@ -131,7 +136,11 @@ struct Shared {
 #[derive(Debug)]
 struct Core {
     dispatcher: Dispatcher,
+    /// What can be invoked, by key: `cart`, `cart:3`, `cart:live`.
     functions: HashMap<Arc<str>, Known>,
+    /// The keys of a function's versions and aliases.
+    keys: HashMap<Arc<str>, Vec<Arc<str>>>,
+    pools: HashMap<ProvisionedId, versions::Pool>,
     environments: HashMap<EnvironmentId, Named>,
     trace: Option<Vec<Decided>>,
 }
@@ -147,6 +156,8 @@ struct Named {
 #[derive(Clone, Debug)]
 struct Known {
     id: FunctionId,
+    /// What the dispatcher is asked for.
+    callee: Callee,
     version: Arc<Version>,
 }
 
@@ -164,6 +175,8 @@ impl Invoker {
             core: Mutex::new(Core {
                 dispatcher: Dispatcher::new(options.settings),
                 functions: HashMap::new(),
+                keys: HashMap::new(),
+                pools: HashMap::new(),
                 environments: HashMap::new(),
                 trace: options.trace.then(Vec::new),
             }),
@@ -191,8 +204,12 @@ impl Invoker {
         let mut effects = Vec::new();
         let mut core = self.lock();
         match change {
-            Change::Put(function) => self.put(&mut core, now, function, &mut effects),
+            Change::Put(function) => {
+                self.put(&mut core, now, function.clone(), &mut effects);
+                self.sync_versions(&mut core, now, &function, &mut effects);
+            }
             Change::Removed { name } => {
+                Self::forget_versions(&mut core, &name);
                 if let Some(known) = core.functions.remove(name.as_str()) {
                     core.dispatcher.remove_function(now, known.id, &mut effects);
                 }
@@ -206,9 +223,11 @@ impl Invoker {
                 }
             }
         }
-        let ended = core.take_out(&effects);
+        let taken = core.take_out(&effects);
         drop(core);
-        end_all(ended);
+        self.carry_out(taken);
+        // Something may be due earlier than what the reaper waits for.
+        self.0.deadlines.notify_one();
     }
 
     fn put(&self, core: &mut Core, now: Instant, function: Arc<Function>, effects: &mut Vec<Effect>) {
@@ -227,17 +246,8 @@ impl Invoker {
             }
             None => core.dispatcher.add_function(now, limits),
         };
-        let version = Arc::new(Version {
-            log: self.0.logs.function(&name),
-            counters: self.0.counters.function(&name),
-            region: self.0.region.clone(),
-            init_timeout: self.0.init_timeout,
-            init_billed: self.0.init_billed,
-            prepared: tokio::sync::OnceCell::new(),
-            gates: (0..reactors::GATES).map(|_| Gate::default()).collect(),
-            function,
-        });
-        core.functions.insert(name, Known { id, version });
+        let version = self.version(function, false);
+        core.functions.insert(name, versions::whole(id, version));
     }
 
     /// Runs a function and waits for its answer: [`Invoker::admit`] and [`Admission::run`].
@@ -248,7 +258,8 @@ impl Invoker {
         self.admit(&request.function, &request.request_id)?.run(request).await
     }
 
-    /// Asks the limits for one invocation of a function. What is admitted counts as in flight at once.
+    /// Asks the limits for one invocation of a function, or of the version or alias under a key as
+    /// [`control::Route`] has it. What is admitted counts as in flight at once.
     ///
     /// # Errors
     /// See [`InvokeError`].
@@ -280,7 +291,7 @@ impl Invoker {
         let core = &mut *core;
         let no_function = || InvokeError::NoFunction(function.into());
         let known = core.functions.get(function).ok_or_else(no_function)?;
-        let decision = core.dispatcher.invoke(now, known.id);
+        let decision = core.dispatcher.invoke(now, known.callee);
         if let Some(trace) = &mut core.trace {
             trace.push(Decided { function: function.into(), decision: decision.clone() });
         }
@@ -410,7 +421,7 @@ impl Invoker {
             Some(waiter) if outcome == Ok(Outcome::Done) => core.exchange(held.id, waiter.id),
             _ => false,
         };
-        let ended = core.take_out(&effects);
+        let taken = core.take_out(&effects);
         if let Some(named) = core.environments.get_mut(&held.id) {
             named.in_use = false;
         }
@@ -418,13 +429,13 @@ impl Invoker {
         if outcome == Ok(Outcome::Done) && !is_handed_over {
             gate.idle(held.id);
         }
-        if ended.is_empty() && !is_handed_over {
+        if taken.ended.is_empty() && !is_handed_over {
             self.0.freezer.idle(environment);
         }
         if !had_deadline {
             self.0.deadlines.notify_one();
         }
-        end_all(ended);
+        self.carry_out(taken);
         if let Some(waiter) = next {
             waiter.call(is_handed_over.then(|| environment.clone()));
         }
@@ -463,16 +474,19 @@ impl Invoker {
                 None => self.0.deadlines.notified().await,
                 Some(deadline) => {
                     let wait = deadline.since(self.now());
-                    tokio::time::sleep(wait + Duration::from_millis(1)).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(wait + Duration::from_millis(1)) => {}
+                        () = self.0.deadlines.notified() => continue,
+                    }
                 }
             }
             let now = self.now();
             let mut effects = Vec::new();
             let mut core = self.lock();
             core.dispatcher.advance(now, &mut effects);
-            let ended = core.take_out(&effects);
+            let taken = core.take_out(&effects);
             drop(core);
-            end_all(ended);
+            self.carry_out(taken);
         }
     }
 
@@ -491,7 +505,7 @@ impl Invoker {
     pub fn figures(&self) -> Figures {
         let core = self.lock();
         Figures {
-            functions: core.functions.len(),
+            functions: core.functions.keys().filter(|key| versions::is_function(key)).count(),
             environments: core.dispatcher.environments(),
             in_flight: core.dispatcher.in_flight(),
         }
@@ -612,7 +626,8 @@ fn never_ran(version: &Version, request: &Request, failure: Failure) -> Invoked 
 
 impl Core {
     /// Two environments of one version swap their ids. The dispatcher knows them by nothing else: whoever is busy under
-    /// an id, it is one environment that is busy. (Not so with provisioned ones, which are not run live yet.)
+    /// an id, it is one environment that is busy. Provisioned ones have a version value of their own, and so
+    /// change places only among themselves.
     fn exchange(&mut self, one: EnvironmentId, other: EnvironmentId) -> bool {
         let [Some(one), Some(other)] = self.environments.get_disjoint_mut([&one, &other]) else {
             return false;
@@ -640,15 +655,6 @@ impl Core {
         if let Some(other) = version.gate().recent(is_idle_here) {
             self.exchange(id, other);
         }
-    }
-
-    fn take_out(&mut self, effects: &[Effect]) -> Vec<Arc<Environment>> {
-        let ended = effects.iter().filter_map(|effect| match effect {
-            Effect::Reap(id) => Some(self.environments.remove(id)?.environment),
-            // Versions and aliases are not run live yet, so nothing is provisioned.
-            Effect::Provision(_) => None,
-        });
-        ended.collect()
     }
 }
 

@@ -122,7 +122,8 @@ impl Dispatcher {
         current: u32,
         requested: u32,
     ) -> Result<(), ProvisionedError> {
-        let share = &self.functions.get(function).ok_or(ProvisionedError::NoFunction)?.share;
+        let limits = self.functions.get(function).ok_or(ProvisionedError::NoFunction)?.limits;
+        let share = &self.functions.function_in(limits).ok_or(ProvisionedError::NoFunction)?.share;
         let requested = (share.provisioned() - current).saturating_add(requested);
         match share.reserved() {
             Some(reserved) if requested > reserved => {
@@ -145,7 +146,8 @@ impl Dispatcher {
         effects: &mut Vec<Effect>,
     ) {
         let Some(pool) = self.pools.get_mut(id) else { return };
-        let share = &mut self.functions.owner(pool.function).share;
+        let limits = self.functions.limits_of(pool.function);
+        let share = &mut self.functions.owner(limits).share;
         let whole = (share.provisioned() - pool.requested).saturating_add(requested);
         self.concurrency.provision(share, whole);
         pool.next_at = pool.next_at.max(now);
@@ -176,7 +178,6 @@ impl Dispatcher {
             self.stale();
             return Decision::NoFunction;
         };
-        let function = self.functions.owner(pool.function);
         if !pool.has_room(now, counts) {
             let function = self.functions.id(pool.function);
             let decision = self.invoke_on_demand(now, function, kind);
@@ -187,6 +188,8 @@ impl Dispatcher {
             }
             return decision;
         }
+        let limits = self.functions.limits_of(pool.function);
+        let function = self.functions.owner(limits);
         let (share, resource) = (&mut function.share, &function.resource);
         if let Err(refusal) = self.concurrency.check_provisioned(now, share, resource, &self.account) {
             return Decision::Refuse(refusal);
@@ -287,7 +290,7 @@ impl Dispatcher {
         pool.missing -= 1;
         pool.environments += 1;
         pool.next_at = next_at;
-        self.functions.owner(pool.function).environments += 1;
+        self.functions.environment_added(pool.function);
         let environment = self.environments.start_ahead(now, pool.function, id, &mut pool.starting);
         effects.push(Effect::Provision(environment));
         if pool.missing == 0 {
@@ -316,7 +319,6 @@ impl Dispatcher {
             // A pool that is gone has no idle environments left: this one was busy.
             None => self.environments.remove(id, &mut Default::default()),
         }
-        self.functions.owner(slot).environments -= 1;
-        self.functions.release(slot);
+        self.functions.environment_removed(slot);
     }
 }

@@ -143,6 +143,7 @@ fn carry_over(before: &Function, function: &mut Function) {
             config.last_modified_ms = modified;
         }
     }
+    function.published.clone_from(&before.published);
     if let (Some(url), Some(old)) = (&mut function.url, &before.url) {
         url.created.clone_from(&old.created);
         let modified = std::mem::replace(&mut url.last_modified, old.last_modified.clone());

@@ -25,8 +25,8 @@ impl Control {
         function: &str,
         qualifier: Option<&str>,
     ) -> Result<(Arc<Function>, EventInvokeConfig), ApiError> {
-        let function = self.resolve(function, qualifier)?;
-        let qualifier = qualifier.unwrap_or(LATEST);
+        let (function, qualifier) = self.resolve_existing(function, qualifier)?;
+        let qualifier = qualifier.as_deref().unwrap_or(LATEST);
         match function.event_invoke.get(qualifier) {
             Some(config) => {
                 let config = config.clone();
@@ -48,8 +48,8 @@ impl Control {
     ) -> Result<Arc<Function>, ApiError> {
         check(&config)?;
         config.last_modified_ms = crate::clock::unix_millis();
-        let name = self.resolve(function, qualifier)?.name.clone();
-        let qualifier = qualifier.unwrap_or(LATEST).to_owned();
+        let (function, qualifier) = self.resolve_existing(function, qualifier)?;
+        let (name, qualifier) = (function.name.clone(), qualifier.unwrap_or_else(|| LATEST.to_owned()));
         self.change_around(&name, |function| {
             function.event_invoke.insert(qualifier, config);
             Ok(())
@@ -61,8 +61,8 @@ impl Control {
     /// # Errors
     /// There is no such function or qualifier, or it has no configuration.
     pub fn delete_event_invoke(&self, function: &str, qualifier: Option<&str>) -> Result<(), ApiError> {
-        let name = self.resolve(function, qualifier)?.name.clone();
-        let qualifier = qualifier.unwrap_or(LATEST);
+        let (function, qualifier) = self.resolve_existing(function, qualifier)?;
+        let (name, qualifier) = (function.name.clone(), qualifier.as_deref().unwrap_or(LATEST));
         self.change_around(&name, |function| match function.event_invoke.remove(qualifier) {
             Some(_) => Ok(()),
             None => Err(none(function, qualifier)),

@@ -1,5 +1,6 @@
 //! Creating, updating and deleting functions.
 
+use super::version::{latest_version, publish_into};
 use super::{Control, Edit, Fresh};
 use crate::function::{Function, PackageType, State, VpcConfig};
 use crate::package::Package;
@@ -25,7 +26,6 @@ impl Control {
         if package_type.as_deref() == Some("Image") {
             return Err(not_run("A function from a container image (PackageType Image)"));
         }
-        refuse_publishing(publish)?;
         self.check_layers(&settings)?;
         self.check_free(&name)?;
         let mut function = self.blank(&name);
@@ -34,12 +34,17 @@ impl Control {
         validate::apply_settings(settings, &mut function)?;
         validate::check_mandatory(&function)?;
         set_code(&mut function, self.code_of_request(&code.unwrap_or_default())?);
-        self.change(|functions| {
+        let publish = publish == Some(true);
+        let function = self.change(|functions| {
             if functions.contains_key(&name) {
                 return Err(taken(&name));
             }
+            if publish {
+                publish_into(&mut function, None, None)?;
+            }
             Ok(Edit::Put(Box::new(function), Fresh::Version))
-        })
+        })?;
+        Ok(if publish { latest_version(&function) } else { function })
     }
 
     /// Gives a function new code.
@@ -55,7 +60,7 @@ impl Control {
         let mut violations = Violations::default();
         validate::check_architectures(request.architectures.as_deref(), &mut violations);
         violations.finish()?;
-        refuse_publishing(request.publish)?;
+        let publish = request.publish == Some(true);
         let package = self.code_of_request(&request.code)?;
         let edit = |before: &Function| {
             check_revision(before, request.revision_id.as_deref())?;
@@ -68,10 +73,17 @@ impl Control {
             let before = self.resolve_unqualified(&name)?;
             return edit(&before).map(Arc::new);
         }
-        self.change(|functions| {
+        let function = self.change(|functions| {
             let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;
-            Ok(Edit::Put(Box::new(edit(before)?), Fresh::Version))
-        })
+            let mut function = edit(before)?;
+            if publish {
+                // Whatever was published before, this is another state of the function unless the content is the same.
+                function.version_key = 0;
+                publish_into(&mut function, None, None)?;
+            }
+            Ok(Edit::Put(Box::new(function), Fresh::Version))
+        })?;
+        Ok(if publish { latest_version(&function) } else { function })
     }
 
     /// Gives a function new settings; what is absent stays.
@@ -101,10 +113,10 @@ impl Control {
         })
     }
 
-    /// Deletes a function. Invocations in flight keep the code that they run.
+    /// Deletes a function, or the one version of it that a qualifier names. Invocations in flight keep the code that they run.
     ///
     /// # Errors
-    /// There is no such function; or `qualifier` names a version.
+    /// There is no such function or version; or an alias stands for the version.
     pub fn delete(&self, function: &str, qualifier: Option<&str>) -> Result<(), ApiError> {
         let (reference, qualifier) = self.reference(function, qualifier)?;
         if qualifier.as_deref() == Some(LATEST) {
@@ -112,7 +124,10 @@ impl Control {
                 "$LATEST version cannot be deleted without deleting the function.",
             ));
         }
-        let found = self.resolve(function, qualifier.as_deref())?;
+        let found = self.resolve(&reference.name, None)?;
+        if let Some(qualifier) = &qualifier {
+            return self.delete_version(&found.name, qualifier);
+        }
         self.change(|functions| match functions.get(&found.name) {
             Some(function) => Ok(Edit::Remove(Arc::clone(function))),
             None => Err(self.not_found(&reference, None)),
@@ -235,14 +250,7 @@ fn taken(name: &str) -> ApiError {
     ApiError::new(ErrorCode::ResourceConflict, format!("Function already exist: {name}"))
 }
 
-fn refuse_publishing(publish: Option<bool>) -> Result<(), ApiError> {
-    match publish {
-        Some(true) => Err(not_run("Publishing a version (Publish: true)")),
-        _ => Ok(()),
-    }
-}
-
-fn check_revision(function: &Function, asked: Option<&str>) -> Result<(), ApiError> {
+pub(super) fn check_revision(function: &Function, asked: Option<&str>) -> Result<(), ApiError> {
     match asked {
         Some(asked) if asked != function.revision_id => Err(ApiError::new(
             ErrorCode::PreconditionFailed,

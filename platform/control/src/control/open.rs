@@ -124,6 +124,9 @@ impl Control {
             .into_iter()
             .map(|mut function| {
                 find_code(&packages, &mut function);
+                for version in function.published.versions.values_mut() {
+                    find_code(&packages, Arc::make_mut(version));
+                }
                 (function.name.clone(), Arc::new(function))
             })
             .collect();

@@ -1,7 +1,10 @@
 //! How functions become rows of the store, and which rows this version understands.
 
 use crate::function::Function;
+use crate::published;
 use crate::store::{Rows, Write};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The layout of rows. Raise it when an older Onrush would misread what this one writes.
 pub const SCHEMA: u32 = 1;
@@ -9,6 +12,7 @@ pub const SCHEMA: u32 = 1;
 const SCHEMA_KEY: &str = "schema";
 const VERSION_KEY: &str = "version-key";
 const FUNCTION_PREFIX: &str = "function/";
+const VERSION_PREFIX: &str = "version/";
 
 /// What the rows say.
 #[derive(Debug)]
@@ -46,6 +50,24 @@ pub fn put(function: &Function) -> Write {
     Write::Put(key(&function.name), value)
 }
 
+/// The row of a published version.
+pub fn put_version(version: &Function) -> Write {
+    let value = serde_json::to_vec(version).expect("a function holds nothing that JSON cannot");
+    Write::Put(version_row(&version.name, &version.version), value)
+}
+
+/// What has to be removed of the versions before when those after are all there is.
+pub fn versions(before: &Function, after: Option<&Function>) -> Vec<Write> {
+    let stays = |number: &u64| after.is_some_and(|after| after.published.versions.contains_key(number));
+    let gone = before.published.versions.keys().filter(|number| !stays(number));
+    gone.map(|number| Write::Remove(version_row(&before.name, &number.to_string()))).collect()
+}
+
+/// Names of functions have no `/`, so no function's versions are found among another's.
+fn version_row(name: &str, version: &str) -> String {
+    format!("{VERSION_PREFIX}{name}/{version}")
+}
+
 /// The row of the last version key.
 pub fn version_key(last: u64) -> Write {
     Write::Put(VERSION_KEY.to_owned(), last.to_string().into_bytes())
@@ -65,14 +87,26 @@ pub fn read(rows: &Rows) -> Result<Contents, Unreadable> {
     }
     let version_key = number(rows, VERSION_KEY)?.unwrap_or(0);
     let mut functions = Vec::new();
-    for (key, value) in
-        rows.range(FUNCTION_PREFIX.to_owned()..).take_while(|(key, _)| key.starts_with(FUNCTION_PREFIX))
-    {
+    for (key, value) in with_prefix(rows, FUNCTION_PREFIX) {
         let function = serde_json::from_slice::<Function>(value);
         functions
             .push(function.map_err(|error| Unreadable::Row { key: key.clone(), detail: error.to_string() })?);
     }
-    Ok(Contents { schema, version_key, functions })
+    let mut functions: BTreeMap<String, Function> =
+        functions.into_iter().map(|function| (function.name.clone(), function)).collect();
+    for (key, value) in with_prefix(rows, VERSION_PREFIX) {
+        let bad = |detail: String| Unreadable::Row { key: key.clone(), detail };
+        let version: Function = serde_json::from_slice(value).map_err(|error| bad(error.to_string()))?;
+        let number = published::number(&version.version).ok_or_else(|| bad("not a version".to_owned()))?;
+        let owner = functions.get_mut(&version.name);
+        let owner = owner.ok_or_else(|| bad("its function is not there".to_owned()))?;
+        owner.published.versions.insert(number, Arc::new(version));
+    }
+    Ok(Contents { schema, version_key, functions: functions.into_values().collect() })
+}
+
+fn with_prefix<'a>(rows: &'a Rows, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Vec<u8>)> {
+    rows.range(prefix.to_owned()..).take_while(move |(key, _)| key.starts_with(prefix))
 }
 
 fn number(rows: &Rows, key: &str) -> Result<Option<u64>, Unreadable> {

@@ -7,7 +7,7 @@ use model::name::{self, FUNCTION_REFERENCE_MAX, FunctionReference, LATEST};
 use std::sync::Arc;
 
 impl Control {
-    /// The function that `text` names in any form, with `qualifier` from beside it. Only `$LATEST` exists so far.
+    /// The version that `text` names in any form, with `qualifier` from beside it: `$LATEST`, a number, or an alias.
     /// Cost for a bare name without a qualifier: a lookup, nothing is allocated.
     ///
     /// # Errors
@@ -21,10 +21,44 @@ impl Control {
         }
         let (reference, qualifier) = self.reference(text, qualifier)?;
         let own = reference.account.as_ref().is_none_or(|account| *account == self.options.account_id);
-        let latest = qualifier.as_ref().is_none_or(|qualifier| qualifier == LATEST);
-        match self.function(&reference.name).filter(|_| own && latest) {
-            Some(function) => Ok(function),
+        let found = self.function(&reference.name).filter(|_| own);
+        let found = found.and_then(|function| function.qualified(qualifier.as_deref().unwrap_or(LATEST)));
+        found.ok_or_else(|| self.not_found(&reference, qualifier.as_deref()))
+    }
+
+    /// The function that `text` names, and the qualifier that was given with it or beside it; what that names is not
+    /// looked for.
+    ///
+    /// # Errors
+    /// As [`Control::resolve`].
+    pub fn resolve_with_qualifier(
+        &self,
+        text: &str,
+        qualifier: Option<&str>,
+    ) -> Result<(Arc<Function>, Option<String>), ApiError> {
+        let (reference, qualifier) = self.reference(text, qualifier)?;
+        let own = reference.account.as_ref().is_none_or(|account| *account == self.options.account_id);
+        match self.function(&reference.name).filter(|_| own) {
+            Some(function) => Ok((function, qualifier)),
             None => Err(self.not_found(&reference, qualifier.as_deref())),
+        }
+    }
+
+    /// The same, and what the qualifier names must exist.
+    ///
+    /// # Errors
+    /// As [`Control::resolve`].
+    pub fn resolve_existing(
+        &self,
+        text: &str,
+        qualifier: Option<&str>,
+    ) -> Result<(Arc<Function>, Option<String>), ApiError> {
+        let (function, qualifier) = self.resolve_with_qualifier(text, qualifier)?;
+        match &qualifier {
+            Some(missing) if function.qualified(missing).is_none() => {
+                Err(self.not_found(&FunctionReference::bare(&function.name), Some(missing)))
+            }
+            _ => Ok((function, qualifier)),
         }
     }
 

@@ -1,13 +1,14 @@
-//! Looks at a user's own code folder: how large it is, and a fingerprint that changes when its files do.
+//! Looks at a user's own code folder: how large it is, and a fingerprint that changes when its files do; and copies it.
 
-use super::{DEPTH_MAX, ENTRIES_MAX, PackageError, UNZIPPED_MAX};
+use super::tree::Tree;
+use super::{DEPTH_MAX, ENTRIES_MAX, LayoutError, PackageError, UNZIPPED_MAX};
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// What a folder holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub fn list(path: &Path) -> Result<Listing, PackageError> {
     walk.folder(&root, 0).map_err(|stop| match stop {
         Stop::Read { path, source } => unreadable(&path, source),
         Stop::TooLarge => PackageError::UnzippedTooLarge,
-        Stop::TooMany => super::LayoutError::TooMany.into(),
+        Stop::TooMany => LayoutError::TooMany.into(),
     })?;
     Ok(Listing { root, bytes: walk.bytes, fingerprint: walk.hasher.finalize().into() })
 }
@@ -92,4 +93,67 @@ impl Walk {
         }
         Ok(())
     }
+}
+
+/// Copies a folder into a package. Links that lead out of the folder are left out: they mean nothing in a sandbox.
+///
+/// # Errors
+/// It cannot be read, holds more than a package may, or the disk refuses.
+pub fn copy(root: &Path, tree: &mut Tree) -> Result<(), PackageError> {
+    let mut folders = vec![PathBuf::new()];
+    let mut entries = 0;
+    while let Some(folder) = folders.pop() {
+        let here = root.join(&folder);
+        let unreadable = |path: &Path, source| PackageError::Unreadable { path: path.to_owned(), source };
+        if folder.iter().count() > DEPTH_MAX {
+            return Err(LayoutError::TooMany.into());
+        }
+        if !folder.as_os_str().is_empty() {
+            tree.folder(&folder)?;
+        }
+        for entry in fs::read_dir(&here).map_err(|source| unreadable(&here, source))? {
+            entries += 1;
+            if entries > ENTRIES_MAX {
+                return Err(LayoutError::TooMany.into());
+            }
+            let name = entry.map_err(|source| unreadable(&here, source))?.file_name();
+            let (path, full) = (folder.join(&name), here.join(&name));
+            let metadata = match fs::symlink_metadata(&full) {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(unreadable(&full, source)),
+            };
+            if metadata.is_dir() {
+                folders.push(path);
+            } else if metadata.is_symlink() {
+                let target = fs::read_link(&full).map_err(|source| unreadable(&full, source))?;
+                if leads_inside(&folder, &target) {
+                    tree.link(&path, target.as_os_str())?;
+                }
+            } else if metadata.is_file() {
+                if metadata.len() >= UNZIPPED_MAX {
+                    return Err(PackageError::UnzippedTooLarge);
+                }
+                // Whole, so that what is written is as long as it says, whoever writes the file meanwhile.
+                let content = fs::read(&full).map_err(|source| unreadable(&full, source))?;
+                let executable = metadata.mode() & 0o111 != 0;
+                tree.file(&path, executable, &mut content.as_slice(), content.len() as u64)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a link in `folder` stays below the root, by its words alone.
+fn leads_inside(folder: &Path, target: &Path) -> bool {
+    let mut depth = folder.iter().count();
+    for part in target.components() {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
+        }
+    }
+    true
 }

@@ -9,6 +9,7 @@ mod functions;
 mod input;
 mod operation;
 mod page;
+mod versions;
 
 use bytes::Bytes;
 use control::Control;
@@ -61,7 +62,13 @@ fn run(control: &Control, operation: &Operation, input: &Input<'_>) -> Result<An
         "GetFunction" => functions::get(control, input),
         "GetFunctionConfiguration" => functions::get_configuration(control, input),
         "ListFunctions" => functions::list(control, input),
-        "ListVersionsByFunction" => functions::list_versions(control, input),
+        "ListVersionsByFunction" => versions::list(control, input),
+        "PublishVersion" => versions::publish(control, input),
+        "CreateAlias" => versions::create_alias(control, input),
+        "GetAlias" => versions::get_alias(control, input),
+        "UpdateAlias" => versions::update_alias(control, input),
+        "DeleteAlias" => versions::delete_alias(control, input),
+        "ListAliases" => versions::list_aliases(control, input),
         "UpdateFunctionCode" => functions::update_code(control, input),
         "UpdateFunctionConfiguration" => functions::update_configuration(control, input),
         "DeleteFunction" => functions::delete(control, input),

@@ -73,9 +73,11 @@ async fn run(
         ApiError::new(ErrorCode::ResourceNotFound, format!("Function not found: {arn}"))
     };
     let function = function.ok_or_else(|| missing(qualifier.as_deref()))?;
-    if let Some(other) = qualifier.as_deref().filter(|qualifier| *qualifier != LATEST) {
-        return Err(missing(Some(other)));
-    }
+    let route = match qualifier.as_deref() {
+        None | Some(LATEST) => None,
+        Some(other) => Some(function.route(other).ok_or_else(|| missing(Some(other)))?),
+    };
+    let runs = route.as_ref().map_or(function.name.as_str(), |route| route.key.as_str());
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let dry_run = match header("x-amz-invocation-type").unwrap_or("RequestResponse") {
         "RequestResponse" => false,
@@ -110,7 +112,7 @@ async fn run(
         *answer.status_mut() = StatusCode::NO_CONTENT;
         return Ok(answer);
     }
-    let result = match doors.invoker.admit(&function.name, id) {
+    let result = match doors.invoker.admit(runs, id) {
         Ok(admission) => {
             let request = Request {
                 function: function.name.as_str().into(),

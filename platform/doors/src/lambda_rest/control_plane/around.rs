@@ -46,7 +46,7 @@ pub(super) fn delete_concurrency(control: &Control, input: &Input<'_>) -> Result
 
 pub(super) fn account_settings(control: &Control) -> Answer {
     let functions = control.functions();
-    let used: u64 = functions.iter().map(|function| function.code_size).sum();
+    let used = control.code_bytes();
     Answer::ok(json!({
         "AccountLimit": {
             "TotalCodeSize": CODE_STORAGE_MAX,

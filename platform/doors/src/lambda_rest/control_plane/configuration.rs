@@ -4,6 +4,31 @@ use control::{Function, LogFormat, SnapStart};
 use model::name::LATEST;
 use serde_json::{Value, json};
 
+/// A function or version that was just made. It can be invoked when this is read: the next look shows it Active.
+///
+/// Source: recorded on AWS, answers of CreateFunction and PublishVersion.
+pub fn pending(function: &Function, qualified: bool) -> Value {
+    let mut shape = of(function, qualified);
+    shape["State"] = json!("Pending");
+    shape["StateReason"] = json!("The function is being created.");
+    shape["StateReasonCode"] = json!("Creating");
+    if let Some(members) = shape.as_object_mut() {
+        members.remove("LastUpdateStatus");
+    }
+    shape
+}
+
+/// A function that was just changed; the next look shows the change done.
+///
+/// Source: recorded on AWS, answers of UpdateFunctionConfiguration and UpdateFunctionCode.
+pub fn updating(function: &Function) -> Value {
+    let mut shape = of(function, false);
+    shape["LastUpdateStatus"] = json!("InProgress");
+    shape["LastUpdateStatusReason"] = json!("The function is being created.");
+    shape["LastUpdateStatusReasonCode"] = json!("Creating");
+    shape
+}
+
 /// The configuration as most operations answer it; `qualified` puts the version into the ARN.
 pub fn of(function: &Function, qualified: bool) -> Value {
     let arn = if qualified { function.qualified_arn() } else { function.arn.clone() };

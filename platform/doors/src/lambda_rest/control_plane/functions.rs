@@ -2,24 +2,23 @@
 
 use super::input::Input;
 use super::{Answer, configuration, page};
-use control::{Control, CreateFunction, UpdateFunctionCode, UpdateFunctionConfiguration};
+use control::{Control, CreateFunction, Function, UpdateFunctionCode, UpdateFunctionConfiguration};
 use model::error::ApiError;
+use model::name::{LATEST, qualified_arn};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 const LIST_MAX: i64 = 10_000;
 
 pub(super) fn create(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let function = control.create(input.body::<CreateFunction>()?)?;
-    Ok(Answer::created(configuration::of(&function, false)))
+    Ok(Answer::created(configuration::pending(&function, function.version != LATEST)))
 }
 
 pub(super) fn get(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let qualifier = input.query("Qualifier");
-    let function = control.resolve(input.label(0), qualifier)?;
-    let mut answer = json!({
-        "Configuration": configuration::of(&function, is_qualified(input)),
-        "Code": {"RepositoryType": "S3"},
-    });
+    let mut answer = json!({"Configuration": qualified(control, input)?, "Code": {"RepositoryType": "S3"}});
+    // Tags and reservation belong to the function as a whole.
+    let (function, _) = control.resolve_with_qualifier(input.label(0), input.query("Qualifier"))?;
     if !function.tags.is_empty() {
         answer["Tags"] = json!(function.tags);
     }
@@ -30,8 +29,7 @@ pub(super) fn get(control: &Control, input: &Input<'_>) -> Result<Answer, ApiErr
 }
 
 pub(super) fn get_configuration(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let function = control.resolve(input.label(0), input.query("Qualifier"))?;
-    Ok(Answer::ok(configuration::of(&function, is_qualified(input))))
+    Ok(Answer::ok(qualified(control, input)?))
 }
 
 pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
@@ -39,30 +37,43 @@ pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiEr
         let constraint = "Member must satisfy enum value set: [ALL]";
         return Err(ApiError::validation(&version.escape_debug().to_string(), "functionVersion", constraint));
     }
-    let (functions, next) = page::cut(input, LIST_MAX, control.functions(), |function| &function.name)?;
     // Asked for all versions, AWS names each by its qualified ARN.
     let qualified = input.query("FunctionVersion").is_some();
+    let mut functions = control.functions();
+    if qualified {
+        functions = functions
+            .into_iter()
+            .flat_map(|latest| {
+                let published: Vec<_> = latest.published.versions.values().cloned().collect();
+                std::iter::once(latest).chain(published)
+            })
+            .collect();
+    }
+    // `/` sorts before every character of a name.
+    let key = |function: &Arc<Function>| format!("{}/{}", function.name, page::number_key(&function.version));
+    functions.sort_by_cached_key(key);
+    let (functions, next) = page::cut_by(input, LIST_MAX, functions, key)?;
     let shapes: Vec<Value> =
         functions.iter().map(|function| configuration::of(function, qualified)).collect();
     Ok(Answer::ok(paged("Functions", &shapes, next.as_deref())))
 }
 
-pub(super) fn list_versions(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let function = control.resolve_unqualified(input.label(0))?;
-    let (versions, next) = page::cut(input, LIST_MAX, vec![function], |function| &function.version)?;
-    let shapes: Vec<Value> = versions.iter().map(|function| configuration::of(function, true)).collect();
-    Ok(Answer::ok(paged("Versions", &shapes, next.as_deref())))
-}
-
 pub(super) fn update_code(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let function = control.update_code(input.label(0), input.body::<UpdateFunctionCode>()?)?;
-    Ok(Answer::ok(configuration::of(&function, false)))
+    let request = input.body::<UpdateFunctionCode>()?;
+    let dry_run = request.dry_run == Some(true);
+    let function = control.update_code(input.label(0), request)?;
+    let is_version = function.version != LATEST;
+    Ok(Answer::ok(match (dry_run, is_version) {
+        (true, _) => configuration::of(&function, false),
+        (false, true) => configuration::pending(&function, true),
+        (false, false) => configuration::updating(&function),
+    }))
 }
 
 pub(super) fn update_configuration(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let request = input.body::<UpdateFunctionConfiguration>()?;
     let function = control.update_configuration(input.label(0), request)?;
-    Ok(Answer::ok(configuration::of(&function, false)))
+    Ok(Answer::ok(configuration::updating(&function)))
 }
 
 pub(super) fn delete(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
@@ -70,10 +81,16 @@ pub(super) fn delete(control: &Control, input: &Input<'_>) -> Result<Answer, Api
     Ok(Answer { status: http::StatusCode::OK, body: None })
 }
 
-/// Whether the caller named a version, beside the name or within it.
-fn is_qualified(input: &Input<'_>) -> bool {
-    let within = model::name::FunctionReference::parse(input.label(0)).ok().and_then(|found| found.qualifier);
-    input.query("Qualifier").is_some() || within.is_some()
+/// The version that the caller named, beside the name or within it, under the ARN that it was named by.
+fn qualified(control: &Control, input: &Input<'_>) -> Result<Value, ApiError> {
+    let (label, beside) = (input.label(0), input.query("Qualifier"));
+    let version = control.resolve(label, beside)?;
+    let (function, qualifier) = control.resolve_with_qualifier(label, beside)?;
+    let mut shape = configuration::of(&version, false);
+    if let Some(qualifier) = qualifier {
+        shape["FunctionArn"] = json!(qualified_arn(&function.arn, &qualifier));
+    }
+    Ok(shape)
 }
 
 pub(super) fn paged(member: &str, shapes: &[Value], next: Option<&str>) -> Value {

@@ -8,6 +8,12 @@ use model::error::ApiError;
 /// Items of one page, whatever more is asked for. Source: API reference, ListFunctions, published.
 const PAGE_MAX: usize = 50;
 
+/// A version as a key that sorts as numbers do, `$LATEST` first.
+pub fn number_key(version: &str) -> String {
+    // `$` sorts before every digit.
+    format!("{version:0>20}")
+}
+
 /// Cuts the page that a request asks for out of a list that is sorted by name; the marker says which name came last.
 ///
 /// # Errors
@@ -18,6 +24,19 @@ pub fn cut<T>(
     items: Vec<T>,
     name: impl Fn(&T) -> &str,
 ) -> Result<(Vec<T>, Option<String>), ApiError> {
+    cut_by(input, items_max, items, |item| name(item).to_owned())
+}
+
+/// The same for a list that is sorted by a key which is made for it.
+///
+/// # Errors
+/// `MaxItems` is out of its range, or the marker is none of ours.
+pub fn cut_by<T>(
+    input: &Input<'_>,
+    items_max: i64,
+    items: Vec<T>,
+    name: impl Fn(&T) -> String,
+) -> Result<(Vec<T>, Option<String>), ApiError> {
     let size = match input.query("MaxItems") {
         None | Some("") => PAGE_MAX,
         Some(text) => size(text, items_max)?,
@@ -26,10 +45,8 @@ pub fn cut<T>(
         None | Some("") => None,
         Some(marker) => Some(read(marker)?),
     };
-    let mut page: Vec<T> = items
-        .into_iter()
-        .filter(|item| after.as_ref().is_none_or(|after| name(item) > after.as_str()))
-        .collect();
+    let mut page: Vec<T> =
+        items.into_iter().filter(|item| after.as_ref().is_none_or(|after| name(item) > *after)).collect();
     let more = page.len() > size;
     page.truncate(size);
     let next = page.last().filter(|_| more).map(|item| URL_SAFE_NO_PAD.encode(name(item)));

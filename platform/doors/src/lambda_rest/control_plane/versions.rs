@@ -1,0 +1,73 @@
+//! Published versions and aliases.
+
+use super::functions::paged;
+use super::input::Input;
+use super::{Answer, configuration, page};
+use control::{Alias, AliasSettings, Control, Function, PublishVersion};
+use model::error::ApiError;
+use model::name::qualified_arn;
+use serde_json::{Value, json};
+
+const LIST_MAX: i64 = 10_000;
+
+pub(super) fn publish(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let version = control.publish(input.label(0), input.body::<PublishVersion>()?)?;
+    Ok(Answer::created(configuration::pending(&version, true)))
+}
+
+pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let versions = control.versions(input.label(0))?;
+    let order = |function: &Function| page::number_key(&function.version);
+    let (versions, next) = page::cut_by(input, LIST_MAX, versions, |function| order(function))?;
+    let shapes: Vec<Value> = versions.iter().map(|function| configuration::of(function, true)).collect();
+    Ok(Answer::ok(paged("Versions", &shapes, next.as_deref())))
+}
+
+pub(super) fn create_alias(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let (function, alias) = control.create_alias(input.label(0), input.body::<AliasSettings>()?)?;
+    Ok(Answer::created(alias_shape(&function, &alias)))
+}
+
+pub(super) fn update_alias(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let settings = input.body::<AliasSettings>()?;
+    let (function, alias) = control.update_alias(input.label(0), input.label(1), settings)?;
+    Ok(Answer::ok(alias_shape(&function, &alias)))
+}
+
+pub(super) fn get_alias(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let (function, alias) = control.alias(input.label(0), input.label(1))?;
+    Ok(Answer::ok(alias_shape(&function, &alias)))
+}
+
+pub(super) fn delete_alias(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    control.delete_alias(input.label(0), input.label(1))?;
+    Ok(Answer::nothing())
+}
+
+pub(super) fn list_aliases(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let function = control.resolve_unqualified(input.label(0))?;
+    let version = input.query("FunctionVersion");
+    let stands_for = |alias: &&Alias| {
+        version.is_none_or(|version| {
+            alias.version == version || alias.routing.as_ref().is_some_and(|(other, _)| other == version)
+        })
+    };
+    let aliases: Vec<&Alias> = function.published.aliases.values().filter(stands_for).collect();
+    let (aliases, next) = page::cut(input, LIST_MAX, aliases, |alias| &alias.name)?;
+    let shapes: Vec<Value> = aliases.iter().map(|alias| alias_shape(&function, alias)).collect();
+    Ok(Answer::ok(paged("Aliases", &shapes, next.as_deref())))
+}
+
+fn alias_shape(function: &Function, alias: &Alias) -> Value {
+    let mut shape = json!({
+        "AliasArn": qualified_arn(&function.arn, &alias.name),
+        "Name": alias.name,
+        "FunctionVersion": alias.version,
+        "Description": alias.description,
+        "RevisionId": alias.revision_id,
+    });
+    if let Some((version, weight)) = &alias.routing {
+        shape["RoutingConfig"] = json!({"AdditionalVersionWeights": {version: weight}});
+    }
+    shape
+}
