@@ -111,6 +111,13 @@ pub struct Up {
     /// Variables for functions, a JSON file as `sam local` takes it: {"Function": {"NAME": "value"}} or {"Parameters": {…}}.
     #[arg(long, value_name = "FILE")]
     pub env_vars: Option<PathBuf>,
+    /// Put a real server where the template has something: LOGICAL_ID=HOST:PORT, NAME:PORT=HOST:PORT, or a service of
+    /// AWS's, s3=HOST:PORT. May be repeated.
+    #[arg(long = "attach", value_name = "WHAT=HOST:PORT")]
+    pub attachments: Vec<String>,
+    /// Let names of AWS's that nobody answers here go to AWS.
+    #[arg(long)]
+    pub aws_passthrough: bool,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,

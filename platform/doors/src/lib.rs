@@ -22,7 +22,7 @@ pub mod reply;
 pub mod router;
 pub mod server;
 
-pub use router::{Doors, Options};
+pub use router::{Doors, Options, OtherServices};
 pub use server::serve;
 
 use bytes::Bytes;

@@ -6,6 +6,7 @@ use crate::{Answer, admin, function_url, http_api, lambda_rest};
 use bytes::Bytes;
 use control::{Control, Function};
 use http::header::{CONTENT_TYPE, HOST};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -21,10 +22,12 @@ use telemetry::{Counters, Logs};
 /// Header that names the limit behind a refusal: `lambda.reserved-concurrency; resource=cart; used=5; max=5`.
 pub const LIMIT_HEADER: HeaderName = HeaderName::from_static("x-onrush-limit");
 
+/// Largest request to a service beside Lambda, in bytes: Secrets Manager's values have 64 KiB at most.
+const SERVICE_BYTES_MAX: usize = 1 << 20;
+
 const FOREIGN: &str = "{\"message\":\"Onrush serves its API to programs on this machine, not to web pages or under foreign host names; use http://127.0.0.1\"}";
 
 /// What the doors are told at start.
-#[derive(Debug)]
 pub struct Options {
     /// Account of every function.
     pub account_id: String,
@@ -34,6 +37,17 @@ pub struct Options {
     pub http_apis: Vec<HttpApi>,
     /// Whether only this machine can reach the doors.
     pub loopback: bool,
+    /// Services beside Lambda that answer on the same port.
+    pub services: Option<Arc<dyn OtherServices>>,
+}
+
+/// Services of AWS's beside Lambda, told apart by what an SDK signs and names and not by host.
+pub trait OtherServices: Send + Sync {
+    /// The service that a request is for, if it is one of these.
+    fn takes(&self, headers: &HeaderMap) -> Option<&'static str>;
+
+    /// Its answer. May wait for the disk.
+    fn answer(&self, service: &'static str, head: &Parts, body: &Bytes) -> Response<Bytes>;
 }
 
 /// All doors.
@@ -47,6 +61,7 @@ pub struct Doors {
     apis: Vec<Arc<Api>>,
     urls: RwLock<Urls>,
     loopback: bool,
+    services: Option<Arc<dyn OtherServices>>,
 }
 
 /// Function URLs, by the first label of their host name and by their function's logical id or name.
@@ -63,6 +78,7 @@ enum Target {
     Api(Arc<Api>, String),
     Admin,
     Rest,
+    Service(&'static str),
     Unknown(&'static str),
     /// `/_onrush/door/` with a word that no door has.
     NoDoor(String),
@@ -90,6 +106,7 @@ impl Doors {
             apis,
             urls: RwLock::default(),
             loopback: options.loopback,
+            services: options.services,
         };
         doors.refresh();
         doors
@@ -135,10 +152,23 @@ impl Doors {
             Target::Api(api, path) => http_api::answer(self, &api, &path, &head, incoming, peer, port).await,
             Target::Admin => admin::answer(self, &head).await,
             Target::Rest => lambda_rest::answer(self, head, incoming).await,
+            Target::Service(service) => self.other_service(service, head, incoming).await,
             Target::Unknown(body) => json(StatusCode::FORBIDDEN, body),
             Target::NoDoor(word) => self.no_door(&word),
             Target::Foreign => json(StatusCode::FORBIDDEN, FOREIGN),
         })
+    }
+
+    async fn other_service(&self, service: &'static str, head: Parts, incoming: Incoming) -> Answer {
+        let Some(services) = self.services.clone() else { return json(StatusCode::NOT_FOUND, "{}") };
+        let too_large = "{\"__type\":\"RequestEntityTooLargeException\"}";
+        let body = match read_body(incoming, SERVICE_BYTES_MAX, too_large).await {
+            Ok(body) => body,
+            Err(answer) => return answer,
+        };
+        let answered = tokio::task::spawn_blocking(move || services.answer(service, &head, &body)).await;
+        answered
+            .map_or_else(|_| json(StatusCode::INTERNAL_SERVER_ERROR, "{}"), |answer| answer.map(Full::new))
     }
 
     fn no_door(&self, word: &str) -> Answer {
@@ -175,6 +205,11 @@ impl Doors {
             _ => match self.target_by_path(path) {
                 // Function URLs and HTTP APIs are made for browsers; the control plane is not.
                 Target::Rest | Target::Admin if !self.is_local(host, request.headers()) => Target::Foreign,
+                Target::Rest if path == "/" => {
+                    let service =
+                        self.services.as_ref().and_then(|services| services.takes(request.headers()));
+                    service.map_or(Target::Rest, Target::Service)
+                }
                 target => target,
             },
         }

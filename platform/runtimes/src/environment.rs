@@ -58,7 +58,8 @@ pub const RESERVED_VARIABLES: [&str; 18] = [
 /// Credentials that sign requests to Onrush's own endpoint and open nothing anywhere else.
 const LOCAL_ACCESS_KEY_ID: &str = "ASIAONRUSHLOCAL00000";
 const LOCAL_SECRET_ACCESS_KEY: &str = "onrush-local-secret-opens-nothing-elsewhere";
-const LOCAL_SESSION_TOKEN: &str = "onrush-local-session";
+/// Before the function's name, so that an endpoint of ours knows who asks.
+const LOCAL_SESSION_TOKEN_PREFIX: &str = "onrush-local-session.";
 
 /// The folder of the language runtime's libraries; without it a relocated interpreter does not start.
 const LANGUAGE_LIBRARIES: &str = "/var/lang/lib";
@@ -104,7 +105,7 @@ pub fn base_environment(facts: &FunctionFacts<'_>) -> Vec<(String, String)> {
     set("AWS_DEFAULT_REGION", facts.region);
     set("AWS_ACCESS_KEY_ID", LOCAL_ACCESS_KEY_ID);
     set("AWS_SECRET_ACCESS_KEY", LOCAL_SECRET_ACCESS_KEY);
-    set("AWS_SESSION_TOKEN", LOCAL_SESSION_TOKEN);
+    set("AWS_SESSION_TOKEN", &format!("{LOCAL_SESSION_TOKEN_PREFIX}{}", facts.name));
     set("_HANDLER", facts.handler);
     set("LAMBDA_TASK_ROOT", "/var/task");
     set("LAMBDA_RUNTIME_DIR", "/var/runtime");

@@ -57,12 +57,17 @@ pub(crate) fn resolve(
         path: interpreter.program.clone(),
         source: std::io::Error::other("the interpreter lies outside its own prefix"),
     };
-    let program = vec![
+    let mut program = vec![
         interpreter.inside(&interpreter.program).ok_or_else(unreachable)?,
         // As AWS starts it: headers of the Runtime API may be long (client context).
         "--max-http-header-size=81920".to_owned(),
         "/var/runtime/index.cjs".to_owned(),
     ];
+    if runtimes.trust.is_some() {
+        // Node's own roots are compiled in. NODE_EXTRA_CA_CERTS reads its file at every start (47 ms for a host's bundle,
+        // measured); with this flag SSL_CERT_FILE is read when the first TLS context is made, and not before.
+        program.insert(1, "--use-openssl-ca".to_owned());
+    }
     let mut binds = Vec::new();
     if !interpreter.is_shared() {
         binds.push((interpreter.prefix.clone(), LANGUAGE_ROOT.to_owned()));

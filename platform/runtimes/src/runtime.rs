@@ -42,6 +42,8 @@ pub struct Launch {
 pub struct Runtimes {
     pub(crate) strict: bool,
     pub(crate) own_bootstrap: bool,
+    /// Roots that sandboxes trust, PEM, on the host.
+    pub(crate) trust: Option<PathBuf>,
     pub(crate) shelf: Shelf,
     pub(crate) interpreters: Mutex<Interpreters>,
     /// Where this process has put our bootstrap, by folder and file to start: a start need not look again. The
@@ -51,6 +53,12 @@ pub struct Runtimes {
 
 /// Set to anything to run Python functions on Onrush's own bootstrap.
 const OWN_BOOTSTRAP: &str = "ONRUSH_OWN_BOOTSTRAP";
+
+/// Where functions find the roots that they trust, when it is not the host's bundle.
+pub const TRUST: &str = "/etc/onrush/ca-bundle.pem";
+/// Who looks where: OpenSSL (Python's `ssl`, curl, Rust's native roots, Node by its flag), botocore and the aws CLI, Python's
+/// requests, curl built otherwise.
+const TRUST_VARIABLES: [&str; 4] = ["SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
 
 /// The families of runtime identifiers.
 enum Family {
@@ -67,6 +75,7 @@ impl Runtimes {
         Runtimes {
             strict,
             own_bootstrap,
+            trust: None,
             shelf: Shelf::new(data_dir, Cache::of_this_user()),
             interpreters: Mutex::default(),
             placed: Mutex::default(),
@@ -79,17 +88,28 @@ impl Runtimes {
         Runtimes { own_bootstrap: true, ..self }
     }
 
+    /// Lets functions trust the roots of this bundle instead of the host's: it is shown inside at [`TRUST`], and every
+    /// runtime is pointed to it.
+    pub fn trusting(self, bundle: PathBuf) -> Runtimes {
+        Runtimes { trust: Some(bundle), ..self }
+    }
+
     /// What runs a function. Called at deploy and at each environment's start: the first call of a runtime
     /// looks for interpreters (tens of milliseconds), later ones cost a few file look-ups.
     ///
     /// # Errors
     /// [`RuntimeError::InvalidEntrypoint`] belongs to the invocation, the others to the deployment.
     pub fn resolve(&self, request: &Request<'_>) -> Result<Launch, RuntimeError> {
-        match family(request.runtime)? {
+        let mut launch = match family(request.runtime)? {
             Family::Provided => provided::resolve(request),
             Family::Python { minor } => python::resolve(self, request, minor),
             Family::Node { major } => node::resolve(self, request, major),
+        }?;
+        if let Some(bundle) = &self.trust {
+            launch.binds.push((bundle.clone(), TRUST.to_owned()));
+            launch.environment.extend(TRUST_VARIABLES.map(|name| (name.to_owned(), TRUST.to_owned())));
         }
+        Ok(launch)
     }
 
     /// Kills the pip and npm that run now, and lets none begin: for the end of the process.

@@ -154,7 +154,7 @@ impl Services {
         }
     }
 
-    async fn request(&self, forwarder: &Forwarder, request: Request<Incoming>) -> Response<Body> {
+    async fn request(self: &Arc<Self>, forwarder: &Forwarder, request: Request<Incoming>) -> Response<Body> {
         let host = host_of(&request).unwrap_or_default();
         let Some(aws) = AwsName::read(&host) else {
             let message = format!("{host} is no name of AWS's");
@@ -176,7 +176,10 @@ impl Services {
             let message = "The request's body is too large or did not come.";
             return whole(answer::of_json(Err(Refused::new("RequestEntityTooLargeException", message))));
         };
-        whole(self.answer(&aws.service, &head, &body.to_bytes()))
+        // What is put is synced to the disk: not on a thread that serves others.
+        let (services, body) = (self.clone(), body.to_bytes());
+        let answered = tokio::task::spawn_blocking(move || services.answer(&aws.service, &head, &body)).await;
+        whole(answered.unwrap_or_else(|_| unavailable("internal failure; the platform's log has the cause")))
     }
 
     /// Whoever answers for a service instead of this room.

@@ -3,6 +3,7 @@
 mod banner;
 mod deploy;
 mod edits;
+mod names;
 mod port;
 mod scope;
 
@@ -102,7 +103,12 @@ async fn serve(
     let writer = tokio::spawn(logs.clone().write_behind());
     let counters = Arc::new(Counters::default());
     let sandboxes = jailer.into_sandboxes().context("cannot talk to the jailer")?;
-    let runtimes = Arc::new(Runtimes::open(&data_dir, arguments.strict_runtimes));
+    let stack = read.as_ref().map(|read| &read.stack);
+    let attachments = names::attachments(&arguments.attachments, stack)?;
+    let own = SocketAddr::new(arguments.host, port);
+    let services = names::services(&data_dir, &region, own, &attachments, stack)?;
+    let runtimes = Runtimes::open(&data_dir, arguments.strict_runtimes).trusting(services.bundle());
+    let runtimes = Arc::new(runtimes);
     let account_concurrency = settings.account_concurrency;
     let options = invoke::Options {
         init_timeout: Duration::from_secs(era.settings.init_timeout_s),
@@ -140,7 +146,7 @@ async fn serve(
     let http_apis = read.as_ref().map(|read| read.stack.http_apis.clone()).unwrap_or_default();
     let preparation = async {
         if let Some(read) = &read {
-            deploy::all(read, &control, &runtimes, arguments.env_vars.as_deref()).await?;
+            deploy::all(read, &control, &runtimes, services.vault(), arguments.env_vars.as_deref()).await?;
         }
         invoker.prepare().await;
         Ok::<_, Stop>(())
@@ -155,6 +161,7 @@ async fn serve(
         region,
         http_apis,
         loopback: arguments.host.is_loopback(),
+        services: Some(Arc::new(names::OnTheDoors(services.clone()))),
     };
     let doors =
         Arc::new(Doors::new(doors_options, control.clone(), invoker.clone(), logs.clone(), counters.clone()));

@@ -24,6 +24,8 @@ pub struct VpcNames {
     /// The VPC's IPv4 ranges; its own addresses have names (`ip-10-0-1-5.ec2.internal`).
     pub ranges: Vec<Cidr>,
     records: BTreeMap<Name, BTreeSet<IpAddr>>,
+    /// Names that stand for names of others.
+    aliases: BTreeMap<Name, Name>,
     reverse: BTreeMap<IpAddr, Name>,
     zones: BTreeSet<Name>,
     services: BTreeMap<String, BTreeSet<IpAddr>>,
@@ -46,25 +48,45 @@ impl VpcNames {
         self.zones.insert(apex);
     }
 
+    /// Makes a name stand for one that is not of the template.
+    pub fn add_alias(&mut self, name: Name, target: Name) {
+        self.aliases.insert(name, target);
+    }
+
+    /// How many addresses a name has.
+    pub fn count(&self, name: &Name) -> usize {
+        self.records.get(name).map_or(0, BTreeSet::len)
+    }
+
     /// An interface endpoint with private DNS: all names of the service (`ssm`, of this Region) lead to it.
     pub fn add_service(&mut self, service: &str, address: IpAddr) {
         self.services.entry(service.to_owned()).or_default().insert(address);
     }
 
     fn find(&self, name: &Name) -> Option<&BTreeSet<IpAddr>> {
-        if let Some(found) = self.records.get(name) {
+        self.find_in(&self.records, name)
+    }
+
+    /// What is there for the name, or for the nearest wildcard above it.
+    fn find_in<'a, T>(&self, names: &'a BTreeMap<Name, T>, name: &Name) -> Option<&'a T> {
+        if let Some(found) = names.get(name) {
             return Some(found);
         }
         let mut above = name.parent();
         while let Some(parent) = above {
             let wildcard = Name::new(&format!("*.{parent}"));
-            if let Some(found) = wildcard.and_then(|wildcard| self.records.get(&wildcard)) {
+            if let Some(found) = wildcard.and_then(|wildcard| names.get(&wildcard)) {
                 return Some(found);
             }
             // A wildcard does not reach over a zone's start.
             above = if self.zones.contains(&parent) { None } else { parent.parent() };
         }
         None
+    }
+
+    /// The most specific zone that a name is in.
+    fn zone_of(&self, name: &Name) -> Option<&Name> {
+        self.zones.iter().filter(|zone| name.is_in(zone)).max_by_key(|zone| zone.as_str().len())
     }
 
     fn holds(&self, address: Ipv4Addr) -> bool {
@@ -79,6 +101,8 @@ pub enum Answer {
     Addresses(Vec<IpAddr>),
     /// This name.
     Pointer(Name),
+    /// Whatever this name leads to.
+    Alias(Name),
     /// There is no such name, as this zone's authority says.
     NoSuchName(Name),
     /// Whoever the host asks may know.
@@ -90,6 +114,7 @@ pub enum Answer {
 pub struct Book {
     region: String,
     vpcs: Vec<VpcNames>,
+    outside: VpcNames,
     attached: BTreeMap<Name, IpAddr>,
     services: ServiceAddresses,
 }
@@ -113,7 +138,13 @@ impl Book {
                 attached.entry(name.clone()).or_insert(IpAddr::V4(Ipv4Addr::from(ATTACHED + 1 + next)));
             }
         }
-        Self { region: region.to_owned(), vpcs, attached, services }
+        let outside = VpcNames { dns_support: true, ..VpcNames::default() };
+        Self { region: region.to_owned(), vpcs, outside, attached, services }
+    }
+
+    /// Gives functions outside every VPC names of their own: those of the template's that lead there from everywhere.
+    pub fn with_outside(self, outside: VpcNames) -> Self {
+        Self { outside, ..self }
     }
 
     /// The addresses of AWS's services.
@@ -134,31 +165,36 @@ impl Book {
 
     /// What the name leads to for somebody in that VPC, or in none.
     pub fn look_up(&self, vpc: Option<usize>, name: &Name) -> Answer {
-        let vpc = vpc.and_then(|index| self.vpcs.get(index));
+        let vpc = vpc.and_then(|index| self.vpcs.get(index)).unwrap_or(&self.outside);
         if let Some(answer) = reverse(name) {
             return answer.map_or(Answer::AskTheHost, |address| self.pointer(vpc, address, name));
         }
         if name.as_str() == "localhost" || name.as_str().ends_with(".localhost") {
             return Answer::Addresses(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
-        if let Some(found) = vpc.and_then(|vpc| vpc.find(name)) {
+        if let Some(target) = vpc.aliases.get(name) {
+            return Answer::Alias(target.clone());
+        }
+        if let Some(found) = vpc.find(name) {
             return Answer::Addresses(found.iter().copied().collect());
+        }
+        if let Some(target) = vpc.find_in(&vpc.aliases, name) {
+            return Answer::Alias(target.clone());
         }
         if let Some(address) = self.attached.get(name) {
             return Answer::Addresses(vec![*address]);
         }
-        if let Some(zone) = vpc.and_then(|vpc| vpc.zones.iter().rfind(|zone| name.is_in(zone))) {
+        if let Some(zone) = vpc.zone_of(name) {
             return Answer::NoSuchName(zone.clone());
         }
         if let Some(own) = self.internal(name) {
-            let known =
-                own.filter(|address| *address == METADATA || vpc.is_some_and(|vpc| vpc.holds(*address)));
+            let known = own.filter(|address| *address == METADATA || vpc.holds(*address));
             let none = || Answer::NoSuchName(name.parent().unwrap_or_else(|| name.clone()));
             return known.map_or_else(none, |address| Answer::Addresses(vec![address.into()]));
         }
         let Some(aws) = AwsName::read(name.as_str()) else { return Answer::AskTheHost };
         let own_region = aws.region.as_ref().is_none_or(|region| *region == self.region);
-        if let Some(found) = vpc.and_then(|vpc| vpc.services.get(&aws.service)).filter(|_| own_region) {
+        if let Some(found) = vpc.services.get(&aws.service).filter(|_| own_region) {
             return Answer::Addresses(found.iter().copied().collect());
         }
         match self.services.address(&aws, name) {
@@ -182,15 +218,15 @@ impl Book {
         Some(address.or((first == "instance-data").then_some(METADATA)))
     }
 
-    fn pointer(&self, vpc: Option<&VpcNames>, address: IpAddr, name: &Name) -> Answer {
-        if let Some(known) = vpc.and_then(|vpc| vpc.reverse.get(&address)) {
+    fn pointer(&self, vpc: &VpcNames, address: IpAddr, name: &Name) -> Answer {
+        if let Some(known) = vpc.reverse.get(&address) {
             return Answer::Pointer(known.clone());
         }
         if let Some((known, _)) = self.attached.iter().find(|(_, at)| **at == address) {
             return Answer::Pointer(known.clone());
         }
         let IpAddr::V4(four) = address else { return Answer::AskTheHost };
-        if vpc.is_some_and(|vpc| vpc.holds(four)) {
+        if vpc.holds(four) {
             let own = format!("ip-{}.{}", four.to_string().replace('.', "-"), self.internal_domain());
             return Name::new(&own).map_or(Answer::AskTheHost, Answer::Pointer);
         }
@@ -236,6 +272,7 @@ mod tests {
         vpc.add(name("*.shop.internal"), address("10.20.3.10"));
         vpc.add(name("a.shop.internal"), address("10.20.3.11"));
         vpc.add_zone(name("shop.internal"));
+        vpc.add_alias(name("www.shop.internal"), name("www.example.com"));
         vpc.add_service("ssm", address("10.20.1.4"));
         vpc.add_service("ssm", address("10.20.2.4"));
         let options = ["cache.example.com:443=localhost:1".to_owned(), "b.test:1=localhost:1".to_owned()];

@@ -11,9 +11,14 @@ use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
 use super::book::{Answer, Book};
+use super::name::Name;
 use super::upstream::Upstream;
 use super::wire::{self, Code, Data, Question, Unreadable};
 
+/// Aliases of aliases that are followed.
+const ALIASES_MAX: usize = 8;
+/// Addresses taken over from what an alias leads to.
+const ADDRESSES_MAX: usize = 64;
 /// Questions on one TCP connection.
 const QUESTIONS_MAX: usize = 1_024;
 /// How long a TCP connection may be silent.
@@ -75,20 +80,44 @@ impl Resolver {
                 let data = matches!(question.kind, wire::PTR | wire::ANY).then_some(Data::Pointer(name));
                 question.answer(Code::NoError, data.as_slice(), question.name.as_ref())
             }
+            Answer::Alias(name) => {
+                let addresses = self.addresses_of(asker, name, question.kind).await;
+                of_addresses(&question, &addresses)
+            }
             Answer::NoSuchName(zone) => question.answer(Code::NoSuchName, &[], Some(&zone)),
-            Answer::AskTheHost => match self.upstream.ask(&question, query).await {
-                Ok(answer) => answer,
-                Err(error) => {
-                    let name = question.name.as_ref().map_or(".", |name| name.as_str());
-                    tracing::debug!(name, %error, "a name could not be looked up");
-                    question.answer(Code::ServerFailure, &[], None)
-                }
-            },
+            Answer::AskTheHost => {
+                let asked = self.ask_the_host(&question, query).await;
+                asked.unwrap_or_else(|| question.answer(Code::ServerFailure, &[], None))
+            }
         };
         match over {
             Transport::Udp if answer.len() > question.udp_bytes => question.truncated(),
             _ => answer,
         }
+    }
+
+    async fn ask_the_host(&self, question: &Question<'_>, query: &[u8]) -> Option<Vec<u8>> {
+        let answer = self.upstream.ask(question, query).await;
+        let name = question.name.as_ref().map_or(".", |name| name.as_str());
+        answer.inspect_err(|error| tracing::debug!(name, %error, "a name could not be looked up")).ok()
+    }
+
+    /// The addresses that an alias comes to. They are answered as the name's own, as Route 53 does.
+    async fn addresses_of(&self, asker: Asker, mut name: Name, kind: u16) -> Vec<IpAddr> {
+        for _ in 0..ALIASES_MAX {
+            match self.book.look_up(asker.vpc, &name) {
+                Answer::Addresses(addresses) => return addresses,
+                Answer::Alias(next) => name = next,
+                Answer::AskTheHost => {
+                    let query = wire::query(&name, kind);
+                    let Ok(question) = Question::read(&query) else { break };
+                    let answer = self.ask_the_host(&question, &query).await;
+                    return wire::addresses(&answer.unwrap_or_default(), ADDRESSES_MAX);
+                }
+                Answer::Pointer(_) | Answer::NoSuchName(_) => break,
+            }
+        }
+        Vec::new()
     }
 
     /// Serves one connection: questions with their length before them, answered in their order.
@@ -122,10 +151,10 @@ fn of_addresses(question: &Question<'_>, addresses: &[IpAddr]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::tests::query;
+    use super::super::wire::tests::asked;
     use super::*;
     use crate::attach::Attachments;
-    use crate::names::{Name, ServiceAddresses, VpcNames};
+    use crate::names::{ServiceAddresses, VpcNames};
     use std::net::SocketAddr;
     use tokio::net::{TcpListener, UdpSocket};
 
@@ -134,6 +163,7 @@ mod tests {
         for last in 1..=100 {
             vpc.add(Name::new("many.test").unwrap(), IpAddr::from([10, 0, 0, last]));
         }
+        vpc.add_alias(Name::new("alias.test").unwrap(), Name::new("www.example.com").unwrap());
         let deaf = VpcNames::new(false, vec![]);
         let services = ServiceAddresses::new("us-east-1", ["ssm".to_owned()], false);
         let book = Book::new("us-east-1", vec![vpc, deaf], &Attachments::default(), services);
@@ -184,7 +214,7 @@ mod tests {
     async fn known_names_are_answered_by_kind() {
         let resolver = resolver(vec![]).await;
         let ask = async |vpc, name: &str, kind| {
-            resolver.answer(Asker { vpc }, &query(name, kind, None), Transport::Tcp).await
+            resolver.answer(Asker { vpc }, &asked(name, kind, None), Transport::Tcp).await
         };
         assert_eq!(code(&ask(None, "ssm.us-east-1.amazonaws.com", wire::A).await), (0, 1));
         assert_eq!(code(&ask(None, "ssm.us-east-1.amazonaws.com", wire::AAAA).await), (0, 0));
@@ -197,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn answers_that_do_not_fit_are_cut_over_udp() {
         let resolver = resolver(vec![]).await;
-        let udp = |options| query("many.test", wire::A, options);
+        let udp = |options| asked("many.test", wire::A, options);
         let answer = resolver.answer(Asker { vpc: Some(0) }, &udp(None), Transport::Udp).await;
         assert!(wire::is_truncated(&answer) && answer.len() <= wire::UDP_BYTES);
         let answer = resolver.answer(Asker { vpc: Some(0) }, &udp(None), Transport::Tcp).await;
@@ -211,12 +241,15 @@ mod tests {
         drop(dead);
         let resolver = resolver(vec![gone, server().await]).await;
         let ask = async |name: &str, over| {
-            resolver.answer(Asker { vpc: None }, &query(name, wire::A, None), over).await
+            resolver.answer(Asker { vpc: None }, &asked(name, wire::A, None), over).await
         };
         let answer = ask("www.example.com", Transport::Udp).await;
         assert_eq!((code(&answer), &answer[..2]), ((0, 1), &[0xAB, 0xCD][..]));
         assert_eq!(code(&ask("long.example.com", Transport::Tcp).await), (0, 200));
         assert!(wire::is_truncated(&ask("long.example.com", Transport::Udp).await));
+        let in_vpc = Asker { vpc: Some(0) };
+        let answer = resolver.answer(in_vpc, &asked("alias.test", wire::A, None), Transport::Udp).await;
+        assert_eq!(wire::addresses(&answer, 9), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
     }
 
     #[tokio::test]
@@ -227,7 +260,7 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         tokio::spawn(async move { resolver.serve(Asker { vpc: Some(0) }, stream).await });
         for _ in 0..3 {
-            let query = query("many.test", wire::A, None);
+            let query = asked("many.test", wire::A, None);
             client.write_u16(query.len() as u16).await.unwrap();
             client.write_all(&query).await.unwrap();
             let mut answer = vec![0; usize::from(client.read_u16().await.unwrap())];

@@ -200,6 +200,58 @@ pub fn is_truncated(message: &[u8]) -> bool {
     message.get(2).is_some_and(|flags| flags & FLAG_TRUNCATED != 0)
 }
 
+/// The addresses that an answer holds, whatever names they stand at: at most `most`.
+pub fn addresses(message: &[u8], most: usize) -> Vec<IpAddr> {
+    let mut found = Vec::new();
+    let Some((head, rest)) = message.split_first_chunk::<HEAD_BYTES>() else { return found };
+    if head[4..6] != [0, 1] {
+        return found;
+    }
+    let Some(mut bytes) = name_end(rest).and_then(|end| rest.get(end + 4..)) else { return found };
+    for _ in 0..u16::from_be_bytes([head[6], head[7]]) {
+        let Some((kind, data, after)) = next_record(bytes) else { break };
+        match (kind, <[u8; 4]>::try_from(data), <[u8; 16]>::try_from(data)) {
+            (A, Ok(octets), _) => found.push(IpAddr::from(octets)),
+            (AAAA, _, Ok(octets)) => found.push(IpAddr::from(octets)),
+            _ => {}
+        }
+        if found.len() >= most {
+            break;
+        }
+        bytes = after;
+    }
+    found
+}
+
+/// A query for a name's records of this kind.
+pub fn query(name: &Name, kind: u16) -> Vec<u8> {
+    let mut message = vec![0, 0, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    message.extend_from_slice(&encode(name));
+    message.extend_from_slice(&kind.to_be_bytes());
+    message.extend_from_slice(&CLASS_IN.to_be_bytes());
+    message
+}
+
+/// Where a name ends, pointers not followed.
+fn name_end(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match *bytes.get(at)? {
+            0 => return Some(at + 1),
+            length if length & 0xC0 == 0xC0 => return Some(at + 2),
+            length => at += 1 + usize::from(length),
+        }
+    }
+}
+
+/// A record: its type, its data, and what comes after it.
+fn next_record(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let bytes = bytes.get(name_end(bytes)?..)?;
+    let (fixed, rest) = bytes.split_first_chunk::<10>()?;
+    let length = usize::from(u16::from_be_bytes([fixed[8], fixed[9]]));
+    Some((u16::from_be_bytes([fixed[0], fixed[1]]), rest.get(..length)?, &rest[length..]))
+}
+
 /// A name without pointers (a question has nothing to point at) and its length on the wire.
 fn read_name(bytes: &[u8]) -> Option<(Option<Name>, usize)> {
     let (mut text, mut at, mut plain) = (String::new(), 0, true);
@@ -224,22 +276,15 @@ fn read_name(bytes: &[u8]) -> Option<(Option<Name>, usize)> {
     Some((if plain { Name::new(&text) } else { None }, at))
 }
 
-/// The UDP size of the options record among `records`.
+/// The UDP size of the options record among `records`: it stands where others have their class.
 fn options(mut bytes: &[u8], records: u16) -> Option<u16> {
     for _ in 0..records.min(RECORDS_MAX) {
-        let mut at = 0;
-        loop {
-            match *bytes.get(at)? {
-                0 => break at += 1,
-                length if length & 0xC0 == 0xC0 => break at += 2,
-                length => at += 1 + usize::from(length),
-            }
+        let (kind, _, after) = next_record(bytes)?;
+        if kind == OPT {
+            let size = name_end(bytes)? + 2;
+            return Some(u16::from_be_bytes([*bytes.get(size)?, *bytes.get(size + 1)?]));
         }
-        let fixed: &[u8; 10] = bytes.get(at..at + 10)?.try_into().ok()?;
-        if u16::from_be_bytes([fixed[0], fixed[1]]) == OPT {
-            return Some(u16::from_be_bytes([fixed[2], fixed[3]]));
-        }
-        bytes = bytes.get(at + 10 + usize::from(u16::from_be_bytes([fixed[8], fixed[9]]))..)?;
+        bytes = after;
     }
     None
 }
@@ -283,7 +328,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     /// A query as clients send it.
-    pub(crate) fn query(name: &str, kind: u16, options: Option<u16>) -> Vec<u8> {
+    pub(crate) fn asked(name: &str, kind: u16, options: Option<u16>) -> Vec<u8> {
         let mut message = vec![0xAB, 0xCD, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, u8::from(options.is_some())];
         for label in name.split('.').filter(|label| !label.is_empty()) {
             message.push(label.len() as u8);
@@ -302,7 +347,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_question_is_read_and_answered() {
-        let message = query("Db.Example.COM", A, Some(4_096));
+        let message = asked("Db.Example.COM", A, Some(4_096));
         let question = Question::read(&message).unwrap();
         assert_eq!(
             (question.name.clone(), question.kind, question.udp_bytes),
@@ -316,12 +361,13 @@ pub(crate) mod tests {
             "the client's case is kept"
         );
         assert!(question.is_answered_by(&answer, [0xAB, 0xCD]) && !question.is_answered_by(&answer, [0, 0]));
+        assert_eq!(addresses(&answer, 9), ["10.0.1.5".parse::<IpAddr>().unwrap()]);
         assert!(is_truncated(&question.truncated()));
     }
 
     #[test]
     fn what_is_no_question_is_refused_or_passed_over() {
-        let sound = query("a.test", A, None);
+        let sound = asked("a.test", A, None);
         assert_eq!(Question::read(&sound[..11]), Err(Unreadable::Silence));
         let code = |message: &[u8]| match Question::read(message) {
             Err(Unreadable::Answer(answer)) => answer[3] & 15,
@@ -338,7 +384,7 @@ pub(crate) mod tests {
         assert_eq!(code(&changed(12, 0xC0)), Code::Malformed as u8, "a pointer");
         assert_eq!(code(&sound[..sound.len() - 1]), Code::Malformed as u8);
         assert_eq!(code(&changed(sound.len() - 1, 3)), Code::Refused as u8, "CHAOS");
-        let root = query("", NS, None);
+        let root = asked("", NS, None);
         assert_eq!(Question::read(&root).unwrap().name, None);
     }
 
@@ -346,11 +392,12 @@ pub(crate) mod tests {
         #[test]
         fn reading_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let _ = Question::read(&bytes);
+            prop_assert!(addresses(&bytes, 8).len() <= 8);
         }
 
         #[test]
         fn a_changed_query_never_panics_and_its_answer_is_small(at in 0..60_usize, byte: u8, cut in 0..80_usize) {
-            let mut message = query("orders.proxy.example.com", AAAA, Some(512));
+            let mut message = asked("orders.proxy.example.com", AAAA, Some(512));
             let last = message.len() - 1;
             message[at.min(last)] = byte;
             message.truncate(cut.max(1));

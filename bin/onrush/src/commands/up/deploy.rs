@@ -17,6 +17,7 @@ pub async fn all(
     read: &Read,
     control: &Arc<Control>,
     runtimes: &Arc<Runtimes>,
+    vault: &services::Vault,
     env_vars: Option<&Path>,
 ) -> Result<(), Stop> {
     let overrides = match env_vars {
@@ -26,7 +27,7 @@ pub async fn all(
     overrides.warn_of_typos(&read.stack);
     let mut deployed_names = Vec::new();
     for function in &read.stack.functions {
-        let Some(request) = request(read, function, &overrides).await? else { continue };
+        let Some(request) = request(read, function, vault, &overrides).await? else { continue };
         deployed_names.push(function.name.clone());
         let (control, runtimes) = (control.clone(), runtimes.clone());
         let name = function.id.clone();
@@ -61,9 +62,20 @@ async fn remove_others(read: &Read, control: &Arc<Control>, deployed: &[String])
     Ok(())
 }
 
-async fn request(read: &Read, function: &Function, env_vars: &EnvVars) -> Result<Option<Deploy>, Stop> {
+async fn request(
+    read: &Read,
+    function: &Function,
+    vault: &services::Vault,
+    env_vars: &EnvVars,
+) -> Result<Option<Deploy>, Stop> {
     let Some(code) = code(read, function).await? else { return Ok(None) };
     let mut variables = function.environment.clone();
+    for (name, value) in &mut variables {
+        for reference in vault.unresolved(value) {
+            tracing::warn!(function = %function.id, variable = %name, "{reference} is neither in the template nor stored; the variable holds it as it is");
+        }
+        *value = vault.resolve(value);
+    }
     env_vars.apply(&function.id, &function.name, &mut variables);
     // An alias serves what was just deployed, so its URL is the function's.
     let url = read.stack.function_urls.iter().find(|url| url.target.function.logical() == Some(&function.id));
