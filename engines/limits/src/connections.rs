@@ -12,6 +12,10 @@
 //! connections of its pool ([`db_pool`](crate::db_pool)). Names are resolved beside the interface, so DNS takes no connection here and works while connects hang
 //! (S0: queries were answered on Lambda's side of the interface).
 
+mod taken;
+
+pub use taken::Taken;
+
 use crate::db_connections::{DatabaseId, Databases};
 use crate::db_pool::{Borrow, ClientId, LoginId, PoolCounts, PoolEffect, PoolSettings, PoolTotals, Pools};
 use crate::eni::{InterfaceId, Interfaces};

@@ -161,6 +161,17 @@ impl Interfaces {
     /// As [`Self::check`].
     #[inline]
     pub fn open(&mut self, now: Instant, id: InterfaceId) -> Result<LeaseId, Refusal> {
+        self.take(now, id)?;
+        Ok(self.leases.open(self.now, id.0))
+    }
+
+    /// As [`Self::open`], but without a lease: who took the connection keeps its time, and gives it back with
+    /// [`Self::give_back`].
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    #[inline]
+    pub fn take(&mut self, now: Instant, id: InterfaceId) -> Result<(), Refusal> {
         self.check(now, id)?;
         let now = self.now;
         let group = &mut self.groups[id.index()];
@@ -171,7 +182,14 @@ impl Interfaces {
             group.grows_at = Some(now + delay);
             self.growing.insert((now + delay, id.0));
         }
-        Ok(self.leases.open(now, id.0))
+        Ok(())
+    }
+
+    /// Ends what [`Self::take`] began.
+    #[inline]
+    pub fn give_back(&mut self, now: Instant, id: InterfaceId) {
+        self.clock(now);
+        self.groups[id.index()].used -= 1;
     }
 
     /// A packet of the connection passes. Whether the interface still knows it.

@@ -46,6 +46,8 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// Echo requests, whose identifiers are translated like ports; the destination's port is 0.
+    Icmp,
 }
 
 /// What counts as one destination.
@@ -65,6 +67,7 @@ impl fmt::Display for Destination {
         match self.protocol {
             Protocol::Tcp => write!(formatter, "{address}"),
             Protocol::Udp => write!(formatter, "{address}/udp"),
+            Protocol::Icmp => write!(formatter, "{}/icmp", self.address),
         }
     }
 }
@@ -78,11 +81,28 @@ impl GatewayId {
     pub const fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// The one with that place.
+    pub const fn of(index: u32) -> Self {
+        Self(index)
+    }
 }
 
 /// A gateway's ports towards one destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolId(u32);
+
+impl PoolId {
+    /// Its number, for holders that keep it apart.
+    pub const fn index(self) -> u32 {
+        self.0
+    }
+
+    /// The one with that number.
+    pub const fn of(index: u32) -> Self {
+        Self(index)
+    }
+}
 
 /// Where a connection leaves a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,6 +112,18 @@ pub struct Translation {
     pub address: u16,
     /// The source port.
     pub port: u16,
+}
+
+impl Translation {
+    /// The ports it is of.
+    pub const fn pool(&self) -> PoolId {
+        PoolId(self.pool)
+    }
+
+    /// The one of that port; for holders that keep its parts apart.
+    pub const fn of(pool: PoolId, address: u16, port: u16) -> Self {
+        Self { pool: pool.0, address, port }
+    }
 }
 
 /// All NAT gateways.
@@ -209,6 +241,32 @@ impl NatGateways {
         opened
     }
 
+    /// As [`Self::open_to`], but without a lease: who took the port keeps its time, and gives it back with
+    /// [`Self::return_port`].
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn take_port(
+        &mut self,
+        now: Instant,
+        gateway: GatewayId,
+        destination: Destination,
+    ) -> Result<Translation, Refusal> {
+        let now = self.clock(now);
+        let id = self.find(gateway, destination);
+        let taken = self.take(now, id);
+        self.list(id);
+        taken
+    }
+
+    /// Ends what [`Self::take_port`] began; `silent`: because nothing was heard of it for the idle time-out.
+    pub fn return_port(&mut self, now: Instant, translation: Translation, silent: bool) {
+        let now = self.clock(now);
+        let gateway = self.pools[translation.pool as usize].gateway;
+        self.gateways[gateway as usize].idle_timeouts += u64::from(silent);
+        self.give_back(now, translation);
+    }
+
     /// The gateway of those ports.
     pub fn gateway_of(&self, id: PoolId) -> GatewayId {
         GatewayId(self.pools[id.0 as usize].gateway)
@@ -285,6 +343,12 @@ impl NatGateways {
     #[inline]
     pub fn open(&mut self, now: Instant, id: PoolId) -> Result<LeaseId, Refusal> {
         let now = self.clock(now);
+        let translation = self.take(now, id)?;
+        Ok(self.leases.open(now, translation))
+    }
+
+    #[inline]
+    fn take(&mut self, now: Instant, id: PoolId) -> Result<Translation, Refusal> {
         let pool = &mut self.pools[id.0 as usize];
         let gateway = &mut self.gateways[pool.gateway as usize];
         for _ in 0..pool.addresses.len() {
@@ -294,7 +358,7 @@ impl NatGateways {
                 pool.used += 1;
                 gateway.connections += 1;
                 gateway.tally.reach(u64::from(pool.used));
-                return Ok(self.leases.open(now, Translation { pool: id.0, address, port }));
+                return Ok(Translation { pool: id.0, address, port });
             }
         }
         gateway.tally.refuse(now);

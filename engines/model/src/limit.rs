@@ -147,6 +147,8 @@ limit_ids! {
     HostMemory = "host.memory", "MB", Setting;
     /// Sandboxes that this host could not make (descriptors, processes, namespaces); never reported as AWS's.
     HostSandboxes = "host.sandboxes", "sandboxes", Setting;
+    /// Flows that the packet engine keeps, of all environments and of each; never reported as AWS's.
+    HostFlows = "host.flows", "flows", Setting;
 }
 
 impl fmt::Display for LimitId {

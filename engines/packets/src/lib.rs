@@ -2,7 +2,31 @@
 //!
 //! Pure: bytes and the time are handed in, and what is to be done with the bytes is handed out. Connections are opened,
 //! refused and closed by [`limits::Connections`] alone, the planner's engines.
+//!
+//! Begin with [`PacketEngine`]: a driver attaches devices to it and hands it every [`Packet`]; a [`Verdict`] comes back.
 
 mod checksum;
+pub mod craft;
+mod engine;
+mod environment;
+mod event;
+mod flow;
+mod flow_log;
+mod martian;
+mod metrics;
+mod packet;
+mod ports;
+mod rewrite;
+mod settings;
+mod table;
+mod timers;
+pub mod wire;
 
 pub use checksum::{Checksum, updated};
+pub use engine::{EVENTS_MAX, Mtu, PacketEngine, Prepared};
+pub use environment::{Attachment, EnvironmentId, Place};
+pub use event::Event;
+pub use flow_log::{Action, FlowRecord};
+pub use metrics::NatMetrics;
+pub use packet::{HeldId, Offload, Packet, Partial, Port, Reason, Verdict};
+pub use settings::{InterfaceAddress, Layout, PacketSettings};

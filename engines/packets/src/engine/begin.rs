@@ -1,0 +1,336 @@
+//! A new flow: which way it takes, what the limits say, and its record.
+
+use super::{PacketEngine, pass};
+use crate::environment::EnvironmentId;
+use crate::event::Event;
+use crate::flow::{Flow, NO_GATEWAY, State, marks};
+use crate::martian::is_private;
+use crate::packet::{Offload, Reason, Verdict};
+use crate::table::{Key, Near};
+use crate::wire::{ICMP, ICMPV6, TCP, UDP, View, word};
+use limits::connections::Taken;
+use limits::eni::InterfaceId;
+use limits::nat::{Destination, GatewayId, Protocol};
+use limits::network::{FlowKey, HostKind, Path};
+use model::{LimitId, Refusal};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Ports that are tried for a flow whose interface has none left of its own (with a raised limit alone).
+const SHARED_PORTS_TRIED: u16 = 64;
+
+/// What a new flow gets.
+#[derive(Clone, Copy, Debug)]
+struct Granted {
+    outside: IpAddr,
+    outside_port: u16,
+    marks: u16,
+    pool: u32,
+    gateway: u16,
+    gateway_address: u16,
+}
+
+impl PacketEngine {
+    pub(super) fn begin(
+        &mut self,
+        id: EnvironmentId,
+        key: &Key,
+        view: &View,
+        bytes: &mut [u8],
+        offload: Offload,
+        to_resolver: bool,
+    ) -> Verdict {
+        match self.grant(id, key, view, bytes, to_resolver) {
+            Ok(granted) => self.enter(id, key, view, bytes, offload, granted),
+            Err(refusal) => self.refuse(id, key, view, bytes, offload, refusal),
+        }
+    }
+
+    fn grant(
+        &mut self,
+        id: EnvironmentId,
+        key: &Key,
+        view: &View,
+        bytes: &[u8],
+        to_resolver: bool,
+    ) -> Result<Granted, Refusal> {
+        let environment = &self.environments[id.slot as usize];
+        let (own, own_max) = (environment.flows, self.settings.environment_flows_max);
+        if self.table.len() >= self.table.max() {
+            let max = self.table.max().into();
+            return Err(self.refuse_full(max, max));
+        }
+        if own >= own_max {
+            return Err(self.refuse_full(own.into(), own_max.into()));
+        }
+        let leads = if to_resolver || self.is_relayed(key.remote, key.remote_port) {
+            marks::RELAY
+        } else if self.settings.private_world || !is_private(key.remote) {
+            0
+        } else {
+            marks::NOWHERE
+        };
+        match environment.interface {
+            // The resolver stands on Lambda's side of the interface, and takes nothing of it.
+            Some(interface) if !to_resolver => self.grant_in_vpc(id, interface, key, view, bytes, leads),
+            _ => self.grant_free(id, key, leads),
+        }
+    }
+
+    /// Without a VPC nothing is limited, and each environment has an address of its own.
+    fn grant_free(&mut self, id: EnvironmentId, key: &Key, leads: u16) -> Result<Granted, Refusal> {
+        let outside = self.environments[id.slot as usize].public();
+        if key.remote.is_ipv6() {
+            return Err(self.barred(LimitId::NoRoute, "a function without a VPC"));
+        }
+        // An environment before this one had the same address; what is left of its flow gives way.
+        let other = Key { near: Near::Address(outside.into()), ..*key };
+        if let Some(slot) = self.table.find(&other) {
+            self.end(slot);
+        }
+        Ok(Granted {
+            outside: outside.into(),
+            outside_port: key.near_port,
+            marks: leads,
+            pool: 0,
+            gateway: NO_GATEWAY,
+            gateway_address: 0,
+        })
+    }
+
+    fn grant_in_vpc(
+        &mut self,
+        id: EnvironmentId,
+        interface: InterfaceId,
+        key: &Key,
+        view: &View,
+        bytes: &[u8],
+        leads: u16,
+    ) -> Result<Granted, Refusal> {
+        let environment = &self.environments[id.slot as usize];
+        let own_port = self.ports.get(interface.index()).and_then(|ports| ports.next());
+        let port = match key.protocol {
+            ICMP | ICMPV6 => word(bytes, view.transport),
+            _ => key.remote_port,
+        };
+        let from_port = own_port.unwrap_or(key.near_port);
+        let flow = FlowKey { protocol: key.protocol, to: key.remote, port, from_port };
+        let function = environment.attachment.place.map_or(0, |place| place.function);
+        let groups = match self.network.placements.get(function) {
+            Some(Some(placement)) => &*placement.groups,
+            _ => &[],
+        };
+        let path = self.network.path(environment.subnet, groups, &flow);
+        let public = environment.public();
+        let now = self.now;
+        let mut granted = Granted {
+            outside: key.remote,
+            outside_port: from_port,
+            marks: marks::INTERFACE | leads,
+            pool: 0,
+            gateway: NO_GATEWAY,
+            gateway_address: 0,
+        };
+        let addresses = self.layout.interfaces.get(interface.index()).copied().unwrap_or_default();
+        let own = match key.remote {
+            IpAddr::V4(_) => addresses.address.map(IpAddr::V4),
+            IpAddr::V6(_) => addresses.address6.map(IpAddr::V6),
+        };
+        match path {
+            Path::Barred(limit, resource) => return Err(self.barred(limit, &resource)),
+            Path::Nat(index) => self.take_gateway(interface, index, key, &mut granted)?,
+            _ if own.is_none() => {
+                let name = Arc::clone(self.wired.connections.interface_name(interface));
+                return Err(self.barred(LimitId::NoRoute, &format!("{name} (it has no address)")));
+            }
+            Path::Host(index) => {
+                granted.marks = granted.marks & !marks::NOWHERE | marks::RELAY;
+                self.take_host(interface, index, &mut granted)?;
+            }
+            Path::Nothing => {
+                granted.marks |= if leads == marks::RELAY { 0 } else { marks::NOWHERE };
+                self.wired.connections.take_interface(now, interface)?;
+            }
+            Path::Service(_) | Path::Egress(_) | Path::World => {
+                self.wired.connections.take_interface(now, interface)?;
+            }
+        }
+        if granted.gateway == NO_GATEWAY {
+            granted.outside = own.unwrap_or(IpAddr::V4(public));
+        }
+        if own_port.is_some() {
+            granted.marks |= marks::INTERFACE_PORT;
+        } else if granted.gateway == NO_GATEWAY && !self.share_port(key, &mut granted) {
+            self.give_host_back(interface, &granted);
+            let max = self.table.max().into();
+            return Err(self.refuse_full(self.table.len().into(), max));
+        }
+        Ok(granted)
+    }
+
+    fn take_host(
+        &mut self,
+        interface: InterfaceId,
+        index: usize,
+        granted: &mut Granted,
+    ) -> Result<(), Refusal> {
+        let database = match self.network.hosts.get(index).map(|host| host.what) {
+            Some(HostKind::Database(database)) => database,
+            _ => return self.wired.connections.take_interface(self.now, interface),
+        };
+        let Some(id) = self.wired.databases.get(database).copied().flatten() else {
+            return self.wired.connections.take_interface(self.now, interface);
+        };
+        self.wired.connections.take_database(self.now, interface, id)?;
+        granted.marks |= marks::DATABASE;
+        granted.pool = database as u32;
+        Ok(())
+    }
+
+    fn give_host_back(&mut self, interface: InterfaceId, granted: &Granted) {
+        let connections = &mut self.wired.connections;
+        connections.give_interface_back(self.now, interface);
+        let database = self.wired.databases.get(granted.pool as usize).copied().flatten();
+        if let Some(database) = database.filter(|_| granted.marks & marks::DATABASE != 0) {
+            connections.give_taken_back(self.now, Taken::Database(database), false);
+        }
+    }
+
+    fn take_gateway(
+        &mut self,
+        interface: InterfaceId,
+        index: usize,
+        key: &Key,
+        granted: &mut Granted,
+    ) -> Result<(), Refusal> {
+        let protocol = match key.protocol {
+            TCP => Protocol::Tcp,
+            UDP => Protocol::Udp,
+            _ => Protocol::Icmp,
+        };
+        let destination = Destination { address: key.remote, port: key.remote_port, protocol };
+        // The limits count gateways in the network's order.
+        let gateway = GatewayId::of(index as u32);
+        if let Some(meter) = self.meters.get_mut(index) {
+            meter.metrics.connection_attempts += u64::from(key.protocol == TCP);
+        }
+        let taken = self.wired.connections.take_port(self.now, interface, gateway, destination)?;
+        let address = self.layout.gateways.get(index).and_then(|all| all.get(usize::from(taken.address)));
+        let Some(address) = address else {
+            self.wired.connections.give_taken_back(self.now, Taken::Port(taken), false);
+            self.wired.connections.give_interface_back(self.now, interface);
+            let who = format!("{} (it has no address)", self.network.gateways[index].name);
+            return Err(self.barred(LimitId::NoRoute, &who));
+        };
+        granted.outside = IpAddr::V4(*address);
+        granted.outside_port = taken.port;
+        granted.marks |= marks::GATEWAY;
+        granted.pool = taken.pool().index();
+        granted.gateway_address = taken.address;
+        granted.gateway = u16::try_from(index).unwrap_or(NO_GATEWAY);
+        if let Some(meter) = self.meters.get_mut(index) {
+            meter.metrics.active_connections += u64::from(key.protocol == TCP);
+        }
+        Ok(())
+    }
+
+    /// Looks for a port of the interface that no other flow has towards the same destination.
+    fn share_port(&self, key: &Key, granted: &mut Granted) -> bool {
+        (0..SHARED_PORTS_TRIED).any(|step| {
+            let port = key.near_port.wrapping_add(step.wrapping_mul(1021)).max(1024);
+            granted.outside_port = port;
+            let near = Near::Address(granted.outside);
+            self.table.find(&Key { near, near_port: port, ..*key }).is_none()
+        })
+    }
+
+    fn enter(
+        &mut self,
+        id: EnvironmentId,
+        key: &Key,
+        view: &View,
+        bytes: &mut [u8],
+        offload: Offload,
+        granted: Granted,
+    ) -> Verdict {
+        // A flow that lingers under the same translation gives way; nobody holds its port any more.
+        let near = Near::Address(granted.outside);
+        if let Some(slot) = self.table.find(&Key { near, near_port: granted.outside_port, ..*key }) {
+            self.end(slot);
+        }
+        let marks = granted.marks;
+        let interface_port = match self.environments[id.slot as usize].interface {
+            Some(interface) if marks & marks::INTERFACE_PORT != 0 => {
+                self.ports[interface.index()].take().unwrap_or(granted.outside_port)
+            }
+            _ => granted.outside_port,
+        };
+        let flow = Flow {
+            last: self.now,
+            environment: id.slot,
+            pool: granted.pool,
+            first_s: pass::seconds(self.now),
+            inside_port: key.near_port,
+            remote_port: key.remote_port,
+            outside_port: granted.outside_port,
+            interface_port,
+            gateway_address: granted.gateway_address,
+            gateway: granted.gateway,
+            marks,
+            protocol: key.protocol,
+            state: State::Opening,
+            ..Flow::default()
+        };
+        let slot =
+            self.table.insert(flow, key.remote, granted.outside).expect("there was room, and one version");
+        self.environments[id.slot as usize].flows += 1;
+        self.full.reach(self.table.len().into());
+        self.schedule(slot);
+        match key.protocol {
+            TCP if marks & marks::RELAY != 0 => self.ask(slot, id, view, bytes, offload),
+            ICMP | ICMPV6 if marks & marks::RELAY != 0 => self.echo_back(slot, view, bytes, offload),
+            _ => self.pass_out(slot, view, bytes, offload),
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        id: EnvironmentId,
+        key: &Key,
+        view: &View,
+        bytes: &[u8],
+        offload: Offload,
+        refusal: Refusal,
+    ) -> Verdict {
+        let limit = refusal.limit;
+        self.record_refused(id, key, limit, pass::weigh(view, bytes, offload));
+        if limit == LimitId::NatPorts {
+            let is = |gateway: &limits::network::Gateway| *gateway.name == *refusal.resource;
+            let index = self.network.gateways.iter().position(is);
+            if let Some(meter) = index.and_then(|index| self.meters.get_mut(index)) {
+                let (packets, size) = pass::weigh(view, bytes, offload);
+                meter.drop(true, packets.into(), size);
+                meter.metrics.port_allocation_errors += 1;
+            }
+        }
+        self.tell(Event::Refused {
+            environment: id,
+            interface: self.environments[id.slot as usize].interface,
+            protocol: key.protocol,
+            source: SocketAddr::new(view.source, key.near_port),
+            destination: SocketAddr::new(key.remote, key.remote_port),
+            refusal,
+        });
+        if key.protocol == TCP && limits::Connections::is_told(limit) {
+            return self.reset(key, view, bytes);
+        }
+        Verdict::Drop(Reason::Refused(limit))
+    }
+
+    /// A rule or a route refuses. Resources are the template's, so there are only so many.
+    fn barred(&mut self, limit: LimitId, resource: &str) -> Refusal {
+        let resource: Arc<str> = resource.into();
+        self.bars.entry((limit, Arc::clone(&resource))).or_default().refuse(self.now);
+        Refusal { limit, resource, destination: None, used: 0, max: 0, retry_at: None }
+    }
+}

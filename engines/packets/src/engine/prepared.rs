@@ -1,0 +1,91 @@
+//! What can be said of a packet before its turn: its headers and where its flow will be looked for.
+//!
+//! A driver with several packets in hand prepares them all, loads what they need, and then has each received: memory is
+//! slow, but fetches many things at once.
+
+use super::PacketEngine;
+use crate::packet::{Packet, Port, Reason};
+use crate::table::{Key, Near};
+use crate::wire::{TCP, UDP, View};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Packets whose loads are on their way at once.
+const LOADS: usize = 64;
+
+/// A packet's headers, and its place in the index.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared {
+    pub(super) from: Port,
+    pub(super) view: View,
+    pub(super) key: Key,
+    pub(super) hash: u64,
+    /// Whether the key means something: of packets that can be of a flow by themselves.
+    pub(super) has_key: bool,
+    /// Why it cannot be read.
+    pub(super) reason: Option<Reason>,
+}
+
+impl PacketEngine {
+    /// Reads a packet's headers, and where the search for its flow begins.
+    #[inline]
+    pub fn prepare(&self, from: Port, packet: &Packet<'_>) -> Prepared {
+        let (view, reason) = match View::read(packet.bytes, &packet.offload) {
+            Ok(view) => (view, None),
+            Err(reason) => (View::NOTHING, Some(reason)),
+        };
+        let later = view.is_later_fragment();
+        let ports = matches!(view.protocol, TCP | UDP) && !later;
+        let (key, has_key) = match from {
+            Port::Environment(id) => {
+                let key = Key {
+                    near: Near::Environment(id.slot),
+                    near_port: view.source_port,
+                    remote: view.destination,
+                    remote_port: view.destination_port,
+                    protocol: view.protocol,
+                };
+                (key, ports || !later && view.is_echo_request())
+            }
+            Port::World | Port::Relay => {
+                let echo = view.is_echo();
+                let key = Key {
+                    near: Near::Address(view.destination),
+                    near_port: if echo { view.source_port } else { view.destination_port },
+                    remote: view.source,
+                    remote_port: if echo { 0 } else { view.source_port },
+                    protocol: view.protocol,
+                };
+                (key, ports || !later && echo && !view.is_echo_request())
+            }
+        };
+        let hash = if has_key { self.table.hash(&key) } else { 0 };
+        Prepared { from, view, key, hash, has_key, reason }
+    }
+
+    /// Loads what prepared packets will most likely need: index entries first, then the records that they name. Short loops
+    /// whose steps do not wait for each other, so that many loads are on their way at once.
+    pub fn load(&self, prepared: &[Prepared]) {
+        let mut entries = [0; LOADS];
+        for some in prepared.chunks(LOADS) {
+            for (entry, prepared) in entries.iter_mut().zip(some) {
+                *entry = self.table.first_entry(prepared.hash);
+            }
+            entries[..some.len()].iter().for_each(|entry| self.table.load(*entry));
+        }
+    }
+}
+
+impl View {
+    /// What stands for a packet that cannot be read.
+    const NOTHING: Self = Self {
+        source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        destination: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        protocol: 0,
+        transport: 0,
+        hops: 0,
+        fragment: None,
+        source_port: 0,
+        destination_port: 0,
+        detail: 0,
+    };
+}

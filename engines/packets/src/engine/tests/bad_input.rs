@@ -1,0 +1,195 @@
+//! What no honest sender sends: never forwarded, never a panic, never more than a bound of memory.
+
+use super::*;
+use crate::packet::Partial;
+use proptest::prelude::*;
+
+#[test]
+fn a_function_sends_from_its_own_address_only() {
+    let mut rig = Rig::new(&[]);
+    // Its neighbour's, one of the VPC, the gateway's, and none at all.
+    for source in [[169, 254, 0, 6], [10, 0, 0, 4], [198, 18, 0, 1], [127, 0, 0, 1], [0, 0, 0, 0]] {
+        let mut packet = segment((source.into(), 40_000), REMOTE, flags::SYN);
+        let verdict = rig.send(Port::Environment(rig.inside), &mut packet);
+        assert_eq!(verdict, Verdict::Drop(Reason::Spoofed), "{source:?}");
+    }
+}
+
+#[test]
+fn nothing_leaves_for_addresses_that_are_never_routed() {
+    let mut rig = Rig::new(&[]);
+    for to in [
+        "127.0.0.1:80",
+        "0.0.0.0:80",
+        "169.254.169.254:80",
+        "169.254.0.6:80",
+        "169.254.0.3:80",
+        "224.0.0.1:80",
+        "255.255.255.255:80",
+        "169.254.0.2:40000",
+    ] {
+        assert_eq!(rig.leave(40_000, to, flags::SYN).0, Verdict::Drop(Reason::Martian), "{to}");
+    }
+    assert_eq!((rig.engine.flows(), rig.used(LimitId::EniConnections)), (0, 0));
+}
+
+#[test]
+fn private_addresses_of_the_host_are_not_the_world() {
+    let mut rig = Rig::new(&[]);
+    let free = |rig: &mut Rig, to: &str| {
+        let mut packet = segment(([169, 254, 0, 6].into(), 40_000), to, flags::SYN);
+        rig.send(Port::Environment(rig.free), &mut packet)
+    };
+    for to in ["192.168.1.1:80", "10.20.0.1:22", "172.17.0.1:2375", "100.64.0.1:80", "198.18.0.1:80"] {
+        assert_eq!(free(&mut rig, to), Verdict::Drop(Reason::Nobody), "{to}");
+        assert_eq!(rig.leave(40_000, to, flags::SYN).0, Verdict::Drop(Reason::Nobody), "{to}");
+    }
+    let settings = PacketSettings { private_world: true, ..PacketSettings::default() };
+    let mut rig = Rig::with(&[], 1, settings);
+    assert_eq!(free(&mut rig, "192.168.1.1:80"), Verdict::Forward(Port::World));
+    assert_eq!(rig.leave(1, "10.20.0.1:22", flags::SYN).0, Verdict::Drop(Reason::Nobody), "it is the VPC's");
+}
+
+#[test]
+fn strange_segments_open_nothing() {
+    let mut rig = Rig::new(&[]);
+    for (said, verdict) in [
+        (flags::SYN | flags::FIN, Verdict::Drop(Reason::Malformed)),
+        (flags::SYN | flags::RST, Verdict::Drop(Reason::NoFlow)),
+        (flags::RST, Verdict::Drop(Reason::NoFlow)),
+        (0, Verdict::Answer),
+        (flags::SYN | flags::ACK, Verdict::Answer),
+        (flags::FIN | flags::ACK, Verdict::Answer),
+    ] {
+        assert_eq!(rig.leave(40_000, REMOTE, said).0, verdict, "{said:#x}");
+    }
+    assert_eq!(rig.engine.flows(), 0);
+    let mut scan = segment(([203, 0, 113, 9].into(), 443), "198.18.0.1:1024", flags::SYN);
+    assert_eq!(rig.send(Port::World, &mut scan), Verdict::Drop(Reason::NoFlow), "and without an answer");
+}
+
+#[test]
+fn one_environment_does_not_fill_the_table() {
+    let settings = PacketSettings { environment_flows_max: 10, ..PacketSettings::default() };
+    let mut rig = Rig::with(&[], 1, settings);
+    for port in 1..12 {
+        let mut packet = segment(([169, 254, 0, 6].into(), port), REMOTE, flags::SYN);
+        let verdict = rig.send(Port::Environment(rig.free), &mut packet);
+        let refused = Verdict::Drop(Reason::Refused(LimitId::HostFlows));
+        assert_eq!(verdict, if port < 11 { Verdict::Forward(Port::World) } else { refused });
+    }
+    assert_eq!(rig.leave(1, REMOTE, flags::SYN).0, Verdict::Forward(Port::World), "others go on");
+}
+
+#[test]
+fn headers_that_lie_are_dropped() {
+    let mut rig = Rig::new(&[]);
+    let good = segment((INSIDE, 40_000), REMOTE, flags::SYN);
+    let seal = |packet: &mut Vec<u8>| {
+        packet[10..12].copy_from_slice(&[0, 0]);
+        let sum = Checksum::default().with(&packet[..20]).finish();
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    };
+    let mut bad = Vec::new();
+    for (at, value) in
+        [(10, good[10] ^ 1), (0, 0x46), (0, 0x44), (0, 0x55), (3, 39), (3, 41), (32, 0x40), (32, 0xf0)]
+    {
+        let mut packet = good.clone();
+        packet[at] = value;
+        if at != 10 && at != 0 {
+            seal(&mut packet);
+        }
+        bad.push(packet);
+    }
+    bad.extend((0..good.len()).map(|length| good[..length].to_vec()));
+    for mut packet in bad {
+        let verdict = rig.send(Port::Environment(rig.inside), &mut packet);
+        assert_eq!(verdict, Verdict::Drop(Reason::Malformed), "{packet:02x?}");
+    }
+}
+
+/// Packets of every kind, of flows that are there.
+fn kinds(rig: &mut Rig) -> Vec<(Port, Vec<u8>)> {
+    let remote: SocketAddr = "203.0.113.9:9999".parse().unwrap();
+    let inside = Port::Environment(rig.inside);
+    let syn = rig.connect(40_000, REMOTE);
+    let mut all = vec![
+        (inside, segment((INSIDE, 40_000), REMOTE, flags::ACK)),
+        (inside, craft::datagram((INSIDE, 5000).into(), remote, &[1; 64]).unwrap()),
+        (Port::World, segment(([203, 0, 113, 9].into(), 443), "198.18.0.1:1024", flags::ACK)),
+        (inside, craft::datagram((INSIDE, 5000).into(), "10.0.0.2:53".parse().unwrap(), b"name").unwrap()),
+    ];
+    let mut packet = Vec::new();
+    craft::echo(&mut packet, INSIDE.into(), remote.ip(), false, 7, 1);
+    all.push((inside, packet.clone()));
+    craft::error(&mut packet, "192.0.2.1".parse().unwrap(), ELASTIC.into(), 3, 4, 1400, &syn);
+    all.push((Port::World, packet.clone()));
+    let six = |text: &str| text.parse::<SocketAddr>().unwrap();
+    craft::segment(&mut packet, six("[fd00::2]:4000"), six("[2600::1]:443"), Numbers::default(), b"abc");
+    all.push((inside, packet));
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn mutilated_packets_never_panic(
+        kind in 0usize..7, cut in 0usize..120, changes in prop::collection::vec((0usize..120, any::<u8>()), 0..6),
+        partial in prop::option::of((0u16..80, 0u16..40)), segment in 0u16..2000, seal: bool,
+    ) {
+        let mut rig = Rig::new(&["nat.ports=9"]);
+        let (from, mut packet) = kinds(&mut rig).swap_remove(kind);
+        for (at, value) in changes {
+            if let Some(byte) = packet.get_mut(at) { *byte = value; }
+        }
+        packet.truncate(packet.len().saturating_sub(cut.saturating_sub(60)));
+        if seal && packet.len() >= 20 && packet[0] == 0x45 {
+            // So that what lies behind the header is looked at as well.
+            let length = (packet.len() as u16).to_be_bytes();
+            packet[2..4].copy_from_slice(&length);
+            packet[10..12].copy_from_slice(&[0, 0]);
+            let sum = Checksum::default().with(&packet[..20]).finish();
+            packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        let checksum = partial.map(|(start, offset)| Partial { start, offset });
+        let offload = Offload { checksum, segment: std::num::NonZeroU16::new(segment) };
+        for _ in 0..3 {
+            let mut bytes = packet.clone();
+            let verdict = rig.engine.receive(rig.now, from, Packet { bytes: &mut bytes, offload });
+            if let Verdict::Forward(_) = verdict {
+                prop_assert!(View::read(&bytes, &offload).is_ok(), "what goes on can be read");
+            }
+            rig.now += Duration::from_secs(45);
+        }
+        rig.now += Duration::from_secs(400);
+        rig.engine.advance(rig.now);
+        prop_assert_eq!((rig.engine.flows(), rig.used(LimitId::EniConnections)), (0, 0));
+    }
+
+    #[test]
+    fn the_table_agrees_with_the_limits_whatever_happens(
+        steps in prop::collection::vec((0u8..8, 0u16..6, 0u64..120), 1..80), seed: [u64; 2],
+    ) {
+        let settings = PacketSettings { seed, ..PacketSettings::default() };
+        let mut rig = Rig::with(&["nat.ports=4", "eni.connections=5"], 1, settings);
+        for (what, port, wait) in steps {
+            rig.now += Duration::from_secs(wait);
+            let said = [flags::SYN, flags::ACK, flags::FIN | flags::ACK, flags::RST][usize::from(what % 4)];
+            if what < 4 {
+                rig.leave(40_000 + port, REMOTE, said);
+            } else {
+                let mut packet = segment(([203, 0, 113, 9].into(), 443), &format!("198.18.0.1:{}", 1024 + port), said);
+                rig.send(Port::World, &mut packet);
+            }
+            let active = rig.engine.take_metrics(rig.now, 0).unwrap().active_connections;
+            let flows = rig.engine.table.flows();
+            let holding = |mark: u16| {
+                flows.iter().filter(|flow| flow.state != State::Free && flow.has(mark)).count() as u64
+            };
+            prop_assert_eq!(rig.used(LimitId::NatPorts), holding(marks::GATEWAY));
+            prop_assert_eq!(rig.used(LimitId::EniConnections), holding(marks::INTERFACE));
+            prop_assert_eq!(active, holding(marks::GATEWAY));
+        }
+    }
+}

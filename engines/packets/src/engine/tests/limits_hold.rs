@@ -1,0 +1,139 @@
+//! The limits' numbers, to the last connection.
+
+use super::*;
+
+const OTHER: &str = "203.0.113.10:443";
+
+fn ports(count: u32) -> impl Iterator<Item = u16> {
+    (0..count).map(|index| (index + 100) as u16)
+}
+
+#[test]
+fn the_fifty_five_thousandth_passes_and_the_next_is_dropped() {
+    let mut rig = Rig::new(&[]);
+    for port in ports(55_000) {
+        assert_eq!(rig.leave(port, REMOTE, flags::SYN).0, Verdict::Forward(Port::World));
+    }
+    let refused = Verdict::Drop(Reason::Refused(LimitId::NatPorts));
+    assert_eq!(rig.leave(60_000, REMOTE, flags::SYN).0, refused);
+    assert_eq!(rig.leave(60_000, OTHER, flags::SYN).0, Verdict::Forward(Port::World));
+    let metrics = rig.engine.take_metrics(rig.now, 0).unwrap();
+    assert_eq!((metrics.port_allocation_errors, metrics.connection_attempts), (1, 55_002));
+    assert_eq!((metrics.active_connections, metrics.packets_dropped), (55_001, 1));
+    let Some(Event::Refused { refusal, .. }) = rig.engine.take_event() else { panic!("it is told") };
+    assert_eq!(refusal.to_string(), "nat.ports of NatGateway to 203.0.113.9:443: 55000 of 55000 connections");
+    assert_eq!(rig.engine.take_event(), None);
+}
+
+#[test]
+fn the_sixty_five_thousandth_passes_the_interface_and_the_next_does_not() {
+    let settings = PacketSettings { seed: [3, 4], ..PacketSettings::default() };
+    let mut rig = Rig::with(&[], 2, settings);
+    let mut seen = BTreeSet::new();
+    for port in ports(65_000) {
+        let (verdict, sent) = rig.leave(port, REMOTE, flags::SYN);
+        assert_eq!(verdict, Verdict::Forward(Port::World));
+        let view = View::read(&sent, &Offload::default()).unwrap();
+        assert!(seen.insert((view.source, view.source_port)), "no translation twice");
+    }
+    let refused = Verdict::Drop(Reason::Refused(LimitId::EniConnections));
+    assert_eq!(rig.leave(65_500, OTHER, flags::SYN).0, refused);
+    assert_eq!(rig.engine.take_metrics(rig.now, 0).unwrap().port_allocation_errors, 0);
+    assert_eq!((rig.used(LimitId::EniConnections), rig.used(LimitId::HostFlows)), (65_000, 65_000));
+}
+
+#[test]
+fn a_closed_connection_gives_its_port_to_the_next() {
+    let mut rig = Rig::new(&["nat.ports=1"]);
+    let sent = rig.connect(40_000, REMOTE);
+    assert_eq!(rig.leave(40_001, REMOTE, flags::SYN).0, Verdict::Drop(Reason::Refused(LimitId::NatPorts)));
+    let (fin, ack) = (flags::FIN | flags::ACK, flags::ACK);
+    rig.leave(40_000, REMOTE, fin);
+    rig.answer(&sent, ack);
+    rig.answer(&sent, fin);
+    assert_eq!(rig.used(LimitId::NatPorts), 1, "the last acknowledgement is still to come");
+    assert_eq!(rig.leave(40_000, REMOTE, ack).0, Verdict::Forward(Port::World));
+    assert_eq!((rig.used(LimitId::NatPorts), rig.used(LimitId::EniConnections)), (0, 0));
+    // What was lost is sent again, and still finds its way for a moment.
+    assert_eq!(rig.answer(&sent, fin).0, Verdict::Forward(Port::Environment(rig.inside)));
+    assert_eq!(rig.leave(40_001, REMOTE, flags::SYN).0, Verdict::Forward(Port::World));
+    assert_eq!(rig.leave(40_000, REMOTE, ack).0, Verdict::Answer, "its translation is another's now");
+    assert_eq!(rig.engine.flows(), 1);
+}
+
+#[test]
+fn a_reset_gives_the_port_back_at_once() {
+    let mut rig = Rig::new(&["nat.ports=1"]);
+    let sent = rig.connect(40_000, REMOTE);
+    assert_eq!(rig.answer(&sent, flags::RST).0, Verdict::Forward(Port::Environment(rig.inside)));
+    assert_eq!(rig.engine.flows(), 0);
+    rig.connect(40_001, REMOTE);
+    assert_eq!(rig.leave(40_001, REMOTE, flags::RST).0, Verdict::Forward(Port::World));
+    assert_eq!((rig.engine.flows(), rig.used(LimitId::EniConnections)), (0, 0));
+}
+
+#[test]
+fn a_port_rests_for_its_cool_down() {
+    let mut rig = Rig::new(&["nat.ports=1", "nat.port-cooldown=10"]);
+    let sent = rig.connect(40_000, REMOTE);
+    rig.answer(&sent, flags::RST);
+    let refused = Verdict::Drop(Reason::Refused(LimitId::NatPorts));
+    rig.now = Instant::from_millis(10_999);
+    assert_eq!(rig.leave(40_001, REMOTE, flags::SYN).0, refused);
+    rig.now = Instant::from_secs(11);
+    assert_eq!(rig.leave(40_001, REMOTE, flags::SYN).0, Verdict::Forward(Port::World));
+}
+
+#[test]
+fn after_350_s_of_silence_the_gateway_answers_with_a_reset() {
+    let mut rig = Rig::new(&[]);
+    rig.connect(40_000, REMOTE);
+    rig.now = Instant::from_nanos(350_999_999_999);
+    assert_eq!(rig.leave(40_000, REMOTE, flags::ACK).0, Verdict::Forward(Port::World));
+    assert_eq!(rig.engine.next_deadline().map(|at| at <= rig.now + Duration::from_secs(350)), Some(true));
+    rig.now += Duration::from_secs(350);
+    assert_eq!(rig.leave(40_000, REMOTE, flags::ACK).0, Verdict::Answer);
+    let reset = rig.engine.answer().to_vec();
+    let view = View::read(&reset, &Offload::default()).unwrap();
+    assert_eq!((view.source, view.source_port), (Ipv4Addr::new(203, 0, 113, 9).into(), 443));
+    assert_eq!((view.destination, view.destination_port), (INSIDE.into(), 40_000));
+    assert_eq!((view.detail, sums_are_right(&reset)), (flags::RST, true));
+    let metrics = rig.engine.take_metrics(rig.now, 0).unwrap();
+    assert_eq!((metrics.idle_timeouts, metrics.active_connections), (1, 0));
+    assert_eq!(rig.used(LimitId::EniConnections), 0);
+}
+
+#[test]
+fn each_part_of_the_way_has_its_own_patience() {
+    let mut rig = Rig::new(&["nat.idle-timeout=10", "eni.idle-timeout=20"]);
+    rig.connect(40_000, REMOTE);
+    rig.now = Instant::from_secs(11);
+    rig.engine.advance(rig.now);
+    assert_eq!((rig.used(LimitId::NatPorts), rig.used(LimitId::EniConnections)), (0, 1));
+    rig.now = Instant::from_secs(21);
+    rig.engine.advance(rig.now);
+    assert_eq!((rig.engine.flows(), rig.used(LimitId::EniConnections)), (0, 0));
+}
+
+#[test]
+fn an_environment_that_is_gone_leaves_its_connections_behind() {
+    let mut rig = Rig::new(&[]);
+    let sent = rig.connect(40_000, REMOTE);
+    rig.engine.detach(rig.now, rig.inside);
+    assert_eq!(rig.leave(40_000, REMOTE, flags::ACK).0, Verdict::Drop(Reason::Detached));
+    assert_eq!(rig.answer(&sent, flags::ACK).0, Verdict::Drop(Reason::Detached));
+    assert_eq!(rig.used(LimitId::NatPorts), 1);
+    rig.now += Duration::from_secs(350);
+    rig.engine.advance(rig.now);
+    assert_eq!((rig.used(LimitId::NatPorts), rig.engine.flows()), (0, 0));
+}
+
+#[test]
+fn a_full_table_refuses_in_its_own_name() {
+    let mut rig = Rig::with(&[], 1, PacketSettings { flows_max: 3, ..PacketSettings::default() });
+    (1..4).for_each(|port| drop(rig.connect(port, REMOTE)));
+    assert_eq!(rig.leave(4, REMOTE, flags::SYN).0, Verdict::Drop(Reason::Refused(LimitId::HostFlows)));
+    assert_eq!(rig.used(LimitId::NatPorts), 3);
+    let row = rig.engine.board().pop().unwrap();
+    assert_eq!((row.id, row.used, row.max, row.refused), (LimitId::HostFlows, 3, 3, 1));
+}

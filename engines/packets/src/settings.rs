@@ -1,0 +1,91 @@
+//! What the engine is told: its own figures, and the addresses of the network's things.
+
+use limits::Network;
+use limits::network::Wired;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+/// Figures of the packet engine. Those of interfaces and gateways are the limits' own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PacketSettings {
+    /// Flows that the table holds (`host.flows`).
+    pub flows_max: u32,
+    /// Flows of one environment, so that one without a VPC does not take all of them (`host.flows`).
+    pub environment_flows_max: u32,
+    /// Silence after which TCP without a VPC is forgotten. AWS does not say; assumed to be as with one.
+    pub tcp_idle_timeout: Duration,
+    /// Silence after which UDP is forgotten while nothing or one answer came (EC2 User Guide, "Security group connection
+    /// tracking": 30 s; published of instances, assumed here).
+    pub udp_timeout: Duration,
+    /// The same after more than one request and answer (same page: 180 s).
+    pub udp_stream_timeout: Duration,
+    /// Silence after which an echo's identifier is forgotten (RFC 5508, REQ-1: at least 60 s; AWS does not say).
+    pub icmp_timeout: Duration,
+    /// How long late packets of a closed connection still pass. It holds nothing meanwhile.
+    pub linger: Duration,
+    /// Whether private addresses may be looked for in the outer world: on a host's own network, that is.
+    pub private_world: bool,
+    /// Secret numbers for the table's hash; the driver draws them.
+    pub seed: [u64; 2],
+}
+
+impl Default for PacketSettings {
+    fn default() -> Self {
+        Self {
+            flows_max: 1 << 20,
+            environment_flows_max: 1 << 17,
+            tcp_idle_timeout: Duration::from_secs(350),
+            udp_timeout: Duration::from_secs(30),
+            udp_stream_timeout: Duration::from_secs(180),
+            icmp_timeout: Duration::from_secs(60),
+            linger: Duration::from_secs(4),
+            private_world: false,
+            seed: [0, 0],
+        }
+    }
+}
+
+/// Addresses of the network's interfaces and gateways.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Of each shared interface, in the order of [`limits::eni::InterfaceId::index`].
+    pub interfaces: Vec<InterfaceAddress>,
+    /// Of each NAT gateway, in the order of [`limits::Network::gateways`], as many as it has there.
+    pub gateways: Vec<Vec<Ipv4Addr>>,
+}
+
+/// A shared interface's addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// Of IPv4, where its subnet had one left.
+    pub address: Option<Ipv4Addr>,
+    /// Of IPv6, where its subnet has a range.
+    pub address6: Option<Ipv6Addr>,
+}
+
+impl Layout {
+    /// The addresses that a network gives.
+    pub fn of(network: &Network, wired: &Wired) -> Self {
+        let last = wired.interfaces.iter().flatten().map(|id| id.index() + 1).max().unwrap_or(0);
+        let mut interfaces = vec![InterfaceAddress::default(); last];
+        for (placement, ids) in network.placements.iter().zip(&wired.interfaces) {
+            let Some(placement) = placement else { continue };
+            for (subnet, id) in placement.subnets.iter().zip(ids) {
+                let is = |found: &&limits::network::Interface| {
+                    found.subnet == *subnet && found.groups == placement.groups
+                };
+                if let Some(found) = network.interfaces.iter().find(is) {
+                    interfaces[id.index()] =
+                        InterfaceAddress { address: found.address, address6: found.address6 };
+                }
+            }
+        }
+        let ipv4 = |address: &IpAddr| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        };
+        let gateways =
+            network.gateways.iter().map(|gateway| gateway.external.iter().filter_map(ipv4).collect());
+        Self { interfaces, gateways: gateways.collect() }
+    }
+}
