@@ -550,9 +550,14 @@ fn endpoints(sheets: &Sheets<'_>) -> Vec<(Turn, u64)> {
     for (index, function) in stack.functions.iter().enumerate() {
         let Some(Some(place)) = network.placements.get(index) else { continue };
         for list in ["init", "steps"] {
-            let path = ["behaviour", &function.id, list];
-            let steps = sheets.load.get(&path).and_then(Node::as_sequence).unwrap_or_default();
-            for to in steps.iter().filter_map(|step| step.get("connect")?.get("to")?.as_str()) {
+            let of = |key| sheets.load.get(&["behaviour", key, list]).and_then(Node::as_sequence);
+            let steps = of(&function.id).or_else(|| of(&function.name)).unwrap_or_default();
+            let called = |step: &Node| {
+                let service = step.get("call")?.get("to")?.as_str()?;
+                Some(format!("{service}.{}.amazonaws.com:443", stack.region))
+            };
+            let connected = |step: &Node| Some(step.get("connect")?.get("to")?.as_str()?.to_owned());
+            for to in steps.iter().filter_map(|step| connected(step).or_else(|| called(step))) {
                 let Some((host, port)) = to.rsplit_once(':') else { continue };
                 let port = port.parse().unwrap_or(0);
                 let leads = place.subnets.first().map(|subnet| {
