@@ -1,17 +1,21 @@
 //! From resolved resources of plain types to the stack.
 
+mod acl;
 mod api;
 mod database;
 mod fields;
 mod function;
+mod gateways;
 mod lambda;
 mod links;
 mod load_balancer;
 mod network;
 mod openapi;
+mod role;
 mod routing;
 mod security_group;
 mod stages;
+mod zones;
 
 use crate::problem::{Cause, Problem, Problems, quoted};
 use crate::resolve::Resolver;
@@ -145,7 +149,9 @@ impl Builder<'_, '_> {
             }
         }
         self.join_network(&items);
+        self.join_zones(&items);
         self.join_functions(&items);
+        self.check_vpc_roles(&items);
         self.join_apis(&items);
         self.join_load_balancers(&items);
         self.report_others(&others);

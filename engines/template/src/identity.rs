@@ -157,6 +157,11 @@ impl Identity<'_> {
             "AWS::EC2::Instance" => hex("i"),
             "AWS::EC2::TransitGateway" => hex("tgw"),
             "AWS::EC2::VPCPeeringConnection" => hex("pcx"),
+            "AWS::EC2::PrefixList" => hex("pl"),
+            "AWS::EC2::SubnetNetworkAclAssociation" => hex("aclassoc"),
+            "AWS::EC2::VPCCidrBlock" => hex("vpc-cidr-assoc"),
+            "AWS::Route53::HostedZone" => format!("Z{}", self.letters("zone", 19).to_uppercase()),
+            "AWS::Route53::RecordSet" => self.property("Name"),
             "AWS::EC2::EIP" => self.public_ip().to_string(),
             "AWS::ApiGateway::RestApi"
             | "AWS::ApiGatewayV2::Api"
@@ -189,7 +194,14 @@ impl Identity<'_> {
                 let zone = self.letters("zone", 14).to_uppercase();
                 return Attribute::List(vec![format!("Z{zone}:{}", self.endpoint_name())]);
             }
-            (_, "Ipv6CidrBlocks" | "NetworkInterfaceIds") => {
+            ("AWS::EC2::VPC", "Ipv6CidrBlocks") => {
+                return Attribute::List(vec![self.ipv6_block().to_string()]);
+            }
+            ("AWS::EC2::Subnet", "Ipv6CidrBlocks") => {
+                let given = Some(self.property("Ipv6CidrBlock")).filter(|range| !range.is_empty());
+                return Attribute::List(given.into_iter().collect());
+            }
+            (_, "NetworkInterfaceIds") => {
                 return Attribute::List(Vec::new());
             }
             ("AWS::Lambda::Version", "Version") => "1".into(),
@@ -204,12 +216,13 @@ impl Identity<'_> {
             ("AWS::Lambda::Function", "SnapStartResponse.OptimizationStatus") => "Off".into(),
             ("AWS::IAM::Role", "RoleId") => format!("AROA{}", self.letters("role", 17).to_uppercase()),
             ("AWS::EC2::VPC", "DefaultSecurityGroup") => self.default_security_group(),
-            ("AWS::EC2::VPC", "DefaultNetworkAcl") => self.hex("acl"),
+            ("AWS::EC2::VPC", "DefaultNetworkAcl") => self.default_network_acl(),
             ("AWS::EC2::VPC" | "AWS::EC2::Subnet", "CidrBlock") => self.property("CidrBlock"),
             ("AWS::EC2::Subnet", "AvailabilityZone") => self.zone(),
             ("AWS::EC2::Subnet", "AvailabilityZoneId") => format!("{region}-az{}", self.zone_number() + 1),
             (_, "VpcId") if self.kind != "AWS::EC2::VPC" => self.property("VpcId"),
             ("AWS::EC2::EIP", "AllocationId") => self.allocation_id(),
+            ("AWS::EC2::PrefixList", "PrefixListId") | ("AWS::EC2::NetworkAcl", _) => self.reference(),
             ("AWS::EC2::VPCEndpoint", "CreationTimestamp") => "2020-01-01T00:00:00Z".into(),
             ("AWS::EC2::Subnet", "NetworkAclAssociationId") => self.hex("aclassoc"),
             ("AWS::ApiGatewayV2::Api", "ApiEndpoint") => self.api_url(),
@@ -319,6 +332,18 @@ impl Identity<'_> {
     /// `sg-…` of a VPC's own group.
     pub(crate) fn default_security_group(&self) -> String {
         format!("sg-0{:016x}", self.digest("default-security-group"))
+    }
+
+    /// `acl-…` of a VPC's own network ACL.
+    pub(crate) fn default_network_acl(&self) -> String {
+        format!("acl-0{:016x}", self.digest("default-network-acl"))
+    }
+
+    /// The /56 that Amazon provides for a VPC: here of 2001:db8::/32, which RFC 3849 keeps off the internet.
+    pub(crate) fn ipv6_block(&self) -> model::stack::Cidr6 {
+        let number = u128::from(self.digest("ipv6") & 0xff_ffff);
+        let first = (0x2001_0db8_u128 << 96) | number << 72;
+        model::stack::Cidr6::around(first.into(), 56).expect("a prefix below 129")
     }
 
     /// `eipalloc-…`.

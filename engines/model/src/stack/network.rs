@@ -134,6 +134,8 @@ pub struct InternetGateway {
     pub internet_gateway_id: String,
     /// The VPC it is attached to.
     pub vpc: Option<Link>,
+    /// Logical id of what attaches it.
+    pub attachment: Option<String>,
 }
 
 /// A NAT gateway.

@@ -24,6 +24,7 @@ const LINKED: &[&str] = &[
     "AWS::EC2::NatGateway",
     "AWS::EC2::EIP",
     "AWS::EC2::SecurityGroup",
+    "AWS::EC2::NetworkAcl",
     "AWS::EC2::VPCEndpoint",
     "AWS::EC2::NetworkInterface",
     "AWS::EC2::Instance",
@@ -62,6 +63,10 @@ impl Links {
                 "AWS::EC2::EIP" => add(identity.allocation_id()),
                 "AWS::EC2::VPC" => {
                     by_name.insert(
+                        ("AWS::EC2::NetworkAcl", identity.default_network_acl()),
+                        super::acl::default_acl_id(&resource.id),
+                    );
+                    by_name.insert(
                         ("AWS::EC2::SecurityGroup", identity.default_security_group()),
                         default_group(&resource.id),
                     );
@@ -83,7 +88,8 @@ impl Links {
     /// A resource of the template that is called `text` but is of another type: `(type, logical id)`. Only ids that EC2
     /// gives tell by themselves what they are.
     pub(super) fn other(&self, kind: &str, text: &str) -> Option<(&'static str, &str)> {
-        const PREFIXES: &[&str] = &["vpc-", "subnet-", "rtb-", "igw-", "nat-", "sg-", "vpce-", "eipalloc-"];
+        const PREFIXES: &[&str] =
+            &["vpc-", "subnet-", "rtb-", "igw-", "nat-", "sg-", "vpce-", "acl-", "eipalloc-"];
         if !PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
             return None;
         }

@@ -1,5 +1,6 @@
 //! The VPC types.
 
+use super::acl::default_acl;
 use super::links::default_group;
 use super::security_group::allow_all;
 use super::{Builder, Item};
@@ -43,6 +44,7 @@ impl Builder<'_, '_> {
                 place: item.place(),
                 internet_gateway_id: item.reference.to_owned(),
                 vpc: None,
+                attachment: None,
             }),
             "AWS::EC2::NatGateway" => self.nat_gateway(item),
             "AWS::EC2::EIP" => {
@@ -56,10 +58,20 @@ impl Builder<'_, '_> {
             }
             "AWS::EC2::SecurityGroup" => self.security_group(item),
             "AWS::EC2::VPCEndpoint" => self.vpc_endpoint(item),
-            // Joined to their gateway or group once all are known.
+            "AWS::EC2::NetworkAcl" => self.network_acl(item),
+            "AWS::EC2::SubnetNetworkAclAssociation" => self.network_acl_association(item),
+            "AWS::EC2::EgressOnlyInternetGateway" => self.egress_only_gateway(item),
+            "AWS::EC2::VPCPeeringConnection" => self.peering(item),
+            "AWS::EC2::PrefixList" => self.prefix_list(item),
+            "AWS::Route53::HostedZone" => self.hosted_zone(item),
+            // Joined to what they belong to once all are known.
             "AWS::EC2::VPCGatewayAttachment"
+            | "AWS::EC2::VPCCidrBlock"
+            | "AWS::EC2::NetworkAclEntry"
             | "AWS::EC2::SecurityGroupIngress"
-            | "AWS::EC2::SecurityGroupEgress" => {}
+            | "AWS::EC2::SecurityGroupEgress"
+            | "AWS::Route53::RecordSet"
+            | "AWS::Route53::RecordSetGroup" => {}
             _ => return false,
         }
         true
@@ -71,6 +83,8 @@ impl Builder<'_, '_> {
             self.stack.security_groups.iter().enumerate().map(|(at, group)| (group.id.clone(), at)).collect();
         for item in items {
             match item.kind {
+                "AWS::EC2::VPCCidrBlock" => self.vpc_cidr_block(item),
+                "AWS::EC2::NetworkAclEntry" => self.network_acl_entry(item),
                 "AWS::EC2::VPCGatewayAttachment" => {
                     let vpc = self.link(&item.fields, "VpcId", "AWS::EC2::VPC", true);
                     let gateway =
@@ -80,6 +94,7 @@ impl Builder<'_, '_> {
                         self.stack.internet_gateways.iter_mut().find(|g| Some(g.id.as_str()) == gateway)
                     {
                         found.vpc = vpc;
+                        found.attachment = Some(item.id.to_owned());
                     }
                 }
                 "AWS::EC2::SecurityGroupIngress" | "AWS::EC2::SecurityGroupEgress" => {
@@ -113,12 +128,15 @@ impl Builder<'_, '_> {
         }
         self.check_ranges(items);
         self.check_nat_gateways();
+        self.check_network_acls();
+        self.check_peerings();
+        self.check_routes();
+        self.check_rule_counts();
     }
 
     /// Subnets lie in their VPC and share no address.
     fn check_ranges(&mut self, items: &[Item<'_>]) {
-        let vpcs: BTreeMap<&str, Cidr> =
-            self.stack.vpcs.iter().map(|vpc| (vpc.id.as_str(), vpc.cidr)).collect();
+        let vpcs: BTreeMap<&str, &Vpc> = self.stack.vpcs.iter().map(|vpc| (vpc.id.as_str(), vpc)).collect();
         let nodes: BTreeMap<&str, &Node> =
             items.iter().filter_map(|item| Some((item.id, item.fields.get("CidrBlock")?))).collect();
         let mut problems = Vec::new();
@@ -129,17 +147,22 @@ impl Builder<'_, '_> {
         for subnet in by_range {
             let Some(span) = nodes.get(subnet.id.as_str()).map(|node| node.span) else { continue };
             let vpc = subnet.vpc.logical().and_then(|id| Some((id, vpcs.get(id)?)));
-            if let Some((id, range)) = vpc.filter(|(_, range)| !range.covers(subnet.cidr)) {
-                problems.push(Problem::at(
+            let lies = |vpc: &Vpc| {
+                vpc.cidr.covers(subnet.cidr) || vpc.more_cidrs.iter().any(|range| range.covers(subnet.cidr))
+            };
+            if let Some((id, vpc)) = vpc.filter(|(_, vpc)| !lies(vpc)) {
+                let problem = Problem::at(
                     span,
-                    format!("{} does not lie in {range}, the range of {id}", subnet.cidr),
-                ));
+                    format!("{} does not lie in {}, the range of {id}", subnet.cidr, vpc.cidr),
+                );
+                problems.push(problem.help(format!("AWS says: The CIDR '{}' is invalid.", subnet.cidr)));
             }
             match around.filter(|other| other.vpc == subnet.vpc && other.cidr.overlaps(subnet.cidr)) {
                 Some(other) => {
                     let message =
                         format!("{} overlaps {}, the range of {}", subnet.cidr, other.cidr, other.id);
-                    problems.push(Problem::at(span, message));
+                    let help = format!("AWS says: The CIDR '{}' conflicts with another subnet", subnet.cidr);
+                    problems.push(Problem::at(span, message).help(help));
                 }
                 None => around = Some(subnet),
             }
@@ -167,6 +190,8 @@ impl Builder<'_, '_> {
             dns_support: item.fields.boolean("EnableDnsSupport", true, &mut self.problems),
             dns_hostnames: item.fields.boolean("EnableDnsHostnames", false, &mut self.problems),
         });
+        let own_acl = self.resolver.identity(item.index).default_network_acl();
+        self.stack.network_acls.push(default_acl(item.id, own_acl, place));
         let Attribute::Text(group_id) = self.resolver.identity(item.index).attribute("DefaultSecurityGroup")
         else {
             return;
@@ -202,7 +227,7 @@ impl Builder<'_, '_> {
     }
 
     /// The range of a VPC or subnet.
-    fn block(&mut self, node: &Node) -> Option<Cidr> {
+    pub(super) fn block(&mut self, node: &Node) -> Option<Cidr> {
         let cidr = self.range(node)?;
         if !VPC_PREFIXES.contains(&cidr.prefix()) {
             let message = format!("{cidr} is not a /16 to /28, which VPCs and subnets must be");

@@ -3,6 +3,7 @@
 use super::{Builder, Item, choice, span};
 use crate::problem::{Problem, quoted};
 use model::stack::{Cidr, Destination, EndpointKind, Link, NatGateway, Route, RouteTarget, VpcEndpoint};
+use std::collections::BTreeMap;
 
 /// Addresses of one NAT gateway: one primary and seven secondary ones (VPC User Guide, "NAT gateway basics").
 const MAX_NAT_ADDRESSES: usize = 8;
@@ -103,6 +104,39 @@ impl Builder<'_, '_> {
             addresses,
             secondary_private_addresses: if public { 0 } else { counted.max(listed) },
         });
+    }
+
+    /// A table has one route for a range, and a subnet one table.
+    pub(super) fn check_routes(&mut self) {
+        let mut seen: BTreeMap<(&str, String), &str> = BTreeMap::new();
+        let mut problems = Vec::new();
+        for route in &self.stack.routes {
+            let Some(table) = route.route_table.logical() else { continue };
+            let destination = match &route.destination {
+                Destination::Ipv4(range) => range.to_string(),
+                Destination::Ipv6(range) => range.to_string(),
+                Destination::PrefixList(list) => list.clone(),
+            };
+            let vpc = self.stack.route_tables.iter().find(|found| found.id == table).map(|found| &found.vpc);
+            let vpc =
+                vpc.and_then(|vpc| self.stack.vpcs.iter().find(|found| Some(&*found.id) == vpc.logical()));
+            let is_local = vpc.is_some_and(|vpc| Destination::Ipv4(vpc.cidr) == route.destination);
+            let before = seen.insert((table, destination.clone()), &route.id);
+            let Some(before) = before.or(is_local.then_some("local")) else { continue };
+            let message =
+                format!("The route identified by {destination} already exists: {before} in {table}");
+            problems.push(Problem::at(span(route.place), message));
+        }
+        let mut tables: BTreeMap<&str, &str> = BTreeMap::new();
+        for association in &self.stack.route_table_associations {
+            let Some(subnet) = association.subnet.logical() else { continue };
+            if let Some(before) = tables.insert(subnet, &association.id) {
+                let message = format!("{subnet} has a route table already, by {before}");
+                let help = "AWS says: the specified association for route table conflicts with an existing association";
+                problems.push(Problem::at(span(association.place), message).help(help));
+            }
+        }
+        problems.into_iter().for_each(|problem| self.problems.push(problem));
     }
 
     /// A public NAT gateway stands in a subnet that itself reaches the internet: a common slip.

@@ -4,6 +4,9 @@ use super::{Builder, Fields, Item, place};
 use crate::problem::Problem;
 use model::stack::{Peer, Place, SecurityGroup, SecurityGroupRule, TransportProtocol};
 
+/// Rules of a group in one direction and for one kind of addresses (VPC User Guide, "Security groups" quotas).
+const RULES: u32 = 60;
+
 impl Builder<'_, '_> {
     pub(super) fn security_group(&mut self, item: &Item<'_>) {
         let fields = &item.fields;
@@ -33,6 +36,33 @@ impl Builder<'_, '_> {
             ingress,
             egress,
         });
+    }
+
+    /// A group has no more rules of a direction and kind of address than accounts have without asking.
+    pub(super) fn check_rule_counts(&mut self) {
+        let lists = &self.stack.prefix_lists;
+        let weight = |rule: &SecurityGroupRule, ipv6: bool| match &rule.peer {
+            Peer::Ipv4(_) => u32::from(!ipv6),
+            Peer::Ipv6(_) => u32::from(ipv6),
+            // Counts as what it may come to hold.
+            Peer::PrefixList(id) => {
+                lists.iter().find(|list| list.prefix_list_id == *id).map_or(1, |list| list.max_entries)
+            }
+            Peer::SecurityGroup(_) => 1,
+        };
+        for group in &self.stack.security_groups {
+            for (rules, way) in [(&group.ingress, "inbound"), (&group.egress, "outbound")] {
+                let count = |ipv6: bool| rules.iter().map(|rule| weight(rule, ipv6)).sum::<u32>();
+                let most = count(false).max(count(true));
+                if most > RULES {
+                    let message = format!("{} has {most} {way} rules", group.id);
+                    let help = format!(
+                        "The maximum number of rules per security group has been reached: {RULES}, unless AWS raised it"
+                    );
+                    self.warnings.push(Problem::at(super::span(group.place), message).help(help));
+                }
+            }
+        }
     }
 
     pub(super) fn rule(&mut self, id: &str, fields: &Fields<'_>, ingress: bool) -> Option<SecurityGroupRule> {

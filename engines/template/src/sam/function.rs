@@ -105,7 +105,9 @@ pub(super) fn transform(
     if properties.get("Role").is_none() {
         let role = format!("{id}Role");
         properties.set("Role", attribute(&role, "Arn", span));
-        output.push_new(made(&role, "AWS::IAM::Role", role_properties(policies, boundary, assume, span)));
+        let in_vpc = properties.get("VpcConfig").is_some();
+        let role_properties = role_properties(policies, boundary, assume, in_vpc, span);
+        output.push_new(made(&role, "AWS::IAM::Role", role_properties));
     }
 
     // The qualifier that URLs, events and destinations are bound to.
@@ -184,7 +186,16 @@ impl Alias {
     }
 }
 
-fn role_properties(policies: Option<Node>, boundary: Option<Node>, assume: Option<Node>, span: Span) -> Node {
+/// What SAM gives the role of a function in a VPC.
+const VPC_ACCESS: &str = "arn:aws:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole";
+
+fn role_properties(
+    policies: Option<Node>,
+    boundary: Option<Node>,
+    assume: Option<Node>,
+    in_vpc: bool,
+    span: Span,
+) -> Node {
     let policies = match policies {
         Some(Node { kind: Kind::Sequence(items), tag: None, .. }) => items,
         Some(node) => vec![node],
@@ -192,7 +203,7 @@ fn role_properties(policies: Option<Node>, boundary: Option<Node>, assume: Optio
     };
     let is_document = |node: &Node| node.get("Statement").is_some();
     let mut inline = Vec::new();
-    let mut managed = Vec::new();
+    let mut managed: Vec<Node> = Vec::new();
     for policy in policies {
         if is_document(&policy) {
             let name = format!("Policy{}", inline.len());
@@ -202,6 +213,10 @@ fn role_properties(policies: Option<Node>, boundary: Option<Node>, assume: Optio
             managed.push(policy);
         }
         // What is left are SAM's policy templates; roles are read, not evaluated, so they say nothing here.
+    }
+    let is_there = |node: &Node| node.as_str().is_some_and(|name| VPC_ACCESS.ends_with(name));
+    if in_vpc && !managed.iter().any(is_there) {
+        managed.push(text(VPC_ACCESS, span));
     }
     let mut fields =
         vec![("ManagedPolicyArns", Node::list(managed, span)), ("Policies", Node::list(inline, span))];

@@ -7,6 +7,7 @@ mod large;
 mod sam;
 mod storefront;
 mod tools;
+mod vpc;
 
 use model::stack::Stack;
 use template::{Inputs, Outcome};

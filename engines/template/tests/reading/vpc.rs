@@ -1,0 +1,298 @@
+//! VPCs: ACLs, peering, IPv6, prefix lists, zones, load balancers; and the templates that AWS refuses.
+
+use super::{problems, stack, warnings};
+use model::stack::{AnyCidr, BalancerKind, Destination, Link, Peer, RouteTarget, TransportProtocol};
+
+const NETWORK: &str = "\
+Resources:
+  Vpc: {Type: 'AWS::EC2::VPC', Properties: {CidrBlock: 10.0.0.0/16}}
+  Other: {Type: 'AWS::EC2::VPC', Properties: {CidrBlock: 10.9.0.0/16}}
+  Six: {Type: 'AWS::EC2::VPCCidrBlock', Properties: {VpcId: !Ref Vpc, AmazonProvidedIpv6CidrBlock: true}}
+  More: {Type: 'AWS::EC2::VPCCidrBlock', Properties: {VpcId: !Ref Vpc, CidrBlock: 10.1.0.0/16}}
+  One:
+    Type: AWS::EC2::Subnet
+    DependsOn: Six
+    Properties:
+      VpcId: !Ref Vpc
+      CidrBlock: 10.0.0.0/28
+      Ipv6CidrBlock: !Select [1, !Cidr [!Select [0, !GetAtt Vpc.Ipv6CidrBlocks], 4, 64]]
+  Two: {Type: 'AWS::EC2::Subnet', Properties: {VpcId: !Ref Vpc, CidrBlock: 10.1.1.0/24}}
+  Table: {Type: 'AWS::EC2::RouteTable', Properties: {VpcId: !Ref Vpc}}
+";
+
+fn with(more: &str) -> String {
+    format!("{NETWORK}{more}")
+}
+
+#[test]
+fn ipv6_and_further_ranges_are_read() {
+    let stack = stack(&with(
+        "\x20 Out: {Type: 'AWS::EC2::EgressOnlyInternetGateway', Properties: {VpcId: !Ref Vpc}}
+  Route:
+    Type: AWS::EC2::Route
+    Properties: {RouteTableId: !Ref Table, DestinationIpv6CidrBlock: '::/0', EgressOnlyInternetGatewayId: !Ref Out}
+  Group:
+    Type: AWS::EC2::SecurityGroup
+    Properties:
+      GroupDescription: g
+      VpcId: !Ref Vpc
+      SecurityGroupEgress: [{IpProtocol: tcp, FromPort: 443, ToPort: 443, CidrIpv6: '::/0'}]
+",
+    ));
+    let vpc = &stack.vpcs[0];
+    assert_eq!(vpc.more_cidrs, ["10.1.0.0/16".parse().unwrap()]);
+    let block = vpc.ipv6_cidrs[0];
+    assert_eq!((block.prefix(), block.first().segments()[..2].to_vec()), (56, vec![0x2001, 0xdb8]));
+    let subnet = stack.subnets[0].ipv6_cidr.unwrap();
+    assert!(block.covers(subnet) && subnet.prefix() == 64 && subnet.first().segments()[3] & 0xff == 1);
+    assert_eq!(stack.subnets[0].cidr.usable(), 11);
+    assert!(
+        matches!(&stack.routes[0].target, RouteTarget::EgressOnlyInternetGateway(link) if link.as_str() == "Out")
+    );
+    assert!(matches!(stack.routes[0].destination, Destination::Ipv6(range) if range.prefix() == 0));
+    let group = stack.security_group("Group").unwrap();
+    assert!(matches!(group.egress[0].peer, Peer::Ipv6(range) if range.prefix() == 0));
+    assert_eq!(stack.egress_only_gateways[0].vpc, Link::Logical("Vpc".into()));
+}
+
+#[test]
+fn network_acls_have_their_entries_and_every_vpc_its_own() {
+    let stack = stack(&with(
+        "\x20 Acl: {Type: 'AWS::EC2::NetworkAcl', Properties: {VpcId: !Ref Vpc}}
+  Of: {Type: 'AWS::EC2::SubnetNetworkAclAssociation', Properties: {SubnetId: !Ref One, NetworkAclId: !Ref Acl}}
+  In:
+    Type: AWS::EC2::NetworkAclEntry
+    Properties:
+      {NetworkAclId: !Ref Acl, RuleNumber: 100, Protocol: 6, RuleAction: allow, CidrBlock: 10.0.0.0/8, PortRange: {From: 1024, To: 65535}}
+  Ping:
+    Type: AWS::EC2::NetworkAclEntry
+    Properties:
+      {NetworkAclId: !Ref Acl, RuleNumber: 100, Egress: true, Protocol: 1, RuleAction: deny, CidrBlock: 0.0.0.0/0, Icmp: {Type: 8, Code: -1}}
+  Own:
+    Type: AWS::EC2::NetworkAclEntry
+    Properties: {NetworkAclId: !GetAtt Vpc.DefaultNetworkAcl, RuleNumber: 50, Protocol: -1, RuleAction: deny, CidrBlock: 192.0.2.0/24}
+",
+    ));
+    let ids: Vec<&str> = stack.network_acls.iter().map(|acl| &*acl.id).collect();
+    assert_eq!(ids, ["Vpc.DefaultNetworkAcl", "Other.DefaultNetworkAcl", "Acl"]);
+    let acl = &stack.network_acls[2];
+    let of = |index: usize| {
+        let entry = &acl.entries[index];
+        (entry.egress, entry.allow, entry.protocol, entry.from_port, entry.to_port)
+    };
+    assert_eq!(of(0), (false, true, TransportProtocol::Tcp, 1024, 65_535));
+    assert_eq!(of(1), (true, false, TransportProtocol::Icmp, 8, -1));
+    assert_eq!(stack.network_acls[0].entries.len(), 5);
+    assert_eq!(stack.network_acl_associations[0].network_acl, Link::Logical("Acl".into()));
+}
+
+#[test]
+fn peers_prefix_lists_and_zones_are_read() {
+    let stack = stack(&with(
+        "\x20 Peers: {Type: 'AWS::EC2::VPCPeeringConnection', Properties: {VpcId: !Ref Vpc, PeerVpcId: !Ref Other}}
+  Route:
+    Type: AWS::EC2::Route
+    Properties: {RouteTableId: !Ref Table, DestinationCidrBlock: 10.9.0.0/16, VpcPeeringConnectionId: !Ref Peers}
+  Partners:
+    Type: AWS::EC2::PrefixList
+    Properties: {PrefixListName: p, AddressFamily: IPv4, MaxEntries: 5, Entries: [{Cidr: 203.0.113.0/24}, {Cidr: 198.51.100.7/32}]}
+  Group:
+    Type: AWS::EC2::SecurityGroup
+    Properties:
+      GroupDescription: g
+      SecurityGroupEgress: [{IpProtocol: tcp, FromPort: 443, ToPort: 443, DestinationPrefixListId: !GetAtt Partners.PrefixListId}]
+  Zone: {Type: 'AWS::Route53::HostedZone', Properties: {Name: Corp.Internal., VPCs: [{VPCId: !Ref Vpc, VPCRegion: us-east-1}]}}
+  Cache:
+    Type: AWS::Route53::RecordSet
+    Properties: {HostedZoneId: !Ref Zone, Name: cache.corp.internal, Type: A, TTL: '60', ResourceRecords: [10.1.1.9]}
+  Rest:
+    Type: AWS::Route53::RecordSetGroup
+    Properties:
+      HostedZoneName: corp.internal.
+      RecordSets:
+        - {Name: '*.corp.internal.', Type: CNAME, TTL: '300', ResourceRecords: [cache.corp.internal]}
+        - {Name: lb.corp.internal, Type: A, AliasTarget: {DNSName: !GetAtt Balancer.DNSName, HostedZoneId: Z1}}
+  Balancer:
+    Type: AWS::ElasticLoadBalancingV2::LoadBalancer
+    Properties: {Type: network, Scheme: internal, Subnets: [!Ref One, !Ref Two]}
+  Listener:
+    Type: AWS::ElasticLoadBalancingV2::Listener
+    Properties: {LoadBalancerArn: !Ref Balancer, Port: 6379, Protocol: TCP, DefaultActions: []}
+",
+    ));
+    let peering = &stack.peerings[0];
+    assert_eq!(
+        (&peering.vpc, &peering.peer_vpc),
+        (&Link::Logical("Vpc".into()), &Link::Logical("Other".into()))
+    );
+    assert!(matches!(&stack.routes[0].target, RouteTarget::VpcPeering(Link::Logical(id)) if id == "Peers"));
+    let list = &stack.prefix_lists[0];
+    assert!(
+        list.prefix_list_id.starts_with("pl-")
+            && matches!(list.entries[1], AnyCidr::Ipv4(one) if one.prefix() == 32)
+    );
+    let group = stack.security_group("Group").unwrap();
+    assert_eq!(group.egress[0].peer, Peer::PrefixList(list.prefix_list_id.clone()));
+    let zone = &stack.hosted_zones[0];
+    let names: Vec<&str> = zone.records.iter().map(|record| &*record.name).collect();
+    assert_eq!(
+        (&*zone.name, names),
+        ("corp.internal", vec!["cache.corp.internal", "*.corp.internal", "lb.corp.internal"])
+    );
+    let balancer = &stack.load_balancers[0];
+    assert_eq!(
+        (balancer.kind, balancer.internal, &*balancer.ports),
+        (BalancerKind::Network, true, &[6379][..])
+    );
+    assert_eq!(zone.records[2].alias.as_deref(), Some(&*balancer.dns_name));
+    assert!(balancer.dns_name.ends_with(".elb.us-east-1.amazonaws.com"), "{}", balancer.dns_name);
+}
+
+#[test]
+fn what_aws_refuses_is_refused_in_its_words() {
+    let text = with(
+        "\x20 Small: {Type: 'AWS::EC2::Subnet', Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.9.0/29}}
+  Over: {Type: 'AWS::EC2::Subnet', Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.0.0/25}}
+  Wide: {Type: 'AWS::EC2::VPCCidrBlock', Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.128.0/17}}
+  First: {Type: 'AWS::EC2::Route', Properties: {RouteTableId: !Ref Table, DestinationCidrBlock: 0.0.0.0/0, GatewayId: igw-1}}
+  Second: {Type: 'AWS::EC2::Route', Properties: {RouteTableId: !Ref Table, DestinationCidrBlock: 0.0.0.0/0, NatGatewayId: nat-1}}
+  Home: {Type: 'AWS::EC2::Route', Properties: {RouteTableId: !Ref Table, DestinationCidrBlock: 10.0.0.0/16, NatGatewayId: nat-1}}
+  A: {Type: 'AWS::EC2::SubnetRouteTableAssociation', Properties: {SubnetId: !Ref One, RouteTableId: !Ref Table}}
+  B: {Type: 'AWS::EC2::SubnetRouteTableAssociation', Properties: {SubnetId: !Ref One, RouteTableId: !Ref Table}}
+  Acl: {Type: 'AWS::EC2::NetworkAcl', Properties: {VpcId: !Ref Vpc}}
+  E: {Type: 'AWS::EC2::NetworkAclEntry', Properties: {NetworkAclId: !Ref Acl, RuleNumber: 7, Protocol: -1, RuleAction: allow, CidrBlock: 0.0.0.0/0}}
+  F: {Type: 'AWS::EC2::NetworkAclEntry', Properties: {NetworkAclId: !Ref Acl, RuleNumber: 7, Protocol: -1, RuleAction: deny, CidrBlock: 0.0.0.0/0}}
+  G: {Type: 'AWS::EC2::NetworkAclEntry', Properties: {NetworkAclId: !Ref Acl, RuleNumber: 32767, Protocol: -1, RuleAction: deny, CidrBlock: 0.0.0.0/0}}
+  H: {Type: 'AWS::EC2::NetworkAclEntry', Properties: {NetworkAclId: !Ref Acl, RuleNumber: 8, Protocol: 6, RuleAction: deny, CidrBlock: 0.0.0.0/0}}
+  Same: {Type: 'AWS::EC2::VPC', Properties: {CidrBlock: 10.0.0.0/20}}
+  Peers: {Type: 'AWS::EC2::VPCPeeringConnection', Properties: {VpcId: !Ref Vpc, PeerVpcId: !Ref Same}}
+  List: {Type: 'AWS::EC2::PrefixList', Properties: {PrefixListName: p, AddressFamily: IPv4, MaxEntries: 1, Entries: [{Cidr: 203.0.113.0/24}, {Cidr: 198.51.100.0/24}]}}
+  Zone: {Type: 'AWS::Route53::HostedZone', Properties: {Name: corp.internal, VPCs: [{VPCId: !Ref Vpc}]}}
+  Stray: {Type: 'AWS::Route53::RecordSet', Properties: {HostedZoneId: !Ref Zone, Name: a.corp.example, Type: A, ResourceRecords: [10.0.0.9]}}
+  Empty: {Type: 'AWS::Route53::RecordSet', Properties: {HostedZoneId: !Ref Zone, Name: a.corp.internal, Type: A}}
+",
+    );
+    let said = problems(&text);
+    for expected in [
+        "10.0.9.0/29 is not a /16 to /28",
+        "10.0.0.0/25, the range of Over",
+        "AWS says: The CIDR '10.0.0.0/28' conflicts with another subnet",
+        "the range 10.0.128.0/17 overlaps 10.0.0.0/16",
+        "The route identified by 0.0.0.0/0 already exists: First in Table",
+        "The route identified by 10.0.0.0/16 already exists: local in Table",
+        "One has a route table already, by A",
+        "The network acl entry identified by 7 already exists: E",
+        "32767",
+        "H (AWS::EC2::NetworkAclEntry) needs `PortRange`",
+        "10.0.0.0/16 of Vpc and 10.0.0.0/20 of Same overlap",
+        "the prefix list has 2 entries, and MaxEntries is 1",
+        "the record `a.corp.example` does not lie in the zone `corp.internal`",
+        "the record `a.corp.internal` has no value",
+    ] {
+        assert!(said.iter().any(|one| one.contains(expected)), "{expected}\nin {said:#?}");
+    }
+}
+
+#[test]
+fn a_group_may_refer_to_itself_and_one_with_too_many_rules_is_warned_of() {
+    let rules: Vec<String> = (0..61)
+        .map(|number| format!("{{IpProtocol: tcp, FromPort: {number}, ToPort: {number}, CidrIp: 0.0.0.0/0}}"))
+        .collect();
+    let text = with(&format!(
+        "\x20 Group: {{Type: 'AWS::EC2::SecurityGroup', Properties: {{GroupDescription: g, VpcId: !Ref Vpc}}}}
+  Self:
+    Type: AWS::EC2::SecurityGroupIngress
+    Properties: {{GroupId: !Ref Group, IpProtocol: -1, SourceSecurityGroupId: !Ref Group}}
+  Many:
+    Type: AWS::EC2::SecurityGroup
+    Properties: {{GroupDescription: m, VpcId: !Ref Vpc, SecurityGroupIngress: [{}]}}
+",
+        rules.join(", ")
+    ));
+    let stack = stack(&text);
+    let group = stack.security_group("Group").unwrap();
+    assert_eq!(group.ingress[0].peer, Peer::SecurityGroup(Link::Logical("Group".into())));
+    let warned = warnings(&text);
+    assert!(warned.iter().any(|one| one.contains("Many has 61 inbound rules")), "{warned:?}");
+    let loops = with(
+        "  Group: {Type: 'AWS::EC2::SecurityGroup', Properties: {GroupDescription: g, SecurityGroupIngress: \
+                      [{IpProtocol: -1, SourceSecurityGroupId: !Ref Group}]}}\n",
+    );
+    assert!(problems(&loops)[0].contains("Group"), "a resource cannot be made before itself");
+}
+
+/// A function in the VPC with a role of these properties, and more resources.
+fn function(role: &str, more: &str) -> String {
+    with(&format!(
+        "\x20 Role: {{Type: 'AWS::IAM::Role', Properties: {{AssumeRolePolicyDocument: {{}}, {role}}}}}
+  Group: {{Type: 'AWS::EC2::SecurityGroup', Properties: {{GroupDescription: g, VpcId: !Ref Vpc}}}}
+  Cart:
+    Type: AWS::Lambda::Function
+    Properties:
+      Runtime: python3.13
+      Handler: app.handler
+      Code: {{ZipFile: 'x'}}
+      Role: !GetAtt Role.Arn
+      VpcConfig: {{SubnetIds: [!Ref One], SecurityGroupIds: [!Ref Group]}}
+{more}"
+    ))
+}
+
+#[test]
+fn a_role_that_cannot_make_network_interfaces_gets_the_error_of_lambda() {
+    const LOGS: &str =
+        "{PolicyName: p, PolicyDocument: {Statement: [{Effect: Allow, Action: 'logs:*', Resource: '*'}]}}";
+    let basic = "ManagedPolicyArns: ['arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole']";
+    let attached = "\x20 Policy:
+    Type: AWS::IAM::Policy
+    Properties:
+      PolicyName: enis
+      Roles: [!Ref Role]
+      PolicyDocument: {Statement: [{Effect: Allow, Action: ['ec2:*NetworkInterface*'], Resource: '*'}]}
+";
+    let partly = "{PolicyName: p, PolicyDocument: {Statement: {Effect: Allow, Action: ['ec2:CreateNetworkInterface', \
+                  'ec2:DescribeNetworkInterfaces'], Resource: '*'}}}";
+    for (role, more, call) in [
+        (format!("Policies: [{LOGS}]"), "", "CreateNetworkInterface"),
+        (basic.to_owned(), "", "CreateNetworkInterface"),
+        (format!("Policies: [{partly}]"), "", "DeleteNetworkInterface"),
+    ] {
+        let said = problems(&function(&role, more));
+        let expected = format!("The provided execution role does not have permissions to call {call} on EC2");
+        assert!(said[0].contains(&expected) && said.len() == 1, "{said:?}");
+        assert!(
+            said[0].contains("give Role the managed policy service-role/AWSLambdaVPCAccessExecutionRole")
+        );
+    }
+    let vpc = "ManagedPolicyArns: ['arn:aws:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole']";
+    let elsewhere = "ManagedPolicyArns: ['arn:aws:iam::000000000000:policy/all']";
+    for (role, more) in [
+        (format!("{vpc}, Policies: [{LOGS}]"), ""),
+        (format!("Policies: [{LOGS}]"), attached),
+        (basic.to_owned(), attached),
+        (elsewhere.to_owned(), ""),
+        ("Path: /".to_owned(), ""),
+    ] {
+        assert_eq!(stack(&function(&role, more)).functions.len(), 1, "{role}");
+    }
+    let outside = function("Path: /", "").replace("!GetAtt Role.Arn", "'arn:aws:iam::000000000000:role/x'");
+    assert_eq!(stack(&outside).functions.len(), 1, "trusted");
+}
+
+#[test]
+fn sam_lets_the_role_it_makes_into_the_vpc() {
+    let text = with(
+        "\x20 Group: {Type: 'AWS::EC2::SecurityGroup', Properties: {GroupDescription: g, VpcId: !Ref Vpc}}
+  Cart:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: app.handler
+      InlineCode: x
+      Policies: [{Statement: [{Effect: Allow, Action: 's3:*', Resource: '*'}]}]
+      VpcConfig: {SubnetIds: [!Ref One], SecurityGroupIds: [!Ref Group]}
+",
+    );
+    let stack = stack(&format!("Transform: AWS::Serverless-2016-10-31\n{text}"));
+    assert!(stack.roles[0].managed_policies[0].ends_with("/AWSLambdaVPCAccessExecutionRole"));
+}
