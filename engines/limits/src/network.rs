@@ -5,6 +5,7 @@
 
 mod build;
 mod databases;
+mod explain;
 mod hosts;
 mod names;
 mod path;
@@ -12,6 +13,7 @@ mod rules;
 mod space;
 
 pub use databases::{Database, Proxy};
+pub use explain::{Explanation, Step, StepKind};
 pub use hosts::{Host, HostKind, Interface};
 pub use names::{Zone, means, service_address, service_of};
 pub use path::{EPHEMERAL, FlowKey, Path};

@@ -212,7 +212,12 @@ impl Network {
         let own = own.filter(|found| found.subnet.logical() == Some(&subnet.id));
         let own = own.filter_map(|found| found.network_acl.logical()).next_back();
         let default = format!("{}.DefaultNetworkAcl", subnet.vpc.as_str());
-        let acl = self.acls.iter().position(|acl| acl.name == own.unwrap_or(&default));
+        // A VPC's own lets everything through, unless the template adds to it.
+        let is_touched =
+            |acl: &&model::stack::NetworkAcl| acl.entries.iter().any(|entry| !entry.id.is_empty());
+        let decides = stack.network_acls.iter().filter(|acl| acl.id != default || is_touched(acl));
+        let name = decides.map(|acl| &*acl.id).find(|id| *id == own.unwrap_or(&default));
+        let acl = self.acls.iter().position(|acl| Some(&*acl.name) == name);
         Subnet {
             name: subnet.id.clone(),
             vpc,
