@@ -20,6 +20,7 @@ pub enum Command {
     Invoke(Invoke),
     Logs(Logs),
     Plan(Plan),
+    Explain(Explain),
     Limits(Limits),
     Doctor(Doctor),
 }
@@ -32,6 +33,29 @@ pub enum Output {
     Text,
     /// For scripts.
     Json,
+}
+
+/// What a packet carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// An echo request, as `ping` sends it.
+    Icmp,
+}
+
+impl Transport {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+        }
+    }
 }
 
 /// How environments are kept apart.
@@ -207,6 +231,40 @@ pub struct Plan {
     /// Write the report as one page to show around, too: no network, no script.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// The same as `--output json`.
+    #[arg(long)]
+    pub json: bool,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Why a function reaches a destination, or does not: every rule, route and gateway on the way, from the template alone.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  onrush explain CartFunction cache.example.com:443   exits 1 when it does not arrive\n  onrush explain CartFunction Database                a resource of the template, at its usual port\n  onrush explain CartFunction 10.20.5.9:6379 --protocol udp\n  onrush explain NatGateway                           what a resource has to do with the network"
+)]
+pub struct Explain {
+    /// A function: logical id, name or ARN. Without a destination: any resource of the template.
+    #[arg(value_name = "SRC")]
+    pub source: String,
+    /// Name, address or logical id, with a port: `cache.example.com:443`, `Database`, `[2001:db8::1]:443`.
+    #[arg(value_name = "DST:PORT")]
+    pub destination: Option<String>,
+    /// The protocol.
+    #[arg(long, value_enum, default_value_t)]
+    pub protocol: Transport,
+    /// CloudFormation or SAM template, YAML or JSON. Found by itself: template.yaml, .yml or .json here.
+    #[arg(short, long, value_name = "FILE")]
+    pub template: Option<PathBuf>,
+    /// Values of the template's parameters.
+    #[arg(long, value_name = "NAME=VALUE", num_args = 1..)]
+    pub parameter_overrides: Vec<String>,
+    /// Region whose names and figures hold.
+    #[arg(long, default_value = model::era::DEFAULT_REGION, env = "ONRUSH_REGION")]
+    pub region: String,
+    #[command(flatten)]
+    pub figures: Figures,
     /// The same as `--output json`.
     #[arg(long)]
     pub json: bool,

@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod explain;
 pub mod plan;
 
 #[cfg(target_os = "linux")]

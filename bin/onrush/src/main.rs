@@ -39,6 +39,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
     match arguments.command {
         Command::Plan(plan) => commands::plan::run(&plan),
+        Command::Explain(explain) => commands::explain::run(&explain),
         #[cfg(target_os = "linux")]
         Command::Up(up) => commands::up::run(up),
         #[cfg(target_os = "linux")]
@@ -50,7 +51,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
         #[cfg(target_os = "linux")]
         Command::Doctor(doctor) => commands::doctor::run(&doctor),
         #[cfg(not(target_os = "linux"))]
-        _ => Err(Stop::Usage("live runs need Linux; `onrush plan` works here".to_owned())),
+        _ => {
+            Err(Stop::Usage("live runs need Linux; `onrush plan` and `onrush explain` work here".to_owned()))
+        }
     }
 }
 

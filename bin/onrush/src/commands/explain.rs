@@ -1,0 +1,295 @@
+//! `onrush explain`: the way from a function to a destination, and who decides on it; or what a resource has to do with it.
+
+mod about;
+mod destination;
+
+use crate::Stop;
+use crate::arguments::{Explain, Output, Template, Transport};
+use crate::stack;
+use anyhow::Context as _;
+use destination::{Destination, Wanted};
+use limits::network::{
+    Explanation, FlowKey, HostKind, ICMP, ICMPV6, Network, Path, Placement, StepKind, TCP, UDP,
+};
+use limits::{NetworkSettings, network};
+use model::stack::Stack;
+use plan::report::grouped;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+/// The port of the API that a local run has; only names of doors show it.
+const PORT: u16 = 4566;
+/// An echo request.
+const ECHO: u16 = 8 << 8;
+const ECHO_V6: u16 = 128 << 8;
+
+/// What everything here looks at.
+struct View<'run> {
+    stack: &'run Stack,
+    network: Network,
+    settings: NetworkSettings,
+}
+
+/// The way from one subnet.
+struct Way {
+    subnet: usize,
+    /// How the name was found, in words.
+    name: Option<String>,
+    explanation: Explanation,
+    verdict: String,
+}
+
+pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
+    let template = Template {
+        template: arguments.template.clone(),
+        parameter_overrides: arguments.parameter_overrides.clone(),
+        imports: Vec::new(),
+        stack_name: None,
+        region: arguments.region.clone(),
+        strict: false,
+    };
+    let Some(path) = stack::find(&template) else {
+        return Err(Stop::Usage("no template here: give --template FILE".to_owned()));
+    };
+    let read = stack::read_briefly(&path, &template, PORT)?;
+    let (era, overrides) = super::figures(&arguments.figures)?;
+    let settings =
+        NetworkSettings::from_era(&era, &arguments.region, &overrides).context("the limits' figures")?;
+    let view = View { stack: &read.stack, network: Network::from_stack(&read.stack), settings };
+    let as_json = arguments.json || arguments.output == Output::Json;
+    let (text, arrives) =
+        view.answer(&arguments.source, arguments.destination.as_deref(), arguments.protocol, as_json)?;
+    super::print(&text);
+    Ok(if arrives { ExitCode::SUCCESS } else { ExitCode::from(crate::FAILED) })
+}
+
+impl View<'_> {
+    /// What to print, and whether the packet arrives by every way.
+    fn answer(
+        &self,
+        source: &str,
+        destination: Option<&str>,
+        protocol: Transport,
+        as_json: bool,
+    ) -> Result<(String, bool), Stop> {
+        let Some(destination) = destination else {
+            return Ok((self.describe(source, as_json)?, true));
+        };
+        let Some(function) = self.function(source) else {
+            self.about(source)?;
+            let message = format!(
+                "{source} is no function, and only functions connect; `onrush explain {source}` tells what it is"
+            );
+            return Err(Stop::Usage(message));
+        };
+        let to = match Destination::read(self, destination, protocol)? {
+            Wanted::Place(to) => to,
+            Wanted::Resource(id) => return Ok((self.describe(&id, as_json)?, true)),
+        };
+        let name = &self.stack.functions[function].id;
+        let Some(placement) = self.network.placements.get(function).and_then(Option::as_ref) else {
+            return Ok(self.outside(name, &to, as_json));
+        };
+        let ways: Vec<Way> =
+            placement.subnets.iter().map(|subnet| self.way(*subnet, placement, &to)).collect();
+        let arrives = ways.iter().all(Way::arrives);
+        let text = if as_json {
+            let found: Vec<Value> = ways.iter().map(|way| self.json(way)).collect();
+            let all = json!({
+                "from": name, "to": to.title, "protocol": protocol.as_str(), "port": to.port, "arrives": arrives,
+                "ways": found,
+            });
+            format!("{all:#}\n")
+        } else {
+            self.text(name, &to, protocol, &ways)
+        };
+        Ok((text, arrives))
+    }
+
+    /// The index of a function by its logical id, name or ARN.
+    fn function(&self, word: &str) -> Option<usize> {
+        let found = self.stack.find_function(word)?;
+        self.stack.functions.iter().position(|function| function.id == found.id)
+    }
+
+    fn way(&self, subnet: usize, placement: &Placement, to: &Destination) -> Way {
+        let (address, name) = to.seen_from(self, subnet);
+        let (protocol, port) = match to.protocol {
+            Transport::Tcp => (TCP, to.port),
+            Transport::Udp => (UDP, to.port),
+            Transport::Icmp if address.is_ipv6() => (ICMPV6, ECHO_V6),
+            Transport::Icmp => (ICMP, ECHO),
+        };
+        // The function may take any port from 1024 on: the first of them that is barred tells of a rule too narrow.
+        let explain = |from_port: u16| {
+            let flow = FlowKey { protocol, to: address, port, from_port };
+            self.network.explain(subnet, &placement.groups, &flow, &self.settings)
+        };
+        let mut explanation = explain(network::EPHEMERAL);
+        for from_port in [1024, u16::MAX] {
+            let other = explain(from_port);
+            if matches!(other.path, Path::Barred(..)) && !matches!(explanation.path, Path::Barred(..)) {
+                explanation = other;
+            }
+        }
+        for step in explanation.steps.iter_mut().filter(|step| step.what == StepKind::Interface) {
+            let sharers = self.sharers(subnet, placement);
+            let _ = write!(step.rule, ", shared by {}", sharers.join(", "));
+        }
+        let verdict = self.verdict(to, &explanation.path);
+        Way { subnet, name, explanation, verdict }
+    }
+
+    /// The functions that share the interface of a subnet and a set of groups.
+    fn sharers(&self, subnet: usize, placement: &Placement) -> Vec<&str> {
+        let all = self.network.placements.iter().zip(&self.stack.functions);
+        let here = all.filter(|(other, _)| {
+            other
+                .as_ref()
+                .is_some_and(|other| other.subnets.contains(&subnet) && other.groups == placement.groups)
+        });
+        here.map(|(_, function)| &*function.id).collect()
+    }
+
+    fn verdict(&self, to: &Destination, path: &Path) -> String {
+        let title = &to.title;
+        match path {
+            Path::Nat(gateway) => {
+                let gateway = &self.network.gateways[*gateway];
+                let all = u64::from(self.settings.nat.ports) * u64::from(gateway.addresses);
+                format!(
+                    "It reaches {title} through {}: at most {} connections to it at once (nat.ports), for all functions together.",
+                    gateway.name,
+                    grouped(all)
+                )
+            }
+            Path::Host(host) => {
+                let host = &self.network.hosts[*host];
+                let of = match host.what {
+                    HostKind::Database(index) => self.network.databases.get(index).and_then(|found| {
+                        Some(format!(
+                            ": at most {} connections (db.max-connections)",
+                            grouped(found.connections?.into())
+                        ))
+                    }),
+                    HostKind::Proxy(_) => Some(
+                        ": clients as many as come, transactions wait for its pool (db.borrow-timeout)"
+                            .to_owned(),
+                    ),
+                    HostKind::Endpoint(_) | HostKind::LoadBalancer(_) => None,
+                };
+                format!("It reaches {}{}.", host.name, of.unwrap_or_default())
+            }
+            Path::Service(endpoint) => format!(
+                "It reaches {title} through {}: past the NAT gateways, still through the interface.",
+                self.network.endpoints[*endpoint].name
+            ),
+            Path::Egress(gateway) => {
+                format!("It reaches {title} through {}.", self.network.egress_gateways[*gateway])
+            }
+            Path::World => format!("It leaves towards {title}; what lies behind is not of this template."),
+            Path::Nothing => {
+                format!(
+                    "It may go to {title}, but nobody of the template is there: connects hang until something is attached."
+                )
+            }
+            Path::Barred(limit, resource) => {
+                format!("It does not reach {title}: {limit} of {resource}. Connects hang: nobody answers.")
+            }
+        }
+    }
+
+    /// A function without a VPC.
+    fn outside(&self, name: &str, to: &Destination, as_json: bool) -> (String, bool) {
+        let host = to.host.as_ref();
+        let verdict = match host {
+            None => {
+                format!("{name} is in no VPC: it goes straight to {}, past every limit of a VPC.", to.title)
+            }
+            Some(host) => format!(
+                "{name} is in no VPC and does not reach {host}, which has an address in one alone (route.none). Connects hang: \
+                 nobody answers."
+            ),
+        };
+        let cure = host.map(|_| format!("give {name} a VpcConfig with subnets and security groups"));
+        let arrives = host.is_none();
+        if as_json {
+            let limit = host.map(|_| "route.none");
+            let way = json!({
+                "subnet": null, "arrives": arrives, "limit": limit, "verdict": verdict, "cure": cure, "steps": [],
+            });
+            let all = json!({
+                "from": name, "to": to.title, "protocol": to.protocol.as_str(), "port": to.port, "arrives": arrives,
+                "ways": [way],
+            });
+            return (format!("{all:#}\n"), arrives);
+        }
+        let cure = cure.map(|cure| format!("Cure: {cure}.\n")).unwrap_or_default();
+        (format!("{verdict}\n{cure}"), arrives)
+    }
+
+    fn json(&self, way: &Way) -> Value {
+        let steps = way.explanation.steps.iter().map(|step| {
+            json!({
+                "what": step.what.to_string(), "resource": step.resource, "rule": step.rule,
+                "decides": step.decides, "passes": step.passes,
+            })
+        });
+        let (limit, resource) = match &way.explanation.path {
+            Path::Barred(limit, resource) => (Some(limit.as_str()), Some(resource)),
+            _ => (None, None),
+        };
+        json!({
+            "subnet": self.network.subnets[way.subnet].name, "name": way.name, "steps": steps.collect::<Vec<_>>(),
+            "arrives": way.arrives(), "limit": limit, "resource": resource, "verdict": way.verdict,
+            "cure": way.explanation.cure,
+        })
+    }
+
+    fn text(&self, function: &str, to: &Destination, protocol: Transport, ways: &[Way]) -> String {
+        let port = if protocol == Transport::Icmp { String::new() } else { format!(":{}", to.port) };
+        let mut text = format!("{function} -> {}{port} ({})\n", to.name(), protocol.as_str());
+        let mut told: Vec<&Way> = Vec::new();
+        for way in ways {
+            let subnet = &self.network.subnets[way.subnet].name;
+            if let Some(same) = told.iter().find(|other| other.verdict == way.verdict) {
+                let _ = write!(
+                    text,
+                    "\nThe same from {subnet} as from {}.\n",
+                    self.network.subnets[same.subnet].name
+                );
+                continue;
+            }
+            text.push('\n');
+            let width = |length: fn(&network::Step) -> usize| way.explanation.steps.iter().map(length).max();
+            let resources = width(|step| step.resource.len()).unwrap_or(0);
+            if let Some(name) = &way.name {
+                let _ = writeln!(text, "    {:<14}  {name}", "name");
+            }
+            for step in &way.explanation.steps {
+                let mark = if step.passes { ' ' } else { 'x' };
+                let _ = writeln!(
+                    text,
+                    "  {mark} {:<14}  {:<resources$}  {}",
+                    step.what, step.resource, step.rule
+                );
+            }
+            let _ = writeln!(text, "\n{}", way.verdict);
+            if let Some(cure) = &way.explanation.cure {
+                let _ = writeln!(text, "Cure: {cure}.");
+            }
+            told.push(way);
+        }
+        text
+    }
+}
+
+impl Way {
+    fn arrives(&self) -> bool {
+        !matches!(self.explanation.path, Path::Barred(..) | Path::Nothing)
+    }
+}
+
+#[cfg(test)]
+mod tests;

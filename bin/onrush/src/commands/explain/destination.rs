@@ -1,0 +1,195 @@
+//! Where a connection is to go, as the user writes it.
+
+use super::View;
+use crate::Stop;
+use crate::arguments::Transport;
+use limits::network::{HostKind, service_address, service_of};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Stands for the address of a name of the outside, which is not asked for (RFC 5737: nobody's).
+const SOMEWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const HTTPS: u16 = 443;
+const HTTP: u16 = 80;
+
+/// A destination.
+#[derive(Debug)]
+pub(super) struct Destination {
+    /// As it is called: with its port.
+    pub(super) title: String,
+    /// A name, or an address as text.
+    pub(super) word: String,
+    /// The host of a VPC that it is.
+    pub(super) host: Option<String>,
+    pub(super) port: u16,
+    pub(super) protocol: Transport,
+}
+
+/// What the user asks about.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// Something to connect to.
+    Place(Destination),
+    /// A resource that nobody connects to.
+    Resource(String),
+}
+
+impl Destination {
+    pub(super) fn read(view: &View<'_>, text: &str, protocol: Transport) -> Result<Wanted, Stop> {
+        let (text, scheme_port) = strip_scheme(text);
+        let (word, port) = split_port(text)?;
+        if let Some((host, default)) = view.host_named(&word) {
+            let port = port.or(scheme_port).unwrap_or(default);
+            return Ok(Wanted::Place(Self::new(&word, Some(host), port, protocol)));
+        }
+        if let Some(service) = view.service_behind(&word) {
+            return Ok(Wanted::Place(Self::new(&service, None, port.unwrap_or(HTTPS), protocol)));
+        }
+        let is_resource = !word.contains(['.', ':']) && view.about(&word).is_ok();
+        if is_resource {
+            return Ok(Wanted::Resource(word));
+        }
+        if !word.contains(['.', ':']) {
+            // An unknown word: most likely a slip in a logical id.
+            view.about(&word)?;
+        }
+        let port = match (port.or(scheme_port), protocol) {
+            (Some(port), _) => port,
+            (None, Transport::Icmp) => 0,
+            (None, _) => {
+                return Err(Stop::Usage(format!("which port of {word}? Write {word}:443, for instance")));
+            }
+        };
+        Ok(Wanted::Place(Self::new(&word, None, port, protocol)))
+    }
+
+    fn new(word: &str, host: Option<String>, port: u16, protocol: Transport) -> Self {
+        let name = if word.contains(':') { format!("[{word}]") } else { word.to_owned() };
+        let title = if protocol == Transport::Icmp { name } else { format!("{name}:{port}") };
+        Self { title, word: word.to_owned(), host, port, protocol }
+    }
+
+    /// Without its port.
+    pub(super) fn name(&self) -> &str {
+        self.title.strip_suffix(&format!(":{}", self.port)).unwrap_or(&self.title)
+    }
+
+    /// Its address for functions in a subnet, and how that was found.
+    pub(super) fn seen_from(&self, view: &View<'_>, subnet: usize) -> (IpAddr, Option<String>) {
+        let word = &*self.word;
+        if let Ok(address) = word.parse() {
+            return (address, None);
+        }
+        let by_id = view.network.hosts.iter().filter(|host| host.name == word);
+        let near = by_id.min_by_key(|host| host.subnet != Some(subnet));
+        if let Some(host) = near {
+            return (
+                host.address.into(),
+                host.names.first().map(|name| format!("{name} is {}", host.address)),
+            );
+        }
+        let service = service_of(word, &view.stack.region);
+        let public = service.as_deref().map(service_address);
+        if let Some(address) = view.network.resolve(subnet, word).filter(|address| Some(*address) != public) {
+            return (address.into(), Some(format!("{word} is {address}, inside the VPC")));
+        }
+        match service.zip(public) {
+            Some((service, address)) => {
+                (address.into(), Some(format!("{word} is the public {service} of AWS, here at {address}")))
+            }
+            None => (
+                SOMEWHERE.into(),
+                Some(format!("{word} is a name of the outside; {SOMEWHERE} stands for it")),
+            ),
+        }
+    }
+}
+
+impl View<'_> {
+    /// The host of a VPC that a word means, by logical id or name, and its usual port.
+    fn host_named(&self, word: &str) -> Option<(String, u16)> {
+        let means = |host: &&limits::network::Host| {
+            host.name == word
+                || host.address.to_string() == word
+                || host.names.iter().any(|name| name == word)
+                || host.private_names.iter().any(|name| limits::network::means(name, word))
+        };
+        let host = self.network.hosts.iter().find(means)?;
+        let port = match host.what {
+            HostKind::Database(index) => self.network.databases.get(index).map(|found| found.port),
+            HostKind::Proxy(index) => self.network.proxies.get(index).map(|found| found.port),
+            HostKind::Endpoint(_) => Some(HTTPS),
+            HostKind::LoadBalancer(index) => self.stack.load_balancers.get(index)?.ports.first().copied(),
+        };
+        Some((host.name.clone(), port.unwrap_or(HTTPS)))
+    }
+
+    /// The host name of AWS by which functions reach a resource that stands behind a service.
+    pub(super) fn service_behind(&self, id: &str) -> Option<String> {
+        let (stack, region) = (self.stack, &self.stack.region);
+        let of = |service: &str| Some(format!("{service}.{region}.amazonaws.com"));
+        if stack.function(id).is_some() {
+            return of("lambda");
+        }
+        if stack.ssm_parameters.iter().any(|found| found.id == id) {
+            return of("ssm");
+        }
+        if stack.secrets.iter().any(|found| found.id == id) {
+            return of("secretsmanager");
+        }
+        let http = stack.http_apis.iter().find(|api| api.id == id).map(|api| &api.api_id);
+        let rest = stack.rest_apis.iter().find(|api| api.id == id).map(|api| &api.api_id);
+        if let Some(api) = http.or(rest) {
+            return of(&format!("{api}.execute-api"));
+        }
+        let other = stack.others.iter().find(|found| found.id == id)?;
+        match other.resource_type.split("::").nth(1)? {
+            "S3" => of("s3"),
+            "DynamoDB" => of("dynamodb"),
+            "SQS" => of("sqs"),
+            "SNS" => of("sns"),
+            "Kinesis" => of("kinesis"),
+            "KMS" => of("kms"),
+            "StepFunctions" => of("states"),
+            "Events" => of("events"),
+            _ => None,
+        }
+    }
+}
+
+/// Takes `https://` and a path off, as people copy them.
+fn strip_scheme(text: &str) -> (&str, Option<u16>) {
+    let Some((scheme, rest)) = text.split_once("://") else { return (text, None) };
+    let rest = rest.split(['/', '?']).next().unwrap_or(rest);
+    let port = match scheme {
+        "https" => Some(HTTPS),
+        "http" => Some(HTTP),
+        "postgres" | "postgresql" => Some(5432),
+        "mysql" => Some(3306),
+        "redis" => Some(6379),
+        _ => None,
+    };
+    (rest, port)
+}
+
+/// `host:port`, `[v6]:port`, or one of them without a port.
+fn split_port(text: &str) -> Result<(String, Option<u16>), Stop> {
+    let port = |port: &str| match port.parse::<u16>() {
+        Ok(0) | Err(_) => Err(Stop::Usage(format!("`{port}` is no port; ports are 1 to 65535"))),
+        Ok(port) => Ok(Some(port)),
+    };
+    if let Some(rest) = text.strip_prefix('[') {
+        let Some((address, rest)) = rest.split_once(']') else {
+            return Err(Stop::Usage(format!("`{text}` is not of the form [address]:port")));
+        };
+        return Ok((address.to_owned(), rest.strip_prefix(':').map(port).transpose()?.flatten()));
+    }
+    if text.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Ok((text.to_owned(), None));
+    }
+    match text.rsplit_once(':') {
+        Some((host, found)) if !host.is_empty() => Ok((host.to_owned(), port(found)?)),
+        Some(_) => Err(Stop::Usage(format!("`{text}` names no host"))),
+        None if text.is_empty() => Err(Stop::Usage("the destination is empty".to_owned())),
+        None => Ok((text.to_owned(), None)),
+    }
+}

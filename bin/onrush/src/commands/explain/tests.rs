@@ -1,0 +1,265 @@
+use super::*;
+use model::{Era, Overrides};
+
+const STOREFRONT: &str = include_str!("../../../../../examples/storefront/template.yaml");
+
+fn ask<T>(template: &str, question: impl FnOnce(&View<'_>) -> T) -> T {
+    let inputs = template::Inputs { stack_name: "shop".into(), ..template::Inputs::default() };
+    let outcome = template::read("t", template, &inputs);
+    let stack = outcome.stack.unwrap_or_else(|| panic!("{:?}", outcome.problems));
+    let era = Era::named("today").unwrap();
+    let settings = NetworkSettings::from_era(&era, "us-east-1", &Overrides::default()).unwrap();
+    question(&View { stack: &stack, network: Network::from_stack(&stack), settings })
+}
+
+#[track_caller]
+fn explain(template: &str, source: &str, to: &str) -> (String, bool) {
+    ask(template, |view| match view.answer(source, Some(to), Transport::Tcp, false) {
+        Ok(answer) => answer,
+        Err(Stop::Usage(message)) => panic!("{message}"),
+        Err(other) => panic!("{other:?}"),
+    })
+}
+
+#[track_caller]
+fn mistake(source: &str, to: Option<&str>) -> String {
+    ask(STOREFRONT, |view| match view.answer(source, to, Transport::Tcp, false) {
+        Err(Stop::Usage(message)) => message,
+        other => panic!("{other:?}"),
+    })
+}
+
+#[test]
+fn the_way_to_the_outside_names_every_rule_and_figure() {
+    let (text, arrives) = explain(STOREFRONT, "CartFunction", "cache.example.com:443");
+    assert!(arrives);
+    for part in [
+        "CartFunction -> cache.example.com:443 (tcp)\n",
+        "PrivateSubnetA",
+        "10.20.1.0/24 in us-east-1a",
+        "out: tcp 443 to 0.0.0.0/0",
+        "0.0.0.0/0 -> NatGateway (PrivateDefaultRoute)",
+        "10.20.1.4; 65,000 connections (eni.connections), shared by CartFunction, RecommendFunction",
+        "1 address x 55,000 connections to each destination = 55,000 (nat.ports)",
+        "0.0.0.0/0 -> InternetGateway (PublicDefaultRoute)",
+        "It reaches cache.example.com:443 through NatGateway: at most 55,000 connections",
+        "The same from PrivateSubnetB as from PrivateSubnetA.",
+    ] {
+        assert!(text.contains(part), "{part}\nin\n{text}");
+    }
+}
+
+#[test]
+fn the_famous_mistakes_are_named_with_their_cures() {
+    let igw = STOREFRONT.replace("NatGatewayId: !Ref NatGateway", "GatewayId: !Ref InternetGateway");
+    let public = STOREFRONT
+        .replace("SubnetIds: [!Ref PrivateSubnetA, !Ref PrivateSubnetB]", "SubnetIds: [!Ref PublicSubnet]");
+    let no_table = STOREFRONT.replace(
+        "SubnetId: !Ref PrivateSubnetA\n      RouteTableId",
+        "SubnetId: subnet-9\n      RouteTableId",
+    );
+    for (template, to, parts) in [
+        (
+            &igw,
+            "cache.example.com:443",
+            vec![
+                "route.none of PrivateSubnetA (its route leads to InternetGateway",
+                "the default route of PrivateRouteTable leads to an internet gateway: a function's interface has no public address",
+            ],
+        ),
+        (
+            &public,
+            "cache.example.com:443",
+            vec![
+                "the default route of PublicRouteTable leads to an internet gateway: a function's interface has no public \
+                 address; put the function in a subnet whose route leads to a NAT gateway (PrivateSubnetA, PrivateSubnetB)",
+            ],
+        ),
+        (
+            &no_table,
+            "cache.example.com:443",
+            vec!["PrivateSubnetA has no route table of its own", "(PrivateSubnetB)"],
+        ),
+        (
+            &STOREFRONT.to_owned(),
+            "redis.example.com:6379",
+            vec![
+                "x security group",
+                "no rule lets tcp 6379 to 203.0.113.1 out; there is tcp 443 to 0.0.0.0/0",
+                "Cure: give FunctionSecurityGroup an egress rule for tcp 6379 to 203.0.113.1/32.",
+                "sg.no-rule of FunctionSecurityGroup. Connects hang",
+            ],
+        ),
+    ] {
+        let (text, arrives) = explain(template, "CartFunction", to);
+        assert!(!arrives);
+        for part in parts {
+            assert!(text.contains(part), "{part}\nin\n{text}");
+        }
+    }
+}
+
+const DATABASE: &str = "
+  Database:
+    Type: AWS::RDS::DBInstance
+    Properties:
+      DBInstanceClass: db.t4g.micro
+      Engine: postgres
+      AllocatedStorage: 20
+      MasterUsername: u
+      MasterUserPassword: a-long-password
+      DBSubnetGroupName: !Ref Places
+      VPCSecurityGroups: [!Ref DatabaseGroup]
+  Places:
+    Type: AWS::RDS::DBSubnetGroup
+    Properties: {DBSubnetGroupDescription: p, SubnetIds: [!Ref PublicSubnet, !Ref PrivateSubnetB]}
+  DatabaseGroup:
+    Type: AWS::EC2::SecurityGroup
+    Properties:
+      GroupDescription: d
+      VpcId: !Ref Vpc
+      SecurityGroupIngress: [{IpProtocol: tcp, FromPort: 5432, ToPort: 5432, SourceSecurityGroupId: !Ref FunctionSecurityGroup}]
+  Out:
+    Type: AWS::EC2::SecurityGroupEgress
+    Properties: {GroupId: !Ref FunctionSecurityGroup, IpProtocol: tcp, FromPort: 5432, ToPort: 5432, CidrIp: 10.20.0.0/16}
+  Ssm:
+    Type: AWS::EC2::VPCEndpoint
+    Properties:
+      {VpcId: !Ref Vpc, VpcEndpointType: Interface, ServiceName: com.amazonaws.us-east-1.ssm, SubnetIds: [!Ref PrivateSubnetA],
+       SecurityGroupIds: [!Ref DatabaseGroup], PrivateDnsEnabled: true}
+  S3:
+    Type: AWS::EC2::VPCEndpoint
+    Properties: {VpcId: !Ref Vpc, ServiceName: com.amazonaws.us-east-1.s3, RouteTableIds: [!Ref PrivateRouteTable]}
+  Bucket: {Type: AWS::S3::Bucket}
+  Acl: {Type: AWS::EC2::NetworkAcl, Properties: {VpcId: !Ref Vpc}}
+  AclOf: {Type: AWS::EC2::SubnetNetworkAclAssociation, Properties: {SubnetId: !Ref PublicSubnet, NetworkAclId: !Ref Acl}}
+  In:
+    Type: AWS::EC2::NetworkAclEntry
+    Properties: {NetworkAclId: !Ref Acl, RuleNumber: 100, Protocol: -1, RuleAction: allow, CidrBlock: 0.0.0.0/0}
+  Back:
+    Type: AWS::EC2::NetworkAclEntry
+    Properties:
+      {NetworkAclId: !Ref Acl, RuleNumber: 100, Egress: true, Protocol: 6, RuleAction: allow, CidrBlock: 0.0.0.0/0,
+       PortRange: {From: 1024, To: 65535}}
+  Web:
+    Type: AWS::EC2::NetworkAclEntry
+    Properties:
+      {NetworkAclId: !Ref Acl, RuleNumber: 200, Egress: true, Protocol: 6, RuleAction: allow, CidrBlock: 0.0.0.0/0,
+       PortRange: {From: 443, To: 443}}
+Outputs:
+";
+
+fn with_database() -> String {
+    STOREFRONT.replace("\nOutputs:\n", DATABASE)
+}
+
+#[test]
+fn databases_endpoints_and_acls_are_on_the_way() {
+    let template = with_database();
+    for (to, parts) in [
+        (
+            "Database",
+            vec![
+                "CartFunction -> Database:5432 (tcp)",
+                "into PublicSubnet: rule 100: allow all traffic from 0.0.0.0/0",
+                "in: tcp 5432 from FunctionSecurityGroup",
+                "answers out of PublicSubnet: rule 100: allow tcp 1024-65535 to 0.0.0.0/0",
+                "It reaches Database: at most 72 connections (db.max-connections).",
+            ],
+        ),
+        ("S3", vec!["S3: a gateway endpoint", "leads to s3 past the NAT gateways"]),
+        (
+            "Bucket",
+            vec!["the public s3 of AWS", "s3.us-east-1.amazonaws.com:443 through S3: past the NAT gateways"],
+        ),
+        ("https://cache.example.com/path", vec!["CartFunction -> cache.example.com:443"]),
+        ("dynamodb.us-east-1.amazonaws.com:443", vec!["the public dynamodb of AWS", "through NatGateway"]),
+    ] {
+        let (text, arrives) = explain(&template, "storefront-dev-cart", to);
+        assert!(arrives, "{text}");
+        for part in parts {
+            assert!(text.contains(part), "{part}\nin\n{text}");
+        }
+    }
+    let (text, arrives) = explain(&template, "CartFunction", "ssm.us-east-1.amazonaws.com:443");
+    assert!(
+        !arrives
+            && text
+                .contains("Cure: give DatabaseGroup an ingress rule for tcp 443 from FunctionSecurityGroup."),
+        "{text}"
+    );
+    let narrow = template.replace("From: 1024, To: 65535", "From: 32768, To: 60999");
+    let (text, arrives) = explain(&narrow, "CartFunction", "Database:5432");
+    assert!(
+        !arrives && text.contains("nacl.deny of Acl (answers that leave PublicSubnet, rule *)"),
+        "{text}"
+    );
+    assert!(text.contains(
+        "network ACLs do not remember connections: give Acl an outbound entry for tcp 1024-65535 to 10.20.1."
+    ));
+}
+
+#[test]
+fn every_resource_of_the_storefront_has_an_answer() {
+    let document = template::yaml::parse("t", STOREFRONT).unwrap();
+    let resources = document.root.get("Resources").unwrap().as_mapping().unwrap();
+    let ids: Vec<String> = resources.entries().iter().map(|entry| entry.key.to_string()).collect();
+    assert!(ids.len() > 15);
+    ask(STOREFRONT, |view| {
+        for id in &ids {
+            let about = view.answer(id, None, Transport::Tcp, false);
+            let (text, _) = about.unwrap_or_else(|problem| panic!("{id}: {problem:?}"));
+            assert!(text.starts_with(&format!("{id}: ")) && text.lines().count() > 1, "{text}");
+            for as_json in [false, true] {
+                let (text, _) = view.answer("CartFunction", Some(id), Transport::Tcp, as_json).unwrap();
+                assert!(text.contains(id) || text.contains("amazonaws.com"), "{id}: {text}");
+                assert!(!as_json || serde_json::from_str::<Value>(&text).is_ok(), "{text}");
+            }
+        }
+    });
+}
+
+#[test]
+fn slips_are_told_with_what_was_meant() {
+    for (source, to, expected) in [
+        ("CartFunctoin", None, "did you mean `CartFunction`?"),
+        ("CartFunctoin", Some("x.example:1"), "did you mean `CartFunction`?"),
+        ("CartFunction", Some("NatGatewya"), "did you mean `NatGateway`?"),
+        ("NatGateway", Some("x.example:1"), "NatGateway is no function"),
+        ("CartFunction", Some("x.example"), "which port of x.example?"),
+        ("CartFunction", Some("x.example:0"), "`0` is no port"),
+        ("CartFunction", Some("x.example:99999"), "`99999` is no port"),
+        ("CartFunction", Some(":443"), "names no host"),
+        ("CartFunction", Some(""), "empty"),
+        ("CartFunction", Some("[::1:443"), "not of the form"),
+    ] {
+        let message = mistake(source, to);
+        assert!(message.contains(expected), "{expected}\nin {message}");
+    }
+}
+
+#[test]
+fn a_function_without_a_vpc_goes_straight_out_and_never_in() {
+    let template = with_database().replace(
+        "      FunctionName: !Sub storefront-${Stage}-cart\n",
+        "      FunctionName: !Sub storefront-${Stage}-cart\n      VpcConfig: !Ref AWS::NoValue\n",
+    );
+    let (text, arrives) = explain(&template, "CartFunction", "cache.example.com:443");
+    assert!(arrives && text.contains("past every limit of a VPC"), "{text}");
+    let (text, arrives) = explain(&template, "CartFunction", "Database");
+    assert!(!arrives && text.contains("Cure: give CartFunction a VpcConfig"), "{text}");
+}
+
+#[test]
+fn other_protocols_and_addresses_are_explained() {
+    ask(STOREFRONT, |view| {
+        let (text, arrives) = view.answer("CartFunction", Some("192.0.2.1"), Transport::Icmp, false).unwrap();
+        assert!(!arrives && text.contains("no rule lets icmp type 8 code 0 to 192.0.2.1 out"), "{text}");
+        let (text, _) = view.answer("CartFunction", Some("[2001:db8::1]:443"), Transport::Udp, true).unwrap();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&value["ways"][0]["limit"], &value["arrives"]), (&json!("sg.no-rule"), &json!(false)));
+        let (text, arrives) =
+            view.answer("CartFunction", Some("10.20.2.77:443"), Transport::Tcp, false).unwrap();
+        assert!(!arrives && text.contains("nobody of the template is there"), "{text}");
+    });
+}
