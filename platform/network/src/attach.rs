@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use model::stack::Stack;
+use model::stack::{EndpointKind, Stack};
 use template::yaml::did_you_mean;
 
 use crate::names::Name;
@@ -94,7 +94,7 @@ impl fmt::Display for Place {
 /// All that is attached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attachments {
-    /// By logical id: the ports there, and the server.
+    /// By logical id: the ports there (none: every port), and the server.
     pub resources: BTreeMap<String, (Vec<u16>, Server)>,
     /// By name or address, and port.
     pub places: BTreeMap<(Place, u16), Server>,
@@ -220,10 +220,17 @@ fn put<K: Ord>(
     Ok(())
 }
 
-/// The ports at which a resource of the template answers; `None` when it is no such resource.
+/// The ports at which a resource of the template answers, none for every port; `None` when it is no such resource.
 fn ports_of(stack: &Stack, id: &str) -> Option<Vec<u16>> {
     if let Some(instance) = stack.db_instances.iter().find(|instance| instance.id == id) {
         return Some(vec![instance.port]);
+    }
+    let endpoint = stack
+        .vpc_endpoints
+        .iter()
+        .any(|endpoint| endpoint.id == id && endpoint.kind == EndpointKind::Interface);
+    if endpoint || stack.load_balancers.iter().any(|balancer| balancer.id == id) {
+        return Some(Vec::new());
     }
     let proxy = stack.db_proxies.iter().find(|proxy| proxy.id == id)?;
     Some(vec![match proxy.engine_family.as_str() {
@@ -247,7 +254,11 @@ fn unknown(word: &str, stack: Option<&Stack>) -> AttachProblem {
         let databases =
             stack.into_iter().flat_map(|stack| stack.db_instances.iter().map(|it| it.id.as_str()));
         let proxies = stack.into_iter().flat_map(|stack| stack.db_proxies.iter().map(|it| it.id.as_str()));
-        databases.chain(proxies)
+        let balancers =
+            stack.into_iter().flat_map(|stack| stack.load_balancers.iter().map(|it| it.id.as_str()));
+        let endpoints = stack.into_iter().flat_map(|stack| &stack.vpc_endpoints);
+        let endpoints = endpoints.filter(|it| it.kind == EndpointKind::Interface).map(|it| it.id.as_str());
+        databases.chain(proxies).chain(balancers).chain(endpoints)
     };
     let near = did_you_mean(word, attachable().chain(ATTACHABLE_SERVICES));
     let hint = match near {

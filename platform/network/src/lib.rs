@@ -3,6 +3,7 @@
 //! Which packet goes where is decided by [`packets`]; this room carries them.
 
 pub mod attach;
+pub mod directory;
 pub mod names;
 pub mod relay;
 

@@ -3,6 +3,7 @@
 mod aws;
 mod book;
 mod name;
+mod of_network;
 mod resolver;
 mod upstream;
 pub mod wire;

@@ -1,0 +1,327 @@
+//! What stands where, for the relay: attached servers, AWS's endpoints, the resolver over TCP.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use limits::Network;
+use limits::network::HostKind;
+use model::stack::{Cidr, Stack};
+use tokio::net::TcpStream;
+
+use crate::attach::{Attachments, Place, Server};
+use crate::names::{Asker, Resolver};
+use crate::relay::{Destinations, Flow, Target};
+
+/// Where AWS's endpoints answer.
+const TLS_PORT: u16 = 443;
+const PLAIN_PORT: u16 = 80;
+const DNS_PORT: u16 = 53;
+const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
+/// Addresses of AWS's services, and of attached names, that mean nothing are refused in so many words.
+const OURS: (u32, u32) = (0xC613_8000, 0xC613_FFFF);
+/// A destination at which there is nothing is named in the log so often at most.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Destinations whose last mention is remembered.
+const TOLD_MAX: usize = 256;
+
+/// Takes a connection to one of AWS's endpoints; whether it begins with TLS is its port's affair.
+pub type Endpoints = Arc<dyn Fn(TcpStream, EndpointPort) + Send + Sync>;
+
+/// Which port of an endpoint was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointPort {
+    /// 443.
+    Tls,
+    /// 80.
+    Plain,
+}
+
+/// Something of the template that has an address.
+#[derive(Clone, Debug)]
+struct Known {
+    id: String,
+    /// Of an interface endpoint: the service's name, as in host names.
+    service: Option<String>,
+}
+
+/// Every destination that leads to the relay, and what stands there.
+pub struct Directory {
+    servers: BTreeMap<(IpAddr, u16), Server>,
+    /// Servers that take every port of an address.
+    whole: BTreeMap<IpAddr, Server>,
+    known: BTreeMap<IpAddr, Known>,
+    vpcs: Vec<Vec<Cidr>>,
+    served: BTreeSet<String>,
+    resolver: Arc<Resolver>,
+    endpoints: Endpoints,
+    /// Whether everything else is the world.
+    world: bool,
+    told: Mutex<BTreeMap<(IpAddr, u16), Instant>>,
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Directory").field("servers", &self.servers).finish_non_exhaustive()
+    }
+}
+
+impl Directory {
+    /// The directory of a network. `served` are the services that `endpoints` answers for; with `world` everything that is
+    /// not known here is taken for an address of the world.
+    pub fn new(
+        network: &Network,
+        stack: &Stack,
+        attachments: &Attachments,
+        resolver: Arc<Resolver>,
+        (served, endpoints): (BTreeSet<String>, Endpoints),
+        world: bool,
+    ) -> Self {
+        let mut directory = Self {
+            servers: BTreeMap::new(),
+            whole: BTreeMap::new(),
+            known: BTreeMap::new(),
+            vpcs: network.vpcs.iter().map(|vpc| vpc.ranges.clone()).collect(),
+            served,
+            resolver,
+            endpoints,
+            world,
+            told: Mutex::default(),
+        };
+        for host in &network.hosts {
+            let endpoint = match host.what {
+                HostKind::Endpoint(index) => stack.vpc_endpoints.get(index),
+                _ => None,
+            };
+            let service = endpoint.and_then(|endpoint| {
+                // `com.amazonaws.us-east-1.ecr.api` is called api.ecr: the service is what stands first.
+                endpoint.service_name.splitn(4, '.').nth(3)?.split('.').next()
+            });
+            let addresses = [Some(IpAddr::V4(host.address)), host.address6.map(IpAddr::V6)];
+            for address in addresses.into_iter().flatten() {
+                let known = Known { id: host.name.clone(), service: service.map(str::to_owned) };
+                directory.known.insert(address, known);
+                let Some((ports, server)) = attachments.resources.get(&host.name) else { continue };
+                if ports.is_empty() {
+                    directory.whole.insert(address, server.clone());
+                }
+                directory.servers.extend(ports.iter().map(|port| ((address, *port), server.clone())));
+            }
+        }
+        for ((place, port), server) in &attachments.places {
+            let addresses = match place {
+                Place::Address(address) => [*address].into(),
+                Place::Name(name) => directory.resolver.book().addresses_of(name),
+            };
+            directory.servers.extend(addresses.into_iter().map(|address| ((address, *port), server.clone())));
+        }
+        directory
+    }
+
+    /// Destinations that lead to the relay beside the template's own and the ranges that always do: an address with one
+    /// port, or with all.
+    pub fn relayed(&self) -> BTreeSet<(IpAddr, Option<u16>)> {
+        let whole = self.whole.keys().chain(self.known.keys()).map(|address| (*address, None));
+        self.servers.keys().map(|(address, port)| (*address, Some(*port))).chain(whole).collect()
+    }
+
+    /// The VPC that an address is of.
+    fn vpc_of(&self, address: IpAddr) -> Option<usize> {
+        let IpAddr::V4(address) = address else { return None };
+        self.vpcs.iter().position(|ranges| ranges.iter().any(|range| range.contains(address)))
+    }
+
+    fn is_resolver(&self, address: IpAddr) -> bool {
+        let IpAddr::V4(four) = address else {
+            return address == IpAddr::from([0xFD00, 0xEC2, 0, 0, 0, 0, 0, 0x253]);
+        };
+        let base = |range: &Cidr| u32::from(range.first()).checked_add(2) == Some(u32::from(four));
+        four == RESOLVER || self.vpcs.iter().flatten().any(base)
+    }
+
+    fn endpoint(&self, port: u16) -> Option<Target> {
+        let port = match port {
+            TLS_PORT => EndpointPort::Tls,
+            PLAIN_PORT => EndpointPort::Plain,
+            _ => return None,
+        };
+        let endpoints = self.endpoints.clone();
+        Some(Target::Serve(Arc::new(move |_, stream| endpoints(stream, port))))
+    }
+
+    /// Says once in a while what is missing.
+    fn tell(&self, flow: Flow, missing: impl FnOnce() -> String) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (key, now) = ((flow.destination.ip(), flow.destination.port()), Instant::now());
+        if told.get(&key).is_some_and(|last| now.duration_since(*last) < TELL_EVERY) {
+            return;
+        }
+        if told.len() >= TOLD_MAX {
+            told.clear();
+        }
+        told.insert(key, now);
+        drop(told);
+        tracing::warn!("{}", missing());
+    }
+
+    fn service_at(&self, address: Ipv4Addr, flow: Flow) -> Target {
+        let services = self.resolver.book().services();
+        if services.served_at(address).is_some() {
+            return self.endpoint(flow.destination.port()).unwrap_or(Target::Refused);
+        }
+        if let Some(name) = services.not_served(address) {
+            self.tell(flow, || match name {
+                Some(name) => not_served(name.as_str()),
+                None => format!("refused {flow}: no AWS service is served there"),
+            });
+        } else {
+            self.tell(flow, || format!("refused {flow}: nothing is attached at that port"));
+        }
+        Target::Refused
+    }
+}
+
+/// What a person can do about a name of AWS's that nobody answers here.
+fn not_served(name: &str) -> String {
+    let service = model::aws_name::AwsName::read(name).map(|aws| aws.service).unwrap_or_default();
+    let attach = match crate::attach::ATTACHABLE_SERVICES.contains(&service.as_str()) {
+        true => format!("--attach {service}=HOST:PORT puts a server there"),
+        false => format!("--attach {name}:443=HOST:PORT puts a server there"),
+    };
+    format!(
+        "refused a connection to {name}, which nobody answers here: {attach}, --aws-passthrough lets it go to AWS"
+    )
+}
+
+impl Destinations for Directory {
+    fn target(&self, flow: Flow, udp: bool) -> Target {
+        let (address, port) = (flow.destination.ip(), flow.destination.port());
+        if let Some(server) = self.servers.get(&(address, port)).or_else(|| self.whole.get(&address)) {
+            return Target::Server(server.clone());
+        }
+        if port == DNS_PORT && !udp && self.is_resolver(address) {
+            // The well-known address is everybody's: there the asker's own says which VPC it is in.
+            let vpc = self.vpc_of(address).or_else(|| self.vpc_of(flow.source.ip()));
+            let resolver = self.resolver.clone();
+            return Target::Serve(Arc::new(move |_, stream| {
+                let resolver = resolver.clone();
+                tokio::spawn(async move { resolver.serve(Asker { vpc }, stream).await });
+            }));
+        }
+        if let Some(known) = self.known.get(&address) {
+            if let Some(service) = &known.service {
+                let target = self.served.contains(service).then(|| self.endpoint(port)).flatten();
+                return target.filter(|_| !udp).unwrap_or_else(|| {
+                    self.tell(flow, || {
+                        format!(
+                            "refused {flow}: behind the endpoint {} nobody answers for {service}; --attach {service}=HOST:PORT \
+                             puts a server there",
+                            known.id
+                        )
+                    });
+                    Target::Refused
+                });
+            }
+            self.tell(flow, || {
+                let id = &known.id;
+                format!(
+                    "refused {flow}: nothing stands behind {id}; --attach {id}=HOST:PORT puts a server there"
+                )
+            });
+            return Target::Refused;
+        }
+        match address {
+            IpAddr::V4(four) if (OURS.0..=OURS.1).contains(&u32::from(four)) => match udp {
+                true => Target::Nothing,
+                false => self.service_at(four, flow),
+            },
+            _ if self.world => Target::World,
+            _ => Target::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::{Book, ServiceAddresses, Upstream, VpcNames};
+    use std::net::SocketAddr;
+
+    fn directory(options: &[&str], world: bool) -> Directory {
+        let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
+        let attachments = Attachments::parse(&options, None).unwrap();
+        let services = ServiceAddresses::new("us-east-1", ["ssm".to_owned()], false);
+        let vpc = VpcNames::new(true, vec!["10.0.0.0/16".parse().unwrap()]);
+        let book = Book::new("us-east-1", vec![vpc], &attachments, services);
+        let resolver = Arc::new(Resolver::new(Arc::new(book), Upstream::of(vec![])));
+        let mut directory = Directory::new(
+            &Network::default(),
+            &Stack::default(),
+            &attachments,
+            resolver,
+            (["ssm".to_owned()].into(), Arc::new(|_, _| {})),
+            world,
+        );
+        directory.vpcs = vec![vec!["10.0.0.0/16".parse().unwrap()]];
+        directory.known.insert(
+            "10.0.1.9".parse().unwrap(),
+            Known { id: "SsmEndpoint".into(), service: Some("ssm".into()) },
+        );
+        directory.known.insert("10.0.1.8".parse().unwrap(), Known { id: "Orders".into(), service: None });
+        directory
+    }
+
+    fn at(directory: &Directory, destination: &str, udp: bool) -> &'static str {
+        let source: SocketAddr = "10.0.3.4:40000".parse().unwrap();
+        let flow = Flow { source, destination: destination.parse().unwrap() };
+        match directory.target(flow, udp) {
+            Target::Server(_) => "server",
+            Target::Serve(_) => "here",
+            Target::World => "world",
+            Target::Refused => "refused",
+            Target::Nothing => "nothing",
+        }
+    }
+
+    #[test]
+    fn every_destination_leads_to_what_stands_there() {
+        let directory = directory(&["cache.test:443=localhost:1", "10.0.1.8:5432=localhost:2"], false);
+        let ssm = limits::network::service_address("ssm");
+        let sqs = limits::network::service_address("sqs");
+        for (destination, expected) in [
+            ("198.19.192.1:443", "server"),
+            ("198.19.192.1:80", "refused"),
+            ("10.0.1.8:5432", "server"),
+            ("10.0.1.8:5433", "refused"),
+            ("10.0.1.9:443", "here"),
+            ("10.0.1.9:22", "refused"),
+            ("10.0.0.2:53", "here"),
+            ("169.254.169.253:53", "here"),
+            ("10.0.0.3:53", "nothing"),
+            ("93.184.215.14:443", "nothing"),
+            (&format!("{ssm}:443"), "here"),
+            (&format!("{sqs}:443"), "refused"),
+        ] {
+            assert_eq!(at(&directory, destination, false), expected, "{destination}");
+        }
+        assert_eq!(at(&directory, "198.19.192.1:443", true), "server", "datagrams, too");
+        assert_eq!(at(&directory, "10.0.0.2:53", true), "nothing", "the engine answers those");
+        assert!(directory.relayed().contains(&("10.0.1.8".parse().unwrap(), Some(5432))));
+    }
+
+    #[test]
+    fn the_world_is_whatever_is_not_known() {
+        let directory = directory(&[], true);
+        assert_eq!(at(&directory, "93.184.215.14:443", false), "world");
+        assert_eq!(at(&directory, "198.19.200.1:443", false), "refused");
+    }
+
+    #[test]
+    fn the_log_says_what_to_attach() {
+        assert!(not_served("sqs.us-east-1.amazonaws.com").contains("--attach sqs=HOST:PORT"));
+        let database = not_served("db.x.us-east-1.docdb.amazonaws.com");
+        assert!(database.contains("--attach db.x.us-east-1.docdb.amazonaws.com:443=HOST:PORT"), "{database}");
+        assert!(database.contains("--aws-passthrough"));
+    }
+}
