@@ -68,7 +68,8 @@ fn arrows_point_one_way() {
                     to.starts_with("engines/")
                         || SHARED_PLATFORM.contains(&name)
                         || (*package.name == "invoke" && DRIVEN_BY_INVOKE.contains(&name))
-                        || (*package.name == "doors" && name == "invoke")
+                        || (*package.name == "doors" && ["invoke", "events"].contains(&name))
+                        || (*package.name == "events" && name == "invoke")
                 }
                 "bin" | "tests" | "benches" => true,
                 other => panic!("{other} is no layer"),

@@ -129,6 +129,14 @@ pub struct Up {
     /// How long an environment is idle before it is frozen, in milliseconds; 0 freezes at once, as Lambda does.
     #[arg(long, default_value_t = 5, value_name = "MS")]
     pub freeze_after: u64,
+    /// Where dead letters and destination records go, for instance `sqs=http://127.0.0.1:9324`; also sns, events, s3. May
+    /// be repeated.
+    #[arg(long = "endpoint", value_name = "SERVICE=URL")]
+    pub endpoints: Vec<String>,
+    /// Asynchronous events are tried again so many times as fast: 60 turns the minute after a failure into a second. For
+    /// tests; the age that an event may reach stays (`--limit async.queue-age=SECONDS`).
+    #[arg(long, default_value_t = 1, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub event_speed: u32,
     /// Refuse a runtime whose exact version is not installed, instead of taking the nearest.
     #[arg(long)]
     pub strict_runtimes: bool,

@@ -149,6 +149,8 @@ limit_ids! {
     HostSandboxes = "host.sandboxes", "sandboxes", Setting;
     /// Flows that the packet engine keeps, of all environments and of each; never reported as AWS's.
     HostFlows = "host.flows", "flows", Setting;
+    /// Asynchronous events that this host keeps, waiting or still to be heard of.
+    HostEvents = "host.events", "events", No;
 }
 
 impl fmt::Display for LimitId {

@@ -36,6 +36,24 @@ pub trait Store: Send + Sync {
     /// The store cannot be read, or a row is damaged.
     fn load(&self) -> Result<Rows, StoreError>;
 
+    /// The rows whose key begins so, checked.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn load_prefix(&self, prefix: &str) -> Result<Rows, StoreError> {
+        let mut rows = self.load()?;
+        rows.retain(|key, _| key.starts_with(prefix));
+        Ok(rows)
+    }
+
+    /// One row, checked.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.load()?.remove(key))
+    }
+
     /// Makes all of a batch durable, or nothing of it: when this returns, a `kill -9` or a power cut loses none of it.
     ///
     /// # Errors

@@ -41,20 +41,25 @@ fn page(value: &Value) -> Answer {
 
 fn health(doors: &Doors) -> Value {
     let figures = doors.invoker.figures();
+    let (waiting, to_tell) = doors.events.pending();
     value!({
         "status": "ok",
         "version": env!("CARGO_PKG_VERSION"),
         "functions": figures.functions,
         "environments": figures.environments,
         "in_flight": figures.in_flight,
+        "events": waiting,
+        "events_to_tell": to_tell,
     })
 }
 
 fn limits(doors: &Doors) -> Value {
+    let mut board = doors.invoker.board();
+    board.extend(doors.events.board());
     value!({
         "schema": 1,
         "at": doors.invoker.now().as_secs_f64(),
-        "limits": doors.invoker.board(),
+        "limits": board,
     })
 }
 

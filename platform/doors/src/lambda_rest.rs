@@ -1,5 +1,6 @@
 //! The Lambda REST API: invocations here, functions and their settings in [`control_plane`].
 
+mod asynchronous;
 pub mod control_plane;
 mod invocations;
 
@@ -23,6 +24,9 @@ const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 pub(crate) async fn answer(doors: &Arc<Doors>, head: Parts, incoming: Incoming) -> Answer {
     if let Some(reference) = invocations::function_of(&head) {
         return invocations::answer(doors, &reference, &head, incoming).await;
+    }
+    if let Some(reference) = asynchronous::function_of(&head) {
+        return asynchronous::answer(doors, &reference, &head, incoming).await;
     }
     let body = match body::read(incoming, CONTROL_BYTES_MAX).await {
         Ok(body) => body,

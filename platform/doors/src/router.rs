@@ -5,6 +5,7 @@ use crate::http_api::Api;
 use crate::{Answer, admin, function_url, http_api, lambda_rest};
 use bytes::Bytes;
 use control::{Control, Function};
+use events::Events;
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -56,6 +57,7 @@ pub struct Doors {
     pub(crate) region: String,
     pub(crate) control: Arc<Control>,
     pub(crate) invoker: Invoker,
+    pub(crate) events: Events,
     pub(crate) logs: Logs,
     pub(crate) counters: Arc<Counters>,
     apis: Vec<Arc<Api>>,
@@ -92,6 +94,7 @@ impl Doors {
         options: Options,
         control: Arc<Control>,
         invoker: Invoker,
+        events: Events,
         logs: Logs,
         counters: Arc<Counters>,
     ) -> Self {
@@ -101,6 +104,7 @@ impl Doors {
             region: options.region,
             control,
             invoker,
+            events,
             logs,
             counters,
             apis,

@@ -12,8 +12,8 @@ use crate::refusals::Refusals;
 use bytes::Bytes;
 use control::{Change, Function};
 use limits::{
-    Callee, Decision, Dispatcher, Effect, EnvironmentId, FunctionId, FunctionLimits, Outcome, ProvisionedId,
-    Settings,
+    Callee, Decision, Dispatcher, Effect, EnvironmentId, FunctionId, FunctionLimits, InvocationType, Outcome,
+    ProvisionedId, Settings,
 };
 use model::{Instant, LimitRow, Refusal};
 use runtimes::{RuntimeError, Runtimes};
@@ -264,7 +264,20 @@ impl Invoker {
     /// # Errors
     /// See [`InvokeError`].
     pub fn admit(&self, function: &str, request_id: &str) -> Result<Admission, InvokeError> {
-        match self.decide(function) {
+        self.admit_as(function, request_id, InvocationType::RequestResponse)
+    }
+
+    /// The same for an invocation of that type: asynchronous ones meet no request rate.
+    ///
+    /// # Errors
+    /// See [`InvokeError`].
+    pub fn admit_as(
+        &self,
+        function: &str,
+        request_id: &str,
+        kind: InvocationType,
+    ) -> Result<Admission, InvokeError> {
+        match self.decide(function, kind) {
             Ok((entry, id, environment)) => {
                 let held = Held { invoker: self.clone(), id, environment, place: None, settled: false };
                 Ok(Admission { entry, held })
@@ -285,13 +298,17 @@ impl Invoker {
         self.lock().functions.contains_key(function)
     }
 
-    fn decide(&self, function: &str) -> Result<(Entry, EnvironmentId, Arc<Environment>), InvokeError> {
+    fn decide(
+        &self,
+        function: &str,
+        kind: InvocationType,
+    ) -> Result<(Entry, EnvironmentId, Arc<Environment>), InvokeError> {
         let now = self.now();
         let mut core = self.lock();
         let core = &mut *core;
         let no_function = || InvokeError::NoFunction(function.into());
         let known = core.functions.get(function).ok_or_else(no_function)?;
-        let decision = core.dispatcher.invoke(now, known.callee);
+        let decision = core.dispatcher.invoke_as(now, known.callee, kind);
         if let Some(trace) = &mut core.trace {
             trace.push(Decided { function: function.into(), decision: decision.clone() });
         }

@@ -20,6 +20,14 @@ pub struct FunctionCounters {
     pub cold_starts: AtomicU64,
     /// Handler time, in microseconds.
     pub duration_us: AtomicU64,
+    /// Asynchronous events accepted (AsyncEventsReceived).
+    pub async_events_received: AtomicU64,
+    /// Events dropped without success (AsyncEventsDropped).
+    pub async_events_dropped: AtomicU64,
+    /// Tries that did not bring an event to its dead letters (DeadLetterErrors).
+    pub dead_letter_errors: AtomicU64,
+    /// Tries that did not bring a record to its destination (DestinationDeliveryFailures).
+    pub destination_delivery_failures: AtomicU64,
 }
 
 impl FunctionCounters {
@@ -53,7 +61,7 @@ impl Counters {
     /// All counters in Prometheus' text format, with how many log lines each function lost.
     pub fn prometheus(&self, log_lines_dropped: &[(Arc<str>, u64)]) -> String {
         type Read = fn(&FunctionCounters) -> u64;
-        const METRICS: [(&str, &str, Read); 5] = [
+        const METRICS: [(&str, &str, Read); 9] = [
             ("invocations", "Times the code ran.", |c| c.invocations.load(Ordering::Relaxed)),
             ("errors", "Invocations that ended in a function error.", |c| c.errors.load(Ordering::Relaxed)),
             ("throttles", "Requests answered with 429.", |c| c.throttles.load(Ordering::Relaxed)),
@@ -61,6 +69,18 @@ impl Counters {
                 c.cold_starts.load(Ordering::Relaxed)
             }),
             ("duration_microseconds", "Time in the handler.", |c| c.duration_us.load(Ordering::Relaxed)),
+            ("async_events_received", "Asynchronous events accepted.", |c| {
+                c.async_events_received.load(Ordering::Relaxed)
+            }),
+            ("async_events_dropped", "Asynchronous events dropped without success.", |c| {
+                c.async_events_dropped.load(Ordering::Relaxed)
+            }),
+            ("dead_letter_errors", "Tries that did not bring an event to its dead letters.", |c| {
+                c.dead_letter_errors.load(Ordering::Relaxed)
+            }),
+            ("destination_delivery_failures", "Tries that did not bring a record to its destination.", |c| {
+                c.destination_delivery_failures.load(Ordering::Relaxed)
+            }),
         ];
         let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();

@@ -3,6 +3,7 @@
 mod banner;
 mod deploy;
 mod edits;
+mod events_queue;
 mod names;
 mod port;
 mod scope;
@@ -13,6 +14,7 @@ use crate::stack::{self, Read};
 use anyhow::{Context as _, anyhow};
 use control::{Change, Control};
 use doors::Doors;
+use events::{Events, Live};
 use invoke::{Invoker, Reactors};
 use model::{Era, Overrides};
 use runtimes::Runtimes;
@@ -121,8 +123,9 @@ async fn serve(
     };
     let invoker = Invoker::new(options, sandboxes.clone(), runtimes.clone(), logs.clone(), counters.clone());
 
-    let observer: Arc<OnceLock<Invoker>> = Arc::default();
-    let _ = observer.set(invoker.clone());
+    let events = events_queue::open(&arguments, &data_dir, &overrides, counters.clone())?;
+    let observer: Arc<OnceLock<(Invoker, Events)>> = Arc::default();
+    let _ = observer.set((invoker.clone(), events.clone()));
     let control = Control::open(
         control::Options {
             data_dir: data_dir.clone(),
@@ -132,8 +135,10 @@ async fn serve(
             unreserved_minimum: era.settings.unreserved_minimum,
         },
         Box::new(move |change| {
-            if let Some(invoker) = observer.get() {
+            if let Some((invoker, events)) = observer.get() {
+                let heard = change.clone();
                 invoker.apply(change);
+                events.apply(&heard);
             }
         }),
     )
@@ -163,8 +168,16 @@ async fn serve(
         loopback: arguments.host.is_loopback(),
         services: Some(Arc::new(names::OnTheDoors(services.clone()))),
     };
-    let doors =
-        Arc::new(Doors::new(doors_options, control.clone(), invoker.clone(), logs.clone(), counters.clone()));
+    // Now that the functions are as the template says: what waited meets the new code.
+    events.start(Live { control: control.clone(), invoker: invoker.clone() });
+    let doors = Arc::new(Doors::new(
+        doors_options,
+        control.clone(),
+        invoker.clone(),
+        events.clone(),
+        logs.clone(),
+        counters.clone(),
+    ));
 
     let edits = tokio::spawn(edits::watch(control.clone()));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -196,6 +209,7 @@ async fn serve(
     let _ = stop.send(());
     let farewell = async {
         let _ = server.await;
+        let _ = tokio::task::spawn_blocking(move || events.close()).await;
         sandboxes.shutdown().await;
     };
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {

@@ -1,21 +1,20 @@
 //! The store in one file of this machine.
 
 use super::{Rows, Store, StoreError, Write, seal, unseal};
-use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
-};
+use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 const ROWS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("rows");
 /// Page cache: the rows are read once at the start, so a little is enough.
 const CACHE_BYTES: usize = 1024 * 1024;
 
-/// Rows in one redb file. Every commit is on the disk before it returns.
+/// Rows in one redb file. Every commit is on the disk before it returns; readers do not wait for it.
 pub struct Embedded {
     path: PathBuf,
-    state: Mutex<State>,
+    cache_bytes: usize,
+    state: RwLock<State>,
 }
 
 enum State {
@@ -32,12 +31,20 @@ impl Embedded {
     /// # Errors
     /// Another process has it open; it is damaged; it cannot be read.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Self::database(path)?;
-        Ok(Self { path: path.to_owned(), state: Mutex::new(State::Open(database)) })
+        Self::with_cache(path, CACHE_BYTES)
     }
 
-    fn database(path: &Path) -> Result<Database, StoreError> {
-        let opened = Database::builder().set_cache_size(CACHE_BYTES).create(path);
+    /// The same with another size of the page cache, for rows that come and go all the time.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn with_cache(path: &Path, cache_bytes: usize) -> Result<Self, StoreError> {
+        let state = RwLock::new(State::Open(Self::database(path, cache_bytes)?));
+        Ok(Self { path: path.to_owned(), cache_bytes, state })
+    }
+
+    fn database(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
+        let opened = Database::builder().set_cache_size(cache_bytes).create(path);
         opened.map_err(|error| {
             let path = path.to_owned();
             match error {
@@ -50,11 +57,43 @@ impl Embedded {
         })
     }
 
-    fn read(&self, database: &Database) -> Result<Rows, StoreError> {
-        let failed = |error: redb::Error| match error {
+    /// What is open now; opened anew after a full disk.
+    fn open_state(&self) -> Result<RwLockReadGuard<'_, State>, StoreError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*state, State::Closed) {
+            return Ok(state);
+        }
+        drop(state);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*state, State::Closed) {
+            *state = State::Open(Self::database(&self.path, self.cache_bytes)?);
+        }
+        drop(state);
+        Ok(self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn with_database<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match &*self.open_state()? {
+            State::Open(database) => work(database),
+            State::Closed => Err(StoreError::Full { path: self.path.clone() }),
+            State::Failed(cause) => {
+                Err(StoreError::ReadOnly { path: self.path.clone(), cause: cause.clone() })
+            }
+        }
+    }
+
+    fn unreadable(&self, error: impl Into<redb::Error>) -> StoreError {
+        match error.into() {
             redb::Error::Io(source) => io_error(self.path.clone(), source),
             other => StoreError::Damaged { path: self.path.clone(), detail: other.to_string() },
-        };
+        }
+    }
+
+    fn read(&self, database: &Database, prefix: &str) -> Result<Rows, StoreError> {
+        let failed = |error: redb::Error| self.unreadable(error);
         let transaction = database.begin_read().map_err(|error| failed(error.into()))?;
         let table = match transaction.open_table(ROWS) {
             Ok(table) => table,
@@ -62,9 +101,12 @@ impl Embedded {
             Err(error) => return Err(failed(error.into())),
         };
         let mut rows = Rows::new();
-        for row in table.iter().map_err(|error| failed(error.into()))? {
+        for row in table.range(prefix..).map_err(|error| failed(error.into()))? {
             let (key, value) = row.map_err(|error| failed(error.into()))?;
             let key = key.value().to_owned();
+            if !key.starts_with(prefix) {
+                break;
+            }
             let Some(value) = unseal(&key, value.value()) else {
                 return Err(StoreError::DamagedRow { path: self.path.clone(), key });
             };
@@ -91,20 +133,33 @@ impl Embedded {
 
 impl Store for Embedded {
     fn load(&self) -> Result<Rows, StoreError> {
-        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::Open(database) => self.read(database),
-            State::Closed => self.read(&Self::database(&self.path)?),
-            State::Failed(cause) => {
-                Err(StoreError::ReadOnly { path: self.path.clone(), cause: cause.clone() })
+        self.load_prefix("")
+    }
+
+    fn load_prefix(&self, prefix: &str) -> Result<Rows, StoreError> {
+        self.with_database(|database| self.read(database, prefix))
+    }
+
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with_database(|database| {
+            let transaction = database.begin_read().map_err(|error| self.unreadable(error))?;
+            let table = match transaction.open_table(ROWS) {
+                Ok(table) => table,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                Err(error) => return Err(self.unreadable(error)),
+            };
+            let Some(value) = table.get(key).map_err(|error| self.unreadable(error))? else {
+                return Ok(None);
+            };
+            match unseal(key, value.value()) {
+                Some(value) => Ok(Some(value)),
+                None => Err(StoreError::DamagedRow { path: self.path.clone(), key: key.to_owned() }),
             }
-        }
+        })
     }
 
     fn commit(&self, batch: &[Write]) -> Result<(), StoreError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*state, State::Closed) {
-            *state = State::Open(Self::database(&self.path)?);
-        }
+        let state = self.open_state()?;
         let database = match &*state {
             State::Open(database) => database,
             State::Closed => return Err(StoreError::Full { path: self.path.clone() }),
@@ -113,6 +168,8 @@ impl Store for Embedded {
             }
         };
         let Err(error) = Self::write(database, batch) else { return Ok(()) };
+        drop(state);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if let redb::Error::Io(source) = &error
             && is_full(source)
         {
@@ -156,6 +213,17 @@ mod tests {
         drop(store);
         let rows = Embedded::open(&path).unwrap().load().unwrap();
         assert_eq!(rows, Rows::from([("a".to_owned(), b"3".to_vec())]));
+    }
+
+    #[test]
+    fn rows_are_read_one_by_one_and_by_the_beginning_of_their_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Embedded::open(&folder.path().join("store")).unwrap();
+        assert_eq!(store.get("a").unwrap(), None);
+        store.commit(&[put("a/1", "x"), put("b/1", "1"), put("b/2", "2"), put("c", "3")]).unwrap();
+        assert_eq!(store.get("b/1").unwrap().as_deref(), Some(&b"1"[..]));
+        assert_eq!(store.get("b").unwrap(), None);
+        assert_eq!(store.load_prefix("b/").unwrap().into_keys().collect::<Vec<_>>(), ["b/1", "b/2"]);
     }
 
     #[test]

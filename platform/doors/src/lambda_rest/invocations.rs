@@ -2,7 +2,7 @@
 //!
 //! Source: Lambda API reference, Invoke; headers and bodies as recorded on AWS.
 
-use super::{error, given_trace_header, throttled};
+use super::{asynchronous, error, given_trace_header, throttled};
 use crate::Answer;
 use crate::body::{self, BodyError};
 use crate::router::{Doors, name_limit, name_limit_id};
@@ -79,13 +79,10 @@ async fn run(
     };
     let runs = route.as_ref().map_or(function.name.as_str(), |route| route.key.as_str());
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let dry_run = match header("x-amz-invocation-type").unwrap_or("RequestResponse") {
-        "RequestResponse" => false,
-        "DryRun" => true,
-        "Event" => {
-            let message = "Onrush does not run InvocationType Event yet; use RequestResponse";
-            return Err(ApiError::new(ErrorCode::NotImplemented, message));
-        }
+    let (dry_run, event) = match header("x-amz-invocation-type").unwrap_or("RequestResponse") {
+        "RequestResponse" => (false, false),
+        "DryRun" => (true, false),
+        "Event" => (false, true),
         other => {
             return Err(ApiError::validation(
                 other,
@@ -111,6 +108,17 @@ async fn run(
         let mut answer = Response::new(Full::new(Bytes::new()));
         *answer.status_mut() = StatusCode::NO_CONTENT;
         return Ok(answer);
+    }
+    if event {
+        let arrival = events::Arrival {
+            function,
+            qualifier: qualifier.map(Into::into),
+            request_id: id.clone(),
+            payload,
+            client_context,
+            trace_id: given_trace_header(&head.headers),
+        };
+        return asynchronous::accept(doors, arrival).await;
     }
     let result = match doors.invoker.admit(runs, id) {
         Ok(admission) => {
@@ -166,7 +174,11 @@ async fn run(
 }
 
 /// Name and qualifier from path and query, which must agree.
-fn target(doors: &Doors, reference: &str, head: &Parts) -> Result<(String, Option<String>), ApiError> {
+pub(super) fn target(
+    doors: &Doors,
+    reference: &str,
+    head: &Parts,
+) -> Result<(String, Option<String>), ApiError> {
     let query = head.uri.query().unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
     let mut qualifiers = query.filter(|(name, _)| *name == "Qualifier");
     let qualifier = qualifiers.next().map(|(_, value)| crate::event::decode(value, true));
@@ -215,7 +227,7 @@ fn client_context(text: Option<&str>) -> Result<Option<Arc<str>>, ApiError> {
     Ok(Some(value.to_string().into()))
 }
 
-async fn read_payload(incoming: Incoming) -> Result<Bytes, ApiError> {
+pub(super) async fn read_payload(incoming: Incoming) -> Result<Bytes, ApiError> {
     let payload = body::read(incoming, PAYLOAD_BYTES_MAX).await.map_err(|error| match error {
         BodyError::TooLarge => {
             let message = format!(

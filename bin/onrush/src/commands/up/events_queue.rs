@@ -1,0 +1,45 @@
+//! The queue of asynchronous events, opened in the data folder.
+
+use crate::Stop;
+use crate::arguments::Up;
+use anyhow::Context as _;
+use control::store::Embedded;
+use events::{Endpoint, Endpoints, Events, Options};
+use limits::async_queue::Timing;
+use model::{LimitId, Overrides};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use telemetry::Counters;
+
+/// Largest event since October 2025. Source: Lambda quotas, published.
+const EVENT_BYTES_MAX: usize = 1_048_576;
+/// The same before.
+const EVENT_BYTES_MAX_BEFORE: usize = 262_144;
+/// The store's page cache: events come and go all the time, and many in one commit.
+const CACHE_BYTES: usize = 32 << 20;
+
+pub fn open(
+    arguments: &Up,
+    data_dir: &Path,
+    overrides: &Overrides,
+    counters: Arc<Counters>,
+) -> Result<Events, Stop> {
+    let mut endpoints = Endpoints::new();
+    for option in &arguments.endpoints {
+        let (service, endpoint) =
+            Endpoint::parse(option).map_err(|error| Stop::Usage(format!("--endpoint: {error}")))?;
+        endpoints.insert(service, endpoint);
+    }
+    let is_today = arguments.figures.era == model::era::DEFAULT_ERA;
+    let options = Options {
+        maximum_age: overrides.get(LimitId::AsyncQueueAge).map(Duration::from_secs),
+        timing: Timing::default().faster(arguments.event_speed),
+        endpoints,
+        payload_bytes_max: if is_today { EVENT_BYTES_MAX } else { EVENT_BYTES_MAX_BEFORE },
+    };
+    let store = Embedded::with_cache(&data_dir.join("events.redb"), CACHE_BYTES);
+    let store = store.context("cannot open the queue of asynchronous events")?;
+    let events = Events::open(Box::new(store), options, counters);
+    Ok(events.context("cannot read the queue of asynchronous events")?)
+}

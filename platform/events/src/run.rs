@@ -1,0 +1,116 @@
+//! What the queue needs of the rest: functions, and somebody who runs them.
+
+use bytes::Bytes;
+use control::{Control, Function};
+use invoke::{InvokeError, Invoked, Invoker, Request};
+use limits::InvocationType;
+use model::{LimitId, Refusal};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// An invocation that was let in, on its way to its answer. `Err`: this host could not run it.
+pub type Run = Pin<Box<dyn Future<Output = Result<Invoked, Refused>> + Send>>;
+
+/// Why a function did not run for an event.
+#[derive(Clone, Debug)]
+pub enum Refused {
+    /// There is no such function (any more).
+    NoFunction,
+    /// A limit, of Lambda's or of this host's.
+    Limit(Refusal),
+}
+
+/// One try to deliver an event.
+#[derive(Clone, Debug)]
+pub struct Try {
+    /// The function's name.
+    pub function: Arc<str>,
+    /// The version or alias that the caller named.
+    pub qualifier: Option<Arc<str>>,
+    /// The function's unqualified ARN.
+    pub arn: Arc<str>,
+    /// The event's request id, the same for each try.
+    pub request_id: Arc<str>,
+    /// The caller's client context, decoded.
+    pub client_context: Option<Arc<str>>,
+    /// The caller's X-Ray header.
+    pub trace_id: Option<Arc<str>>,
+}
+
+/// A payload on its way from the store; `None` when it cannot be read now.
+pub type Payload = Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>;
+
+/// Functions, and who runs them.
+pub trait Runs: Send + Sync {
+    /// The function of that name.
+    fn function(&self, name: &str) -> Option<Arc<Function>>;
+
+    /// Asks the limits; what they let in is in flight until the future has ended or is dropped. The payload is fetched by
+    /// then only, so that a refusal costs no reading.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    fn admit(&self, attempt: Try, payload: Payload) -> Result<Run, Refused>;
+}
+
+/// The live platform.
+pub struct Live {
+    /// Functions.
+    pub control: Arc<Control>,
+    /// Their environments.
+    pub invoker: Invoker,
+}
+
+impl Live {
+    /// What the invoker calls the version or alias that an event is for; a weighted alias draws anew for each try.
+    fn key(&self, attempt: &Try) -> Option<Arc<str>> {
+        match attempt.qualifier.as_deref() {
+            None | Some(model::name::LATEST) => Some(attempt.function.clone()),
+            Some(other) => Some(self.control.function(&attempt.function)?.route(other)?.key.into()),
+        }
+    }
+}
+
+impl Runs for Live {
+    fn function(&self, name: &str) -> Option<Arc<Function>> {
+        self.control.function(name)
+    }
+
+    fn admit(&self, attempt: Try, payload: Payload) -> Result<Run, Refused> {
+        let runs = self.key(&attempt).ok_or(Refused::NoFunction)?;
+        let admission = self.invoker.admit_as(&runs, &attempt.request_id, InvocationType::Event);
+        let admission = admission.map_err(refused)?;
+        Ok(Box::pin(async move {
+            let Some(payload) = payload.await else { return Err(host()) };
+            let Try { function, qualifier, arn, request_id, client_context, trace_id } = attempt;
+            let invoked_arn = match qualifier {
+                Some(qualifier) => model::name::qualified_arn(&arn, &qualifier).into(),
+                None => arn,
+            };
+            let request =
+                Request { function, invoked_arn, request_id, payload, tail: false, client_context, trace_id };
+            admission.run(request).await.map_err(refused)
+        }))
+    }
+}
+
+fn refused(error: InvokeError) -> Refused {
+    match error {
+        InvokeError::NoFunction(_) => Refused::NoFunction,
+        InvokeError::Refused(refusal) => Refused::Limit(refusal),
+        InvokeError::Host(_) => host(),
+    }
+}
+
+/// This host is at fault: tried again like what was throttled, as Lambda does after errors of its own.
+fn host() -> Refused {
+    Refused::Limit(Refusal {
+        limit: LimitId::HostSandboxes,
+        resource: "host".into(),
+        destination: None,
+        used: 0,
+        max: 0,
+        retry_at: None,
+    })
+}
