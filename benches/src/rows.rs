@@ -2,6 +2,7 @@
 
 mod burst;
 mod cold;
+mod events;
 mod interpreters;
 mod node;
 mod plan;
@@ -29,6 +30,7 @@ pub const ALL: &[Group] = &[
     Group { name: "warm", about: "warm invocations of the Rust function", run: warm::run },
     Group { name: "node", about: "the same Node handler on both", run: node::run },
     Group { name: "refusal", about: "refusals (429)", run: refusal::run },
+    Group { name: "queue-durable", about: "asynchronous events made durable", run: events::run },
     Group { name: "cold", about: "cold start of the Rust function", run: cold::run },
     Group { name: "interpreters", about: "cold start of Python and Node", run: interpreters::run },
     Group { name: "sandboxes", about: "sandboxes made and reaped", run: sandboxes::run },

@@ -16,6 +16,8 @@ pub struct Load {
     pub length: Duration,
     /// Whether every answer must be a refusal (4xx) rather than a success.
     pub refused: bool,
+    /// Whether to ask for an asynchronous invocation.
+    pub event: bool,
 }
 
 /// What came of it.
@@ -45,6 +47,9 @@ pub fn run(folder: &Path, load: &Load) -> Result<Outcome> {
         script.push_str(&format!(
             "wrk.method = \"POST\"\nwrk.body = '{body}'\nwrk.headers[\"Content-Type\"] = \"application/json\"\n"
         ));
+    }
+    if load.event {
+        script.push_str("wrk.headers[\"X-Amz-Invocation-Type\"] = \"Event\"\n");
     }
     let path = folder.join("load.lua");
     fs::write(&path, script).with_context(|| path.display().to_string())?;

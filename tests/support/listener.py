@@ -63,6 +63,9 @@ class Listener:
             daemon_threads = True
             request_queue_size = 256
 
+            def handle_error(self, *_):
+                """A platform that is killed leaves connections half-way."""
+
         self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

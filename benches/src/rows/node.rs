@@ -25,7 +25,10 @@ pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
     let folder = bench.folder("wrk")?;
     let load = |url: &str| {
         let (url, length) = (url.to_owned(), bench.load_length());
-        wrk::run(&folder, &Load { url, body: Some(EVENT), connections: CONNECTIONS, length, refused: false })
+        wrk::run(
+            &folder,
+            &Load { url, body: Some(EVENT), connections: CONNECTIONS, length, refused: false, event: false },
+        )
     };
     let api = ours.invocations("hello");
     // Environments for everyone, and the peer's warm-up.

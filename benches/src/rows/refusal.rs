@@ -17,7 +17,8 @@ pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
     let folder = bench.folder("wrk")?;
     let load = |url: &str, body: Option<&'static str>, refused: bool| -> Result<f64> {
         let (url, length) = (url.to_owned(), bench.load_length());
-        let outcome = wrk::run(&folder, &Load { url, body, connections: CONNECTIONS, length, refused })?;
+        let outcome =
+            wrk::run(&folder, &Load { url, body, connections: CONNECTIONS, length, refused, event: false })?;
         Ok(outcome.per_second)
     };
     let [mut floor_rate, mut door_rate, mut api_rate] = [const { Samples(Vec::new()) }; 3];

@@ -27,7 +27,10 @@ pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
     let folder = bench.folder("wrk")?;
     let load = |url: &str, body: Option<&'static str>, connections: u32| -> Result<Outcome> {
         let length = bench.load_length();
-        wrk::run(&folder, &Load { url: url.to_owned(), body, connections, length, refused: false })
+        wrk::run(
+            &folder,
+            &Load { url: url.to_owned(), body, connections, length, refused: false, event: false },
+        )
     };
     let (door, api) = (ours.door("echo"), ours.invocations("echo"));
     // Environments for everyone, before the first round.

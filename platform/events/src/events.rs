@@ -242,7 +242,7 @@ impl Events {
         match change {
             Change::Put(function) => self.0.refresh(function),
             Change::Removed { name } => self.0.remove_function(name),
-            Change::Reserved { .. } => {}
+            _ => {}
         }
     }
 

@@ -40,6 +40,8 @@ pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_target(false)
+        // Saying that a line could not be written would panic where standard error is a file on a full disk.
+        .log_internal_errors(false)
         .init();
     let (era, overrides) = super::figures(&arguments.figures)?;
     std::fs::create_dir_all(&arguments.data_dir)

@@ -280,6 +280,30 @@ async fn what_an_earlier_run_accepted_goes_on_with_its_failures() {
 }
 
 #[tokio::test]
+async fn a_wall_clock_that_was_set_back_holds_no_event_up() {
+    let memory = Memory::default();
+    let cart = function("cart", EventInvokeConfig::default());
+    let later = telemetry::unix_millis() + 10 * 365 * 86_400_000;
+    let event = Event {
+        function: "cart".into(),
+        arn: "arn:aws:lambda:us-east-1:000000000000:function:cart".into(),
+        qualifier: None,
+        request_id: "request".into(),
+        accepted_ms: later,
+        bytes: 2,
+        client_context: None,
+        trace_id: None,
+        failures: 1,
+        due_ms: later,
+        settlement: None,
+    };
+    memory.rows.lock().unwrap().extend([(event_key(5), event.to_row()), (payload_key(5), b"{}".to_vec())]);
+    let mut bench = Bench::over(memory, &[cart], &[], fast());
+    assert_eq!(bench.ran.recv().await.unwrap().2, json!({}));
+    bench.rest().await;
+}
+
+#[tokio::test]
 async fn a_settlement_of_an_earlier_run_is_told() {
     let memory = Memory::default();
     let cart = function("cart", EventInvokeConfig { on_success: to_queue(), ..Default::default() });
