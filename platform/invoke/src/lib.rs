@@ -19,4 +19,5 @@ mod refusals;
 
 pub use id::{request_id, trace_header};
 pub use invoker::{Admission, Decided, Figures, InvokeError, Invoked, Invoker, Options, Request};
+pub use limits::{ProvisionedCounts, ProvisionedStatus};
 pub use reactors::Reactors;
