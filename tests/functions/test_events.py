@@ -169,7 +169,9 @@ def test_records_go_to_topics_buses_and_buckets(start, tmp_path, listener, servi
 
 def test_a_reservation_of_nothing_sends_events_to_the_dead_letters_at_once(start, tmp_path, listener):
     properties = {"DeadLetterQueue": {"Type": "SQS", "TargetArn": DEAD}, "ReservedConcurrentExecutions": 0}
-    platform = up(start, tmp_path, {"Echo": ("echo", properties)}, listener, speed=1)
+    template = templates.write(tmp_path, {"Echo": ("echo", properties)})
+    # What is attached for functions takes letters as well.
+    platform = start("--attach", f"sqs={listener.url.removeprefix('http://')}", template=template)
     send(platform, "Echo", {"n": 1})
     letter = listener.letter(DEAD)
     assert letter.attributes["ErrorCode"] == ("Number", "429") and letter.json() == {"n": 1}
@@ -240,6 +242,18 @@ def test_events_that_wait_meet_the_new_code(start, tmp_path, listener):
     (tmp_path / "red/gate").touch()
     answers = [letter.json()["responsePayload"] for letter in listener.wait(QUEUE, 2)]
     assert answers == ["old", HOLD | {"n": "new"}]
+
+
+def test_an_event_for_an_alias_runs_its_version(platform):
+    platform.create("versions", packages.built("echo"))
+    client = platform.client()
+    version = client.publish_version(FunctionName="versions")["Version"]
+    client.create_alias(FunctionName="versions", Name="live", FunctionVersion=version)
+    latest, alias = send(platform, "versions", {}), send(platform, "versions", {}, Qualifier="live")
+    wait_until(lambda: metric(platform, "invocations", "versions") == 2, "both ran")
+    lines = log(platform, "versions")
+    assert f"START RequestId: {latest} Version: $LATEST" in lines
+    assert f"START RequestId: {alias} Version: {version}" in lines
 
 
 def test_a_deleted_function_takes_its_events_along(start, tmp_path, listener):

@@ -145,7 +145,7 @@ async fn serve(
     };
     let invoker = Invoker::new(options, sandboxes.clone(), runtimes.clone(), logs.clone(), counters.clone());
 
-    let events = events_queue::open(&arguments, &data_dir, &overrides, counters.clone())?;
+    let events = events_queue::open(&arguments, &data_dir, &attachments, &overrides, counters.clone())?;
     let observer: Arc<OnceLock<(Invoker, Events)>> = Arc::default();
     let _ = observer.set((invoker.clone(), events.clone()));
     let control = Control::open(

@@ -7,6 +7,7 @@ use control::store::Embedded;
 use events::{Endpoint, Endpoints, Events, Options};
 use limits::async_queue::Timing;
 use model::{LimitId, Overrides};
+use network::attach::Attachments;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +23,15 @@ const CACHE_BYTES: usize = 32 << 20;
 pub fn open(
     arguments: &Up,
     data_dir: &Path,
+    attachments: &Attachments,
     overrides: &Overrides,
     counters: Arc<Counters>,
 ) -> Result<Events, Stop> {
-    let mut endpoints = Endpoints::new();
+    // What is attached for functions serves here as well, unless it wants TLS.
+    let attached = attachments.services.iter().filter(|(_, server)| !server.tls);
+    let mut endpoints: Endpoints = attached
+        .map(|(service, server)| (service.clone(), Endpoint::new(&server.host, server.port)))
+        .collect();
     for option in &arguments.endpoints {
         let (service, endpoint) =
             Endpoint::parse(option).map_err(|error| Stop::Usage(format!("--endpoint: {error}")))?;
