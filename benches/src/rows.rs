@@ -5,6 +5,7 @@ mod cold;
 mod events;
 mod interpreters;
 mod node;
+mod packets;
 mod plan;
 mod queue;
 mod refusal;
@@ -39,5 +40,6 @@ pub const ALL: &[Group] = &[
     Group { name: "plan", about: "plans on the virtual clock", run: plan::run },
     Group { name: "queue", about: "the planner's event queue", run: queue::run },
     Group { name: "simulator", about: "the planner under load", run: simulator::run },
+    Group { name: "packets", about: "the packet engine alone", run: packets::run },
     Group { name: "template", about: "a large template", run: template::run },
 ];

@@ -368,3 +368,79 @@ const fn v4(bits: u32) -> IpAddr {
 const fn tag(hash: u64, outside: bool) -> u32 {
     (hash >> 57) as u32 * (OUTSIDE * 2) + if outside { OUTSIDE } else { 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Name = (u32, u16, u8, u16);
+
+    /// Few values, so that keys meet often.
+    fn key(six: bool, (environment, port, remote, remote_port): Name) -> Key {
+        let v6 = |last| IpAddr::V6([0x2600, 0, 0, 0, 0, 0, 0, last].into());
+        let remote = if six { v6(remote.into()) } else { IpAddr::V4([203, 0, 113, remote].into()) };
+        Key { near: Near::Environment(environment), near_port: port, remote, remote_port, protocol: 6 }
+    }
+
+    fn name() -> impl Strategy<Value = Name> {
+        (0u32..3, 0u16..6, 0u8..4, 0u16..3)
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_an_ordered_map(
+            steps in prop::collection::vec((any::<bool>(), any::<bool>(), name()), 1..600),
+            seed: [u64; 2], max in 1u32..300,
+        ) {
+            let mut table = Table::new(max, seed);
+            let mut known: BTreeMap<(bool, Name), (u32, u16)> = BTreeMap::new();
+            let mut next = 0;
+            for (adds, six, name) in steps {
+                let inside = key(six, name);
+                let found = known.get(&(six, name)).copied();
+                prop_assert_eq!(table.find(&inside), found.map(|found| found.0));
+                if let (true, None) = (adds, found) {
+                    next += 1;
+                    let outside = if six { IpAddr::V6([0xfd00, 1, 0, 0, 0, 0, 0, 1].into()) } else { [198, 18, 0, 1].into() };
+                    let flow = Flow {
+                        environment: name.0, inside_port: name.1, remote_port: name.3, protocol: 6,
+                        outside_port: next, state: State::Open, ..Flow::default()
+                    };
+                    let slot = table.insert(flow, inside.remote, outside);
+                    prop_assert_eq!(slot.is_some(), known.len() < max as usize);
+                    known.extend(slot.map(|slot| ((six, name), (slot, next))));
+                } else if let (false, Some((slot, _))) = (adds, found) {
+                    let flow = table.remove(slot);
+                    prop_assert_eq!((flow.environment, flow.inside_port), (name.0, name.1));
+                    known.remove(&(six, name));
+                }
+                prop_assert_eq!(table.len() as usize, known.len());
+            }
+            for ((six, name), (slot, port)) in known {
+                let flow = table.flows()[slot as usize];
+                let near = Near::Address(table.outside(&flow));
+                let outside = Key { near, near_port: port, ..key(six, name) };
+                prop_assert_eq!(table.find(&outside), Some(slot), "from the other side as well");
+            }
+        }
+    }
+
+    #[test]
+    fn a_million_flows_take_a_hundred_bytes_each() {
+        // The figure that SPECIFICATION.md promises, without making them: what one takes when the slab is just full.
+        let (flows, index) = (1 << 20, 1 << 22);
+        assert!(2 * 1_000_000 * 10 <= index * 6, "the index need not double before a million");
+        let bytes = flows * size_of::<Flow>() + index * size_of::<u32>();
+        assert!(bytes / 1_000_000 <= 101 && bytes <= 128 << 20, "{bytes}");
+    }
+
+    #[test]
+    fn hashes_depend_on_the_seed() {
+        let one = Table::new(9, [1, 2]).hash(&key(false, (1, 2, 3, 4)));
+        assert_ne!(one, Table::new(9, [1, 3]).hash(&key(false, (1, 2, 3, 4))));
+        assert_ne!(one, Table::new(9, [2, 2]).hash(&key(false, (1, 2, 3, 4))));
+        assert_eq!(one, Table::new(9, [1, 2]).hash(&key(false, (1, 2, 3, 4))));
+    }
+}

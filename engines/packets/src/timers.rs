@@ -154,3 +154,60 @@ impl Timers {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn deadline(flow: &Flow) -> Instant {
+        // Each flow has its own patience, in seconds.
+        Instant::from_nanos(flow.last.as_nanos() + u64::from(flow.pool) * 1_000_000_000)
+    }
+
+    proptest! {
+        #[test]
+        fn flows_end_at_their_deadlines_in_order(
+            steps in prop::collection::vec((0u8..3, 0usize..12, 0u64..200_000_000_000, 1u32..900), 1..200),
+        ) {
+            let mut flows = vec![Flow::default(); 12];
+            let (mut timers, mut now, mut due) = (Timers::default(), 0, BTreeMap::new());
+            for (what, slot, wait, patience) in steps {
+                now += wait;
+                let at = Instant::from_nanos(now);
+                let mut last = Instant::START;
+                if let Some(next) = timers.next_deadline() {
+                    let soonest = due.values().min().copied();
+                    prop_assert!(soonest.is_none_or(|soonest: Instant| next <= soonest), "never too late");
+                }
+                while let Some((slot, ended)) = timers.pop(&mut flows, at, deadline) {
+                    prop_assert_eq!(due.remove(&(slot as usize)), Some(ended));
+                    prop_assert!(last <= ended && ended <= at);
+                    last = ended;
+                    flows[slot as usize].state = State::Free;
+                }
+                prop_assert!(due.values().all(|due| *due > at), "whatever was due has ended");
+                let flow = &mut flows[slot];
+                match (what, flow.state) {
+                    (0, State::Free) => {
+                        *flow = Flow { last: at, pool: patience, state: State::Open, ..Flow::default() };
+                        let ends = deadline(flow);
+                        due.insert(slot, ends);
+                        timers.schedule(&mut flows, slot as u32, ends);
+                    }
+                    (1, State::Open) => {
+                        flow.last = at;
+                        due.insert(slot, deadline(flow));
+                    }
+                    (2, State::Open) => {
+                        timers.remove(&mut flows, slot as u32);
+                        flows[slot].state = State::Free;
+                        due.remove(&slot);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}

@@ -293,5 +293,3 @@ impl Way {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod topology_tests;

@@ -62,6 +62,11 @@ impl PacketEngine {
         Prepared { from, view, key, hash, has_key, reason }
     }
 
+    /// Whether a prepared packet is of a flow that is known.
+    pub fn knows(&self, prepared: &Prepared) -> bool {
+        prepared.has_key && self.table.find_hashed(&prepared.key, prepared.hash).is_some()
+    }
+
     /// Loads what prepared packets will most likely need: index entries first, then the records that they name. Short loops
     /// whose steps do not wait for each other, so that many loads are on their way at once.
     pub fn load(&self, prepared: &[Prepared]) {

@@ -5,8 +5,10 @@ mod fragments_follow;
 mod icmp_errors;
 mod limits_hold;
 mod offloads;
+mod records;
 mod relayed;
 mod round_trip;
+mod six;
 mod two_clocks;
 
 use super::*;

@@ -1,0 +1,97 @@
+//! IPv6: out through an egress-only gateway by the interface's own address, free of a NAT gateway's limits.
+
+use super::*;
+use crate::craft::icmp_sum;
+use limits::network::{Hop, Route, To};
+use model::stack::{AnyCidr, Cidr6};
+use std::net::Ipv6Addr;
+
+const INSIDE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 1, 0, 0, 0, 0, 2);
+const OUTSIDE6: Ipv6Addr = Ipv6Addr::new(0x2600, 0x1f18, 0, 0, 0, 0, 0, 4);
+
+fn dual_stack() -> Rig {
+    let limits = NetworkSettings::from_era(&Era::named("today").unwrap(), "us-east-1", &Overrides::default());
+    let mut network = Network::simple(2, 1, 1);
+    network.placements[1] = None;
+    network.egress_gateways.push("Egress".to_owned());
+    network.interfaces[0].address6 = Some(OUTSIDE6);
+    let to = To::Range(AnyCidr::Ipv6(Cidr6::ANY));
+    network.subnets[0].routes.push(Route { name: "Six".to_owned(), to, hop: Hop::Egress(0) });
+    let wired = network.wire(limits.unwrap());
+    let mut engine = PacketEngine::new(network, wired, PacketSettings::default());
+    let place = Some(Place { function: 0, choice: 0 });
+    let attachment = Attachment { address: INSIDE, address6: Some(INSIDE6), place, resolver: None };
+    let inside = engine.attach(Instant::START, attachment).unwrap();
+    let free = engine.attach(Instant::START, Attachment { place: None, ..attachment }).unwrap();
+    Rig { engine, inside, free, now: Instant::from_secs(1) }
+}
+
+fn syn(from: Ipv6Addr, to: &str) -> Vec<u8> {
+    let mut packet = Vec::new();
+    let numbers = Numbers { flags: flags::SYN, ..Numbers::default() };
+    craft::segment(&mut packet, (from, 40_000).into(), to.parse().unwrap(), numbers, b"");
+    packet
+}
+
+#[test]
+fn a_connection_leaves_by_the_interface_s_address_and_comes_back() {
+    let mut rig = dual_stack();
+    let mut sent = syn(INSIDE6, "[2606::9]:443");
+    assert_eq!(rig.send(Port::Environment(rig.inside), &mut sent), Verdict::Forward(Port::World));
+    let view = View::read(&sent, &Offload::default()).unwrap();
+    assert_eq!((view.source, view.source_port, view.hops), (OUTSIDE6.into(), 1024, 63));
+    assert!(sums_are_right(&sent));
+    let (verdict, back) = rig.answer(&sent, flags::SYN | flags::ACK);
+    assert_eq!(verdict, Verdict::Forward(Port::Environment(rig.inside)));
+    let view = View::read(&back, &Offload::default()).unwrap();
+    assert_eq!((view.destination, view.destination_port), (INSIDE6.into(), 40_000));
+    assert!(sums_are_right(&back));
+    assert_eq!((rig.used(LimitId::EniConnections), rig.used(LimitId::NatPorts)), (1, 0));
+}
+
+#[test]
+fn packet_too_big_comes_back_with_what_was_sent() {
+    let mut rig = dual_stack();
+    let mut sent = syn(INSIDE6, "[2606::9]:443");
+    rig.send(Port::Environment(rig.inside), &mut sent);
+    let router: IpAddr = "2606::1".parse().unwrap();
+    let mut error = Vec::new();
+    craft::error(&mut error, router, OUTSIDE6.into(), 2, 0, 1280, &sent);
+    assert_eq!(rig.send(Port::World, &mut error), Verdict::Forward(Port::Environment(rig.inside)));
+    assert_eq!(icmp_sum(&error[40..], router, INSIDE6.into()), 0);
+    assert_eq!(error[48 + 8..48 + 24], INSIDE6.octets());
+    assert_eq!(error[48 + 40..48 + 42], 40_000_u16.to_be_bytes());
+    assert!(sums_are_right(&error[48..]), "the quoted packet is right again");
+}
+
+#[test]
+fn a_ping_is_translated_and_strangers_are_not() {
+    let mut rig = dual_stack();
+    let remote: IpAddr = "2606::9".parse().unwrap();
+    let mut ping = Vec::new();
+    craft::echo(&mut ping, INSIDE6.into(), remote, false, 7, 1);
+    assert_eq!(rig.send(Port::Environment(rig.inside), &mut ping), Verdict::Forward(Port::World));
+    assert!(sums_are_right(&ping));
+    let mut reply = Vec::new();
+    craft::echo(&mut reply, remote, OUTSIDE6.into(), true, 1024, 1);
+    assert_eq!(rig.send(Port::World, &mut reply), Verdict::Forward(Port::Environment(rig.inside)));
+    assert!(sums_are_right(&reply));
+    // The kernel's own business, a neighbour's address, and a function without a VPC.
+    for (source, reason) in
+        [("fe80::1", Reason::Martian), ("::", Reason::Martian), ("fd00:0:2::2", Reason::Spoofed)]
+    {
+        let mut packet = syn(source.parse().unwrap(), "[2606::9]:443");
+        assert_eq!(rig.send(Port::Environment(rig.inside), &mut packet), Verdict::Drop(reason));
+    }
+    let mut packet = syn(INSIDE6, "[2606::9]:443");
+    let verdict = rig.send(Port::Environment(rig.free), &mut packet);
+    assert_eq!(verdict, Verdict::Drop(Reason::Refused(LimitId::NoRoute)));
+    for to in ["[::1]:80", "[ff02::1]:80", "[fe80::1]:80", "[::ffff:10.0.0.1]:80"] {
+        let mut packet = syn(INSIDE6, to);
+        assert_eq!(
+            rig.send(Port::Environment(rig.inside), &mut packet),
+            Verdict::Drop(Reason::Martian),
+            "{to}"
+        );
+    }
+}
