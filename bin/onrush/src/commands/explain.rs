@@ -137,6 +137,15 @@ impl View<'_> {
             let sharers = self.sharers(subnet, placement);
             let _ = write!(step.rule, ", shared by {}", sharers.join(", "));
         }
+        if let Some(stands_for) = to.stands_for(address) {
+            let plain = |text: &mut String| {
+                *text = text
+                    .replace(&format!("{address}/32"), stands_for)
+                    .replace(&address.to_string(), stands_for);
+            };
+            explanation.steps.iter_mut().for_each(|step| plain(&mut step.rule));
+            explanation.cure.iter_mut().for_each(plain);
+        }
         let verdict = self.verdict(to, &explanation.path);
         Way { subnet, name, explanation, verdict }
     }

@@ -68,6 +68,12 @@ impl Destination {
         Self { title, word: word.to_owned(), host, port, protocol }
     }
 
+    /// The name that an address stands for, where the name's own is not asked for.
+    pub(super) fn stands_for(&self, address: IpAddr) -> Option<&str> {
+        let is_name = self.word.parse::<IpAddr>().is_err();
+        (is_name && address == IpAddr::V4(SOMEWHERE)).then_some(&*self.word)
+    }
+
     /// Without its port.
     pub(super) fn name(&self) -> &str {
         self.title.strip_suffix(&format!(":{}", self.port)).unwrap_or(&self.title)
@@ -98,7 +104,7 @@ impl Destination {
             }
             None => (
                 SOMEWHERE.into(),
-                Some(format!("{word} is a name of the outside; {SOMEWHERE} stands for it")),
+                Some(format!("{word} is a name of the outside; its address is not asked for")),
             ),
         }
     }

@@ -85,8 +85,8 @@ fn the_famous_mistakes_are_named_with_their_cures() {
             "redis.example.com:6379",
             vec![
                 "x security group",
-                "no rule lets tcp 6379 to 203.0.113.1 out; there is tcp 443 to 0.0.0.0/0",
-                "Cure: give FunctionSecurityGroup an egress rule for tcp 6379 to 203.0.113.1/32.",
+                "no rule lets tcp 6379 to redis.example.com out; there is tcp 443 to 0.0.0.0/0",
+                "Cure: give FunctionSecurityGroup an egress rule for tcp 6379 to redis.example.com.",
                 "sg.no-rule of FunctionSecurityGroup. Connects hang",
             ],
         ),
