@@ -74,6 +74,9 @@ class Platform:
             if not (self.data_dir / "runtimes").exists():
                 (self.data_dir / "runtimes").symlink_to(RUNTIMES)
         command = [str(binary), "up", *([str(template)] if template else []), *arguments]
+        if "--world" not in arguments:
+            # Only one platform at a time can have the host's.
+            command += ["--world", "none"]
         command += ["--port", str(port), "--output", "json", "--data-dir", str(self.data_dir)]
         if open_files is not None:
             command = ["prlimit", f"--nofile={open_files}", *command]

@@ -155,6 +155,7 @@ fn live(folder: &Path) -> Vec<(String, String)> {
             region: model::era::DEFAULT_REGION.into(),
             freeze_after: Duration::from_millis(5),
             layers_folder: folder.join("layers"),
+            network: None,
             trace: true,
         };
         let runtimes = Arc::new(Runtimes::open(folder, false));

@@ -22,6 +22,7 @@ pub enum Command {
     Plan(Plan),
     Explain(Explain),
     Limits(Limits),
+    Capture(Capture),
     Doctor(Doctor),
 }
 
@@ -126,6 +127,13 @@ pub struct Up {
     /// How environments are kept apart.
     #[arg(long, value_enum, default_value_t)]
     pub isolation: Isolation,
+    /// What functions reach outside: `host` (what this machine reaches, through its kernel, its own networks excepted),
+    /// `netns:NAME` (a network namespace), `none`. Default: host for root, else none.
+    #[arg(long, value_name = "WORLD")]
+    pub world: Option<String>,
+    /// Append a line for each flow of the VPC's interfaces, in the format of VPC flow logs.
+    #[arg(long, value_name = "FILE")]
+    pub flow_logs: Option<PathBuf>,
     /// How long an environment is idle before it is frozen, in milliseconds; 0 freezes at once, as Lambda does.
     #[arg(long, default_value_t = 5, value_name = "MS")]
     pub freeze_after: u64,
@@ -295,6 +303,23 @@ pub struct Limits {
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// Copy the packets behind a shared interface into a file that tcpdump and Wireshark read, until Ctrl-C.
+///
+/// Packets are copied as the environments send and get them: each environment has its own link-local address.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  onrush limits                                 names the interfaces\n  onrush capture eni-PrivateSubnetA-FunctionSecurityGroup -w cart.pcap\n  onrush capture eni-PrivateSubnetA-FunctionSecurityGroup -w - | tcpdump -nr -"
+)]
+pub struct Capture {
+    /// The interface, as `onrush limits` names it.
+    pub interface: String,
+    /// The file, `-` for standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub write: PathBuf,
+    #[command(flatten)]
+    pub endpoint: Endpoint,
 }
 
 /// Say what this host can enforce, what not, and the cure.

@@ -4,6 +4,8 @@ pub mod explain;
 pub mod plan;
 
 #[cfg(target_os = "linux")]
+pub mod capture;
+#[cfg(target_os = "linux")]
 mod client;
 #[cfg(target_os = "linux")]
 pub mod doctor;

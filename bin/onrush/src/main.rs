@@ -49,6 +49,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
         #[cfg(target_os = "linux")]
         Command::Limits(limits) => commands::limits::run(&limits),
         #[cfg(target_os = "linux")]
+        Command::Capture(capture) => commands::capture::run(&capture),
+        #[cfg(target_os = "linux")]
         Command::Doctor(doctor) => commands::doctor::run(&doctor),
         #[cfg(not(target_os = "linux"))]
         _ => {

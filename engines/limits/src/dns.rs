@@ -94,6 +94,34 @@ impl Resolver {
         (answered, Some(refusal))
     }
 
+    /// The interface with this index sends one packet: the refusal says that nobody answers it.
+    pub fn packet(&mut self, now: Instant, interface: u32) -> Option<Refusal> {
+        self.now = self.now.max(now);
+        let index = interface as usize;
+        if index >= self.interfaces.len() {
+            self.interfaces.resize(index + 1, Sent::default());
+        }
+        let rate = u64::from(self.packets_per_second);
+        let sent = &mut self.interfaces[index];
+        let level = sent.level.saturating_sub(nanoseconds(self.now, sent.at).saturating_mul(rate));
+        let fits = level + PACKET <= rate * PACKET;
+        *sent = Sent { at: self.now, level: level + if fits { PACKET } else { 0 } };
+        let used = sent.level.div_ceil(PACKET);
+        self.tally.reach(used);
+        if fits {
+            return None;
+        }
+        self.tally.refuse(self.now);
+        Some(Refusal {
+            limit: LimitId::DnsPackets,
+            resource: Arc::clone(&self.name),
+            destination: None,
+            used,
+            max: rate,
+            retry_at: Some(self.now + LOOKUP_TIMEOUT),
+        })
+    }
+
     /// The board's row: used is what the busiest interface has sent lately. O(interfaces).
     pub fn row(&self, now: Instant, source: &Arc<str>) -> LimitRow {
         let rate = u64::from(self.packets_per_second);
@@ -128,6 +156,17 @@ mod tests {
         let row = resolver.row(Instant::from_millis(500), &"test".into());
         assert_eq!((row.used, row.peak, row.max, row.refused), (1024, 1024, 1024, 88 + 344 + 88));
         assert_eq!(resolver.row(Instant::from_secs(2), &"test".into()).used, 0);
+    }
+
+    #[test]
+    fn packets_one_by_one_are_as_many_as_in_lookups() {
+        let mut resolver = Resolver::new(1024);
+        assert!((0..1024).all(|_| resolver.packet(Instant::START, 0).is_none()));
+        let refusal = resolver.packet(Instant::START, 0).unwrap();
+        assert_eq!(refusal.to_string(), "dns.packets of resolver: 1024 of 1024 packets/s");
+        assert!(resolver.packet(Instant::START, 1).is_none(), "another interface");
+        assert!((0..512).all(|_| resolver.packet(Instant::from_millis(500), 0).is_none()));
+        assert!(resolver.packet(Instant::from_millis(500), 0).is_some());
     }
 
     proptest! {

@@ -11,6 +11,7 @@ mod names;
 mod path;
 mod rules;
 mod space;
+mod wire;
 
 pub use databases::{Database, Proxy};
 pub use explain::{Explanation, Step, StepKind};
@@ -19,20 +20,11 @@ pub use names::{Zone, means, service_address, service_of};
 pub use path::{EPHEMERAL, FlowKey, Path};
 pub use rules::{Acl, AclEntry, Group, ICMP, ICMPV6, Rule, RulePeer, TCP, Traffic, UDP};
 pub use space::{Attachments, Space};
+pub use wire::Wired;
 
-use crate::connections::{Connections, Way};
-use crate::db_connections::DatabaseId;
-use crate::db_pool::LoginId;
-use crate::eni::InterfaceId;
-use crate::eni_room::SubnetId;
-use crate::nat::{Destination as NatDestination, GatewayId, Protocol};
-use crate::settings::NetworkSettings;
+use model::LimitId;
 use model::stack::{AnyCidr, Cidr, Cidr6};
-use model::{Instant, LimitId, Refusal};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-use std::time::Duration;
 
 /// What a stack has of a network. Indices are those of the vectors here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -242,25 +234,6 @@ pub enum Verdict {
     Barred(LimitId, String),
 }
 
-/// A network whose limits are engines.
-#[derive(Clone, Debug)]
-pub struct Wired {
-    /// The engines.
-    pub connections: Connections,
-    /// Of each function its interfaces, one for each of its subnets; none without a VPC.
-    pub interfaces: Vec<Vec<InterfaceId>>,
-    /// Of each function what its deployment found no room in, if so.
-    pub undeployed: Vec<Option<Refusal>>,
-    /// Of each NAT gateway its engine.
-    pub gateways: Vec<GatewayId>,
-    /// Of each database its engine; none where its connections are not known.
-    pub databases: Vec<Option<DatabaseId>>,
-    /// Of each proxy the login of its pool; none where the database's connections are not known.
-    pub proxies: Vec<Option<LoginId>>,
-    shared: BTreeMap<(usize, Vec<usize>), (InterfaceId, Option<Refusal>)>,
-    places: Vec<SubnetId>,
-}
-
 impl Network {
     /// So many subnets behind one NAT gateway, for all of `functions` functions.
     pub fn simple(functions: usize, subnets: usize, addresses: u16) -> Self {
@@ -315,112 +288,6 @@ impl Network {
             Path::Barred(limit, resource) => Verdict::Barred(limit, resource),
         }
     }
-
-    /// Makes the engines: one interface for each subnet and set of security groups, shared by the functions.
-    pub fn wire(&self, settings: NetworkSettings) -> Wired {
-        let (room, places) = self.room(settings.quotas.clone());
-        let mut engine = Connections::new(settings).within(room);
-        let gateways = self.gateways.iter();
-        let gateways =
-            gateways.map(|gateway| engine.add_gateway(gateway.name.as_str().into(), gateway.addresses));
-        let gateways = gateways.collect();
-        let databases = self.databases.iter().map(|database| {
-            let Database { name, connections, source, .. } = database;
-            Some(engine.add_database(name.as_str().into(), (*connections)?, (*source).into()))
-        });
-        let databases: Vec<Option<DatabaseId>> = databases.collect();
-        let proxies = self.proxies.iter().map(|proxy| {
-            let settings = self.pool_settings(proxy, engine.settings())?;
-            let database = databases[proxy.database?]?;
-            Some(engine.add_proxy(proxy.name.as_str().into(), database, settings))
-        });
-        let proxies = proxies.collect();
-        let mut wired = Wired {
-            connections: engine,
-            interfaces: Vec::new(),
-            undeployed: Vec::new(),
-            gateways,
-            databases,
-            proxies,
-            shared: BTreeMap::new(),
-            places,
-        };
-        for function in 0..self.placements.len() {
-            self.wire_function(&mut wired, Instant::START, function);
-        }
-        wired
-    }
-
-    /// Makes the interfaces of the next function, as its deployment does at `now`: as many were wired before it as it has
-    /// index.
-    pub fn wire_function(&self, wired: &mut Wired, now: Instant, function: usize) {
-        debug_assert_eq!(wired.interfaces.len(), function);
-        let belong_to_environments = wired.connections.settings().environment_interfaces.is_some();
-        let (mut ids, mut undeployed) = (Vec::new(), None);
-        if let Some(Some(Placement { subnets, groups, .. })) = self.placements.get(function) {
-            for subnet in subnets {
-                let Wired { connections, shared, places, .. } = wired;
-                let (id, refused) = shared.entry((*subnet, groups.clone())).or_insert_with(|| {
-                    let name = self.interface_name(*subnet, groups);
-                    match places.get(*subnet) {
-                        Some(place) if !belong_to_environments => {
-                            connections.create_interface(now, name, *place, Duration::ZERO)
-                        }
-                        // A subnet that was not known when the others were wired has any number of addresses.
-                        _ => (connections.add_interface(name), None),
-                    }
-                });
-                undeployed = refused.clone().or(undeployed);
-                ids.push(*id);
-            }
-        }
-        wired.interfaces.push(ids);
-        wired.undeployed.push(undeployed);
-    }
-
-    /// What the shared interface of a subnet and a set of groups is called on the board: `eni-SUBNET-GROUP+GROUP`.
-    pub fn interface_name(&self, subnet: usize, groups: &[usize]) -> Arc<str> {
-        let groups: Vec<&str> = groups.iter().map(|group| &*self.groups[*group].name).collect();
-        format!("eni-{}-{}", self.subnets[subnet].name, groups.join("+")).into()
-    }
-
-    /// The way of a function's connections from the `choice`th of its subnets.
-    pub fn way(&self, wired: &mut Wired, function: usize, choice: usize, to: &Target<'_>) -> Way {
-        let Some(Some(placement)) = self.placements.get(function) else {
-            let is_database = |host: &&Host| matches!(host.what, HostKind::Database(_) | HostKind::Proxy(_));
-            let named = |host: &&Host| host.name == to.host || host.names.iter().any(|name| name == to.host);
-            let database = self.hosts.iter().filter(is_database).find(named);
-            return match database {
-                Some(_) => wired.connections.barred(
-                    LimitId::NoRoute,
-                    "a function without a VPC",
-                    &format!("{}:{}", to.host, to.port),
-                ),
-                None => Way::Free,
-            };
-        };
-        let interface = wired.interfaces[function][choice];
-        match self.verdict(placement.subnets[choice], &placement.groups, to) {
-            Verdict::Inside => Way::Interface(interface),
-            Verdict::Database(index) => match wired.databases[index] {
-                Some(database) => Way::Database(interface, database),
-                None => Way::Interface(interface),
-            },
-            Verdict::Proxy(index) => match wired.proxies[index] {
-                Some(login) => Way::Proxy(interface, login),
-                None => Way::Interface(interface),
-            },
-            Verdict::Nat(gateway) => {
-                let (address, port) = (IpAddr::V4(to.address), to.port);
-                let destination = NatDestination { address, port, protocol: Protocol::Tcp };
-                wired.connections.through(interface, wired.gateways[gateway], destination)
-            }
-            Verdict::Barred(limit, resource) => {
-                let destination = format!("{}:{}", to.host, to.port);
-                wired.connections.barred(limit, &resource, &destination)
-            }
-        }
-    }
 }
 
 impl Route {
@@ -446,121 +313,4 @@ impl Subnet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
-
-    fn to(host: &str, port: u16) -> Target<'_> {
-        Target { host, address: host.parse().unwrap_or(PUBLIC), port }
-    }
-
-    #[test]
-    fn the_longest_prefix_wins() {
-        let mut network = Network::simple(1, 1, 1);
-        network.subnets[0].routes.extend([
-            Route::local("192.168.0.0/16".parse().unwrap()),
-            Route {
-                name: String::new(),
-                to: To::Range(AnyCidr::Ipv4("198.51.100.0/24".parse().unwrap())),
-                hop: Hop::InternetGateway("Igw".into()),
-            },
-        ]);
-        let verdict = |host: &str| network.verdict(0, &[0], &to(host, 443));
-        assert_eq!(verdict("cache.example.com"), Verdict::Nat(0));
-        assert_eq!(verdict("192.168.200.9"), Verdict::Inside);
-        let Verdict::Barred(LimitId::NoRoute, who) = verdict("198.51.100.7") else {
-            panic!("an internet gateway drops it")
-        };
-        assert!(who.contains("Igw"));
-        network.subnets[0].routes.clear();
-        let nowhere = Verdict::Barred(LimitId::NoRoute, "Subnet1".into());
-        assert_eq!(network.verdict(0, &[0], &to("cache.example.com", 443)), nowhere);
-    }
-
-    #[test]
-    fn endpoints_stand_before_routes() {
-        let mut network = Network::simple(1, 1, 1);
-        let s3 = "com.amazonaws.us-east-1.s3";
-        network.endpoints =
-            vec![Endpoint { name: "S3".into(), service: "s3".into(), names: names::service_hosts(s3) }];
-        let service = To::Service("s3".into());
-        network.subnets[0].routes.push(Route { name: "S3".into(), to: service, hop: Hop::Service(0) });
-        network.groups.push(Group::open("Ends"));
-        network.hosts.push(Host {
-            name: "Ssm".into(),
-            address: Ipv4Addr::new(10, 0, 0, 9),
-            address6: None,
-            names: Vec::new(),
-            private_names: names::service_hosts("com.amazonaws.us-east-1.ssm"),
-            groups: vec![1],
-            vpc: 0,
-            subnet: Some(0),
-            what: HostKind::Endpoint(0),
-        });
-        let verdict = |network: &Network, host: &str| network.verdict(0, &[0], &to(host, 443));
-        for host in
-            ["s3.us-east-1.amazonaws.com", "carts.s3.us-east-1.amazonaws.com", "ssm.us-east-1.amazonaws.com"]
-        {
-            assert_eq!(verdict(&network, host), Verdict::Inside, "{host}");
-        }
-        assert_eq!(verdict(&network, "dynamodb.us-east-1.amazonaws.com"), Verdict::Nat(0));
-        assert_eq!(
-            names::service_hosts("com.amazonaws.us-east-1.ecr.api")[1],
-            "api.ecr.us-east-1.amazonaws.com"
-        );
-        assert!(names::service_hosts("nonsense").is_empty());
-        network.groups[0].egress =
-            vec![Rule { name: String::new(), traffic: Traffic::tcp(443, 443), peer: RulePeer::Group(1) }];
-        assert_eq!(verdict(&network, "ssm.us-east-1.amazonaws.com"), Verdict::Inside);
-        let barred = Verdict::Barred(LimitId::NoRule, "Group".into());
-        assert_eq!(verdict(&network, "s3.us-east-1.amazonaws.com"), barred);
-    }
-
-    #[test]
-    fn a_port_without_a_rule_is_barred() {
-        let mut network = Network::simple(1, 1, 1);
-        network.groups[0].egress = vec![Rule { traffic: Traffic::tcp(443, 443), ..Rule::everything() }];
-        assert_eq!(network.verdict(0, &[0], &to("a.example", 443)), Verdict::Nat(0));
-        let barred = Verdict::Barred(LimitId::NoRule, "Group".into());
-        assert_eq!(network.verdict(0, &[0], &to("a.example", 6379)), barred);
-        network.groups.push(Group::open("Wide"));
-        assert_eq!(network.verdict(0, &[0, 1], &to("a.example", 6379)), Verdict::Nat(0), "a union of groups");
-    }
-
-    #[test]
-    fn a_function_whose_interfaces_find_no_room_is_not_deployed() {
-        let mut network = Network::simple(2, 2, 1);
-        network.placements[1] = Some(Placement { subnets: vec![1], groups: vec![0], ipv6: false });
-        let mut given = model::Overrides::default();
-        given.read("eni.per-vpc=1").unwrap();
-        let era = model::Era::named("today").unwrap();
-        let wired = network.wire(NetworkSettings::from_era(&era, "us-east-1", &given).unwrap());
-        let refused: Vec<_> = wired.undeployed.iter().flatten().map(|refusal| refusal.limit).collect();
-        assert_eq!((refused, wired.connections.interfaces()), (vec![LimitId::EniPerVpc; 2], Some(1)));
-    }
-
-    #[test]
-    fn functions_share_the_interface_of_a_subnet_and_its_groups() {
-        let mut network = Network::simple(3, 2, 1);
-        network.groups.push(Group::open("Other"));
-        network.placements[1] = Some(Placement { subnets: vec![1], groups: vec![0], ipv6: false });
-        network.placements[2] = Some(Placement { subnets: vec![1], groups: vec![0, 1], ipv6: false });
-        let settings = NetworkSettings::from_era(
-            &model::Era::named("today").unwrap(),
-            "us-east-1",
-            &model::Overrides::default(),
-        );
-        let mut wired = network.wire(settings.unwrap());
-        assert_eq!(wired.interfaces[0][1], wired.interfaces[1][0]);
-        assert_ne!(wired.interfaces[1][0], wired.interfaces[2][0]);
-        assert_eq!(wired.connections.interfaces(), Some(3));
-        let names: Vec<String> = wired.connections.counts().map(|(name, _)| name.to_string()).collect();
-        assert_eq!(
-            names,
-            ["eni-Subnet1-Group", "eni-Subnet2-Group", "eni-Subnet2-Group+Other", "NatGateway"]
-        );
-        assert_eq!(network.way(&mut wired, 9, 0, &to("a.example", 443)), Way::Free, "no VPC");
-        assert!(matches!(network.way(&mut wired, 0, 0, &to("a.example", 443)), Way::Nat(..)));
-    }
-}
+mod tests;

@@ -34,6 +34,12 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
+/// Now in whole seconds, as provisioned concurrency writes it: `2025-11-24T23:08:11+0000`.
+pub(crate) fn now_in_seconds() -> String {
+    let now = now();
+    format!("{}+0000", now.split('.').next().unwrap_or_default())
+}
+
 /// A random number, at least 0 and less than 1; 0 if the system has none to give.
 pub(crate) fn lot() -> f64 {
     let bits = getrandom::u64().unwrap_or(0) >> 11;

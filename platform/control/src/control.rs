@@ -6,21 +6,27 @@ mod concurrency;
 mod deploy;
 mod event_invoke;
 mod function;
+mod layer;
 mod open;
 mod policy;
+mod provisioned;
 mod record;
 mod resolve;
+mod stored;
 mod tags;
 mod url;
 mod version;
 
 pub use alias::{AliasSettings, RoutingSettings};
+pub use layer::{LayerPermission, PublishLayer};
 pub use open::OpenError;
 pub use policy::{AddPermission, POLICY_MAX};
+pub use stored::RuntimeManagementSettings;
 pub use url::url_id;
 pub use version::PublishVersion;
 
 use crate::function::Function;
+use crate::layer::Layers;
 use crate::package::{Location, Packages};
 use crate::store::{Store, StoreError, Write};
 use model::error::{ApiError, ErrorCode};
@@ -81,6 +87,7 @@ pub struct Control {
     packages: Packages,
     store: Box<dyn Store>,
     snapshot: RwLock<Arc<Functions>>,
+    layers: RwLock<Arc<Layers>>,
     writer: Mutex<Writer>,
     observer: Observer,
     /// Held so that no second process works on the folder.
@@ -126,9 +133,11 @@ impl Control {
         self.snapshot.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// Bytes of the code of all functions and their versions.
+    /// Bytes of the code of all functions and their versions, and of all layers.
     pub fn code_bytes(&self) -> u64 {
-        code_bytes(&self.snapshot())
+        let layers = self.layers();
+        let layers = layers.values().flat_map(|layer| layer.versions.values());
+        code_bytes(&self.snapshot()) + layers.map(|version| version.layer.code_size).sum::<u64>()
     }
 
     /// What it was opened with.
@@ -185,7 +194,7 @@ impl Control {
             }
         };
         self.store.commit(&batch).map_err(|error| store_error(&error))?;
-        let kept = referred(&after);
+        let kept = referred_all(&after, &self.layers());
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
         (self.observer)(change);
         let gone = self.packages.keep(kept);
@@ -255,6 +264,17 @@ fn all_versions(functions: &Functions) -> impl Iterator<Item = &Arc<Function>> {
 /// Bytes of code, of every version.
 fn code_bytes(functions: &Functions) -> u64 {
     all_versions(functions).map(|function| function.code_size).sum()
+}
+
+/// The packages that functions and layers refer to.
+fn referred_all(functions: &Functions, layers: &Layers) -> HashSet<String> {
+    let mut all = referred(functions);
+    for version in layers.values().flat_map(|layer| layer.versions.values()) {
+        if let Location::Package(hex) = &version.layer.location {
+            all.insert(hex.clone());
+        }
+    }
+    all
 }
 
 /// The packages that functions refer to.

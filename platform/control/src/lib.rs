@@ -8,6 +8,7 @@
 mod clock;
 mod control;
 pub mod function;
+pub mod layer;
 pub mod package;
 pub mod published;
 pub mod request;
@@ -15,8 +16,9 @@ pub mod store;
 pub mod validate;
 
 pub use control::{
-    AddPermission, AliasSettings, CODE_STORAGE_MAX, Change, Control, FUNCTIONS_MAX, OpenError, Options,
-    POLICY_MAX, PublishVersion, RoutingSettings, url_id,
+    AddPermission, AliasSettings, CODE_STORAGE_MAX, Change, Control, FUNCTIONS_MAX, LayerPermission,
+    OpenError, Options, POLICY_MAX, PublishLayer, PublishVersion, RoutingSettings, RuntimeManagementSettings,
+    url_id,
 };
 pub use function::{
     AuthType, Cors, EventInvokeConfig, Function, FunctionUrl, InvokeMode, LastUpdateStatus, Layer, LogFormat,

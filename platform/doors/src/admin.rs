@@ -1,6 +1,7 @@
 //! Onrush's own pages: health, the limits board, metrics, logs.
 
 use crate::Answer;
+use crate::network_pages::NetworkLook;
 use crate::router::{Doors, json};
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 /// Longest wait of a log follower for news.
 const FOLLOW_MAX: Duration = Duration::from_secs(30);
+/// Longest wait of a viewer for packets.
+const CAPTURE_WAIT_MAX: Duration = Duration::from_secs(2);
 
 pub(crate) async fn answer(doors: &Doors, head: &Parts) -> Answer {
     let path = head.uri.path();
@@ -17,21 +20,27 @@ pub(crate) async fn answer(doors: &Doors, head: &Parts) -> Answer {
     }
     match path.strip_prefix("/_onrush/").unwrap_or("") {
         "health" => page(&health(doors)),
-        "limits" => page(&limits(doors)),
+        "limits" => page(&limits(doors).await),
         "functions" => page(&functions(doors)),
         "metrics" => {
-            let mut answer = json(StatusCode::OK, doors.counters.prometheus(&doors.logs.dropped()));
+            let mut text = doors.counters.prometheus(&doors.logs.dropped());
+            text.push_str(&look(doors).await.prometheus);
+            let mut answer = json(StatusCode::OK, text);
             let text = http::HeaderValue::from_static("text/plain; version=0.0.4");
             answer.headers_mut().insert(http::header::CONTENT_TYPE, text);
             answer
         }
-        other => match other.strip_prefix("logs/") {
-            Some(function) => logs(doors, function, head.uri.query().unwrap_or("")).await,
-            None => json(
-                StatusCode::NOT_FOUND,
-                "{\"message\":\"there are /_onrush/health, functions, limits, metrics, logs/FUNCTION and door/LOGICAL-ID\"}",
-            ),
-        },
+        other => {
+            let query = head.uri.query().unwrap_or("");
+            match (other.strip_prefix("logs/"), other.strip_prefix("capture/")) {
+                (Some(function), _) => logs(doors, function, query).await,
+                (_, Some(interface)) => capture(doors, interface, query).await,
+                _ => json(
+                    StatusCode::NOT_FOUND,
+                    "{\"message\":\"there are /_onrush/health, functions, limits, metrics, logs/FUNCTION, capture/INTERFACE and door/LOGICAL-ID\"}",
+                ),
+            }
+        }
     }
 }
 
@@ -53,14 +62,51 @@ fn health(doors: &Doors) -> Value {
     })
 }
 
-fn limits(doors: &Doors) -> Value {
-    let mut board = doors.invoker.board();
-    board.extend(doors.events.board());
-    value!({
-        "schema": 1,
-        "at": doors.invoker.now().as_secs_f64(),
-        "limits": board,
-    })
+async fn limits(doors: &Doors) -> Value {
+    let look = look(doors).await;
+    let mut rows = doors.invoker.board();
+    rows.extend(doors.events.board());
+    rows.extend(look.rows);
+    let mut board = value!({ "schema": 1, "at": doors.invoker.now().as_secs_f64(), "limits": rows });
+    if let Value::Object(board) = &mut board {
+        board.extend(look.more);
+    }
+    board
+}
+
+/// The network's part; empty where there is none.
+async fn look(doors: &Doors) -> NetworkLook {
+    match &doors.network {
+        Some(network) => network.look().await.unwrap_or_default(),
+        None => NetworkLook::default(),
+    }
+}
+
+/// The next packets behind an interface, for the session that the query names.
+async fn capture(doors: &Doors, interface: &str, query: &str) -> Answer {
+    let refused = |status, message: &str| json(status, value!({ "message": message }).to_string());
+    let Some(network) = &doors.network else {
+        return refused(StatusCode::NOT_FOUND, "environments have no network here; `onrush doctor` says why");
+    };
+    let Some(session) = parameter(query, "session") else {
+        return refused(StatusCode::BAD_REQUEST, "a capture needs a session, any number");
+    };
+    let wait = Duration::from_secs(parameter(query, "wait").unwrap_or(0)).min(CAPTURE_WAIT_MAX);
+    let interface = crate::event::decode(interface, false);
+    match network.packets(interface, session, wait).await {
+        Ok(records) => {
+            let mut answer = json(StatusCode::OK, records);
+            let kind = http::HeaderValue::from_static("application/octet-stream");
+            answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+            answer
+        }
+        Err(message) => refused(StatusCode::NOT_FOUND, &message),
+    }
+}
+
+fn parameter(query: &str, name: &str) -> Option<u64> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse::<u64>().ok())
 }
 
 fn functions(doors: &Doors) -> Value {
@@ -82,10 +128,6 @@ fn functions(doors: &Doors) -> Value {
 
 /// Lines after number `after`; with `wait` (seconds) and nothing new, waits for news that long.
 async fn logs(doors: &Doors, word: &str, query: &str) -> Answer {
-    let parameter = |name: &str| {
-        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse::<u64>().ok())
-    };
     let function = doors.control.function(word).or_else(|| doors.function_by_logical_id(word));
     let Some(function) = function else {
         return json(
@@ -94,8 +136,8 @@ async fn logs(doors: &Doors, word: &str, query: &str) -> Answer {
         );
     };
     let log = doors.logs.function(&function.name);
-    let after = parameter("after").unwrap_or(0);
-    let wait = Duration::from_secs(parameter("wait").unwrap_or(0)).min(FOLLOW_MAX);
+    let after = parameter(query, "after").unwrap_or(0);
+    let wait = Duration::from_secs(parameter(query, "wait").unwrap_or(0)).min(FOLLOW_MAX);
     let lines = log.wait(after, wait).await;
     let last = lines.last().map_or(after, |line| line.sequence);
     let lines: Vec<_> = lines

@@ -1,7 +1,7 @@
 //! An HTTP request on its way to a function: what function URLs and HTTP APIs do alike.
 
 use crate::event::{self, Door};
-use crate::router::{Doors, read_body, too_large};
+use crate::router::{Doors, name_limit, read_body, too_large};
 use crate::{Answer, lambda_rest, reply, server};
 use bytes::Bytes;
 use control::Function;
@@ -95,6 +95,14 @@ impl Arrival<'_> {
             },
         )
     }
+}
+
+/// Names the limit that is behind a time-out.
+pub(crate) fn named(invoked: &Invoked, mut answer: Answer) -> Answer {
+    if let Some(refusal) = &invoked.limit {
+        name_limit(&mut answer, refusal);
+    }
+    answer
 }
 
 /// The HTTP response that a result stands for; `None` when the function failed or its result is no HTTP response.

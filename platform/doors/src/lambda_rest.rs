@@ -42,15 +42,17 @@ pub(crate) async fn answer(doors: &Arc<Doors>, head: Parts, incoming: Incoming) 
             return json(StatusCode::BAD_REQUEST, "{\"message\":\"the request's body did not arrive\"}");
         }
     };
-    let control = doors.control.clone();
+    let (control, invoker) = (doors.control.clone(), doors.invoker.clone());
     let changes = head.method != http::Method::GET;
     // Zips are unpacked and the store is synced here: not on a thread that serves others. A task of its own, so that
     // a client that hangs up leaves no door behind its function.
     let (done, handled) = tokio::sync::oneshot::channel();
     let after = doors.clone();
     tokio::spawn(async move {
-        let handled =
-            tokio::task::spawn_blocking(move || control_plane::handle(&control, &head, &body)).await;
+        let handled = tokio::task::spawn_blocking(move || {
+            control_plane::handle(&control, &|key| invoker.provisioned(key), &head, &body)
+        })
+        .await;
         if changes {
             after.refresh();
         }

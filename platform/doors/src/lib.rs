@@ -18,10 +18,12 @@ pub mod event;
 pub mod function_url;
 pub mod http_api;
 pub mod lambda_rest;
+pub mod network_pages;
 pub mod reply;
 pub mod router;
 pub mod server;
 
+pub use network_pages::{Later, NetworkLook, NetworkPages};
 pub use router::{Doors, Options, OtherServices};
 pub use server::serve;
 

@@ -2,6 +2,7 @@
 
 use crate::body::{self, BodyError};
 use crate::http_api::Api;
+use crate::network_pages::NetworkPages;
 use crate::{Answer, admin, function_url, http_api, lambda_rest};
 use bytes::Bytes;
 use control::{Control, Function};
@@ -38,6 +39,8 @@ pub struct Options {
     pub http_apis: Vec<HttpApi>,
     /// Whether only this machine can reach the doors.
     pub loopback: bool,
+    /// The network, where there is one.
+    pub network: Option<Arc<dyn NetworkPages>>,
     /// Services beside Lambda that answer on the same port.
     pub services: Option<Arc<dyn OtherServices>>,
 }
@@ -64,6 +67,7 @@ pub struct Doors {
     urls: RwLock<Urls>,
     loopback: bool,
     services: Option<Arc<dyn OtherServices>>,
+    pub(crate) network: Option<Arc<dyn NetworkPages>>,
 }
 
 /// Function URLs, by the first label of their host name and by their function's logical id or name.
@@ -111,6 +115,7 @@ impl Doors {
             urls: RwLock::default(),
             loopback: options.loopback,
             services: options.services,
+            network: options.network,
         };
         doors.refresh();
         doors

@@ -4,6 +4,7 @@ use crate::failure::{Failure, exit_reason};
 use bytes::Bytes;
 use control::Function;
 use limits::Outcome;
+use model::Refusal;
 use runtime_api::Reply;
 use sandbox::Exit;
 use std::time::Duration;
@@ -40,6 +41,13 @@ pub(crate) struct Conclusion {
 }
 
 impl Conclusion {
+    /// A limit dropped what the function waited for.
+    pub(crate) fn blame(&mut self, refusal: &Refusal) {
+        if let Some(line) = self.lines.last_mut() {
+            line.push_str(&format!(", while packets were dropped by {refusal}"));
+        }
+    }
+
     /// `initialising` says that a suppressed INIT was not over.
     pub(crate) fn of(end: End, function: &Function, id: &str, elapsed: Duration, initialising: bool) -> Self {
         let mut conclusion = Self::without_init_report(end, function, id, elapsed);
@@ -112,6 +120,21 @@ mod tests {
             line.ends_with(" ID Task timed out after 3.00 seconds (limit function.timeout of cart: 3 s)"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_time_out_names_the_limit_that_dropped_packets_meanwhile() {
+        let mut conclusion = conclude(End::TimedOut, false);
+        conclusion.blame(&Refusal {
+            limit: model::LimitId::NatPorts,
+            resource: "NatGateway".into(),
+            destination: Some("203.0.113.10:443".into()),
+            used: 50,
+            max: 50,
+            retry_at: None,
+        });
+        let end = ", while packets were dropped by nat.ports of NatGateway to 203.0.113.10:443: 50 of 50 connections";
+        assert!(conclusion.lines[0].ends_with(end), "{:?}", conclusion.lines);
     }
 
     #[test]

@@ -7,11 +7,13 @@ use crate::conclusion::{Conclusion, End};
 use crate::freezer::Freezing;
 use crate::gate::Gate;
 use crate::invoker::{Caller, Invoked, Request};
+use crate::network::{Attachment, Network};
 use crate::output::Output;
 use crate::reactors;
 use bytes::Bytes;
 use control::Function;
 use limits::Outcome;
+use model::Refusal;
 use runtime_api::{Initialisation, Invocation, Reply, Session};
 use runtimes::{FunctionFacts, Launch, base_environment};
 use sandbox::{Exit, Sandbox, Sandboxes, Spec, StartError};
@@ -35,6 +37,7 @@ pub(crate) struct Version {
     pub(crate) init_billed: bool,
     /// `on-demand` or `provisioned-concurrency`.
     pub(crate) initialization_type: &'static str,
+    pub(crate) network: Option<Arc<dyn Network>>,
     /// What runs it; made once, when the first environment starts.
     pub(crate) prepared: tokio::sync::OnceCell<Arc<Prepared>>,
     /// Who may run next, by reactor.
@@ -62,6 +65,8 @@ pub(crate) struct Prepared {
 pub(crate) struct Environment {
     pub(crate) version: Arc<Version>,
     log_stream: String,
+    /// Before the sandbox, which must outlive it.
+    attachment: Mutex<Option<Box<dyn Attachment>>>,
     sandbox: RwLock<Option<Sandbox>>,
     /// The reactor that serves its runtime.
     home: AtomicUsize,
@@ -156,6 +161,7 @@ impl Environment {
         Arc::new(Self {
             version,
             log_stream,
+            attachment: Mutex::new(None),
             sandbox: RwLock::new(None),
             home: AtomicUsize::new(0),
             prompt: AtomicU32::new(0),
@@ -325,12 +331,23 @@ impl Environment {
         }
         let elapsed = begun.elapsed();
         self.get_used_to(elapsed);
+        let limit = match &end {
+            End::TimedOut => {
+                self.attachment().as_ref().and_then(|attachment| attachment.refused_since(begun))
+            }
+            _ => None,
+        };
         let mut conclusion = Conclusion::of(end, function, id, elapsed, initialising);
+        if let Some(refusal) = &limit {
+            conclusion.blame(refusal);
+        }
         if let Some((payload, failed)) = answered {
             // The log tells what happened afterwards; the answer stands.
             (conclusion.payload, conclusion.failed) = (payload, failed);
         }
-        Ok(self.conclude(&life, conclusion, init, request))
+        let mut ran = self.conclude(&life, conclusion, init, request, limit.as_ref());
+        ran.invoked.limit = limit.map(Arc::new);
+        Ok(ran)
     }
 
     /// The runtime has answered and not yet asked for its next event; until then the invocation goes on, under the
@@ -372,7 +389,7 @@ impl Environment {
     }
 
     fn invoked(&self, payload: Bytes, failed: bool, log_tail: Option<Vec<u8>>) -> Invoked {
-        Invoked { payload, failed, log_tail, version: self.version.function.version.clone() }
+        Invoked { payload, failed, log_tail, version: self.version.function.version.clone(), limit: None }
     }
 
     async fn wait(
@@ -423,6 +440,7 @@ impl Environment {
         conclusion: Conclusion,
         init: Option<Duration>,
         request: &Request,
+        limit: Option<&Refusal>,
     ) -> Ran {
         let function = &self.version.function;
         let Conclusion { payload, failed, outcome, status, duration, mut lines } = conclusion;
@@ -435,7 +453,8 @@ impl Environment {
         }
         if outcome == Outcome::TimedOut {
             let max_s = function.timeout.as_secs_f64();
-            tracing::info!(limit = "function.timeout", function = %function.name, request_id = %request.request_id, max_s, "timed out");
+            let cause = limit.map(|refusal| refusal.to_string()).unwrap_or_default();
+            tracing::info!(limit = "function.timeout", function = %function.name, request_id = %request.request_id, max_s, cause, "timed out");
         }
         let report = Report {
             request_id: &request.request_id,
@@ -468,6 +487,9 @@ impl Environment {
             None => *slot = Some(sandboxes.start(Arc::new(self.spec(prepared))).await?),
         }
         let sandbox = slot.as_mut().expect("a sandbox was just put there");
+        if let (Some(network), Some(interface)) = (&self.version.network, sandbox.take_interface()) {
+            *self.attachment() = Some(network.attach(&self.version.function, interface));
+        }
         let listener = tokio::net::TcpListener::from_std(sandbox.take_listener())?;
         let output = Output::new(sandbox.take_output(), self.version.log.clone())?;
         drop(slot);
@@ -497,7 +519,7 @@ impl Environment {
         idle.life = Some(life.clone());
         if idle.ended {
             drop(idle);
-            self.kill();
+            self.leave();
         }
         Ok(life)
     }
@@ -544,7 +566,7 @@ impl Environment {
             working_directory: "/var/task".to_owned(),
             memory_mb: function.memory_mb,
             tmp_mb: function.tmp_mb,
-            dual_stack: false,
+            dual_stack: function.vpc.as_ref().is_some_and(|vpc| vpc.ipv6_allowed_for_dual_stack),
         }
     }
 
@@ -561,7 +583,18 @@ impl Environment {
         idle.ended = true;
         idle.life = None;
         drop(idle);
+        self.leave();
+    }
+
+    /// Ends everything in the environment. First it leaves the network, so that nobody hears its connections close: at
+    /// AWS an environment that is taken away says no goodbye either.
+    fn leave(&self) {
+        drop(self.attachment().take());
         self.kill();
+    }
+
+    fn attachment(&self) -> MutexGuard<'_, Option<Box<dyn Attachment>>> {
+        self.attachment.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the environment has to be put into the freezer's queue: it stands there at most once.

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::freezer::Freezer;
 use crate::gate::{Entrance, Place, TICK};
 use crate::layers;
+use crate::network::Network;
 use crate::reactors;
 use crate::refusals::Refusals;
 use bytes::Bytes;
@@ -41,6 +42,8 @@ pub struct Options {
     pub freeze_after: Duration,
     /// Where layers are merged.
     pub layers_folder: PathBuf,
+    /// What carries environments' packets; `None`: they have loopback alone.
+    pub network: Option<Arc<dyn Network>>,
     /// Whether to keep every decision for [`Invoker::decisions`]; for comparing with a plan, since it grows.
     pub trace: bool,
 }
@@ -84,6 +87,8 @@ pub struct Invoked {
     pub log_tail: Option<Vec<u8>>,
     /// The version that ran.
     pub version: String,
+    /// The limit behind a time-out, when one is known.
+    pub limit: Option<Arc<Refusal>>,
 }
 
 /// Why a request did not run.
@@ -130,6 +135,7 @@ struct Shared {
     init_timeout: Duration,
     init_billed: bool,
     layers_folder: PathBuf,
+    network: Option<Arc<dyn Network>>,
     refusals: Refusals,
 }
 
@@ -191,6 +197,7 @@ impl Invoker {
             init_timeout: options.init_timeout,
             init_billed: options.init_billed,
             layers_folder: options.layers_folder,
+            network: options.network,
             refusals: Refusals::default(),
         }));
         tokio::spawn(freezer.run());
@@ -638,7 +645,7 @@ fn never_ran(version: &Version, request: &Request, failure: Failure) -> Invoked 
     ];
     version.log.write_all(lines.iter().map(String::as_str));
     let log_tail = request.tail.then(|| (lines.join("\n") + "\n").into_bytes());
-    Invoked { payload: failure.body, failed: true, log_tail, version: function.version.clone() }
+    Invoked { payload: failure.body, failed: true, log_tail, version: function.version.clone(), limit: None }
 }
 
 impl Core {

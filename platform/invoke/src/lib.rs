@@ -13,10 +13,13 @@ mod gate;
 mod id;
 mod invoker;
 mod layers;
+mod network;
 mod output;
 mod reactors;
 mod refusals;
 
 pub use id::{request_id, trace_header};
 pub use invoker::{Admission, Decided, Figures, InvokeError, Invoked, Invoker, Options, Request};
+pub use limits::{ProvisionedCounts, ProvisionedStatus};
+pub use network::{Attachment, Network};
 pub use reactors::Reactors;

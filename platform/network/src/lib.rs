@@ -4,8 +4,10 @@
 
 pub mod attach;
 pub mod directory;
+pub mod fabric;
 pub mod names;
 pub mod relay;
+pub mod world;
 
 pub use attach::{AttachError, Attachments};
 pub use names::{Asker, Book, Name, Resolver, ServiceAddresses, Transport, Upstream, VpcNames};

@@ -302,3 +302,5 @@ impl Way {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod topology_tests;

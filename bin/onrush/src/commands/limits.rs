@@ -49,5 +49,19 @@ fn table(board: &Value) -> String {
             word("raisable")
         );
     }
+    let interfaces = board["interfaces"].as_array().map_or(&[][..], Vec::as_slice);
+    if !interfaces.is_empty() {
+        let _ = writeln!(
+            text,
+            "\n{:<44} {:>11}  functions that share it (environments now)",
+            "interface", "connections"
+        );
+    }
+    for row in interfaces {
+        let functions = row["environments"].as_object().into_iter().flatten();
+        let functions: Vec<String> = functions.map(|(name, count)| format!("{name} ({count})")).collect();
+        let (name, count) = (row["name"].as_str().unwrap_or(""), row["connections"].as_u64().unwrap_or(0));
+        let _ = writeln!(text, "{name:<44} {count:>11}  {}", functions.join(", "));
+    }
     text
 }

@@ -7,6 +7,7 @@ mod events_queue;
 mod names;
 mod port;
 mod scope;
+mod vpc;
 
 use crate::Stop;
 use crate::arguments::{Isolation, Output, Up};
@@ -44,6 +45,8 @@ pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
         .log_internal_errors(false)
         .init();
     let (era, overrides) = super::figures(&arguments.figures)?;
+    // A wrong word is told before anything is made.
+    drop(vpc::world(arguments.world.as_deref())?);
     std::fs::create_dir_all(&arguments.data_dir)
         .with_context(|| format!("cannot make the data folder {}", arguments.data_dir.display()))?;
     // The jailer is forked while this process has one thread and holds nothing.
@@ -54,7 +57,7 @@ pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
             Isolation::Process => sandbox::Isolation::Process,
         },
         pool: sandbox::PoolSizes::default(),
-        interfaces: false,
+        interfaces: arguments.isolation == Isolation::Namespaces,
     })
     .map_err(|error| match error {
         JailerError::InUse { .. } => anyhow!(
@@ -114,12 +117,29 @@ async fn serve(
     let runtimes = Runtimes::open(&data_dir, arguments.strict_runtimes).trusting(services.bundle());
     let runtimes = Arc::new(runtimes);
     let account_concurrency = settings.account_concurrency;
+    let vpc = if sandboxes.abilities().enforced("network-interface") {
+        let network_settings = limits::NetworkSettings::from_era(&era, &region, &overrides)
+            .map_err(|error| Stop::Usage(error.to_string()))?;
+        let wanted = vpc::Wanted {
+            stack: read.as_ref().map(|read| &read.stack),
+            region: &region,
+            settings: network_settings,
+            world: arguments.world.as_deref(),
+            flow_logs: arguments.flow_logs.as_deref(),
+            state_dir: data_dir.join("run"),
+            began: begun,
+        };
+        Some(vpc::Vpc::start(wanted)?)
+    } else {
+        None
+    };
     let options = invoke::Options {
         init_timeout: Duration::from_secs(era.settings.init_timeout_s),
         init_billed: era.settings.init_billed,
         region: region.as_str().into(),
         freeze_after: Duration::from_millis(arguments.freeze_after),
         layers_folder: data_dir.join("layers"),
+        network: vpc.as_ref().map(|vpc| vpc.carrier.clone() as Arc<dyn invoke::Network>),
         trace: false,
         settings,
     };
@@ -169,6 +189,7 @@ async fn serve(
         http_apis,
         loopback: arguments.host.is_loopback(),
         services: Some(Arc::new(names::OnTheDoors(services.clone()))),
+        network: vpc.as_ref().map(|vpc| vpc.pages.clone() as Arc<dyn doors::NetworkPages>),
     };
     // Now that the functions are as the template says: what waited meets the new code.
     events.start(Live { control: control.clone(), invoker: invoker.clone() });
@@ -196,6 +217,7 @@ async fn serve(
         stack: read.as_ref().map(|read| &read.stack),
         era: &era,
         took: begun.elapsed(),
+        network: vpc.as_ref().map(|vpc| vpc.summary.as_str()),
     };
     match arguments.output {
         Output::Text => super::print(&banner::text(&summary)),
@@ -216,6 +238,9 @@ async fn serve(
     };
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
         tracing::warn!("not everything stopped in time; what is left ends with this process");
+    }
+    if let Some(vpc) = vpc {
+        vpc.end();
     }
     edits.abort();
     writer.abort();

@@ -1,24 +1,25 @@
 //! From a stack to its network.
 
+mod hosts;
+
 use super::names::{Zone, service_hosts, service_short};
 use super::{
-    Acl, AclEntry, Database, Endpoint, Gateway, Group, Hop, Host, HostKind, Network, Note, Placement,
-    Prefixes, Proxy, Route, Rule, RulePeer, Space, Subnet, To, Vpc,
+    Acl, AclEntry, Database, Endpoint, Gateway, Group, Hop, Network, Note, Placement, Prefixes, Proxy, Route,
+    Rule, RulePeer, Space, Subnet, To, Vpc,
 };
 use model::stack::{
     AnyCidr, Cidr, Destination, EndpointKind, Link, NatGateway, Peer, RouteTarget, SecurityGroupRule, Stack,
     VpcConfig,
 };
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 /// Addresses that a regional NAT gateway takes in a zone by itself as it needs them.
 ///
 /// Source: VPC User Guide, "Regional NAT gateways": up to 32 in a zone; published.
 const REGIONAL_ADDRESSES: u16 = 32;
-/// Where gateways have addresses that the template does not give, behind those of its elastic IPs.
-const MADE_UP: u32 = u32::from_be_bytes([198, 18, 128, 1]);
 /// Where subnets from outside the template have their addresses: as those of default VPCs.
 const ELSEWHERE: u32 = u32::from_be_bytes([172, 31, 0, 0]);
+const ELSEWHERE_VPC: u8 = 16;
 const ELSEWHERE_PREFIX: u8 = 20;
 /// So many such subnets have ranges of their own.
 const ELSEWHERE_MAX: u32 = 16;
@@ -333,12 +334,13 @@ impl Network {
         self.note(name, "its default route leads to nat-elsewhere".to_owned(), NOT_HERE);
         let vpc = self.vpc(&Link::Literal("vpc-elsewhere".to_owned()));
         let number = self.subnets.iter().filter(|subnet| subnet.vpc == vpc).count() as u32;
+        let local = Cidr::around(ELSEWHERE.into(), ELSEWHERE_VPC).map(Route::local);
         let first = Ipv4Addr::from(ELSEWHERE + (number << (32 - ELSEWHERE_PREFIX)));
         Subnet {
             name: name.to_owned(),
             vpc,
             cidr: Cidr::around(first, ELSEWHERE_PREFIX).filter(|_| number < ELSEWHERE_MAX),
-            routes: vec![Route::any("nat-elsewhere", Hop::Nat(gateway))],
+            routes: local.into_iter().chain([Route::any("nat-elsewhere", Hop::Nat(gateway))]).collect(),
             ..Subnet::default()
         }
     }
@@ -396,114 +398,6 @@ impl Network {
         self.groups.len() - 1
     }
 
-    /// Gives NAT gateways their places and addresses.
-    fn stand_gateways(&mut self, stack: &Stack) {
-        let mut made_up = MADE_UP;
-        for index in 0..self.gateways.len() {
-            let found = stack.nat_gateways.get(index);
-            let subnet = found.and_then(|nat| stack.subnet(nat.subnet.as_ref()?.logical()?));
-            let subnet = subnet.and_then(|subnet| self.subnets.iter().position(|one| one.name == subnet.id));
-            let wanted = usize::from(self.gateways[index].addresses);
-            // In its subnet it has an address for each of its public ones.
-            let own: Vec<IpAddr> = match subnet {
-                Some(subnet) => {
-                    (0..wanted).map_while(|_| Some(IpAddr::V4(self.next_address(subnet)?.0))).collect()
-                }
-                None => Vec::new(),
-            };
-            let listed = found.iter().flat_map(|nat| &nat.addresses).map(|link| {
-                let known = stack.elastic_ips.iter().find(|ip| Some(&*ip.id) == link.logical());
-                known.map(|ip| IpAddr::V4(ip.public_ip))
-            });
-            let mut external: Vec<IpAddr> = if self.gateways[index].public {
-                listed.flatten().take(wanted).collect()
-            } else {
-                own.clone()
-            };
-            while external.len() < wanted {
-                external.push(Ipv4Addr::from(made_up).into());
-                made_up += 1;
-            }
-            let has_table = subnet.is_some_and(|subnet| self.subnets[subnet].table.is_some());
-            let gateway = &mut self.gateways[index];
-            gateway.external = external;
-            gateway.address = own.first().copied();
-            gateway.subnet = subnet.filter(|_| has_table);
-        }
-    }
-
-    fn add_hosts(&mut self, stack: &Stack) {
-        for (index, found) in stack.db_instances.iter().enumerate() {
-            let group = found.subnet_group.as_ref().and_then(Link::logical);
-            let group = stack.db_subnet_groups.iter().find(|one| Some(&*one.id) == group);
-            let subnets: Vec<Link> = group.iter().flat_map(|group| group.subnets.first().cloned()).collect();
-            let draft = Draft::new(&found.id, &found.address, HostKind::Database(index));
-            self.stand(stack, &subnets, &found.security_groups, &draft);
-        }
-        for (index, proxy) in stack.db_proxies.iter().enumerate() {
-            let draft = Draft::new(&proxy.id, &proxy.endpoint, HostKind::Proxy(index));
-            self.stand(stack, &proxy.subnets, &proxy.security_groups, &draft);
-        }
-        for (index, found) in stack.vpc_endpoints.iter().enumerate() {
-            if found.kind == EndpointKind::Gateway {
-                continue;
-            }
-            let mut draft = Draft::new(&found.id, &found.dns_name, HostKind::Endpoint(index));
-            draft.names.push(found.vpc_endpoint_id.clone());
-            draft.zonal = true;
-            draft.vpc = Some(found.vpc.clone());
-            if found.private_dns {
-                draft.private_names = service_hosts(&found.service_name);
-            }
-            self.stand(stack, &found.subnets, &found.security_groups, &draft);
-        }
-        for (index, balancer) in stack.load_balancers.iter().enumerate().filter(|(_, found)| found.internal) {
-            let mut draft = Draft::new(&balancer.id, &balancer.dns_name, HostKind::LoadBalancer(index));
-            // Without groups a network load balancer lets everybody in (ELB User Guide).
-            draft.guarded = balancer.kind == model::stack::BalancerKind::Application;
-            self.stand(stack, &balancer.subnets, &balancer.security_groups, &draft);
-        }
-    }
-
-    /// Gives something an address in each of its subnets.
-    fn stand(&mut self, stack: &Stack, subnets: &[Link], groups: &[Link], draft: &Draft) {
-        let own = self.group_set(stack, groups);
-        let found: Vec<usize> = subnets.iter().map(|link| self.subnet(stack, link)).collect();
-        if found.is_empty() {
-            // Somewhere: in its groups' VPC, else in the only one there is.
-            let group = groups.first().and_then(|link| stack.security_group(link.logical()?));
-            let vpc = draft.vpc.clone().or_else(|| group.and_then(|group| group.vpc.clone()));
-            let vpc = vpc.or_else(|| Some(Link::Logical(stack.vpcs.first()?.id.clone())));
-            let vpc = self.vpc(&vpc.unwrap_or_else(|| Link::Literal("vpc-elsewhere".to_owned())));
-            let subnet = self.subnets.iter().position(|subnet| subnet.vpc == vpc);
-            let address = subnet.and_then(|subnet| self.next_address(subnet));
-            let address = address.map_or(Ipv4Addr::UNSPECIFIED, |(address, _)| address);
-            self.hosts.push(draft.host(address, vpc, subnet, own));
-            return;
-        }
-        for subnet in found {
-            let Some((address, _)) = self.next_address(subnet) else {
-                let what = format!("no address in {}", self.subnets[subnet].name);
-                self.note(&draft.name, what, "the subnet has no more of them");
-                continue;
-            };
-            let vpc = self.subnets[subnet].vpc;
-            let mut groups = own.clone();
-            if groups.is_empty() && draft.guarded {
-                // Without one of its own, it has its VPC's.
-                let id = format!("{}.DefaultSecurityGroup", self.vpcs[vpc].name);
-                groups.extend(self.groups.iter().position(|group| group.name == id));
-            }
-            let mut host = draft.host(address, vpc, Some(subnet), groups);
-            if draft.zonal
-                && let Some((first, rest)) = draft.names[0].split_once('.')
-            {
-                host.names.push(format!("{first}-{}.{rest}", self.subnets[subnet].zone));
-            }
-            self.hosts.push(host);
-        }
-    }
-
     fn add_zones(&mut self, stack: &Stack) {
         let private = stack.hosted_zones.iter().filter(|zone| !zone.vpcs.is_empty());
         let zones: Vec<Zone> = private
@@ -519,47 +413,6 @@ impl Network {
 
     fn note(&mut self, what: &str, value: String, why: &'static str) {
         self.notes.push(Note { what: what.to_owned(), value, why });
-    }
-}
-
-/// A host before it has its addresses.
-struct Draft {
-    name: String,
-    names: Vec<String>,
-    private_names: Vec<String>,
-    /// It has a name for each zone, too.
-    zonal: bool,
-    /// Without groups of its own it has its VPC's.
-    guarded: bool,
-    vpc: Option<Link>,
-    what: HostKind,
-}
-
-impl Draft {
-    fn new(name: &str, host: &str, what: HostKind) -> Self {
-        Self {
-            name: name.to_owned(),
-            names: vec![host.to_ascii_lowercase()],
-            private_names: Vec::new(),
-            zonal: false,
-            guarded: true,
-            vpc: None,
-            what,
-        }
-    }
-
-    fn host(&self, address: Ipv4Addr, vpc: usize, subnet: Option<usize>, groups: Vec<usize>) -> Host {
-        Host {
-            name: self.name.clone(),
-            address,
-            address6: None,
-            names: self.names.clone(),
-            private_names: self.private_names.clone(),
-            groups,
-            vpc,
-            subnet,
-            what: self.what,
-        }
     }
 }
 

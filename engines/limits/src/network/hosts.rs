@@ -76,8 +76,7 @@ impl Network {
         Some((address, address6))
     }
 
-    /// The shared interface of a subnet and a set of groups (ascending), made when there is none yet. Its index; the engines
-    /// that [`Network::wire`] makes count in the same order.
+    /// The shared interface of a subnet and a set of groups (ascending), made when there is none yet. Its index.
     pub(super) fn interface(&mut self, subnet: usize, groups: &[usize]) -> usize {
         let is = |found: &Interface| found.subnet == subnet && found.groups == groups;
         if let Some(index) = self.interfaces.iter().position(is) {

@@ -1,5 +1,6 @@
 //! Reserved concurrency, and the floor that reservations leave to everybody else.
 
+use super::provisioned::{allocated, provisioned_of};
 use super::{Control, Edit, Functions};
 use crate::function::Function;
 use model::error::{ApiError, ErrorCode, Violation};
@@ -70,13 +71,15 @@ impl Control {
         name: &str,
         reserved: Option<u32>,
     ) -> Result<(), ApiError> {
-        let others: u64 = functions
-            .values()
-            .filter(|function| function.name != name)
-            .filter_map(|function| function.reserved)
-            .map(u64::from)
-            .sum();
+        let others: u64 = functions.values().filter(|function| function.name != name).map(allocated).sum();
         let Some(asked) = reserved else { return Ok(()) };
+        let provisioned = functions.get(name).map_or(0, |function| provisioned_of(function));
+        if asked < provisioned {
+            // The space in front is AWS's.
+            return Err(ApiError::invalid(format!(
+                " ReservedConcurrentExecutions  {asked} should not be lower than function's total provisioned concurrency [{provisioned}]."
+            )));
+        }
         let floor = self.options.unreserved_minimum;
         // Nothing can be taken from the floor, so reserving nothing is always allowed.
         if asked > 0

@@ -26,11 +26,12 @@ impl Control {
         if package_type.as_deref() == Some("Image") {
             return Err(not_run("A function from a container image (PackageType Image)"));
         }
-        self.check_layers(&settings)?;
+        let layers = self.layers_of(settings.layers.as_deref())?;
         self.check_free(&name)?;
         let mut function = self.blank(&name);
         function.architectures = architectures.unwrap_or(function.architectures);
         function.tags = tags.unwrap_or_default();
+        function.layers = layers.unwrap_or_default();
         validate::apply_settings(settings, &mut function)?;
         validate::check_mandatory(&function)?;
         set_code(&mut function, self.code_of_request(&code.unwrap_or_default())?);
@@ -100,13 +101,13 @@ impl Control {
         validate::check_settings(&settings, &mut violations);
         violations.finish()?;
         let name = self.resolve_unqualified(function)?.name.clone();
-        self.check_layers(&settings)?;
+        let layers = self.layers_of(settings.layers.as_deref())?;
         self.change(|functions| {
             let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;
             check_revision(before, revision_id.as_deref())?;
             let mut function = Function::clone(before);
-            if settings.layers.is_some() {
-                function.layers.clear();
+            if let Some(layers) = layers {
+                function.layers = layers;
             }
             validate::apply_settings(settings, &mut function)?;
             Ok(Edit::Put(Box::new(function), Fresh::Version))
@@ -210,21 +211,6 @@ impl Control {
 
     fn check_free(&self, name: &str) -> Result<(), ApiError> {
         if self.function(name).is_some() { Err(taken(name)) } else { Ok(()) }
-    }
-
-    /// Layers come with templates only; the API's own are not run yet.
-    fn check_layers(&self, settings: &Settings) -> Result<(), ApiError> {
-        let layers = settings.layers.as_deref().unwrap_or_default();
-        if layers.len() > validate::LAYERS_MAX {
-            return Err(ApiError::invalid(format!(
-                "Cannot reference more than {} layers.",
-                validate::LAYERS_MAX
-            )));
-        }
-        match layers.first() {
-            Some(arn) => Err(ApiError::invalid(format!("Layer version {arn} does not exist."))),
-            None => Ok(()),
-        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Opening: one process per data folder, the store read and checked, left-overs of a crash removed.
 
-use super::{Control, Functions, Observer, Options, Writer, record, referred};
+use super::{Control, Functions, Observer, Options, Writer, record, referred_all};
 use crate::function::{Function, State, StateReason};
+use crate::layer::Layers;
 use crate::package::{CodeLease, Location, PackageError, Packages};
 use crate::store::{Embedded, Store, StoreError};
 use std::fs::{self, File, TryLockError};
@@ -130,13 +131,28 @@ impl Control {
                 (function.name.clone(), Arc::new(function))
             })
             .collect();
-        packages.keep(referred(&functions));
+        let layers: Layers = contents
+            .layers
+            .into_iter()
+            .map(|mut layer| {
+                for version in layer.versions.values_mut() {
+                    if let Location::Package(hex) = &version.layer.location
+                        && let Some((path, lease)) = packages.find(hex)
+                    {
+                        (version.layer.path, version.layer.lease) = (path, Some(lease));
+                    }
+                }
+                (layer.name.clone(), Arc::new(layer))
+            })
+            .collect();
+        packages.keep(referred_all(&functions, &layers));
         packages.sweep()?;
         Ok(Self {
             options,
             packages,
             store,
             snapshot: RwLock::new(Arc::new(functions)),
+            layers: RwLock::new(Arc::new(layers)),
             writer: Mutex::new(Writer { version_key: contents.version_key }),
             observer,
             _lock: lock,

@@ -42,7 +42,12 @@ impl Control {
     ///
     /// # Errors
     /// A member is missing, the id is taken, or the policy would be too long.
-    pub fn add_permission(&self, function: &str, request: &AddPermission) -> Result<Value, ApiError> {
+    pub fn add_permission(
+        &self,
+        function: &str,
+        qualifier: Option<&str>,
+        request: &AddPermission,
+    ) -> Result<Value, ApiError> {
         let members = [
             ("statementId", &request.statement_id),
             ("action", &request.action),
@@ -64,18 +69,40 @@ impl Control {
             let constraint = "Member must satisfy regular expression pattern: ([a-zA-Z0-9-_]+)";
             return Err(ApiError::validation(&id.escape_debug().to_string(), "statementId", constraint));
         }
+        let action = request.action.as_deref().unwrap_or_default();
+        let name = action.strip_prefix("lambda:").unwrap_or_default();
+        let is_action = action == "*"
+            || name == "*"
+            || (!name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic()));
+        if !is_action {
+            let constraint =
+                "Member must satisfy regular expression pattern: (lambda:[*]|lambda:[a-zA-Z]+|[*])";
+            return Err(ApiError::validation(&action.escape_debug().to_string(), "action", constraint));
+        }
+        if request
+            .principal
+            .as_deref()
+            .is_some_and(|text| text.is_empty() || text.contains(char::is_whitespace))
+        {
+            return Err(ApiError::invalid(
+                "The provided principal was invalid. Please check the principal and try again.",
+            ));
+        }
+        let (owner, qualifier) = self.policy_target(function, qualifier)?;
         let mut added = Value::Null;
-        self.change_around(function, |function| {
+        self.change_around(&owner, |function| {
             check_revision(function, request.revision_id.as_deref())?;
-            if function.policy.iter().any(|statement| statement.id == id) {
+            let arn = arn_of(function, qualifier.as_deref());
+            let policy = policy_mut(function, qualifier.as_deref());
+            if policy.iter().any(|statement| statement.id == id) {
                 return Err(ApiError::new(
                     ErrorCode::ResourceConflict,
                     format!("The statement id ({id}) provided already exists. Please provide a new statement id, or remove the existing statement."),
                 ));
             }
-            added = statement(request, &id, &function.arn);
-            function.policy.push(PolicyStatement { id: id.clone(), document: added.clone() });
-            let bytes = document(function).to_string().len();
+            added = statement(request, &id, &arn);
+            policy.push(PolicyStatement { id: id.clone(), document: added.clone() });
+            let bytes = document(policy).to_string().len();
             if bytes > POLICY_MAX {
                 return Err(ApiError::new(
                     ErrorCode::PolicyLengthExceeded,
@@ -94,14 +121,17 @@ impl Control {
     pub fn remove_permission(
         &self,
         function: &str,
+        qualifier: Option<&str>,
         id: &str,
         revision: Option<&str>,
     ) -> Result<(), ApiError> {
-        self.change_around(function, |function| {
+        let (owner, qualifier) = self.policy_target(function, qualifier)?;
+        self.change_around(&owner, |function| {
             check_revision(function, revision)?;
-            let before = function.policy.len();
-            function.policy.retain(|statement| statement.id != id);
-            if function.policy.len() == before {
+            let policy = policy_mut(function, qualifier.as_deref());
+            let before = policy.len();
+            policy.retain(|statement| statement.id != id);
+            if policy.len() == before {
                 return Err(ApiError::new(
                     ErrorCode::ResourceNotFound,
                     format!("Statement {} is not found in resource policy.", id.escape_debug()),
@@ -116,21 +146,62 @@ impl Control {
     ///
     /// # Errors
     /// There is no such function, or it has no policy.
-    pub fn policy(&self, function: &str) -> Result<(Arc<Function>, Value), ApiError> {
-        let function = self.resolve_unqualified(function)?;
-        if function.policy.is_empty() {
+    pub fn policy(
+        &self,
+        function: &str,
+        qualifier: Option<&str>,
+    ) -> Result<(Arc<Function>, Value), ApiError> {
+        let (owner, qualifier) = self.policy_target(function, qualifier)?;
+        let function = self.resolve_unqualified(&owner)?;
+        let empty = Vec::new();
+        let policy = match &qualifier {
+            Some(qualifier) => function.published.policies.get(qualifier).unwrap_or(&empty),
+            None => &function.policy,
+        };
+        if policy.is_empty() {
             return Err(ApiError::new(
                 ErrorCode::ResourceNotFound,
                 "No policy is associated with the given resource.",
             ));
         }
-        let document = document(&function);
+        let document = document(policy);
         Ok((function, document))
+    }
+
+    /// The function, and the version or alias whose policy is meant.
+    fn policy_target(
+        &self,
+        function: &str,
+        qualifier: Option<&str>,
+    ) -> Result<(String, Option<String>), ApiError> {
+        let (function, qualifier) = self.resolve_with_qualifier(function, qualifier)?;
+        match qualifier.as_deref() {
+            Some(model::name::LATEST) => {
+                return Err(ApiError::invalid("We currently do not support adding policies for $LATEST."));
+            }
+            Some(qualifier) => self.check_qualifier(&function, qualifier)?,
+            None => {}
+        }
+        Ok((function.name.clone(), qualifier))
     }
 }
 
-fn document(function: &Function) -> Value {
-    let statements: Vec<&Value> = function.policy.iter().map(|statement| &statement.document).collect();
+fn policy_mut<'a>(function: &'a mut Function, qualifier: Option<&str>) -> &'a mut Vec<PolicyStatement> {
+    match qualifier {
+        Some(qualifier) => function.published.policies.entry(qualifier.to_owned()).or_default(),
+        None => &mut function.policy,
+    }
+}
+
+fn arn_of(function: &Function, qualifier: Option<&str>) -> String {
+    match qualifier {
+        Some(qualifier) => model::name::qualified_arn(&function.arn, qualifier),
+        None => function.arn.clone(),
+    }
+}
+
+fn document(policy: &[PolicyStatement]) -> Value {
+    let statements: Vec<&Value> = policy.iter().map(|statement| &statement.document).collect();
     json!({"Version": "2012-10-17", "Id": "default", "Statement": statements})
 }
 

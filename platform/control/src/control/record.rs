@@ -1,6 +1,7 @@
 //! How functions become rows of the store, and which rows this version understands.
 
 use crate::function::Function;
+use crate::layer::LayerVersions;
 use crate::published;
 use crate::store::{Rows, Write};
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ const SCHEMA_KEY: &str = "schema";
 const VERSION_KEY: &str = "version-key";
 const FUNCTION_PREFIX: &str = "function/";
 const VERSION_PREFIX: &str = "version/";
+const LAYER_PREFIX: &str = "layer/";
 
 /// What the rows say.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct Contents {
     pub version_key: u64,
     /// Functions, without the paths that depend on where the data folder lies.
     pub functions: Vec<Function>,
+    /// Layers, likewise.
+    pub layers: Vec<LayerVersions>,
 }
 
 /// A row that cannot be understood.
@@ -54,6 +58,12 @@ pub fn put(function: &Function) -> Write {
 pub fn put_version(version: &Function) -> Write {
     let value = serde_json::to_vec(version).expect("a function holds nothing that JSON cannot");
     Write::Put(version_row(&version.name, &version.version), value)
+}
+
+/// The row of a layer with all its versions.
+pub fn put_layer(layer: &LayerVersions) -> Write {
+    let value = serde_json::to_vec(layer).expect("a layer holds nothing that JSON cannot");
+    Write::Put(format!("{LAYER_PREFIX}{}", layer.name), value)
 }
 
 /// What has to be removed of the versions before when those after are all there is.
@@ -102,7 +112,12 @@ pub fn read(rows: &Rows) -> Result<Contents, Unreadable> {
         let owner = owner.ok_or_else(|| bad("its function is not there".to_owned()))?;
         owner.published.versions.insert(number, Arc::new(version));
     }
-    Ok(Contents { schema, version_key, functions: functions.into_values().collect() })
+    let mut layers = Vec::new();
+    for (key, value) in with_prefix(rows, LAYER_PREFIX) {
+        let layer = serde_json::from_slice(value);
+        layers.push(layer.map_err(|error| Unreadable::Row { key: key.clone(), detail: error.to_string() })?);
+    }
+    Ok(Contents { schema, version_key, functions: functions.into_values().collect(), layers })
 }
 
 fn with_prefix<'a>(rows: &'a Rows, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Vec<u8>)> {

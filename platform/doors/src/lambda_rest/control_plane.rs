@@ -7,8 +7,10 @@ mod around;
 mod configuration;
 mod functions;
 mod input;
+mod layers;
 mod operation;
 mod page;
+mod settings;
 mod versions;
 
 use bytes::Bytes;
@@ -16,16 +18,17 @@ use control::Control;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use input::Input;
+use invoke::ProvisionedCounts;
 use model::error::{ApiError, ErrorCode};
 use operation::Operation;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Answers one request of the control plane. Call it where blocking is allowed: code is unpacked and the store synced.
 /// `None` when the path belongs to no operation of Lambda's.
-pub fn handle(control: &Control, head: &Parts, body: &Bytes) -> Option<Response<Bytes>> {
+pub fn handle(control: &Control, live: Live<'_>, head: &Parts, body: &Bytes) -> Option<Response<Bytes>> {
     let (operation, path) =
         operation::find(&head.method, head.uri.path(), head.uri.query().unwrap_or_default())?;
-    let answer = Input::read(head, path, body).and_then(|input| run(control, operation, &input));
+    let answer = Input::read(head, path, body).and_then(|input| run(control, live, operation, &input));
     Some(match answer {
         Ok(Answer { status, body }) => respond(status, body.map(|value| value.to_string().into())),
         Err(error) => {
@@ -35,6 +38,9 @@ pub fn handle(control: &Control, head: &Parts, body: &Bytes) -> Option<Response<
         }
     })
 }
+
+/// How the provisioned concurrency of `cart:live` or `cart:3` fares.
+pub type Live<'a> = &'a dyn Fn(&str) -> Option<ProvisionedCounts>;
 
 /// What an operation answers.
 struct Answer {
@@ -56,7 +62,12 @@ impl Answer {
     }
 }
 
-fn run(control: &Control, operation: &Operation, input: &Input<'_>) -> Result<Answer, ApiError> {
+fn run(
+    control: &Control,
+    live: Live<'_>,
+    operation: &Operation,
+    input: &Input<'_>,
+) -> Result<Answer, ApiError> {
     match operation.name {
         "CreateFunction" => functions::create(control, input),
         "GetFunction" => functions::get(control, input),
@@ -87,7 +98,40 @@ fn run(control: &Control, operation: &Operation, input: &Input<'_>) -> Result<An
         "AddPermission" => around::add_permission(control, input),
         "RemovePermission" => around::remove_permission(control, input),
         "GetPolicy" => around::policy(control, input),
-        "GetFunctionCodeSigningConfig" => around::code_signing(control, input),
+        "GetFunctionCodeSigningConfig" => settings::get_code_signing(control, input),
+        "PutFunctionCodeSigningConfig" => settings::put_code_signing(control, input),
+        "DeleteFunctionCodeSigningConfig" => settings::delete_code_signing(control, input),
+        "PutProvisionedConcurrencyConfig" => settings::put_provisioned(control, input),
+        "GetProvisionedConcurrencyConfig" => settings::get_provisioned(control, live, input),
+        "DeleteProvisionedConcurrencyConfig" => settings::delete_provisioned(control, input),
+        "ListProvisionedConcurrencyConfigs" => settings::list_provisioned(control, live, input),
+        "PutFunctionEventInvokeConfig" => settings::put_event_invoke(control, input),
+        "UpdateFunctionEventInvokeConfig" => settings::update_event_invoke(control, input),
+        "GetFunctionEventInvokeConfig" => settings::get_event_invoke(control, input),
+        "DeleteFunctionEventInvokeConfig" => settings::delete_event_invoke(control, input),
+        "ListFunctionEventInvokeConfigs" => settings::list_event_invoke(control, input),
+        "PutRuntimeManagementConfig" => settings::put_runtime_management(control, input),
+        "GetRuntimeManagementConfig" => settings::get_runtime_management(control, input),
+        "PutFunctionRecursionConfig" => settings::put_recursion(control, input),
+        "GetFunctionRecursionConfig" => settings::get_recursion(control, input),
+        "PublishLayerVersion" => layers::publish(control, input),
+        "GetLayerVersion" => layers::get(control, input),
+        "GetLayerVersionByArn" => layers::get_by_arn(control, input),
+        "DeleteLayerVersion" => layers::delete(control, input),
+        "ListLayers" => layers::list(control, input),
+        "ListLayerVersions" => layers::list_versions(control, input),
+        "AddLayerVersionPermission" => layers::add_permission(control, input),
+        "RemoveLayerVersionPermission" => layers::remove_permission(control, input),
+        "GetLayerVersionPolicy" => layers::policy(control, input),
+        "ListEventSourceMappings" => Ok(Answer::ok(json!({"EventSourceMappings": []}))),
+        "GetEventSourceMapping" | "UpdateEventSourceMapping" | "DeleteEventSourceMapping" => {
+            let message = "The resource you requested does not exist.";
+            Err(ApiError::new(ErrorCode::ResourceNotFound, message))
+        }
+        "CreateEventSourceMapping" => {
+            let message = "Event source mappings are not run here: Onrush has no poller of queues or streams. Invoke the function with the event instead.";
+            Err(ApiError::new(ErrorCode::NotImplemented, message))
+        }
         name => Err(ApiError::new(ErrorCode::NotImplemented, format!("{name} is not run by Onrush yet."))),
     }
 }

@@ -141,6 +141,9 @@ async fn run(
     match result {
         Ok(invoked) => {
             let mut answer = Response::new(Full::new(invoked.payload));
+            if let Some(refusal) = &invoked.limit {
+                name_limit(&mut answer, refusal);
+            }
             let headers = answer.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             if let Ok(version) = HeaderValue::from_str(&invoked.version) {

@@ -185,6 +185,7 @@ impl Invoker {
             region: self.0.region.clone(),
             init_timeout,
             init_billed: self.0.init_billed,
+            network: self.0.network.clone(),
             initialization_type: if ahead { PROVISIONED } else { ON_DEMAND },
             prepared: tokio::sync::OnceCell::new(),
             gates: (0..reactors::GATES).map(|_| Gate::default()).collect(),

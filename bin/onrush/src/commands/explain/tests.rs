@@ -3,7 +3,7 @@ use model::{Era, Overrides};
 
 const STOREFRONT: &str = include_str!("../../../../../examples/storefront/template.yaml");
 
-fn ask<T>(template: &str, question: impl FnOnce(&View<'_>) -> T) -> T {
+pub(super) fn ask<T>(template: &str, question: impl FnOnce(&View<'_>) -> T) -> T {
     let inputs = template::Inputs { stack_name: "shop".into(), ..template::Inputs::default() };
     let outcome = template::read("t", template, &inputs);
     let stack = outcome.stack.unwrap_or_else(|| panic!("{:?}", outcome.problems));

@@ -19,16 +19,18 @@ pub struct Summary<'a> {
     pub stack: Option<&'a Stack>,
     pub era: &'a Era,
     pub took: Duration,
+    /// What there is of a network; `None`: loopback alone.
+    pub network: Option<&'a str>,
 }
 
 impl Summary<'_> {
     /// What a template asks for and is not run: said here, never skipped silently.
     fn gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
-        if self.functions.iter().any(|function| function.vpc.is_some()) {
-            gaps.push("network: environments have loopback only; the template's VPC is read but carries no packets yet".to_owned());
-        } else {
-            gaps.push("network: environments have loopback only".to_owned());
+        if self.network.is_none() {
+            let with_vpc = self.functions.iter().any(|function| function.vpc.is_some());
+            let vpc = if with_vpc { "; the template's VPC carries no packets" } else { "" };
+            gaps.push(format!("network: environments have loopback only{vpc}"));
         }
         if let Some(stack) = self.stack {
             let open: Vec<_> = stack
@@ -91,6 +93,9 @@ pub fn text(summary: &Summary<'_>) -> String {
             let _ = writeln!(text, "  {:<24} {base}/_onrush/door/{id}/", "");
         }
     }
+    if let Some(network) = summary.network {
+        let _ = writeln!(text, "Network\n  {network}");
+    }
     let _ = writeln!(text, "Not enforced here");
     for gap in summary.gaps() {
         let _ = writeln!(text, "  {gap}");
@@ -138,6 +143,6 @@ pub fn json(summary: &Summary<'_>) -> Value {
         .collect();
     json!({
         "schema": 1, "ready": summary.base, "era": summary.era.name, "functions": functions, "doors": doors,
-        "not_enforced": not_enforced, "gaps": summary.gaps(), "took_ms": summary.took.as_millis() as u64,
+        "network": summary.network, "not_enforced": not_enforced, "gaps": summary.gaps(), "took_ms": summary.took.as_millis() as u64,
     })
 }

@@ -117,18 +117,7 @@ fn architecture(architecture: stack::Architecture) -> &'static str {
 }
 
 fn settings(stack: &Stack, function: &Function, variables: BTreeMap<String, String>) -> Settings {
-    let physical = |link: &Link| -> String {
-        match link {
-            Link::Literal(id) => id.clone(),
-            Link::Logical(id) => {
-                let subnet =
-                    stack.subnets.iter().find(|subnet| subnet.id == *id).map(|s| s.subnet_id.clone());
-                let group =
-                    || stack.security_groups.iter().find(|group| group.id == *id).map(|g| g.group_id.clone());
-                subnet.or_else(group).unwrap_or_else(|| id.clone())
-            }
-        }
-    };
+    let physical = |link: &Link| super::vpc::physical(stack, link);
     Settings {
         runtime: function.runtime.clone(),
         role: function.role.clone(),

@@ -111,24 +111,24 @@ pub(super) fn list_urls(control: &Control, input: &Input<'_>) -> Result<Answer, 
 }
 
 pub(super) fn add_permission(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let statement = control.add_permission(input.label(0), &input.body::<AddPermission>()?)?;
+    let statement =
+        control.add_permission(input.label(0), input.query("Qualifier"), &input.body::<AddPermission>()?)?;
     Ok(Answer::created(json!({"Statement": statement.to_string()})))
 }
 
 pub(super) fn remove_permission(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    control.remove_permission(input.label(0), input.label(1), input.query("RevisionId"))?;
+    control.remove_permission(
+        input.label(0),
+        input.query("Qualifier"),
+        input.label(1),
+        input.query("RevisionId"),
+    )?;
     Ok(Answer::nothing())
 }
 
 pub(super) fn policy(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let (function, policy) = control.policy(input.label(0))?;
+    let (function, policy) = control.policy(input.label(0), input.query("Qualifier"))?;
     Ok(Answer::ok(json!({"Policy": policy.to_string(), "RevisionId": function.revision_id})))
-}
-
-/// Nothing is ever signed here, and AWS answers an unsigned function with its name alone. Terraform asks.
-pub(super) fn code_signing(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let function = control.resolve_unqualified(input.label(0))?;
-    Ok(Answer::ok(json!({"FunctionName": function.name})))
 }
 
 /// Only aliases may follow here, and there are none yet.

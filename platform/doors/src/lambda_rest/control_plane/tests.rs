@@ -4,7 +4,6 @@ use super::*;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, Request};
-use serde_json::json;
 
 struct Bench {
     control: Control,
@@ -27,7 +26,7 @@ impl Bench {
     fn ask(&self, method: Method, path: &str, body: impl Into<Bytes>) -> (u16, Value, Response<()>) {
         let request =
             Request::builder().method(method).uri(path).header("host", "localhost:4999").body(()).unwrap();
-        let response = handle(&self.control, &request.into_parts().0, &body.into()).unwrap();
+        let response = handle(&self.control, &|_| None, &request.into_parts().0, &body.into()).unwrap();
         let (head, body) = response.into_parts();
         let value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
         (head.status.as_u16(), value, Response::from_parts(head, ()))
@@ -229,7 +228,7 @@ fn what_is_not_run_is_refused_by_its_name() {
 fn other_paths_are_left_to_others() {
     let bench = Bench::new();
     let request = Request::builder().uri("/_onrush/health").body(()).unwrap();
-    assert!(handle(&bench.control, &request.into_parts().0, &Bytes::new()).is_none());
+    assert!(handle(&bench.control, &|_| None, &request.into_parts().0, &Bytes::new()).is_none());
 }
 
 #[test]

@@ -1,0 +1,194 @@
+//! The VPC of a running platform: the template's network, the thread that carries packets, and the world.
+
+mod carrier;
+mod pages;
+
+use crate::Stop;
+pub use carrier::physical;
+
+use anyhow::{Context as _, anyhow};
+use carrier::Carrier;
+use limits::{Network, NetworkSettings};
+use model::stack::Stack;
+use network::fabric::{DnsReply, Fabric, HeldReply, Hooks, Notice, Opening, Question, Setup};
+use network::world::{self, Keeper, Outside, World};
+use network::{Asker, Attachments, Book, Resolver, ServiceAddresses, Transport, Upstream};
+use packets::{PacketEngine, PacketSettings};
+use pages::Pages;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What the host's own resolvers are read from.
+const RESOLVERS: &str = "/etc/resolv.conf";
+/// Lines of the flow log that wait for the disk; what is above is lost.
+const FLOW_LINES_MAX: usize = 65_536;
+
+/// What is wanted.
+pub struct Wanted<'a> {
+    /// The template, if there is one.
+    pub stack: Option<&'a Stack>,
+    pub region: &'a str,
+    pub settings: NetworkSettings,
+    /// `--world` as it was given.
+    pub world: Option<&'a str>,
+    /// `--flow-logs`.
+    pub flow_logs: Option<&'a Path>,
+    /// Where changes of the host's settings are written down.
+    pub state_dir: PathBuf,
+    /// The moment that the engines' clock counts from.
+    pub began: std::time::Instant,
+}
+
+/// A running network.
+pub struct Vpc {
+    pub carrier: Arc<Carrier>,
+    pub pages: Arc<Pages>,
+    /// What `up` says of it.
+    pub summary: String,
+    fabric: Fabric,
+    _keeper: Option<Keeper>,
+}
+
+/// Which world: the one that was asked for, or what this user may have.
+///
+/// # Errors
+/// There is no such world.
+pub fn world(given: Option<&str>) -> Result<World, Stop> {
+    match given {
+        Some(text) => text.parse().map_err(|error| Stop::Usage(format!("--world: {error}"))),
+        None if rustix::process::geteuid().is_root() => Ok(World::Host),
+        None => Ok(World::None),
+    }
+}
+
+impl Vpc {
+    /// Starts the network. Call inside the tokio runtime.
+    ///
+    /// # Errors
+    /// A world that was asked for by name cannot be opened, or the host has no thread or descriptor left.
+    pub fn start(wanted: Wanted<'_>) -> Result<Self, Stop> {
+        let Wanted { stack, region, settings, world: given, flow_logs, state_dir, began } = wanted;
+        let world = world(given)?;
+        world::restore_forwarding(&state_dir);
+        let (outside, said) = open(&world, given.is_some(), &state_dir)?;
+        let stack = stack.cloned().unwrap_or_default();
+        let network = Network::from_stack(&stack);
+        let wired = network.wire(settings);
+        let carrier_network = network.clone();
+        let shown = (network.gateways.len(), wired.connections.interfaces().unwrap_or(0));
+        let packet_settings = PacketSettings {
+            private_world: matches!(world, World::Namespace(_)),
+            seed: [random()?, random()?],
+            ..PacketSettings::default()
+        };
+        let setup = Setup {
+            engine: PacketEngine::new(network, wired, packet_settings),
+            began,
+            account: model::name::DEFAULT_ACCOUNT.to_owned(),
+            world: outside,
+            relay: None,
+            relayed: BTreeSet::new(),
+            hooks: Hooks {
+                resolve: resolver(region),
+                ask: Box::new(|_: Opening, reply: HeldReply| reply.refused()),
+                notice: Box::new(|notice| say(&notice)),
+                flow_log: flow_logs.map(flow_log).transpose()?,
+            },
+        };
+        let is_open = setup.world.is_some();
+        let fabric = Fabric::start(setup).context("cannot start the network's thread")?;
+        let keeper = match world {
+            World::None => None,
+            // A default that did not work is not tried again and again.
+            _ if !is_open => None,
+            _ => {
+                let told = fabric.clone();
+                let tell = move |outside| told.set_world(outside);
+                Some(Keeper::start(world, is_open, state_dir, tell).context("cannot watch over the world")?)
+            }
+        };
+        let (gateways, interfaces) = shown;
+        Ok(Self {
+            carrier: Arc::new(Carrier::new(fabric.clone(), stack, carrier_network, began)),
+            pages: Arc::new(Pages::new(fabric.clone())),
+            summary: format!("{interfaces} shared interfaces, {gateways} NAT gateways; world: {said}"),
+            fabric,
+            _keeper: keeper,
+        })
+    }
+
+    /// Lets go of every device.
+    pub fn end(self) {
+        self.fabric.end();
+    }
+}
+
+/// The world, and what is said of it. A default that cannot be had is said, never an error.
+fn open(world: &World, asked_for: bool, state_dir: &Path) -> Result<(Option<Outside>, String), Stop> {
+    match world.open(state_dir) {
+        Ok(Some(outside)) => {
+            for warning in &outside.warnings {
+                tracing::warn!("{warning}");
+            }
+            Ok((Some(outside), world.to_string()))
+        }
+        Ok(None) if asked_for => Ok((None, "none".to_owned())),
+        Ok(None) => Ok((None, "none (only root may forward; see --world)".to_owned())),
+        Err(error) if asked_for => Err(Stop::Failed(anyhow!("--world {world}: {error}"))),
+        Err(error) => {
+            tracing::warn!(%world, %error, "functions reach nothing outside");
+            Ok((None, format!("none ({error})")))
+        }
+    }
+}
+
+fn random() -> Result<u64, Stop> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("no randomness: {error}"))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// Names: AWS's, and what the host resolves.
+fn resolver(region: &str) -> Box<dyn Fn(Question, DnsReply) + Send> {
+    let services = ServiceAddresses::new(region, [], true);
+    let book = Book::new(region, Vec::new(), &Attachments::default(), services);
+    let resolver = Arc::new(Resolver::new(Arc::new(book), Upstream::of_file(RESOLVERS)));
+    let runtime = tokio::runtime::Handle::current();
+    Box::new(move |question, reply| {
+        let resolver = resolver.clone();
+        runtime.spawn(async move {
+            let asker = Asker { vpc: None };
+            reply.send(resolver.answer(asker, &question.message, Transport::Udp).await);
+        });
+    })
+}
+
+/// A dropped packet in the platform's own log.
+fn say(notice: &Notice) {
+    let Notice { refusal, function, what, source, destination, times } = notice;
+    let model::Refusal { limit, resource, used, max, .. } = refusal;
+    tracing::info!(%limit, %resource, used, max, %function, times, "dropped {what} {source} -> {destination}");
+}
+
+/// Lines for a file, written by a thread of their own: a slow disk loses lines, not packets.
+fn flow_log(path: &Path) -> Result<network::fabric::FlowLog, Stop> {
+    use std::io::Write as _;
+    let file = std::fs::File::options().create(true).append(true).open(path);
+    let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;
+    let (lines, received) = std::sync::mpsc::sync_channel::<String>(FLOW_LINES_MAX);
+    let write = move || {
+        while let Ok(mut text) = received.recv() {
+            text.push('\n');
+            while let Ok(line) = received.try_recv() {
+                text.push_str(&line);
+                text.push('\n');
+            }
+            if let Err(error) = file.write_all(text.as_bytes()) {
+                tracing::warn!(%error, "flow log lines are lost");
+            }
+        }
+    };
+    std::thread::Builder::new().name("flow-logs".into()).spawn(write).context("cannot write flow logs")?;
+    Ok(Box::new(move |line| drop(lines.try_send(line.to_owned()))))
+}

@@ -1,0 +1,157 @@
+//! Gives each environment its place in the network.
+
+use control::Function;
+use invoke::{Attachment, Network as Carries};
+use limits::Network;
+use model::Refusal;
+use model::stack::{Link, Stack, VpcConfig};
+use network::fabric::{Attached, Blame, Fabric, Joining};
+use packets::Place;
+use sandbox::Interface;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Subnets and security groups of a function, by their ids, and whether it speaks IPv6.
+type Config = (Vec<String>, Vec<String>, bool);
+
+/// Where an environment is.
+#[derive(Clone, Copy, Debug)]
+struct Seat {
+    place: Place,
+    vpc: usize,
+    resolver: Option<Ipv4Addr>,
+}
+
+/// Attaches environments.
+#[derive(Debug)]
+pub struct Carrier {
+    fabric: Fabric,
+    began: Instant,
+    stack: Arc<Stack>,
+    places: Mutex<Places>,
+}
+
+#[derive(Debug)]
+struct Places {
+    network: Network,
+    /// Functions of the network with that configuration.
+    functions: BTreeMap<Config, usize>,
+    /// Which of its subnets the next environment of a function gets.
+    turns: BTreeMap<usize, usize>,
+}
+
+/// One environment's hold.
+#[derive(Debug)]
+struct Held {
+    fabric: Fabric,
+    began: Instant,
+    attached: Attached,
+    blame: Arc<Blame>,
+}
+
+/// The id that AWS would have given.
+pub fn physical(stack: &Stack, link: &Link) -> String {
+    match link {
+        Link::Literal(id) => id.clone(),
+        Link::Logical(id) => {
+            let subnet =
+                stack.subnets.iter().find(|subnet| subnet.id == *id).map(|subnet| subnet.subnet_id.clone());
+            let group = || {
+                stack.security_groups.iter().find(|group| group.id == *id).map(|group| group.group_id.clone())
+            };
+            subnet.or_else(group).unwrap_or_else(|| id.clone())
+        }
+    }
+}
+
+/// The template's resource with that id of AWS's, or what is outside the template.
+fn logical(stack: &Stack, id: &str) -> Link {
+    let subnet = stack.subnets.iter().find(|subnet| subnet.subnet_id == id).map(|subnet| subnet.id.clone());
+    let group =
+        || stack.security_groups.iter().find(|group| group.group_id == id).map(|group| group.id.clone());
+    subnet.or_else(group).map_or_else(|| Link::Literal(id.to_owned()), Link::Logical)
+}
+
+impl Carrier {
+    /// A carrier for a network whose functions are the stack's, in its order.
+    pub fn new(fabric: Fabric, stack: Stack, network: Network, began: Instant) -> Self {
+        let mut functions = BTreeMap::new();
+        for (index, function) in stack.functions.iter().enumerate() {
+            if let Some(vpc) = &function.vpc {
+                let ids = |links: &[Link]| links.iter().map(|link| physical(&stack, link)).collect();
+                functions.entry((ids(&vpc.subnets), ids(&vpc.security_groups), vpc.ipv6)).or_insert(index);
+            }
+        }
+        let places = Places { network, functions, turns: BTreeMap::new() };
+        Self { fabric, began, stack: Arc::new(stack), places: Mutex::new(places) }
+    }
+
+    /// Where the next environment of a function is; `None`: it has no VPC.
+    fn seat(&self, function: &Function) -> Option<Seat> {
+        let vpc = function.vpc.as_ref().filter(|vpc| !vpc.subnet_ids.is_empty())?;
+        let config =
+            (vpc.subnet_ids.clone(), vpc.security_group_ids.clone(), vpc.ipv6_allowed_for_dual_stack);
+        let places = &mut *self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = match places.functions.get(&config) {
+            Some(index) => *index,
+            None => self.add(places, config),
+        };
+        let placement = places.network.placements.get(index)?.as_ref()?;
+        let turn = places.turns.entry(index).or_default();
+        let choice = *turn;
+        // As the planner: the next environment gets the next subnet.
+        *turn = (choice + 1) % placement.subnets.len().max(1);
+        let vpc = places.network.subnets.get(*placement.subnets.get(choice)?)?.vpc;
+        let range = places.network.vpcs.get(vpc).and_then(|vpc| vpc.ranges.first());
+        let resolver = range.map(|range| Ipv4Addr::from(u32::from(range.first()) + 2));
+        Some(Seat { place: Place { function: index, choice }, vpc, resolver })
+    }
+
+    /// A function that was created or changed since the start: the same is added to the engine's network, which has the
+    /// same functions in the same order.
+    fn add(&self, places: &mut Places, config: Config) -> usize {
+        let links = |ids: &[String]| ids.iter().map(|id| logical(&self.stack, id)).collect();
+        let vpc = VpcConfig { subnets: links(&config.0), security_groups: links(&config.1), ipv6: config.2 };
+        let index = places.network.add_function(&self.stack, Some(&vpc));
+        let stack = self.stack.clone();
+        self.fabric.change(move |engine, now| {
+            engine.add_function(now, &stack, Some(&vpc));
+        });
+        places.functions.insert(config, index);
+        index
+    }
+}
+
+impl Carries for Carrier {
+    fn attach(&self, function: &Function, interface: Interface) -> Box<dyn Attachment> {
+        let seat = self.seat(function);
+        let blame = Arc::new(Blame::default());
+        let dual_stack = function.vpc.as_ref().is_some_and(|vpc| vpc.ipv6_allowed_for_dual_stack);
+        let attached = self.fabric.attach(Joining {
+            device: interface.device,
+            address: interface.address,
+            address6: dual_stack.then_some(interface.address6),
+            place: seat.map(|seat| seat.place),
+            vpc: seat.map(|seat| seat.vpc),
+            resolver: seat.and_then(|seat| seat.resolver),
+            function: function.name.as_str().into(),
+            blame: blame.clone(),
+        });
+        Box::new(Held { fabric: self.fabric.clone(), began: self.began, attached, blame })
+    }
+}
+
+impl Attachment for Held {
+    fn refused_since(&self, since: Instant) -> Option<Refusal> {
+        let nanos = since.saturating_duration_since(self.began).as_nanos();
+        self.blame.since(model::Instant::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.fabric.detach(self.attached);
+    }
+}

@@ -1,0 +1,134 @@
+//! What the running network shows: its rows of the board, who shares what, metrics, copies of packets.
+
+use doors::{Later, NetworkLook, NetworkPages};
+use network::fabric::{Board, Captured, Fabric, Pcap};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A viewer that does not ask for so long is gone.
+const SESSION: Duration = Duration::from_secs(5);
+/// Most bytes of one answer to a viewer.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// The network's pages.
+#[derive(Debug)]
+pub struct Pages {
+    fabric: Fabric,
+    sessions: Mutex<HashMap<(String, u64), Session>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    packets: Arc<Mutex<Receiver<Captured>>>,
+    asked: Instant,
+}
+
+impl Pages {
+    pub fn new(fabric: Fabric) -> Self {
+        Self { fabric, sessions: Mutex::default() }
+    }
+
+    /// The packets of a session, which begins when it is asked for the first time.
+    fn session(&self, interface: &str, session: u64) -> Arc<Mutex<Receiver<Captured>>> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|_, session| session.asked.elapsed() < SESSION);
+        let begin = || {
+            let packets = Arc::new(Mutex::new(self.fabric.capture(interface)));
+            Session { packets, asked: Instant::now() }
+        };
+        let found = sessions.entry((interface.to_owned(), session)).or_insert_with(begin);
+        found.asked = Instant::now();
+        found.packets.clone()
+    }
+}
+
+impl NetworkPages for Pages {
+    fn look(&self) -> Later<'_, Option<NetworkLook>> {
+        Box::pin(async {
+            let board = self.fabric.board().await.ok()?;
+            Some(NetworkLook { more: more(&board), prometheus: prometheus(&board), rows: board.rows })
+        })
+    }
+
+    fn packets(&self, interface: String, session: u64, wait: Duration) -> Later<'_, Result<Vec<u8>, String>> {
+        Box::pin(async move {
+            let board = self.fabric.board().await.map_err(|gone| gone.to_string())?;
+            if !board.interfaces.iter().any(|sharing| *sharing.interface == *interface) {
+                let names: Vec<&str> = board.interfaces.iter().map(|sharing| &*sharing.interface).collect();
+                let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                return Err(format!("no interface is called {interface}; there is: {there}"));
+            }
+            let packets = self.session(&interface, session);
+            let read = tokio::task::spawn_blocking(move || read(&packets, wait)).await;
+            read.map_err(|error| error.to_string())
+        })
+    }
+}
+
+/// What waits, as records of a file; waits for the first.
+fn read(packets: &Mutex<Receiver<Captured>>, wait: Duration) -> Vec<u8> {
+    let packets = packets.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut records = Vec::new();
+    let mut next = packets.recv_timeout(wait);
+    while let Ok(packet) = next {
+        Pcap::append(&mut records, &packet);
+        if records.len() > ANSWER_BYTES_MAX {
+            break;
+        }
+        next = packets.try_recv().map_err(|_| RecvTimeoutError::Timeout);
+    }
+    records
+}
+
+fn more(board: &Board) -> Map<String, Value> {
+    let interfaces: Vec<Value> = board
+        .interfaces
+        .iter()
+        .map(|sharing| {
+            let functions: Map<String, Value> =
+                sharing.functions.iter().map(|(name, count)| (name.to_string(), (*count).into())).collect();
+            json!({ "name": sharing.interface, "connections": sharing.connections, "environments": functions })
+        })
+        .collect();
+    let gateways: Vec<Value> = board
+        .gateways
+        .iter()
+        .map(|gateway| {
+            let metrics: Map<String, Value> = gateway
+                .metrics
+                .named()
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).into()))
+                .collect();
+            json!({ "name": gateway.name, "metrics": metrics })
+        })
+        .collect();
+    let mut more = Map::new();
+    more.insert("interfaces".to_owned(), interfaces.into());
+    more.insert("gateways".to_owned(), gateways.into());
+    more.insert("dropped".to_owned(), json!(board.dropped));
+    more.insert("flows".to_owned(), board.flows.into());
+    more.insert("attached".to_owned(), board.environments.into());
+    more
+}
+
+/// CloudWatch's names as they are; its dimension is the label.
+fn prometheus(board: &Board) -> String {
+    let mut text = String::new();
+    let Some(first) = board.gateways.first() else { return text };
+    for (index, (name, _)) in first.metrics.named().iter().enumerate() {
+        let gauge = ["ActiveConnectionCount", "PeakBytesPerSecond", "PeakPacketsPerSecond"].contains(name);
+        let kind = if gauge { "gauge" } else { "counter" };
+        let _ = writeln!(text, "# HELP onrush_natgateway_{name} AWS/NATGateway {name}.");
+        let _ = writeln!(text, "# TYPE onrush_natgateway_{name} {kind}");
+        for gateway in &board.gateways {
+            let value = gateway.metrics.named()[index].1;
+            let _ = writeln!(text, "onrush_natgateway_{name}{{NatGatewayId=\"{}\"}} {value}", gateway.name);
+        }
+    }
+    text
+}

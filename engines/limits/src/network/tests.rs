@@ -1,0 +1,111 @@
+use super::*;
+use crate::{NetworkSettings, Way};
+
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+fn to(host: &str, port: u16) -> Target<'_> {
+    Target { host, address: host.parse().unwrap_or(PUBLIC), port }
+}
+
+#[test]
+fn the_longest_prefix_wins() {
+    let mut network = Network::simple(1, 1, 1);
+    network.subnets[0].routes.extend([
+        Route::local("192.168.0.0/16".parse().unwrap()),
+        Route {
+            name: String::new(),
+            to: To::Range(AnyCidr::Ipv4("198.51.100.0/24".parse().unwrap())),
+            hop: Hop::InternetGateway("Igw".into()),
+        },
+    ]);
+    let verdict = |host: &str| network.verdict(0, &[0], &to(host, 443));
+    assert_eq!(verdict("cache.example.com"), Verdict::Nat(0));
+    assert_eq!(verdict("192.168.200.9"), Verdict::Inside);
+    let Verdict::Barred(LimitId::NoRoute, who) = verdict("198.51.100.7") else {
+        panic!("an internet gateway drops it")
+    };
+    assert!(who.contains("Igw"));
+    network.subnets[0].routes.clear();
+    let nowhere = Verdict::Barred(LimitId::NoRoute, "Subnet1".into());
+    assert_eq!(network.verdict(0, &[0], &to("cache.example.com", 443)), nowhere);
+}
+
+#[test]
+fn endpoints_stand_before_routes() {
+    let mut network = Network::simple(1, 1, 1);
+    let s3 = "com.amazonaws.us-east-1.s3";
+    network.endpoints =
+        vec![Endpoint { name: "S3".into(), service: "s3".into(), names: names::service_hosts(s3) }];
+    let service = To::Service("s3".into());
+    network.subnets[0].routes.push(Route { name: "S3".into(), to: service, hop: Hop::Service(0) });
+    network.groups.push(Group::open("Ends"));
+    network.hosts.push(Host {
+        name: "Ssm".into(),
+        address: Ipv4Addr::new(10, 0, 0, 9),
+        address6: None,
+        names: Vec::new(),
+        private_names: names::service_hosts("com.amazonaws.us-east-1.ssm"),
+        groups: vec![1],
+        vpc: 0,
+        subnet: Some(0),
+        what: HostKind::Endpoint(0),
+    });
+    let verdict = |network: &Network, host: &str| network.verdict(0, &[0], &to(host, 443));
+    for host in
+        ["s3.us-east-1.amazonaws.com", "carts.s3.us-east-1.amazonaws.com", "ssm.us-east-1.amazonaws.com"]
+    {
+        assert_eq!(verdict(&network, host), Verdict::Inside, "{host}");
+    }
+    assert_eq!(verdict(&network, "dynamodb.us-east-1.amazonaws.com"), Verdict::Nat(0));
+    assert_eq!(names::service_hosts("com.amazonaws.us-east-1.ecr.api")[1], "api.ecr.us-east-1.amazonaws.com");
+    assert!(names::service_hosts("nonsense").is_empty());
+    network.groups[0].egress =
+        vec![Rule { name: String::new(), traffic: Traffic::tcp(443, 443), peer: RulePeer::Group(1) }];
+    assert_eq!(verdict(&network, "ssm.us-east-1.amazonaws.com"), Verdict::Inside);
+    let barred = Verdict::Barred(LimitId::NoRule, "Group".into());
+    assert_eq!(verdict(&network, "s3.us-east-1.amazonaws.com"), barred);
+}
+
+#[test]
+fn a_port_without_a_rule_is_barred() {
+    let mut network = Network::simple(1, 1, 1);
+    network.groups[0].egress = vec![Rule { traffic: Traffic::tcp(443, 443), ..Rule::everything() }];
+    assert_eq!(network.verdict(0, &[0], &to("a.example", 443)), Verdict::Nat(0));
+    let barred = Verdict::Barred(LimitId::NoRule, "Group".into());
+    assert_eq!(network.verdict(0, &[0], &to("a.example", 6379)), barred);
+    network.groups.push(Group::open("Wide"));
+    assert_eq!(network.verdict(0, &[0, 1], &to("a.example", 6379)), Verdict::Nat(0), "a union of groups");
+}
+
+#[test]
+fn a_function_whose_interfaces_find_no_room_is_not_deployed() {
+    let mut network = Network::simple(2, 2, 1);
+    network.placements[1] = Some(Placement { subnets: vec![1], groups: vec![0], ipv6: false });
+    let mut given = model::Overrides::default();
+    given.read("eni.per-vpc=1").unwrap();
+    let era = model::Era::named("today").unwrap();
+    let wired = network.wire(NetworkSettings::from_era(&era, "us-east-1", &given).unwrap());
+    let refused: Vec<_> = wired.undeployed.iter().flatten().map(|refusal| refusal.limit).collect();
+    assert_eq!((refused, wired.connections.interfaces()), (vec![LimitId::EniPerVpc; 2], Some(1)));
+}
+
+#[test]
+fn functions_share_the_interface_of_a_subnet_and_its_groups() {
+    let mut network = Network::simple(3, 2, 1);
+    network.groups.push(Group::open("Other"));
+    network.placements[1] = Some(Placement { subnets: vec![1], groups: vec![0], ipv6: false });
+    network.placements[2] = Some(Placement { subnets: vec![1], groups: vec![0, 1], ipv6: false });
+    let settings = NetworkSettings::from_era(
+        &model::Era::named("today").unwrap(),
+        "us-east-1",
+        &model::Overrides::default(),
+    );
+    let mut wired = network.wire(settings.unwrap());
+    assert_eq!(wired.interfaces[0][1], wired.interfaces[1][0]);
+    assert_ne!(wired.interfaces[1][0], wired.interfaces[2][0]);
+    assert_eq!(wired.connections.interfaces(), Some(3));
+    let names: Vec<String> = wired.connections.counts().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(names, ["eni-Subnet1-Group", "eni-Subnet2-Group", "eni-Subnet2-Group+Other", "NatGateway"]);
+    assert_eq!(network.way(&mut wired, 9, 0, &to("a.example", 443)), Way::Free, "no VPC");
+    assert!(matches!(network.way(&mut wired, 0, 0, &to("a.example", 443)), Way::Nat(..)));
+}

@@ -1,0 +1,143 @@
+//! The engines of a network: connections through its interfaces and gateways, and the ways that lead to them.
+
+use super::databases::Database;
+use super::{Host, HostKind, Network, Placement, Target, Verdict};
+use crate::connections::{Connections, Way};
+use crate::db_connections::DatabaseId;
+use crate::db_pool::LoginId;
+use crate::eni::InterfaceId;
+use crate::eni_room::SubnetId;
+use crate::nat::{Destination as NatDestination, GatewayId, Protocol};
+use crate::settings::NetworkSettings;
+use model::{Instant, LimitId, Refusal};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A network whose limits are engines.
+#[derive(Clone, Debug)]
+pub struct Wired {
+    /// The engines.
+    pub connections: Connections,
+    /// Of each function its interfaces, one for each of its subnets; none without a VPC.
+    pub interfaces: Vec<Vec<InterfaceId>>,
+    /// Of each function what its deployment found no room in, if so.
+    pub undeployed: Vec<Option<Refusal>>,
+    /// Of each NAT gateway its engine.
+    pub gateways: Vec<GatewayId>,
+    /// Of each database its engine; none where its connections are not known.
+    pub databases: Vec<Option<DatabaseId>>,
+    /// Of each proxy the login of its pool; none where the database's connections are not known.
+    pub proxies: Vec<Option<LoginId>>,
+    shared: BTreeMap<(usize, Vec<usize>), (InterfaceId, Option<Refusal>)>,
+    places: Vec<SubnetId>,
+}
+
+impl Network {
+    /// Makes the engines: one interface for each subnet and set of security groups, shared by the functions.
+    pub fn wire(&self, settings: NetworkSettings) -> Wired {
+        let (room, places) = self.room(settings.quotas.clone());
+        let mut engine = Connections::new(settings).within(room);
+        let gateways = self.gateways.iter();
+        let gateways =
+            gateways.map(|gateway| engine.add_gateway(gateway.name.as_str().into(), gateway.addresses));
+        let gateways = gateways.collect();
+        let databases = self.databases.iter().map(|database| {
+            let Database { name, connections, source, .. } = database;
+            Some(engine.add_database(name.as_str().into(), (*connections)?, (*source).into()))
+        });
+        let databases: Vec<Option<DatabaseId>> = databases.collect();
+        let proxies = self.proxies.iter().map(|proxy| {
+            let settings = self.pool_settings(proxy, engine.settings())?;
+            let database = databases[proxy.database?]?;
+            Some(engine.add_proxy(proxy.name.as_str().into(), database, settings))
+        });
+        let proxies = proxies.collect();
+        let mut wired = Wired {
+            connections: engine,
+            interfaces: Vec::new(),
+            undeployed: Vec::new(),
+            gateways,
+            databases,
+            proxies,
+            shared: BTreeMap::new(),
+            places,
+        };
+        for function in 0..self.placements.len() {
+            self.wire_function(&mut wired, Instant::START, function);
+        }
+        wired
+    }
+
+    /// Makes the interfaces of the next function, as its deployment does at `now`: as many were wired before it as it has
+    /// index.
+    pub fn wire_function(&self, wired: &mut Wired, now: Instant, function: usize) {
+        debug_assert_eq!(wired.interfaces.len(), function);
+        let belong_to_environments = wired.connections.settings().environment_interfaces.is_some();
+        let (mut ids, mut undeployed) = (Vec::new(), None);
+        if let Some(Some(Placement { subnets, groups, .. })) = self.placements.get(function) {
+            for subnet in subnets {
+                let Wired { connections, shared, places, .. } = wired;
+                let (id, refused) = shared.entry((*subnet, groups.clone())).or_insert_with(|| {
+                    let name = self.interface_name(*subnet, groups);
+                    match places.get(*subnet) {
+                        Some(place) if !belong_to_environments => {
+                            connections.create_interface(now, name, *place, Duration::ZERO)
+                        }
+                        // A subnet that was not known when the others were wired has any number of addresses.
+                        _ => (connections.add_interface(name), None),
+                    }
+                });
+                undeployed = refused.clone().or(undeployed);
+                ids.push(*id);
+            }
+        }
+        wired.interfaces.push(ids);
+        wired.undeployed.push(undeployed);
+    }
+
+    /// What the shared interface of a subnet and a set of groups is called on the board: `eni-SUBNET-GROUP+GROUP`.
+    pub fn interface_name(&self, subnet: usize, groups: &[usize]) -> Arc<str> {
+        let groups: Vec<&str> = groups.iter().map(|group| &*self.groups[*group].name).collect();
+        format!("eni-{}-{}", self.subnets[subnet].name, groups.join("+")).into()
+    }
+
+    /// The way of a function's connections from the `choice`th of its subnets.
+    pub fn way(&self, wired: &mut Wired, function: usize, choice: usize, to: &Target<'_>) -> Way {
+        let Some(Some(placement)) = self.placements.get(function) else {
+            let is_database = |host: &&Host| matches!(host.what, HostKind::Database(_) | HostKind::Proxy(_));
+            let named = |host: &&Host| host.name == to.host || host.names.iter().any(|name| name == to.host);
+            let database = self.hosts.iter().filter(is_database).find(named);
+            return match database {
+                Some(_) => wired.connections.barred(
+                    LimitId::NoRoute,
+                    "a function without a VPC",
+                    &format!("{}:{}", to.host, to.port),
+                ),
+                None => Way::Free,
+            };
+        };
+        let interface = wired.interfaces[function][choice];
+        match self.verdict(placement.subnets[choice], &placement.groups, to) {
+            Verdict::Inside => Way::Interface(interface),
+            Verdict::Database(index) => match wired.databases[index] {
+                Some(database) => Way::Database(interface, database),
+                None => Way::Interface(interface),
+            },
+            Verdict::Proxy(index) => match wired.proxies[index] {
+                Some(login) => Way::Proxy(interface, login),
+                None => Way::Interface(interface),
+            },
+            Verdict::Nat(gateway) => {
+                let (address, port) = (IpAddr::V4(to.address), to.port);
+                let destination = NatDestination { address, port, protocol: Protocol::Tcp };
+                wired.connections.through(interface, wired.gateways[gateway], destination)
+            }
+            Verdict::Barred(limit, resource) => {
+                let destination = format!("{}:{}", to.host, to.port);
+                wired.connections.barred(limit, &resource, &destination)
+            }
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! Publishing, finding and deleting layers.
+
+use super::{Control, referred_all, store_error};
+use crate::function::{Layer, PolicyStatement};
+use crate::layer::{LayerVersion, LayerVersions, Layers};
+use crate::request::FunctionCode;
+use crate::store::Write;
+use crate::validate::{DESCRIPTION_MAX, LAYERS_MAX, Violations};
+use model::error::{ApiError, ErrorCode, Violation};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::{Arc, PoisonError};
+
+const LAYER_NAME_MAX: usize = 140;
+const LICENSE_MAX: usize = 512;
+const RUNTIMES_MAX: usize = 15;
+const ARCHITECTURES_MAX: usize = 2;
+/// Versions of one layer that are kept. Ours.
+const LAYER_VERSIONS_MAX: usize = 1_000;
+/// Layers of the account. Ours.
+const LAYER_NAMES_MAX: usize = 10_000;
+
+/// `PublishLayerVersion`; the layer's name comes with the path.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PublishLayer {
+    /// The files.
+    pub content: Option<FunctionCode>,
+    /// For people.
+    pub description: Option<String>,
+    /// Its licence.
+    pub license_info: Option<String>,
+    /// Runtimes that it suits.
+    pub compatible_runtimes: Option<Vec<String>>,
+    /// Architectures that it suits.
+    pub compatible_architectures: Option<Vec<String>>,
+}
+
+/// `AddLayerVersionPermission`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LayerPermission {
+    /// Unique in the policy.
+    pub statement_id: Option<String>,
+    /// `lambda:GetLayerVersion`.
+    pub action: Option<String>,
+    /// An account, or `*`.
+    pub principal: Option<String>,
+    /// Only for this organisation.
+    pub organization_id: Option<String>,
+}
+
+impl Control {
+    /// Every layer, by name. Cost: one pointer copy.
+    pub fn layers(&self) -> Arc<Layers> {
+        Arc::clone(&self.layers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The ARN of a layer, without a version.
+    pub fn layer_arn(&self, name: &str) -> String {
+        let region = &self.options.region;
+        format!(
+            "arn:{}:lambda:{region}:{}:layer:{name}",
+            model::name::partition_of(region),
+            self.options.account_id
+        )
+    }
+
+    /// Publishes the next version of a layer, which is made if it is new.
+    ///
+    /// # Errors
+    /// A member breaks a constraint, or the archive cannot be unpacked.
+    pub fn publish_layer(&self, name: &str, request: PublishLayer) -> Result<LayerVersion, ApiError> {
+        let mut violations = Violations::default();
+        if request.content.is_none() {
+            violations.missing("content");
+        }
+        if let Some(description) = &request.description {
+            violations.length(description, "description", DESCRIPTION_MAX);
+        }
+        if let Some(license) = &request.license_info {
+            violations.length(license, "licenseInfo", LICENSE_MAX);
+        }
+        let lists = [
+            (&request.compatible_runtimes, "compatibleRuntimes", RUNTIMES_MAX),
+            (&request.compatible_architectures, "compatibleArchitectures", ARCHITECTURES_MAX),
+        ];
+        for (list, member, max) in lists {
+            if let Some(list) = list.as_ref().filter(|list| list.len() > max) {
+                let constraint = format!("Member must have length less than or equal to {max}");
+                violations.add(format!("[{}]", list.join(", ")), member, constraint);
+            }
+        }
+        for architecture in request.compatible_architectures.iter().flatten() {
+            violations.one_of(Some(architecture), "compatibleArchitectures", &["x86_64", "arm64"]);
+        }
+        violations.finish()?;
+        let name = self.layer_name(name)?;
+        let package = self.code_of_request(&request.content.unwrap_or_default())?;
+        let arn = self.layer_arn(&name);
+        let revision_id = self.fresh_id()?;
+        self.change_layer(&name, move |layer| {
+            if layer.versions.len() >= LAYER_VERSIONS_MAX {
+                let message = format!(
+                    "A layer has at most {LAYER_VERSIONS_MAX} versions; delete those that are not needed."
+                );
+                return Err(ApiError::new(ErrorCode::CodeStorageExceeded, message));
+            }
+            layer.last_version += 1;
+            let version = LayerVersion {
+                version: layer.last_version,
+                layer: Layer {
+                    arn: format!("{arn}:{}", layer.last_version),
+                    path: package.path,
+                    location: package.location,
+                    sha256: package.sha256,
+                    code_size: package.size,
+                    lease: package.lease,
+                },
+                description: request.description.unwrap_or_default(),
+                license_info: request.license_info,
+                compatible_runtimes: request.compatible_runtimes.unwrap_or_default(),
+                compatible_architectures: request.compatible_architectures.unwrap_or_default(),
+                created: crate::clock::now(),
+                policy: Vec::new(),
+                revision_id,
+            };
+            layer.versions.insert(layer.last_version, version.clone());
+            Ok(version)
+        })
+    }
+
+    /// One version of a layer.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn layer_version(&self, name: &str, version: &str) -> Result<LayerVersion, ApiError> {
+        let name = self.layer_name(name)?;
+        let number = layer_number(version)?;
+        let layers = self.layers();
+        let found = layers.get(&name).and_then(|layer| layer.versions.get(&number));
+        found.cloned().ok_or_else(no_layer)
+    }
+
+    /// One version of a layer by its ARN.
+    ///
+    /// # Errors
+    /// The ARN is none, or there is no such version.
+    pub fn layer_by_arn(&self, arn: &str) -> Result<LayerVersion, ApiError> {
+        let bad = || {
+            let pattern = r"Member must satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+)|(arn:[a-zA-Z0-9-]+:lambda:::awslayer:[a-zA-Z0-9-_]+)";
+            let shown: String = arn.chars().take(256).collect();
+            ApiError::validation(&shown.escape_debug().to_string(), "arn", pattern)
+        };
+        let (layer, version) = arn.rsplit_once(':').ok_or_else(bad)?;
+        if !arn.starts_with("arn:")
+            || version.is_empty()
+            || !version.bytes().all(|byte| byte.is_ascii_digit())
+        {
+            return Err(bad());
+        }
+        let parts: Vec<&str> = layer.split(':').collect();
+        let &["arn", _, "lambda", region, account, "layer", name] = parts.as_slice() else {
+            return Err(bad());
+        };
+        if region != self.options.region || account != self.options.account_id {
+            return Err(no_layer());
+        }
+        self.layer_version(name, version)
+    }
+
+    /// Deletes one version; functions that use it keep their copy. One that is not there does not matter.
+    ///
+    /// # Errors
+    /// The name or the number cannot be one.
+    pub fn delete_layer(&self, name: &str, version: &str) -> Result<(), ApiError> {
+        let name = self.layer_name(name)?;
+        let number = layer_number(version)?;
+        if !self.layers().contains_key(&name) {
+            return Ok(());
+        }
+        self.change_layer(&name, |layer| {
+            layer.versions.remove(&number);
+            Ok(())
+        })
+    }
+
+    /// Adds a statement to a layer version's policy; the statement and the revision come back.
+    ///
+    /// # Errors
+    /// There is no such version, a member is missing, or the id is taken.
+    pub fn add_layer_permission(
+        &self,
+        name: &str,
+        version: &str,
+        request: &LayerPermission,
+        revision: Option<&str>,
+    ) -> Result<(Value, String), ApiError> {
+        let members = [
+            ("statementId", &request.statement_id),
+            ("action", &request.action),
+            ("principal", &request.principal),
+        ];
+        let missing = members.iter().filter(|(_, value)| value.is_none());
+        let missing: Vec<Violation> = missing.map(|(member, _)| Violation::missing(*member)).collect();
+        if !missing.is_empty() {
+            return Err(ApiError::validations(&missing));
+        }
+        let (id, action) = (text(&request.statement_id), text(&request.action));
+        let mut violations = Violations::default();
+        violations.length(id, "statementId", 100);
+        let fits =
+            !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        violations.pattern(fits, &id.escape_debug().to_string(), "statementId", "([a-zA-Z0-9-_]+)");
+        let fits = action == "lambda:GetLayerVersion";
+        violations.pattern(fits, &action.escape_debug().to_string(), "action", "lambda:GetLayerVersion");
+        let principal = text(&request.principal);
+        let fits = principal == "*" || model::name::is_account(principal) || principal.starts_with("arn:aws");
+        let pattern = r"\d{12}|\*|arn:(aws[a-zA-Z-]*):iam::\d{12}:root";
+        violations.pattern(fits, &principal.escape_debug().to_string(), "principal", pattern);
+        violations.finish()?;
+        let found = self.layer_version(name, version)?;
+        let principal = match principal {
+            "*" => json!("*"),
+            account if model::name::is_account(account) => {
+                json!({"AWS": format!("arn:aws:iam::{account}:root")})
+            }
+            other => json!({"AWS": other}),
+        };
+        let mut document = json!({"Sid": id, "Effect": "Allow", "Principal": principal, "Action": action, "Resource": found.layer.arn});
+        if let Some(organisation) = &request.organization_id {
+            document["Condition"] = json!({"StringEquals": {"aws:PrincipalOrgID": organisation}});
+        }
+        let statement = PolicyStatement { id: id.to_owned(), document: document.clone() };
+        let revision_id = self.change_policy(name, version, revision, |policy| {
+            if policy.iter().any(|other| other.id == statement.id) {
+                return Err(ApiError::new(
+                    ErrorCode::ResourceConflict,
+                    format!("The statement id ({}) provided already exists. Please provide a new statement id, or remove the existing statement.", statement.id),
+                ));
+            }
+            policy.push(statement);
+            let bytes: usize = policy.iter().map(|other| other.document.to_string().len()).sum();
+            if bytes > super::POLICY_MAX {
+                let message = format!("The final policy size ({bytes}) is bigger than the limit ({}).", super::POLICY_MAX);
+                return Err(ApiError::new(ErrorCode::PolicyLengthExceeded, message));
+            }
+            Ok(())
+        })?;
+        Ok((document, revision_id))
+    }
+
+    /// Takes a statement away from a layer version's policy.
+    ///
+    /// # Errors
+    /// There is no such version or statement.
+    pub fn remove_layer_permission(
+        &self,
+        name: &str,
+        version: &str,
+        id: &str,
+        revision: Option<&str>,
+    ) -> Result<(), ApiError> {
+        self.change_policy(name, version, revision, |policy| {
+            let before = policy.len();
+            policy.retain(|statement| statement.id != id);
+            if policy.len() == before {
+                let message = format!("Statement {} is not found in resource policy.", id.escape_debug());
+                return Err(ApiError::new(ErrorCode::ResourceNotFound, message));
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// The layers that a request names for a function; `None` when it says nothing of them.
+    ///
+    /// # Errors
+    /// There are too many, or one does not exist.
+    pub(super) fn layers_of(&self, arns: Option<&[String]>) -> Result<Option<Vec<Layer>>, ApiError> {
+        let Some(arns) = arns else { return Ok(None) };
+        if arns.len() > LAYERS_MAX {
+            return Err(ApiError::invalid(format!("Cannot reference more than {LAYERS_MAX} layers.")));
+        }
+        let find = |arn: &String| match self.layer_by_arn(arn) {
+            Ok(found) => Ok(found.layer),
+            Err(error) if error.code == ErrorCode::ResourceNotFound => {
+                Err(ApiError::invalid(format!("Layer version {arn} does not exist.")))
+            }
+            Err(error) => Err(error),
+        };
+        arns.iter().map(find).collect::<Result<_, _>>().map(Some)
+    }
+
+    fn change_policy(
+        &self,
+        name: &str,
+        version: &str,
+        revision: Option<&str>,
+        edit: impl FnOnce(&mut Vec<PolicyStatement>) -> Result<(), ApiError>,
+    ) -> Result<String, ApiError> {
+        let (name, number) = (self.layer_name(name)?, layer_number(version)?);
+        let fresh = self.fresh_id()?;
+        if !self.layers().contains_key(&name) {
+            return Err(no_layer());
+        }
+        self.change_layer(&name, |layer| {
+            let found = layer.versions.get_mut(&number).ok_or_else(no_layer)?;
+            if revision.is_some_and(|asked| asked != found.revision_id) {
+                return Err(ApiError::new(
+                    ErrorCode::PreconditionFailed,
+                    "The Revision Id provided does not match the latest Revision Id. Call the GetLayerPolicy API to retrieve the latest Revision Id",
+                ));
+            }
+            edit(&mut found.policy)?;
+            found.revision_id.clone_from(&fresh);
+            Ok(fresh)
+        })
+    }
+
+    /// Runs one change of a layer: on the newest state, durable, then shown.
+    fn change_layer<T>(
+        &self,
+        name: &str,
+        edit: impl FnOnce(&mut LayerVersions) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.layers();
+        let mut after = Layers::clone(&before);
+        let mut layer = after.get(name).map_or_else(
+            || LayerVersions { name: name.to_owned(), ..LayerVersions::default() },
+            |layer| LayerVersions::clone(layer),
+        );
+        if !after.contains_key(name) && after.len() >= LAYER_NAMES_MAX {
+            let message = format!("An account has at most {LAYER_NAMES_MAX} layers.");
+            return Err(ApiError::new(ErrorCode::CodeStorageExceeded, message));
+        }
+        let result = edit(&mut layer)?;
+        // A layer without versions stays, so that its numbers are not used again.
+        let row = super::record::put_layer(&layer);
+        after.insert(name.to_owned(), Arc::new(layer));
+        let batch: [Write; 1] = [row];
+        self.store.commit(&batch).map_err(|error| store_error(&error))?;
+        let gone = self.packages.keep(referred_all(&self.snapshot(), &after));
+        *self.layers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+        drop(writer);
+        drop(before);
+        self.packages.collect(&gone);
+        Ok(result)
+    }
+
+    /// The bare name of a layer, from it or from its ARN.
+    fn layer_name(&self, text: &str) -> Result<String, ApiError> {
+        let is_name = |name: &str| {
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        };
+        let shown: String = text.chars().take(256).collect();
+        if text.len() > LAYER_NAME_MAX {
+            let constraint = format!("Member must have length less than or equal to {LAYER_NAME_MAX}");
+            return Err(ApiError::validation(&shown, "layerName", &constraint));
+        }
+        let bare = match text.strip_prefix(&self.layer_arn("")) {
+            Some(name) => name,
+            None if text.starts_with("arn:") && text.contains(":layer:") => return Err(no_layer()),
+            None => text,
+        };
+        if is_name(bare) {
+            return Ok(bare.to_owned());
+        }
+        let pattern = r"Member must satisfy regular expression pattern: (arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\d{12}:layer:[a-zA-Z0-9-_]+)|[a-zA-Z0-9-_]+";
+        Err(ApiError::validation(&shown.escape_debug().to_string(), "layerName", pattern))
+    }
+}
+
+fn text(member: &Option<String>) -> &str {
+    member.as_deref().unwrap_or_default()
+}
+
+fn layer_number(text: &str) -> Result<u64, ApiError> {
+    crate::published::number(text).ok_or_else(|| ApiError::invalid("Layer Version Cannot be less than 1."))
+}
+
+fn no_layer() -> ApiError {
+    ApiError::new(ErrorCode::ResourceNotFound, "The resource you requested does not exist.")
+}

@@ -1,0 +1,118 @@
+//! Layers.
+
+use super::functions::paged;
+use super::input::Input;
+use super::{Answer, page};
+use control::layer::LayerVersion;
+use control::{Control, LayerPermission, PublishLayer};
+use model::error::{ApiError, ErrorCode, Violation};
+use serde_json::{Value, json};
+
+const LIST_MAX: i64 = 50;
+
+pub(super) fn publish(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let version = control.publish_layer(input.label(0), input.body::<PublishLayer>()?)?;
+    Ok(Answer::created(shape(&version, true)))
+}
+
+pub(super) fn get(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    Ok(Answer::ok(shape(&control.layer_version(input.label(0), input.label(1))?, true)))
+}
+
+pub(super) fn get_by_arn(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let arn = input.query("Arn").ok_or_else(|| ApiError::validations(&[Violation::missing("arn")]))?;
+    Ok(Answer::ok(shape(&control.layer_by_arn(arn)?, true)))
+}
+
+pub(super) fn delete(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    control.delete_layer(input.label(0), input.label(1))?;
+    Ok(Answer::nothing())
+}
+
+pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let layers = control.layers();
+    let latest = layers.values().filter_map(|layer| {
+        let latest = layer.versions.values().rev().find(|version| suits(version, input))?;
+        Some((&layer.name, latest))
+    });
+    let (found, next) = page::cut(input, LIST_MAX, latest.collect(), |(name, _)| name)?;
+    let shapes: Vec<Value> = found
+        .into_iter()
+        .map(|(name, latest)| {
+            let arn = control.layer_arn(name);
+            json!({"LayerName": name, "LayerArn": arn, "LatestMatchingVersion": shape(latest, false)})
+        })
+        .collect();
+    Ok(Answer::ok(paged("Layers", &shapes, next.as_deref())))
+}
+
+pub(super) fn list_versions(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let layers = control.layers();
+    let name = input.label(0).rsplit(':').next().unwrap_or_default();
+    // The newest first, as AWS lists them.
+    let versions = layers.get(name).into_iter().flat_map(|layer| layer.versions.values().rev());
+    let versions: Vec<&LayerVersion> = versions.filter(|version| suits(version, input)).collect();
+    let key = |version: &&LayerVersion| format!("{:020}", u64::MAX - version.version);
+    let (versions, next) = page::cut_by(input, LIST_MAX, versions, key)?;
+    let shapes: Vec<Value> = versions.into_iter().map(|version| shape(version, false)).collect();
+    Ok(Answer::ok(paged("LayerVersions", &shapes, next.as_deref())))
+}
+
+pub(super) fn add_permission(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let request = input.body::<LayerPermission>()?;
+    let revision = input.query("RevisionId");
+    let (statement, revision) =
+        control.add_layer_permission(input.label(0), input.label(1), &request, revision)?;
+    Ok(Answer::created(json!({"Statement": statement.to_string(), "RevisionId": revision})))
+}
+
+pub(super) fn remove_permission(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let revision = input.query("RevisionId");
+    control.remove_layer_permission(input.label(0), input.label(1), input.label(2), revision)?;
+    Ok(Answer::nothing())
+}
+
+pub(super) fn policy(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    let version = control.layer_version(input.label(0), input.label(1))?;
+    if version.policy.is_empty() {
+        let message = "No policy is associated with the given resource.";
+        return Err(ApiError::new(ErrorCode::ResourceNotFound, message));
+    }
+    let statements: Vec<&Value> = version.policy.iter().map(|statement| &statement.document).collect();
+    let document = json!({"Version": "2012-10-17", "Id": "default", "Statement": statements});
+    Ok(Answer::ok(json!({"Policy": document.to_string(), "RevisionId": version.revision_id})))
+}
+
+/// Whether a version suits what the query asks for; one that says nothing suits everything.
+fn suits(version: &LayerVersion, input: &Input<'_>) -> bool {
+    let fits = |asked: Option<&str>, list: &[String]| {
+        asked.is_none_or(|asked| list.iter().any(|found| found == asked))
+    };
+    fits(input.query("CompatibleRuntime"), &version.compatible_runtimes)
+        && fits(input.query("CompatibleArchitecture"), &version.compatible_architectures)
+}
+
+fn shape(version: &LayerVersion, whole: bool) -> Value {
+    let arn = &version.layer.arn;
+    let mut shape = json!({
+        "LayerVersionArn": arn,
+        "Version": version.version,
+        "Description": version.description,
+        "CreatedDate": version.created,
+    });
+    if !version.compatible_runtimes.is_empty() {
+        shape["CompatibleRuntimes"] = json!(version.compatible_runtimes);
+    }
+    if !version.compatible_architectures.is_empty() {
+        shape["CompatibleArchitectures"] = json!(version.compatible_architectures);
+    }
+    if let Some(license) = &version.license_info {
+        shape["LicenseInfo"] = json!(license);
+    }
+    if whole {
+        shape["LayerArn"] = json!(arn.rsplit_once(':').map_or(arn.as_str(), |(layer, _)| layer));
+        let layer = &version.layer;
+        shape["Content"] = json!({"CodeSha256": layer.sha256, "CodeSize": layer.code_size});
+    }
+    shape
+}

@@ -1,0 +1,215 @@
+//! The thread that owns the packet engine and moves packets between environments, the world and the relay.
+//!
+//! ```text
+//!   environments' TUN devices --+                       +-- the world's TUN device
+//!                               +-- epoll, one thread --+
+//!   commands and answers -------+    PacketEngine       +-- the relay's TUN device
+//! ```
+//!
+//! Nothing on that thread waits for anything but epoll. Whoever wants something of it sends a command and rings a bell;
+//! what takes time (a question to the resolver, a connection of the relay's) is handed out by [`Hooks`] and comes back as
+//! a command.
+
+mod bell;
+mod board;
+mod capture;
+mod command;
+mod device;
+mod flow_logs;
+mod frame;
+mod notice;
+mod patience;
+mod thread;
+
+pub use board::{Board, Gateway, Sharing};
+pub use capture::{Captured, Pcap};
+pub use command::{DnsReply, HeldReply};
+pub use notice::{Blame, Notice};
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use model::Instant;
+use packets::{PacketEngine, Place};
+use tokio::sync::oneshot;
+
+use crate::world::Outside;
+use command::{Command, Sender};
+
+/// A question that an environment asks the VPC's resolver.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The function's place; `None`: it has no VPC.
+    pub place: Option<Place>,
+    /// The function's VPC, as an index of the network's; `None`: it has none.
+    pub vpc: Option<usize>,
+    /// The DNS message.
+    pub message: Vec<u8>,
+}
+
+/// A SYN for something attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Where it comes from, as the relay will see it.
+    pub source: SocketAddr,
+    /// Where it goes.
+    pub destination: SocketAddr,
+}
+
+/// Takes lines of a flow log; must not wait.
+pub type FlowLog = Box<dyn FnMut(&str) + Send>;
+
+/// What others do for the thread. Called on it, so they must not wait.
+pub struct Hooks {
+    /// Answers a question, sooner or later, or never.
+    pub resolve: Box<dyn Fn(Question, DnsReply) + Send>,
+    /// Reaches what is attached, and says whether it could.
+    pub ask: Box<dyn Fn(Opening, HeldReply) + Send>,
+    /// Something that a person should know.
+    pub notice: Box<dyn Fn(Notice) + Send>,
+    /// A line of a flow log.
+    pub flow_log: Option<FlowLog>,
+}
+
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Hooks").finish_non_exhaustive()
+    }
+}
+
+/// What the thread begins with.
+#[derive(Debug)]
+pub struct Setup {
+    /// The engine, its clock at the start.
+    pub engine: PacketEngine,
+    /// The moment that the engine's clock counts from.
+    pub began: std::time::Instant,
+    /// The account, for flow logs.
+    pub account: String,
+    /// The world, if there is one.
+    pub world: Option<Outside>,
+    /// The relay's TUN device, if there is one.
+    pub relay: Option<OwnedFd>,
+    /// Destinations that lead to the relay: an address with one port, or with all.
+    pub relayed: std::collections::BTreeSet<(IpAddr, Option<u16>)>,
+    /// What others do for it.
+    pub hooks: Hooks,
+}
+
+/// An environment's device and who it is.
+#[derive(Debug)]
+pub struct Joining {
+    /// The non-blocking TUN device, packets behind a virtio-net header of 12 bytes.
+    pub device: OwnedFd,
+    /// Its IPv4 address.
+    pub address: Ipv4Addr,
+    /// Its IPv6 address, if it speaks IPv6.
+    pub address6: Option<Ipv6Addr>,
+    /// The function's place; `None`: it has no VPC.
+    pub place: Option<Place>,
+    /// The VPC, as an index of the network's; `None`: it has none.
+    pub vpc: Option<usize>,
+    /// Where the VPC's resolver answers beside 169.254.169.253: its base + 2.
+    pub resolver: Option<Ipv4Addr>,
+    /// The function's name, for the log.
+    pub function: Arc<str>,
+    /// Where the thread notes what it dropped of the environment's.
+    pub blame: Arc<Blame>,
+}
+
+/// One attached environment; unique for the life of the fabric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Attached(u64);
+
+/// The handle. Cheap to clone; the thread ends when [`Fabric::end`] is called.
+#[derive(Clone, Debug)]
+pub struct Fabric {
+    commands: Sender,
+    next: Arc<std::sync::atomic::AtomicU64>,
+    began: std::time::Instant,
+}
+
+/// How long the thread may take to answer before it is taken for dead.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// The thread is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the network's thread is gone")]
+pub struct Gone;
+
+impl Fabric {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the host has no descriptor or thread left.
+    pub fn start(setup: Setup) -> io::Result<Self> {
+        let began = setup.began;
+        let (commands, received) = command::channel()?;
+        let thread = thread::Thread::new(setup, commands.clone(), received)?;
+        std::thread::Builder::new().name("network".into()).spawn(move || thread.run())?;
+        Ok(Self { commands, next: Arc::default(), began })
+    }
+
+    /// Carries an environment's packets from now on. Cheap: the thread does the work.
+    pub fn attach(&self, joining: Joining) -> Attached {
+        let id = Attached(self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        self.commands.send(Command::Attach(id, Box::new(joining)));
+        id
+    }
+
+    /// Lets go of an environment's device; its flows stay until they fall silent, as at AWS. What is sent after this is
+    /// done after it.
+    pub fn detach(&self, id: Attached) {
+        self.commands.send(Command::Detach(id));
+    }
+
+    /// The world is gone (`None`), or there is another.
+    pub fn set_world(&self, world: Option<Outside>) {
+        self.commands.send(Command::World(world.map(Box::new)));
+    }
+
+    /// Changes which destinations lead to the relay.
+    pub fn set_relayed(&self, relayed: std::collections::BTreeSet<(IpAddr, Option<u16>)>) {
+        self.commands.send(Command::Relayed(relayed));
+    }
+
+    /// Runs `act` with the engine, on the thread, after what was asked for before. It must be short: packets wait.
+    pub fn change(&self, act: impl FnOnce(&mut PacketEngine, Instant) + Send + 'static) {
+        self.commands.send(Command::Engine(Box::new(act)));
+    }
+
+    /// The limits board, who shares each interface, and the gateways' metrics.
+    ///
+    /// # Errors
+    /// The thread is gone.
+    pub async fn board(&self) -> Result<Board, Gone> {
+        let (sender, receiver) = oneshot::channel();
+        self.commands.send(Command::Board(sender));
+        match tokio::time::timeout(ANSWER, receiver).await {
+            Ok(Ok(board)) => Ok(board),
+            _ => Err(Gone),
+        }
+    }
+
+    /// Copies packets of the environments behind an interface, until the receiver is dropped. A receiver that is too
+    /// slow misses some.
+    pub fn capture(&self, interface: &str) -> std::sync::mpsc::Receiver<Captured> {
+        let (sender, receiver): (SyncSender<Captured>, _) = sync_channel(capture::WAITING_MAX);
+        self.commands.send(Command::Capture(interface.into(), sender));
+        receiver
+    }
+
+    /// The engine's time.
+    pub fn now(&self) -> Instant {
+        thread::since(self.began)
+    }
+
+    /// Ends the thread; devices are let go of.
+    pub fn end(&self) {
+        self.commands.send(Command::End);
+    }
+}

@@ -1,0 +1,84 @@
+//! Which devices the host forwards for, and how it was before.
+//!
+//! The kernel keeps these settings when a process dies, so what they were is written down before they are changed; the
+//! next start puts them back.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const RECORD: &str = "forwarding";
+/// Longest name of a device (`IFNAMSIZ`), less its NUL.
+const NAME_BYTES_MAX: usize = 15;
+
+/// Settings that are put back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Changed {
+    state_dir: PathBuf,
+}
+
+impl Drop for Changed {
+    fn drop(&mut self) {
+        restore(&self.state_dir);
+    }
+}
+
+fn setting(device: &str) -> PathBuf {
+    Path::new("/proc/sys/net/ipv4/conf").join(device).join("forwarding")
+}
+
+/// Lets the kernel forward what comes in by these devices.
+pub(super) fn allow(state_dir: &Path, devices: &[&str]) -> io::Result<Changed> {
+    let mut record = String::new();
+    let mut change = Vec::new();
+    for device in devices {
+        if fs::read_to_string(setting(device))?.trim() != "1" {
+            record.push_str(device);
+            record.push('\n');
+            change.push(setting(device));
+        }
+    }
+    fs::create_dir_all(state_dir)?;
+    fs::write(state_dir.join(RECORD), record)?;
+    let changed = Changed { state_dir: state_dir.to_owned() };
+    for file in change {
+        fs::write(file, "1")?;
+    }
+    Ok(changed)
+}
+
+/// Puts back what a run changed, this one or one that was killed. Devices that are gone have taken theirs along.
+pub fn restore(state_dir: &Path) {
+    let record = state_dir.join(RECORD);
+    let Ok(text) = fs::read_to_string(&record) else { return };
+    for device in text.lines().filter(|name| is_device(name)) {
+        if setting(device).exists()
+            && let Err(error) = fs::write(setting(device), "0")
+        {
+            tracing::warn!(device, %error, "cannot put back that this device does not forward");
+        }
+    }
+    drop(fs::remove_file(record));
+}
+
+/// A damaged record must not make us write anywhere else.
+fn is_device(name: &str) -> bool {
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains('/') && !name.starts_with('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_record_changes_nothing() {
+        let state = std::env::temp_dir().join(format!("onrush-forwarding-{}", std::process::id()));
+        fs::create_dir_all(&state).unwrap();
+        fs::write(state.join(RECORD), "../../../../../tmp\n\nno-such-device\n/etc/passwd\n").unwrap();
+        restore(&state);
+        assert!(!state.join(RECORD).exists());
+        restore(&state);
+        assert!(!is_device("../x") && !is_device("") && !is_device("a/b") && is_device("eth0"));
+        fs::remove_dir_all(state).unwrap();
+    }
+}

@@ -1,0 +1,49 @@
+//! The host's own world: its kernel forwards what leaves the device, with an address of the host's.
+//!
+//! Nothing of the host's own rules is touched. The masquerade is a table of ours that the kernel removes with the socket
+//! that made it, also after `kill -9`; forwarding is allowed for two devices alone, and what it was before is written
+//! down. Of the host's networks, and of its own addresses, nothing is reachable.
+
+use super::{DEVICE, Outside, WorldError, device, elsewhere, forwarding};
+use netdev::nft::{self, Place, Step, Table};
+use netdev::route;
+use std::io;
+use std::path::Path;
+
+const TABLE: &str = "onrush";
+const AFTER_ROUTING: u32 = 4;
+/// `NF_IP_PRI_NAT_SRC`.
+const SOURCE_NAT: i32 = 100;
+
+/// What the host's kernel does for us until it is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    _table: Table,
+    _forwarding: forwarding::Changed,
+}
+
+pub(super) fn open(state_dir: &Path) -> Result<Outside, WorldError> {
+    elsewhere(|| {
+        let failed = |doing| move |error| WorldError::Kernel { doing, error };
+        let refused = route::connected().map_err(failed("list the host's networks"))?;
+        let uplink = route::uplink().map_err(failed("find the host's default route"))?;
+        let no_route =
+            || io::Error::new(io::ErrorKind::NetworkUnreachable, "the host has no default route for IPv4");
+        let uplink = uplink.ok_or_else(no_route).and_then(route::name).map_err(failed("find a way out"))?;
+        let device = device("host")?;
+        let name = DEVICE.to_string_lossy().into_owned();
+        let rule = vec![Step::FromDevice(name.clone()), Step::NotToDevice(name.clone()), Step::Masquerade];
+        let place = Place { kind: "nat", hook: AFTER_ROUTING, priority: SOURCE_NAT };
+        let table =
+            Table::create(TABLE, "leaving", place, &[rule]).map_err(failed("make a masquerade table"))?;
+        let changed = forwarding::allow(state_dir, &[&name, &uplink]).map_err(failed("allow forwarding"))?;
+        let mut warnings = Vec::new();
+        for chain in nft::dropping_forward_chains().unwrap_or_default() {
+            warnings.push(format!(
+                "the chain `{chain}` of this host's packet rules drops what is forwarded: functions will not reach the \
+                 world unless it accepts the device {name}"
+            ));
+        }
+        Ok(Outside { device, refused, warnings, _held: Some(Held { _table: table, _forwarding: changed }) })
+    })
+}

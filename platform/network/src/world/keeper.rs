@@ -1,0 +1,101 @@
+//! Watches over the world: when its device, namespace or rules go away, it is opened again as soon as that works.
+
+use super::{DEVICE, Outside, World, enter, namespace_path};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Time between two looks; each costs a few system calls.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// The watching thread. Dropping it ends the watch.
+#[derive(Debug)]
+pub struct Keeper {
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What tells one world from another of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u32,
+    namespace: Option<u64>,
+}
+
+impl Keeper {
+    /// Watches a world that was opened (`is_open`), or could not be. `tell` gets `None` when it is gone and the new one
+    /// when it is back, on the watching thread.
+    ///
+    /// # Errors
+    /// When no thread can be made.
+    pub fn start(
+        world: World,
+        is_open: bool,
+        state_dir: PathBuf,
+        tell: impl Fn(Option<Outside>) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (end, ended) = channel();
+        let life = move || watch(&world, is_open, &state_dir, &ended, &tell);
+        let thread =
+            std::thread::Builder::new().name("world-keeper".into()).stack_size(256 * 1024).spawn(life)?;
+        Ok(Self { end: Some(end), thread: Some(thread) })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn watch(
+    world: &World,
+    is_open: bool,
+    state_dir: &Path,
+    ended: &Receiver<()>,
+    tell: &dyn Fn(Option<Outside>),
+) {
+    let mut known = if is_open { identity(world) } else { None };
+    while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
+        let found = identity(world);
+        if known.is_some() && found == known {
+            continue;
+        }
+        if known.is_some() {
+            tracing::warn!(%world, "the world is gone; functions reach nothing outside until it is back");
+            // First of all, so that what is left of the old one ends.
+            tell(None);
+            known = None;
+        }
+        match world.open(state_dir) {
+            Ok(Some(outside)) => {
+                known = identity(world);
+                tracing::info!(%world, "the world is back");
+                tell(Some(outside));
+            }
+            Ok(None) => return,
+            Err(error) => tracing::debug!(%error, "the world is not back yet"),
+        }
+    }
+}
+
+/// What there is now; `None` without a device.
+fn identity(world: &World) -> Option<Identity> {
+    match world {
+        World::None => None,
+        World::Host => Some(Identity { device: netdev::route::index(DEVICE).ok()?, namespace: None }),
+        World::Namespace(name) => std::thread::scope(|scope| {
+            let look = || {
+                let namespace = std::fs::metadata(namespace_path(name)).ok()?.ino();
+                enter(name).ok()?;
+                Some(Identity { device: netdev::route::index(DEVICE).ok()?, namespace: Some(namespace) })
+            };
+            scope.spawn(look).join().ok().flatten()
+        }),
+    }
+}

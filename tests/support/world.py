@@ -1,0 +1,99 @@
+"""A world of the test's own: a network namespace with servers that echo, for `--world netns:NAME`."""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+
+SERVER = "203.0.113.10"
+OTHER = "203.0.113.11"
+PORT = 7
+NUMBERS = itertools.count()
+
+SERVE = f"""
+import socket, threading
+def serve(connection):
+    while piece := connection.recv(65536):
+        connection.sendall(piece)
+def accept(listener):
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=serve, args=(connection,), daemon=True).start()
+for address in ("{SERVER}", "{OTHER}"):
+    listener = socket.socket()
+    listener.bind((address, {PORT}))
+    listener.listen(4096)
+    threading.Thread(target=accept, args=(listener,), daemon=True).start()
+datagrams = socket.socket(type=socket.SOCK_DGRAM)
+datagrams.bind(("{SERVER}", {PORT}))
+print("ready", flush=True)
+while True:
+    text, peer = datagrams.recvfrom(65536)
+    datagrams.sendto(text, peer)
+"""
+
+
+def refused():
+    """Why no world can be made here, or None."""
+    if os.geteuid() != 0:
+        return "only root may make a world"
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        return "/dev/net/tun is closed here"
+    made = subprocess.run(["ip", "netns", "list"], capture_output=True)
+    return None if made.returncode == 0 else "no `ip netns` here"
+
+
+def ip(*words):
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
+
+
+class World:
+    """The namespace, with SERVER and OTHER on its loopback; TCP echo on both, UDP echo on SERVER."""
+
+    def __init__(self):
+        self.name = f"onrush-test-{os.getpid()}-{next(NUMBERS)}"
+        self.server = None
+        ip("netns", "add", self.name)
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+
+    def open(self):
+        ip("-n", self.name, "link", "set", "lo", "up")
+        for address in (SERVER, OTHER):
+            ip("-n", self.name, "addr", "add", f"{address}/32", "dev", "lo")
+        command = ["ip", "netns", "exec", self.name, sys.executable, "-c", SERVE]
+        self.server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.server.stdout.readline() == "ready\n"
+
+    def devices(self):
+        """Names of the devices in there."""
+        return [line.split(":")[1].strip() for line in ip("-n", self.name, "-o", "link").splitlines()]
+
+    def wait_without_device(self, seconds=10):
+        deadline = time.monotonic() + seconds
+        while "onrush0" in self.devices() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return "onrush0" not in self.devices()
+
+    def reopen(self):
+        """The world goes away and comes back under the same name."""
+        self.close()
+        ip("netns", "add", self.name)
+        self.open()
+
+    def close(self):
+        if self.server is not None:
+            self.server.kill()
+            self.server.wait()
+            self.server.stdout.close()
+        subprocess.run(["ip", "netns", "del", self.name], capture_output=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
