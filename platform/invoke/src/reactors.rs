@@ -3,6 +3,8 @@
 //! A request, its invocation and the environment that runs it stay on one thread: no other has to be woken on the way,
 //! which costs more than all that is done for a short invocation.
 
+mod patience;
+
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::cell::Cell;
 use std::io;
@@ -14,7 +16,7 @@ use tokio::sync::oneshot;
 
 /// Most reactors, however many cores there are.
 const REACTORS_MAX: usize = 64;
-/// So many refusals in a row, and a reactor leaves its core.
+/// So many refusals in a row, and a reactor does nothing else.
 const REFUSALS_MAX: u32 = 1_000;
 /// One for each reactor, and one for all other threads.
 pub(crate) const GATES: usize = REACTORS_MAX + 1;
@@ -23,9 +25,10 @@ thread_local! {
     /// Which reactor this is; other threads are none, and share number 0.
     static HERE: Cell<usize> = const { Cell::new(0) };
     static CORE: Cell<Option<CpuSet>> = const { Cell::new(None) };
-    /// Refusals since the last invocation in an environment that is kept here; `None` while this thread goes where the
-    /// scheduler puts it.
-    static REFUSALS: Cell<Option<u32>> = const { Cell::new(None) };
+    /// Whether this thread is kept on its core; else it goes where the scheduler puts it.
+    static IS_KEPT: Cell<bool> = const { Cell::new(false) };
+    /// Refusals since the last admission.
+    static REFUSALS: Cell<u32> = const { Cell::new(0) };
 }
 
 /// The core of the reactor on which this is called.
@@ -35,21 +38,35 @@ pub(crate) fn core() -> Option<CpuSet> {
 
 /// An environment that is kept on this reactor's core runs: the reactor stays there, too.
 pub(crate) fn stay() {
-    if REFUSALS.replace(Some(0)).is_none()
+    if !IS_KEPT.replace(true)
         && let Some(core) = core()
     {
         keep_on(&core);
     }
 }
 
-/// A request was refused. A reactor that does nothing else needs no core of its own.
+/// A request was admitted.
+pub(crate) fn admitted() {
+    if REFUSALS.replace(0) >= REFUSALS_MAX {
+        patience::set(false);
+    }
+}
+
+/// A request was refused. A reactor that does nothing else needs no core of its own, and is patient: it lets clients send
+/// more before it looks, and thousands of them need it awake a tenth as often (measured on two cores, 50 connections: 88,000
+/// to 127,000 refusals a second).
 pub(crate) fn refused() {
-    let Some(refusals) = REFUSALS.get() else { return };
-    if refusals < REFUSALS_MAX {
-        REFUSALS.set(Some(refusals + 1));
-    } else {
-        REFUSALS.set(None);
-        keep_on(all_cores());
+    // Other threads are no reactors.
+    if HERE.get() == 0 {
+        return;
+    }
+    let refusals = REFUSALS.get().saturating_add(1);
+    REFUSALS.set(refusals);
+    if refusals == REFUSALS_MAX {
+        patience::set(true);
+        if IS_KEPT.replace(false) {
+            keep_on(all_cores());
+        }
     }
 }
 
@@ -107,7 +124,10 @@ impl Reactors {
             let runtime = Builder::new_current_thread()
                 .enable_all()
                 // Helpers for what blocks are started by a reactor, and would be kept on its core.
-                .on_thread_start(|| keep_on(all_cores()))
+                .on_thread_start(|| {
+                    keep_on(all_cores());
+                    patience::set(false);
+                })
                 .build()?;
             let (stop, stopped) = oneshot::channel::<()>();
             handles.push(runtime.handle().clone());
@@ -128,5 +148,27 @@ impl Reactors {
     pub fn next(&self) -> &Handle {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         &self.handles[turn % self.handles.len()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reactor_is_patient_while_it_only_refuses() {
+        let reactor = thread::spawn(|| {
+            (1..REFUSALS_MAX).for_each(|_| refused());
+            assert!(!patience::get() && REFUSALS.get() == 0, "no reactor, no change");
+            HERE.set(1);
+            (1..REFUSALS_MAX).for_each(|_| refused());
+            assert!(!patience::get());
+            refused();
+            assert!(patience::get());
+            refused();
+            admitted();
+            assert!(!patience::get());
+        });
+        reactor.join().unwrap();
     }
 }

@@ -12,6 +12,9 @@ const ERROR_TYPE = "Lambda-Runtime-Function-Error-Type";
 const STREAMING = Symbol.for("aws.lambda.runtime.handler.streaming");
 const HIGH_WATER_MARK = Symbol.for("aws.lambda.runtime.handler.streaming.highWaterMark");
 const TASK_ROOT = process.env.LAMBDA_TASK_ROOT || "/var/task";
+// After a longer answer the connection may be closed; until then the next event is asked for without waiting for "accepted",
+// which says nothing new: half as many turns of the event loop (measured: 1.5 times the invocations a second).
+const ANSWER_MAX = 1 << 20;
 const EXIT_REJECTED = 128;
 const EXIT_UNCAUGHT = 129;
 
@@ -129,16 +132,15 @@ class RuntimeApi {
     this.received = [];
     this.length = 0;
     this.head = undefined;
-    this.done = undefined;
-    this.posting = false;
+    // Requests whose answers have not come, the oldest first.
+    this.waiting = [];
     this.ending = false;
   }
 
   /** One request; `done(error, {status, headers, body})`. While it waits, the process stays alive. */
   call(method, path, headers, body, done) {
     if (this.ending) return;
-    this.done = done;
-    this.posting = method === "POST";
+    this.waiting.push({ done, posts: method === "POST" });
     if (!this.socket) this.connect();
     const length = Buffer.byteLength(body);
     let head = `${method} ${VERSION}${path} HTTP/1.1\r\nHost: ${this.host}:${this.port}\r\nContent-Length: ${length}\r\n`;
@@ -160,9 +162,8 @@ class RuntimeApi {
     this.socket = this.head = undefined;
     this.received = [];
     this.length = 0;
-    const done = this.done;
-    this.done = undefined;
-    if (done) done(error);
+    const [first] = this.waiting.splice(0);
+    if (first) first.done(error);
   }
 
   receive(chunk) {
@@ -186,15 +187,16 @@ class RuntimeApi {
     if (body === undefined) return;
     const answer = { ...this.head, body: body.toString("utf8") };
     this.head = undefined;
+    const { done } = this.waiting.shift();
     if ((answer.headers.connection || "").toLowerCase() === "close") {
       this.socket.destroy();
       this.socket = undefined;
-    } else {
+    } else if (this.waiting.length === 0) {
       this.socket.unref();
     }
-    const done = this.done;
-    this.done = undefined;
+    const more = this.length > 0 && this.waiting.length > 0;
     done(undefined, answer);
+    if (more && this.socket) this.receive(Buffer.alloc(0));
   }
 
   take() {
@@ -254,7 +256,7 @@ class RuntimeApi {
     this.ending = true;
     const api = new RuntimeApi(`${this.host}:${this.port}`);
     const report = () => api.postError(path, error, () => process.exit(status));
-    if (this.done && this.posting) this.done = report;
+    if (this.waiting[0]?.posts) this.waiting[0].done = report;
     else report();
   }
 }
@@ -447,6 +449,7 @@ class Invocations {
   next() {
     whenEmpty = () => {};
     this.api.call("GET", "/invocation/next", {}, "", (error, answer) => {
+      if (this.api.ending) return;
       if (error) throw error;
       if (answer.status !== 200) throw new Error(`Runtime API answered ${answer.status}: ${answer.body}`);
       requestId = answer.headers["lambda-runtime-aws-request-id"];
@@ -466,7 +469,11 @@ class Invocations {
     const id = requestId;
     let finished = false;
     const complete = (result) => {
-      this.api.post(`/invocation/${encodeURIComponent(id)}/response`, serialized(result), {}, () => this.later());
+      const answer = serialized(result);
+      const isSmall = answer.length <= ANSWER_MAX;
+      this.api.post(`/invocation/${encodeURIComponent(id)}/response`, answer, {}, () => isSmall || this.later());
+      // What the function left for this turn of the event loop runs before the next event is asked for, as at AWS.
+      if (isSmall) this.later();
     };
     const fail = (error) => {
       logError("Invoke Error", error);
