@@ -10,7 +10,7 @@ import time
 import pytest
 
 from support import packages
-from support.paths import BINARY
+from support.paths import BINARY, FUNCTIONS
 
 FLOOD = 100_000_000
 # Debug builds and two floods in flight included; the flood itself is 100 MB.
@@ -166,3 +166,34 @@ def test_onrush_logs_follows_until_ctrl_c(platform, variables):
         follower.kill()
         follower.wait(10)
         follower.stdout.close()
+
+
+def test_a_follower_says_when_the_platform_stops(start):
+    platform = start()
+    platform.create("ends", packages.built("rogue"))
+    platform.invoke("ends", {})
+    follower = subprocess.Popen(
+        [BINARY, "logs", "ends", "--follow", "--endpoint", platform.url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert follower.stdout.readline()
+        platform.stop()
+        _, complaint = follower.communicate(timeout=30)
+        assert (follower.returncode, complaint) == (1, f"error: {platform.url} has stopped; the log ends here\n")
+    finally:
+        follower.kill()
+
+
+def test_onrush_invoke_takes_the_event_itself(platform, variables):
+    def invoke(*arguments):
+        command = [BINARY, "invoke", "sees", *arguments, "--endpoint", platform.url]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=FUNCTIONS)
+
+    assert invoke('{"do": "nothing"}').returncode == 0
+    slip = invoke("hello")
+    assert slip.returncode == 2 and "-e FILE" in slip.stderr, slip
+    slip = invoke("README.md")
+    assert slip.returncode == 2 and "did you mean `-e README.md`?" in slip.stderr, slip

@@ -74,6 +74,7 @@ def test_a_time_out_has_lambdas_body_and_names_the_limit(platform, rogue):
     assert answer.body.decode() == f'{{"errorType":"Sandbox.Timedout","errorMessage":"{text}"}}'
     lines = [line for line in answer.log.split("\n") if "Task timed out after 1.00 seconds" in line]
     assert len(lines) == 1 and answer.request_id in lines[0] and "function.timeout" in lines[0], answer
+    assert answer.headers["x-onrush-limit"] == f"function.timeout; resource={name}; used=1; max=1"
     values = report(answer)
     assert (values["Status"], values["Duration"]) == ("timeout", 1000.0) and is_billed_rightly(values)
     assert platform.metric("errors", name) == 1

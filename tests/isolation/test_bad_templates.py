@@ -48,6 +48,15 @@ WRONG_TYPE = """\
       CodeUri: nowhere/
       MemorySize: lots
 """
+FUNCTION = """\
+  A:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: a.b
+      InlineCode: x = 1
+      ReservedConcurrentExecutions: 5
+"""
 CYCLE = """\
   A:
     Type: AWS::SNS::Topic
@@ -83,6 +92,21 @@ def test_all_problems_are_told_at_once(up):
     )
     complaint = up(HEAD + "".join(function.format(n=n) for n in range(5)))
     assert all(f"Missing{n}" in complaint for n in range(5)), complaint
+
+
+@pytest.mark.parametrize(
+    "old, new, place, words",
+    [
+        ("python3.13", "python3.31", "template.yaml:7:16", ["`python3.31`", "did you mean `python3.13`?"]),
+        ("python3.13", "python3.8", "template.yaml:7:16", ["python3.8 is not supported"]),
+        ("Executions: 5", "Executions: 950", "template.yaml:10:37", ["UnreservedConcurrentExecution", "950"]),
+        ("Handler: a.b", "Handler: a.b\n      Role: cart", "template.yaml:9:13", ["ARN of a role"]),
+    ],
+    ids=["typo", "old", "reserved", "role"],
+)
+def test_a_value_that_lambda_refuses_is_shown_in_its_place(up, old, new, place, words):
+    complaint = up(HEAD + FUNCTION.replace(old, new))
+    assert place in complaint and all(word in complaint for word in words), complaint
 
 
 def test_a_bomb_of_aliases_is_refused(up):

@@ -176,12 +176,15 @@ pub struct Endpoint {
 /// Exits 1 when the function failed or was throttled.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  onrush invoke CartFunction -e event.json\n  echo '{\"a\": 1}' | onrush invoke CartFunction -e -"
+    after_help = "Examples:\n  onrush invoke CartFunction '{\"a\": 1}'\n  onrush invoke CartFunction -e event.json\n  echo '{\"a\": 1}' | onrush invoke CartFunction -e -"
 )]
 pub struct Invoke {
     /// Name, ARN, or logical id in the template.
     pub function: String,
-    /// File with the event, `-` for standard input; `{}` without it.
+    /// The event itself, as JSON; `{}` without it.
+    #[arg(value_name = "JSON", conflicts_with = "event")]
+    pub payload: Option<String>,
+    /// File with the event, `-` for standard input.
     #[arg(short, long, value_name = "FILE")]
     pub event: Option<PathBuf>,
     /// Do not print the log.

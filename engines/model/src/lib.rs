@@ -10,6 +10,7 @@ pub mod gateway_response;
 pub mod limit;
 pub mod name;
 pub mod price;
+pub mod settings;
 pub mod stack;
 pub mod time;
 

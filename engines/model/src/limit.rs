@@ -151,6 +151,8 @@ limit_ids! {
     HostFlows = "host.flows", "flows", Setting;
     /// Asynchronous events that this host keeps, waiting or still to be heard of.
     HostEvents = "host.events", "events", No;
+    /// Memory of one environment; the program that needs more is killed.
+    FunctionMemory = "function.memory", "MB", Setting;
 }
 
 impl fmt::Display for LimitId {

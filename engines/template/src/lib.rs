@@ -83,6 +83,18 @@ pub fn read(file_name: &str, text: &str, inputs: &Inputs) -> Outcome {
     }
 }
 
+/// Where a template gives a property of a resource, or of `Globals: Function`; for what is found wrong only when a function is
+/// deployed. Nothing when the text gives it nowhere, as when a transform made it.
+pub fn place_of(text: &str, resource: &str, property: &str) -> Option<Span> {
+    let document = yaml::parse("", text).ok()?;
+    let within = |path: &[&str]| {
+        let node = path.iter().try_fold(&document.root, |node, key| node.get(key))?;
+        Some(node.span)
+    };
+    within(&["Resources", resource, "Properties", property])
+        .or_else(|| within(&["Globals", "Function", property]))
+}
+
 /// The zones that a Region has here.
 fn default_zones(region: &str) -> Vec<String> {
     ["a", "b", "c"].iter().map(|letter| format!("{region}{letter}")).collect()

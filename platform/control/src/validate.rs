@@ -13,6 +13,7 @@ pub use runtime::{RUNTIMES, check_runtime};
 use crate::function::{Cors, Function, LogFormat, PackageType, SnapStart, TracingMode, VpcConfig};
 use crate::request::{Settings, VpcSettings};
 use model::error::{ApiError, ErrorCode, Violation};
+use model::settings::is_role_arn;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -100,7 +101,7 @@ impl Violations {
 /// Checks settings against the service model.
 pub fn check_settings(settings: &Settings, violations: &mut Violations) {
     if let Some(role) = &settings.role {
-        violations.pattern(is_role(role), role, "role", ROLE_PATTERN);
+        violations.pattern(is_role_arn(role), role, "role", ROLE_PATTERN);
     }
     if let Some(handler) = &settings.handler {
         violations.length(handler, "handler", HANDLER_MAX);
@@ -388,16 +389,4 @@ fn refuse_what_is_not_run(settings: &Settings) -> Result<(), ApiError> {
         Some((member, _)) => Err(not_run(&format!("The member {member}"))),
         None => Ok(()),
     }
-}
-
-fn is_role(text: &str) -> bool {
-    let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let &["arn", partition, "iam", "", account, resource] = parts.as_slice() else { return false };
-    let name = resource.strip_prefix("role").map(|rest| rest.strip_prefix('/').unwrap_or(rest));
-    (partition.is_empty() || partition.starts_with("aws"))
-        && model::name::is_account(account)
-        && name.is_some_and(|name| {
-            !name.is_empty()
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+=,.@-_/".contains(&byte))
-        })
 }

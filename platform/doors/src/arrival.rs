@@ -97,16 +97,17 @@ impl Arrival<'_> {
     }
 }
 
-/// Names the limit that is behind a time-out.
-pub(crate) fn named(invoked: &Invoked, mut answer: Answer) -> Answer {
-    if let Some(refusal) = &invoked.limit {
-        name_limit(&mut answer, refusal);
+/// The HTTP response that a result stands for; `failure`, with the limit behind it, when the function failed or its result
+/// is no HTTP response.
+pub(crate) fn answer_of(function: &Function, invoked: &Invoked, failure: impl FnOnce() -> Answer) -> Answer {
+    let mut answer = decoded(function, invoked).unwrap_or_else(failure);
+    if let Some(limit) = &invoked.limit {
+        name_limit(&mut answer, limit);
     }
     answer
 }
 
-/// The HTTP response that a result stands for; `None` when the function failed or its result is no HTTP response.
-pub(crate) fn answer_of(function: &Function, invoked: &Invoked) -> Option<Answer> {
+fn decoded(function: &Function, invoked: &Invoked) -> Option<Answer> {
     if invoked.failed {
         return None;
     }

@@ -2,7 +2,7 @@
 //!
 //! Source: Lambda Developer Guide, "Lambda function URLs"; answers to failures as recorded on AWS where known.
 
-use crate::arrival::{Arrival, NotAdmitted, answer_of, named};
+use crate::arrival::{Arrival, NotAdmitted, answer_of};
 use crate::event::Door;
 use crate::router::{Doors, json, log_failure, name_limit, name_limit_id};
 use crate::{Answer, cors, lambda_rest};
@@ -58,7 +58,7 @@ pub(crate) async fn answer(
         Err(NotAdmitted::Answered(answer)) => return *answer,
     };
     let mut answer = match result {
-        Ok(invoked) => named(&invoked, answer_of(function, &invoked).unwrap_or_else(failure)),
+        Ok(invoked) => answer_of(function, &invoked, failure),
         Err(error) => {
             log_failure("function URL", &error);
             match &error {

@@ -4,7 +4,7 @@
 //! greedy path variable, then `$default`), "HTTP API quotas" (30 s integration time-out, 10 MB payload; Lambda's own 6 MB
 //! binds first).
 
-use crate::arrival::{Arrival, NotAdmitted, answer_of, named};
+use crate::arrival::{Arrival, NotAdmitted, answer_of};
 use crate::event::{self, Door};
 use crate::router::{Doors, json, log_failure, name_limit, name_limit_id};
 use crate::{Answer, cors};
@@ -225,7 +225,7 @@ async fn run(doors: &Doors, api: &Api, arrival: Arrival<'_>, incoming: Incoming)
             name_limit_id(&mut answer, limit);
             answer
         }
-        Ok(Ok(invoked)) => named(&invoked, answer_of(&function, &invoked).unwrap_or_else(internal_error)),
+        Ok(Ok(invoked)) => answer_of(&function, &invoked, internal_error),
         Ok(Err(error)) => {
             log_failure("HTTP API", &error);
             match &error {

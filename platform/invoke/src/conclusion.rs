@@ -4,9 +4,10 @@ use crate::failure::{Failure, exit_reason};
 use bytes::Bytes;
 use control::Function;
 use limits::Outcome;
-use model::Refusal;
-use runtime_api::Reply;
+use model::{LimitId, Refusal};
+use runtime_api::{RESPONSE_BYTES_MAX, Reply};
 use sandbox::Exit;
+use std::sync::Arc;
 use std::time::Duration;
 use telemetry::{Status, init_report, iso_time, unix_millis};
 
@@ -23,13 +24,21 @@ pub(crate) enum End {
     TimedOut,
 }
 
+/// What a caller gets.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) payload: Bytes,
+    /// Whether that is an error document.
+    pub(crate) failed: bool,
+    /// The limit that made it one.
+    pub(crate) limit: Option<Arc<Refusal>>,
+}
+
 /// An end in words.
 #[derive(Debug)]
 pub(crate) struct Conclusion {
     /// What the caller gets.
-    pub(crate) payload: Bytes,
-    /// Whether that is an error document.
-    pub(crate) failed: bool,
+    pub(crate) said: Said,
     /// What the dispatcher hears.
     pub(crate) outcome: Outcome,
     /// What the REPORT line says.
@@ -46,6 +55,7 @@ impl Conclusion {
         if let Some(line) = self.lines.last_mut() {
             line.push_str(&format!(", while packets were dropped by {refusal}"));
         }
+        self.said.limit = Some(Arc::new(refusal.clone()));
     }
 
     /// `initialising` says that a suppressed INIT was not over.
@@ -59,8 +69,7 @@ impl Conclusion {
 
     fn without_init_report(end: End, function: &Function, id: &str, elapsed: Duration) -> Self {
         let ended = |payload, failed, outcome, status| Self {
-            payload,
-            failed,
+            said: Said { payload, failed, limit: None },
             outcome,
             status,
             duration: elapsed,
@@ -71,7 +80,10 @@ impl Conclusion {
             End::Replied(Reply::Error { body, .. }) => ended(body, true, Outcome::Done, Status::Success),
             End::Replied(Reply::TooLarge) => {
                 let failure = Failure::too_large();
-                ended(failure.body, true, Outcome::Done, Status::Error(failure.kind))
+                // It was refused as soon as it passed the limit: by how much is not known.
+                let max = RESPONSE_BYTES_MAX as u64;
+                let limit = limited(function, LimitId::PayloadSize, max.saturating_add(1), max);
+                ended(failure.body, true, Outcome::Done, Status::Error(failure.kind)).with(limit)
             }
             End::InitFailed { body, error_type } => {
                 let kind = error_type.unwrap_or_else(|| "Runtime.Unknown".to_owned());
@@ -81,7 +93,11 @@ impl Conclusion {
                 let failure = Failure::exited(id, &exit);
                 let lines =
                     vec![format!("RequestId: {id} Error: {}", exit_reason(&exit)), failure.kind.clone()];
-                Self { lines, ..ended(failure.body, true, Outcome::Crashed, Status::Error(failure.kind)) }
+                let max = u64::from(function.memory_mb);
+                let limit = exit.out_of_memory.then(|| limited(function, LimitId::FunctionMemory, max, max));
+                let ended = ended(failure.body, true, Outcome::Crashed, Status::Error(failure.kind));
+                let ended = Self { lines, ..ended };
+                if let Some(limit) = limit { ended.with(limit) } else { ended }
             }
             End::TimedOut => {
                 let seconds = function.timeout.as_secs_f64();
@@ -90,14 +106,23 @@ impl Conclusion {
                     "{now} {id} Task timed out after {seconds:.2} seconds (limit function.timeout of {name}: {seconds} s)"
                 );
                 let failure = Failure::timed_out(id, function.timeout);
-                Self {
-                    duration: function.timeout,
-                    lines: vec![line],
-                    ..ended(failure.body, true, Outcome::TimedOut, Status::Timeout)
-                }
+                let max = function.timeout.as_secs();
+                let limit = limited(function, LimitId::FunctionTimeout, max, max);
+                let ended = ended(failure.body, true, Outcome::TimedOut, Status::Timeout).with(limit);
+                Self { duration: function.timeout, lines: vec![line], ..ended }
             }
         }
     }
+
+    fn with(mut self, limit: Refusal) -> Self {
+        self.said.limit = Some(Arc::new(limit));
+        self
+    }
+}
+
+/// The refusal that stands for a failure of `function`.
+fn limited(function: &Function, limit: LimitId, used: u64, max: u64) -> Refusal {
+    Refusal { limit, resource: function.name.as_str().into(), destination: None, used, max, retry_at: None }
 }
 
 #[cfg(test)]
@@ -115,6 +140,8 @@ mod tests {
     fn a_time_out_names_its_limit_and_lasts_as_long_as_the_limit() {
         let conclusion = conclude(End::TimedOut, false);
         assert_eq!(conclusion.duration, Duration::from_secs(3));
+        let limit = conclusion.said.limit.unwrap();
+        assert_eq!((limit.limit, &*limit.resource, limit.max), (LimitId::FunctionTimeout, "cart", 3));
         let [line] = &conclusion.lines[..] else { panic!("{:?}", conclusion.lines) };
         assert!(
             line.ends_with(" ID Task timed out after 3.00 seconds (limit function.timeout of cart: 3 s)"),
@@ -126,7 +153,7 @@ mod tests {
     fn a_time_out_names_the_limit_that_dropped_packets_meanwhile() {
         let mut conclusion = conclude(End::TimedOut, false);
         conclusion.blame(&Refusal {
-            limit: model::LimitId::NatPorts,
+            limit: LimitId::NatPorts,
             resource: "NatGateway".into(),
             destination: Some("203.0.113.10:443".into()),
             used: 50,
@@ -135,6 +162,17 @@ mod tests {
         });
         let end = ", while packets were dropped by nat.ports of NatGateway to 203.0.113.10:443: 50 of 50 connections";
         assert!(conclusion.lines[0].ends_with(end), "{:?}", conclusion.lines);
+        assert_eq!(conclusion.said.limit.unwrap().limit, LimitId::NatPorts);
+    }
+
+    #[test]
+    fn what_a_limit_ended_names_it() {
+        let exit = |out_of_memory| Exit { code: None, signal: Some(9), out_of_memory };
+        let limit = |end| conclude(end, false).said.limit.map(|limit| (limit.limit, limit.used, limit.max));
+        assert_eq!(limit(End::Exited(exit(true))), Some((LimitId::FunctionMemory, 128, 128)));
+        assert_eq!(limit(End::Exited(exit(false))), None);
+        let max = RESPONSE_BYTES_MAX as u64;
+        assert_eq!(limit(End::Replied(Reply::TooLarge)), Some((LimitId::PayloadSize, max + 1, max)));
     }
 
     #[test]
@@ -155,7 +193,7 @@ mod tests {
     fn an_answer_adds_nothing_to_the_log() {
         let reply = Reply::Error { body: Bytes::from_static(b"{}"), error_type: None };
         let conclusion = conclude(End::Replied(reply), false);
-        assert!(conclusion.failed && conclusion.lines.is_empty());
+        assert!(conclusion.said.failed && conclusion.lines.is_empty());
         assert_eq!(conclusion.outcome, Outcome::Done);
     }
 }

@@ -3,14 +3,13 @@
 //! The dispatcher gives an environment to one invocation at a time, so whoever drives it is alone. The
 //! freezer is the only other party; what the two share sits behind `idle`, a lock held for microseconds.
 
-use crate::conclusion::{Conclusion, End};
+use crate::conclusion::{Conclusion, End, Said};
 use crate::freezer::Freezing;
 use crate::gate::Gate;
 use crate::invoker::{Caller, Invoked, Request};
 use crate::network::{Attachment, Network};
 use crate::output::Output;
 use crate::reactors;
-use bytes::Bytes;
 use control::Function;
 use limits::Outcome;
 use model::Refusal;
@@ -341,13 +340,11 @@ impl Environment {
         if let Some(refusal) = &limit {
             conclusion.blame(refusal);
         }
-        if let Some((payload, failed)) = answered {
+        if let Some(said) = answered {
             // The log tells what happened afterwards; the answer stands.
-            (conclusion.payload, conclusion.failed) = (payload, failed);
+            conclusion.said = said;
         }
-        let mut ran = self.conclude(&life, conclusion, init, request, limit.as_ref());
-        ran.invoked.limit = limit.map(Arc::new);
-        Ok(ran)
+        Ok(self.conclude(&life, conclusion, init, request, limit.as_ref()))
     }
 
     /// The runtime has answered and not yet asked for its next event; until then the invocation goes on, under the
@@ -368,8 +365,7 @@ impl Environment {
         self.let_go();
         // Who asks for the log wants it with its REPORT line, and that comes at the end.
         if !request.tail {
-            let (payload, failed) = self.answer_of(reply.clone(), request);
-            caller.answer(Ok(self.invoked(payload, failed, None)));
+            caller.answer(Ok(self.invoked(self.answer_of(reply.clone(), request), None)));
         }
         let mut exit = life.exit.clone();
         tokio::select! {
@@ -380,16 +376,16 @@ impl Environment {
         }
     }
 
-    /// What a caller gets for a reply, and whether that is an error document.
-    fn answer_of(&self, reply: Reply, request: &Request) -> (Bytes, bool) {
+    /// What a caller gets for a reply.
+    fn answer_of(&self, reply: Reply, request: &Request) -> Said {
         let end = End::Replied(reply);
         let function = &self.version.function;
-        let conclusion = Conclusion::of(end, function, &request.request_id, Duration::ZERO, false);
-        (conclusion.payload, conclusion.failed)
+        Conclusion::of(end, function, &request.request_id, Duration::ZERO, false).said
     }
 
-    fn invoked(&self, payload: Bytes, failed: bool, log_tail: Option<Vec<u8>>) -> Invoked {
-        Invoked { payload, failed, log_tail, version: self.version.function.version.clone(), limit: None }
+    fn invoked(&self, said: Said, log_tail: Option<Vec<u8>>) -> Invoked {
+        let Said { payload, failed, limit } = said;
+        Invoked { payload, failed, log_tail, version: self.version.function.version.clone(), limit }
     }
 
     async fn wait(
@@ -443,7 +439,7 @@ impl Environment {
         limit: Option<&Refusal>,
     ) -> Ran {
         let function = &self.version.function;
-        let Conclusion { payload, failed, outcome, status, duration, mut lines } = conclusion;
+        let Conclusion { said, outcome, status, duration, mut lines } = conclusion;
         let mut memory_peak_bytes = 0;
         self.with_sandbox(|sandbox| memory_peak_bytes = sandbox.memory_peak_bytes());
         if outcome != Outcome::Done {
@@ -472,7 +468,7 @@ impl Environment {
         let texts: Vec<&str> = lines.iter().map(String::as_str).collect();
         life.output.platform_lines(&texts);
         let log_tail = request.tail.then(|| life.output.tail());
-        Ran { invoked: self.invoked(payload, failed, log_tail), outcome, duration }
+        Ran { invoked: self.invoked(said, log_tail), outcome, duration }
     }
 
     /// Starts the runtime's process, for the first time or anew, with a Runtime API of its own.

@@ -87,7 +87,7 @@ pub struct Invoked {
     pub log_tail: Option<Vec<u8>>,
     /// The version that ran.
     pub version: String,
-    /// The limit behind a time-out, when one is known.
+    /// The limit that made it fail, if one did.
     pub limit: Option<Arc<Refusal>>,
 }
 
@@ -286,6 +286,7 @@ impl Invoker {
     ) -> Result<Admission, InvokeError> {
         match self.decide(function, kind) {
             Ok((entry, id, environment)) => {
+                reactors::admitted();
                 let held = Held { invoker: self.clone(), id, environment, place: None, settled: false };
                 Ok(Admission { entry, held })
             }

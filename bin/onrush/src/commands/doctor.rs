@@ -2,7 +2,7 @@
 
 use crate::Stop;
 use crate::arguments::{Doctor, Output};
-use sandbox::{Abilities, AbilityState};
+use sandbox::{Abilities, Ability, AbilityState};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -38,11 +38,28 @@ fn table(abilities: &Abilities, colour: bool) -> String {
         };
         let mark = if colour { format!("\x1b[{code}m{mark:<9}\x1b[0m") } else { format!("{mark:<9}") };
         let _ = writeln!(text, "{:<22} {mark} {}", item.name, item.detail);
-        if let Some(cure) = &item.cure {
-            let _ = writeln!(text, "{:<22} {:<9} cure: {cure}", "", "");
+    }
+    let cures = cures(&abilities.items);
+    if !cures.is_empty() {
+        let _ = writeln!(text, "Cures");
+        for cure in cures {
+            let _ = writeln!(text, "  {cure}");
         }
     }
     text
+}
+
+/// Each cure once, with what it cures, in a text's words: several capabilities often lack the same.
+pub fn cures<'a>(items: impl IntoIterator<Item = &'a Ability>) -> Vec<String> {
+    let mut cures: Vec<(&str, Vec<&str>)> = Vec::new();
+    for item in items {
+        let Some(cure) = item.cure.as_deref() else { continue };
+        match cures.iter_mut().find(|(known, _)| *known == cure) {
+            Some((_, names)) => names.push(item.name),
+            None => cures.push((cure, vec![item.name])),
+        }
+    }
+    cures.iter().map(|(cure, names)| format!("{cure}   for {}", names.join(", "))).collect()
 }
 
 /// The word for a state, in text and JSON alike.
@@ -51,5 +68,22 @@ pub fn word(state: AbilityState) -> &'static str {
         AbilityState::Enforced => "enforced",
         AbilityState::Loose => "loose",
         AbilityState::Missing => "missing",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cure_is_said_once() {
+        let ability = |name, cure: &str| Ability {
+            name,
+            state: AbilityState::Missing,
+            detail: String::new(),
+            cure: Some(cure.to_owned()),
+        };
+        let items = [ability("a", "run as root"), ability("b", "x"), ability("c", "run as root")];
+        assert_eq!(cures(&items), ["run as root   for a, c", "x   for b"]);
     }
 }

@@ -15,7 +15,10 @@ use std::process::ExitCode;
 const EVENT_BYTES_MAX: u64 = 64 << 20;
 
 pub fn run(arguments: &Invoke) -> Result<ExitCode, Stop> {
-    let event = read_event(arguments.event.as_deref())?;
+    let event = match &arguments.payload {
+        Some(payload) => check_payload(payload)?,
+        None => read_event(arguments.event.as_deref())?,
+    };
     block_on(invoke(arguments, event))
 }
 
@@ -52,6 +55,19 @@ async fn invoke(arguments: &Invoke, event: Vec<u8>) -> Result<ExitCode, Stop> {
         }
     }
     Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// An event on the command line; the name of a file is a likely slip.
+fn check_payload(text: &str) -> Result<Vec<u8>, Stop> {
+    match serde_json::from_str::<Value>(text) {
+        Ok(_) => Ok(text.as_bytes().to_vec()),
+        Err(_) if Path::new(text).is_file() => {
+            Err(Stop::Usage(format!("`{text}` is a file; did you mean `-e {text}`?")))
+        }
+        Err(error) => Err(Stop::Usage(format!(
+            "the event `{text}` is no JSON: {error}; a text is written '\"like this\"', a file is given with -e FILE"
+        ))),
+    }
 }
 
 fn read_event(path: Option<&Path>) -> Result<Vec<u8>, Stop> {

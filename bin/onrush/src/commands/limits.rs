@@ -31,22 +31,23 @@ async fn show(arguments: &Limits) -> Result<ExitCode, Stop> {
 
 fn table(board: &Value) -> String {
     let mut text = format!(
-        "{:<30} {:<28} {:>9} {:>9} {:>9} {:>9}  {}\n",
-        "limit", "of", "max", "used", "peak", "refused", "raisable"
+        "{:<30} {:<28} {:>9} {:>9} {:>9} {:>9}  {:<8}  {}\n",
+        "limit", "of", "max", "used", "peak", "refused", "raisable", "source"
     );
     for row in board["limits"].as_array().into_iter().flatten() {
         let word = |key: &str| row[key].as_str().unwrap_or("").to_owned();
         let number = |key: &str| row[key].as_u64().unwrap_or(0);
         let _ = writeln!(
             text,
-            "{:<30} {:<28} {:>9} {:>9} {:>9} {:>9}  {}",
+            "{:<30} {:<28} {:>9} {:>9} {:>9} {:>9}  {:<8}  {}",
             word("id"),
             word("resource"),
             number("max"),
             number("used"),
             number("peak"),
             number("refused"),
-            word("raisable")
+            word("raisable"),
+            word("source")
         );
     }
     let interfaces = board["interfaces"].as_array().map_or(&[][..], Vec::as_slice);

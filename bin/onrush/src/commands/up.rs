@@ -6,6 +6,7 @@ mod edits;
 mod events_queue;
 mod names;
 mod port;
+mod refusal;
 mod scope;
 mod vpc;
 

@@ -3,6 +3,7 @@
 use super::{Builder, Fields, Item, choice, span};
 use crate::problem::{Problem, Problems, quoted};
 use crate::sam::{CORS, INTEGRATION, PATH};
+use crate::suggest::did_you_mean;
 use crate::yaml::Node;
 use model::stack::{
     ApiKey, ApiRoute, Cors, EndpointType, HttpApi, Integration, IntegrationKind, Link, Protocol, RestApi,
@@ -231,7 +232,10 @@ impl Builder<'_, '_> {
         };
         if self.stack.http_apis[at].protocol == Protocol::Http && key != "$default" && !is_route_key(key) {
             let problem = Problem::at(node.span, format!("{} is not a route key", quoted(key)));
-            self.problems.push(problem.help("`GET /cart/{id}`, `ANY /{proxy+}` or `$default`"));
+            let method =
+                key.split_once(' ').and_then(|(method, _)| did_you_mean(method, METHODS.iter().copied()));
+            let example = || "`GET /cart/{id}`, `ANY /{proxy+}` or `$default`".to_owned();
+            self.problems.push(problem.help(method.unwrap_or_else(example)));
         }
         if integration.is_none() {
             let message = format!("the route {} leads to nothing that is known here", quoted(key));
@@ -247,9 +251,14 @@ impl Builder<'_, '_> {
     fn method(&mut self, item: &Item<'_>, parents: &BTreeMap<&str, (&str, &str)>) {
         let fields = &item.fields;
         let Some(api) = self.link(fields, "RestApiId", "AWS::ApiGateway::RestApi", true) else { return };
-        let method =
-            fields.require("HttpMethod", &mut self.problems).and_then(|node| node.string(&mut self.problems));
-        let Some(method) = method else { return };
+        let Some(node) = fields.require("HttpMethod", &mut self.problems) else { return };
+        let Some(method) = node.string(&mut self.problems) else { return };
+        if !METHODS.contains(&&*method.to_ascii_uppercase()) {
+            let problem = Problem::at(node.span, format!("{} is no HTTP method", quoted(method)));
+            let near = did_you_mean(method, METHODS.iter().copied());
+            self.problems
+                .push(problem.help(near.unwrap_or_else(|| format!("one of {}", METHODS.join(", ")))));
+        }
         let path = match fields.string(PATH, &mut self.problems) {
             Some(path) => path,
             None => {
@@ -358,8 +367,10 @@ pub(super) fn keyed_route(
     }
 }
 
+/// Methods that a route or a resource may have.
+const METHODS: &[&str] = &["ANY", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+
 fn is_route_key(key: &str) -> bool {
-    const METHODS: &[&str] = &["ANY", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
     key.split_once(' ').is_some_and(|(method, path)| METHODS.contains(&method) && path.starts_with('/'))
 }
 

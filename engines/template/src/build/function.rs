@@ -4,6 +4,7 @@ use super::{Builder, Fields, Item, bad_name, choice, place};
 use crate::problem::{Problem, quoted};
 use crate::suggest::did_you_mean;
 use crate::yaml::{Kind, Node};
+use model::settings::{RESERVED_VARIABLES, RUNTIMES, is_role_arn, is_runtime};
 use model::stack::{Architecture, Code, DockerBuild, Function, ImageConfig, PackageType, VpcConfig};
 use std::collections::BTreeMap;
 
@@ -92,6 +93,20 @@ impl Builder<'_, '_> {
             let node = if is_image { fields.get(key) } else { fields.require(key, &mut self.problems) };
             *value = node.and_then(|node| node.string(&mut self.problems).map(str::to_owned));
         }
+        if let Some(node) = fields.get("Runtime").filter(|_| runtime.as_deref().is_some_and(is_no_runtime)) {
+            let runtime = quoted(runtime.as_deref().unwrap_or_default());
+            // The latest of those that are as near.
+            let near = did_you_mean(node.as_str().unwrap_or_default(), RUNTIMES.iter().rev().copied());
+            let problem = Problem::at(node.span, format!("{runtime} is no runtime of Lambda's"));
+            self.problems
+                .push(problem.help(near.unwrap_or_else(|| format!("one of {}", RUNTIMES.join(", ")))));
+        }
+        let role = fields.string("Role", &mut self.problems);
+        if let Some(node) = fields.get("Role").filter(|_| role.as_deref().is_some_and(is_no_role)) {
+            let problem = Problem::at(node.span, "this is not the ARN of a role");
+            let help = "!GetAtt ROLE.Arn, or arn:aws:iam::123456789012:role/NAME";
+            self.problems.push(problem.label(quoted(role.as_deref().unwrap_or_default())).help(help));
+        }
         let unfit = |text: &String| text.len() > limits::HANDLER || text.contains(char::is_whitespace);
         if let Some(node) = fields.get("Handler").filter(|_| handler.as_ref().is_some_and(unfit)) {
             self.problems.push(bad_name(node, "the handler", "at most 128 characters, and no spaces"));
@@ -156,7 +171,7 @@ impl Builder<'_, '_> {
             architecture: architecture.unwrap_or_default(),
             layers,
             vpc,
-            role: fields.string("Role", &mut self.problems),
+            role,
             reserved_concurrency: reserved,
             event_invoke: Vec::new(),
             dead_letter_target: dead_letter.and_then(|it| it.string("TargetArn", &mut self.problems)),
@@ -197,7 +212,10 @@ impl Builder<'_, '_> {
             let fits = letters.next().is_some_and(|first| first.is_ascii_alphabetic())
                 && letters.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
                 && entry.key.len() >= 2;
-            if !fits {
+            if RESERVED_VARIABLES.contains(&&*entry.key) {
+                let message = format!("{} belongs to Lambda, which sets it itself", quoted(&entry.key));
+                self.problems.push(Problem::at(entry.key_span, message).help("take another name"));
+            } else if !fits {
                 let message =
                     format!("{} is not a name that an environment variable may have", quoted(&entry.key));
                 let problem = Problem::at(entry.key_span, message);
@@ -274,6 +292,20 @@ impl Builder<'_, '_> {
         let version = fields.string(either("S3ObjectVersion", "Version"), problems);
         Some(Code::S3 { bucket, key, version })
     }
+}
+
+/// Whether a text cannot be what it should; a value of Parameter Store or Secrets Manager is known only later.
+fn is_no_runtime(text: &str) -> bool {
+    !is_runtime(text) && !is_dynamic(text)
+}
+
+/// See [`is_no_runtime`].
+fn is_no_role(text: &str) -> bool {
+    !is_role_arn(text) && !is_dynamic(text)
+}
+
+fn is_dynamic(text: &str) -> bool {
+    text.contains("{{resolve:")
 }
 
 pub(super) fn metadata_text(item: &Item<'_>, key: &str) -> Option<String> {

@@ -93,7 +93,7 @@ impl One<'_> {
         integration.extend(self.get("TimeoutInMillis").map(|node| ("TimeoutInMillis", node)));
         let mut route = vec![
             ("ApiId", api.clone()),
-            ("RouteKey", text(&key, span)),
+            ("RouteKey", text(&key, self.span_of("Method").or_else(|| self.span_of("Path")).unwrap_or(span))),
             (INTEGRATION, mapping(integration, span)),
         ];
         let authorizer = self.get("Auth").and_then(|auth| auth.get("Authorizer").cloned());
@@ -119,7 +119,7 @@ impl One<'_> {
         integration.extend(self.get("TimeoutInMillis").map(|node| ("TimeoutInMillis", node)));
         let mut fields = vec![
             ("RestApiId", api.clone()),
-            ("HttpMethod", text(&method_name(method), span)),
+            ("HttpMethod", text(&method_name(method), self.span_of("Method").unwrap_or(span))),
             (PATH, text(&path.unwrap_or_else(|| "/".into()), span)),
             (INTEGRATION, mapping(integration, span)),
         ];
@@ -201,6 +201,11 @@ impl One<'_> {
 
     fn get(&self, key: &str) -> Option<Node> {
         self.properties.and_then(|properties| properties.get(key)).cloned()
+    }
+
+    /// Where the event says it.
+    fn span_of(&self, key: &str) -> Option<Span> {
+        Some(self.properties?.get(key)?.span)
     }
 
     fn text(&self, key: &str, resolver: &mut Resolver<'_>) -> Option<String> {

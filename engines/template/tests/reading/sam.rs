@@ -243,7 +243,24 @@ fn slips_are_warnings_and_wrong_values_are_problems() {
       ProvisionedConcurrencyConfig: {ProvisionedConcurrentExecutions: 5}
       VpcConfig: {SubnetIds: [subnet-1]}
       FunctionUrlConfig: {AuthType: IAM, InvokeMode: STREAM}
+  Likes:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: likes
+      Handler: a.b
+      Runtime: python3.31
+      Role: likes-role
+      Environment: {Variables: {AWS_REGION: x}}
+      Events:
+        Get: {Type: HttpApi, Properties: {Method: GTE, Path: /likes}}
+        Put: {Type: Api, Properties: {Method: PTU, Path: /likes}}
 "));
+    let line = |needle: &str| said.iter().find(|one| one.contains(needle)).unwrap();
+    assert!(line("`python3.31` is no runtime").ends_with("(did you mean `python3.13`?)"), "{said:#?}");
+    // The line and column of the method itself.
+    assert!(line("`GTE /likes` is not a route key").contains(":51: "), "{said:#?}");
+    assert!(line("`GTE /likes` is not a route key").ends_with("(did you mean `GET`?)"), "{said:#?}");
+    assert!(line("`PTU` is no HTTP method").contains(":47: "), "{said:#?}");
     for expected in [
         "Cart (AWS::Lambda::Function) needs `Runtime`",
         "the handler `a b` is not a name AWS takes",
@@ -258,6 +275,8 @@ fn slips_are_warnings_and_wrong_values_are_problems() {
         "a VPC configuration needs both subnets and security groups",
         "expected one of NONE, AWS_IAM, found `IAM`",
         "expected one of BUFFERED, RESPONSE_STREAM, found `STREAM`",
+        "this is not the ARN of a role",
+        "`AWS_REGION` belongs to Lambda",
     ] {
         assert!(said.iter().any(|one| one.contains(expected)), "{expected} in {said:#?}");
     }

@@ -2,6 +2,7 @@
 
 use super::Violations;
 use model::error::ApiError;
+pub use model::settings::RESERVED_VARIABLES;
 use std::collections::BTreeMap;
 
 /// Bytes of all names and values together. Source: Lambda quotas, "Environment variables 4 KB", published.
@@ -9,29 +10,6 @@ pub const ENVIRONMENT_MAX: usize = 4_096;
 
 /// Characters of the variables that the error about their size repeats.
 const MEASURED_MAX: usize = 4 * ENVIRONMENT_MAX;
-
-/// Names that Lambda sets itself. Source: Lambda Developer Guide, "Defined runtime environment variables", reserved
-/// ones, published.
-pub const RESERVED_VARIABLES: &[&str] = &[
-    "_HANDLER",
-    "_X_AMZN_TRACE_ID",
-    "AWS_ACCESS_KEY",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_DEFAULT_REGION",
-    "AWS_EXECUTION_ENV",
-    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-    "AWS_LAMBDA_FUNCTION_NAME",
-    "AWS_LAMBDA_FUNCTION_VERSION",
-    "AWS_LAMBDA_INITIALIZATION_TYPE",
-    "AWS_LAMBDA_LOG_GROUP_NAME",
-    "AWS_LAMBDA_LOG_STREAM_NAME",
-    "AWS_LAMBDA_RUNTIME_API",
-    "AWS_REGION",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "LAMBDA_RUNTIME_DIR",
-    "LAMBDA_TASK_ROOT",
-];
 
 const NAME_PATTERN: &str = "[a-zA-Z]([a-zA-Z0-9_])+";
 

@@ -1,23 +1,7 @@
 //! Runtime ids: those that run here, and the way out for the others.
 
 use model::error::ApiError;
-
-/// Runtimes that functions may have, as AWS's list has them in 2026.
-pub const RUNTIMES: &[&str] = &[
-    "nodejs16.x",
-    "nodejs18.x",
-    "nodejs20.x",
-    "nodejs22.x",
-    "nodejs24.x",
-    "provided.al2",
-    "provided.al2023",
-    "python3.9",
-    "python3.10",
-    "python3.11",
-    "python3.12",
-    "python3.13",
-    "python3.14",
-];
+pub use model::settings::RUNTIMES;
 
 /// Runtimes that AWS has, or has had, and that cannot run on the host's interpreters.
 const ELSEWHERE: &[(&str, &str)] = &[

@@ -1,6 +1,6 @@
 //! What `up` prints when it serves: what runs, where, what is not enforced, what to try.
 
-use crate::commands::doctor::word;
+use crate::commands::doctor::{cures, word};
 use control::Function;
 use model::Era;
 use model::stack::Stack;
@@ -101,8 +101,10 @@ pub fn text(summary: &Summary<'_>) -> String {
         let _ = writeln!(text, "  {gap}");
     }
     for item in summary.not_enforced() {
-        let cure = item.cure.as_ref().map(|cure| format!(" (cure: {cure})")).unwrap_or_default();
-        let _ = writeln!(text, "  {}: {}, {}{cure}", item.name, word(item.state), item.detail);
+        let _ = writeln!(text, "  {}: {}, {}", item.name, word(item.state), item.detail);
+    }
+    for cure in cures(summary.not_enforced()) {
+        let _ = writeln!(text, "  cure: {cure}");
     }
     if let Some(function) = functions.first() {
         let word = function.logical_id.as_ref().unwrap_or(&function.name);

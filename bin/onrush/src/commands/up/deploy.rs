@@ -1,7 +1,8 @@
 //! A template's functions, built where needed and deployed.
 
-use super::refused;
+use super::{refusal, refused};
 use crate::Stop;
+use crate::problems;
 use crate::stack::Read;
 use anyhow::{Context as _, anyhow};
 use control::{Control, Cors, Deploy, DeployCode, DeployLayer, EventInvokeConfig, Settings, UrlSettings};
@@ -26,13 +27,14 @@ pub async fn all(
     };
     overrides.warn_of_typos(&read.stack);
     let mut deployed_names = Vec::new();
+    let mut problems = Vec::new();
     for function in &read.stack.functions {
         let Some(request) = request(read, function, vault, &overrides).await? else { continue };
         deployed_names.push(function.name.clone());
         let (control, runtimes) = (control.clone(), runtimes.clone());
         let name = function.id.clone();
         let runtime = function.runtime.clone();
-        let deployed = tokio::task::spawn_blocking(move || -> Result<(), Stop> {
+        let deployed = tokio::task::spawn_blocking(move || -> Result<_, Stop> {
             if let Some(runtime) = runtime {
                 let progress = |line: &str| eprintln!("  {line}");
                 for warning in
@@ -41,9 +43,15 @@ pub async fn all(
                     tracing::warn!(function = %name, "{warning}");
                 }
             }
-            control.deploy(request).map(drop).map_err(|error| refused(&name, &error))
+            Ok(control.deploy(request))
         });
-        deployed.await.context("deploying a function failed")??;
+        if let Err(error) = deployed.await.context("deploying a function failed")?? {
+            problems.push(refusal::problem(read, function, &error));
+        }
+    }
+    if !problems.is_empty() {
+        problems::print(&read.path.display().to_string(), &read.text, &problems, miette::Severity::Error);
+        return Err(Stop::Reported);
     }
     remove_others(read, control, &deployed_names).await
 }
