@@ -1,5 +1,6 @@
 //! `onrush up`: everything, wired together.
 
+mod answers;
 mod banner;
 mod deploy;
 mod edits;
@@ -19,6 +20,7 @@ use doors::Doors;
 use events::{Events, Live};
 use invoke::{Invoker, Reactors};
 use model::{Era, Overrides};
+use network::relay::Namespace;
 use runtimes::Runtimes;
 use sandbox::{Jailer, JailerError};
 use std::io::IsTerminal as _;
@@ -76,8 +78,10 @@ pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
         Some(path) => Some(stack::read(&path, &arguments.template, port)?),
         None => None,
     };
+    // Forks, too; its child holds none of our descriptors.
+    let relay = if arguments.isolation == Isolation::Namespaces { answers::namespace() } else { None };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(arguments, era, overrides, read, jailer, listener, begun));
+    let result = runtime.block_on(serve(arguments, era, overrides, read, (jailer, relay), listener, begun));
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
@@ -93,7 +97,7 @@ async fn serve(
     era: Era,
     overrides: Overrides,
     read: Option<Read>,
-    jailer: Jailer,
+    (jailer, relay): (Jailer, Option<Namespace>),
     listener: std::net::TcpListener,
     begun: Instant,
 ) -> Result<ExitCode, Stop> {
@@ -124,6 +128,10 @@ async fn serve(
         let wanted = vpc::Wanted {
             stack: read.as_ref().map(|read| &read.stack),
             region: &region,
+            attachments: &attachments,
+            services: &services,
+            passthrough: arguments.aws_passthrough,
+            namespace: relay,
             settings: network_settings,
             world: arguments.world.as_deref(),
             flow_logs: arguments.flow_logs.as_deref(),

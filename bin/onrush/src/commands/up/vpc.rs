@@ -6,21 +6,20 @@ mod pages;
 use crate::Stop;
 pub use carrier::physical;
 
+use super::answers::{Answers, Ingredients};
 use anyhow::{Context as _, anyhow};
 use carrier::Carrier;
 use limits::{Network, NetworkSettings};
 use model::stack::Stack;
-use network::fabric::{DnsReply, Fabric, HeldReply, Hooks, Notice, Opening, Question, Setup};
+use network::Attachments;
+use network::fabric::{Fabric, Hooks, Notice, Setup};
+use network::relay::Namespace;
 use network::world::{self, Keeper, Outside, World};
-use network::{Asker, Attachments, Book, Resolver, ServiceAddresses, Transport, Upstream};
 use packets::{PacketEngine, PacketSettings};
 use pages::Pages;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What the host's own resolvers are read from.
-const RESOLVERS: &str = "/etc/resolv.conf";
 /// Lines of the flow log that wait for the disk; what is above is lost.
 const FLOW_LINES_MAX: usize = 65_536;
 
@@ -29,6 +28,14 @@ pub struct Wanted<'a> {
     /// The template, if there is one.
     pub stack: Option<&'a Stack>,
     pub region: &'a str,
+    /// `--attach`.
+    pub attachments: &'a Attachments,
+    /// AWS's endpoints.
+    pub services: &'a Arc<services::Services>,
+    /// `--aws-passthrough`.
+    pub passthrough: bool,
+    /// Where the relay stands.
+    pub namespace: Option<Namespace>,
     pub settings: NetworkSettings,
     /// `--world` as it was given.
     pub world: Option<&'a str>,
@@ -47,6 +54,8 @@ pub struct Vpc {
     /// What `up` says of it.
     pub summary: String,
     fabric: Fabric,
+    /// Held for as long as the network is: the relay ends with its last handle.
+    _answers: Answers,
     _keeper: Option<Keeper>,
 }
 
@@ -68,12 +77,22 @@ impl Vpc {
     /// # Errors
     /// A world that was asked for by name cannot be opened, or the host has no thread or descriptor left.
     pub fn start(wanted: Wanted<'_>) -> Result<Self, Stop> {
-        let Wanted { stack, region, settings, world: given, flow_logs, state_dir, began } = wanted;
+        let Wanted { stack, region, settings, world: given, flow_logs, state_dir, began, .. } = wanted;
         let world = world(given)?;
         world::restore_forwarding(&state_dir);
         let (outside, said) = open(&world, given.is_some(), &state_dir)?;
         let stack = stack.cloned().unwrap_or_default();
         let network = Network::from_stack(&stack);
+        let mut answers = Answers::start(Ingredients {
+            region,
+            stack: &stack,
+            network: &network,
+            attachments: wanted.attachments,
+            services: wanted.services,
+            passthrough: wanted.passthrough,
+            world: false,
+            namespace: wanted.namespace,
+        })?;
         let wired = network.wire(settings);
         let carrier_network = network.clone();
         let shown = (network.gateways.len(), wired.connections.interfaces().unwrap_or(0));
@@ -87,11 +106,11 @@ impl Vpc {
             began,
             account: model::name::DEFAULT_ACCOUNT.to_owned(),
             world: outside,
-            relay: None,
-            relayed: BTreeSet::new(),
+            relay: answers.device.take(),
+            relayed: std::mem::take(&mut answers.relayed),
             hooks: Hooks {
-                resolve: resolver(region),
-                ask: Box::new(|_: Opening, reply: HeldReply| reply.refused()),
+                resolve: answers.resolve(),
+                ask: answers.ask(),
                 notice: Box::new(|notice| say(&notice)),
                 flow_log: flow_logs.map(flow_log).transpose()?,
             },
@@ -114,6 +133,7 @@ impl Vpc {
             pages: Arc::new(Pages::new(fabric.clone())),
             summary: format!("{interfaces} shared interfaces, {gateways} NAT gateways; world: {said}"),
             fabric,
+            _answers: answers,
             _keeper: keeper,
         })
     }
@@ -147,21 +167,6 @@ fn random() -> Result<u64, Stop> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| anyhow!("no randomness: {error}"))?;
     Ok(u64::from_ne_bytes(bytes))
-}
-
-/// Names: AWS's, and what the host resolves.
-fn resolver(region: &str) -> Box<dyn Fn(Question, DnsReply) + Send> {
-    let services = ServiceAddresses::new(region, [], true);
-    let book = Book::new(region, Vec::new(), &Attachments::default(), services);
-    let resolver = Arc::new(Resolver::new(Arc::new(book), Upstream::of_file(RESOLVERS)));
-    let runtime = tokio::runtime::Handle::current();
-    Box::new(move |question, reply| {
-        let resolver = resolver.clone();
-        runtime.spawn(async move {
-            let asker = Asker { vpc: None };
-            reply.send(resolver.answer(asker, &question.message, Transport::Udp).await);
-        });
-    })
 }
 
 /// A dropped packet in the platform's own log.

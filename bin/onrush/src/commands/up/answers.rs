@@ -1,0 +1,118 @@
+//! What functions are told of names, and what stands at the addresses that they are told.
+
+use crate::Stop;
+use anyhow::Context as _;
+use limits::Network;
+use model::stack::Stack;
+use network::directory::{Directory, EndpointPort};
+use network::fabric::{DnsReply, HeldReply, Opening, Question};
+use network::relay::{self, Flow, Namespace, Outside, Relay};
+use network::{Asker, Attachments, Book, Resolver, ServiceAddresses, Transport, Upstream, VpcNames};
+use services::{Security, Services};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// What the host's own resolvers are read from.
+const RESOLVERS: &str = "/etc/resolv.conf";
+
+/// What answers are made of.
+pub struct Ingredients<'a> {
+    pub region: &'a str,
+    pub stack: &'a Stack,
+    pub network: &'a Network,
+    pub attachments: &'a Attachments,
+    pub services: &'a Arc<Services>,
+    /// `--aws-passthrough`.
+    pub passthrough: bool,
+    /// `--world relay`: what is not known here is the world, and the relay's.
+    pub world: bool,
+    /// Where the relay stands; without one, nothing attached is reached.
+    pub namespace: Option<Namespace>,
+}
+
+/// The resolver and the relay.
+pub struct Answers {
+    resolver: Arc<Resolver>,
+    relay: Option<Relay>,
+    /// The packets' side of the relay.
+    pub device: Option<OwnedFd>,
+    /// Destinations that lead to the relay beside those that always do.
+    pub relayed: BTreeSet<(IpAddr, Option<u16>)>,
+}
+
+/// The relay's namespace; without the right to make one, that is said. Early, since it forks.
+pub fn namespace() -> Option<Namespace> {
+    let made = Namespace::fork();
+    made.inspect_err(|error| {
+        tracing::warn!("functions reach no attached server and no AWS endpoint: {error}");
+    })
+    .ok()
+}
+
+impl Answers {
+    /// Puts them together. Call inside the tokio runtime.
+    pub fn start(from: Ingredients<'_>) -> Result<Self, Stop> {
+        let Ingredients { region, stack, network, attachments, services, passthrough, world, namespace } =
+            from;
+        let served: BTreeSet<String> = services.names().collect();
+        let addresses = ServiceAddresses::new(region, served.iter().cloned(), passthrough);
+        let names = VpcNames::of_network(network, stack);
+        let book = Book::new(region, names, attachments, addresses).with_outside(VpcNames::outside(network));
+        let resolver = Arc::new(Resolver::new(Arc::new(book), Upstream::of_file(RESOLVERS)));
+        let Some(namespace) = namespace else {
+            return Ok(Self { resolver, relay: None, device: None, relayed: BTreeSet::new() });
+        };
+        let device =
+            namespace.device().try_clone_to_owned().context("no descriptor for the relay's device")?;
+        let (runtime, taken) = (tokio::runtime::Handle::current(), services.clone());
+        let endpoints = Arc::new(move |stream, port| {
+            let security = match port {
+                EndpointPort::Tls => Security::Tls,
+                EndpointPort::Plain => Security::Plain,
+            };
+            runtime.spawn(taken.clone().serve(stream, security));
+        });
+        let directory =
+            Directory::new(network, stack, attachments, resolver.clone(), (served, endpoints), world);
+        let relayed = directory.relayed();
+        let outside = Outside::of_this_host().context("cannot list this host's own addresses")?;
+        let relay =
+            Relay::start(namespace, Arc::new(directory), outside).context("cannot start the relay")?;
+        Ok(Self { resolver, relay: Some(relay), device: Some(device), relayed })
+    }
+
+    /// Answers questions of environments.
+    pub fn resolve(&self) -> Box<dyn Fn(Question, DnsReply) + Send> {
+        let (runtime, resolver) = (tokio::runtime::Handle::current(), self.resolver.clone());
+        Box::new(move |question, reply| {
+            let resolver = resolver.clone();
+            runtime.spawn(async move {
+                let asker = Asker { vpc: question.vpc };
+                reply.send(resolver.answer(asker, &question.message, Transport::Udp).await);
+            });
+        })
+    }
+
+    /// Opens what environments connect to.
+    pub fn ask(&self) -> Box<dyn Fn(Opening, HeldReply) + Send> {
+        let Some(relay) = self.relay.clone() else { return Box::new(|_, reply| reply.refused()) };
+        let runtime = tokio::runtime::Handle::current();
+        Box::new(move |opening, reply| {
+            let relay = relay.clone();
+            let flow = Flow { source: opening.source, destination: opening.destination };
+            runtime.spawn(async move {
+                match relay.connect(flow).await {
+                    relay::Opening::Opened => reply.open(),
+                    relay::Opening::Refused => reply.refused(),
+                    relay::Opening::Unreachable => reply.silent(),
+                    relay::Opening::NoDescriptors => {
+                        tracing::warn!(limit = "host.descriptors", "no descriptor left for {flow}");
+                        reply.silent();
+                    }
+                }
+            });
+        })
+    }
+}

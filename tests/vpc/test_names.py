@@ -1,0 +1,172 @@
+"""Names, attached servers and AWS's endpoints, as functions in a VPC and outside of it see them."""
+
+import json
+import socket
+import threading
+
+import pytest
+
+from support import network, puppet, templates
+from support.network import CONNECT, ref
+from support.world import refused
+
+pytestmark = pytest.mark.skipif(bool(refused()), reason=str(refused()))
+
+ENDPOINT = {
+    "EndpointGroup": {
+        "Type": "AWS::EC2::SecurityGroup",
+        "Properties": {
+            "GroupDescription": "endpoints",
+            "VpcId": ref("Vpc"),
+            "SecurityGroupIngress": [{"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "10.0.0.0/16"}],
+        },
+    },
+    "SsmEndpoint": {
+        "Type": "AWS::EC2::VPCEndpoint",
+        "Properties": {
+            "VpcEndpointType": "Interface",
+            "ServiceName": "com.amazonaws.us-east-1.ssm",
+            "VpcId": ref("Vpc"),
+            "SubnetIds": [ref("Private0")],
+            "SecurityGroupIds": [ref("EndpointGroup")],
+            "PrivateDnsEnabled": True,
+        },
+    },
+    "Host": {"Type": "AWS::SSM::Parameter", "Properties": {"Name": "/shop/host", "Type": "String", "Value": "db.test"}},
+}
+
+# A request to one of AWS's endpoints by its usual name; trust comes from SSL_CERT_FILE, as every client's does.
+ASK = """
+import http.client, socket, ssl
+host = event["host"]
+connection = http.client.HTTPSConnection(host, timeout=5, context=ssl.create_default_context())
+headers = {"X-Amz-Target": event.get("target", ""), "X-Amz-Security-Token": os.environ["AWS_SESSION_TOKEN"]}
+try:
+    connection.request("POST", "/", event["body"], headers)
+    response = connection.getresponse()
+    answer = [socket.gethostbyname(host), response.status, response.read().decode()]
+except OSError as error:
+    answer = type(error).__name__
+"""
+PARAMETER = {
+    "host": "ssm.us-east-1.amazonaws.com",
+    "target": "AmazonSSM.GetParameter",
+    "body": json.dumps({"Name": "/shop/host"}),
+}
+
+
+class Echo:
+    """A server on the host."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    @staticmethod
+    def serve(connection):
+        while piece := connection.recv(65536):
+            connection.sendall(piece)
+        connection.close()
+
+    def close(self):
+        # The blocked accept holds the socket; only a shutdown ends its listening.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+@pytest.fixture
+def echo():
+    echo = Echo()
+    yield echo
+    echo.listener.close()
+
+
+def begin(start, home, *arguments, more=None, egress=None):
+    config = {"SubnetIds": [ref("Private0")], "SecurityGroupIds": [ref("Group")]}
+    settings = {"Timeout": 30, "MemorySize": 256}
+    functions = {"Red": ("puppet", settings | {"VpcConfig": config}), "Free": ("puppet", settings)}
+    template = templates.write(home, functions, network.resources(egress=egress) | (more or {}))
+    return start("--world", "none", *arguments, template=template)
+
+
+def test_a_function_reads_a_parameter_through_an_interface_endpoint(start, tmp_path):
+    platform = begin(start, tmp_path, more=ENDPOINT)
+    address, status, text = puppet.inside(platform, ASK, "Red", **PARAMETER)
+    assert address.startswith("10.0.0.") and status == 200
+    assert json.loads(text)["Parameter"]["Value"] == "db.test"
+    # Outside every VPC the same name leads to the service's own address.
+    address, status, text = puppet.inside(platform, ASK, "Free", **PARAMETER)
+    assert address.startswith("198.19.") and status == 200 and "db.test" in text
+    identity = {"host": "sts.us-east-1.amazonaws.com", "body": "Action=GetCallerIdentity&Version=2011-06-15"}
+    _, status, text = puppet.inside(platform, ASK, "Red", **identity)
+    assert status == 200 and "/Red</Arn>" in text
+
+
+def test_an_endpoint_whose_group_lets_nobody_in_is_silent(start, tmp_path):
+    closed = json.loads(json.dumps(ENDPOINT))
+    closed["EndpointGroup"]["Properties"]["SecurityGroupIngress"][0]["CidrIp"] = "10.9.0.0/16"
+    platform = begin(start, tmp_path, more=closed)
+    assert puppet.inside(platform, ASK, "Red", **PARAMETER) == "TimeoutError"
+    assert "sg.no-rule" in platform.stderr()
+
+
+def test_an_attached_server_answers_at_its_name_and_is_refused_when_it_is_gone(start, tmp_path, echo):
+    platform = begin(start, tmp_path, "--attach", f"cache.example.com:443=127.0.0.1:{echo.port}")
+    for function in ("Red", "Free"):
+        assert puppet.inside(platform, CONNECT, function, host="cache.example.com", port=443, count=3) == ["hello"] * 3
+    # Half-close and a large stream.
+    whole = """
+import socket, threading
+connection = socket.create_connection((event["host"], event["port"]), 10)
+sent = os.urandom(3 << 20)
+def send():
+    connection.sendall(sent)
+    connection.shutdown(socket.SHUT_WR)
+threading.Thread(target=send).start()
+heard = b""
+while piece := connection.recv(1 << 16): heard += piece
+answer = heard == sent"""
+    assert puppet.inside(platform, whole, "Red", host="cache.example.com", port=443) is True
+    assert platform.limit("nat.ports", "Nat")["peak"] >= 1, "the name is of the world, and reached as such"
+    echo.close()
+    refused = puppet.inside(platform, CONNECT, "Red", host="cache.example.com", port=443)
+    assert refused == ["ConnectionRefusedError"]
+    elsewhere = puppet.inside(platform, CONNECT, "Red", host="cache.example.com", port=444)
+    assert elsewhere == ["ConnectionRefusedError"]
+
+
+def test_a_name_of_awss_that_nobody_answers_is_refused_with_a_hint(start, tmp_path):
+    platform = begin(start, tmp_path)
+    refused = puppet.inside(platform, CONNECT, "Red", host="sqs.us-east-1.amazonaws.com", port=443)
+    assert refused == ["ConnectionRefusedError"]
+    assert "--attach sqs=HOST:PORT" in platform.stderr() and "--aws-passthrough" in platform.stderr()
+
+
+def test_names_resolve_while_connects_are_dropped(start, tmp_path, echo):
+    nowhere = [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "CidrIp": "0.0.0.0/0"}]
+    platform = begin(start, tmp_path, "--attach", f"cache.example.com:443=127.0.0.1:{echo.port}", egress=nowhere)
+    look_up = "import socket\nanswer = socket.gethostbyname(event['host'])"
+    assert puppet.inside(platform, look_up, "Red", host="cache.example.com").startswith("198.19.")
+    assert puppet.inside(platform, look_up, "Red", host="ip-10-0-3-4.ec2.internal") == "10.0.3.4"
+    silent = puppet.inside(platform, CONNECT, "Red", host="cache.example.com", port=443, timeout=1)
+    assert silent == ["TimeoutError"]
+
+
+def test_nothing_is_left_of_the_relay_after_a_kill(start, tmp_path, echo):
+    platform = begin(start, tmp_path, "--attach", f"cache.example.com:443=127.0.0.1:{echo.port}")
+    assert puppet.inside(platform, CONNECT, "Red", host="cache.example.com", port=443, keep=True) == ["hello"]
+    assert platform.kill().wait_gone(10) == []
+
+
+def test_a_wrong_option_is_told_at_once(start, tmp_path):
+    with pytest.raises(Exception, match="did you mean `dynamodb`"):
+        begin(start, tmp_path, "--attach", "dynamobd=localhost:8000")
