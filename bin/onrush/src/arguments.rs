@@ -128,7 +128,8 @@ pub struct Up {
     #[arg(long, value_enum, default_value_t)]
     pub isolation: Isolation,
     /// What functions reach outside: `host` (what this machine reaches, through its kernel, its own networks excepted),
-    /// `netns:NAME` (a network namespace), `none`. Default: host for root, else none.
+    /// `relay` (the same through sockets, for users who may not forward), `netns:NAME` (a network namespace), `none`.
+    /// Default: host for root, else relay.
     #[arg(long, value_name = "WORLD")]
     pub world: Option<String>,
     /// Append a line for each flow of the VPC's interfaces, in the format of VPC flow logs.

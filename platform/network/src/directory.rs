@@ -56,8 +56,6 @@ pub struct Directory {
     served: BTreeSet<String>,
     resolver: Arc<Resolver>,
     endpoints: Endpoints,
-    /// Whether everything else is the world.
-    world: bool,
     told: Mutex<BTreeMap<(IpAddr, u16), Instant>>,
 }
 
@@ -68,15 +66,13 @@ impl std::fmt::Debug for Directory {
 }
 
 impl Directory {
-    /// The directory of a network. `served` are the services that `endpoints` answers for; with `world` everything that is
-    /// not known here is taken for an address of the world.
+    /// The directory of a network. `served` are the services that `endpoints` answers for.
     pub fn new(
         network: &Network,
         stack: &Stack,
         attachments: &Attachments,
         resolver: Arc<Resolver>,
         (served, endpoints): (BTreeSet<String>, Endpoints),
-        world: bool,
     ) -> Self {
         let mut directory = Self {
             servers: BTreeMap::new(),
@@ -86,7 +82,6 @@ impl Directory {
             served,
             resolver,
             endpoints,
-            world,
             told: Mutex::default(),
         };
         for host in &network.hosts {
@@ -236,7 +231,6 @@ impl Destinations for Directory {
                 true => Target::Nothing,
                 false => self.service_at(four, flow),
             },
-            _ if self.world => Target::World,
             _ => Target::Nothing,
         }
     }
@@ -248,7 +242,7 @@ mod tests {
     use crate::names::{Book, ServiceAddresses, Upstream, VpcNames};
     use std::net::SocketAddr;
 
-    fn directory(options: &[&str], world: bool) -> Directory {
+    fn directory(options: &[&str]) -> Directory {
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
         let attachments = Attachments::parse(&options, None).unwrap();
         let services = ServiceAddresses::new("us-east-1", ["ssm".to_owned()], false);
@@ -261,7 +255,6 @@ mod tests {
             &attachments,
             resolver,
             (["ssm".to_owned()].into(), Arc::new(|_, _| {})),
-            world,
         );
         directory.vpcs = vec![vec!["10.0.0.0/16".parse().unwrap()]];
         directory.known.insert(
@@ -286,7 +279,7 @@ mod tests {
 
     #[test]
     fn every_destination_leads_to_what_stands_there() {
-        let directory = directory(&["cache.test:443=localhost:1", "10.0.1.8:5432=localhost:2"], false);
+        let directory = directory(&["cache.test:443=localhost:1", "10.0.1.8:5432=localhost:2"]);
         let ssm = limits::network::service_address("ssm");
         let sqs = limits::network::service_address("sqs");
         for (destination, expected) in [
@@ -308,13 +301,6 @@ mod tests {
         assert_eq!(at(&directory, "198.19.192.1:443", true), "server", "datagrams, too");
         assert_eq!(at(&directory, "10.0.0.2:53", true), "nothing", "the engine answers those");
         assert!(directory.relayed().contains(&("10.0.1.8".parse().unwrap(), Some(5432))));
-    }
-
-    #[test]
-    fn the_world_is_whatever_is_not_known() {
-        let directory = directory(&[], true);
-        assert_eq!(at(&directory, "93.184.215.14:443", false), "world");
-        assert_eq!(at(&directory, "198.19.200.1:443", false), "refused");
     }
 
     #[test]

@@ -82,6 +82,16 @@ pub trait Destinations: Send + Sync + 'static {
     fn target(&self, flow: Flow, udp: bool) -> Target;
 }
 
+/// The world by relay: everything stands where it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Everywhere;
+
+impl Destinations for Everywhere {
+    fn target(&self, _: Flow, _: bool) -> Target {
+        Target::World
+    }
+}
+
 /// How an attempt to open came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {

@@ -39,6 +39,8 @@ pub enum World {
     Host,
     /// What a named network namespace (`ip netns`) reaches, with the addresses as the engine gives them.
     Namespace(String),
+    /// What the host reaches, through a relay that opens each connection itself: needs no right over the host's network.
+    Relay,
     /// Nothing.
     None,
 }
@@ -49,13 +51,14 @@ impl FromStr for World {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "host" => Ok(Self::Host),
+            "relay" => Ok(Self::Relay),
             "none" => Ok(Self::None),
             _ => match text.strip_prefix("netns:") {
                 Some(name) if is_name(name) => Ok(Self::Namespace(name.to_owned())),
                 Some(name) => {
                     Err(format!("`{name}` is no name of a network namespace; `ip netns` lists them"))
                 }
-                None => Err(format!("`{text}` is no world; there are host, netns:NAME and none")),
+                None => Err(format!("`{text}` is no world; there are host, relay, netns:NAME and none")),
             },
         }
     }
@@ -66,6 +69,7 @@ impl std::fmt::Display for World {
         match self {
             Self::Host => formatter.write_str("host"),
             Self::Namespace(name) => write!(formatter, "netns:{name}"),
+            Self::Relay => formatter.write_str("relay"),
             Self::None => formatter.write_str("none"),
         }
     }
@@ -123,13 +127,13 @@ impl Outside {
 }
 
 impl World {
-    /// Opens the world; `None` without one. `state_dir` is where changes of the host's settings are written down.
+    /// Opens the world; `None` without one, and for a relay, which is its own affair ([`Outside::behind`]). `state_dir` is where changes of the host's settings are written down.
     ///
     /// # Errors
     /// See [`WorldError`]; nothing half-made stays behind.
     pub fn open(&self, state_dir: &Path) -> Result<Option<Outside>, WorldError> {
         match self {
-            Self::None => Ok(None),
+            Self::None | Self::Relay => Ok(None),
             Self::Host => host::open(state_dir).map(Some),
             Self::Namespace(name) => {
                 let opened = elsewhere(|| {
@@ -202,8 +206,9 @@ mod tests {
     fn worlds_are_read_and_bad_ones_explained() {
         assert_eq!("host".parse(), Ok(World::Host));
         assert_eq!("none".parse(), Ok(World::None));
+        assert_eq!("relay".parse(), Ok(World::Relay));
         assert_eq!("netns:w1".parse(), Ok(World::Namespace("w1".into())));
-        for world in [World::Host, World::None, World::Namespace("w1".into())] {
+        for world in [World::Host, World::Relay, World::None, World::Namespace("w1".into())] {
             assert_eq!(world.to_string().parse(), Ok(world));
         }
         for wrong in ["", "netns:", "netns:a/b", "netns:..", "moon"] {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use netdev::netlink::{Batch, Socket};
 use netdev::{route, tun};
 use network::attach::Server;
-use network::relay::{Destinations, Flow, Namespace, Opening, Outside, Relay, Target};
+use network::relay::{Destinations, Everywhere, Flow, Namespace, Opening, Outside, Relay, Target};
 use rustix::event::{PollFd, PollFlags};
 
 const FUNCTION: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
@@ -20,9 +20,9 @@ const REFUSED: u16 = 1;
 const SERVED: u16 = 2;
 
 /// Everybody who asks for port 1 is refused, port 2 is served here, all else leads to the server.
-struct Everywhere(Server);
+struct Here(Server);
 
-impl Destinations for Everywhere {
+impl Destinations for Here {
     fn target(&self, flow: Flow, _udp: bool) -> Target {
         match flow.destination.port() {
             REFUSED => Target::Refused,
@@ -106,10 +106,10 @@ fn connections_and_datagrams_reach_an_attached_server() {
     let namespace = Namespace::fork().unwrap();
     let device = namespace.device().try_clone_to_owned().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let everywhere = Everywhere(Server { host: "127.0.0.1".into(), port, tls: false });
+    let here = Here(Server { host: "127.0.0.1".into(), port, tls: false });
     let relay = {
         let _entered = runtime.enter();
-        Relay::start(namespace, Arc::new(everywhere), Outside::of_this_host().unwrap()).unwrap()
+        Relay::start(namespace, Arc::new(here), Outside::of_this_host().unwrap()).unwrap()
     };
 
     let (over, end) = std::io::pipe().unwrap();
@@ -179,4 +179,41 @@ fn connections_and_datagrams_reach_an_attached_server() {
     drop(relay);
     drop(runtime);
     assert!(began.elapsed() < Duration::from_secs(2), "the namespace's process ends at once");
+}
+
+/// The whole host of this test is a namespace, with a server at a public address.
+#[test]
+fn the_world_is_reached_and_what_is_private_is_not() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: the host's side of this test needs root");
+        return;
+    }
+    let host = std::thread::spawn(|| {
+        // SAFETY: no memory is passed; the thread ends with its new namespace.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+        let public: IpAddr = "8.8.4.4".parse().unwrap();
+        let loopback = route::index(c"lo").unwrap();
+        let mut batch = Batch::default();
+        route::up(&mut batch, loopback, None);
+        route::address(&mut batch, loopback, (public, 32));
+        route::address(&mut batch, loopback, ("10.0.0.1".parse().unwrap(), 32));
+        Socket::route().unwrap().send(batch).unwrap();
+        let servers = [TcpListener::bind((public, 443)).unwrap(), TcpListener::bind("10.0.0.1:443").unwrap()];
+        let namespace = Namespace::fork().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let entered = runtime.enter();
+        let relay = Relay::start(namespace, Arc::new(Everywhere), Outside::default()).unwrap();
+        drop(entered);
+        let flow = |destination: &str| Flow {
+            source: SocketAddr::new(FUNCTION.into(), 40_000),
+            destination: destination.parse().unwrap(),
+        };
+        let connect = |destination: &str| runtime.block_on(relay.connect(flow(destination)));
+        assert_eq!(connect("8.8.4.4:443"), Opening::Opened);
+        assert_eq!(connect("8.8.4.4:444"), Opening::Refused);
+        assert_eq!(connect("10.0.0.1:443"), Opening::Unreachable);
+        assert_eq!(connect("127.0.0.1:443"), Opening::Unreachable);
+        drop(servers);
+    });
+    host.join().unwrap();
 }

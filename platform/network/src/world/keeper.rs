@@ -87,7 +87,7 @@ fn watch(
 /// What there is now; `None` without a device.
 fn identity(world: &World) -> Option<Identity> {
     match world {
-        World::None => None,
+        World::None | World::Relay => None,
         World::Host => Some(Identity { device: netdev::route::index(DEVICE).ok()?, namespace: None }),
         World::Namespace(name) => std::thread::scope(|scope| {
             let look = || {

@@ -26,8 +26,6 @@ pub struct Ingredients<'a> {
     pub services: &'a Arc<Services>,
     /// `--aws-passthrough`.
     pub passthrough: bool,
-    /// `--world relay`: what is not known here is the world, and the relay's.
-    pub world: bool,
     /// Where the relay stands; without one, nothing attached is reached.
     pub namespace: Option<Namespace>,
 }
@@ -51,11 +49,20 @@ pub fn namespace() -> Option<Namespace> {
     .ok()
 }
 
+/// A relay whose every destination is the world, and its packets' side. Call inside the tokio runtime.
+pub fn world() -> Result<(Relay, OwnedFd), Stop> {
+    let namespace = Namespace::fork().context("cannot make the world's relay")?;
+    let device = namespace.device().try_clone_to_owned().context("no descriptor for the world's device")?;
+    let outside = Outside::of_this_host().context("cannot list this host's own addresses")?;
+    let relay = Relay::start(namespace, Arc::new(relay::Everywhere), outside)
+        .context("cannot start the world's relay")?;
+    Ok((relay, device))
+}
+
 impl Answers {
     /// Puts them together. Call inside the tokio runtime.
     pub fn start(from: Ingredients<'_>) -> Result<Self, Stop> {
-        let Ingredients { region, stack, network, attachments, services, passthrough, world, namespace } =
-            from;
+        let Ingredients { region, stack, network, attachments, services, passthrough, namespace } = from;
         let served: BTreeSet<String> = services.names().collect();
         let addresses = ServiceAddresses::new(region, served.iter().cloned(), passthrough);
         let names = VpcNames::of_network(network, stack);
@@ -74,8 +81,7 @@ impl Answers {
             };
             runtime.spawn(taken.clone().serve(stream, security));
         });
-        let directory =
-            Directory::new(network, stack, attachments, resolver.clone(), (served, endpoints), world);
+        let directory = Directory::new(network, stack, attachments, resolver.clone(), (served, endpoints));
         let relayed = directory.relayed();
         let outside = Outside::of_this_host().context("cannot list this host's own addresses")?;
         let relay =

@@ -6,14 +6,14 @@ mod pages;
 use crate::Stop;
 pub use carrier::physical;
 
-use super::answers::{Answers, Ingredients};
+use super::answers::{self, Answers, Ingredients};
 use anyhow::{Context as _, anyhow};
 use carrier::Carrier;
 use limits::{Network, NetworkSettings};
 use model::stack::Stack;
 use network::Attachments;
 use network::fabric::{Fabric, Hooks, Notice, Setup};
-use network::relay::Namespace;
+use network::relay::{Namespace, Relay};
 use network::world::{self, Keeper, Outside, World};
 use packets::{PacketEngine, PacketSettings};
 use pages::Pages;
@@ -56,6 +56,7 @@ pub struct Vpc {
     fabric: Fabric,
     /// Held for as long as the network is: the relay ends with its last handle.
     _answers: Answers,
+    _world_relay: Option<Relay>,
     _keeper: Option<Keeper>,
 }
 
@@ -67,7 +68,7 @@ pub fn world(given: Option<&str>) -> Result<World, Stop> {
     match given {
         Some(text) => text.parse().map_err(|error| Stop::Usage(format!("--world: {error}"))),
         None if rustix::process::geteuid().is_root() => Ok(World::Host),
-        None => Ok(World::None),
+        None => Ok(World::Relay),
     }
 }
 
@@ -80,7 +81,10 @@ impl Vpc {
         let Wanted { stack, region, settings, world: given, flow_logs, state_dir, began, .. } = wanted;
         let world = world(given)?;
         world::restore_forwarding(&state_dir);
-        let (outside, said) = open(&world, given.is_some(), &state_dir)?;
+        let (outside, world_relay, said) = match world {
+            World::Relay => by_relay(wanted.namespace.is_some(), given.is_some())?,
+            _ => open(&world, given.is_some(), &state_dir).map(|(outside, said)| (outside, None, said))?,
+        };
         let stack = stack.cloned().unwrap_or_default();
         let network = Network::from_stack(&stack);
         let mut answers = Answers::start(Ingredients {
@@ -90,7 +94,6 @@ impl Vpc {
             attachments: wanted.attachments,
             services: wanted.services,
             passthrough: wanted.passthrough,
-            world: false,
             namespace: wanted.namespace,
         })?;
         let wired = network.wire(settings);
@@ -118,7 +121,7 @@ impl Vpc {
         let is_open = setup.world.is_some();
         let fabric = Fabric::start(setup).context("cannot start the network's thread")?;
         let keeper = match world {
-            World::None => None,
+            World::None | World::Relay => None,
             // A default that did not work is not tried again and again.
             _ if !is_open => None,
             _ => {
@@ -134,6 +137,7 @@ impl Vpc {
             summary: format!("{interfaces} shared interfaces, {gateways} NAT gateways; world: {said}"),
             fabric,
             _answers: answers,
+            _world_relay: world_relay,
             _keeper: keeper,
         })
     }
@@ -160,6 +164,20 @@ fn open(world: &World, asked_for: bool, state_dir: &Path) -> Result<(Option<Outs
             tracing::warn!(%world, %error, "functions reach nothing outside");
             Ok((None, format!("none ({error})")))
         }
+    }
+}
+
+/// A relay of its own as the world: for users who may not forward. `possible`: this host lets namespaces be made.
+fn by_relay(possible: bool, asked_for: bool) -> Result<(Option<Outside>, Option<Relay>, String), Stop> {
+    let made = if possible { answers::world().map(Some) } else { Ok(None) };
+    match made {
+        Ok(Some((relay, device))) => {
+            Ok((Some(Outside::behind(device)), Some(relay), World::Relay.to_string()))
+        }
+        Ok(None) if asked_for => Err(Stop::Failed(anyhow!("--world relay: no relay can be made here"))),
+        Ok(None) => Ok((None, None, "none (no relay can be made here)".to_owned())),
+        Err(error) if asked_for => Err(error),
+        Err(_) => Ok((None, None, "none (no relay can be made here)".to_owned())),
     }
 }
 
