@@ -29,8 +29,9 @@ pub use notice::{Blame, Notice};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use model::Instant;
@@ -131,6 +132,7 @@ pub struct Fabric {
     commands: Sender,
     next: Arc<std::sync::atomic::AtomicU64>,
     began: std::time::Instant,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// How long the thread may take to answer before it is taken for dead.
@@ -150,8 +152,8 @@ impl Fabric {
         let began = setup.began;
         let (commands, received) = command::channel()?;
         let thread = thread::Thread::new(setup, commands.clone(), received)?;
-        std::thread::Builder::new().name("network".into()).spawn(move || thread.run())?;
-        Ok(Self { commands, next: Arc::default(), began })
+        let thread = std::thread::Builder::new().name("network".into()).spawn(move || thread.run())?;
+        Ok(Self { commands, next: Arc::default(), began, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// Carries an environment's packets from now on. Cheap: the thread does the work.
@@ -208,8 +210,13 @@ impl Fabric {
         thread::since(self.began)
     }
 
-    /// Ends the thread; devices are let go of.
+    /// Ends the thread and waits for it, some 20 ms: then devices are gone and the host's settings as they were.
     pub fn end(&self) {
         self.commands.send(Command::End);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // One that panicked is gone, too.
+            let _ = thread.join();
+        }
     }
 }
