@@ -43,7 +43,7 @@ pub struct Abilities {
 }
 
 /// Every name that can appear, so that one read from the jailer can be `'static`.
-pub(crate) const NAMES: [&str; 15] = [
+pub(crate) const NAMES: [&str; 17] = [
     "user-namespaces",
     "mount-namespace",
     "pid-namespace",
@@ -52,6 +52,8 @@ pub(crate) const NAMES: [&str; 15] = [
     "proc",
     "uid-per-environment",
     "seccomp",
+    "landlock",
+    "control-groups",
     "memory-limit",
     "cpu-quota",
     "pids-limit",

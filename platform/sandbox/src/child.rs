@@ -12,6 +12,8 @@ use std::os::fd::RawFd;
 
 use seccompiler::sock_filter;
 
+use crate::landlock;
+
 /// A step that can fail, named in errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -26,13 +28,14 @@ pub(crate) enum Step {
     ResourceLimits,
     Capabilities,
     NoNewPrivileges,
+    Landlock,
     Seccomp,
     Supervise,
     Execute,
 }
 
 impl Step {
-    const ALL: [Step; 13] = [
+    const ALL: [Step; 14] = [
         Step::Group,
         Step::GroupNamespace,
         Step::Identity,
@@ -43,6 +46,7 @@ impl Step {
         Step::ResourceLimits,
         Step::Capabilities,
         Step::NoNewPrivileges,
+        Step::Landlock,
         Step::Seccomp,
         Step::Supervise,
         Step::Execute,
@@ -65,6 +69,7 @@ impl Step {
             Step::ResourceLimits => "set resource limits",
             Step::Capabilities => "drop capabilities",
             Step::NoNewPrivileges => "give up new privileges",
+            Step::Landlock => "restrict what files may be written",
             Step::Seccomp => "install the system call filter",
             Step::Supervise => "set up the supervisor",
             Step::Execute => "start the program",
@@ -155,6 +160,8 @@ pub(crate) struct Walls<'a> {
     pub temporary: RawFd,
     pub host_name: &'a [u8],
     pub in_control_group: bool,
+    /// Version of Landlock to use; 0 for none.
+    pub landlock: u32,
 }
 
 fn errno() -> i32 {
@@ -280,6 +287,11 @@ fn give_up_privileges(plan: &Plan<'_>) {
         call!(plan, Step::Supervise, SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         // After the last credential change, which clears it.
         call!(plan, Step::Supervise, SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+    }
+    if let Some(walls) = plan.walls.as_ref().filter(|walls| walls.landlock > 0)
+        && let Err(errno) = landlock::restrict(walls.landlock)
+    {
+        fail(plan, Step::Landlock, errno);
     }
     const SECCOMP_SET_MODE_FILTER: u32 = 1;
     let program = libc::sock_fprog {

@@ -17,7 +17,7 @@
 //!
 //! What lives where: [`spec`](Spec) says what to start; `protocol` and `socket` carry it; `root`, `temporary`,
 //! `network` and `cgroup` make the parts of a box; `child` puts a new process into them; `seccomp` is the
-//! table of refused system calls. When the platform dies, however it dies, the kernel ends everything below
+//! table of refused system calls, `landlock` the few folders that may be written. When the platform dies, however it dies, the kernel ends everything below
 //! the jailer; control groups are the only thing that can stay, and the next start removes them.
 
 mod ability;
@@ -26,6 +26,7 @@ mod affinity;
 mod cgroup;
 mod child;
 mod jailer;
+mod landlock;
 mod leftovers;
 mod network;
 mod protocol;

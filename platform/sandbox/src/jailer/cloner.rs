@@ -18,6 +18,7 @@ use seccompiler::sock_filter;
 
 use super::house::{Unfit, close_all_but};
 use crate::child::{self, Plan, Walls};
+use crate::landlock;
 use crate::protocol::{Malformed, Reader, Writer};
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::syscalls::{self, Cloned};
@@ -259,6 +260,7 @@ struct Tools<'a> {
     filter: &'a [sock_filter],
     null: RawFd,
     proc: BorrowedFd<'a>,
+    landlock: u32,
     stack: Vec<u8>,
 }
 
@@ -267,7 +269,13 @@ fn serve(socket: &OwnedFd, filter: &[sock_filter], null: &OwnedFd, proc: &OwnedF
     let _ = rustix::thread::set_name(c"onrush-cloner");
     // Without a pid namespace nothing else would end us when the jailer is killed.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    let mut tools = Tools { filter, null: null.as_raw_fd(), proc: proc.as_fd(), stack: vec![0; STACK_LEN] };
+    let mut tools = Tools {
+        filter,
+        null: null.as_raw_fd(),
+        proc: proc.as_fd(),
+        landlock: landlock::version(),
+        stack: vec![0; STACK_LEN],
+    };
     let mut buffer = vec![0; PACKET_BYTES_MAX];
     loop {
         let Ok((count, descriptors)) = socket::receive(socket, &mut buffer) else { return };
@@ -329,6 +337,7 @@ impl Tools<'_> {
                 temporary: temporary.as_raw_fd(),
                 host_name: host_name.as_bytes(),
                 in_control_group: order.in_control_group,
+                landlock: self.landlock,
             }),
             ready: ready.as_raw_fd(),
             status: status.as_raw_fd(),

@@ -12,6 +12,7 @@ use super::starter::Starter;
 use crate::ability::{Abilities, AbilityState};
 use crate::cgroup::Freezer;
 use crate::child::{STATUS_BYTES, Status};
+use crate::landlock;
 use crate::shortage::Shortage;
 use crate::spec::{Isolation, Spec};
 
@@ -104,6 +105,17 @@ fn walls(house: &House, abilities: &mut Abilities, loop_refusal: Option<String>)
     abilities.enforce("network-namespace", "each environment has its own");
     abilities.enforce("proc", "each environment has its own /proc");
     abilities.enforce("seccomp", format!("{} instructions, tried", house.filter.len()));
+    match landlock::version() {
+        0 => {
+            let detail = "the read-only root alone keeps files from being written";
+            let cure = "boot a kernel from 5.19 on with landlock among its lsm=";
+            abilities.add("landlock", AbilityState::Loose, detail, Some(cure));
+        }
+        version => {
+            let detail = format!("version {version}: nothing but /tmp, /dev and /proc may be written");
+            abilities.enforce("landlock", detail);
+        }
+    }
     if house.privileged {
         abilities.enforce("uid-per-environment", "each environment has a host user id of its own");
     } else {
@@ -151,6 +163,7 @@ fn no_walls(abilities: &mut Abilities) {
         "network-namespace",
         "network-interface",
         "proc",
+        "landlock",
         "tmp-size",
     ] {
         abilities.add(name, AbilityState::Missing, "functions run as plain processes", cure);
@@ -167,13 +180,19 @@ fn no_walls(abilities: &mut Abilities) {
 fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
     let usable = house.groups_usable.load(Ordering::Relaxed);
     let offered = if usable { house.groups.offered() } else { crate::cgroup::Offered::default() };
-    let mut reason = settings.group_refusals.join("; ");
-    if reason.is_empty() {
-        reason = if usable { "no such controller".into() } else { "groups cannot be entered".into() };
-    }
     let cure = Some(if house.privileged { "mount the control groups" } else { CURE_DELEGATE });
+    let refusals = settings.group_refusals.join("; ");
+    // Said once, not with each limit that they would hold.
+    let has_groups = usable && house.groups.limits().is_some();
+    let reason = if has_groups { " (no such controller)" } else { "" };
+    if has_groups {
+        abilities.enforce("control-groups", "environments have groups of their own");
+    } else {
+        let why = if refusals.is_empty() { "groups cannot be entered" } else { &refusals };
+        abilities.add("control-groups", AbilityState::Missing, why, cure);
+    }
     if !offered.memory {
-        let detail = format!("only RLIMIT_DATA holds, MemorySize + 512 MiB per process ({reason})");
+        let detail = format!("only RLIMIT_DATA holds, MemorySize + 512 MiB per process{reason}");
         abilities.add("memory-limit", AbilityState::Loose, detail, cure);
     } else if house.isolation == Isolation::Namespaces && house.stock().tmp_counts_as_memory() {
         let detail = "control group; raised by the size of /tmp, which is memory here";
@@ -184,20 +203,20 @@ fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
     if offered.cpu {
         abilities.enforce("cpu-quota", "control group, MemorySize / 1769 of a core per 20 ms");
     } else {
-        let detail = format!("functions run at full speed ({reason})");
+        let detail = format!("functions run at full speed{reason}");
         abilities.add("cpu-quota", AbilityState::Missing, detail, cure);
     }
     if offered.processes {
         abilities.enforce("pids-limit", "control group, 1,024 processes and threads");
     } else {
-        let detail = format!("only RLIMIT_NPROC holds ({reason})");
+        let detail = format!("only RLIMIT_NPROC holds{reason}");
         abilities.add("pids-limit", AbilityState::Loose, detail, cure);
     }
     match house.groups.freezer() {
         Freezer::Unified(_) if usable => abilities.enforce("freezer", "control group version 2"),
         Freezer::VersionOne(_) if usable => abilities.enforce("freezer", "control group version 1"),
         _ => {
-            let detail = format!("SIGSTOP, which a program can undo ({reason})");
+            let detail = format!("SIGSTOP, which a program can undo{reason}");
             abilities.add("freezer", AbilityState::Loose, detail, cure);
         }
     }
