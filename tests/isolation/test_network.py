@@ -1,7 +1,9 @@
 """What hostile code reaches over sockets: its own loopback and its own Runtime API."""
 
+import os
 import socket
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -9,9 +11,10 @@ from support.crowd import Held
 from support.puppet import inside
 
 
-def test_the_network_is_loopback_alone(walls):
+def test_the_network_is_loopback_and_one_interface(walls):
+    """The interface's packets go to the packet engine and nowhere else; hosts without TUN devices have none."""
     seen = inside(walls, "answer = [line.split(':')[0].strip() for line in open('/proc/net/dev').readlines()[2:]]")
-    assert seen == ["lo"]
+    assert seen == (["lo", "eth0"] if Path("/dev/net/tun").exists() and os.geteuid() == 0 else ["lo"])
 
 
 def test_nothing_of_the_host_can_be_reached(walls):
@@ -35,6 +38,7 @@ def test_nothing_of_the_host_can_be_reached(walls):
         seen = inside(
             walls,
             """
+import os
 import socket
 answer = []
 for address, port in event['targets']:
@@ -110,6 +114,7 @@ def test_nonsense_to_the_runtime_api_hurts_nobody(walls, request_text):
     seen = inside(
         walls,
         """
+import os
 import socket
 host, port = os.environ['AWS_LAMBDA_RUNTIME_API'].split(':')
 s = socket.create_connection((host, int(port)), timeout=5)
