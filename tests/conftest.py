@@ -23,6 +23,8 @@ sys.dont_write_bytecode = True
 
 
 def pytest_sessionstart(session):
+    # Whoever started us in the background may have us ignore Ctrl-C; what we start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not BINARY.is_file():
         pytest.exit(f"{BINARY} is not built: cargo build -p onrush, or set ONRUSH_BINARY", returncode=2)
     if not (BUILT / "echo/bootstrap").is_file():

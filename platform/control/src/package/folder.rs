@@ -10,6 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
+/// Onrush's own data below a code folder, where `up` puts it by default: it changes all the time, and is nobody's code.
+const DATA_FOLDER: &str = ".onrush";
+
 /// What a folder holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
@@ -21,7 +24,7 @@ pub struct Listing {
     pub fingerprint: [u8; 32],
 }
 
-/// Lists a folder. Links are noted, not followed.
+/// Lists a folder, [`DATA_FOLDER`] left out. Links are noted, not followed.
 ///
 /// # Errors
 /// It cannot be read, or holds more than a package may.
@@ -61,7 +64,10 @@ impl Walk {
             if self.entries > ENTRIES_MAX {
                 return Err(Stop::TooMany);
             }
-            names.push(entry.map_err(read)?.file_name());
+            let name = entry.map_err(read)?.file_name();
+            if depth > 0 || name != DATA_FOLDER {
+                names.push(name);
+            }
         }
         names.sort_unstable();
         for name in names {
@@ -95,7 +101,7 @@ impl Walk {
     }
 }
 
-/// Copies a folder into a package. Links that lead out of the folder are left out: they mean nothing in a sandbox.
+/// Copies a folder into a package, [`DATA_FOLDER`] left out. Links that lead out of the folder are left out: they mean nothing in a sandbox.
 ///
 /// # Errors
 /// It cannot be read, holds more than a package may, or the disk refuses.
@@ -118,6 +124,9 @@ pub fn copy(root: &Path, tree: &mut Tree) -> Result<(), PackageError> {
             }
             let name = entry.map_err(|source| unreadable(&here, source))?.file_name();
             let (path, full) = (folder.join(&name), here.join(&name));
+            if path == Path::new(DATA_FOLDER) {
+                continue;
+            }
             let metadata = match fs::symlink_metadata(&full) {
                 Ok(metadata) => metadata,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -156,4 +165,21 @@ fn leads_inside(folder: &Path, target: &Path) -> bool {
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_platforms_own_data_below_the_code_is_no_code() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("app.py"), "code").unwrap();
+        let before = list(folder.path()).unwrap();
+        fs::create_dir(folder.path().join(DATA_FOLDER)).unwrap();
+        fs::write(folder.path().join(DATA_FOLDER).join("store"), "data").unwrap();
+        assert_eq!(list(folder.path()).unwrap(), before);
+        fs::create_dir_all(folder.path().join("lib").join(DATA_FOLDER)).unwrap();
+        assert_ne!(list(folder.path()).unwrap(), before, "further down it is a folder like any other");
+    }
 }

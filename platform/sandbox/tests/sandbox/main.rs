@@ -154,9 +154,7 @@ fn run(role: &str) -> ExitCode {
         let took = ending.elapsed();
         let mut left = suite::Leftovers::must_vanish(&folder, std::process::id()).await;
         if left.is_ok() {
-            let words = format!("{} processes are left after {took:?}", suite::children());
-            left =
-                suite::check(suite::children() == 0 && took < std::time::Duration::from_millis(1_500), words);
+            left = suite::soon("processes are left", || suite::children() == 0).await;
         }
         match left {
             Ok(()) => println!("{role}: shutdown_leaves_nothing_behind ... ok ({} ms)", took.as_millis()),

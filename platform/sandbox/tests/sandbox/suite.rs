@@ -209,7 +209,7 @@ pub fn check(condition: bool, words: impl Into<String>) -> Test {
 
 /// Polls for something that becomes true soon.
 pub async fn soon(what: &str, mut condition: impl FnMut() -> bool) -> Test {
-    let deadline = Instant::now() + Duration::from_secs(3);
+    let deadline = Instant::now() + PATIENCE;
     while !condition() {
         check(Instant::now() < deadline, what)?;
         tokio::time::sleep(Duration::from_millis(2)).await;
