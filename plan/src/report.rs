@@ -7,7 +7,7 @@ mod html;
 mod text;
 
 pub use html::render_html;
-pub use text::grouped;
+pub use model::grouped;
 pub use text::render;
 pub(crate) use text::seconds;
 

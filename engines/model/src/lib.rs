@@ -6,6 +6,7 @@
 pub mod aws_name;
 pub mod era;
 pub mod error;
+mod figure;
 pub mod gateway_response;
 pub mod limit;
 pub mod name;
@@ -18,6 +19,7 @@ pub mod time;
 pub const DEFAULT_PORT: u16 = 4566;
 
 pub use era::{Era, Overrides};
+pub use figure::grouped;
 pub use gateway_response::{ApiKind, GatewayResponse};
 pub use limit::{LimitId, LimitRow, Refusal};
 pub use time::Instant;

@@ -3,7 +3,8 @@
 mod change;
 mod chart;
 
-use super::text::{by_head_room, grouped, head_room, seconds};
+use super::grouped;
+use super::text::{by_head_room, head_room, seconds};
 use super::{PoolRow, Report, Seconds};
 use chart::{Chart, Series};
 use model::limit::Raisable;

@@ -10,7 +10,7 @@ pub(super) use change::signed;
 
 use super::{HeadRoom, RefusalRow, Report, Seconds};
 use crate::refusals::merged;
-use model::{LimitId, LimitRow};
+use model::{LimitId, LimitRow, grouped};
 use std::cmp::Reverse;
 use std::fmt::{self, Write};
 
@@ -383,19 +383,6 @@ pub(super) fn head_room(row: &HeadRoom) -> String {
 pub(crate) fn seconds(value: Seconds) -> String {
     let text = format!("{:.3}", value.as_f64());
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// A number with a comma after every three digits.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Columns as wide as their widest cell; figures stand right, words left.

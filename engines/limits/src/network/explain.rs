@@ -5,9 +5,9 @@ mod words;
 use super::path::Check;
 use super::{FlowKey, Hop, Network, Path, To};
 use crate::settings::NetworkSettings;
-use model::LimitId;
 use model::stack::AnyCidr;
-use words::{grouped, protocol_text, range_text, traffic_text};
+use model::{LimitId, grouped};
+use words::{protocol_text, range_text, traffic_text};
 
 /// A cure names at most this many subnets.
 const MAX_NAMED: usize = 4;

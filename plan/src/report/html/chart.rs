@@ -2,7 +2,7 @@
 //! the page's style gives them, so that one drawing serves light and dark.
 
 use super::{escaped, put};
-use crate::report::text::grouped;
+use crate::report::grouped;
 
 /// Colours of the style, in the order of the series.
 pub const COLOURS: [&str; 6] = ["--a", "--b", "--c", "--d", "--e", "--f"];

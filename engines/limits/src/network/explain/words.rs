@@ -106,16 +106,3 @@ pub(super) fn range_text(range: &AnyCidr) -> String {
         AnyCidr::Ipv6(range) => range.to_string(),
     }
 }
-
-/// A number with a comma before each three digits.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
