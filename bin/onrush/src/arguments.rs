@@ -84,7 +84,7 @@ pub struct Template {
     #[arg(long)]
     pub stack_name: Option<String>,
     /// Region that functions see, and whose figures hold.
-    #[arg(long, default_value = model::era::DEFAULT_REGION, env = "ONRUSH_REGION")]
+    #[arg(long, default_value = model::era::DEFAULT_REGION, env = "ONRUSH_REGION", value_parser = region)]
     pub region: String,
     /// Resource types that Onrush does not run are an error, not a warning.
     #[arg(long)]
@@ -281,7 +281,7 @@ pub struct Explain {
     #[arg(long, value_name = "NAME=VALUE", num_args = 1..)]
     pub parameter_overrides: Vec<String>,
     /// Region whose names and figures hold.
-    #[arg(long, default_value = model::era::DEFAULT_REGION, env = "ONRUSH_REGION")]
+    #[arg(long, default_value = model::era::DEFAULT_REGION, env = "ONRUSH_REGION", value_parser = region)]
     pub region: String,
     #[command(flatten)]
     pub figures: Figures,
@@ -338,4 +338,25 @@ pub struct Doctor {
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// Takes a Region's name; one that has not the form of any is a mistake.
+fn region(text: &str) -> Result<String, String> {
+    match model::aws_name::is_region(text) {
+        true => Ok(text.to_owned()),
+        false => Err("a Region has a name such as us-east-1 or ap-northeast-1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::region;
+
+    #[test]
+    fn a_region_has_the_form_of_one() {
+        assert_eq!(region("us-gov-west-1").as_deref(), Ok("us-gov-west-1"));
+        for mistake in ["mars", "us-east", "us-east-1a", "US-EAST-1", ""] {
+            assert!(region(mistake).is_err(), "{mistake}");
+        }
+    }
 }

@@ -42,8 +42,9 @@ impl AwsName {
     }
 }
 
-/// `us-east-1`, `us-gov-west-1`.
-fn is_region(label: &str) -> bool {
+/// Whether a text has the form of a Region's name: `us-east-1`, `us-gov-west-1`. Whether there is one of that name changes by
+/// the year.
+pub fn is_region(label: &str) -> bool {
     let mut parts = label.split('-');
     let letters = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
     let digit = |part: &str| part.len() == 1 && part.bytes().all(|byte| byte.is_ascii_digit());

@@ -386,6 +386,9 @@ pub(crate) fn seconds(value: Seconds) -> String {
 }
 
 /// Columns as wide as their widest cell; figures stand right, words left.
+/// Spaces before each column.
+const GAP: usize = 2;
+
 struct Table<const COLUMNS: usize> {
     rows: Vec<[String; COLUMNS]>,
 }
@@ -399,10 +402,14 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         self.rows.push(cells);
     }
 
-    fn write(&self, out: &mut String, width: usize) -> fmt::Result {
-        let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
+    fn widths(&self) -> [usize; COLUMNS] {
+        std::array::from_fn(|column| {
             self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
-        });
+        })
+    }
+
+    fn write(&self, out: &mut String, width: usize) -> fmt::Result {
+        let widths = self.widths();
         let figures: [bool; COLUMNS] = std::array::from_fn(|column| {
             self.rows
                 .iter()
@@ -415,7 +422,7 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
                 let wide = widths[column];
                 let cell =
                     if figures[column] { format!(" {cell:>wide$}") } else { format!(" {cell:<wide$}") };
-                // A column that does not fit is left out rather than wrapped.
+                // A cell that does not fit is left out rather than wrapped.
                 if line.chars().count() + cell.trim_end().chars().count() > width {
                     break;
                 }

@@ -2,7 +2,7 @@
 
 use super::Span;
 use crate::problem::{Cause, Problem, Problems, quoted};
-use crate::suggest::did_you_mean;
+use crate::suggest::{did_you_mean, nearest};
 use std::ops::RangeInclusive;
 
 /// How a scalar was written.
@@ -107,9 +107,9 @@ impl Mapping {
         if found.is_none() {
             let cause = Cause::Missing { key: key.to_owned(), owner: owner.to_owned() };
             let keys = self.entries.iter().map(|entry| &*entry.key);
-            problems.push(Problem::new(place, cause).maybe_help(
-                did_you_mean(key, keys).map(|help| format!("{help} (it stands in place of `{key}`)")),
-            ));
+            let help =
+                nearest(key, keys).map(|found| format!("`{found}` stands here: did you mean `{key}`?"));
+            problems.push(Problem::new(place, cause).maybe_help(help));
         }
         found
     }

@@ -1,6 +1,6 @@
 //! Promises, the changes that survive, and a sweep.
 
-use super::{Page, ROWS_SHOWN, Table, head_room};
+use super::{GAP, Page, ROWS_SHOWN, Table, head_room};
 use crate::report::{grouped, seconds};
 use model::price::Usd;
 use std::fmt::{self, Write};
@@ -9,7 +9,8 @@ use std::fmt::{self, Write};
 const DIFFS_SHOWN: usize = 3;
 /// So many are shown at all.
 const CHANGES_SHOWN: usize = 12;
-const BAR: u64 = 30;
+const BAR: usize = 30;
+const KNEE: &str = " <- knee";
 
 impl Page<'_> {
     pub(super) fn promises(&self, out: &mut String) -> fmt::Result {
@@ -88,8 +89,6 @@ impl Page<'_> {
             let share =
                 if summary.requests == 0 { 0.0 } else { summary.ok as f64 * 100.0 / summary.requests as f64 };
             let ok = summary.ok_per_s();
-            let length = if most > 0.0 { (ok / most * BAR as f64) as usize } else { 0 };
-            let knee = if row.knee { " <- knee" } else { "" };
             let fate = match &row.first_limit {
                 Some(first) => first.id.to_string(),
                 None if row.survives => "-".to_owned(),
@@ -103,8 +102,15 @@ impl Page<'_> {
                 grouped(summary.throttled),
                 summary.percentiles_s.get("99").map_or_else(String::new, |value| seconds(*value)),
                 fate,
-                format!("{}{knee}", "■".repeat(length)),
+                String::new(),
             ]);
+        }
+        let used: usize = table.widths().iter().map(|wide| wide + GAP).sum();
+        let bar = self.width.saturating_sub(used + KNEE.chars().count()).min(BAR);
+        for (cells, row) in table.rows.iter_mut().skip(1).zip(rows) {
+            let share = if most > 0.0 { row.summary.ok_per_s() / most } else { 0.0 };
+            let knee = if row.knee { KNEE } else { "" };
+            cells[titles.len() - 1] = format!("{}{knee}", "■".repeat((share * bar as f64) as usize));
         }
         table.write(out, self.width)
     }
