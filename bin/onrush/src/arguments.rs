@@ -17,6 +17,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Up(Up),
+    Deploy(Deploy),
     Invoke(Invoke),
     Logs(Logs),
     Plan(Plan),
@@ -67,6 +68,18 @@ pub enum Isolation {
     Namespaces,
     /// Plain processes: isolates nothing. For hosts that refuse namespaces.
     Process,
+}
+
+/// Which edits a running `up` follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Watch {
+    /// Code that needs no build: seen within a second or so.
+    #[default]
+    Code,
+    /// Code, what is built, and the template: each save answers within a second of its end, of its build for Rust.
+    All,
+    /// None: `onrush deploy` brings them in.
+    Off,
 }
 
 /// The template and what its parameters are.
@@ -146,6 +159,10 @@ pub struct Up {
     /// tests; the age that an event may reach stays (`--limit async.queue-age=SECONDS`).
     #[arg(long, default_value_t = 1, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub event_speed: u32,
+    /// Follow every save: of code, of what is built (Rust, npm, pip), of the template. Running requests end on the code that
+    /// they began with; a template with problems changes nothing. `--watch=off` follows nothing, not even code.
+    #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_value = "code", default_missing_value = "all")]
+    pub watch: Watch,
     /// Refuse a runtime whose exact version is not installed, instead of taking the nearest.
     #[arg(long)]
     pub strict_runtimes: bool,
@@ -170,6 +187,24 @@ pub struct Endpoint {
     /// The running Onrush.
     #[arg(long, default_value = "http://127.0.0.1:4566", env = "ONRUSH_ENDPOINT")]
     pub endpoint: String,
+}
+
+/// Deploy a template to a running Onrush, and print what changed.
+///
+/// Requests that run end on the code that they began with. A template with problems changes nothing. What is made at the start
+/// alone (the network, databases, REST APIs) is named, and waits for the next `onrush up`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  onrush deploy                       the template in this folder; without one, what runs is read again\n  onrush deploy app.yaml --parameter-overrides Stage=test\n  onrush deploy --endpoint http://127.0.0.1:4600"
+)]
+pub struct Deploy {
+    #[command(flatten)]
+    pub template: Template,
+    #[command(flatten)]
+    pub endpoint: Endpoint,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 /// Invoke a function of a running Onrush, print its result, and its log to standard error.

@@ -8,6 +8,8 @@ pub mod capture;
 #[cfg(target_os = "linux")]
 mod client;
 #[cfg(target_os = "linux")]
+pub mod deploy;
+#[cfg(target_os = "linux")]
 pub mod doctor;
 #[cfg(target_os = "linux")]
 pub mod invoke;

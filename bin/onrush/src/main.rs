@@ -43,6 +43,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
         #[cfg(target_os = "linux")]
         Command::Up(up) => commands::up::run(up),
         #[cfg(target_os = "linux")]
+        Command::Deploy(deploy) => commands::deploy::run(&deploy),
+        #[cfg(target_os = "linux")]
         Command::Invoke(invoke) => commands::invoke::run(&invoke),
         #[cfg(target_os = "linux")]
         Command::Logs(logs) => commands::logs::run(&logs),

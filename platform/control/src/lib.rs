@@ -25,7 +25,7 @@ pub use function::{
     Logging, PackageType, PolicyStatement, SnapStart, State, StateReason, TracingMode, VpcConfig,
 };
 pub use model::error::{ApiError, ErrorCode};
-pub use package::{CodeLease, Location};
+pub use package::{CodeLease, Location, list as list_folder};
 pub use published::{Alias, Provisioned, Published, RecursiveLoop, Route, RuntimeManagement};
 pub use request::{
     Blob, CreateFunction, DeadLetterSettings, Deploy, DeployCode, DeployLayer, Environment, EphemeralStorage,

@@ -38,6 +38,8 @@ pub const NAME_MAX: usize = 255;
 pub const PATH_MAX: usize = 3_072;
 /// Bytes of one symbolic link's target.
 pub const LINK_MAX: usize = 1_024;
+/// How often a folder that changes while it is copied is copied again.
+const COPY_TRIES: u32 = 8;
 /// Bytes of inline code. Source: CloudFormation, AWS::Lambda::Function Code, `ZipFile` up to 4 MB, published.
 pub const INLINE_MAX: usize = 4 * 1024 * 1024;
 
@@ -81,6 +83,12 @@ pub enum PackageError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// The folder changed each time that it was copied.
+    #[error("{} changes all the time", path.display())]
+    Changing {
+        /// Which.
+        path: PathBuf,
     },
     /// The data folder cannot be written.
     #[error("{}: {source}", path.display())]
@@ -272,17 +280,35 @@ impl Packages {
         })
     }
 
-    /// A copy of the user's own folder, for those who must not see it change.
+    /// A copy of the user's own folder, for those who must not see it change: of one moment, so that no save is in it by
+    /// half.
     ///
     /// # Errors
-    /// It cannot be read, holds more than a package may, or the disk refuses.
+    /// It cannot be read, holds more than a package may, changes all the time, or the disk refuses.
     pub fn copy(&self, path: &Path) -> Result<Package, PackageError> {
+        for _ in 1..COPY_TRIES {
+            match self.copy_once(path) {
+                Err(PackageError::Changing { .. }) => {}
+                done => return done,
+            }
+        }
+        self.copy_once(path)
+    }
+
+    fn copy_once(&self, path: &Path) -> Result<Package, PackageError> {
         let listing = list(path)?;
         let mut hasher = Sha256::new();
         hasher.update(b"copy of a folder");
         hasher.update(listing.root.as_os_str().as_encoded_bytes());
         hasher.update(listing.fingerprint);
-        self.place(&hasher.finalize(), listing.bytes, |tree| folder::copy(&listing.root, tree))
+        self.place(&hasher.finalize(), listing.bytes, |tree| {
+            let copied = folder::copy(&listing.root, tree);
+            // A file that went while it was read is a change, too.
+            if list(path)? != listing {
+                return Err(PackageError::Changing { path: path.to_owned() });
+            }
+            copied
+        })
     }
 
     fn place(

@@ -242,6 +242,8 @@ pub struct Deploy {
 pub enum DeployCode {
     /// A folder, bound as it is and not copied, so that an edit is seen by the next environment.
     Folder(PathBuf),
+    /// A folder, copied: no environment sees half of an edit.
+    Copy(PathBuf),
     /// A zip archive on this machine; only its size limits as unpacked apply, as for code that comes from S3.
     ZipFile(PathBuf),
     /// A zip archive in memory; the limit of direct uploads applies.

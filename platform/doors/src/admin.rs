@@ -2,19 +2,27 @@
 
 use crate::Answer;
 use crate::network_pages::NetworkLook;
-use crate::router::{Doors, json};
+use crate::orders::{Order, Ordered};
+use crate::router::{Doors, json, read_body};
 use http::request::Parts;
 use http::{Method, StatusCode};
+use hyper::body::Incoming;
 use serde_json::{Value, json as value};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
+/// Longest body of an order, in bytes.
+const ORDER_BYTES_MAX: usize = 1 << 20;
 /// Longest wait of a log follower for news.
 const FOLLOW_MAX: Duration = Duration::from_secs(30);
 /// Longest wait of a viewer for packets.
 const CAPTURE_WAIT_MAX: Duration = Duration::from_secs(2);
 
-pub(crate) async fn answer(doors: &Doors, head: &Parts) -> Answer {
+pub(crate) async fn answer(doors: &Doors, head: &Parts, incoming: Incoming) -> Answer {
     let path = head.uri.path();
+    if path == "/_onrush/deploy" {
+        return order(doors, head, incoming).await;
+    }
     if head.method != Method::GET {
         return json(StatusCode::METHOD_NOT_ALLOWED, "{\"message\":\"GET only\"}");
     }
@@ -37,10 +45,38 @@ pub(crate) async fn answer(doors: &Doors, head: &Parts) -> Answer {
                 (_, Some(interface)) => capture(doors, interface, query).await,
                 _ => json(
                     StatusCode::NOT_FOUND,
-                    "{\"message\":\"there are /_onrush/health, functions, limits, metrics, logs/FUNCTION, capture/INTERFACE and door/LOGICAL-ID\"}",
+                    "{\"message\":\"there are /_onrush/health, functions, limits, metrics, logs/FUNCTION, capture/INTERFACE, door/LOGICAL-ID, and POST /_onrush/deploy\"}",
                 ),
             }
         }
+    }
+}
+
+/// Something for whoever keeps the platform as its template says; answers when it is done.
+async fn order(doors: &Doors, head: &Parts, incoming: Incoming) -> Answer {
+    let said = |status, message: &str| json(status, value!({ "message": message }).to_string());
+    if head.method != Method::POST {
+        return said(StatusCode::METHOD_NOT_ALLOWED, "POST only");
+    }
+    let body = match read_body(incoming, ORDER_BYTES_MAX, "{\"message\":\"too large\"}").await {
+        Ok(body) => body,
+        Err(answer) => return answer,
+    };
+    let wanted = if body.is_empty() { Ok(value!({})) } else { serde_json::from_slice::<Value>(&body) };
+    let wanted = match wanted {
+        Ok(wanted) if wanted.is_object() => wanted,
+        Ok(_) => return said(StatusCode::BAD_REQUEST, "the body must be a JSON object"),
+        Err(error) => return said(StatusCode::BAD_REQUEST, &format!("the body is no JSON: {error}")),
+    };
+    let (reply, outcome) = oneshot::channel();
+    let ordered = Ordered { order: Order::Deploy(wanted), reply };
+    let Some(Ok(())) = doors.orders.as_ref().map(|orders| orders.try_send(ordered)) else {
+        return said(StatusCode::SERVICE_UNAVAILABLE, "too many deployments wait, or the platform is ending");
+    };
+    match outcome.await {
+        Ok(Ok(done)) => page(&done),
+        Ok(Err(message)) => said(StatusCode::BAD_REQUEST, &message),
+        Err(_) => said(StatusCode::SERVICE_UNAVAILABLE, "the platform is ending"),
     }
 }
 

@@ -19,6 +19,7 @@ pub mod function_url;
 pub mod http_api;
 pub mod lambda_rest;
 pub mod network_pages;
+pub mod orders;
 pub mod reply;
 pub mod router;
 pub mod server;

@@ -3,6 +3,7 @@
 use crate::body::{self, BodyError};
 use crate::http_api::Api;
 use crate::network_pages::NetworkPages;
+use crate::orders::Ordered;
 use crate::{Answer, admin, function_url, http_api, lambda_rest};
 use bytes::Bytes;
 use control::{Control, Function};
@@ -20,6 +21,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use telemetry::{Counters, Logs};
+use tokio::sync::mpsc;
 
 /// Header that names the limit behind a refusal: `lambda.reserved-concurrency; resource=cart; used=5; max=5`.
 pub const LIMIT_HEADER: HeaderName = HeaderName::from_static("x-onrush-limit");
@@ -43,6 +45,8 @@ pub struct Options {
     pub network: Option<Arc<dyn NetworkPages>>,
     /// Services beside Lambda that answer on the same port.
     pub services: Option<Arc<dyn OtherServices>>,
+    /// Who takes orders for the whole platform.
+    pub orders: Option<mpsc::Sender<Ordered>>,
 }
 
 /// Services of AWS's beside Lambda, told apart by what an SDK signs and names and not by host.
@@ -63,11 +67,12 @@ pub struct Doors {
     pub(crate) events: Events,
     pub(crate) logs: Logs,
     pub(crate) counters: Arc<Counters>,
-    apis: Vec<Arc<Api>>,
+    apis: RwLock<Arc<[Arc<Api>]>>,
     urls: RwLock<Urls>,
     loopback: bool,
     services: Option<Arc<dyn OtherServices>>,
     pub(crate) network: Option<Arc<dyn NetworkPages>>,
+    pub(crate) orders: Option<mpsc::Sender<Ordered>>,
 }
 
 /// Function URLs, by the first label of their host name and by their function's logical id or name.
@@ -102,7 +107,6 @@ impl Doors {
         logs: Logs,
         counters: Arc<Counters>,
     ) -> Self {
-        let apis = options.http_apis.into_iter().map(|api| Arc::new(Api::new(api))).collect();
         let doors = Self {
             account_id: options.account_id,
             region: options.region,
@@ -111,14 +115,24 @@ impl Doors {
             events,
             logs,
             counters,
-            apis,
+            apis: RwLock::new(apis_of(options.http_apis)),
             urls: RwLock::default(),
             loopback: options.loopback,
             services: options.services,
             network: options.network,
+            orders: options.orders,
         };
         doors.refresh();
         doors
+    }
+
+    /// Other HTTP APIs: those of a template that was changed.
+    pub fn set_http_apis(&self, apis: Vec<HttpApi>) {
+        *self.apis.write().unwrap_or_else(PoisonError::into_inner) = apis_of(apis);
+    }
+
+    fn apis(&self) -> Arc<[Arc<Api>]> {
+        self.apis.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Looks again at which functions have URLs; to be called after every change.
@@ -159,7 +173,7 @@ impl Doors {
                 function_url::answer(self, &function, &path, &head, incoming, peer, port).await
             }
             Target::Api(api, path) => http_api::answer(self, &api, &path, &head, incoming, peer, port).await,
-            Target::Admin => admin::answer(self, &head).await,
+            Target::Admin => admin::answer(self, &head, incoming).await,
             Target::Rest => lambda_rest::answer(self, head, incoming).await,
             Target::Service(service) => self.other_service(service, head, incoming).await,
             Target::Unknown(body) => json(StatusCode::FORBIDDEN, body),
@@ -207,7 +221,7 @@ impl Doors {
                     None => Target::Unknown("{\"Message\":null}"),
                 }
             }
-            "execute-api" => match self.apis.iter().find(|api| api.api_id() == first) {
+            "execute-api" => match self.apis().iter().find(|api| api.api_id() == first) {
                 Some(api) => Target::Api(api.clone(), path.to_owned()),
                 None => Target::Unknown("{\"message\":\"Forbidden\"}"),
             },
@@ -244,7 +258,7 @@ impl Doors {
         let Some(door) = own.strip_prefix("door/") else { return Target::Admin };
         let (word, rest) = door.split_once('/').unwrap_or((door, ""));
         let rest = format!("/{rest}");
-        if let Some(api) = self.apis.iter().find(|api| api.logical_id() == word) {
+        if let Some(api) = self.apis().iter().find(|api| api.logical_id() == word) {
             return Target::Api(api.clone(), rest);
         }
         let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
@@ -270,7 +284,7 @@ impl Doors {
                 (word.clone(), format!("http://{id}.lambda-url.{region}.localhost:{port}/"))
             })
             .collect();
-        all.extend(self.apis.iter().map(|api| {
+        all.extend(self.apis().iter().map(|api| {
             (
                 api.logical_id().to_owned(),
                 format!("http://{}.execute-api.{region}.localhost:{port}/", api.api_id()),
@@ -279,6 +293,10 @@ impl Doors {
         all.sort();
         all
     }
+}
+
+fn apis_of(apis: Vec<HttpApi>) -> Arc<[Arc<Api>]> {
+    apis.into_iter().map(|api| Arc::new(Api::new(api))).collect()
 }
 
 /// Whether a host is a loopback name, an address, or one of AWS's own names that an SDK was told to send here.

@@ -24,4 +24,4 @@ mod rust_build;
 pub use environment::{FunctionFacts, RESERVED_VARIABLES, base_environment};
 pub use error::{BuildError, RuntimeError};
 pub use runtime::{Launch, Request, Runtimes, TRUST, Warning};
-pub use rust_build::{build_rust, build_rust_binary};
+pub use rust_build::{build_rust, build_rust_binary, rust_sources};

@@ -45,6 +45,15 @@ pub fn build_rust_binary(
     build(OsStr::new("cargo"), source, Some(binary), progress)
 }
 
+/// Files outside `source` that went into what was built there last, path dependencies for instance: whoever waits for
+/// edits looks at them, too. What builds make themselves is left out. Empty before the first build.
+pub fn rust_sources(source: &Path) -> Vec<PathBuf> {
+    let Some(built) = built_before(&source.join("target").join("onrush"), None) else { return Vec::new() };
+    let listed = fs::read_to_string(built.join("sources")).unwrap_or_default();
+    let own = |path: &PathBuf| !path.iter().any(|part| part == "target");
+    listed.lines().map(PathBuf::from).filter(own).collect()
+}
+
 fn build(
     cargo: &OsStr,
     source: &Path,

@@ -2,7 +2,9 @@
 
 mod answers;
 mod banner;
+mod conductor;
 mod deploy;
+mod difference;
 mod edits;
 mod events_queue;
 mod names;
@@ -10,9 +12,10 @@ mod port;
 mod refusal;
 mod scope;
 mod vpc;
+mod watch;
 
 use crate::Stop;
-use crate::arguments::{Isolation, Output, Up};
+use crate::arguments::{Isolation, Output, Up, Watch};
 use crate::stack::{self, Read};
 use anyhow::{Context as _, anyhow};
 use control::{Change, Control};
@@ -180,9 +183,15 @@ async fn serve(
     }
 
     let http_apis = read.as_ref().map(|read| read.stack.http_apis.clone()).unwrap_or_default();
+    let stage = deploy::Stage {
+        control: control.clone(),
+        runtimes: runtimes.clone(),
+        services: services.clone(),
+        copies: arguments.watch == Watch::All,
+    };
     let preparation = async {
         if let Some(read) = &read {
-            deploy::all(read, &control, &runtimes, services.vault(), arguments.env_vars.as_deref()).await?;
+            deploy::all(read, &stage, arguments.env_vars.as_deref()).await?;
         }
         invoker.prepare().await;
         Ok::<_, Stop>(())
@@ -192,6 +201,7 @@ async fn serve(
         _ = interrupt.recv() => return Ok(stopped_early(&runtimes, 130)),
         _ = terminate.recv() => return Ok(stopped_early(&runtimes, 143)),
     }
+    let (orders, ordered) = doors::orders::channel();
     let doors_options = doors::Options {
         account_id: model::name::DEFAULT_ACCOUNT.to_owned(),
         region,
@@ -199,6 +209,7 @@ async fn serve(
         loopback: arguments.host.is_loopback(),
         services: Some(Arc::new(names::OnTheDoors(services.clone()))),
         network: vpc.as_ref().map(|vpc| vpc.pages.clone() as Arc<dyn doors::NetworkPages>),
+        orders: Some(orders),
     };
     // Now that the functions are as the template says: what waited meets the new code.
     events.start(Live { control: control.clone(), invoker: invoker.clone() });
@@ -211,7 +222,10 @@ async fn serve(
         counters.clone(),
     ));
 
-    let edits = tokio::spawn(edits::watch(control.clone()));
+    let edits = match arguments.watch {
+        Watch::Code => Some(tokio::spawn(edits::watch(control.clone()))),
+        Watch::All | Watch::Off => None,
+    };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let reactors = Reactors::start().context("cannot start the threads that serve connections")?;
     let server = tokio::spawn(doors::serve(listener, doors.clone(), reactors, async {
@@ -233,11 +247,23 @@ async fn serve(
         Output::Json => super::print(&format!("{}\n", banner::json(&summary))),
     }
 
+    let conductor = conductor::Conductor {
+        stage,
+        template: arguments.template,
+        read,
+        env_vars: arguments.env_vars,
+        doors,
+        invoker,
+        port,
+        data_dir,
+    };
+    let conducting = tokio::spawn(conductor.run(arguments.watch == Watch::All, ordered));
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
     tracing::info!("stopping");
+    conducting.abort();
     runtimes.stop_installers();
     let _ = stop.send(());
     let farewell = async {
@@ -251,7 +277,9 @@ async fn serve(
     if let Some(vpc) = vpc {
         vpc.end();
     }
-    edits.abort();
+    if let Some(edits) = edits {
+        edits.abort();
+    }
     writer.abort();
     logs.flush();
     Ok(ExitCode::SUCCESS)

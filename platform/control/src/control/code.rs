@@ -43,6 +43,7 @@ impl Control {
     ) -> Result<Package, ApiError> {
         let package = match code {
             DeployCode::Folder(path) => self.packages.folder(path),
+            DeployCode::Copy(path) => self.packages.copy(path),
             DeployCode::ZipFile(path) => self.packages.unpack_file(path),
             DeployCode::Zip(bytes) => self.packages.unpack(bytes),
             DeployCode::Inline(text) => self.packages.inline(inline_name(runtime)?, text),
@@ -98,7 +99,9 @@ pub fn api_error(error: &PackageError) -> ApiError {
         PackageError::Archive(_) | PackageError::Layout(_) => ApiError::invalid(format!(
             "Could not unzip uploaded file. Please check your file, then try to upload again. ({error})"
         )),
-        PackageError::Unreadable { .. } => ApiError::invalid(format!("The code could not be read: {error}")),
+        PackageError::Unreadable { .. } | PackageError::Changing { .. } => {
+            ApiError::invalid(format!("The code could not be read: {error}"))
+        }
         PackageError::Disk { path, source } if is_full(source) => {
             tracing::error!(%error, "a code package could not be written");
             ApiError::new(

@@ -13,23 +13,53 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Largest code folder, in bytes, that is copied so that no environment sees half of a save; a larger one is bound.
+const COPY_BYTES_MAX: u64 = 32 << 20;
+
+/// Where functions are deployed to.
+#[derive(Clone)]
+pub struct Stage {
+    pub control: Arc<Control>,
+    pub runtimes: Arc<Runtimes>,
+    pub services: Arc<services::Services>,
+    /// Whether code is copied rather than bound: `--watch`.
+    pub copies: bool,
+}
+
 /// Deploys every function of the template that can run here; the others are named with the reason.
-pub async fn all(
-    read: &Read,
-    control: &Arc<Control>,
-    runtimes: &Arc<Runtimes>,
-    vault: &services::Vault,
-    env_vars: Option<&Path>,
-) -> Result<(), Stop> {
+pub async fn all(read: &Read, stage: &Stage, env_vars: Option<&Path>) -> Result<(), Stop> {
     let overrides = match env_vars {
         Some(path) => read_env_vars(path)?,
         None => EnvVars::default(),
     };
     overrides.warn_of_typos(&read.stack);
+    let all: Vec<_> = read.stack.functions.iter().collect();
+    let deployed_names = functions(read, stage, &overrides, &all).await?;
+    remove_others(read, &stage.control, &deployed_names).await
+}
+
+/// Deploys one function again.
+pub async fn one(read: &Read, stage: &Stage, env_vars: Option<&Path>, id: &str) -> Result<(), Stop> {
+    let overrides = env_vars.map_or_else(|| Ok(EnvVars::default()), read_env_vars)?;
+    let one: Vec<_> = read.stack.functions.iter().filter(|function| function.id == id).collect();
+    functions(read, stage, &overrides, &one).await.map(drop)
+}
+
+/// Deploys some of a template's functions; the names of those that can run here.
+async fn functions(
+    read: &Read,
+    stage: &Stage,
+    overrides: &EnvVars,
+    some: &[&Function],
+) -> Result<Vec<String>, Stop> {
+    let Stage { control, runtimes, services, copies } = stage;
     let mut deployed_names = Vec::new();
     let mut problems = Vec::new();
-    for function in &read.stack.functions {
-        let Some(request) = request(read, function, vault, &overrides).await? else { continue };
+    for function in some.iter().copied() {
+        let Some(mut request) = request(read, function, services.vault(), overrides).await? else { continue };
+        if *copies {
+            copy(&mut request);
+        }
         deployed_names.push(function.name.clone());
         let (control, runtimes) = (control.clone(), runtimes.clone());
         let name = function.id.clone();
@@ -53,7 +83,38 @@ pub async fn all(
         problems::print(&read.path.display().to_string(), &read.text, &problems, miette::Severity::Error);
         return Err(Stop::Reported);
     }
-    remove_others(read, control, &deployed_names).await
+    Ok(deployed_names)
+}
+
+/// Has folders copied that are small enough for it.
+fn copy(request: &mut Deploy) {
+    let layers = request.layers.iter_mut().map(|layer| &mut layer.code);
+    for code in layers.chain([&mut request.code]) {
+        if let DeployCode::Folder(path) = code
+            && control::list_folder(path).is_ok_and(|listing| listing.bytes <= COPY_BYTES_MAX)
+        {
+            *code = DeployCode::Copy(std::mem::take(path));
+        }
+    }
+}
+
+/// Where a function's code and layers come from: folders and archives, some of which need not be there.
+pub fn sources(read: &Read, function: &Function) -> Vec<PathBuf> {
+    let local = |asset: &Option<String>, code: &Code| match (asset, code) {
+        (Some(path), _) | (None, Code::Local { path }) => Some(read.folder().join(path)),
+        (None, Code::S3 { key, .. }) => packaged(read, key),
+        _ => None,
+    };
+    let mut all: Vec<_> = local(&function.asset_path, &function.code).into_iter().collect();
+    for link in &function.layers {
+        let layer = link.logical().and_then(|id| read.stack.layers.iter().find(|layer| layer.id == id));
+        all.extend(layer.and_then(|layer| local(&layer.asset_path, &layer.code)));
+    }
+    if let Some(folder) = all.first().filter(|folder| is_rust(function, folder)) {
+        let outside = runtimes::rust_sources(folder);
+        all.extend(outside);
+    }
+    all
 }
 
 /// What an earlier template deployed and this one does not have, or not in a form that runs, is gone, as with a stack

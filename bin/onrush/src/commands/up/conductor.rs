@@ -1,0 +1,263 @@
+//! Keeps a running platform as its template and its code are: after each save (`--watch`), and on demand (`onrush deploy`).
+
+use super::deploy::{self, Stage};
+use super::difference::{self, Changed};
+use super::watch::{Interest, Seen, Watcher, resolved};
+use crate::Stop;
+use crate::arguments::Template;
+use crate::stack::{self, Read};
+use doors::Doors;
+use doors::orders::{Order, Ordered, Orders, Outcome};
+use invoke::Invoker;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+/// What it takes to deploy again.
+pub struct Conductor {
+    pub stage: Stage,
+    /// The template's arguments as `up` got them.
+    pub template: Template,
+    pub read: Option<Read>,
+    pub env_vars: Option<PathBuf>,
+    pub doors: Arc<Doors>,
+    pub invoker: Invoker,
+    pub port: u16,
+    pub data_dir: PathBuf,
+}
+
+/// When the files that say how to deploy were last written; `None`: they are not there.
+type Written = BTreeMap<PathBuf, Option<SystemTime>>;
+
+impl Conductor {
+    /// Until cancelled: takes orders and, with `watching`, follows saves.
+    pub async fn run(mut self, watching: bool, mut orders: Orders) {
+        let mut watcher = watching.then(|| Watcher::start(self.interest()));
+        let mut written = self.written();
+        loop {
+            let seen = async {
+                match &mut watcher {
+                    Some(watcher) => watcher.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                seen = seen => {
+                    let now = self.written();
+                    let differs = now != written;
+                    written = now;
+                    self.saved(&seen, differs).await;
+                }
+                order = orders.recv() => {
+                    let Some(Ordered { order, reply }) = order else { return };
+                    let outcome = self.obey(order).await;
+                    let _ = reply.send(outcome);
+                }
+            }
+            // What is watched changes with the template, and what was written meanwhile must not be missed.
+            if let Some(watcher) = &mut watcher {
+                let interest = self.interest();
+                if *watcher.interest() != interest {
+                    *watcher = Watcher::start(interest);
+                    self.code_saved(&Seen::Everything).await;
+                }
+            }
+        }
+    }
+
+    /// The files that say how to deploy.
+    fn settings(&self) -> Vec<PathBuf> {
+        let template = self.read.as_ref().map(|read| read.path.clone());
+        template.iter().chain(&self.env_vars).map(|path| resolved(path)).collect()
+    }
+
+    fn written(&self) -> Written {
+        let time = |path: &PathBuf| std::fs::metadata(path).and_then(|about| about.modified()).ok();
+        self.settings().into_iter().map(|path| (path.clone(), time(&path))).collect()
+    }
+
+    fn interest(&self) -> Interest {
+        let mut interest = Interest::default();
+        interest.files.extend(self.settings());
+        interest.except.insert(resolved(&self.data_dir));
+        for (_, sources) in self.sources() {
+            for source in sources {
+                let into = if source.is_file() { &mut interest.files } else { &mut interest.folders };
+                into.insert(source);
+            }
+        }
+        interest
+    }
+
+    /// Each function's logical id, and the folders and files that its code is made of.
+    fn sources(&self) -> Vec<(String, Vec<PathBuf>)> {
+        let Some(read) = &self.read else { return Vec::new() };
+        read.stack
+            .functions
+            .iter()
+            .map(|function| {
+                let all = deploy::sources(read, function);
+                (function.id.clone(), all.iter().map(|path| resolved(path)).collect())
+            })
+            .collect()
+    }
+
+    async fn saved(&mut self, seen: &Seen, settings_differ: bool) {
+        if !settings_differ {
+            return self.code_saved(seen).await;
+        }
+        let begun = Instant::now();
+        match self.deploy(None).await {
+            Ok(done) => done.say(begun),
+            Err(Stop::Reported) => tracing::warn!("the problems above: what ran before goes on running"),
+            Err(stop) => tracing::warn!("{}; what ran before goes on running", words(stop)),
+        }
+    }
+
+    /// Deploys the functions whose code changed.
+    async fn code_saved(&mut self, seen: &Seen) {
+        let Some(read) = &self.read else { return };
+        let begun = Instant::now();
+        let touched = |sources: &[PathBuf]| match seen {
+            Seen::Everything => true,
+            Seen::Paths(paths) => {
+                paths.iter().any(|path| sources.iter().any(|source| path.starts_with(source)))
+            }
+        };
+        let sources = self.sources();
+        let ids: Vec<_> =
+            sources.iter().filter(|(_, sources)| touched(sources)).map(|(id, _)| id.as_str()).collect();
+        let before = self.stage.control.functions();
+        let mut refused = Vec::new();
+        for id in ids {
+            // One that cannot be built must not keep the others from being deployed.
+            match deploy::one(read, &self.stage, self.env_vars.as_deref(), id).await {
+                Ok(()) => {}
+                Err(stop) => refused.push(words(stop)),
+            }
+        }
+        for message in refused {
+            tracing::warn!("{message}; what ran before goes on running");
+        }
+        let changed = difference::of_functions(&before, &self.stage.control.functions());
+        if !changed.is_empty() {
+            self.settle().await;
+            Done { changed, waits: Vec::new() }.say(begun);
+        }
+    }
+
+    async fn obey(&mut self, order: Order) -> Outcome {
+        match order {
+            Order::Deploy(wanted) => {
+                let begun = Instant::now();
+                let arguments = self.asked(&wanted)?;
+                match self.deploy(arguments).await {
+                    Ok(done) => {
+                        done.say(begun);
+                        Ok(done.json())
+                    }
+                    Err(stop) => Err(words(stop)),
+                }
+            }
+        }
+    }
+
+    /// The template's arguments after an order: what it does not name stays as it is.
+    fn asked(&self, wanted: &Value) -> Result<Option<Template>, String> {
+        let mut template = self.template.clone();
+        if let Some(path) = wanted["template"].as_str() {
+            if !Path::new(path).is_absolute() {
+                return Err(format!("`{path}` is not an absolute path"));
+            }
+            template.template = Some(path.into());
+        }
+        let texts = |name: &str| -> Option<Vec<String>> {
+            let all = wanted[name].as_array()?.iter();
+            Some(all.filter_map(|text| text.as_str().map(str::to_owned)).collect())
+        };
+        if let Some(parameters) = texts("parameter_overrides").filter(|all| !all.is_empty()) {
+            template.parameter_overrides = parameters;
+        }
+        if let Some(imports) = texts("imports").filter(|all| !all.is_empty()) {
+            template.imports = imports;
+        }
+        if let Some(name) = wanted["stack_name"].as_str() {
+            template.stack_name = Some(name.to_owned());
+        }
+        Ok(Some(template))
+    }
+
+    /// Reads the template again and deploys what differs. A template with problems changes nothing.
+    async fn deploy(&mut self, arguments: Option<Template>) -> Result<Done, Stop> {
+        let arguments = arguments.unwrap_or_else(|| self.template.clone());
+        let path = arguments.template.clone().or_else(|| self.read.as_ref().map(|read| read.path.clone()));
+        let Some(path) = path.or_else(|| stack::find(&arguments)) else {
+            return Err(Stop::Usage("this Onrush runs no template; name one".to_owned()));
+        };
+        let port = self.port;
+        let given = arguments.clone();
+        let read = tokio::task::spawn_blocking(move || stack::read(&path, &given, port)).await??;
+        let before = self.stage.control.functions();
+        let apis = self.read.as_ref().map(|read| read.stack.http_apis.clone()).unwrap_or_default();
+        let deployed = deploy::all(&read, &self.stage, self.env_vars.as_deref()).await;
+        // Also when one of several was refused: what was deployed answers.
+        self.settle().await;
+        deployed?;
+        self.doors.set_http_apis(read.stack.http_apis.clone());
+        let mut changed = difference::of_functions(&before, &self.stage.control.functions());
+        changed.extend(difference::of_apis(&apis, &read.stack.http_apis));
+        let waits = match &self.read {
+            Some(old) => difference::of_the_rest(&old.stack, &read.stack),
+            None => difference::of_the_rest(&model::stack::Stack::default(), &read.stack),
+        };
+        self.template = arguments;
+        self.read = Some(read);
+        Ok(Done { changed, waits })
+    }
+
+    /// The doors and the runtimes learn what there is now.
+    async fn settle(&self) {
+        self.doors.refresh();
+        self.invoker.prepare().await;
+    }
+}
+
+/// What came of a deployment.
+struct Done {
+    changed: Vec<Changed>,
+    /// Parts of the template that differ and are made at the start only.
+    waits: Vec<String>,
+}
+
+impl Done {
+    fn say(&self, begun: Instant) {
+        for changed in &self.changed {
+            tracing::info!("{} ({} ms)", changed.line(), begun.elapsed().as_millis());
+        }
+        if let Some(line) = self.waiting() {
+            tracing::warn!("{line}");
+        }
+    }
+
+    fn waiting(&self) -> Option<String> {
+        let parts = self.waits.join(", ");
+        (!parts.is_empty()).then(|| format!("changes of {parts} take effect when `onrush up` starts again"))
+    }
+
+    fn json(&self) -> Value {
+        let changes: Vec<_> = self.changed.iter().map(Changed::json).collect();
+        let lines: Vec<_> = self.changed.iter().map(Changed::line).collect();
+        json!({ "changes": changes, "lines": lines, "waits": self.waiting() })
+    }
+}
+
+/// Why something ended early, in one line.
+fn words(stop: Stop) -> String {
+    match stop {
+        Stop::Usage(message) => message,
+        Stop::Reported => "the template has problems; the log of `onrush up` shows them".to_owned(),
+        Stop::Failed(error) => format!("{error:#}"),
+    }
+}

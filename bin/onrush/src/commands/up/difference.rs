@@ -1,0 +1,162 @@
+//! What a deployment changed, in words and as JSON.
+
+use control::Function;
+use model::stack::{HttpApi, Stack};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One function or API that is not as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Logical id, or name.
+    pub word: String,
+    /// `created`, `updated` or `removed`.
+    pub how: &'static str,
+    /// What of it, for instance `code` or `memory 128 -> 256 MB`.
+    pub what: Vec<String>,
+}
+
+impl Changed {
+    /// For people: `CartFunction updated: code, timeout 3 -> 10 s`.
+    pub fn line(&self) -> String {
+        let what = self.what.join(", ");
+        format!("{} {}{}{what}", self.word, self.how, if what.is_empty() { "" } else { ": " })
+    }
+
+    /// For scripts.
+    pub fn json(&self) -> Value {
+        json!({ "id": self.word, "change": self.how, "what": self.what })
+    }
+}
+
+/// How the functions differ.
+pub fn of_functions(before: &[Arc<Function>], after: &[Arc<Function>]) -> Vec<Changed> {
+    let by_name = |all: &[Arc<Function>]| -> BTreeMap<String, Arc<Function>> {
+        all.iter().map(|function| (function.name.clone(), function.clone())).collect()
+    };
+    let (before, after) = (by_name(before), by_name(after));
+    let word = |function: &Function| function.logical_id.clone().unwrap_or_else(|| function.name.clone());
+    let mut all = Vec::new();
+    for (name, function) in &after {
+        match before.get(name) {
+            None => all.push(Changed { word: word(function), how: "created", what: Vec::new() }),
+            Some(old) if old.revision_id != function.revision_id => {
+                all.push(Changed { word: word(function), how: "updated", what: of_function(old, function) });
+            }
+            Some(_) => {}
+        }
+    }
+    for (_, function) in before.iter().filter(|(name, _)| !after.contains_key(*name)) {
+        all.push(Changed { word: word(function), how: "removed", what: Vec::new() });
+    }
+    all
+}
+
+fn of_function(old: &Function, new: &Function) -> Vec<String> {
+    let mut what = Vec::new();
+    let mut differs = |is: bool, word: &str| {
+        if is {
+            what.push(word.to_owned());
+        }
+    };
+    differs(old.code_sha256 != new.code_sha256 || old.location != new.location, "code");
+    differs(old.runtime != new.runtime, "runtime");
+    differs(old.handler != new.handler, "handler");
+    if old.memory_mb != new.memory_mb {
+        differs(true, &format!("memory {} -> {} MB", old.memory_mb, new.memory_mb));
+    }
+    if old.timeout != new.timeout {
+        differs(true, &format!("timeout {} -> {} s", old.timeout.as_secs(), new.timeout.as_secs()));
+    }
+    if old.reserved != new.reserved {
+        let figure = |reserved: Option<u32>| reserved.map_or_else(|| "none".to_owned(), |n| n.to_string());
+        differs(true, &format!("reserved concurrency {} -> {}", figure(old.reserved), figure(new.reserved)));
+    }
+    // Names alone: values may be secrets.
+    let names = old.environment.keys().chain(new.environment.keys());
+    let mut variables: Vec<_> = names
+        .filter(|name| old.environment.get(*name) != new.environment.get(*name))
+        .map(String::as_str)
+        .collect();
+    variables.sort_unstable();
+    variables.dedup();
+    if !variables.is_empty() {
+        differs(true, &format!("variables {}", variables.join(" ")));
+    }
+    differs(old.layers != new.layers, "layers");
+    differs(old.vpc != new.vpc, "VPC");
+    differs(old.url.is_some() != new.url.is_some(), "URL");
+    differs(old.published.aliases != new.published.aliases, "aliases");
+    if what.is_empty() {
+        what.push("settings".to_owned());
+    }
+    what
+}
+
+/// How the HTTP APIs differ.
+pub fn of_apis(before: &[HttpApi], after: &[HttpApi]) -> Vec<Changed> {
+    let find = |all: &[HttpApi], id: &str| all.iter().find(|api| api.id == id).cloned();
+    let mut all = Vec::new();
+    for api in after {
+        match find(before, &api.id) {
+            None => all.push(Changed { word: api.id.clone(), how: "created", what: Vec::new() }),
+            Some(old) if !same_api(&old, api) => {
+                all.push(Changed { word: api.id.clone(), how: "updated", what: vec!["routes".to_owned()] });
+            }
+            Some(_) => {}
+        }
+    }
+    for api in before.iter().filter(|api| find(after, &api.id).is_none()) {
+        all.push(Changed { word: api.id.clone(), how: "removed", what: Vec::new() });
+    }
+    all
+}
+
+/// Where in the template it stands is no difference.
+fn same_api(old: &HttpApi, new: &HttpApi) -> bool {
+    without_places(serde_json::to_value(old)) == without_places(serde_json::to_value(new))
+}
+
+/// What the template says of everything that is made once, at the start: the network, databases, roles. A change of it
+/// waits for the next start of `up`. Answers the names of the parts that differ.
+pub fn of_the_rest(before: &Stack, after: &Stack) -> Vec<String> {
+    const LIVE: [&str; 9] = [
+        "name",
+        "description",
+        "functions",
+        "versions",
+        "aliases",
+        "function_urls",
+        "layers",
+        "permissions",
+        "http_apis",
+    ];
+    // Written to no end but for the log, and read from the template; a role that a function got from SAM says nothing.
+    const SILENT: [&str; 3] = ["roles", "outputs", "others"];
+    let (before, after) = (serde_json::to_value(before), serde_json::to_value(after));
+    let (before, after) = (without_places(before), without_places(after));
+    let (Value::Object(before), Value::Object(after)) = (before, after) else { return Vec::new() };
+    let differs = |name: &&String| {
+        !LIVE.contains(&name.as_str())
+            && !SILENT.contains(&name.as_str())
+            && before.get(*name) != after.get(*name)
+    };
+    after.keys().filter(differs).map(|name| name.replace('_', " ")).collect()
+}
+
+fn without_places(value: serde_json::Result<Value>) -> Value {
+    fn clear(value: &mut Value) {
+        match value {
+            Value::Object(map) => {
+                map.retain(|name, _| name != "place" && !name.ends_with("_place"));
+                map.values_mut().for_each(clear);
+            }
+            Value::Array(all) => all.iter_mut().for_each(clear),
+            _ => {}
+        }
+    }
+    let mut value = value.unwrap_or_default();
+    clear(&mut value);
+    value
+}
