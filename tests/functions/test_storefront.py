@@ -118,7 +118,8 @@ def test_an_sdk_finds_the_functions_as_the_template_says(platform):
     client = platform.client()
     cart = client.get_function(FunctionName="storefront-dev-cart")["Configuration"]
     assert (cart["Timeout"], cart["MemorySize"], cart["Runtime"]) == (30, 256, "provided.al2023")
-    assert cart["Environment"]["Variables"] == {"STAGE": "dev", "CACHE_HOST": "cache.example.com"}
+    pool = {"CACHE_CONNECTIONS": "0", "CACHE_TIMEOUT": "10", "WAREHOUSE_SECONDS": "12"}
+    assert cart["Environment"]["Variables"] == {"STAGE": "dev", "CACHE_HOST": "cache.example.com"} | pool
     assert len(cart["VpcConfig"]["SubnetIds"]) == 2 and len(cart["VpcConfig"]["SecurityGroupIds"]) == 1
     recommend = client.get_function_configuration(FunctionName="storefront-dev-recommend")
     assert (recommend["MemorySize"], recommend["Handler"]) == (512, "app.handler")

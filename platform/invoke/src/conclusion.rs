@@ -30,7 +30,7 @@ pub(crate) struct Said {
     pub(crate) payload: Bytes,
     /// Whether that is an error document.
     pub(crate) failed: bool,
-    /// The limit that made it one.
+    /// The limit that made it one, or dropped packets of the function's.
     pub(crate) limit: Option<Arc<Refusal>>,
 }
 
@@ -50,12 +50,20 @@ pub(crate) struct Conclusion {
 }
 
 impl Conclusion {
-    /// A limit dropped what the function waited for.
-    pub(crate) fn blame(&mut self, refusal: &Refusal) {
-        if let Some(line) = self.lines.last_mut() {
-            line.push_str(&format!(", while packets were dropped by {refusal}"));
+    /// A limit dropped packets of the function's: what it waited for, if it failed or timed out; and where its own code
+    /// took the time-out, the log says whose it was.
+    pub(crate) fn blame(&mut self, id: &str, refusal: &Refusal) {
+        match self.lines.last_mut() {
+            Some(line) if self.outcome == Outcome::TimedOut => {
+                line.push_str(&format!(", while packets were dropped by {refusal}"));
+            }
+            _ => self.lines.push(format!("RequestId: {id} packets were dropped by {refusal}")),
         }
-        self.said.limit = Some(Arc::new(refusal.clone()));
+        // What ended the function by itself stays its limit.
+        let known = self.said.limit.as_ref().map(|limit| limit.limit);
+        if known.is_none_or(|limit| limit == LimitId::FunctionTimeout) {
+            self.said.limit = Some(Arc::new(refusal.clone()));
+        }
     }
 
     /// `initialising` says that a suppressed INIT was not over.
@@ -149,17 +157,31 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_time_out_names_the_limit_that_dropped_packets_meanwhile() {
-        let mut conclusion = conclude(End::TimedOut, false);
-        conclusion.blame(&Refusal {
+    fn no_ports() -> Refusal {
+        Refusal {
             limit: LimitId::NatPorts,
             resource: "NatGateway".into(),
             destination: Some("203.0.113.10:443".into()),
             used: 50,
             max: 50,
             retry_at: None,
-        });
+        }
+    }
+
+    #[test]
+    fn a_function_that_took_the_time_out_itself_has_the_limit_in_its_log() {
+        let mut conclusion = conclude(End::Replied(Reply::Response("{}".into())), false);
+        conclusion.blame("ID", &no_ports());
+        let line = "RequestId: ID packets were dropped by nat.ports of NatGateway to 203.0.113.10:443: 50 of 50 connections";
+        assert_eq!(conclusion.lines, [line]);
+        assert_eq!(conclusion.said.limit.unwrap().limit, LimitId::NatPorts);
+        assert!(!conclusion.said.failed);
+    }
+
+    #[test]
+    fn a_time_out_names_the_limit_that_dropped_packets_meanwhile() {
+        let mut conclusion = conclude(End::TimedOut, false);
+        conclusion.blame("ID", &no_ports());
         let end = ", while packets were dropped by nat.ports of NatGateway to 203.0.113.10:443: 50 of 50 connections";
         assert!(conclusion.lines[0].ends_with(end), "{:?}", conclusion.lines);
         assert_eq!(conclusion.said.limit.unwrap().limit, LimitId::NatPorts);

@@ -330,15 +330,10 @@ impl Environment {
         }
         let elapsed = begun.elapsed();
         self.get_used_to(elapsed);
-        let limit = match &end {
-            End::TimedOut => {
-                self.attachment().as_ref().and_then(|attachment| attachment.refused_since(begun))
-            }
-            _ => None,
-        };
+        let limit = self.attachment().as_ref().and_then(|attachment| attachment.refused_since(begun));
         let mut conclusion = Conclusion::of(end, function, id, elapsed, initialising);
         if let Some(refusal) = &limit {
-            conclusion.blame(refusal);
+            conclusion.blame(id, refusal);
         }
         if let Some(said) = answered {
             // The log tells what happened afterwards; the answer stands.

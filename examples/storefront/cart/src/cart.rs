@@ -1,7 +1,7 @@
 //! What a cart answers: HTTP events of payload format 2.0 (function URL, HTTP API), and plain events.
 //!
 //! Carts live in this environment's memory: another environment has carts of its own, and an idle one
-//! forgets them. A cache that all of them share is the storefront's next step (`CACHE_HOST`).
+//! forgets them. Where a cache is shared, a cart is here only while it is worked on.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +25,7 @@ impl Carts {
     /// GET    /cart/ID            the cart
     /// PUT    /cart/ID/ITEM       puts {"quantity": n} of an item in it (1 without a body)
     /// DELETE /cart/ID            empties it
+    /// POST   /order/ID           orders what is in it, and empties it
     /// ```
     pub fn answer(&mut self, event: &Value) -> Value {
         let http = &event["requestContext"]["http"];
@@ -40,13 +41,26 @@ impl Carts {
                 self.carts.remove(*id);
                 (200, self.show(id))
             }
+            ("POST", ["order", id]) => {
+                let ordered = self.carts.remove(*id).unwrap_or_default();
+                (200, json!({ "order": id, "items": ordered }))
+            }
             _ => (404, json!({ "message": format!("no {method} {path}") })),
         };
-        json!({
-            "statusCode": status,
-            "headers": { "content-type": "application/json" },
-            "body": body.to_string(),
-        })
+        response(status, &body)
+    }
+
+    /// What the cache holds of a cart.
+    pub fn take(&mut self, id: &str, items: Option<BTreeMap<String, u64>>) {
+        match items {
+            Some(items) => drop(self.carts.insert(id.to_owned(), items)),
+            None => drop(self.carts.remove(id)),
+        }
+    }
+
+    /// What the cache is to hold of a cart; nothing is kept here.
+    pub fn give(&mut self, id: &str) -> Option<BTreeMap<String, u64>> {
+        self.carts.remove(id)
     }
 
     fn show(&self, id: &str) -> Value {
@@ -70,6 +84,28 @@ impl Carts {
         }
         (200, self.show(id))
     }
+}
+
+/// The cart that an HTTP event is about.
+pub fn of(event: &Value) -> Option<String> {
+    event["requestContext"]["http"]["method"].as_str()?;
+    let mut parts = event["rawPath"].as_str()?.split('/').filter(|part| !part.is_empty());
+    matches!(parts.next()?, "cart" | "order").then(|| parts.next().map(str::to_owned))?
+}
+
+/// Whether an HTTP event is an order.
+pub fn is_order(event: &Value) -> bool {
+    event["requestContext"]["http"]["method"] == "POST"
+        && event["rawPath"].as_str().is_some_and(|path| path.starts_with("/order/"))
+}
+
+/// An HTTP response of payload format 2.0.
+pub fn response(status: u16, body: &Value) -> Value {
+    json!({
+        "statusCode": status,
+        "headers": { "content-type": "application/json" },
+        "body": body.to_string(),
+    })
 }
 
 /// The body's `quantity`; 1 without a body, nothing if the body says something else.
@@ -98,6 +134,17 @@ mod tests {
         assert_eq!(body(&shown), json!({ "cart": "ada", "items": { "tea": 2 } }));
         let emptied = carts.answer(&http("DELETE", "/cart/ada", None));
         assert_eq!(body(&emptied)["items"], json!({}));
+    }
+
+    #[test]
+    fn an_order_takes_what_is_in_the_cart() {
+        let mut carts = Carts::default();
+        carts.answer(&http("PUT", "/cart/ada/tea", None));
+        let order = http("POST", "/order/ada", None);
+        assert!(is_order(&order) && of(&order).as_deref() == Some("ada"));
+        assert_eq!(body(&carts.answer(&order)), json!({ "order": "ada", "items": { "tea": 1 } }));
+        assert_eq!(body(&carts.answer(&order))["items"], json!({}));
+        assert_eq!(of(&http("GET", "/cart", None)), None);
     }
 
     #[test]
