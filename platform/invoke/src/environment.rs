@@ -558,6 +558,7 @@ impl Environment {
             memory_mb: function.memory_mb,
             tmp_mb: function.tmp_mb,
             dual_stack: function.vpc.as_ref().is_some_and(|vpc| vpc.ipv6_allowed_for_dual_stack),
+            companions: sandbox::Companions::default(),
         }
     }
 

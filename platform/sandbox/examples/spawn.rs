@@ -108,6 +108,7 @@ fn spec(task: &Path) -> Spec {
         memory_mb: 128,
         tmp_mb: 512,
         dual_stack: false,
+        companions: Default::default(),
     }
 }
 

@@ -13,6 +13,7 @@ use std::os::fd::RawFd;
 use seccompiler::sock_filter;
 
 use crate::landlock;
+use crate::spec::COMPANIONS_MAX;
 
 /// A step that can fail, named in errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +91,12 @@ pub(crate) enum Status {
     Signaled { signal: i32 },
     /// The environment reached its memory limit.
     OutOfMemory,
+    /// A companion, by its place in the list, exited.
+    CompanionExited { index: u8, code: i32 },
+    /// A signal ended a companion.
+    CompanionSignaled { index: u8, signal: i32 },
+    /// A companion could not be executed, for this errno.
+    CompanionFailed { index: u8, errno: i32 },
 }
 
 /// Bytes of one status message.
@@ -103,6 +110,9 @@ impl Status {
             Status::Exited { code } => (3, 0, code),
             Status::Signaled { signal } => (4, 0, signal),
             Status::OutOfMemory => (5, 0, 0),
+            Status::CompanionExited { index, code } => (6, index, code),
+            Status::CompanionSignaled { index, signal } => (7, index, signal),
+            Status::CompanionFailed { index, errno } => (8, index, errno),
         };
         let [a, b, c, d] = value.to_ne_bytes();
         [kind, step, 0, 0, a, b, c, d]
@@ -118,6 +128,9 @@ impl Status {
             3 => Some(Status::Exited { code: value }),
             4 => Some(Status::Signaled { signal: value }),
             5 => Some(Status::OutOfMemory),
+            6 => Some(Status::CompanionExited { index: step, code: value }),
+            7 => Some(Status::CompanionSignaled { index: step, signal: value }),
+            8 => Some(Status::CompanionFailed { index: step, errno: value }),
             _ => None,
         }
     }
@@ -149,6 +162,12 @@ pub(crate) struct Plan<'a> {
     /// Null-terminated arrays of C strings; a trial has no program and stops before it.
     pub arguments: &'a [*const libc::c_char],
     pub environment: &'a [*const libc::c_char],
+    /// Programs to run beside; with any, the program waits for SIGHUP.
+    pub companions: &'a [*const libc::c_char],
+    /// Null-terminated.
+    pub companion_environment: &'a [*const libc::c_char],
+    /// Write end of the companions' output pipe; -1 without any.
+    pub companion_output: RawFd,
     /// Highest address of a stack for the moment between `vfork` and `execve`; aligned to 16.
     pub stack_top: *mut libc::c_void,
 }
@@ -227,7 +246,14 @@ pub(crate) fn run(plan: &Plan<'_>) -> ! {
         say(plan, Status::Exited { code: 0 });
         exit();
     }
-    let program = spawn(plan);
+    if !plan.companions.is_empty() {
+        say(plan, Status::Started);
+        supervise_with_companions(plan, signals)
+    }
+    let program = match spawn(plan, &main_program(plan)) {
+        Ok(program) => program,
+        Err(errno) => fail(plan, Step::Execute, errno),
+    };
     say(plan, Status::Started);
     supervise(plan, signals, program)
 }
@@ -307,7 +333,15 @@ fn watch_signals(plan: &Plan<'_>) -> RawFd {
     let descriptor = unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2] {
+        for signal in [
+            libc::SIGCHLD,
+            libc::SIGTERM,
+            libc::SIGUSR1,
+            libc::SIGUSR2,
+            START_PROGRAM,
+            TERMINATE_PROGRAM,
+            KILL_PROGRAM,
+        ] {
             libc::sigaddset(&raw mut set, signal);
         }
         libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
@@ -316,15 +350,44 @@ fn watch_signals(plan: &Plan<'_>) -> RawFd {
     descriptor
 }
 
+/// Starts the program, where there are companions.
+pub(crate) const START_PROGRAM: i32 = libc::SIGHUP;
+/// Sends SIGTERM to the program.
+pub(crate) const TERMINATE_PROGRAM: i32 = libc::SIGINT;
+/// Sends SIGKILL to the program alone.
+pub(crate) const KILL_PROGRAM: i32 = libc::SIGQUIT;
+
+/// What is executed, and how.
+#[derive(Clone, Copy)]
+struct Image {
+    program: *const libc::c_char,
+    arguments: *const *const libc::c_char,
+    environment: *const *const libc::c_char,
+    output: RawFd,
+    /// Null: where the supervisor is.
+    directory: *const libc::c_char,
+}
+
+fn main_program(plan: &Plan<'_>) -> Image {
+    Image {
+        program: plan.arguments[0],
+        arguments: plan.arguments.as_ptr(),
+        environment: plan.environment.as_ptr(),
+        output: plan.output,
+        directory: std::ptr::null(),
+    }
+}
+
 struct Launch<'a> {
     plan: &'a Plan<'a>,
+    image: Image,
     errno: i32,
 }
 
 /// Starts the program with `vfork`'s bargain: the child borrows our memory until it executes, so we know
 /// how that went when we continue.
-fn spawn(plan: &Plan<'_>) -> i32 {
-    let mut launch = Launch { plan, errno: 0 };
+fn spawn(plan: &Plan<'_>, image: &Image) -> Result<i32, i32> {
+    let mut launch = Launch { plan, image: *image, errno: 0 };
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the stack is large enough for `execute` and used by nobody else; with CLONE_VFORK we sleep
     // until the child has let go of our memory.
@@ -333,23 +396,26 @@ fn spawn(plan: &Plan<'_>) -> i32 {
     // SAFETY: the child wrote through a pointer that the compiler may have lost sight of.
     let errno = unsafe { std::ptr::read_volatile(&raw const launch.errno) };
     if errno != 0 {
-        fail(plan, Step::Execute, errno);
+        return Err(errno);
     }
-    pid
+    Ok(pid)
 }
 
 extern "C" fn execute(launch: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `spawn` passes a live Launch and sleeps while we use it. Every pointer comes from the plan.
     unsafe {
         let launch = &mut *launch.cast::<Launch<'_>>();
-        let plan = launch.plan;
+        let (plan, image) = (launch.plan, launch.image);
         libc::syscall(libc::SYS_setsid);
         if plan.walls.is_none() {
             libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
         }
         libc::syscall(libc::SYS_dup3, plan.null, 0, 0);
-        libc::syscall(libc::SYS_dup3, plan.output, 1, 0);
-        libc::syscall(libc::SYS_dup3, plan.output, 2, 0);
+        libc::syscall(libc::SYS_dup3, image.output, 1, 0);
+        libc::syscall(libc::SYS_dup3, image.output, 2, 0);
+        if !image.directory.is_null() {
+            libc::syscall(libc::SYS_chdir, image.directory);
+        }
         libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
         libc::umask(0o022);
         // Rust ignores SIGPIPE and the jailer blocks everything; a program expects neither.
@@ -357,8 +423,7 @@ extern "C" fn execute(launch: *mut libc::c_void) -> libc::c_int {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
-        let program = plan.arguments[0];
-        libc::execve(program, plan.arguments.as_ptr(), plan.environment.as_ptr());
+        libc::execve(image.program, image.arguments, image.environment);
         std::ptr::write_volatile(&raw mut launch.errno, errno());
         libc::syscall(libc::SYS_exit, 127);
     }
@@ -395,24 +460,28 @@ fn supervise(plan: &Plan<'_>, signals: RawFd, program: i32) -> ! {
             say(plan, Status::OutOfMemory);
             end(everyone);
         }
-        // SAFETY: signalfd_siginfo is plain data, and the read is given its size.
-        let signal = unsafe {
-            let mut info: libc::signalfd_siginfo = std::mem::zeroed();
-            let size = size_of::<libc::signalfd_siginfo>();
-            if libc::read(signals, (&raw mut info).cast(), size) != size as isize {
-                continue;
-            }
-            info.ssi_signo as i32
-        };
+        let Some(signal) = read_signal(signals) else { continue };
         // SAFETY: no memory is passed. A supervisor is never among its own `everyone`.
         unsafe {
             match signal {
                 libc::SIGUSR1 => drop(libc::kill(everyone, libc::SIGSTOP)),
                 libc::SIGUSR2 => drop(libc::kill(everyone, libc::SIGCONT)),
                 libc::SIGTERM => drop(libc::kill(everyone, libc::SIGKILL)),
-                _ => reap(plan, program, everyone),
+                TERMINATE_PROGRAM => drop(libc::kill(program, libc::SIGTERM)),
+                libc::SIGCHLD => reap(plan, program, everyone),
+                _ => {}
             }
         }
+    }
+}
+
+/// One signal; `None` if another look found it gone.
+fn read_signal(signals: RawFd) -> Option<i32> {
+    // SAFETY: signalfd_siginfo is plain data, and the read is given its size.
+    unsafe {
+        let mut info: libc::signalfd_siginfo = std::mem::zeroed();
+        let size = size_of::<libc::signalfd_siginfo>();
+        (libc::read(signals, (&raw mut info).cast(), size) == size as isize).then_some(info.ssi_signo as i32)
     }
 }
 
@@ -446,6 +515,144 @@ fn end(everyone: i32) -> ! {
     exit()
 }
 
+/// What the supervisor of an environment with companions knows.
+struct Household {
+    /// 0 while the program does not run.
+    program: i32,
+    /// 0 once a companion has ended.
+    companions: [i32; COMPANIONS_MAX],
+}
+
+impl Household {
+    /// A signal for everybody but us.
+    fn signal_all(&self, plan: &Plan<'_>, signal: i32) {
+        // SAFETY: no memory is passed; as pid 1 -1 means everybody but ourselves, else each leads a group.
+        unsafe {
+            if plan.walls.is_some() {
+                libc::kill(-1, signal);
+                return;
+            }
+            for pid in self.companions.iter().chain([&self.program]) {
+                if *pid > 0 {
+                    libc::kill(-*pid, signal);
+                }
+            }
+        }
+    }
+
+    fn signal_program(&self, signal: i32) {
+        if self.program > 0 {
+            // SAFETY: no memory is passed.
+            unsafe { libc::kill(self.program, signal) };
+        }
+    }
+}
+
+/// Starts the companions, and the program when asked to; reports each end. Lives until it is killed, or told to end, or
+/// memory runs out.
+fn supervise_with_companions(plan: &Plan<'_>, signals: RawFd) -> ! {
+    let [status, signals, bell, null, output, companion_output] = keep_only_six(plan, signals);
+    let plan = &Plan { status, null, output, companion_output, ..*plan };
+    let mut household = Household { program: 0, companions: [0; COMPANIONS_MAX] };
+    for (index, program) in (0_u8..).zip(plan.companions) {
+        let arguments = [*program, std::ptr::null()];
+        let image = Image {
+            program: *program,
+            arguments: arguments.as_ptr(),
+            environment: plan.companion_environment.as_ptr(),
+            output: plan.companion_output,
+            directory: c"/".as_ptr(),
+        };
+        match spawn(plan, &image) {
+            Ok(pid) => household.companions[usize::from(index)] = pid,
+            Err(errno) => say(plan, Status::CompanionFailed { index, errno }),
+        }
+    }
+    loop {
+        let wait = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let mut waits = [wait(signals), wait(bell)];
+        // SAFETY: two live entries; a descriptor of -1 is passed over.
+        unsafe { libc::poll(waits.as_mut_ptr(), 2, -1) };
+        if waits[1].revents & libc::POLLIN != 0 {
+            say(plan, Status::OutOfMemory);
+            household.signal_all(plan, libc::SIGKILL);
+            exit();
+        }
+        match read_signal(signals) {
+            None => {}
+            Some(libc::SIGUSR1) => household.signal_all(plan, libc::SIGSTOP),
+            Some(libc::SIGUSR2) => household.signal_all(plan, libc::SIGCONT),
+            Some(libc::SIGTERM) => household.signal_all(plan, libc::SIGKILL),
+            Some(START_PROGRAM) if household.program == 0 => match spawn(plan, &main_program(plan)) {
+                Ok(pid) => household.program = pid,
+                Err(errno) => say(plan, Status::Failed { step: Step::Execute, errno }),
+            },
+            Some(TERMINATE_PROGRAM) => household.signal_program(libc::SIGTERM),
+            Some(KILL_PROGRAM) => household.signal_program(libc::SIGKILL),
+            Some(_) => reap_household(plan, &mut household),
+        }
+    }
+}
+
+fn reap_household(plan: &Plan<'_>, household: &mut Household) {
+    loop {
+        let mut status = 0;
+        // SAFETY: a live integer.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        if pid <= 0 {
+            return;
+        }
+        if pid == household.program {
+            // A program is started once in a life.
+            household.program = -1;
+            say(
+                plan,
+                match libc::WIFSIGNALED(status) {
+                    true => Status::Signaled { signal: libc::WTERMSIG(status) },
+                    false => Status::Exited { code: libc::WEXITSTATUS(status) },
+                },
+            );
+        }
+        for (index, companion) in (0_u8..).zip(&mut household.companions) {
+            if *companion == pid {
+                *companion = 0;
+                say(
+                    plan,
+                    match libc::WIFSIGNALED(status) {
+                        true => Status::CompanionSignaled { index, signal: libc::WTERMSIG(status) },
+                        false => Status::CompanionExited { index, code: libc::WEXITSTATUS(status) },
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Moves what is still needed to the first six descriptors and closes all others.
+fn keep_only_six(plan: &Plan<'_>, signals: RawFd) -> [RawFd; 6] {
+    const OUT_OF_THE_WAY: libc::c_int = 16;
+    let mut kept = [plan.status, signals, plan.bell, plan.null, plan.output, plan.companion_output];
+    for descriptor in &mut kept {
+        if *descriptor >= 0 {
+            // SAFETY: numbers alone.
+            let moved = unsafe { libc::fcntl(*descriptor, libc::F_DUPFD_CLOEXEC, OUT_OF_THE_WAY) };
+            must(plan, Step::Supervise, moved.into());
+            *descriptor = moved;
+        }
+    }
+    for (target, descriptor) in (0..).zip(&mut kept) {
+        if *descriptor >= 0 {
+            call!(plan, Step::Supervise, SYS_dup3, *descriptor, target, libc::O_CLOEXEC);
+            *descriptor = target;
+        } else {
+            // SAFETY: closes the jailer's own.
+            unsafe { libc::close(target) };
+        }
+    }
+    call!(plan, Step::Supervise, SYS_close_range, kept.len(), u32::MAX, 0);
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -458,6 +665,9 @@ mod tests {
             Status::Exited { code: 255 },
             Status::Signaled { signal: 9 },
             Status::OutOfMemory,
+            Status::CompanionExited { index: 9, code: 1 },
+            Status::CompanionSignaled { index: 0, signal: 9 },
+            Status::CompanionFailed { index: 3, errno: 13 },
         ] {
             assert_eq!(Status::from_bytes(status.to_bytes()), Some(status));
         }

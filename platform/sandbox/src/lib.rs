@@ -46,4 +46,6 @@ pub use jailer::{Jailer, JailerError, fork_jailer, probe};
 pub use sandbox::{Interface, Sandbox};
 pub use sandboxes::{Sandboxes, StartError};
 pub use seccomp::{RefusedCall, refused_calls};
-pub use spec::{Bind, Exit, Isolation, Options, PoolSizes, Spec};
+pub use spec::{
+    Bind, COMPANIONS_MAX, Companions, Ending, Exit, Isolation, Options, PoolSizes, Programs, Spec,
+};

@@ -113,6 +113,12 @@ impl Network {
         self.listener.as_ref().map(AsFd::as_fd).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
+    /// A TCP socket inside. **The calling thread ends up inside.**
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        syscalls::setns(self.namespace.as_fd(), libc::CLONE_NEWNET)?;
+        tcp_socket()
+    }
+
     /// Ends listening, whoever else holds the listener, and gives the port back.
     fn silence(&mut self) {
         if let Some(listener) = self.listener.take() {
@@ -161,7 +167,8 @@ pub(crate) fn listen_on_host() -> io::Result<(OwnedFd, String)> {
     Ok((listener, address.to_string()))
 }
 
-fn tcp_socket() -> io::Result<OwnedFd> {
+/// A non-blocking TCP socket in the calling thread's network namespace.
+pub(crate) fn tcp_socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?)
 }

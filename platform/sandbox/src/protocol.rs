@@ -5,14 +5,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::ability::{Abilities, Ability, AbilityState, NAMES};
-use crate::spec::{Bind, Spec};
+use crate::spec::{Bind, Companions, Spec};
 
 /// From the platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     Start {
         id: u64,
-        spec: Spec,
+        spec: Box<Spec>,
     },
     /// Starts the program of a dead environment anew in what is left of it.
     Restart {
@@ -21,6 +21,12 @@ pub(crate) enum Request {
     /// The platform has no more use for the environment.
     Release {
         id: u64,
+    },
+    /// Makes a socket inside the environment's network.
+    Socket {
+        id: u64,
+        /// Names this request: an environment may have several under way.
+        turn: u64,
     },
     Shutdown,
 }
@@ -37,13 +43,19 @@ pub(crate) enum Reply {
         doing: String,
         errno: i32,
     },
-    /// Listener, output pipe, status pipe and pidfd come along, and the device when there is an interface.
+    /// Listener, output pipe, status pipe and pidfd come along, the companions' output pipe when there are any, and the
+    /// device when there is an interface.
     Started {
         id: u64,
         group: Option<String>,
         address: String,
         /// The interface's IPv4 and IPv6 address.
         interface: Option<(u32, u128)>,
+        companions: bool,
+    },
+    /// The socket comes along.
+    Socket {
+        turn: u64,
     },
     Failed {
         id: u64,
@@ -74,9 +86,13 @@ impl Request {
             Request::Restart { .. } => 2,
             Request::Release { .. } => 3,
             Request::Shutdown => 4,
+            Request::Socket { .. } => 5,
         });
-        if let Request::Restart { id } | Request::Release { id } = self {
+        if let Request::Restart { id } | Request::Release { id } | Request::Socket { id, .. } = self {
             writer.u64(*id);
+        }
+        if let Request::Socket { turn, .. } = self {
+            writer.u64(*turn);
         }
         writer.0
     }
@@ -84,10 +100,11 @@ impl Request {
     pub fn from_bytes(bytes: &[u8]) -> Result<Request, Malformed> {
         let mut reader = Reader(bytes);
         let request = match reader.u8()? {
-            1 => Request::Start { id: reader.u64()?, spec: reader.spec()? },
+            1 => Request::Start { id: reader.u64()?, spec: Box::new(reader.spec()?) },
             2 => Request::Restart { id: reader.u64()? },
             3 => Request::Release { id: reader.u64()? },
             4 => Request::Shutdown,
+            5 => Request::Socket { id: reader.u64()?, turn: reader.u64()? },
             _ => return Err(Malformed),
         };
         reader.end(request)
@@ -109,7 +126,12 @@ impl Reply {
                 writer.u32(errno.cast_unsigned());
                 writer.0
             }
-            Reply::Started { id, group, address, interface } => {
+            Reply::Socket { turn } => {
+                let mut writer = Writer::of(6);
+                writer.u64(*turn);
+                writer.0
+            }
+            Reply::Started { id, group, address, interface, companions } => {
                 let mut writer = Writer::of(3);
                 writer.u64(*id);
                 writer.optional(group.as_deref().map(str::as_bytes));
@@ -119,6 +141,7 @@ impl Reply {
                     writer.u32(*address);
                     writer.0.extend_from_slice(&address6.to_le_bytes());
                 }
+                writer.0.push(u8::from(*companions));
                 writer.0
             }
             Reply::Failed { id, doing, errno } => {
@@ -147,11 +170,13 @@ impl Reply {
                     0 => None,
                     _ => Some((reader.u32()?, u128::from_le_bytes(reader.array()?))),
                 },
+                companions: reader.u8()? != 0,
             },
             4 => {
                 Reply::Failed { id: reader.u64()?, doing: reader.text()?, errno: reader.u32()?.cast_signed() }
             }
             5 => Reply::Finished,
+            6 => Reply::Socket { turn: reader.u64()? },
             _ => return Err(Malformed),
         };
         reader.end(reply)
@@ -212,15 +237,24 @@ impl Writer {
         for argument in &spec.program {
             self.text(argument);
         }
-        self.count(spec.environment.len());
-        for (name, value) in &spec.environment {
-            self.text(name);
-            self.text(value);
-        }
+        self.variables(&spec.environment);
         self.text(&spec.working_directory);
         self.u32(spec.memory_mb);
         self.u32(spec.tmp_mb);
         self.0.push(u8::from(spec.dual_stack));
+        self.count(spec.companions.programs.len());
+        for program in &spec.companions.programs {
+            self.text(program);
+        }
+        self.variables(&spec.companions.environment);
+    }
+
+    fn variables(&mut self, variables: &[(String, String)]) {
+        self.count(variables.len());
+        for (name, value) in variables {
+            self.text(name);
+            self.text(value);
+        }
     }
 
     fn abilities(&mut self, abilities: &Abilities) {
@@ -302,6 +336,10 @@ impl<'a> Reader<'a> {
             memory_mb: self.u32()?,
             tmp_mb: self.u32()?,
             dual_stack: self.u8()? != 0,
+            companions: Companions {
+                programs: self.list(Reader::text)?,
+                environment: self.list(|reader| Ok((reader.text()?, reader.text()?)))?,
+            },
         })
     }
 
@@ -346,15 +384,20 @@ mod tests {
             memory_mb: 128,
             tmp_mb: 512,
             dual_stack: true,
+            companions: Companions {
+                programs: vec!["/opt/extensions/a".into()],
+                environment: vec![("A".into(), "1".into())],
+            },
         }
     }
 
     #[test]
     fn requests_and_replies_survive_the_socket() {
         for request in [
-            Request::Start { id: 7, spec: spec() },
+            Request::Start { id: 7, spec: Box::new(spec()) },
             Request::Restart { id: 8 },
             Request::Release { id: 9 },
+            Request::Socket { id: 9, turn: 10 },
             Request::Shutdown,
         ] {
             assert_eq!(Request::from_bytes(&request.to_bytes()), Ok(request));
@@ -370,8 +413,10 @@ mod tests {
                 group: Some("e1".into()),
                 address: "127.0.0.1:9001".into(),
                 interface: Some((0xA9FE_0002, u128::MAX - 1)),
+                companions: true,
             },
-            Reply::Started { id: 1, group: None, address: String::new(), interface: None },
+            Reply::Started { id: 1, group: None, address: String::new(), interface: None, companions: false },
+            Reply::Socket { turn: 3 },
             Reply::Failed { id: 1, doing: "x".into(), errno: -1 },
         ] {
             assert_eq!(Reply::from_bytes(&reply.to_bytes()), Ok(reply));
@@ -380,7 +425,7 @@ mod tests {
 
     #[test]
     fn cut_or_extended_messages_are_refused_without_panic() {
-        let bytes = Request::Start { id: 7, spec: spec() }.to_bytes();
+        let bytes = Request::Start { id: 7, spec: Box::new(spec()) }.to_bytes();
         for end in 0..bytes.len() {
             assert_eq!(Request::from_bytes(&bytes[..end]), Err(Malformed));
         }

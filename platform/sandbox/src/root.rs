@@ -239,7 +239,9 @@ fn skeleton(root: &Path) -> io::Result<()> {
     );
     publish(&etc.join("passwd"), passwd.as_bytes())?;
     publish(&etc.join("group"), format!("root:x:0:\n{user}:x:{INSIDE_GROUP}:\n").as_bytes())?;
-    publish(&etc.join("hosts"), b"127.0.0.1 localhost\n::1 localhost\n")?;
+    // `sandbox` is where Lambda's telemetry finds who subscribed (Lambda Developer Guide, "Telemetry API").
+    let hosts = b"127.0.0.1 localhost\n::1 localhost\n127.0.0.1 sandbox.localdomain sandbox\n";
+    publish(&etc.join("hosts"), hosts)?;
     // The VPC's resolver, at the address that every VPC has it (VPC User Guide, "DNS attributes for your VPC").
     publish(&etc.join("resolv.conf"), b"nameserver 169.254.169.253\n")?;
     publish(&etc.join("nsswitch.conf"), b"passwd: files\ngroup: files\nhosts: files dns\n")?;

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::Signal;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use crate::cgroup::{Freezer, cpu_quota_us, read_text};
-use crate::child::{STATUS_BYTES, Status, Step};
+use crate::child::{self, STATUS_BYTES, Status, Step};
 use crate::protocol::Request;
 use crate::sandboxes::{Delivery, Shared, StartError};
-use crate::spec::{Exit, Isolation, Spec};
+use crate::spec::{Ending, Exit, Isolation, Programs, Spec};
 use crate::syscalls;
 
 /// A running environment. Dropping it kills everything in it and hands the remains to the jailer.
@@ -27,6 +28,8 @@ pub struct Sandbox {
     spec: Arc<Spec>,
     listener: Option<TcpListener>,
     output: Option<OwnedFd>,
+    companion_output: Option<OwnedFd>,
+    programs: Option<watch::Receiver<Programs>>,
     interface: Option<Interface>,
     address: String,
     group: Option<String>,
@@ -81,6 +84,8 @@ impl std::fmt::Debug for Sandbox {
 struct Life {
     listener: TcpListener,
     output: OwnedFd,
+    companion_output: Option<OwnedFd>,
+    programs: Option<watch::Receiver<Programs>>,
     address: String,
     group: Option<String>,
     pidfd: Arc<OwnedFd>,
@@ -135,16 +140,31 @@ async fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Re
         syscalls::watch(pidfd.clone(), Interest::READABLE).map_err(|error| host("watch a process", error))?;
     let (ended, exit) = watch::channel(None);
     let (shared, group) = (shared.clone(), delivery.group.clone());
-    tokio::spawn(async move {
-        // Readable once the supervisor and everything below it are dead, not before.
-        drop(watched.readable().await);
-        let kills = group.as_deref().and_then(|group| shared.groups.limits()?.memory_kills(group).ok());
-        ended.send_replace(Some(read_exit(&status, kills.unwrap_or(0))));
-    });
+    let companions = spec.companions.programs.len();
+    let (changes, programs) = watch::channel(Programs { program: None, companions: vec![None; companions] });
+    if companions > 0 {
+        let status =
+            syscalls::watch(status, Interest::READABLE).map_err(|error| host("watch a pipe", error))?;
+        tokio::spawn(async move {
+            follow(&status, &changes).await;
+            drop(watched.readable().await);
+            let kills = group.as_deref().and_then(|group| shared.groups.limits()?.memory_kills(group).ok());
+            ended.send_replace(Some(last_exit(&changes.borrow(), kills.unwrap_or(0))));
+        });
+    } else {
+        tokio::spawn(async move {
+            // Readable once the supervisor and everything below it are dead, not before.
+            drop(watched.readable().await);
+            let kills = group.as_deref().and_then(|group| shared.groups.limits()?.memory_kills(group).ok());
+            ended.send_replace(Some(read_exit(&status, kills.unwrap_or(0))));
+        });
+    }
     let listener = TcpListener::from(delivery.listener);
     Ok(Life {
         listener,
         output: delivery.output,
+        companion_output: delivery.companion_output,
+        programs: (companions > 0).then_some(programs),
         address: delivery.address,
         group: delivery.group,
         pidfd,
@@ -170,6 +190,44 @@ fn read_exit(status: &OwnedFd, memory_kills: u64) -> Exit {
     }
 }
 
+/// Tells of each program's end until the supervisor's, which closes the pipe.
+async fn follow(status: &AsyncFd<Arc<OwnedFd>>, changes: &watch::Sender<Programs>) {
+    let exit = |code, signal, out_of_memory| Ending::Exited(Exit { code, signal, out_of_memory });
+    while let Ok(Some(message)) = status.async_io(Interest::READABLE, |status| read_status(status)).await {
+        let companion = |programs: &mut Programs, index: u8, ending| {
+            if let Some(slot) = programs.companions.get_mut(usize::from(index)) {
+                *slot = Some(ending);
+            }
+        };
+        changes.send_modify(|programs| match message {
+            Status::Exited { code } => programs.program = Some(exit(Some(code), None, false)),
+            Status::Signaled { signal } => programs.program = Some(exit(None, Some(signal), false)),
+            Status::Failed { errno, .. } => programs.program = Some(Ending::NotExecuted(errno)),
+            Status::OutOfMemory => programs.program = Some(exit(None, Some(libc::SIGKILL), true)),
+            Status::CompanionExited { index, code } => {
+                companion(programs, index, exit(Some(code), None, false));
+            }
+            Status::CompanionSignaled { index, signal } => {
+                companion(programs, index, exit(None, Some(signal), false));
+            }
+            Status::CompanionFailed { index, errno } => {
+                companion(programs, index, Ending::NotExecuted(errno));
+            }
+            Status::Started => {}
+        });
+    }
+}
+
+/// How an environment with companions ended, once everything in it has.
+fn last_exit(programs: &Programs, memory_kills: u64) -> Exit {
+    let killed = Exit { code: None, signal: Some(libc::SIGKILL), out_of_memory: false };
+    let exit = match programs.program {
+        Some(Ending::Exited(exit)) => exit,
+        _ => killed,
+    };
+    Exit { out_of_memory: exit.out_of_memory || memory_kills > 0, ..exit }
+}
+
 impl Sandbox {
     pub(crate) async fn take_over(
         shared: Arc<Shared>,
@@ -187,6 +245,8 @@ impl Sandbox {
             spec,
             listener: Some(life.listener),
             output: Some(life.output),
+            companion_output: life.companion_output,
+            programs: life.programs,
             interface: life.interface,
             address: life.address,
             group: life.group,
@@ -213,6 +273,47 @@ impl Sandbox {
     /// When it was taken already.
     pub fn take_output(&mut self) -> OwnedFd {
         self.output.take().expect("the output may be taken once per life")
+    }
+
+    /// The same of the companions, all in one pipe; `None` without companions, or when it was taken already.
+    pub fn take_companion_output(&mut self) -> Option<OwnedFd> {
+        self.companion_output.take()
+    }
+
+    /// What becomes of the programs; `None` without companions.
+    pub fn programs(&self) -> Option<watch::Receiver<Programs>> {
+        self.programs.clone()
+    }
+
+    /// Starts the main program of an environment with companions, which waits for this.
+    pub fn start_program(&self) {
+        self.tell(child::START_PROGRAM);
+    }
+
+    /// Sends SIGTERM to the main program alone.
+    pub fn terminate_program(&self) {
+        self.tell(child::TERMINATE_PROGRAM);
+    }
+
+    /// Kills the main program alone; without companions that ends the environment.
+    pub fn kill_program(&self) {
+        if self.programs.is_some() { self.tell(child::KILL_PROGRAM) } else { self.kill() }
+    }
+
+    fn tell(&self, signal: i32) {
+        if let Some(signal) = Signal::from_named_raw(signal) {
+            // An environment that is gone already needs to be told nothing.
+            let _ = rustix::process::pidfd_send_signal(&*self.pidfd, signal);
+        }
+    }
+
+    /// A non-blocking TCP socket that is inside the environment's network: what it connects to on loopback is the
+    /// environment's own. The host's network without namespaces.
+    ///
+    /// # Errors
+    /// The environment has ended, or this host is out of descriptors. Cost: one round trip to the jailer.
+    pub async fn socket(&self) -> Result<OwnedFd, StartError> {
+        self.shared.ask_socket(self.id).await
     }
 
     /// The network interface, when the host and [`Options`](crate::Options) allow one. It stays the same over restarts and
@@ -368,10 +469,13 @@ impl Sandbox {
         self.exited().await;
         self.listener = None;
         self.output = None;
+        self.companion_output = None;
         let delivery = self.shared.ask(self.id, &Request::Restart { id: self.id }.to_bytes()).await?;
         let life = begin(&self.shared, &self.spec, delivery).await?;
         self.listener = Some(life.listener);
         self.output = Some(life.output);
+        self.companion_output = life.companion_output;
+        self.programs = life.programs;
         self.address = life.address;
         self.group = life.group;
         self.pidfd = life.pidfd;

@@ -16,7 +16,7 @@ use crate::cgroup::ControlGroups;
 use crate::protocol::{Reply, Request};
 use crate::sandbox::{Interface, Sandbox};
 use crate::socket::{self, PACKET_BYTES_MAX};
-use crate::spec::{Isolation, Spec};
+use crate::spec::{COMPANIONS_MAX, Isolation, Spec};
 use crate::syscalls;
 
 /// How long an orderly end may take before the jailer, and with it everything, is killed.
@@ -63,12 +63,20 @@ pub(crate) struct Delivery {
     pub address: String,
     pub listener: OwnedFd,
     pub output: OwnedFd,
+    /// Present with companions.
+    pub companion_output: Option<OwnedFd>,
     pub status: OwnedFd,
     pub pidfd: OwnedFd,
     pub interface: Option<Interface>,
 }
 
-type Waiting = HashMap<u64, oneshot::Sender<Result<Delivery, StartError>>>;
+/// What a request is answered with.
+pub(crate) enum Answer {
+    Environment(Box<Delivery>),
+    Socket(OwnedFd),
+}
+
+type Waiting = HashMap<u64, oneshot::Sender<Result<Answer, StartError>>>;
 
 /// What all handles share.
 pub(crate) struct Shared {
@@ -124,6 +132,22 @@ impl Shared {
     /// Sends a request about `id` and waits for what is made of it. Whoever stops waiting loses nothing: what
     /// arrives unasked is released.
     pub async fn ask(&self, id: u64, bytes: &[u8]) -> Result<Delivery, StartError> {
+        match self.ask_any(id, bytes).await? {
+            Answer::Environment(delivery) => Ok(*delivery),
+            Answer::Socket(_) => Err(StartError::JailerGone),
+        }
+    }
+
+    /// A socket inside environment `id`.
+    pub async fn ask_socket(&self, id: u64) -> Result<OwnedFd, StartError> {
+        let turn = self.next_id.fetch_add(1, Ordering::Relaxed);
+        match self.ask_any(turn, &Request::Socket { id, turn }.to_bytes()).await? {
+            Answer::Socket(socket) => Ok(socket),
+            Answer::Environment(_) => Err(StartError::JailerGone),
+        }
+    }
+
+    async fn ask_any(&self, id: u64, bytes: &[u8]) -> Result<Answer, StartError> {
         let (answer, answered) = oneshot::channel();
         match self.waiting().as_mut() {
             Some(waiting) => waiting.insert(id, answer),
@@ -139,9 +163,9 @@ impl Shared {
         let _ = self.releases.send(id);
     }
 
-    fn deliver(&self, id: u64, result: Result<Delivery, StartError>) {
+    fn deliver(&self, id: u64, result: Result<Answer, StartError>) {
         let waiter = self.waiting().as_mut().and_then(|waiting| waiting.remove(&id));
-        let made = result.is_ok();
+        let made = matches!(result, Ok(Answer::Environment(_)));
         let unwanted = match waiter {
             Some(waiter) => waiter.send(result).is_err(),
             None => true,
@@ -153,21 +177,41 @@ impl Shared {
 
     fn take_reply(&self, bytes: &[u8], descriptors: Vec<OwnedFd>) {
         match Reply::from_bytes(bytes) {
-            Ok(Reply::Started { id, group, address, interface }) => {
+            Ok(Reply::Socket { turn }) => {
+                let lost = || StartError::Host {
+                    doing: "receive a socket".into(),
+                    error: io::Error::from_raw_os_error(libc::EMFILE),
+                };
+                self.deliver(turn, descriptors.into_iter().next().map(Answer::Socket).ok_or_else(lost));
+            }
+            Ok(Reply::Started { id, group, address, interface, companions }) => {
                 let mut descriptors = descriptors;
                 let device =
-                    if interface.is_some() && descriptors.len() == 5 { descriptors.pop() } else { None };
+                    if interface.is_some() && descriptors.len() >= 5 { descriptors.pop() } else { None };
+                let companion_output =
+                    if companions && descriptors.len() == 5 { descriptors.pop() } else { None };
                 let interface = interface.zip(device).map(|((address, address6), device)| Interface {
                     device,
                     address: address.into(),
                     address6: address6.into(),
                 });
+                let complete = companions == companion_output.is_some();
                 let result = match <[OwnedFd; 4]>::try_from(descriptors) {
-                    Ok([listener, output, status, pidfd]) => {
-                        Ok(Delivery { group, address, listener, output, status, pidfd, interface })
+                    Ok([listener, output, status, pidfd]) if complete => {
+                        let delivery = Delivery {
+                            group,
+                            address,
+                            listener,
+                            output,
+                            companion_output,
+                            status,
+                            pidfd,
+                            interface,
+                        };
+                        Ok(Answer::Environment(Box::new(delivery)))
                     }
                     // The kernel drops descriptors that exceed our limit of open files.
-                    Err(_) => {
+                    _ => {
                         self.release(id);
                         let error = io::Error::from_raw_os_error(libc::EMFILE);
                         Err(StartError::Host { doing: "receive an environment's descriptors".into(), error })
@@ -310,6 +354,9 @@ fn check(spec: &Spec) -> Result<(), StartError> {
     }
     if spec.tmp_mb == 0 {
         return wrong("tmp_mb", "is 0");
+    }
+    if spec.companions.programs.len() > COMPANIONS_MAX {
+        return wrong("companions", "are more than ten");
     }
     if !spec.task.is_absolute() || spec.binds.iter().any(|bind| !bind.host.is_absolute()) {
         return wrong("task and binds", "must be absolute paths of the host");

@@ -76,6 +76,39 @@ pub struct Spec {
     pub tmp_mb: u32,
     /// Whether the interface speaks IPv6 beside IPv4.
     pub dual_stack: bool,
+    /// Programs that run beside the main one and start before it.
+    pub companions: Companions,
+}
+
+/// Programs beside the main one, such as Lambda's extensions. With any, the main program waits for
+/// [`Sandbox::start_program`](crate::Sandbox::start_program), and its end does not end the environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Companions {
+    /// Paths inside, at most [`COMPANIONS_MAX`]; each runs in `/` without arguments.
+    pub programs: Vec<String>,
+    /// The whole environment of each.
+    pub environment: Vec<(String, String)>,
+}
+
+/// Most companions of one environment. Source: Lambda Developer Guide, "Lambda extensions": up to ten.
+pub const COMPANIONS_MAX: usize = 10;
+
+/// What became of an environment's programs, while it has companions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Programs {
+    /// The main program.
+    pub program: Option<Ending>,
+    /// The companions, in the order of [`Companions::programs`].
+    pub companions: Vec<Option<Ending>>,
+}
+
+/// How one program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It ran.
+    Exited(Exit),
+    /// It could not be executed; holds errno.
+    NotExecuted(i32),
 }
 
 /// How the main process of an environment ended. When it ends, everything it started has ended too.
@@ -124,6 +157,9 @@ impl Spec {
         let mut spec = self.clone();
         spec.program = self.program.iter().map(|argument| path(argument)).collect();
         spec.environment = environment;
+        spec.companions.programs = self.companions.programs.iter().map(|program| path(program)).collect();
+        spec.companions.environment =
+            self.companions.environment.iter().map(|(name, text)| (name.clone(), value(text))).collect();
         spec.working_directory = path(&self.working_directory);
         spec
     }
@@ -150,11 +186,17 @@ mod tests {
             memory_mb: 128,
             tmp_mb: 512,
             dual_stack: false,
+            companions: Companions {
+                programs: vec!["/opt/extensions/watch".into()],
+                environment: vec![("AWS_LAMBDA_RUNTIME_API".into(), "127.0.0.1:9001".into())],
+            },
         };
         let outside = spec.outside("127.0.0.1:9001", "127.0.0.1:45678");
         assert_eq!(outside.program, ["/code/abc/bootstrap", "/var/tasks"]);
         assert_eq!(outside.environment[0].1, "/bin:/layers/x/bin:/py/x");
         assert_eq!(outside.environment[1].1, "127.0.0.1:45678");
         assert_eq!(outside.working_directory, "/code/abc");
+        assert_eq!(outside.companions.programs, ["/layers/x/extensions/watch"]);
+        assert_eq!(outside.companions.environment[0].1, "127.0.0.1:45678");
     }
 }

@@ -52,6 +52,9 @@ pub(super) struct Order {
     pub working_directory: CString,
     pub arguments: Vec<CString>,
     pub environment: Vec<CString>,
+    /// Programs beside the main one, and what each finds in its environment.
+    pub companions: Vec<CString>,
+    pub companion_environment: Vec<CString>,
 }
 
 /// The descriptors of an order.
@@ -63,12 +66,14 @@ pub(super) struct Descriptors<'a> {
     pub walls: Option<[BorrowedFd<'a>; 3]>,
     pub birthplace: Option<BorrowedFd<'a>>,
     pub bell: Option<BorrowedFd<'a>>,
+    pub companion_output: Option<BorrowedFd<'a>>,
     pub entrances: &'a [OwnedFd],
 }
 
 const HAS_WALLS: u8 = 1;
 const HAS_BIRTHPLACE: u8 = 2;
 const HAS_BELL: u8 = 4;
+const HAS_COMPANIONS: u8 = 8;
 
 /// The jailer's end of one cloner.
 pub(super) struct Cloner {
@@ -154,6 +159,10 @@ impl Order {
             given |= HAS_BELL;
             passed.push(bell);
         }
+        if let Some(output) = descriptors.companion_output {
+            given |= HAS_COMPANIONS;
+            passed.push(output);
+        }
         passed.extend(descriptors.entrances.iter().map(AsFd::as_fd));
         let mut writer = Writer::of(given);
         writer.optional(self.host_name.as_ref().map(String::as_bytes));
@@ -177,7 +186,7 @@ impl Order {
             writer.u64(*hard);
         }
         writer.bytes(self.working_directory.as_bytes());
-        for texts in [&self.arguments, &self.environment] {
+        for texts in [&self.arguments, &self.environment, &self.companions, &self.companion_environment] {
             writer.count(texts.len());
             texts.iter().for_each(|text| writer.bytes(text.as_bytes()));
         }
@@ -210,6 +219,8 @@ impl Order {
         order.working_directory = text(&mut reader)?;
         order.arguments = reader.list(text)?;
         order.environment = reader.list(text)?;
+        order.companions = reader.list(text)?;
+        order.companion_environment = reader.list(text)?;
         reader.end((order, given))
     }
 }
@@ -326,12 +337,15 @@ impl Tools<'_> {
         }
         let birthplace = if given & HAS_BIRTHPLACE != 0 { Some(next()?) } else { None };
         let bell = if given & HAS_BELL != 0 { Some(next()?) } else { None };
+        let companion_output = if given & HAS_COMPANIONS != 0 { Some(next()?) } else { None };
         let entrances: Vec<RawFd> = rest.map(AsRawFd::as_raw_fd).collect();
         let ready = unfit("make an eventfd", eventfd(0, EventfdFlags::CLOEXEC))?;
         let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
             texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
         };
         let (arguments, environment) = (pointers(&order.arguments), pointers(&order.environment));
+        let companions: Vec<_> = order.companions.iter().map(|program| program.as_ptr()).collect();
+        let companion_environment = pointers(&order.companion_environment);
         let plan = Plan {
             walls: order.host_name.as_ref().zip(temporary).map(|(host_name, temporary)| Walls {
                 temporary: temporary.as_raw_fd(),
@@ -351,6 +365,9 @@ impl Tools<'_> {
             working_directory: &order.working_directory,
             arguments: &arguments,
             environment: &environment,
+            companions: if companion_output.is_some() { &companions } else { &[] },
+            companion_environment: &companion_environment,
+            companion_output: companion_output.map_or(-1, AsRawFd::as_raw_fd),
             stack_top: self.stack_top(),
         };
         let (pid, pidfd) = unfit("clone a process", clone_child(&plan, birthplace))?;
@@ -414,6 +431,8 @@ mod tests {
             working_directory: c"/var/task".into(),
             arguments: vec![c"/var/task/bootstrap".into()],
             environment: vec![c"A=1".into(), c"B=".into()],
+            companions: vec![c"/opt/extensions/a".into()],
+            companion_environment: vec![c"C=".into()],
         };
         let (read, write) = rustix::pipe::pipe().unwrap();
         let entrances = [write];
@@ -423,6 +442,7 @@ mod tests {
             walls: None,
             birthplace: Some(read.as_fd()),
             bell: None,
+            companion_output: None,
             entrances: &entrances,
         };
         for order in [order, Order::default()] {

@@ -480,9 +480,10 @@ fn start(house: &House, number: usize) {
             house.finish();
         }
         match Request::from_bytes(&buffer[..count]) {
-            Ok(Request::Start { id, spec }) => starter.start(id, Arc::new(spec)),
+            Ok(Request::Start { id, spec }) => starter.start(id, Arc::from(spec)),
             Ok(Request::Restart { id }) => starter.restart(id),
             Ok(Request::Release { id }) => house.release(id),
+            Ok(Request::Socket { id, turn }) => starter.socket(id, turn),
             // A platform that talks nonsense is as good as gone.
             Ok(Request::Shutdown) | Err(_) => house.finish(),
         }

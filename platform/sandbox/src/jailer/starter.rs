@@ -47,6 +47,7 @@ pub(super) struct Born {
     pub status: OwnedFd,
     listener: OwnedFd,
     output: OwnedFd,
+    companion_output: Option<OwnedFd>,
     address: String,
     /// A copy of the device's descriptor, and its addresses.
     interface: Option<(OwnedFd, (u32, u128))>,
@@ -217,9 +218,11 @@ impl<'a> Starter<'a> {
             Err(unfit) => return self.house.reply(&failed(unfit)),
         };
         let interface = born.interface.as_ref().map(|(_, addresses)| *addresses);
-        let reply = Reply::Started { id, group, address: born.address, interface };
+        let companions = born.companion_output.is_some();
+        let reply = Reply::Started { id, group, address: born.address, interface, companions };
         let mut descriptors =
             vec![born.listener.as_fd(), born.output.as_fd(), born.status.as_fd(), born.pidfd.as_fd()];
+        descriptors.extend(born.companion_output.iter().map(AsFd::as_fd));
         descriptors.extend(born.interface.iter().map(|(device, _)| device.as_fd()));
         if let Err(error) = socket::send(&self.house.socket, &reply.to_bytes(), &descriptors) {
             self.house.release(id);
@@ -279,6 +282,14 @@ impl<'a> Starter<'a> {
         let (output_read, output_write) = step("make a pipe", pipe(PipeFlags::CLOEXEC))?;
         // The platform reads without blocking; the program writes as programs do, and waits when it is full.
         step("set up the output pipe", rustix::io::ioctl_fionbio(&output_read, true))?;
+        let (companion_read, companion_write) = match spec.companions.programs.is_empty() {
+            true => (None, None),
+            false => {
+                let (read, write) = step("make a pipe", pipe(PipeFlags::CLOEXEC))?;
+                step("set up the output pipe", rustix::io::ioctl_fionbio(&read, true))?;
+                (Some(read), Some(write))
+            }
+        };
         let root = match &house.mounts {
             Some(mounts) => {
                 let mut roots = house.roots.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -302,18 +313,33 @@ impl<'a> Starter<'a> {
             walls,
             birthplace: group.and_then(|group| group.birthplace.as_ref()).map(AsFd::as_fd),
             bell: group.and_then(|group| group.bell.as_ref()).map(AsFd::as_fd),
+            companion_output: companion_write.as_ref().map(AsFd::as_fd),
             entrances: group.map_or(&[], |group| &group.entrances),
         };
         let order = self.order(parts, &spec)?;
         let (pid, pidfd) = self.cloner.clone_process(&order, &descriptors)?;
-        Ok(Born { pid, pidfd, status: status_read, listener, output: output_read, address, interface })
+        Ok(Born {
+            pid,
+            pidfd,
+            status: status_read,
+            listener,
+            output: output_read,
+            companion_output: companion_read,
+            address,
+            interface,
+        })
     }
 
     fn order(&self, parts: &Parts, spec: &Spec) -> Result<Order, Unfit> {
         let house = self.house;
         let walls = house.isolation == Isolation::Namespaces;
         let text = |text: String| step("pass a text with a NUL byte", CString::new(text));
-        let variables = spec.environment.iter().map(|(name, value)| text(format!("{name}={value}")));
+        let variables = |variables: &[(String, String)]| -> Result<Vec<CString>, Unfit> {
+            variables.iter().map(|(name, value)| text(format!("{name}={value}"))).collect()
+        };
+        let programs = |programs: &[String]| -> Result<Vec<CString>, Unfit> {
+            programs.iter().map(|program| text(program.clone())).collect()
+        };
         Ok(Order {
             host_name: walls.then(|| spec.hostname.clone()),
             in_control_group: parts.group.is_some(),
@@ -331,13 +357,34 @@ impl<'a> Starter<'a> {
             },
             resource_limits: self.resource_limits(parts),
             working_directory: text(spec.working_directory.clone())?,
-            arguments: spec
-                .program
-                .iter()
-                .map(|argument| text(argument.clone()))
-                .collect::<Result<_, _>>()?,
-            environment: variables.collect::<Result<_, _>>()?,
+            arguments: programs(&spec.program)?,
+            environment: variables(&spec.environment)?,
+            companions: programs(&spec.companions.programs)?,
+            companion_environment: variables(&spec.companions.environment)?,
         })
+    }
+
+    /// Makes a TCP socket in an environment's network, for the platform to connect to what listens there. Where there
+    /// are no walls that is the host's.
+    pub fn socket(&self, id: u64, turn: u64) {
+        let _open = self.house.open.read();
+        let registry = self.house.registry();
+        let made = match registry.environments.get(&id) {
+            // Whatever it is that listens in a dead environment's network, it is not its own.
+            Some(environment) if !environment.dead && !environment.released => match &environment.network {
+                Some(network) => network.socket(),
+                None => network::tcp_socket(),
+            },
+            _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        };
+        drop(registry);
+        let sent = made.and_then(|made| {
+            socket::send(&self.house.socket, &Reply::Socket { turn }.to_bytes(), &[made.as_fd()])
+        });
+        if let Err(error) = sent {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            self.house.reply(&Reply::Failed { id: turn, doing: "make a socket".into(), errno });
+        }
     }
 
     /// Makes an environment without a program, for the trial. Its group's name comes along.

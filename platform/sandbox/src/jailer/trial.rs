@@ -85,6 +85,7 @@ fn try_once(house: &House, settings: &Settings) -> Result<(), Unfit> {
         memory_mb: TRIAL_MEMORY_MB,
         tmp_mb: TRIAL_TMP_MB,
         dual_stack: false,
+        companions: Default::default(),
     };
     let born = Starter::new(house, 0).try_out(Arc::new(spec))?;
     let mut bytes = [0; STATUS_BYTES];

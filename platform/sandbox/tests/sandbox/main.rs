@@ -94,7 +94,17 @@ fn build_programs(task: &Path) -> Result<(), String> {
         return Err(format!("cc: {}", String::from_utf8_lossy(&built.stderr)));
     }
     fs::write(task.join("text"), "not a program").map_err(|error| error.to_string())?;
-    for (name, mode) in [("probe", 0o755), ("text", 0o644)] {
+    let scripts = [
+        ("watcher", "#!/bin/sh\necho watching $NAME\ntrap 'exit 9' TERM\nwhile true; do sleep 1; done\n"),
+        ("quitter", "#!/bin/sh\nexit 3\n"),
+        ("polite", "#!/bin/sh\ntrap 'echo bye; exit 4' TERM\necho ready\nwhile true; do sleep 0.01; done\n"),
+    ];
+    for (name, text) in scripts {
+        fs::write(task.join(name), text).map_err(|error| error.to_string())?;
+    }
+    let programs =
+        [("probe", 0o755), ("text", 0o644), ("watcher", 0o755), ("quitter", 0o755), ("polite", 0o755)];
+    for (name, mode) in programs {
         let mode = fs::Permissions::from_mode(mode);
         fs::set_permissions(task.join(name), mode).map_err(|error| error.to_string())?;
     }

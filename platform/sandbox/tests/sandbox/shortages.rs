@@ -112,6 +112,7 @@ async fn few(sandboxes: &Sandboxes, what: &str, task: &Path) -> Result<(), Strin
             memory_mb: 128,
             tmp_mb: 16,
             dual_stack: false,
+            companions: Default::default(),
         })
     };
     let mut starts = tokio::task::JoinSet::new();

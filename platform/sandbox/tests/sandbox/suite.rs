@@ -1,5 +1,6 @@
 //! What the tests share: starting the probe, reading it, judging it, and counting what is left on the host.
 
+mod companions;
 mod life;
 mod limits;
 mod walls;
@@ -68,6 +69,11 @@ tests![
     life::restart_keeps_tmp_and_ends_everything_else,
     life::two_hundred_starts_at_once,
     life::an_abandoned_start_leaves_nothing,
+    companions::they_start_first_and_each_end_is_told,
+    companions::the_program_is_asked_to_end_alone,
+    companions::a_companion_that_cannot_run_is_told,
+    companions::a_restart_starts_them_anew,
+    companions::a_socket_reaches_what_listens_inside,
     life::nothing_survives_a_killed_platform,
 ];
 
@@ -100,6 +106,7 @@ impl Bench {
             memory_mb: 128,
             tmp_mb: 512,
             dual_stack: false,
+            companions: Default::default(),
         }
     }
 
