@@ -4,6 +4,7 @@ mod burst;
 mod cold;
 mod events;
 mod interpreters;
+mod network;
 mod node;
 mod packets;
 mod plan;
@@ -41,5 +42,6 @@ pub const ALL: &[Group] = &[
     Group { name: "queue", about: "the planner's event queue", run: queue::run },
     Group { name: "simulator", about: "the planner under load", run: simulator::run },
     Group { name: "packets", about: "the packet engine alone", run: packets::run },
+    Group { name: "network", about: "real packets through the network", run: network::run },
     Group { name: "template", about: "a large template", run: template::run },
 ];

@@ -13,6 +13,8 @@ use std::time::Instant;
 
 /// Packets of one measurement.
 const PACKETS: u32 = 1_000_000;
+/// Flows of eight addresses to one destination.
+const GATEWAY_FLOWS: u32 = 8 * 55_000;
 
 pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
     for (flows, name, goal) in [(64_000, "64,000", 10e6), (1_000_000, "1,000,000", 5e6)] {
@@ -48,6 +50,23 @@ pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
         board.add(figure("99 of 100 lookups within", "ns", lookups, Goal::AtMost(200.0)));
         board.add(figure("memory of one, index and limits included", "bytes", bytes, Goal::AtMost(128.0)));
     }
+    wall(board)
+}
+
+/// Flows to one destination through a gateway of eight addresses: to the exact number.
+fn wall(board: &mut Board) -> Result<()> {
+    const TRIED: u32 = GATEWAY_FLOWS + 1_000;
+    let mut load = Load::to(1, TRIED);
+    let mut syns = load.syns(0, TRIED);
+    let passed = load.send(&mut syns);
+    ensure!(passed <= GATEWAY_FLOWS as usize, "{passed} flows passed {GATEWAY_FLOWS} ports");
+    board.add(Figure {
+        what: format!("packet engine: flows to one destination through 8 addresses, of {TRIED} tried"),
+        unit: "flows",
+        ours: Samples(vec![passed as f64]),
+        other: None,
+        goal: Goal::AtLeast(f64::from(GATEWAY_FLOWS)),
+    });
     Ok(())
 }
 

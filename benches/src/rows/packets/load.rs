@@ -15,7 +15,7 @@ use std::time::Instant;
 
 /// Flows of one environment: a little less than its interface carries.
 const FLOWS_OF_ONE: u32 = 62_500;
-/// Destinations that the flows are spread over.
+/// Destinations that flows are spread over, so that ports are no limit.
 const DESTINATIONS: u32 = 40;
 /// Packets that a driver has in hand at once.
 const BATCH: usize = 64;
@@ -30,6 +30,8 @@ pub struct Load {
     environments: Vec<EnvironmentId>,
     pub flows: u32,
     pub now: Moment,
+    /// Destinations that the flows are spread over.
+    destinations: u32,
 }
 
 /// Packets in memory, each in a slot of its own.
@@ -41,6 +43,11 @@ pub struct Packets {
 impl Load {
     /// An engine for so many flows, without any.
     pub fn new(flows: u32) -> Self {
+        Self::to(DESTINATIONS, flows)
+    }
+
+    /// The same to so many destinations, through a gateway of eight addresses.
+    pub fn to(destinations: u32, flows: u32) -> Self {
         let functions = flows.div_ceil(FLOWS_OF_ONE) as usize;
         let era = Era::named("today").expect("the era is built in");
         let settings =
@@ -60,14 +67,14 @@ impl Load {
             engine.attach(Moment::START, attachment).expect("the place is there")
         };
         let environments = (0..functions).map(attach).collect();
-        Self { engine, environments, flows, now: Moment::from_secs(1) }
+        Self { engine, environments, flows, now: Moment::from_secs(1), destinations }
     }
 
     /// A segment of a flow, as its environment sends it.
     fn segment(&self, flow: u32, said: u8, buffer: &mut Vec<u8>) -> Port {
         let environment = flow / FLOWS_OF_ONE;
         let from = SocketAddr::from((address(environment), (flow % FLOWS_OF_ONE + 1024) as u16));
-        let to = SocketAddr::from(([203, 0, 113, (flow % DESTINATIONS) as u8], 443));
+        let to = SocketAddr::from(([203, 0, 113, (flow % self.destinations) as u8], 443));
         craft::segment(buffer, from, to, Numbers { sequence: flow, acknowledgement: 1, flags: said }, &[]);
         Port::Environment(self.environments[environment as usize])
     }

@@ -1,0 +1,315 @@
+//! One way of carrying packets, set up between two or three network namespaces: an environment's, the world's, and for
+//! peers a host's between them. Everything goes with the value.
+
+use crate::bench::Bench;
+use crate::process::{Running, bound};
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, test_kill_process};
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The first of the world's addresses, and their prefix.
+pub const WORLD: &str = "203.0.113.10";
+/// How many it has.
+pub const ADDRESSES: u8 = 16;
+/// Names of namespaces begin so, then comes our process.
+const PREFIX: &str = "onrush-bench-";
+/// How long a peer may take to make its device.
+const SET_UP_MAX: Duration = Duration::from_secs(5);
+const RULES: &str = "table ip nat { chain post { type nat hook postrouting priority 100; oifname \"world\" masquerade\n}\n}\n";
+
+/// A way of carrying packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The platform's.
+    Ours,
+    /// The floor.
+    Copy,
+    Kernel,
+    Slirp,
+}
+
+impl Kind {
+    pub const ALL: [Self; 4] = [Self::Ours, Self::Copy, Self::Kernel, Self::Slirp];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "Onrush",
+            Self::Copy => "TUN copy loop",
+            Self::Kernel => "kernel masquerade",
+            Self::Slirp => "slirp4netns",
+        }
+    }
+}
+
+/// Whether the namespaces can be made here, or why not.
+pub fn possible() -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("only root may make network namespaces with names".to_owned());
+    }
+    if !Path::new("/dev/net/tun").exists() {
+        return Err("/dev/net/tun is not there".to_owned());
+    }
+    installed("ip").then_some(()).ok_or_else(|| "`ip` is not installed (iproute2)".to_owned())
+}
+
+fn installed(program: &str) -> bool {
+    let found = Command::new("sh").args(["-c", "command -v -- \"$0\"", program]).output();
+    found.is_ok_and(|found| found.status.success())
+}
+
+/// Removes what runs that were killed left behind.
+pub fn sweep() {
+    for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        let process = rest.split('-').next().and_then(|id| Pid::from_raw(id.parse().ok()?));
+        if process.is_none_or(|process| test_kill_process(process).is_err()) {
+            let _ = run("ip", ["netns", "del", &name]);
+        }
+    }
+}
+
+/// A network namespace with a name, and loopback up; goes with the value.
+#[derive(Debug)]
+pub struct Namespace(pub String);
+
+impl Namespace {
+    pub fn new(name: &str) -> Result<Self> {
+        let namespace = Self(format!("{PREFIX}{}-{name}", std::process::id()));
+        run("ip", ["netns", "add", &namespace.0])?;
+        namespace.ip("link set lo up")?;
+        // As many connections as a host may have: without, the load's own ports and queues are the limit.
+        for (setting, value) in [
+            ("net.ipv4.ip_local_port_range", "1024 65535"),
+            ("net.ipv4.tcp_tw_reuse", "1"),
+            ("net.core.somaxconn", "65535"),
+            ("net.ipv4.tcp_max_syn_backlog", "65535"),
+            ("net.ipv6.conf.all.disable_ipv6", "1"),
+        ] {
+            namespace.within("sysctl").args(["-qw", &format!("{setting}={value}")]).status()?;
+        }
+        Ok(namespace)
+    }
+
+    /// `ip`, inside; words by blanks.
+    pub fn ip(&self, words: &str) -> Result<()> {
+        run("ip", ["-n", &self.0].into_iter().chain(words.split(' ')))
+    }
+
+    /// A program that runs inside and ends with this process.
+    pub fn within(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = bound("ip");
+        command.args(["netns", "exec", &self.0]).arg(program).stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = run("ip", ["netns", "del", &self.0]);
+    }
+}
+
+/// A program that says `ready`, and then answers questions line by line.
+#[derive(Debug)]
+pub struct Talker {
+    running: Running,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Talker {
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let mut running = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let input = running.child().stdin.take();
+        let output = BufReader::new(running.child().stdout.take().context("its output is piped")?);
+        Ok(Self { running, input, output })
+    }
+
+    /// As [`Self::start`], and waits for the word.
+    pub fn ready(command: &mut Command) -> Result<Self> {
+        let mut talker = Self::start(command)?;
+        match talker.line()?.as_str() {
+            "ready" => Ok(talker),
+            other => bail!("{command:?} said `{other}`"),
+        }
+    }
+
+    pub fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// Lines up to an empty one.
+    pub fn ask(&mut self, question: &str) -> Result<Vec<String>> {
+        let input = self.input.as_mut().context("its input is open")?;
+        writeln!(input, "{question}")?;
+        let mut lines = Vec::new();
+        loop {
+            match self.line()? {
+                line if line.is_empty() => return Ok(lines),
+                line => lines.push(line),
+            }
+        }
+    }
+
+    /// Nothing more will be asked.
+    pub fn close(&mut self) {
+        self.input = None;
+    }
+
+    pub fn id(&mut self) -> u32 {
+        self.running.child().id()
+    }
+}
+
+/// Two ends and what carries packets between them. Fields are dropped in this order.
+#[derive(Debug)]
+pub struct Site {
+    _carrier: Option<Talker>,
+    _peer: Option<Running>,
+    _server: Talker,
+    inside: Namespace,
+    _between: Option<Namespace>,
+    _world: Namespace,
+    load: PathBuf,
+}
+
+impl Site {
+    /// `None`: the peer is not installed.
+    pub fn new(bench: &Bench, kind: Kind) -> Result<Option<Self>> {
+        let needed = match kind {
+            Kind::Kernel => "nft",
+            Kind::Slirp => "slirp4netns",
+            Kind::Ours | Kind::Copy => "ip",
+        };
+        if !installed(needed) {
+            return Ok(None);
+        }
+        let short = &format!("{kind:?}").to_lowercase();
+        let inside = Namespace::new(&format!("{short}-inside"))?;
+        let world = world(&format!("{short}-world"))?;
+        let load = bench.program("network-load")?;
+        let (mut carrier, mut peer, mut between) = (None, None, None);
+        match kind {
+            Kind::Ours => carrier = Some(carry(bench, &world, &[&inside], &["--addresses", "8"])?),
+            Kind::Copy => {
+                let mut command = bound(&load);
+                carrier = Some(Talker::ready(command.args(["copy", &inside.0, &world.0]))?);
+            }
+            Kind::Kernel | Kind::Slirp => {
+                let host = host(short, &world)?;
+                match kind {
+                    Kind::Kernel => masquerade(&host, &inside)?,
+                    _ => peer = Some(slirp(&host, &inside)?),
+                }
+                between = Some(host);
+            }
+        }
+        let server = Talker::ready(world.within(&load).args(["serve", "7000"]))?;
+        let site = Self {
+            _carrier: carrier,
+            _peer: peer,
+            _server: server,
+            inside,
+            _between: between,
+            _world: world,
+            load,
+        };
+        Ok(Some(site))
+    }
+
+    /// The numbers that a load inside prints.
+    pub fn load(&self, arguments: &[&str]) -> Result<Vec<f64>> {
+        let output = self.inside.within(&self.load).args(arguments).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let numbers = text.split_whitespace().map(str::parse).collect::<Result<Vec<f64>, _>>();
+        match numbers {
+            Ok(numbers) if output.status.success() && !numbers.is_empty() => Ok(numbers),
+            _ => bail!("{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr)),
+        }
+    }
+}
+
+/// The world's namespace, with its addresses.
+pub fn world(name: &str) -> Result<Namespace> {
+    let world = Namespace::new(name)?;
+    let first: u8 =
+        WORLD.rsplit('.').next().and_then(|last| last.parse().ok()).context("it is an address")?;
+    for last in first..first + ADDRESSES {
+        world.ip(&format!("address add 203.0.113.{last}/32 dev lo"))?;
+    }
+    Ok(world)
+}
+
+/// The platform's network between environments and the world.
+pub fn carry(bench: &Bench, world: &Namespace, inside: &[&Namespace], more: &[&str]) -> Result<Talker> {
+    let mut command = bound(bench.program("network-carry")?);
+    command.args(["--world", &world.0]).arg("--state").arg(bench.folder("carry")?).args(more);
+    for namespace in inside {
+        command.args(["--inside", &namespace.0]);
+    }
+    Talker::ready(&mut command)
+}
+
+/// A host beside the world.
+fn host(name: &str, world: &Namespace) -> Result<Namespace> {
+    let host = Namespace::new(&format!("{name}-host"))?;
+    host.ip(&format!("link add world type veth peer name host netns {}", world.0))?;
+    host.ip("address add 198.51.100.1/24 dev world")?;
+    world.ip("address add 198.51.100.2/24 dev host")?;
+    host.ip("link set world up")?;
+    world.ip("link set host up")?;
+    host.ip("route add default via 198.51.100.2")?;
+    Ok(host)
+}
+
+fn masquerade(host: &Namespace, inside: &Namespace) -> Result<()> {
+    host.ip(&format!("link add inside type veth peer name eth0 netns {}", inside.0))?;
+    host.ip("address add 192.0.2.1/24 dev inside")?;
+    inside.ip("address add 192.0.2.2/24 dev eth0")?;
+    host.ip("link set inside up")?;
+    inside.ip("link set eth0 up")?;
+    inside.ip("route add default via 192.0.2.1")?;
+    for (program, words) in [("sysctl", &["-qw", "net.ipv4.ip_forward=1"][..]), ("nft", &[RULES])] {
+        if !host.within(program).args(words).status()?.success() {
+            bail!("{program} {words:?} failed");
+        }
+    }
+    Ok(())
+}
+
+fn slirp(host: &Namespace, inside: &Namespace) -> Result<Running> {
+    let mut command = host.within("slirp4netns");
+    command.args(["--configure", "--mtu=65520", "--netns-type=path"]);
+    command.arg(Path::new("/run/netns").join(&inside.0)).arg("tap0");
+    let running = Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
+    let begun = Instant::now();
+    let is_up = || {
+        let routes = inside.within("ip").args(["route", "show", "default"]).output();
+        routes.is_ok_and(|routes| !routes.stdout.is_empty())
+    };
+    while !is_up() {
+        if begun.elapsed() > SET_UP_MAX {
+            bail!("slirp4netns makes no device");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(running)
+}
+
+fn run<'a>(program: &str, words: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    let mut command = Command::new(program);
+    let output = command.args(words).stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
