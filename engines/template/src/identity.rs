@@ -132,7 +132,7 @@ impl Identity<'_> {
     pub(crate) fn reference(&self) -> String {
         let hex = |prefix: &str| self.hex(prefix);
         match self.kind {
-            "AWS::Lambda::Version" => self.qualified(&self.property("FunctionName"), "1"),
+            "AWS::Lambda::Version" => self.qualified(&self.property("FunctionName"), &self.version()),
             "AWS::Lambda::Alias" => self.qualified(&self.property("FunctionName"), &self.name()),
             "AWS::Lambda::Url" => self.function_arn(&self.property("TargetFunctionArn")),
             "AWS::Lambda::LayerVersion" | "AWS::SecretsManager::Secret" | "AWS::SNS::Topic" => self.arn(),
@@ -204,7 +204,7 @@ impl Identity<'_> {
             (_, "NetworkInterfaceIds") => {
                 return Attribute::List(Vec::new());
             }
-            ("AWS::Lambda::Version", "Version") => "1".into(),
+            ("AWS::Lambda::Version", "Version") => self.version(),
             ("AWS::Lambda::Version", "FunctionArn") => self.function_arn(&self.property("FunctionName")),
             ("AWS::Lambda::Url", "FunctionUrl") => {
                 format!("http://{}.lambda-url.{region}.localhost:{port}/", self.letters("url", 32))
@@ -419,6 +419,11 @@ impl Identity<'_> {
             return function.to_owned();
         }
         self.arn_of("lambda", &format!("function:{function}"))
+    }
+
+    /// The number that a version gets on the first deployment.
+    fn version(&self) -> String {
+        (self.number + 1).to_string()
     }
 
     fn qualified(&self, function: &str, qualifier: &str) -> String {

@@ -3,9 +3,9 @@
 use crate::graph;
 use crate::intrinsic::{Mention, mentions};
 use crate::problem::{Cause, Problem, quoted};
-use crate::resolve::{PSEUDO, Resolver};
+use crate::resolve::{PSEUDO, Resolver, Resource};
 use crate::suggest::did_you_mean;
-use crate::yaml::{Entry, Mapping, Node, Span};
+use crate::yaml::{Entry, Kind, Mapping, Node, Span};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -140,7 +140,7 @@ pub(crate) fn resolve_all(resolver: &mut Resolver<'_>) {
         resource.active =
             condition.is_none_or(|(name, _)| resolver.conditions.get(name).copied().unwrap_or(true));
         if resource.active {
-            let number = numbers.entry(resource.kind.clone()).or_default();
+            let number = numbers.entry(numbered_with(resource)).or_default();
             resource.number = *number;
             *number += 1;
         }
@@ -155,6 +155,25 @@ pub(crate) fn resolve_all(resolver: &mut Resolver<'_>) {
             resolver.resources[at].resolved = resolver.value(&properties).map(Rc::new);
             resolver.resources[at].reference = resolver.identity(at).reference();
         }
+    }
+}
+
+/// What a resource is numbered among: those of its type; versions, among those of their function.
+fn numbered_with(resource: &Resource) -> String {
+    let function = (resource.kind == "AWS::Lambda::Version")
+        .then(|| resource.properties.get("FunctionName"))
+        .flatten()
+        .and_then(first_text);
+    let function = function.map_or("", |text| text.split('.').next().unwrap_or(text));
+    format!("{} {function}", resource.kind)
+}
+
+/// The first text in a value: of `!Ref Cart` and `!GetAtt Cart.Arn` in all their spellings, what starts with `Cart`.
+fn first_text(node: &Node) -> Option<&str> {
+    match &node.kind {
+        Kind::Scalar(_) => node.as_str(),
+        Kind::Sequence(items) => items.first().and_then(first_text),
+        Kind::Mapping(mapping) => mapping.entries().first().and_then(|entry| first_text(&entry.value)),
     }
 }
 

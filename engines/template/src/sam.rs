@@ -38,6 +38,8 @@ const REST_API: &str = "ServerlessRestApi";
 pub(crate) const INTEGRATION: &str = "Onrush::Integration";
 /// The property of a method that holds its path, where a plain template points at a resource.
 pub(crate) const PATH: &str = "Onrush::Path";
+/// The property of a version that `AutoPublishAlias` makes, and that follows its function.
+pub(crate) const FOLLOWS: &str = "Onrush::Follows";
 /// The property of a REST API that holds SAM's `Cors`.
 pub(crate) const CORS: &str = "Onrush::Cors";
 

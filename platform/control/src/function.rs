@@ -314,6 +314,17 @@ pub struct FunctionUrl {
     pub last_modified: String,
 }
 
+impl FunctionUrl {
+    /// Keeps the times of the URL before, as far as nothing else differs.
+    pub(crate) fn keep_times(&mut self, old: &FunctionUrl) {
+        self.created.clone_from(&old.created);
+        let modified = std::mem::replace(&mut self.last_modified, old.last_modified.clone());
+        if self != old {
+            self.last_modified = modified;
+        }
+    }
+}
+
 /// Who may call a function URL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AuthType {

@@ -37,6 +37,9 @@ pub struct LayerVersion {
     pub policy: Vec<PolicyStatement>,
     /// A UUID, new with every change of the policy.
     pub revision_id: String,
+    /// Whether a template published it.
+    #[serde(default)]
+    pub from_template: bool,
 }
 
 /// Every layer, by name.

@@ -26,9 +26,9 @@ pub use function::{
 };
 pub use model::error::{ApiError, ErrorCode};
 pub use package::{CodeLease, Location, list as list_folder};
-pub use published::{Alias, Provisioned, Published, RecursiveLoop, Route, RuntimeManagement};
+pub use published::{Alias, FromTemplate, Provisioned, Published, RecursiveLoop, Route, RuntimeManagement};
 pub use request::{
-    Blob, CreateFunction, DeadLetterSettings, Deploy, DeployCode, DeployLayer, Environment, EphemeralStorage,
-    FunctionCode, LoggingSettings, Settings, SnapStartSettings, TracingSettings, UpdateFunctionCode,
-    UpdateFunctionConfiguration, UrlSettings, VpcSettings,
+    Around, Blob, CreateFunction, DeadLetterSettings, Deploy, DeployAlias, DeployCode, DeployLayer,
+    DeployVersion, Environment, EphemeralStorage, FunctionCode, LoggingSettings, Settings, SnapStartSettings,
+    TracingSettings, UpdateFunctionCode, UpdateFunctionConfiguration, UrlSettings, VpcSettings,
 };

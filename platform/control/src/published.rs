@@ -2,7 +2,7 @@
 
 use crate::function::{Function, FunctionUrl, PolicyStatement};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Everything around a function that a qualifier can name. Versions are rows of their own in the store; the rest lies in
@@ -29,6 +29,28 @@ pub struct Published {
     pub recursive_loop: RecursiveLoop,
     /// The code signing configuration; kept, not used.
     pub code_signing_config_arn: Option<String>,
+    /// What of all this a template said.
+    pub template: FromTemplate,
+}
+
+/// What the template of the last deployment put around a function, so that the next one can take it away again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FromTemplate {
+    /// The numbers of its versions, by logical id.
+    pub versions: BTreeMap<String, u64>,
+    /// Those of them that are published anew whenever the function changes (`AutoPublishAlias`).
+    pub following: BTreeSet<u64>,
+    /// All that were published so and are still there.
+    pub followed: BTreeSet<u64>,
+    /// Its aliases.
+    pub aliases: BTreeSet<String>,
+    /// Versions and aliases with provisioned concurrency.
+    pub provisioned: BTreeSet<String>,
+    /// Its statements: the version or alias whose policy they are in, and their ids.
+    pub statements: BTreeSet<(Option<String>, String)>,
+    /// Aliases with a URL.
+    pub urls: BTreeSet<String>,
 }
 
 /// A name for a version, or for two of them with weights.

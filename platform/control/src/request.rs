@@ -1,6 +1,7 @@
 //! What callers ask for, as the API's JSON writes it; checked in [`crate::validate`].
 
-use crate::function::{AuthType, Cors, EventInvokeConfig, InvokeMode};
+use crate::control::AddPermission;
+use crate::function::{AuthType, Cors, EventInvokeConfig, InvokeMode, Layer};
 use base64::Engine;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
@@ -223,8 +224,8 @@ pub struct Deploy {
     /// Settings; absent ones get AWS's default, also when an earlier deployment had set them. A role may be missing.
     /// Its `layers` are ignored: [`Deploy::layers`] says where they are.
     pub settings: Settings,
-    /// Layers, lowest first.
-    pub layers: Vec<DeployLayer>,
+    /// Layers, lowest first, as [`crate::Control::deploy_layer`] or the API published them.
+    pub layers: Vec<Layer>,
     /// The VPC that the subnets belong to.
     pub vpc_id: Option<String>,
     /// Reserved concurrency.
@@ -235,6 +236,49 @@ pub struct Deploy {
     pub event_invoke: BTreeMap<String, EventInvokeConfig>,
     /// Tags.
     pub tags: BTreeMap<String, String>,
+    /// Versions, aliases, permissions.
+    pub around: Around,
+}
+
+/// What a template says around a function.
+#[derive(Clone, Debug, Default)]
+pub struct Around {
+    /// Versions to publish, in the template's order: aliases call them `1`, `2`, …
+    pub versions: Vec<DeployVersion>,
+    /// Aliases.
+    pub aliases: Vec<DeployAlias>,
+    /// Statements of the resource policies, each with its id, by version or alias; `None` is the function's own.
+    pub permissions: Vec<(Option<String>, AddPermission)>,
+    /// Function URLs of aliases.
+    pub urls: BTreeMap<String, UrlSettings>,
+}
+
+/// A version that a template publishes.
+#[derive(Clone, Debug, Default)]
+pub struct DeployVersion {
+    /// Its logical id: published once, whatever happens to the function afterwards.
+    pub id: String,
+    /// For people; the function's own if there is none.
+    pub description: Option<String>,
+    /// Whether it is published anew when the function changed (`AutoPublishAlias`).
+    pub follows: bool,
+    /// Environments kept ready.
+    pub provisioned: Option<u32>,
+}
+
+/// An alias of a template.
+#[derive(Clone, Debug, Default)]
+pub struct DeployAlias {
+    /// Its name.
+    pub name: String,
+    /// `$LATEST`, the place of a version in [`Around::versions`], from 1, or the number of one from before.
+    pub version: String,
+    /// For people.
+    pub description: String,
+    /// Another version and its share, 0 to 1.
+    pub routing: Option<(String, f64)>,
+    /// Environments kept ready.
+    pub provisioned: Option<u32>,
 }
 
 /// Where the code of a template's function is.
@@ -258,13 +302,21 @@ impl Default for DeployCode {
     }
 }
 
-/// A layer of a template's function.
-#[derive(Clone, Debug)]
+/// A layer of a template.
+#[derive(Clone, Debug, Default)]
 pub struct DeployLayer {
-    /// The layer version's ARN.
-    pub arn: String,
+    /// Its name.
+    pub name: String,
     /// A folder or a zip archive.
     pub code: DeployCode,
+    /// For people.
+    pub description: String,
+    /// Its licence.
+    pub license_info: Option<String>,
+    /// Runtimes that it suits.
+    pub compatible_runtimes: Vec<String>,
+    /// Architectures that it suits.
+    pub compatible_architectures: Vec<String>,
 }
 
 /// Bytes that are base64 on the wire.

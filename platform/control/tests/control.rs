@@ -6,6 +6,8 @@
 mod bench;
 #[path = "control/code.rs"]
 mod code;
+#[path = "control/deployed.rs"]
+mod deployed;
 #[path = "control/durability.rs"]
 mod durability;
 #[path = "control/functions.rs"]

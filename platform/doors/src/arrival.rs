@@ -4,10 +4,12 @@ use crate::event::{self, Door};
 use crate::router::{Doors, name_limit, read_body, too_large};
 use crate::{Answer, lambda_rest, reply, server};
 use bytes::Bytes;
-use control::Function;
+use control::{Control, Function};
 use http::request::Parts;
 use hyper::body::Incoming;
 use invoke::{Admission, InvokeError, Invoked, Request};
+use model::name::qualified_arn;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -32,6 +34,27 @@ pub(crate) struct Arrival<'a> {
     pub(crate) id: &'a Arc<str>,
 }
 
+/// What a door leads to: a function, perhaps by an alias or at a version.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    pub(crate) function: Arc<Function>,
+    pub(crate) qualifier: Option<Arc<str>>,
+}
+
+impl Destination {
+    /// What the invoker knows it as, and the ARN that the function is told; an alias with weights draws lots. `None` if
+    /// there is no such alias or version.
+    fn route(&self, control: &Control) -> Option<(Cow<'_, str>, Arc<str>)> {
+        let function = &self.function;
+        let Some(qualifier) = self.qualifier.as_deref() else {
+            return Some((function.name.as_str().into(), function.arn.as_str().into()));
+        };
+        // As it is now: an alias may have moved since the doors were told of the function.
+        let route = control.function(&function.name)?.route(qualifier)?;
+        Some((route.key.into(), qualified_arn(&function.arn, qualifier).into()))
+    }
+}
+
 /// Why a request at a door is not run.
 pub(crate) enum NotAdmitted {
     /// The request itself is at fault: its answer.
@@ -46,14 +69,19 @@ impl Arrival<'_> {
     pub(crate) async fn admit(
         &self,
         doors: &Doors,
-        function: &Function,
+        destination: &Destination,
         invocation_id: Arc<str>,
         incoming: Incoming,
         encode: impl FnOnce(&Bytes, &str) -> Bytes,
     ) -> Result<(Admission, Request), NotAdmitted> {
         let body = read_body(incoming, BODY_BYTES_MAX, "{\"message\":\"Request Entity Too Large\"}");
         let body = body.await.map_err(|answer| NotAdmitted::Answered(answer.into()))?;
-        let admit = || doors.invoker.admit(&function.name, &invocation_id).map_err(NotAdmitted::Failed);
+        let function = &destination.function;
+        let Some((runs, invoked_arn)) = destination.route(&doors.control) else {
+            let name = format!("{}:{}", function.name, destination.qualifier.as_deref().unwrap_or_default());
+            return Err(NotAdmitted::Failed(InvokeError::NoFunction(name.into())));
+        };
+        let admit = || doors.invoker.admit(&runs, &invocation_id).map_err(NotAdmitted::Failed);
         // What is too large must not be admitted first.
         let early = if body.len() <= SURE_BODY_BYTES { Some(admit()?) } else { None };
         let trace_id = lambda_rest::trace_header(&self.head.headers);
@@ -67,7 +95,7 @@ impl Arrival<'_> {
         };
         let request = Request {
             function: function.name.as_str().into(),
-            invoked_arn: function.arn.as_str().into(),
+            invoked_arn,
             request_id: invocation_id,
             payload,
             tail: false,

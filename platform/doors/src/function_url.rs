@@ -2,12 +2,12 @@
 //!
 //! Source: Lambda Developer Guide, "Lambda function URLs"; answers to failures as recorded on AWS where known.
 
-use crate::arrival::{Arrival, NotAdmitted, answer_of};
+use crate::arrival::{Arrival, Destination, NotAdmitted, answer_of};
 use crate::event::Door;
 use crate::router::{Doors, json, log_failure, name_limit, name_limit_id};
 use crate::{Answer, cors, lambda_rest};
 use bytes::Bytes;
-use control::{AuthType, Function};
+use control::AuthType;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
@@ -21,14 +21,17 @@ const FORBIDDEN: &str = r#"{"Message":"Forbidden. For troubleshooting Function U
 
 pub(crate) async fn answer(
     doors: &Doors,
-    function: &Function,
+    destination: &Destination,
     path: &str,
     head: &Parts,
     incoming: Incoming,
     peer: IpAddr,
     port: u16,
 ) -> Answer {
-    let Some(url) = &function.url else { return json(StatusCode::FORBIDDEN, "{\"Message\":null}") };
+    let function = &destination.function;
+    let Some(url) = function.url_of(destination.qualifier.as_deref()) else {
+        return json(StatusCode::FORBIDDEN, "{\"Message\":null}");
+    };
     let rules = url.cors.as_ref().map(cors::Rules::from);
     if let Some(preflight) = rules.as_ref().and_then(|rules| rules.preflight(&head.method, &head.headers)) {
         return preflight;
@@ -52,7 +55,7 @@ pub(crate) async fn answer(
         };
         arrival.event(&door, body, trace_id)
     };
-    let result = match arrival.admit(doors, function, id.clone(), incoming, event).await {
+    let result = match arrival.admit(doors, destination, id.clone(), incoming, event).await {
         Ok((admission, request)) => admission.run(request).await,
         Err(NotAdmitted::Failed(error)) => Err(error),
         Err(NotAdmitted::Answered(answer)) => return *answer,

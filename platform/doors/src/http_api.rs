@@ -4,7 +4,7 @@
 //! greedy path variable, then `$default`), "HTTP API quotas" (30 s integration time-out, 10 MB payload; Lambda's own 6 MB
 //! binds first).
 
-use crate::arrival::{Arrival, NotAdmitted, answer_of};
+use crate::arrival::{Arrival, Destination, NotAdmitted, answer_of};
 use crate::event::{self, Door};
 use crate::router::{Doors, json, log_failure, name_limit, name_limit_id};
 use crate::{Answer, cors};
@@ -14,8 +14,8 @@ use http::{HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use invoke::{InvokeError, request_id};
 use model::LimitId;
-use model::name::FunctionReference;
-use model::stack::{ApiRoute, HttpApi, IntegrationKind, Link, Stage};
+use model::name::{FunctionReference, LATEST};
+use model::stack::{ApiRoute, FunctionTarget, HttpApi, IntegrationKind, Link, Stage};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -192,13 +192,8 @@ async fn run(doors: &Doors, api: &Api, arrival: Arrival<'_>, incoming: Incoming)
     if route.authorization_type == "AWS_IAM" && !head.headers.contains_key(http::header::AUTHORIZATION) {
         return json(StatusCode::FORBIDDEN, "{\"message\":\"Forbidden\"}");
     }
-    let function = match &target.function {
-        Link::Logical(id) => doors.function_by_logical_id(id),
-        Link::Literal(word) => {
-            FunctionReference::parse(word).ok().and_then(|reference| doors.control.function(&reference.name))
-        }
-    };
-    let Some(function) = function else { return internal_error() };
+    let Some(destination) = destination(doors, target) else { return internal_error() };
+    let function = &destination.function;
     let domain = format!("{}.execute-api.{}.amazonaws.com", api.api_id(), doors.region);
     let door = Door {
         account_id: &doors.account_id,
@@ -212,7 +207,7 @@ async fn run(doors: &Doors, api: &Api, arrival: Arrival<'_>, incoming: Incoming)
     };
     let event = |body: &Bytes, trace_id: &str| arrival.event(&door, body, trace_id);
     let patience = Duration::from_millis(u64::from(integration.timeout_ms));
-    let result = match arrival.admit(doors, &function, request_id(), incoming, event).await {
+    let result = match arrival.admit(doors, &destination, request_id(), incoming, event).await {
         Ok((admission, request)) => tokio::time::timeout(patience, admission.run(request)).await,
         Err(NotAdmitted::Failed(error)) => Ok(Err(error)),
         Err(NotAdmitted::Answered(answer)) => return *answer,
@@ -225,7 +220,7 @@ async fn run(doors: &Doors, api: &Api, arrival: Arrival<'_>, incoming: Incoming)
             name_limit_id(&mut answer, limit);
             answer
         }
-        Ok(Ok(invoked)) => answer_of(&function, &invoked, internal_error),
+        Ok(Ok(invoked)) => answer_of(function, &invoked, internal_error),
         Ok(Err(error)) => {
             log_failure("HTTP API", &error);
             match &error {
@@ -244,6 +239,18 @@ async fn run(doors: &Doors, api: &Api, arrival: Arrival<'_>, incoming: Incoming)
             }
         }
     }
+}
+
+fn destination(doors: &Doors, target: &FunctionTarget) -> Option<Destination> {
+    let (function, qualifier) = match &target.function {
+        Link::Logical(id) => (doors.function_by_logical_id(id)?, target.qualifier.clone()),
+        Link::Literal(word) => {
+            let reference = FunctionReference::parse(word).ok()?;
+            (doors.control.function(&reference.name)?, target.qualifier.clone().or(reference.qualifier))
+        }
+    };
+    let qualifier = qualifier.filter(|qualifier| qualifier != LATEST);
+    Some(Destination { function, qualifier: qualifier.map(Into::into) })
 }
 
 fn internal_error() -> Answer {

@@ -1,5 +1,6 @@
 //! Which door a request is for.
 
+use crate::arrival::Destination;
 use crate::body::{self, BodyError};
 use crate::http_api::Api;
 use crate::network_pages::NetworkPages;
@@ -78,14 +79,14 @@ pub struct Doors {
 /// Function URLs, by the first label of their host name and by their function's logical id or name.
 #[derive(Debug, Default)]
 struct Urls {
-    by_id: HashMap<String, Arc<Function>>,
-    by_word: HashMap<String, Arc<Function>>,
+    by_id: HashMap<String, Destination>,
+    by_word: HashMap<String, Destination>,
     by_logical_id: HashMap<String, Arc<Function>>,
 }
 
 /// A request that was told apart, with its path as the door sees it.
 enum Target {
-    Url(Arc<Function>, String),
+    Url(Destination, String),
     Api(Arc<Api>, String),
     Admin,
     Rest,
@@ -144,13 +145,18 @@ impl Doors {
             if let Some(id) = &function.logical_id {
                 urls.by_logical_id.insert(id.clone(), function.clone());
             }
-            let Some(url) = &function.url else { continue };
-            urls.by_id.insert(url.id.clone(), function.clone());
-            urls.by_word.insert(function.name.clone(), function.clone());
-            if let Some(id) = &function.logical_id {
-                urls.by_word.insert(id.clone(), function.clone());
-                // SAM names the URL's own resource so.
-                urls.by_word.insert(format!("{id}Url"), function.clone());
+            for (alias, url) in function.urls() {
+                let to = Destination { function: function.clone(), qualifier: alias.map(Into::into) };
+                urls.by_id.insert(url.id.clone(), to.clone());
+                let suffix = alias.map(|alias| format!(":{alias}")).unwrap_or_default();
+                // SAM names the URL's own resource `CartUrl`.
+                let logical_id = function.logical_id.as_ref();
+                let words = logical_id.into_iter().flat_map(|id| [id.clone(), format!("{id}Url")]);
+                for word in words.chain([function.name.clone()]) {
+                    urls.by_word.insert(format!("{word}{suffix}"), to.clone());
+                    // Without an alias it is the function's own, which comes first, or the first there is.
+                    urls.by_word.entry(word).or_insert_with(|| to.clone());
+                }
             }
         }
         *current = urls;
@@ -169,8 +175,8 @@ impl Doors {
         let target = self.target(&request);
         let (head, incoming) = request.into_parts();
         Ok(match target {
-            Target::Url(function, path) => {
-                function_url::answer(self, &function, &path, &head, incoming, peer, port).await
+            Target::Url(destination, path) => {
+                function_url::answer(self, &destination, &path, &head, incoming, peer, port).await
             }
             Target::Api(api, path) => http_api::answer(self, &api, &path, &head, incoming, peer, port).await,
             Target::Admin => admin::answer(self, &head, incoming).await,
@@ -216,7 +222,7 @@ impl Doors {
             "lambda-url" => {
                 let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
                 match urls.by_id.get(first) {
-                    Some(function) => Target::Url(function.clone(), path.to_owned()),
+                    Some(destination) => Target::Url(destination.clone(), path.to_owned()),
                     // As AWS answers for a host name that belongs to no function.
                     None => Target::Unknown("{\"Message\":null}"),
                 }
@@ -263,7 +269,7 @@ impl Doors {
         }
         let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
         match urls.by_word.get(word) {
-            Some(function) => Target::Url(function.clone(), rest),
+            Some(destination) => Target::Url(destination.clone(), rest),
             None => Target::NoDoor(word.to_owned()),
         }
     }
@@ -279,9 +285,14 @@ impl Doors {
         let mut all: Vec<_> = urls
             .by_id
             .iter()
-            .map(|(id, function)| {
+            .map(|(id, Destination { function, qualifier })| {
                 let word = function.logical_id.as_ref().unwrap_or(&function.name);
-                (word.clone(), format!("http://{id}.lambda-url.{region}.localhost:{port}/"))
+                let word = match qualifier {
+                    // Only where the function itself has a URL, too, the word alone is not enough.
+                    Some(alias) if function.url.is_some() => format!("{word}:{alias}"),
+                    _ => word.clone(),
+                };
+                (word, format!("http://{id}.lambda-url.{region}.localhost:{port}/"))
             })
             .collect();
         all.extend(self.apis().iter().map(|api| {

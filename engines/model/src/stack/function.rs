@@ -189,8 +189,12 @@ pub struct Version {
     pub place: Place,
     /// Of which function.
     pub function: Link,
-    /// The number it gets on the first deployment.
+    /// The number it gets on the first deployment: 1 for a function's first version in the template, then 2, …
     pub version: String,
+    /// `Description`.
+    pub description: Option<String>,
+    /// Made by `AutoPublishAlias`: published anew whenever the function changed.
+    pub follows: bool,
     /// Environments kept ready.
     pub provisioned_concurrency: Option<u32>,
 }
@@ -206,8 +210,12 @@ pub struct Alias {
     pub function: Link,
     /// Its name.
     pub name: String,
-    /// The version it points at.
+    /// The version it points at, by the number that [`Version::version`] gives it, or `$LATEST`.
     pub version: String,
+    /// `Description`.
+    pub description: String,
+    /// `RoutingConfig`: other versions and their shares, 0 to 1; AWS takes one.
+    pub weights: BTreeMap<String, f64>,
     /// Environments kept ready.
     pub provisioned_concurrency: Option<u32>,
 }
@@ -277,6 +285,12 @@ pub struct Layer {
     pub build_method: Option<String>,
     /// `CompatibleRuntimes`; empty means any.
     pub compatible_runtimes: Vec<String>,
+    /// `CompatibleArchitectures`; empty means any.
+    pub compatible_architectures: Vec<String>,
+    /// `Description`.
+    pub description: String,
+    /// `LicenseInfo`.
+    pub license_info: Option<String>,
 }
 
 /// One statement of a function's resource policy.
@@ -294,6 +308,16 @@ pub struct Permission {
     pub target: FunctionTarget,
     /// Only on behalf of this ARN.
     pub source_arn: Option<String>,
+    /// Only on behalf of this account.
+    pub source_account: Option<String>,
+    /// Only through URLs of this kind: `NONE` or `AWS_IAM`.
+    pub function_url_auth_type: Option<String>,
+    /// Only through a function URL.
+    pub invoked_via_function_url: Option<bool>,
+    /// Only with this token.
+    pub event_source_token: Option<String>,
+    /// Only from this organisation.
+    pub principal_org_id: Option<String>,
 }
 
 /// A role: read, not evaluated.

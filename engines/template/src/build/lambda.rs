@@ -34,6 +34,14 @@ impl Builder<'_, '_> {
                     principal: text("Principal", self).unwrap_or_default(),
                     target,
                     source_arn: text("SourceArn", self),
+                    source_account: text("SourceAccount", self),
+                    function_url_auth_type: text("FunctionUrlAuthType", self),
+                    invoked_via_function_url: item
+                        .fields
+                        .get("InvokedViaFunctionUrl")
+                        .map(|_| item.fields.boolean("InvokedViaFunctionUrl", false, &mut self.problems)),
+                    event_source_token: text("EventSourceToken", self),
+                    principal_org_id: text("PrincipalOrgID", self),
                 };
                 self.stack.permissions.push(permission);
             }
@@ -43,7 +51,9 @@ impl Builder<'_, '_> {
                     id: item.id.to_owned(),
                     place: item.place(),
                     function: target.function,
-                    version: "1".into(),
+                    version: (self.resolver.resources[item.index].number + 1).to_string(),
+                    description: item.fields.string("Description", &mut self.problems),
+                    follows: item.fields.get(crate::sam::FOLLOWS).is_some(),
                     provisioned_concurrency: self.provisioned(&item.fields),
                 };
                 self.stack.versions.push(version);
@@ -65,6 +75,8 @@ impl Builder<'_, '_> {
                         .fields
                         .string("FunctionVersion", &mut self.problems)
                         .unwrap_or_else(|| "$LATEST".into()),
+                    description: item.fields.string("Description", &mut self.problems).unwrap_or_default(),
+                    weights: self.weights(item),
                     provisioned_concurrency: self.provisioned(&item.fields),
                 };
                 self.stack.aliases.push(alias);
@@ -131,6 +143,9 @@ impl Builder<'_, '_> {
             asset_path: metadata_text(item, "aws:asset:path"),
             build_method: metadata_text(item, "BuildMethod"),
             compatible_runtimes: item.fields.strings("CompatibleRuntimes", &mut self.problems),
+            compatible_architectures: item.fields.strings("CompatibleArchitectures", &mut self.problems),
+            description: item.fields.string("Description", &mut self.problems).unwrap_or_default(),
+            license_info: item.fields.string("LicenseInfo", &mut self.problems),
         };
         self.stack.layers.push(layer);
     }
@@ -213,6 +228,29 @@ impl Builder<'_, '_> {
             self.warnings.push(Problem::at(node.span, message));
         }
         Some(target)
+    }
+
+    /// `RoutingConfig` of an alias: one other version and its share (Lambda API reference, "AliasRoutingConfiguration").
+    fn weights(&mut self, item: &Item<'_>) -> BTreeMap<String, f64> {
+        let mut weights = BTreeMap::new();
+        let Some(routing) = item.fields.inner("RoutingConfig", &mut self.problems) else { return weights };
+        for other in routing.inners("AdditionalVersionWeights", &mut self.problems) {
+            let version = other.require("FunctionVersion", &mut self.problems);
+            let version = version.and_then(|node| node.string(&mut self.problems));
+            let Some(node) = other.require("FunctionWeight", &mut self.problems) else { continue };
+            let (Some(version), Some(weight)) = (version, node.number(&mut self.problems)) else { continue };
+            if !(0.0..=1.0).contains(&weight) {
+                let problem = Problem::at(node.span, "a weight is a number from 0.0 to 1.0");
+                self.problems.push(problem.label(node.describe()));
+                continue;
+            }
+            weights.insert(version.to_owned(), weight);
+        }
+        if weights.len() > 1 {
+            let message = "Number of items in AdditionalVersionWeights cannot be greater than 1";
+            self.problems.push(Problem::at(routing.span, message));
+        }
+        weights
     }
 
     fn provisioned(&mut self, fields: &Fields<'_>) -> Option<u32> {

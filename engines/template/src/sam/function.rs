@@ -1,7 +1,7 @@
 //! `AWS::Serverless::Function` and what comes with it: role, version, alias, URL, permissions, events.
 
 use super::make::{Properties, attribute, mapping, reference, text};
-use super::{Output, events};
+use super::{FOLLOWS, Output, events};
 use crate::problem::{Cause, Problem, Problems};
 use crate::resolve::{Resolver, Resource};
 use crate::suggest::did_you_mean;
@@ -117,7 +117,7 @@ pub(super) fn transform(
     });
     if let Some(alias) = &alias {
         let version = format!("{id}Version");
-        let mut fields = vec![("FunctionName", reference(&id, span))];
+        let mut fields = vec![("FunctionName", reference(&id, span)), (FOLLOWS, text("true", span))];
         fields.extend(description.map(|node| ("Description", node)));
         output.push_new(made(&version, "AWS::Lambda::Version", mapping(fields, alias.span)));
         let alias_id = alias.id(&id);
@@ -145,19 +145,23 @@ pub(super) fn transform(
     if let Some(node) = url {
         let mut fields = Properties::of(&node);
         if fields.get("AuthType").and_then(Node::as_str) == Some("NONE") {
-            let permission = mapping(
-                vec![
-                    ("Action", text("lambda:InvokeFunctionUrl", span)),
-                    ("Principal", text("*", span)),
-                    ("FunctionName", events::target(&id, alias.as_ref(), span)),
-                ],
-                node.span,
-            );
-            output.push_new(made(
-                &format!("{id}UrlPublicPermissions"),
-                "AWS::Lambda::Permission",
-                permission,
-            ));
+            // Both, since October 2025 (Lambda Developer Guide, "Control access to Lambda function URLs").
+            let conditions = [
+                ("UrlPublicPermissions", "lambda:InvokeFunctionUrl", "FunctionUrlAuthType", "NONE"),
+                ("URLInvokeAllowPublicAccess", "lambda:InvokeFunction", "InvokedViaFunctionUrl", "true"),
+            ];
+            for (suffix, action, condition, value) in conditions {
+                let permission = mapping(
+                    vec![
+                        ("Action", text(action, span)),
+                        ("Principal", text("*", span)),
+                        ("FunctionName", events::target(&id, alias.as_ref(), span)),
+                        (condition, text(value, span)),
+                    ],
+                    node.span,
+                );
+                output.push_new(made(&format!("{id}{suffix}"), "AWS::Lambda::Permission", permission));
+            }
         }
         fields.set("TargetFunctionArn", reference(&id, node.span));
         if let Some(alias) = &alias {

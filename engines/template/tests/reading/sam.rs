@@ -91,6 +91,41 @@ Outputs:
 }
 
 #[test]
+fn versions_are_numbered_by_function_and_aliases_share_by_weight() {
+    let text = r#"
+Resources:
+  A: {Type: AWS::Lambda::Function, Properties: {Code: a/, Handler: x.y, Runtime: python3.13, Role: arn:aws:iam::000000000000:role/r}}
+  B: {Type: AWS::Lambda::Function, Properties: {Code: b/, Handler: x.y, Runtime: python3.13, Role: arn:aws:iam::000000000000:role/r}}
+  One: {Type: AWS::Lambda::Version, Properties: {FunctionName: !Ref A, Description: first}}
+  Other: {Type: AWS::Lambda::Version, Properties: {FunctionName: !GetAtt B.Arn}}
+  Two: {Type: AWS::Lambda::Version, Properties: {FunctionName: {"Fn::GetAtt": [A, Arn]}}}
+  Live:
+    Type: AWS::Lambda::Alias
+    Properties:
+      Name: live
+      FunctionName: !Ref A
+      FunctionVersion: !GetAtt One.Version
+      Description: mostly the first
+      RoutingConfig: {AdditionalVersionWeights: [{FunctionVersion: !GetAtt Two.Version, FunctionWeight: 0.25}]}
+Outputs:
+  Two: {Value: !Ref Two}
+"#;
+    let stack = stack(text);
+    let numbers: Vec<(&str, &str)> =
+        stack.versions.iter().map(|version| (version.id.as_str(), version.version.as_str())).collect();
+    assert_eq!(numbers, [("One", "1"), ("Other", "1"), ("Two", "2")]);
+    assert_eq!(stack.versions[0].description.as_deref(), Some("first"));
+    assert!(stack.versions.iter().all(|version| !version.follows));
+    let live = &stack.aliases[0];
+    assert_eq!((live.version.as_str(), live.description.as_str()), ("1", "mostly the first"));
+    assert_eq!(live.weights, [("2".to_owned(), 0.25)].into());
+    assert!(stack.outputs[0].value.ends_with(":function:shop-A:2"), "{}", stack.outputs[0].value);
+    let too_much = text.replace("FunctionWeight: 0.25", "FunctionWeight: 1.5");
+    let said = problems(&too_much).join("\n");
+    assert!(said.contains("a weight is a number from 0.0 to 1.0"), "{said}");
+}
+
+#[test]
 fn a_rest_api_has_keys_plans_stages_and_a_body() {
     let stack = stack(&sam("
   Shop:

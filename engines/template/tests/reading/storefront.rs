@@ -143,6 +143,7 @@ fn doors_lead_to_functions() {
         allowed,
         [
             "CartFunctionUrlPublicPermissions",
+            "CartFunctionURLInvokeAllowPublicAccess",
             "CartFunctionGetCartPermission",
             "CartFunctionAnythingPermission",
             "OrderFunctionOrderPermission",

@@ -166,20 +166,7 @@ impl Control {
             }
             alias.routing = weights.pop_first();
         }
-        self.must_exist(function, &alias.version)?;
-        if let Some((other, _)) = &alias.routing {
-            if alias.version == LATEST {
-                return Err(ApiError::invalid(
-                    "$LATEST is not supported for an alias pointing to more than 1 version",
-                ));
-            }
-            if *other == alias.version {
-                return Err(ApiError::invalid(format!(
-                    "Invalid function version {other}. Function version {other} is already included in routing configuration."
-                )));
-            }
-            self.must_exist(function, other)?;
-        }
+        settle_routing(self, function, &alias)?;
         alias.revision_id = self.fresh_id()?;
         Ok(alias)
     }
@@ -211,6 +198,23 @@ impl Control {
         let alias = function.published.aliases.get(name).cloned();
         alias.map(|alias| (Arc::clone(&function), alias)).ok_or_else(|| no_alias(&function, name))
     }
+}
+
+/// Checks that an alias's versions exist and may share its invocations.
+pub(super) fn settle_routing(control: &Control, function: &Function, alias: &Alias) -> Result<(), ApiError> {
+    control.must_exist(function, &alias.version)?;
+    let Some((other, _)) = &alias.routing else { return Ok(()) };
+    if alias.version == LATEST {
+        return Err(ApiError::invalid(
+            "$LATEST is not supported for an alias pointing to more than 1 version",
+        ));
+    }
+    if *other == alias.version {
+        return Err(ApiError::invalid(format!(
+            "Invalid function version {other}. Function version {other} is already included in routing configuration."
+        )));
+    }
+    control.must_exist(function, other)
 }
 
 pub(super) fn no_alias(function: &Function, name: &str) -> ApiError {

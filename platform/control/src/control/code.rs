@@ -1,9 +1,8 @@
 //! Code as callers give it, turned into a package; and what they hear when that fails.
 
 use super::Control;
-use crate::function::Layer;
 use crate::package::{ArchiveError, LayoutError, Package, PackageError};
-use crate::request::{DeployCode, DeployLayer, FunctionCode};
+use crate::request::{DeployCode, FunctionCode};
 use crate::store::is_full;
 use crate::validate::not_run;
 use model::error::{ApiError, ErrorCode};
@@ -49,22 +48,6 @@ impl Control {
             DeployCode::Inline(text) => self.packages.inline(inline_name(runtime)?, text),
         };
         package.map_err(|error| api_error(&error))
-    }
-
-    /// Finds or unpacks a layer.
-    ///
-    /// # Errors
-    /// It cannot be read or unpacked.
-    pub(super) fn layer(&self, layer: &DeployLayer) -> Result<Layer, ApiError> {
-        let package = self.code_of_deploy(&layer.code, None)?;
-        Ok(Layer {
-            arn: layer.arn.clone(),
-            path: package.path,
-            location: package.location,
-            sha256: package.sha256,
-            code_size: package.size,
-            lease: package.lease,
-        })
     }
 }
 

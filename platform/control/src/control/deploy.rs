@@ -1,11 +1,14 @@
 //! A template's functions: created, updated, or left alone when nothing differs.
 
+mod around;
+mod layer;
+
 use super::function::{set_code, set_vpc_id};
 use super::url::url_of;
 use super::{Control, Edit, Fresh};
 use crate::function::Function;
 use crate::package::Location;
-use crate::request::{Deploy, DeployCode};
+use crate::request::{Around, Deploy, DeployCode};
 use crate::validate::{self, Violations};
 use model::error::ApiError;
 use std::sync::Arc;
@@ -18,23 +21,41 @@ impl Control {
     /// # Errors
     /// As AWS would answer the template.
     pub fn deploy(&self, request: Deploy) -> Result<Arc<Function>, ApiError> {
-        let wanted = self.wanted(request)?;
+        let (wanted, around) = self.wanted(request)?;
         let name = wanted.name.clone();
         let reserved = wanted.reserved;
+        let before = self.function(&name);
+        let unchanged = before.as_ref().is_some_and(|before| {
+            let mut function = wanted.clone();
+            carry_over(before, &mut function);
+            same_version(before, &function)
+        });
+        let copy = if around::is_published(before.as_ref(), &around, unchanged) {
+            None
+        } else {
+            self.copy_for(&wanted, around.versions.len())?
+        };
         self.change(|functions| {
             let before = functions.get(&name);
             if before.and_then(|before| before.reserved) != reserved {
                 self.check_floor(functions, &name, reserved)?;
             }
-            let Some(before) = before else {
-                return Ok(Edit::Put(Box::new(wanted), Fresh::Version));
-            };
             let mut function = wanted;
+            let Some(before) = before else {
+                self.surround(functions, &mut function, &around, copy.as_ref())?;
+                return Ok(Edit::Put(Box::new(function), Fresh::Version));
+            };
             carry_over(before, &mut function);
+            let same = same_version(before, &function);
+            if !same {
+                // What is published with this change is published from what it makes.
+                function.version_key = 0;
+            }
+            self.surround(functions, &mut function, &around, copy.as_ref())?;
             if function == **before {
                 return Ok(Edit::Keep(Arc::clone(before)));
             }
-            if same_version(before, &function) {
+            if same {
                 if only_reserved(before, &function) {
                     return Ok(Edit::Reserve(Box::new(function)));
                 }
@@ -56,6 +77,7 @@ impl Control {
         if package.sha256 == before.code_sha256 {
             return Ok(false);
         }
+        let copy = self.copy_for(&before, before.published.template.following.len())?;
         let now = self.change(|functions| {
             let current = functions.get(name).unwrap_or(&before);
             if current.location != before.location || !functions.contains_key(name) {
@@ -63,13 +85,14 @@ impl Control {
             }
             let mut function = Function::clone(current);
             set_code(&mut function, package);
+            self.follow(&mut function, copy.as_ref())?;
             Ok(Edit::Put(Box::new(function), Fresh::Version))
         })?;
         Ok(now.version_key != before.version_key)
     }
 
     /// The function as the template says it, all checked.
-    fn wanted(&self, request: Deploy) -> Result<Function, ApiError> {
+    fn wanted(&self, request: Deploy) -> Result<(Function, Around), ApiError> {
         let Deploy {
             name,
             logical_id,
@@ -82,6 +105,7 @@ impl Control {
             url,
             event_invoke,
             tags,
+            around,
         } = request;
         let name = self.bare_name(&name)?;
         let architectures = architecture.map(|architecture| vec![architecture]);
@@ -89,7 +113,7 @@ impl Control {
         validate::check_settings(&settings, &mut violations);
         validate::check_architectures(architectures.as_deref(), &mut violations);
         validate::check_tags(&tags, &mut violations);
-        if let Some(cors) = url.as_ref().and_then(|url| url.cors.as_ref()) {
+        for cors in url.iter().chain(around.urls.values()).filter_map(|url| url.cors.as_ref()) {
             validate::check_cors(cors, &mut violations);
         }
         violations.finish()?;
@@ -114,13 +138,13 @@ impl Control {
         validate::apply_settings(settings, &mut function)?;
         validate::check_mandatory(&function)?;
         set_vpc_id(&mut function.vpc, vpc_id);
-        function.layers = layers.iter().map(|layer| self.layer(layer)).collect::<Result<_, _>>()?;
+        function.layers = layers;
         let package = self.code_of_deploy(&code, function.runtime.as_deref())?;
         set_code(&mut function, package);
         if let Some(url) = url {
-            function.url = Some(url_of(&function, url, &crate::clock::now())?);
+            function.url = Some(url_of(&function, None, url, &crate::clock::now())?);
         }
-        Ok(function)
+        Ok((function, around))
     }
 
     /// Roles are read but never assumed, so a template without one gets a name that says so.
@@ -145,11 +169,7 @@ fn carry_over(before: &Function, function: &mut Function) {
     }
     function.published.clone_from(&before.published);
     if let (Some(url), Some(old)) = (&mut function.url, &before.url) {
-        url.created.clone_from(&old.created);
-        let modified = std::mem::replace(&mut url.last_modified, old.last_modified.clone());
-        if url != old {
-            url.last_modified = modified;
-        }
+        url.keep_times(old);
     }
 }
 

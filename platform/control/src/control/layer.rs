@@ -3,6 +3,7 @@
 use super::{Control, referred_all, store_error};
 use crate::function::{Layer, PolicyStatement};
 use crate::layer::{LayerVersion, LayerVersions, Layers};
+use crate::package::Package;
 use crate::request::FunctionCode;
 use crate::store::Write;
 use crate::validate::{DESCRIPTION_MAX, LAYERS_MAX, Violations};
@@ -50,6 +51,52 @@ pub struct LayerPermission {
     pub organization_id: Option<String>,
 }
 
+/// What a layer version says of itself.
+#[derive(Debug, PartialEq)]
+pub(super) struct LayerMembers {
+    pub(super) description: String,
+    pub(super) license_info: Option<String>,
+    pub(super) compatible_runtimes: Vec<String>,
+    pub(super) compatible_architectures: Vec<String>,
+}
+
+impl LayerMembers {
+    pub(super) fn of(version: &LayerVersion) -> Self {
+        Self {
+            description: version.description.clone(),
+            license_info: version.license_info.clone(),
+            compatible_runtimes: version.compatible_runtimes.clone(),
+            compatible_architectures: version.compatible_architectures.clone(),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), ApiError> {
+        let mut violations = Violations::default();
+        self.check_into(&mut violations);
+        violations.finish()
+    }
+
+    fn check_into(&self, violations: &mut Violations) {
+        violations.length(&self.description, "description", DESCRIPTION_MAX);
+        if let Some(license) = &self.license_info {
+            violations.length(license, "licenseInfo", LICENSE_MAX);
+        }
+        let lists = [
+            (&self.compatible_runtimes, "compatibleRuntimes", RUNTIMES_MAX),
+            (&self.compatible_architectures, "compatibleArchitectures", ARCHITECTURES_MAX),
+        ];
+        for (list, member, max) in lists {
+            if list.len() > max {
+                let constraint = format!("Member must have length less than or equal to {max}");
+                violations.add(format!("[{}]", list.join(", ")), member, constraint);
+            }
+        }
+        for architecture in &self.compatible_architectures {
+            violations.one_of(Some(architecture), "compatibleArchitectures", &["x86_64", "arm64"]);
+        }
+    }
+}
+
 impl Control {
     /// Every layer, by name. Cost: one pointer copy.
     pub fn layers(&self) -> Arc<Layers> {
@@ -71,35 +118,43 @@ impl Control {
     /// # Errors
     /// A member breaks a constraint, or the archive cannot be unpacked.
     pub fn publish_layer(&self, name: &str, request: PublishLayer) -> Result<LayerVersion, ApiError> {
+        let PublishLayer {
+            content,
+            description,
+            license_info,
+            compatible_runtimes,
+            compatible_architectures,
+        } = request;
+        let members = LayerMembers {
+            description: description.unwrap_or_default(),
+            license_info,
+            compatible_runtimes: compatible_runtimes.unwrap_or_default(),
+            compatible_architectures: compatible_architectures.unwrap_or_default(),
+        };
         let mut violations = Violations::default();
-        if request.content.is_none() {
+        if content.is_none() {
             violations.missing("content");
         }
-        if let Some(description) = &request.description {
-            violations.length(description, "description", DESCRIPTION_MAX);
-        }
-        if let Some(license) = &request.license_info {
-            violations.length(license, "licenseInfo", LICENSE_MAX);
-        }
-        let lists = [
-            (&request.compatible_runtimes, "compatibleRuntimes", RUNTIMES_MAX),
-            (&request.compatible_architectures, "compatibleArchitectures", ARCHITECTURES_MAX),
-        ];
-        for (list, member, max) in lists {
-            if let Some(list) = list.as_ref().filter(|list| list.len() > max) {
-                let constraint = format!("Member must have length less than or equal to {max}");
-                violations.add(format!("[{}]", list.join(", ")), member, constraint);
-            }
-        }
-        for architecture in request.compatible_architectures.iter().flatten() {
-            violations.one_of(Some(architecture), "compatibleArchitectures", &["x86_64", "arm64"]);
-        }
+        members.check_into(&mut violations);
         violations.finish()?;
         let name = self.layer_name(name)?;
-        let package = self.code_of_request(&request.content.unwrap_or_default())?;
-        let arn = self.layer_arn(&name);
+        let package = self.code_of_request(&content.unwrap_or_default())?;
+        self.add_layer_version(&name, package, members, false, |_| {})
+    }
+
+    /// Adds the next version of a layer, after `prepare` has looked at those before.
+    pub(super) fn add_layer_version(
+        &self,
+        name: &str,
+        package: Package,
+        members: LayerMembers,
+        from_template: bool,
+        prepare: impl FnOnce(&mut LayerVersions),
+    ) -> Result<LayerVersion, ApiError> {
+        let arn = self.layer_arn(name);
         let revision_id = self.fresh_id()?;
-        self.change_layer(&name, move |layer| {
+        self.change_layer(name, move |layer| {
+            prepare(layer);
             if layer.versions.len() >= LAYER_VERSIONS_MAX {
                 let message = format!(
                     "A layer has at most {LAYER_VERSIONS_MAX} versions; delete those that are not needed."
@@ -117,13 +172,14 @@ impl Control {
                     code_size: package.size,
                     lease: package.lease,
                 },
-                description: request.description.unwrap_or_default(),
-                license_info: request.license_info,
-                compatible_runtimes: request.compatible_runtimes.unwrap_or_default(),
-                compatible_architectures: request.compatible_architectures.unwrap_or_default(),
+                description: members.description,
+                license_info: members.license_info,
+                compatible_runtimes: members.compatible_runtimes,
+                compatible_architectures: members.compatible_architectures,
                 created: crate::clock::now(),
                 policy: Vec::new(),
                 revision_id,
+                from_template,
             };
             layer.versions.insert(layer.last_version, version.clone());
             Ok(version)
@@ -350,7 +406,7 @@ impl Control {
     }
 
     /// The bare name of a layer, from it or from its ARN.
-    fn layer_name(&self, text: &str) -> Result<String, ApiError> {
+    pub(super) fn layer_name(&self, text: &str) -> Result<String, ApiError> {
         let is_name = |name: &str| {
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         };

@@ -136,10 +136,13 @@ impl Control {
             .into_iter()
             .map(|mut layer| {
                 for version in layer.versions.values_mut() {
-                    if let Location::Package(hex) = &version.layer.location
-                        && let Some((path, lease)) = packages.find(hex)
-                    {
-                        (version.layer.path, version.layer.lease) = (path, Some(lease));
+                    match &version.layer.location {
+                        Location::Folder(path) => version.layer.path = path.clone(),
+                        Location::Package(hex) => {
+                            if let Some((path, lease)) = packages.find(hex) {
+                                (version.layer.path, version.layer.lease) = (path, Some(lease));
+                            }
+                        }
                     }
                 }
                 (layer.name.clone(), Arc::new(layer))

@@ -100,7 +100,7 @@ impl Control {
                     format!("The statement id ({id}) provided already exists. Please provide a new statement id, or remove the existing statement."),
                 ));
             }
-            added = statement(request, &id, &arn);
+            added = statement_of(request, &id, &arn);
             policy.push(PolicyStatement { id: id.clone(), document: added.clone() });
             let bytes = document(policy).to_string().len();
             if bytes > POLICY_MAX {
@@ -186,14 +186,17 @@ impl Control {
     }
 }
 
-fn policy_mut<'a>(function: &'a mut Function, qualifier: Option<&str>) -> &'a mut Vec<PolicyStatement> {
+pub(super) fn policy_mut<'a>(
+    function: &'a mut Function,
+    qualifier: Option<&str>,
+) -> &'a mut Vec<PolicyStatement> {
     match qualifier {
         Some(qualifier) => function.published.policies.entry(qualifier.to_owned()).or_default(),
         None => &mut function.policy,
     }
 }
 
-fn arn_of(function: &Function, qualifier: Option<&str>) -> String {
+pub(super) fn arn_of(function: &Function, qualifier: Option<&str>) -> String {
     match qualifier {
         Some(qualifier) => model::name::qualified_arn(&function.arn, qualifier),
         None => function.arn.clone(),
@@ -205,7 +208,7 @@ fn document(policy: &[PolicyStatement]) -> Value {
     json!({"Version": "2012-10-17", "Id": "default", "Statement": statements})
 }
 
-fn statement(request: &AddPermission, id: &str, arn: &str) -> Value {
+pub(super) fn statement_of(request: &AddPermission, id: &str, arn: &str) -> Value {
     let principal = request.principal.as_deref().unwrap_or_default();
     let principal = match principal {
         "*" => json!("*"),

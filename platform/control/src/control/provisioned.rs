@@ -48,24 +48,32 @@ impl Control {
         let function = self.change(|functions| {
             let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;
             self.check_qualifier(before, &qualifier)?;
-            check_shared(before, &qualifier)?;
-            let old = before.published.provisioned.get(&qualifier).map_or(0, |found| found.requested);
-            let whole = u64::from(provisioned_of(before)) - u64::from(old) + u64::from(requested);
-            match before.reserved {
-                Some(reserved) if whole > u64::from(reserved) => {
-                    return Err(ApiError::invalid(
-                        "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function",
-                    ));
-                }
-                Some(_) => {}
-                None => self.check_unreserved(functions, &name, whole)?,
-            }
+            self.check_provisioned(functions, before, &qualifier, requested)?;
             let mut function = Function::clone(before);
-            let provisioned = Provisioned { requested, last_modified: crate::clock::now_in_seconds() };
-            function.published.provisioned.insert(qualifier.clone(), provisioned);
+            function.published.provisioned.insert(qualifier.clone(), now_requested(requested));
             Ok(Edit::Put(Box::new(function), Fresh::Around))
         })?;
         Ok((function, qualifier))
+    }
+
+    /// Checks that a version or alias may have so many environments kept ready.
+    pub(super) fn check_provisioned(
+        &self,
+        functions: &super::Functions,
+        function: &Function,
+        qualifier: &str,
+        requested: u32,
+    ) -> Result<(), ApiError> {
+        check_shared(function, qualifier)?;
+        let old = function.published.provisioned.get(qualifier).map_or(0, |found| found.requested);
+        let whole = u64::from(provisioned_of(function)) - u64::from(old) + u64::from(requested);
+        match function.reserved {
+            Some(reserved) if whole > u64::from(reserved) => Err(ApiError::invalid(
+                "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function",
+            )),
+            Some(_) => Ok(()),
+            None => self.check_unreserved(functions, &function.name, whole),
+        }
     }
 
     /// What was asked for.
@@ -151,6 +159,11 @@ impl Control {
         }
         Ok(())
     }
+}
+
+/// So many, asked for now.
+pub(super) fn now_requested(requested: u32) -> Provisioned {
+    Provisioned { requested, last_modified: crate::clock::now_in_seconds() }
 }
 
 /// Environments provisioned for all versions and aliases of a function.

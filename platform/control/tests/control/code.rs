@@ -71,11 +71,10 @@ fn templates_bring_archives_inline_code_and_layers() {
     assert_eq!(std::fs::read_to_string(from_file.code.join("app.py")).unwrap(), "archive");
     let inline = bench.control.deploy(request("inline", DeployCode::Inline("x = 1".to_owned()))).unwrap();
     assert_eq!(std::fs::read_to_string(inline.code.join("index.py")).unwrap(), "x = 1");
+    let layer =
+        DeployLayer { name: "l".to_owned(), code: DeployCode::ZipFile(archive), ..DeployLayer::default() };
     let layered = Deploy {
-        layers: vec![DeployLayer {
-            arn: "arn:aws:lambda:us-east-1:000000000000:layer:l:1".to_owned(),
-            code: DeployCode::ZipFile(archive),
-        }],
+        layers: vec![bench.control.deploy_layer(&layer).unwrap()],
         ..request("layered", DeployCode::Inline("x = 2".to_owned()))
     };
     let layered = bench.control.deploy(layered).unwrap();

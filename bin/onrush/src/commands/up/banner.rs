@@ -48,9 +48,10 @@ impl Summary<'_> {
                 gaps.push(format!("REST APIs are read but not served yet: {}", rest.join(", ")));
             }
         }
-        let signed = self.functions.iter().filter(|function| {
-            function.url.as_ref().is_some_and(|url| url.auth_type == control::AuthType::AwsIam)
-        });
+        let signed = self
+            .functions
+            .iter()
+            .filter(|function| function.urls().any(|(_, url)| url.auth_type == control::AuthType::AwsIam));
         let signed: Vec<_> = signed.map(|function| function.name.as_str()).collect();
         if !signed.is_empty() {
             gaps.push(format!(

@@ -1,11 +1,14 @@
 //! A template's functions, built where needed and deployed.
 
+mod around;
+mod layers;
+
 use super::{refusal, refused};
 use crate::Stop;
 use crate::problems;
 use crate::stack::Read;
 use anyhow::{Context as _, anyhow};
-use control::{Control, Cors, Deploy, DeployCode, DeployLayer, EventInvokeConfig, Settings, UrlSettings};
+use control::{Control, Cors, Deploy, DeployCode, EventInvokeConfig, Settings, UrlSettings};
 use model::stack::{self, Code, Function, Link, Stack};
 use runtimes::Runtimes;
 use serde_json::Value;
@@ -53,12 +56,14 @@ async fn functions(
     some: &[&Function],
 ) -> Result<Vec<String>, Stop> {
     let Stage { control, runtimes, services, copies } = stage;
+    let layers = layers::publish(read, control, *copies).await?;
     let mut deployed_names = Vec::new();
     let mut problems = Vec::new();
     for function in some.iter().copied() {
-        let Some(mut request) = request(read, function, services.vault(), overrides).await? else { continue };
+        let request = request(read, function, control, &layers, services.vault(), overrides).await?;
+        let Some(mut request) = request else { continue };
         if *copies {
-            copy(&mut request);
+            copy(&mut request.code);
         }
         deployed_names.push(function.name.clone());
         let (control, runtimes) = (control.clone(), runtimes.clone());
@@ -86,15 +91,12 @@ async fn functions(
     Ok(deployed_names)
 }
 
-/// Has folders copied that are small enough for it.
-fn copy(request: &mut Deploy) {
-    let layers = request.layers.iter_mut().map(|layer| &mut layer.code);
-    for code in layers.chain([&mut request.code]) {
-        if let DeployCode::Folder(path) = code
-            && control::list_folder(path).is_ok_and(|listing| listing.bytes <= COPY_BYTES_MAX)
-        {
-            *code = DeployCode::Copy(std::mem::take(path));
-        }
+/// Has a folder copied that is small enough for it.
+fn copy(code: &mut DeployCode) {
+    if let DeployCode::Folder(path) = code
+        && control::list_folder(path).is_ok_and(|listing| listing.bytes <= COPY_BYTES_MAX)
+    {
+        *code = DeployCode::Copy(std::mem::take(path));
     }
 }
 
@@ -134,6 +136,8 @@ async fn remove_others(read: &Read, control: &Arc<Control>, deployed: &[String])
 async fn request(
     read: &Read,
     function: &Function,
+    control: &Control,
+    layers: &layers::Published,
     vault: &services::Vault,
     env_vars: &EnvVars,
 ) -> Result<Option<Deploy>, Stop> {
@@ -146,12 +150,12 @@ async fn request(
         *value = vault.resolve(value);
     }
     env_vars.apply(&function.id, &function.name, &mut variables);
-    // An alias serves what was just deployed, so its URL is the function's.
-    let url = read.stack.function_urls.iter().find(|url| url.target.function.logical() == Some(&function.id));
-    let mut layers = Vec::new();
-    for link in &function.layers {
-        layers.extend(layer(read, function, link)?);
-    }
+    let own_url = |url: &&stack::FunctionUrl| {
+        let latest = url.target.qualifier.as_deref().is_none_or(|qualifier| qualifier == model::name::LATEST);
+        latest && url.target.function.logical() == Some(&function.id)
+    };
+    let url = read.stack.function_urls.iter().find(own_url);
+    let layers = layers::of(read, control, layers, function);
     Ok(Some(Deploy {
         name: function.name.clone(),
         logical_id: Some(function.id.clone()),
@@ -164,6 +168,7 @@ async fn request(
         url: url.map(url_settings),
         event_invoke: function.event_invoke.iter().map(event_invoke).collect(),
         tags: function.tags.clone(),
+        around: around::of(&read.stack, function),
     }))
 }
 
@@ -207,6 +212,14 @@ fn settings(stack: &Stack, function: &Function, variables: BTreeMap<String, Stri
             .dead_letter_target
             .as_ref()
             .map(|arn| control::DeadLetterSettings { target_arn: Some(arn.clone()) }),
+        tracing_config: function
+            .tracing
+            .then(|| control::TracingSettings { mode: Some("Active".to_owned()) }),
+        logging_config: Some(control::LoggingSettings {
+            log_format: Some(if function.json_logs { "JSON" } else { "Text" }.to_owned()),
+            log_group: Some(function.log_group.clone()),
+            ..control::LoggingSettings::default()
+        }),
         ..Settings::default()
     }
 }
@@ -295,35 +308,6 @@ fn packaged(read: &Read, key: &str) -> Option<PathBuf> {
     [read.folder().join(name), read.folder().join(".serverless").join(name)]
         .into_iter()
         .find(|path| path.is_file())
-}
-
-fn layer(read: &Read, function: &Function, link: &Link) -> Result<Option<DeployLayer>, Stop> {
-    let Some(layer) = link.logical().and_then(|id| read.stack.layers.iter().find(|layer| layer.id == id))
-    else {
-        tracing::warn!(function = %function.id, layer = link.as_str(), "this layer is not in the template; the function runs without it");
-        return Ok(None);
-    };
-    let path = match (&layer.asset_path, &layer.code) {
-        (Some(path), _) | (None, Code::Local { path }) => path,
-        _ => {
-            tracing::warn!(function = %function.id, layer = %layer.id, "this layer's content is not on this machine; the function runs without it");
-            return Ok(None);
-        }
-    };
-    let found = read.folder().join(path);
-    let found = std::path::absolute(&found).unwrap_or(found);
-    let code = match (found.is_file(), found.is_dir()) {
-        (true, _) => DeployCode::ZipFile(found),
-        (_, true) => DeployCode::Folder(found),
-        _ => {
-            return Err(Stop::Usage(format!(
-                "{}: layer {}: there is no folder or zip `{path}`",
-                read.path.display(),
-                layer.id
-            )));
-        }
-    };
-    Ok(Some(DeployLayer { arn: layer.arn.clone(), code }))
 }
 
 /// The JSON that `sam local --env-vars` takes.

@@ -6,6 +6,7 @@ use super::{Answer, page};
 use control::package::{UNZIPPED_MAX, ZIPPED_MAX};
 use control::{AddPermission, CODE_STORAGE_MAX, Control, Function, UrlSettings};
 use model::error::{ApiError, Violation};
+use model::name::qualified_arn;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -78,35 +79,34 @@ pub(super) fn untag(control: &Control, input: &Input<'_>) -> Result<Answer, ApiE
 }
 
 pub(super) fn create_url(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    refuse_qualifier(input)?;
-    let function = control.create_url(input.label(0), input.body::<UrlSettings>()?)?;
-    Ok(Answer::created(url_shape(control, &function, input, Times::Created)))
+    let settings = input.body::<UrlSettings>()?;
+    let (function, alias) = control.create_url(input.label(0), input.query("Qualifier"), settings)?;
+    Ok(Answer::created(url_shape(control, &function, alias.as_deref(), input, Times::Created)))
 }
 
 pub(super) fn get_url(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    refuse_qualifier(input)?;
-    let function = control.get_url(input.label(0))?;
-    Ok(Answer::ok(url_shape(control, &function, input, Times::Both)))
+    let (function, alias) = control.get_url(input.label(0), input.query("Qualifier"))?;
+    Ok(Answer::ok(url_shape(control, &function, alias.as_deref(), input, Times::Both)))
 }
 
 pub(super) fn update_url(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    refuse_qualifier(input)?;
-    let function = control.update_url(input.label(0), input.body::<UrlSettings>()?)?;
-    Ok(Answer::ok(url_shape(control, &function, input, Times::Both)))
+    let settings = input.body::<UrlSettings>()?;
+    let (function, alias) = control.update_url(input.label(0), input.query("Qualifier"), settings)?;
+    Ok(Answer::ok(url_shape(control, &function, alias.as_deref(), input, Times::Both)))
 }
 
 pub(super) fn delete_url(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    refuse_qualifier(input)?;
-    control.delete_url(input.label(0))?;
+    control.delete_url(input.label(0), input.query("Qualifier"))?;
     Ok(Answer::nothing())
 }
 
 pub(super) fn list_urls(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let function = control.resolve_unqualified(input.label(0))?;
-    let urls = if function.url.is_some() { vec![function] } else { Vec::new() };
-    let (urls, next) = page::cut(input, URLS_MAX, urls, |function| &function.name)?;
+    let urls: Vec<Option<&str>> = function.urls().map(|(alias, _)| alias).collect();
+    // The function's own comes first: no alias's name is empty.
+    let (urls, next) = page::cut(input, URLS_MAX, urls, |alias| alias.unwrap_or_default())?;
     let shapes: Vec<Value> =
-        urls.iter().map(|function| url_shape(control, function, input, Times::Both)).collect();
+        urls.into_iter().map(|alias| url_shape(control, &function, alias, input, Times::Both)).collect();
     Ok(Answer::ok(paged("FunctionUrlConfigs", &shapes, next.as_deref())))
 }
 
@@ -131,28 +131,6 @@ pub(super) fn policy(control: &Control, input: &Input<'_>) -> Result<Answer, Api
     Ok(Answer::ok(json!({"Policy": policy.to_string(), "RevisionId": function.revision_id})))
 }
 
-/// Only aliases may follow here, and there are none yet.
-fn refuse_qualifier(input: &Input<'_>) -> Result<(), ApiError> {
-    match input.query("Qualifier") {
-        None => Ok(()),
-        Some(qualifier) => {
-            let pattern = r"Member must satisfy regular expression pattern: ((?!^\d+$)^[0-9a-zA-Z-_]+$)";
-            let fits = !qualifier.is_empty()
-                && qualifier.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-                && !qualifier.bytes().all(|byte| byte.is_ascii_digit());
-            if !fits {
-                return Err(ApiError::validation(
-                    &qualifier.escape_debug().to_string(),
-                    "qualifier",
-                    pattern,
-                ));
-            }
-            let message = "A function URL of an alias (Qualifier) is not run by Onrush yet.";
-            Err(ApiError::new(model::error::ErrorCode::NotImplemented, message))
-        }
-    }
-}
-
 /// Which times an answer has: making a URL tells only of the making.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Times {
@@ -160,13 +138,19 @@ enum Times {
     Both,
 }
 
-fn url_shape(control: &Control, function: &Function, input: &Input<'_>, times: Times) -> Value {
-    let Some(url) = &function.url else { return json!({}) };
+fn url_shape(
+    control: &Control,
+    function: &Function,
+    alias: Option<&str>,
+    input: &Input<'_>,
+    times: Times,
+) -> Value {
+    let Some(url) = function.url_of(alias) else { return json!({}) };
     let port = input.port().unwrap_or(DEFAULT_PORT);
     let region = &control.options().region;
     let mut shape = json!({
         "FunctionUrl": format!("http://{}.lambda-url.{region}.localhost:{port}/", url.id),
-        "FunctionArn": function.arn,
+        "FunctionArn": alias.map_or_else(|| function.arn.clone(), |alias| qualified_arn(&function.arn, alias)),
         "AuthType": url.auth_type,
         "CreationTime": url.created,
         "InvokeMode": url.invoke_mode,

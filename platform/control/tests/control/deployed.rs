@@ -1,0 +1,204 @@
+//! What a template says around a function: versions, aliases, provisioned concurrency, permissions, URLs of aliases and
+//! layers; the same again after a restart, gone when the template has it no more.
+
+use crate::bench::Bench;
+use control::{
+    AddPermission, Around, AuthType, Control, Deploy, DeployAlias, DeployCode, DeployLayer, DeployVersion,
+    Function, Settings, UrlSettings,
+};
+use std::path::Path;
+use std::sync::Arc;
+
+fn version(id: &str, follows: bool) -> DeployVersion {
+    DeployVersion { id: id.to_owned(), follows, ..DeployVersion::default() }
+}
+
+fn alias(name: &str, version: &str) -> DeployAlias {
+    DeployAlias { name: name.to_owned(), version: version.to_owned(), ..DeployAlias::default() }
+}
+
+/// An alias `live` that follows the function, as `AutoPublishAlias: live` makes it.
+fn live() -> Around {
+    Around {
+        versions: vec![version("CartVersion", true)],
+        aliases: vec![alias("live", "1")],
+        ..Around::default()
+    }
+}
+
+fn deploy(control: &Control, code: DeployCode, timeout: i64, around: &Around) -> Arc<Function> {
+    let settings = Settings {
+        runtime: Some("python3.13".to_owned()),
+        handler: Some("index.handler".to_owned()),
+        timeout: Some(timeout),
+        ..Settings::default()
+    };
+    let request = Deploy {
+        name: "cart".to_owned(),
+        logical_id: Some("Cart".to_owned()),
+        code,
+        settings,
+        around: around.clone(),
+        ..Deploy::default()
+    };
+    control.deploy(request).unwrap()
+}
+
+fn inline(text: &str) -> DeployCode {
+    DeployCode::Inline(text.to_owned())
+}
+
+fn folder(path: &Path) -> DeployCode {
+    DeployCode::Folder(path.to_owned())
+}
+
+fn code_of(function: &Arc<Function>, qualifier: &str) -> String {
+    let version = function.route(qualifier).unwrap().version;
+    std::fs::read_to_string(version.code.join("index.py")).unwrap()
+}
+
+#[test]
+fn an_alias_that_follows_gets_a_version_for_each_change_and_none_for_a_restart() {
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("index.py"), "one").unwrap();
+    let bench = Bench::new();
+    let first = deploy(&bench.control, folder(files.path()), 3, &live());
+    assert_eq!((first.published.last_version, first.published.aliases["live"].version.as_str()), (1, "1"));
+    assert_eq!(code_of(&first, "live"), "one");
+    bench.heard();
+
+    let bench = bench.again();
+    let again = deploy(&bench.control, folder(files.path()), 3, &live());
+    assert_eq!(again, first);
+    assert!(bench.heard().is_empty(), "nothing was told, since nothing changed");
+
+    // A changed setting is a new version, too, though the code is the same.
+    let slower = deploy(&bench.control, folder(files.path()), 9, &live());
+    assert_eq!((slower.published.last_version, slower.published.aliases["live"].version.as_str()), (2, "2"));
+    assert_ne!(slower.published.aliases["live"].revision_id, first.published.aliases["live"].revision_id);
+    assert_eq!(slower.route("1").unwrap().version.timeout.as_secs(), 3, "what is published stays");
+
+    // An edit of the folder while it is served.
+    std::fs::write(files.path().join("index.py"), "two, and longer").unwrap();
+    assert!(bench.control.refresh_code("cart").unwrap());
+    let edited = bench.control.function("cart").unwrap();
+    assert_eq!((edited.published.last_version, code_of(&edited, "live").as_str()), (3, "two, and longer"));
+    assert_eq!(code_of(&edited, "1"), "one");
+    let bench = bench.again();
+    let again = deploy(&bench.control, folder(files.path()), 9, &live());
+    assert_eq!((again.published.last_version, again.revision_id.clone()), (3, edited.revision_id.clone()));
+
+    // A day of saves: the last ten are kept, and nothing of the others after a restart.
+    for save in 0..15 {
+        std::fs::write(files.path().join("index.py"), format!("save {save}, {}", "x".repeat(save))).unwrap();
+        assert!(bench.control.refresh_code("cart").unwrap());
+    }
+    let bench = bench.again();
+    let kept: Vec<u64> = bench.control.function("cart").unwrap().published.versions.keys().copied().collect();
+    assert_eq!(kept, (9..=18).collect::<Vec<u64>>());
+    assert_eq!(bench.packages(), 10);
+}
+
+#[test]
+fn a_version_of_the_template_is_published_once_and_weights_name_the_numbers_it_got() {
+    let bench = Bench::new();
+    let mut around = Around {
+        versions: vec![version("One", false)],
+        aliases: vec![alias("live", "1")],
+        ..Around::default()
+    };
+    deploy(&bench.control, inline("one"), 3, &around);
+    let changed = deploy(&bench.control, inline("two"), 3, &around);
+    assert_eq!((changed.published.last_version, code_of(&changed, "live").as_str()), (1, "one"));
+
+    around.versions.push(version("Two", false));
+    around.aliases[0].routing = Some(("2".to_owned(), 0.25));
+    let shared = deploy(&bench.control, inline("two"), 3, &around);
+    assert_eq!(shared.published.aliases["live"].routing, Some(("2".to_owned(), 0.25)));
+    assert_eq!(shared.route_by("live", || 0.1).unwrap().version.version, "2");
+
+    // The first is gone from the template: the second is its first now, and keeps its number here.
+    around.versions.remove(0);
+    around.aliases[0].routing = None;
+    let moved = deploy(&bench.control, inline("two"), 3, &around);
+    assert_eq!(moved.published.aliases["live"].version, "2");
+    assert!(moved.route("1").is_some(), "a version that the template drops is retained");
+
+    around.aliases[0].version = "7".to_owned();
+    let settings = Settings {
+        runtime: Some("python3.13".to_owned()),
+        handler: Some("i.h".to_owned()),
+        ..Settings::default()
+    };
+    let request =
+        Deploy { name: "cart".to_owned(), code: inline("two"), settings, around, ..Deploy::default() };
+    assert!(bench.control.deploy(request).unwrap_err().message.ends_with("function:cart:7"));
+}
+
+#[test]
+fn what_the_template_put_there_goes_with_it_and_what_the_api_put_there_stays() {
+    let bench = Bench::new();
+    let statement = |id: &str| AddPermission {
+        statement_id: Some(id.to_owned()),
+        action: Some("lambda:InvokeFunctionUrl".to_owned()),
+        principal: Some("*".to_owned()),
+        function_url_auth_type: Some("NONE".to_owned()),
+        ..AddPermission::default()
+    };
+    let mut around = live();
+    around.versions[0].provisioned = Some(1);
+    around.aliases.push(alias("canary", "1"));
+    around.permissions = vec![(None, statement("Own")), (Some("live".to_owned()), statement("Live"))];
+    let url = UrlSettings { auth_type: Some(AuthType::None), ..UrlSettings::default() };
+    around.urls.insert("live".to_owned(), url);
+    let made = deploy(&bench.control, inline("one"), 3, &around);
+    assert_eq!(made.published.provisioned["1"].requested, 1);
+    assert_eq!(made.published.policies["live"][0].document["Resource"], format!("{}:live", made.arn));
+    assert_eq!(made.published.urls["live"].id, control::url_id(&format!("{}:live", made.arn)));
+    bench.control.add_permission("cart", None, &statement("FromOutside")).unwrap();
+
+    let bench = bench.again();
+    let before = bench.control.function("cart").unwrap();
+    assert_eq!(deploy(&bench.control, inline("one"), 3, &around), before);
+
+    let bare = deploy(&bench.control, inline("one"), 3, &live());
+    assert!(bare.published.provisioned.is_empty() && bare.published.policies.is_empty());
+    assert!(bare.published.urls.is_empty() && !bare.published.aliases.contains_key("canary"));
+    let left: Vec<&str> = bare.policy.iter().map(|statement| statement.id.as_str()).collect();
+    assert_eq!(left, ["FromOutside"]);
+}
+
+#[test]
+fn more_provisioned_than_the_account_has_is_refused_in_awss_words() {
+    let bench = Bench::new();
+    let mut around = live();
+    around.aliases[0].provisioned = Some(950);
+    let settings = Settings {
+        runtime: Some("python3.13".to_owned()),
+        handler: Some("i.h".to_owned()),
+        ..Settings::default()
+    };
+    let request =
+        Deploy { name: "cart".to_owned(), code: inline("one"), settings, around, ..Deploy::default() };
+    let error = bench.control.deploy(request).unwrap_err();
+    assert!(error.message.contains("below its minimum value of [100]"), "{error}");
+    assert!(bench.control.function("cart").is_none(), "nothing half-made");
+}
+
+#[test]
+fn a_layer_is_published_when_it_changed_and_found_again_after_a_restart() {
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("data"), "one").unwrap();
+    let layer =
+        DeployLayer { name: "shared".to_owned(), code: folder(files.path()), ..DeployLayer::default() };
+    let bench = Bench::new();
+    let first = bench.control.deploy_layer(&layer).unwrap();
+    assert!(first.arn.ends_with(":layer:shared:1"), "{}", first.arn);
+    let bench = bench.again();
+    assert_eq!(bench.control.deploy_layer(&layer).unwrap().arn, first.arn);
+    assert_eq!(bench.control.layer_by_arn(&first.arn).unwrap().layer.path, first.path);
+    std::fs::write(files.path().join("data"), "another").unwrap();
+    let second = bench.control.deploy_layer(&layer).unwrap();
+    assert!(second.arn.ends_with(":layer:shared:2"));
+    assert!(bench.control.layer_by_arn(&first.arn).is_err(), "its files are no more");
+}
