@@ -1,6 +1,7 @@
 //! How fast environments are made: start to first byte, and how many per second, against the naive way.
 //!
-//! `cargo run --release -p sandbox --example spawn -- [FOLDER] [COUNT]`. Both ways run the same static
+//! `cargo run --release -p sandbox --example spawn -- [FOLDER] [COUNT] [loopback]`; the last word leaves the interface
+//! out. Both ways run the same static
 //! program in the same run, in turns, so the ratio holds where absolute figures do not. The naive way makes
 //! six namespaces with `clone3` and writes the pid into fresh memory, cpu and pids groups, per environment.
 #![allow(unsafe_code)]
@@ -26,6 +27,7 @@ fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args_os().skip(1);
     let folder = arguments.next().map_or_else(|| std::env::temp_dir().join("onrush-spawn"), PathBuf::from);
     let count = arguments.next().and_then(|count| count.to_str()?.parse().ok()).unwrap_or(400);
+    let interfaces = arguments.next().is_none_or(|word| word != "loopback");
     let task = folder.join("task");
     build(&task)?;
     let pool = PoolSizes { networks: 16, groups: 16, temporaries: 16 };
@@ -33,7 +35,7 @@ fn main() -> Result<(), Failure> {
         state_dir: folder.join("run"),
         isolation: Isolation::Namespaces,
         pool,
-        interfaces: true,
+        interfaces,
     })?;
     let program = task.join("hello");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

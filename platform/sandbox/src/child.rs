@@ -19,7 +19,8 @@ use crate::spec::COMPANIONS_MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Step {
-    Group = 1,
+    IdentityMaps = 1,
+    Group,
     GroupNamespace,
     Identity,
     Proc,
@@ -36,7 +37,8 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 14] = [
+    const ALL: [Step; 15] = [
+        Step::IdentityMaps,
         Step::Group,
         Step::GroupNamespace,
         Step::Identity,
@@ -60,6 +62,7 @@ impl Step {
     /// What was being done, for an error text.
     pub fn words(self) -> &'static str {
         match self {
+            Step::IdentityMaps => "write the identity maps",
             Step::Group => "join the control groups",
             Step::GroupNamespace => "make a control group namespace",
             Step::Identity => "change to the environment's user",
@@ -141,8 +144,10 @@ impl Status {
 pub(crate) struct Plan<'a> {
     /// The box to enter; `None` for a plain process.
     pub walls: Option<Walls<'a>>,
-    /// An event descriptor, set when the identity maps are written.
-    pub ready: RawFd,
+    /// How urgently the host's out-of-memory killer should take it, as text.
+    pub oom_score: &'a [u8],
+    /// The jailer's `/proc`.
+    pub proc: RawFd,
     /// Where status messages go.
     pub status: RawFd,
     /// `/dev/null`, to be the program's input.
@@ -178,6 +183,8 @@ pub(crate) struct Walls<'a> {
     /// Detached tree: `/tmp`.
     pub temporary: RawFd,
     pub host_name: &'a [u8],
+    /// Lines for `uid_map` and `gid_map`.
+    pub maps: [&'a [u8]; 2],
     pub in_control_group: bool,
     /// Version of Landlock to use; 0 for none.
     pub landlock: u32,
@@ -223,7 +230,11 @@ macro_rules! call {
 
 /// Enters the box, starts the program, supervises it. Never returns.
 pub(crate) fn run(plan: &Plan<'_>) -> ! {
-    wait_until_ready(plan);
+    // Where it does not count, it cannot be set.
+    write_own(plan, c"self/oom_score_adj", plan.oom_score);
+    if let Some(walls) = &plan.walls {
+        map_identity(plan, walls.maps);
+    }
     // Before the limit of open files, which the jailer's own descriptors may exceed.
     let signals = watch_signals(plan);
     for &entrance in plan.entrances {
@@ -258,12 +269,24 @@ pub(crate) fn run(plan: &Plan<'_>) -> ! {
     supervise(plan, signals, program)
 }
 
-fn wait_until_ready(plan: &Plan<'_>) {
-    let mut count = 0_u64;
-    // SAFETY: eight live bytes. Who gives up on this start kills us.
-    let read = unsafe { libc::read(plan.ready, (&raw mut count).cast(), size_of::<u64>()) };
-    if read != size_of::<u64>() as isize {
-        exit();
+/// Writes one value into a file of `/proc`.
+fn write_own(plan: &Plan<'_>, path: &CStr, text: &[u8]) -> libc::c_long {
+    // SAFETY: a C string and live bytes; a negative descriptor is refused by both calls that get it.
+    unsafe {
+        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        let file = libc::syscall(libc::SYS_openat, plan.proc, path.as_ptr(), flags);
+        let written = libc::syscall(libc::SYS_write, file, text.as_ptr(), text.len());
+        libc::syscall(libc::SYS_close, file);
+        written
+    }
+}
+
+/// Maps one user and one group. The new user namespace belongs to the user that is mapped, and so the child may do it
+/// itself (user_namespaces(7)), for the price of giving up setgroups, and nobody has to wait for the other.
+fn map_identity(plan: &Plan<'_>, [user, group]: [&[u8]; 2]) {
+    for (path, text) in [(c"self/setgroups", &b"deny"[..]), (c"self/gid_map", group), (c"self/uid_map", user)]
+    {
+        must(plan, Step::IdentityMaps, write_own(plan, path, text));
     }
 }
 

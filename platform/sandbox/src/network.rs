@@ -28,6 +28,31 @@ const MTU: u32 = 1_500;
 const PREFIX: u8 = 30;
 const PREFIX_6: u8 = 126;
 
+/// Buckets of a namespace's own table of TCP connections: one program has 1,024 descriptors. In the host's table, of
+/// 262,144 on a machine of 24 GB, looking for an environment's last connections takes 0.6 ms (measured); here 2 us.
+const CONNECTION_BUCKETS: &str = "1024";
+/// Connections in TIME_WAIT, which would else be half as many as buckets.
+const TIME_WAIT_MAX: &str = "16384";
+
+/// The namespace that all others are made from: they get from it what only a parent can give.
+pub(crate) struct Nursery(OwnedFd);
+
+impl Nursery {
+    /// **The calling thread ends up inside.**
+    pub fn create() -> io::Result<Nursery> {
+        syscalls::unshare(libc::CLONE_NEWNET)?;
+        // Since Linux 6.1; before, namespaces share the host's table.
+        drop(fs::write("/proc/sys/net/ipv4/tcp_child_ehash_entries", CONNECTION_BUCKETS));
+        Ok(Nursery(current()?))
+    }
+}
+
+/// The calling thread's namespace.
+fn current() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/proc/thread-self/ns/net", flags, Mode::empty())?)
+}
+
 /// One network namespace and the listener in it.
 pub(crate) struct Network {
     namespace: OwnedFd,
@@ -45,10 +70,11 @@ struct Interface {
 impl Network {
     /// Makes a namespace with loopback up and a listener, and with `blocks` an interface that has an address of them.
     /// **The calling thread ends up inside.**
-    pub fn create(blocks: Option<&Blocks>) -> io::Result<Network> {
+    pub fn create(nursery: &Nursery, blocks: Option<&Blocks>) -> io::Result<Network> {
+        syscalls::setns(nursery.0.as_fd(), libc::CLONE_NEWNET)?;
         syscalls::unshare(libc::CLONE_NEWNET)?;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let namespace = rustix::fs::open("/proc/thread-self/ns/net", flags, Mode::empty())?;
+        let namespace = current()?;
+        drop(fs::write("/proc/sys/net/ipv4/tcp_max_tw_buckets", TIME_WAIT_MAX));
         let interface = match blocks {
             Some(blocks) => Some(Interface::create(blocks)?),
             None => {

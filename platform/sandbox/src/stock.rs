@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use crate::address::Blocks;
 use crate::cgroup::{ControlGroups, Group};
-use crate::network::Network;
+use crate::network::{Network, Nursery};
 use crate::spec::PoolSizes;
 use crate::temporary::{Temporaries, Temporary};
 
@@ -70,6 +70,7 @@ pub(crate) struct Stock {
     tmp_mb: u32,
     groups_of: Arc<ControlGroups>,
     temporaries_of: Temporaries,
+    nursery: OnceLock<Nursery>,
     /// Addresses of interfaces; `None`: networks hold loopback alone.
     blocks: OnceLock<Blocks>,
     networks: Mutex<Vec<Network>>,
@@ -93,6 +94,7 @@ impl Stock {
             tmp_mb,
             groups_of: groups,
             temporaries_of: temporaries,
+            nursery: OnceLock::new(),
             blocks: OnceLock::new(),
             networks: Mutex::default(),
             used_networks: Mutex::new(Recycled::new()),
@@ -116,16 +118,27 @@ impl Stock {
     /// This host cannot make one. The calling thread may end up in another network namespace.
     pub fn offer_interfaces(&self) -> io::Result<()> {
         let blocks = Blocks::default();
-        drop(Network::create(Some(&blocks))?);
+        drop(Network::create(self.nursery()?, Some(&blocks))?);
         drop(self.blocks.set(blocks));
         Ok(())
+    }
+
+    fn nursery(&self) -> io::Result<&Nursery> {
+        if self.nursery.get().is_none() {
+            drop(self.nursery.set(Nursery::create()?));
+        }
+        Ok(self.nursery.get().expect("just set, here or by another thread"))
+    }
+
+    fn make_network(&self) -> io::Result<Network> {
+        Network::create(self.nursery()?, self.blocks.get())
     }
 
     /// A network this version has used, one from the stock, or a new one; the calling thread may end up inside.
     pub fn take_network(&self, version_key: u64) -> io::Result<Network> {
         let used = locked(&self.used_networks).take(version_key);
         let ready = used.or_else(|| locked(&self.networks).pop());
-        ready.map_or_else(|| Network::create(self.blocks.get()), Ok)
+        ready.map_or_else(|| self.make_network(), Ok)
     }
 
     /// Takes a network back; what comes back out must be destroyed, slowly. The calling thread ends up inside.
@@ -203,7 +216,7 @@ impl Stock {
     /// network namespace.
     pub fn refill(&self) -> io::Result<bool> {
         if locked(&self.networks).len() < self.sizes.networks {
-            let network = Network::create(self.blocks.get())?;
+            let network = self.make_network()?;
             locked(&self.networks).push(network);
         } else if locked(&self.groups).len() < self.sizes.groups {
             let Some(group) = self.make_group()? else { return self.refill_temporary() };

@@ -79,6 +79,25 @@ pub(crate) unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::R
     }
 }
 
+/// From now on the calling thread keeps its capabilities when it acts for another user.
+pub(crate) fn keep_capabilities() -> io::Result<()> {
+    const SECBIT_NO_SETUID_FIXUP: libc::c_ulong = 4;
+    // SAFETY: numbers alone.
+    check(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0) })
+}
+
+/// Makes `user` the effective user and group of the calling thread, which has kept its capabilities.
+pub(crate) fn act_for(user: u32) -> io::Result<()> {
+    const SAME: u32 = u32::MAX;
+    // SAFETY: numbers alone. The raw calls change this thread only; callers have but one.
+    unsafe {
+        check(libc::syscall(libc::SYS_setresgid, SAME, user, SAME) as i32)?;
+        check(libc::syscall(libc::SYS_setresuid, SAME, user, SAME) as i32)?;
+        // The change took it away, and without it the files of /proc/self that a child writes are root's.
+        check(libc::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(user != 0), 0, 0, 0))
+    }
+}
+
 /// Moves the calling thread into the namespace.
 pub(crate) fn setns(namespace: BorrowedFd<'_>, kind: i32) -> io::Result<()> {
     // SAFETY: no memory is passed.
@@ -197,6 +216,33 @@ pub(crate) fn widen_descriptor_table(limit: u64) {
     }
 }
 
+/// Keeps the mappings of all libraries but libc out of this process's future children, which then neither copy nor tear
+/// them down: half of 36 mappings, 0.1 ms for each child (measured). The children may call nothing but libc's wrappers.
+pub(crate) fn leave_libraries_to_parent() -> io::Result<()> {
+    let program = std::fs::read_link("/proc/self/exe")?;
+    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
+        if let Some((start, len)) = library_mapping(line, &program) {
+            // SAFETY: changes nothing for this process; no child calls into these libraries.
+            check(unsafe { libc::madvise(start as *mut libc::c_void, len, libc::MADV_DONTFORK) })?;
+        }
+    }
+    Ok(())
+}
+
+/// Start and length of a line of `/proc/PID/maps` that belongs to a library other than libc.
+fn library_mapping(line: &str, program: &Path) -> Option<(usize, usize)> {
+    // start-end perms offset device inode path
+    let path = Path::new(line.splitn(6, char::is_whitespace).nth(5)?.trim_start());
+    let name = path.file_name()?.to_str()?;
+    let is_library = path.is_absolute() && path != program && name.contains(".so");
+    if !is_library || name.starts_with("libc.") || name.starts_with("libc-") || name.starts_with("ld-musl") {
+        return None;
+    }
+    let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+    let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+    Some((start, end.checked_sub(start)?))
+}
+
 /// Closes a descriptor by number. Only for descriptors that no value owns, as after a fork.
 pub(crate) fn close(descriptor: RawFd) {
     // SAFETY: touches no memory; the caller says that nobody owns the descriptor.
@@ -258,4 +304,22 @@ pub(crate) fn configure_loop(device: BorrowedFd<'_>, image: BorrowedFd<'_>, dire
 
 fn check(result: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_get_the_program_and_libc_alone() {
+        let program = Path::new("/opt/x.so/onrush");
+        let of =
+            |path: &str| library_mapping(&format!("7f00-8f00 r-xp 00000000 fd:01 77    {path}"), program);
+        assert_eq!(of("/usr/lib/x86_64-linux-gnu/libm.so.6"), Some((0x7f00, 0x1000)));
+        assert_eq!(of("/usr/lib/ld-linux-x86-64.so.2"), Some((0x7f00, 0x1000)));
+        for kept in ["/usr/lib/libc.so.6", "/lib/libc-2.31.so", "/lib/ld-musl-x86_64.so.1", "[heap]", ""] {
+            assert_eq!(of(kept), None, "{kept}");
+        }
+        assert_eq!(of("/opt/x.so/onrush"), None);
+    }
 }

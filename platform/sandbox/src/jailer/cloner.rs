@@ -11,8 +11,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use seccompiler::sock_filter;
 
@@ -24,18 +22,17 @@ use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::syscalls::{self, Cloned};
 
 /// The host's out-of-memory killer takes environments before the platform, cloners included.
-const OOM_SCORE: &str = "500";
+const OOM_SCORE: &[u8] = b"500";
 /// For the moment between `vfork` and `execve`.
 const STACK_LEN: usize = 64 * 1024;
 
 /// The identity maps of a user namespace: one user, one group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Maps {
     pub inside_user: u32,
     pub inside_group: u32,
+    /// User and group as the jailer's user namespace has them; the environment's user namespace belongs to them.
     pub outside: u32,
-    /// Written by an ordinary user, who may not choose groups.
-    pub own: bool,
 }
 
 /// What a new process is to be. Descriptors travel beside it, in the order of [`Descriptors`].
@@ -97,7 +94,10 @@ impl Cloner {
         match unsafe { syscalls::clone3(0, None) }? {
             Cloned::Child => {
                 close_all_but(&[theirs.as_raw_fd(), null.as_raw_fd(), proc.as_raw_fd()]);
-                if privileged && rustix::thread::set_thread_groups(&[]).is_err() {
+                if privileged
+                    && (rustix::thread::set_thread_groups(&[]).is_err()
+                        || syscalls::keep_capabilities().is_err())
+                {
                     syscalls::exit_now(71);
                 }
                 let life = std::panic::AssertUnwindSafe(|| serve(&theirs, filter, null, proc));
@@ -172,7 +172,6 @@ impl Order {
             writer.u32(maps.inside_user);
             writer.u32(maps.inside_group);
             writer.u32(maps.outside);
-            writer.u32(u32::from(maps.own));
         }
         writer.u32(u32::from(self.identity.is_some()));
         if let Some((user, group)) = self.identity {
@@ -209,7 +208,6 @@ impl Order {
                 inside_user: reader.u32()?,
                 inside_group: reader.u32()?,
                 outside: reader.u32()?,
-                own: flag(&mut reader)?,
             });
         }
         if flag(&mut reader)? {
@@ -280,6 +278,8 @@ fn serve(socket: &OwnedFd, filter: &[sock_filter], null: &OwnedFd, proc: &OwnedF
     let _ = rustix::thread::set_name(c"onrush-cloner");
     // Without a pid namespace nothing else would end us when the jailer is killed.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    // Fails never, and the children are then as they were.
+    drop(syscalls::leave_libraries_to_parent());
     let mut tools = Tools {
         filter,
         null: null.as_raw_fd(),
@@ -312,13 +312,6 @@ fn unfit<T, E: Into<io::Error>>(doing: &str, result: Result<T, E>) -> Result<T, 
     result.map_err(|error| Unfit { doing: doing.to_owned(), error: error.into() })
 }
 
-/// Writes one value into a file of `/proc`.
-fn write_at(proc: BorrowedFd<'_>, path: &str, text: &str) -> io::Result<()> {
-    let file = rustix::fs::openat(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(file, text.as_bytes())?;
-    Ok(())
-}
-
 impl Tools<'_> {
     fn make(&mut self, order: &Order, given: u8, passed: &[OwnedFd]) -> Result<(i32, OwnedFd), Unfit> {
         // Fewer than were sent arrive when our table of descriptors is full.
@@ -339,7 +332,10 @@ impl Tools<'_> {
         let bell = if given & HAS_BELL != 0 { Some(next()?) } else { None };
         let companion_output = if given & HAS_COMPANIONS != 0 { Some(next()?) } else { None };
         let entrances: Vec<RawFd> = rest.map(AsRawFd::as_raw_fd).collect();
-        let ready = unfit("make an eventfd", eventfd(0, EventfdFlags::CLOEXEC))?;
+        let outside = order.maps.map_or(0, |maps| maps.outside);
+        let maps = order.maps.unwrap_or_default();
+        let user_map = format!("{} {outside} 1", maps.inside_user);
+        let group_map = format!("{} {outside} 1", maps.inside_group);
         let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
             texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
         };
@@ -350,10 +346,12 @@ impl Tools<'_> {
             walls: order.host_name.as_ref().zip(temporary).map(|(host_name, temporary)| Walls {
                 temporary: temporary.as_raw_fd(),
                 host_name: host_name.as_bytes(),
+                maps: [user_map.as_bytes(), group_map.as_bytes()],
                 in_control_group: order.in_control_group,
                 landlock: self.landlock,
             }),
-            ready: ready.as_raw_fd(),
+            oom_score: OOM_SCORE,
+            proc: self.proc.as_raw_fd(),
             status: status.as_raw_fd(),
             null: self.null,
             output: output.as_raw_fd(),
@@ -370,30 +368,34 @@ impl Tools<'_> {
             companion_output: companion_output.map_or(-1, AsRawFd::as_raw_fd),
             stack_top: self.stack_top(),
         };
-        let (pid, pidfd) = unfit("clone a process", clone_child(&plan, birthplace))?;
-        if let Some(maps) = order.maps
-            && let Err(error) = self.write_maps(pid, maps)
-        {
-            let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
-            return Err(Unfit { doing: "write the identity maps".into(), error });
-        }
-        drop(write_at(self.proc, &format!("{pid}/oom_score_adj"), OOM_SCORE));
-        unfit("wake the child", rustix::io::write(&ready, &1_u64.to_ne_bytes()))?;
-        Ok((pid, pidfd))
-    }
-
-    fn write_maps(&self, pid: i32, maps: Maps) -> io::Result<()> {
-        if maps.own {
-            write_at(self.proc, &format!("{pid}/setgroups"), "deny")?;
-        }
-        let Maps { inside_user, inside_group, outside, .. } = maps;
-        write_at(self.proc, &format!("{pid}/uid_map"), &format!("{inside_user} {outside} 1"))?;
-        write_at(self.proc, &format!("{pid}/gid_map"), &format!("{inside_group} {outside} 1"))
+        let _guise = unfit("act for another user", Guise::of(outside))?;
+        unfit("clone a process", clone_child(&plan, birthplace))
     }
 
     fn stack_top(&mut self) -> *mut libc::c_void {
         let end = self.stack.as_mut_ptr_range().end;
         end.wrapping_sub(end as usize % 16).cast()
+    }
+}
+
+/// While it lives, we act for another user, with all our capabilities: namespaces made now belong to that user.
+struct Guise(u32);
+
+impl Guise {
+    fn of(user: u32) -> io::Result<Guise> {
+        if user != 0 {
+            syscalls::act_for(user)?;
+        }
+        Ok(Guise(user))
+    }
+}
+
+impl Drop for Guise {
+    fn drop(&mut self) {
+        if self.0 != 0 && syscalls::act_for(0).is_err() {
+            // Cannot fail with these capabilities. As another user we must not go on.
+            syscalls::exit_now(72);
+        }
     }
 }
 
@@ -425,7 +427,7 @@ mod tests {
         let order = Order {
             host_name: Some("h".into()),
             in_control_group: true,
-            maps: Some(Maps { inside_user: 993, inside_group: 990, outside: 1_500_000_000, own: false }),
+            maps: Some(Maps { inside_user: 993, inside_group: 990, outside: 1_500_000_000 }),
             identity: Some((993, 990)),
             resource_limits: vec![(7, 1_024, u64::MAX)],
             working_directory: c"/var/task".into(),

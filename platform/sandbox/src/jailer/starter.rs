@@ -347,7 +347,6 @@ impl<'a> Starter<'a> {
                 inside_user: INSIDE_USER,
                 inside_group: INSIDE_GROUP,
                 outside: parts.user.unwrap_or(0),
-                own: !house.privileged,
             }),
             // With a namespace the mapped identity, else the host's.
             identity: if walls {
