@@ -320,6 +320,9 @@ pub struct Explain {
     pub region: String,
     #[command(flatten)]
     pub figures: Figures,
+    /// The running Onrush whose use of each limit is told, too. Default: http://127.0.0.1:4566, if one answers there.
+    #[arg(long, env = "ONRUSH_ENDPOINT")]
+    pub endpoint: Option<String>,
     /// The same as `--output json`.
     #[arg(long)]
     pub json: bool,

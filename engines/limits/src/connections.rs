@@ -21,7 +21,7 @@ use crate::db_pool::{Borrow, ClientId, LoginId, PoolCounts, PoolEffect, PoolSett
 use crate::eni::{InterfaceId, Interfaces};
 use crate::eni_room::{InterfaceRoom, SubnetId};
 use crate::leases::LeaseId;
-use crate::nat::{Destination, GatewayId, NatGateways, PoolId};
+use crate::nat::{Destination, GatewayId, NatGateways, PoolId, Towards};
 use crate::settings::NetworkSettings;
 use crate::tally::Tally;
 use crate::traffic::{Traffic, Transfer};
@@ -381,6 +381,11 @@ impl Connections {
         let interfaces = interfaces.map(|id| (self.interfaces.name(id), u64::from(self.interfaces.used(id))));
         let ends = self.gateways.connections().chain(self.databases.connections());
         interfaces.chain(ends.map(|(name, count)| (name, u64::from(count))))
+    }
+
+    /// The destinations of a gateway with the most connections, at most so many. O(destinations).
+    pub fn busiest(&self, gateway: GatewayId, most: usize) -> Vec<Towards> {
+        self.gateways.busiest(gateway, most)
     }
 
     /// The account's figures.

@@ -126,6 +126,21 @@ impl Translation {
     }
 }
 
+/// What a gateway has towards one destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Towards {
+    /// The destination.
+    pub destination: Destination,
+    /// Connections now.
+    pub used: u32,
+    /// Connections that there can be.
+    pub max: u64,
+    /// The most that there were at once, while it was remembered.
+    pub peak: u64,
+    /// How many were refused meanwhile.
+    pub refused: u64,
+}
+
 /// All NAT gateways.
 #[derive(Clone, Debug)]
 pub struct NatGateways {
@@ -158,6 +173,8 @@ struct Pool {
     gateway: u32,
     destination: Arc<str>,
     used: u32,
+    peak: u32,
+    refused: u32,
     /// The address whose turn is next.
     turn: u16,
     addresses: Box<[Ports]>,
@@ -286,6 +303,8 @@ impl NatGateways {
                 gateway: gateway.0,
                 destination: destination.to_string().into(),
                 used: 0,
+                peak: 0,
+                refused: 0,
                 turn: 0,
                 addresses: vec![Ports::default(); usize::from(addresses)].into(),
                 towards: destination,
@@ -356,12 +375,14 @@ impl NatGateways {
             pool.turn = if usize::from(address) + 1 == pool.addresses.len() { 0 } else { address + 1 };
             if let Some(port) = pool.addresses[usize::from(address)].take(now, &self.figures) {
                 pool.used += 1;
+                pool.peak = pool.peak.max(pool.used);
                 gateway.connections += 1;
                 gateway.tally.reach(u64::from(pool.used));
                 return Ok(Translation { pool: id.0, address, port });
             }
         }
         gateway.tally.refuse(now);
+        pool.refused = pool.refused.saturating_add(1);
         let max = u64::from(self.figures.ports) * u64::from(gateway.addresses);
         let returned = pool.addresses.iter().filter_map(|ports| ports.returned.front());
         Err(Refusal {
@@ -444,6 +465,32 @@ impl NatGateways {
         rows.collect()
     }
 
+    /// The destinations of a gateway that have, or had, the most connections: at most so many, the busiest first.
+    /// O(destinations).
+    pub fn busiest(&self, gateway: GatewayId, most: usize) -> Vec<Towards> {
+        let of =
+            |pool: &&Pool| pool.gateway == gateway.0 && (pool.used > 0 || pool.peak > 0 || pool.refused > 0);
+        let addresses = self.gateways.get(gateway.index()).map_or(0, |gateway| gateway.addresses);
+        let max = u64::from(self.figures.ports) * u64::from(addresses);
+        let mut found: Vec<Towards> = self
+            .by_destination
+            .values()
+            .map(|id| &self.pools[id.0 as usize])
+            .filter(of)
+            .map(|pool| {
+                let (peak, refused) = (u64::from(pool.peak), u64::from(pool.refused));
+                Towards { destination: pool.towards, used: pool.used, max, peak, refused }
+            })
+            .collect();
+        let order = |it: &Towards| (std::cmp::Reverse((it.used, it.refused, it.peak)), it.destination);
+        if found.len() > most {
+            found.select_nth_unstable_by_key(most, order);
+            found.truncate(most);
+        }
+        found.sort_unstable_by_key(order);
+        found
+    }
+
     /// What is due by `now` happens first, so that a late driver decides as a punctual one.
     #[inline]
     fn clock(&mut self, now: Instant) -> Instant {
@@ -495,6 +542,28 @@ mod tests {
             assert_eq!(row.max, 55_000 * u64::from(addresses));
             assert_eq!((row.peak, row.refused), (opened as u64, u64::from(wanted) - opened as u64));
         }
+    }
+
+    #[test]
+    fn the_busiest_destinations_are_told_with_what_they_were_refused() {
+        let mut gateways = NatGateways::new(NatFigures { ports: 3, ..FIGURES });
+        let (other, gateway) = (gateways.add("other".into(), 1), gateways.add("nat-a".into(), 2));
+        for (last, wanted) in [(1, 2), (2, 9), (3, 4), (4, 6)] {
+            let pool = gateways.pool(gateway, destination(last));
+            open(&mut gateways, pool, wanted);
+        }
+        gateways.pool(gateway, destination(9));
+        let told = |found: Vec<Towards>| {
+            found
+                .iter()
+                .map(|it| (it.destination.address, it.used, it.peak, it.refused, it.max))
+                .collect::<Vec<_>>()
+        };
+        let at = |last| destination(last).address;
+        let all = [(at(2), 6, 6, 3, 6), (at(4), 6, 6, 0, 6), (at(3), 4, 4, 0, 6), (at(1), 2, 2, 0, 6)];
+        assert_eq!(told(gateways.busiest(gateway, 64)), all);
+        assert_eq!(told(gateways.busiest(gateway, 2)), all[..2]);
+        assert!(gateways.busiest(other, 64).is_empty());
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod notice;
 mod patience;
 mod thread;
 
-pub use board::{Board, Gateway, Sharing};
+pub use board::{Board, DESTINATIONS_MAX, Gateway, Sharing};
 pub use capture::{Captured, Pcap};
 pub use command::{DnsReply, HeldReply};
 pub use notice::{Blame, Notice};

@@ -2,6 +2,7 @@
 
 mod about;
 mod destination;
+mod now;
 
 use crate::Stop;
 use crate::arguments::{Explain, Output, Template, Transport};
@@ -13,6 +14,7 @@ use limits::network::{
 };
 use limits::{NetworkSettings, network};
 use model::stack::Stack;
+use now::{Now, Use};
 use plan::report::grouped;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -29,6 +31,8 @@ struct View<'run> {
     stack: &'run Stack,
     network: Network,
     settings: NetworkSettings,
+    /// What runs now.
+    now: Option<Now>,
 }
 
 /// The way from one subnet.
@@ -37,6 +41,8 @@ struct Way {
     /// How the name was found, in words.
     name: Option<String>,
     explanation: Explanation,
+    /// What the limit of each step has in use now.
+    used: Vec<Option<Use>>,
     verdict: String,
 }
 
@@ -56,7 +62,8 @@ pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
     let (era, overrides) = super::figures(&arguments.figures)?;
     let settings =
         NetworkSettings::from_era(&era, &arguments.region, &overrides).context("the limits' figures")?;
-    let view = View { stack: &read.stack, network: Network::from_stack(&read.stack), settings };
+    let now = Now::look(arguments.endpoint.as_deref())?;
+    let view = View { stack: &read.stack, network: Network::from_stack(&read.stack), settings, now };
     let as_json = arguments.json || arguments.output == Output::Json;
     let (text, arrives) =
         view.answer(&arguments.source, arguments.destination.as_deref(), arguments.protocol, as_json)?;
@@ -147,7 +154,8 @@ impl View<'_> {
             explanation.cure.iter_mut().for_each(plain);
         }
         let verdict = self.verdict(to, &explanation.path);
-        Way { subnet, name, explanation, verdict }
+        let used = explanation.steps.iter().map(|step| self.now.as_ref()?.of(step, to)).collect();
+        Way { subnet, name, explanation, used, verdict }
     }
 
     /// The functions that share the interface of a subnet and a set of groups.
@@ -239,10 +247,10 @@ impl View<'_> {
     }
 
     fn json(&self, way: &Way) -> Value {
-        let steps = way.explanation.steps.iter().map(|step| {
+        let steps = way.explanation.steps.iter().zip(&way.used).map(|(step, used)| {
             json!({
                 "what": step.what.to_string(), "resource": step.resource, "rule": step.rule,
-                "decides": step.decides, "passes": step.passes,
+                "decides": step.decides, "passes": step.passes, "now": used.map(Use::json),
             })
         });
         let (limit, resource) = match &way.explanation.path {
@@ -262,7 +270,11 @@ impl View<'_> {
         let mut told: Vec<&Way> = Vec::new();
         for way in ways {
             let subnet = &self.network.subnets[way.subnet].name;
-            if let Some(same) = told.iter().find(|other| other.verdict == way.verdict) {
+            // What is in use differs from interface to interface.
+            let same = told
+                .iter()
+                .find(|other| other.verdict == way.verdict && way.used.iter().all(Option::is_none));
+            if let Some(same) = same {
                 let _ = write!(
                     text,
                     "\nThe same from {subnet} as from {}.\n",
@@ -276,13 +288,16 @@ impl View<'_> {
             if let Some(name) = &way.name {
                 let _ = writeln!(text, "    {:<14}  {name}", "name");
             }
-            for step in &way.explanation.steps {
+            for (step, used) in way.explanation.steps.iter().zip(&way.used) {
                 let mark = if step.passes { ' ' } else { 'x' };
                 let _ = writeln!(
                     text,
                     "  {mark} {:<14}  {:<resources$}  {}",
                     step.what, step.resource, step.rule
                 );
+                if let Some(used) = used {
+                    let _ = writeln!(text, "    {:<14}  {:<resources$}  {used}", "", "");
+                }
             }
             let _ = writeln!(text, "\n{}", way.verdict);
             if let Some(cure) = &way.explanation.cure {

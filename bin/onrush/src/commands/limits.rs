@@ -29,6 +29,33 @@ async fn show(arguments: &Limits) -> Result<ExitCode, Stop> {
     }
 }
 
+/// Each NAT gateway towards each of its busiest destinations: ports are counted so.
+fn gateways(board: &Value, text: &mut String) {
+    let mut rows = Vec::new();
+    for gateway in board["gateways"].as_array().into_iter().flatten() {
+        for row in gateway["destinations"].as_array().into_iter().flatten() {
+            rows.push((gateway["name"].as_str().unwrap_or(""), row));
+        }
+    }
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        text,
+        "\n{:<30} {:<44} {:>9} {:>9} {:>9} {:>9}",
+        "NAT gateway", "ports towards", "max", "used", "peak", "refused"
+    );
+    for (gateway, row) in rows {
+        let mut to = row["destination"].as_str().unwrap_or("").to_owned();
+        if let Some(name) = row["name"].as_str() {
+            let _ = write!(to, " ({name})");
+        }
+        let number = |key: &str| row[key].as_u64().unwrap_or(0);
+        let [max, used, peak, refused] = ["max", "used", "peak", "refused"].map(number);
+        let _ = writeln!(text, "{gateway:<30} {to:<44} {max:>9} {used:>9} {peak:>9} {refused:>9}");
+    }
+}
+
 fn table(board: &Value) -> String {
     let mut text = format!(
         "{:<30} {:<28} {:>9} {:>9} {:>9} {:>9}  {:<8}  {}\n",
@@ -64,5 +91,6 @@ fn table(board: &Value) -> String {
         let (name, count) = (row["name"].as_str().unwrap_or(""), row["connections"].as_u64().unwrap_or(0));
         let _ = writeln!(text, "{name:<44} {count:>11}  {}", functions.join(", "));
     }
+    gateways(board, &mut text);
     text
 }

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use limits::nat::Towards;
 use model::LimitRow;
 use packets::NatMetrics;
+
+/// Destinations of one gateway that are shown.
+pub const DESTINATIONS_MAX: usize = 64;
 
 /// A look at the whole.
 #[derive(Clone, Debug)]
@@ -41,4 +45,6 @@ pub struct Gateway {
     pub name: Arc<str>,
     /// Since the start; peaks since the last look.
     pub metrics: NatMetrics,
+    /// Its destinations with the most connections, at most [`DESTINATIONS_MAX`]: what CloudWatch does not tell apart.
+    pub destinations: Vec<Towards>,
 }

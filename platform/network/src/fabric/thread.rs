@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use limits::dns;
 use limits::eni::InterfaceId;
+use limits::nat::GatewayId;
 use model::Instant;
 use packets::{Attachment, EnvironmentId, Event, Offload, Packet, PacketEngine, Place, Port, Verdict, craft};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::time::Timespec;
 
-use super::board::{Board, Gateway, Sharing};
+use super::board::{Board, DESTINATIONS_MAX, Gateway, Sharing};
 use super::capture::Viewer;
 use super::command::{Command, DnsReply, HeldReply, Inbox, Reached, Sender};
 use super::device::{self, Read, Written};
@@ -541,7 +542,10 @@ impl Thread {
         let names: Vec<Arc<str>> =
             self.engine.network().gateways.iter().map(|gateway| gateway.name.as_str().into()).collect();
         let gateways = names.into_iter().enumerate().filter_map(|(index, name)| {
-            Some(Gateway { name, metrics: self.engine.take_metrics(now, index)? })
+            let metrics = self.engine.take_metrics(now, index)?;
+            let id = GatewayId::of(u32::try_from(index).ok()?);
+            let destinations = self.engine.wired().connections.busiest(id, DESTINATIONS_MAX);
+            Some(Gateway { name, metrics, destinations })
         });
         let gateways = gateways.collect();
         let mut dropped: BTreeMap<&'static str, u64> = BTreeMap::new();

@@ -3,8 +3,9 @@
 //! It stands beside the packets' path, as AWS's does: names resolve while connects hang (S0-9 of the incident's text), and
 //! its answers take no connection of the interface.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -42,22 +43,48 @@ pub enum Transport {
     Tcp,
 }
 
+/// Addresses whose names are remembered; beyond it the memory starts anew.
+const TOLD_MAX: usize = 8_192;
+
 /// Answers from the book, and from the host's resolvers what the book does not know.
 #[derive(Debug)]
 pub struct Resolver {
     book: Arc<Book>,
     upstream: Upstream,
+    /// The name by which each address was last asked for.
+    told: Mutex<HashMap<IpAddr, Name>>,
 }
 
 impl Resolver {
     /// A resolver with this book.
     pub fn new(book: Arc<Book>, upstream: Upstream) -> Self {
-        Self { book, upstream }
+        Self { book, upstream, told: Mutex::default() }
     }
 
     /// The book.
     pub fn book(&self) -> &Arc<Book> {
         &self.book
+    }
+
+    /// The name for which a function was last told an address: who reads `198.51.100.7` wants to know whose it is.
+    pub fn called(&self, address: IpAddr) -> Option<Name> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned()
+    }
+
+    fn remember(&self, question: &Question<'_>, answer: &[u8]) {
+        let Some(name) = &question.name else { return };
+        if !matches!(question.kind, wire::A | wire::AAAA | wire::ANY) {
+            return;
+        }
+        let addresses = wire::addresses(answer, ADDRESSES_MAX);
+        if addresses.is_empty() {
+            return;
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() + addresses.len() > TOLD_MAX {
+            told.clear();
+        }
+        told.extend(addresses.into_iter().map(|address| (address, name.clone())));
     }
 
     /// The answer to a query, both in wire format; empty when there is none to give (the VPC has no DNS, or what came is
@@ -90,6 +117,7 @@ impl Resolver {
                 asked.unwrap_or_else(|| question.answer(Code::ServerFailure, &[], None))
             }
         };
+        self.remember(&question, &answer);
         match over {
             Transport::Udp if answer.len() > question.udp_bytes => question.truncated(),
             _ => answer,
@@ -220,6 +248,8 @@ mod tests {
         assert_eq!(code(&ask(None, "ssm.us-east-1.amazonaws.com", wire::AAAA).await), (0, 0));
         assert_eq!(code(&ask(None, "localhost", wire::AAAA).await), (0, 1));
         assert_eq!(code(&ask(Some(0), "many.test", wire::A).await), (0, 100));
+        assert_eq!(resolver.called([10, 0, 0, 7].into()), Name::new("many.test"));
+        assert_eq!(resolver.called([10, 0, 1, 7].into()), None);
         assert!(ask(Some(1), "ssm.us-east-1.amazonaws.com", wire::A).await.is_empty(), "DNS support is off");
         assert_eq!(code(&ask(None, "www.example.com", wire::A).await), (2, 0), "nobody to ask");
     }

@@ -9,7 +9,7 @@ pub(super) fn ask<T>(template: &str, question: impl FnOnce(&View<'_>) -> T) -> T
     let stack = outcome.stack.unwrap_or_else(|| panic!("{:?}", outcome.problems));
     let era = Era::named("today").unwrap();
     let settings = NetworkSettings::from_era(&era, "us-east-1", &Overrides::default()).unwrap();
-    question(&View { stack: &stack, network: Network::from_stack(&stack), settings })
+    question(&View { stack: &stack, network: Network::from_stack(&stack), settings, now: None })
 }
 
 #[track_caller]
@@ -262,4 +262,39 @@ fn other_protocols_and_addresses_are_explained() {
             view.answer("CartFunction", Some("10.20.2.77:443"), Transport::Tcp, false).unwrap();
         assert!(!arrives && text.contains("nobody of the template is there"), "{text}");
     });
+}
+
+#[test]
+fn what_runs_now_is_told_beside_the_figures() {
+    let row = |id: &str, resource: &str, used, refused| json!({"id": id, "resource": resource, "max": 550, "used": used, "peak": 550, "refused": refused});
+    let board = json!({
+        "limits": [
+            row("eni.connections", "eni-PrivateSubnetA-FunctionSecurityGroup", 280, 0),
+            row("nat.ports", "NatGateway", 550, 5_470),
+        ],
+        "gateways": [{"name": "NatGateway", "destinations": [
+            {"destination": "198.19.192.1:80", "name": "cache.example.com:80", "max": 550, "used": 3, "peak": 3, "refused": 0},
+            {"destination": "198.19.192.1:443", "name": "cache.example.com:443", "max": 550, "used": 550, "peak": 550, "refused": 5_470},
+            {"destination": "203.0.113.9:443", "name": null, "max": 550, "used": 7, "peak": 9, "refused": 0},
+        ]}],
+    });
+    let inputs = template::Inputs { stack_name: "shop".into(), ..template::Inputs::default() };
+    let stack = template::read("t", STOREFRONT, &inputs).stack.unwrap();
+    let era = Era::named("today").unwrap();
+    let settings = NetworkSettings::from_era(&era, "us-east-1", &Overrides::default()).unwrap();
+    let network = Network::from_stack(&stack);
+    let view = View { stack: &stack, network, settings, now: Some(now::board(board)) };
+    let tell = |to: &str, json| view.answer("CartFunction", Some(to), Transport::Tcp, json).ok().unwrap().0;
+    let text = tell("cache.example.com:443", false);
+    assert!(text.contains("now 280 of 550 in use, at most 550\n"), "{text}");
+    assert!(text.contains("now 550 of 550 in use, at most 550, 5,470 refused\n"), "{text}");
+    assert!(tell("203.0.113.9:443", false).contains("now 7 of 550 in use, at most 9\n"));
+    assert!(
+        tell("203.0.113.8:443", false).contains("now 0 of 550 in use, at most 0\n"),
+        "nobody was there yet"
+    );
+    let found: Value = serde_json::from_str(&tell("cache.example.com:443", true)).unwrap();
+    let steps = found["ways"][0]["steps"].as_array().unwrap();
+    let nat = steps.iter().find(|step| step["what"] == "NAT gateway").unwrap();
+    assert_eq!(nat["now"], json!({"used": 550, "max": 550, "peak": 550, "refused": 5_470}));
 }

@@ -89,6 +89,11 @@ impl Answers {
         Ok(Self { resolver, relay: Some(relay), device: Some(device), relayed })
     }
 
+    /// What knows the names of addresses.
+    pub fn resolver(&self) -> Arc<Resolver> {
+        self.resolver.clone()
+    }
+
     /// Answers questions of environments.
     pub fn resolve(&self) -> Box<dyn Fn(Question, DnsReply) + Send> {
         let (runtime, resolver) = (tokio::runtime::Handle::current(), self.resolver.clone());

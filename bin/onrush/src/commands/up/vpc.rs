@@ -1,5 +1,6 @@
 //! The VPC of a running platform: the template's network, the thread that carries packets, and the world.
 
+mod called;
 mod carrier;
 mod pages;
 
@@ -11,10 +12,10 @@ use anyhow::{Context as _, anyhow};
 use carrier::Carrier;
 use limits::{Network, NetworkSettings};
 use model::stack::Stack;
-use network::Attachments;
 use network::fabric::{Fabric, Hooks, Notice, Setup};
 use network::relay::{Namespace, Relay};
 use network::world::{self, Keeper, Outside, World};
+use network::{Attachments, Resolver};
 use packets::{PacketEngine, PacketSettings};
 use pages::Pages;
 use std::path::{Path, PathBuf};
@@ -96,6 +97,7 @@ impl Vpc {
             passthrough: wanted.passthrough,
             namespace: wanted.namespace,
         })?;
+        let resolver = answers.resolver();
         let wired = network.wire(settings);
         let carrier_network = network.clone();
         let shown = (network.gateways.len(), wired.connections.interfaces().unwrap_or(0));
@@ -114,7 +116,10 @@ impl Vpc {
             hooks: Hooks {
                 resolve: answers.resolve(),
                 ask: answers.ask(),
-                notice: Box::new(|notice| say(&notice)),
+                notice: {
+                    let resolver = resolver.clone();
+                    Box::new(move |notice| say(&notice, &resolver))
+                },
                 flow_log: flow_logs.map(flow_log).transpose()?,
             },
         };
@@ -132,8 +137,8 @@ impl Vpc {
         };
         let (gateways, interfaces) = shown;
         Ok(Self {
-            carrier: Arc::new(Carrier::new(fabric.clone(), stack, carrier_network, began)),
-            pages: Arc::new(Pages::new(fabric.clone())),
+            carrier: Arc::new(Carrier::new(fabric.clone(), stack, carrier_network, began, resolver.clone())),
+            pages: Arc::new(Pages::new(fabric.clone(), resolver)),
             summary: format!("{interfaces} shared interfaces, {gateways} NAT gateways; world: {said}"),
             fabric,
             _answers: answers,
@@ -188,10 +193,12 @@ fn random() -> Result<u64, Stop> {
 }
 
 /// A dropped packet in the platform's own log.
-fn say(notice: &Notice) {
+fn say(notice: &Notice, resolver: &Resolver) {
     let Notice { refusal, function, what, source, destination, times } = notice;
     let model::Refusal { limit, resource, used, max, .. } = refusal;
-    tracing::info!(%limit, %resource, used, max, %function, times, "dropped {what} {source} -> {destination}");
+    let name =
+        called::name_of_end(resolver, *destination).map(|name| format!(" ({name})")).unwrap_or_default();
+    tracing::info!(%limit, %resource, used, max, %function, times, "dropped {what} {source} -> {destination}{name}");
 }
 
 /// Lines for a file, written by a thread of their own: a slow disk loses lines, not packets.

@@ -1,10 +1,12 @@
 //! Gives each environment its place in the network.
 
+use super::called;
 use control::Function;
 use invoke::{Attachment, Network as Carries};
 use limits::Network;
 use model::Refusal;
 use model::stack::{Link, Stack, VpcConfig};
+use network::Resolver;
 use network::fabric::{Attached, Blame, Fabric, Joining};
 use packets::Place;
 use sandbox::Interface;
@@ -30,6 +32,7 @@ pub struct Carrier {
     fabric: Fabric,
     began: Instant,
     stack: Arc<Stack>,
+    resolver: Arc<Resolver>,
     places: Mutex<Places>,
 }
 
@@ -49,6 +52,7 @@ struct Held {
     began: Instant,
     attached: Attached,
     blame: Arc<Blame>,
+    resolver: Arc<Resolver>,
 }
 
 /// The id that AWS would have given.
@@ -76,7 +80,13 @@ fn logical(stack: &Stack, id: &str) -> Link {
 
 impl Carrier {
     /// A carrier for a network whose functions are the stack's, in its order.
-    pub fn new(fabric: Fabric, stack: Stack, network: Network, began: Instant) -> Self {
+    pub fn new(
+        fabric: Fabric,
+        stack: Stack,
+        network: Network,
+        began: Instant,
+        resolver: Arc<Resolver>,
+    ) -> Self {
         let mut functions = BTreeMap::new();
         for (index, function) in stack.functions.iter().enumerate() {
             if let Some(vpc) = &function.vpc {
@@ -85,7 +95,7 @@ impl Carrier {
             }
         }
         let places = Places { network, functions, turns: BTreeMap::new() };
-        Self { fabric, began, stack: Arc::new(stack), places: Mutex::new(places) }
+        Self { fabric, began, stack: Arc::new(stack), resolver, places: Mutex::new(places) }
     }
 
     /// Where the next environment of a function is; `None`: it has no VPC.
@@ -139,14 +149,17 @@ impl Carries for Carrier {
             function: function.name.as_str().into(),
             blame: blame.clone(),
         });
-        Box::new(Held { fabric: self.fabric.clone(), began: self.began, attached, blame })
+        let (fabric, resolver) = (self.fabric.clone(), self.resolver.clone());
+        Box::new(Held { fabric, began: self.began, attached, blame, resolver })
     }
 }
 
 impl Attachment for Held {
     fn refused_since(&self, since: Instant) -> Option<Refusal> {
         let nanos = since.saturating_duration_since(self.began).as_nanos();
-        self.blame.since(model::Instant::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+        let refusal =
+            self.blame.since(model::Instant::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))?;
+        Some(called::named(&self.resolver, refusal))
     }
 }
 

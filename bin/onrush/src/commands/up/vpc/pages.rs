@@ -1,6 +1,8 @@
 //! What the running network shows: its rows of the board, who shares what, metrics, copies of packets.
 
+use super::called;
 use doors::{Later, NetworkLook, NetworkPages};
+use network::Resolver;
 use network::fabric::{Board, Captured, Fabric, Pcap};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -18,6 +20,7 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug)]
 pub struct Pages {
     fabric: Fabric,
+    resolver: Arc<Resolver>,
     sessions: Mutex<HashMap<(String, u64), Session>>,
 }
 
@@ -28,8 +31,8 @@ struct Session {
 }
 
 impl Pages {
-    pub fn new(fabric: Fabric) -> Self {
-        Self { fabric, sessions: Mutex::default() }
+    pub fn new(fabric: Fabric, resolver: Arc<Resolver>) -> Self {
+        Self { fabric, resolver, sessions: Mutex::default() }
     }
 
     /// The packets of a session, which begins when it is asked for the first time.
@@ -50,7 +53,11 @@ impl NetworkPages for Pages {
     fn look(&self) -> Later<'_, Option<NetworkLook>> {
         Box::pin(async {
             let board = self.fabric.board().await.ok()?;
-            Some(NetworkLook { more: more(&board), prometheus: prometheus(&board), rows: board.rows })
+            Some(NetworkLook {
+                more: more(&board, &self.resolver),
+                prometheus: prometheus(&board),
+                rows: board.rows,
+            })
         })
     }
 
@@ -84,7 +91,7 @@ fn read(packets: &Mutex<Receiver<Captured>>, wait: Duration) -> Vec<u8> {
     records
 }
 
-fn more(board: &Board) -> Map<String, Value> {
+fn more(board: &Board, resolver: &Resolver) -> Map<String, Value> {
     let interfaces: Vec<Value> = board
         .interfaces
         .iter()
@@ -104,7 +111,18 @@ fn more(board: &Board) -> Map<String, Value> {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).into()))
                 .collect();
-            json!({ "name": gateway.name, "metrics": metrics })
+            let destinations: Vec<Value> = gateway
+                .destinations
+                .iter()
+                .map(|towards| {
+                    let destination = towards.destination.to_string();
+                    json!({
+                        "destination": destination, "name": called::name_of(resolver, &destination), "max": towards.max,
+                        "used": towards.used, "peak": towards.peak, "refused": towards.refused,
+                    })
+                })
+                .collect();
+            json!({ "name": gateway.name, "metrics": metrics, "destinations": destinations })
         })
         .collect();
     let mut more = Map::new();

@@ -1,0 +1,104 @@
+//! What a running platform has in use on the way, beside what the template says of it.
+
+use super::destination::Destination;
+use crate::Stop;
+use crate::arguments::Transport;
+use crate::commands::client::{block_on, page};
+use limits::network::{Step, StepKind};
+use plan::report::grouped;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Where a platform is looked for that nobody named.
+const USUAL: &str = "http://127.0.0.1:4566";
+/// How long it may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A running platform's limits board.
+pub(super) struct Now(Value);
+
+/// What a limit has in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Use {
+    used: u64,
+    max: u64,
+    peak: u64,
+    refused: u64,
+}
+
+impl Now {
+    /// Looks at the platform that was named, or at the usual one, where it need not be.
+    ///
+    /// # Errors
+    /// The one that was named does not answer.
+    pub(super) fn look(given: Option<&str>) -> Result<Option<Self>, Stop> {
+        let asked = block_on(async {
+            let page = page(given.unwrap_or(USUAL), "/_onrush/limits");
+            let late = |_| Stop::Failed(anyhow::anyhow!("no Onrush answers there"));
+            tokio::time::timeout(PATIENCE, page).await.map_err(late)?
+        });
+        match asked {
+            Ok(board) => Ok(Some(Self(board))),
+            Err(error) if given.is_some() => Err(error),
+            // Nothing runs, or it is not ours.
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// What the limit of a step has in use now; `None` where there is none, or the platform runs another template.
+    pub(super) fn of(&self, step: &Step, to: &Destination) -> Option<Use> {
+        match step.what {
+            StepKind::Interface => self.row("eni.connections", &step.resource),
+            StepKind::Nat => {
+                let gateway = self.named("gateways", &step.resource)?;
+                let towards = gateway["destinations"].as_array()?.iter().find(|row| is_to(row, to));
+                let row = self.row("nat.ports", &step.resource)?;
+                Some(towards.map_or(Use { used: 0, peak: 0, refused: 0, ..row }, Use::of))
+            }
+            _ => None,
+        }
+    }
+
+    fn row(&self, limit: &str, resource: &str) -> Option<Use> {
+        let rows = self.0["limits"].as_array()?;
+        rows.iter().find(|row| row["id"] == limit && row["resource"] == resource).map(Use::of)
+    }
+
+    fn named(&self, list: &str, name: &str) -> Option<&Value> {
+        self.0[list].as_array()?.iter().find(|found| found["name"] == name)
+    }
+}
+
+/// Whether a gateway's row is of that destination: by its address, or by the name that functions used.
+fn is_to(row: &Value, to: &Destination) -> bool {
+    let text = row["destination"].as_str().unwrap_or_default();
+    let (end, protocol) = text.split_once('/').unwrap_or((text, Transport::Tcp.as_str()));
+    protocol == to.protocol.as_str() && (end == to.title || row["name"] == to.title.as_str())
+}
+
+impl Use {
+    fn of(row: &Value) -> Self {
+        let number = |key: &str| row[key].as_u64().unwrap_or(0);
+        Self { used: number("used"), max: number("max"), peak: number("peak"), refused: number("refused") }
+    }
+
+    pub(super) fn json(self) -> Value {
+        json!({ "used": self.used, "max": self.max, "peak": self.peak, "refused": self.refused })
+    }
+}
+
+impl std::fmt::Display for Use {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { used, max, peak, refused } = *self;
+        write!(formatter, "now {} of {} in use, at most {}", grouped(used), grouped(max), grouped(peak))?;
+        if refused > 0 {
+            write!(formatter, ", {} refused", grouped(refused))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) fn board(value: Value) -> Now {
+    Now(value)
+}

@@ -1,0 +1,197 @@
+"""What can be seen of a running network: the board, the way to a destination, metrics, flow logs, packets."""
+
+import json
+import re
+import shutil
+import struct
+import subprocess
+import time
+
+import pytest
+
+from support import network, puppet
+from support.network import CONNECT
+from support.paths import BINARY
+from support.world import OTHER, PORT, SERVER, World, refused
+
+pytestmark = pytest.mark.skipif(bool(refused()), reason=str(refused()))
+
+INTERFACE = "eni-Private0-Group"
+
+
+@pytest.fixture
+def world():
+    with World() as world:
+        yield world
+
+
+@pytest.fixture
+def up(start, world, tmp_path):
+    def begin(*arguments, **settings):
+        template = network.template(tmp_path, **settings)
+        return start("--world", f"netns:{world.name}", *arguments, template=template)
+
+    return begin
+
+
+def connect(platform, name="Red", host=SERVER, port=PORT, **more):
+    return puppet.inside(platform, CONNECT, name, host=host, port=port, **more)
+
+
+def onrush(*words, code=0):
+    ran = subprocess.run([BINARY, *words], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == code, ran
+    return ran.stdout
+
+
+def columns(text, *start):
+    """The words of the one line of a table that begins so."""
+    lines = [line.split() for line in text.splitlines() if line.split()[: len(start)] == list(start)]
+    assert len(lines) == 1, (start, text)
+    return lines[0]
+
+
+def test_the_board_has_each_gateway_towards_each_destination_and_each_interface_with_its_sharers(up):
+    platform = up("--limit", "nat.ports=5", functions=("Red", "Blue"))
+    assert connect(platform, "Red", count=3, keep=True) == ["hello"] * 3
+    assert connect(platform, "Blue", count=2, keep=True) == ["hello"] * 2
+    assert connect(platform, "Blue", timeout=0.5) == ["TimeoutError"]
+    assert connect(platform, "Blue", host=OTHER, count=2, keep=True) == ["hello"] * 2
+    text = onrush("limits", "--endpoint", platform.url)
+    max, used, peak, dropped = map(int, columns(text, "Nat", f"{SERVER}:{PORT}")[2:])
+    assert (max, used, peak) == (5, 5, 5) and dropped >= 1
+    assert columns(text, "Nat", f"{OTHER}:{PORT}")[2:] == ["5", "2", "2", "0"]
+    assert columns(text, INTERFACE)[1:] == ["7", "Blue", "(1),", "Red", "(1)"]
+    board = json.loads(onrush("limits", "--json", "--endpoint", platform.url))
+    assert {"schema", "limits"} <= board.keys()
+    # The rows of one gateway add up to its connections.
+    towards = board["gateways"][0]["destinations"]
+    assert sum(row["used"] for row in towards) == board["gateways"][0]["metrics"]["ActiveConnectionCount"] == 7
+
+
+def test_the_watched_board_goes_on_until_it_is_ended(up):
+    platform = up()
+    command = [BINARY, "limits", "--watch", "--json", "--endpoint", platform.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
+        try:
+            before = json.loads(watch.stdout.readline())
+            assert connect(platform, keep=True) == ["hello"]
+            used = lambda board: sum(row["connections"] for row in board["interfaces"])
+            assert used(before) == 0
+            while used(json.loads(watch.stdout.readline())) != 1:
+                pass
+        finally:
+            watch.kill()
+
+
+def test_explain_tells_what_is_in_use_of_each_limit_on_the_way(up, tmp_path):
+    platform = up("--limit", "nat.ports=5")
+    assert connect(platform, count=5, keep=True) == ["hello"] * 5
+    assert connect(platform, timeout=0.5) == ["TimeoutError"]
+    way = ("explain", "Red", f"{SERVER}:{PORT}", "--template", tmp_path / "app.json")
+    text = onrush(*way, "--endpoint", platform.url)
+    assert "now 5 of 65,000 in use" in text and re.search(r"now 5 of 5 in use, at most 5, \d+ refused", text), text
+    steps = json.loads(onrush(*way, "--endpoint", platform.url, "--json"))["ways"][0]["steps"]
+    used = {step["what"]: step["now"]["used"] for step in steps if step["now"]}
+    assert used == {"interface": 5, "NAT gateway": 5}
+    # Who names a platform wants to hear of it; the template alone is enough otherwise.
+    platform.stop()
+    onrush(*way, "--endpoint", platform.url, code=1)
+
+
+def test_a_destination_has_the_name_that_the_function_used(start, tmp_path):
+    template = network.template(tmp_path)
+    attach = ("--attach", "cache.example.com:443=127.0.0.1:9")
+    platform = start("--world", "none", *attach, "--limit", "nat.ports=1", template=template)
+    # The port discards: refused there, so the SYN held no port for long.
+    connect(platform, host="cache.example.com", port=443, timeout=1)
+    rows = platform.request("GET", "/_onrush/limits").json()["gateways"][0]["destinations"]
+    assert [row["name"] for row in rows] == ["cache.example.com:443"], rows
+
+
+METRICS = """ActiveConnectionCount ConnectionAttemptCount ConnectionEstablishedCount ErrorPortAllocation IdleTimeoutCount
+PacketsDropCount BytesInFromSource BytesOutToDestination BytesInFromDestination BytesOutToSource PacketsInFromSource
+PacketsOutToDestination PacketsInFromDestination PacketsOutToSource PeakBytesPerSecond PeakPacketsPerSecond""".split()
+
+
+def test_metrics_have_cloudwatchs_names_and_count_as_it_does(up):
+    platform = up("--limit", "nat.ports=2")
+    assert connect(platform, count=2, keep=True) == ["hello"] * 2
+    assert connect(platform, timeout=0.5) == ["TimeoutError"]
+    text = platform.request("GET", "/_onrush/metrics").body.decode()
+    found = {name: int(value) for name, value in re.findall(r'^onrush_natgateway_(\w+){NatGatewayId="Nat"} (\d+)$', text, re.M)}
+    assert list(found) == METRICS
+    assert (found["ActiveConnectionCount"], found["ConnectionEstablishedCount"]) == (2, 2)
+    assert found["ErrorPortAllocation"] >= 1
+    assert found["ConnectionAttemptCount"] == 2 + found["ErrorPortAllocation"]
+    # Nothing is lost inside: what comes in goes out, save for what was dropped.
+    assert found["PacketsInFromSource"] == found["PacketsOutToDestination"] + found["PacketsDropCount"]
+    assert found["PacketsInFromDestination"] == found["PacketsOutToSource"] > 0
+    assert found["BytesInFromDestination"] == found["BytesOutToSource"] > 0
+
+
+FIELDS = "version account eni source destination source_port destination_port protocol packets bytes start end action status"
+
+
+def test_flow_logs_are_lines_of_awss_format(up, tmp_path):
+    log = tmp_path / "flows.log"
+    platform = up("--flow-logs", log, egress=[{"IpProtocol": "tcp", "FromPort": 7, "ToPort": 7, "CidrIp": "0.0.0.0/0"}])
+    begun = int(time.time())
+    assert connect(platform, count=2) == ["hello"] * 2
+    assert connect(platform, port=8, timeout=0.5) == ["TimeoutError"]
+    platform.stop()
+    rows = [dict(zip(FIELDS.split(), line.split(), strict=True)) for line in log.read_text().splitlines()]
+    assert {(row["version"], row["account"], row["eni"]) for row in rows} == {("2", "000000000000", INTERFACE)}
+    accepted = [row for row in rows if row["action"] == "ACCEPT"]
+    out = [row for row in accepted if row["destination"] == SERVER]
+    back = [row for row in accepted if row["source"] == SERVER]
+    assert len(out) == len(back) == 2, rows
+    for row in out:
+        # The interface's own address, as AWS's log has it; SYN, ACK, data, FIN at least.
+        assert row["source"].startswith("10.0.0.") and row["destination_port"] == str(PORT)
+        assert row["protocol"] == "6" and int(row["packets"]) >= 4
+        assert begun - 1 <= int(row["start"]) <= int(row["end"]) <= time.time() + 1
+    rejected = [row for row in rows if row["action"] == "REJECT"]
+    assert {row["destination_port"] for row in rejected} == {"8"}, rows
+
+
+def packets(file):
+    """(packet, ...) of a pcap file, its head checked."""
+    magic, major, minor, _, _, _, link = struct.unpack_from("<IHHiIII", file)
+    assert (magic, major, minor, link) == (0xA1B2C3D4, 2, 4, 101)
+    at, found = 24, []
+    while at < len(file):
+        _, _, kept, length = struct.unpack_from("<IIII", file, at)
+        assert kept <= length
+        found.append(file[at + 16 : at + 16 + kept])
+        at += 16 + kept
+    assert at == len(file)
+    return found
+
+
+def test_a_capture_is_read_by_others(up, tmp_path):
+    platform = up()
+    file = tmp_path / "red.pcap"
+    command = [BINARY, "capture", INTERFACE, "-w", file, "--endpoint", platform.url]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as capture:
+        try:
+            assert capture.stderr.readline().startswith(f"looking at {INTERFACE}")
+            assert connect(platform) == ["hello"]
+            deadline = time.monotonic() + 30
+            while b"hello" not in file.read_bytes():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            # The last packets of the connection come, too.
+            time.sleep(1.5)
+        finally:
+            capture.send_signal(2)
+        assert re.fullmatch(r"\d+ packets, \d+ bytes\n", capture.stderr.read())
+        assert capture.wait(10) == 0
+    mine = [packet for packet in packets(file.read_bytes()) if packet[9] == 6]
+    flags = [packet[packet[0] % 16 * 4 + 13] for packet in mine]
+    assert flags[:2] == [0x02, 0x12], "SYN, SYN and ACK"
+    assert {packet[12:16] for packet in mine} == {mine[0][12:16], bytes(map(int, SERVER.split(".")))}
+    if tcpdump := shutil.which("tcpdump"):
+        said = subprocess.run([tcpdump, "-nr", file], capture_output=True, text=True, check=True).stdout
+        assert f"> {SERVER}.{PORT}: Flags [S]" in said and f"{SERVER}.{PORT} > " in said
+        assert len(said.splitlines()) == len(packets(file.read_bytes()))
