@@ -53,18 +53,18 @@ class Result:
 class Platform:
     """One `onrush up`. Use it as a context, or call `stop` or `kill`."""
 
-    def __init__(self, *arguments, home=None, template=None, user=None, open_files=None, binary=BINARY, port=0):
+    def __init__(self, *arguments, home=None, template=None, user=None, open_files=None, binary=BINARY, port=0, command="up"):
         self.home = pathlib.Path(home or tempfile.mkdtemp(prefix="onrush-test-", dir="/tmp"))
         self.owns_home = home is None
         self.data_dir = self.home / "data"
         self.process = None
         try:
-            self._start(arguments, template, user, open_files, binary, port)
+            self._start(arguments, template, user, open_files, [str(binary), command], port)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, arguments, template, user, open_files, binary, port):
+    def _start(self, arguments, template, user, open_files, program, port):
         self.home.chmod(0o755)
         self.data_dir.mkdir(exist_ok=True)
         if user is not None:
@@ -73,7 +73,7 @@ class Platform:
             RUNTIMES.mkdir(parents=True, exist_ok=True)
             if not (self.data_dir / "runtimes").exists():
                 (self.data_dir / "runtimes").symlink_to(RUNTIMES)
-        command = [str(binary), "up", *([str(template)] if template else []), *arguments]
+        command = [*program, *([str(template)] if template else []), *arguments]
         if "--world" not in arguments:
             # Only one platform at a time can have the host's.
             command += ["--world", "none"]

@@ -1,5 +1,7 @@
 //! The command line, with help that teaches.
 
+mod sam;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -19,6 +21,9 @@ pub enum Command {
     Up(Up),
     Deploy(Deploy),
     Invoke(Invoke),
+    GenerateEvent(GenerateEvent),
+    StartApi(sam::StartApi),
+    StartLambda(sam::StartLambda),
     Logs(Logs),
     Plan(Plan),
     Explain(Explain),
@@ -87,6 +92,15 @@ pub enum Watch {
 pub struct Template {
     /// CloudFormation or SAM template, YAML or JSON. Found by itself: template.yaml, .yml or .json here.
     pub template: Option<PathBuf>,
+    /// The same, as SAM takes it.
+    #[arg(
+        short = 't',
+        long = "template",
+        alias = "template-file",
+        value_name = "FILE",
+        conflicts_with = "template"
+    )]
+    pub template_file: Option<PathBuf>,
     /// Values of the template's parameters.
     #[arg(long, value_name = "NAME=VALUE", num_args = 1..)]
     pub parameter_overrides: Vec<String>,
@@ -128,9 +142,10 @@ pub struct Up {
     pub template: Template,
     #[command(flatten)]
     pub figures: Figures,
-    /// Port of the API and of every door, on 127.0.0.1; 0 takes any free one and prints it.
-    #[arg(long, default_value_t = 4566, env = "ONRUSH_PORT")]
-    pub port: u16,
+    /// Port of the API and of every door, on 127.0.0.1; 0 takes any free one and prints it. Default: 4566 (`start-api`
+    /// 3000, `start-lambda` 3001).
+    #[arg(short, long, env = "ONRUSH_PORT")]
+    pub port: Option<u16>,
     /// Address to listen on. Anything but loopback lets others run code on this machine.
     #[arg(long, default_value = "127.0.0.1")]
     pub host: std::net::IpAddr,
@@ -167,7 +182,7 @@ pub struct Up {
     #[arg(long)]
     pub strict_runtimes: bool,
     /// Variables for functions, a JSON file as `sam local` takes it: {"Function": {"NAME": "value"}} or {"Parameters": {…}}.
-    #[arg(long, value_name = "FILE")]
+    #[arg(short = 'n', long, value_name = "FILE")]
     pub env_vars: Option<PathBuf>,
     /// Put a real server where the template has something: LOGICAL_ID=HOST:PORT, NAME:PORT=HOST:PORT, or a service of
     /// AWS's, s3=HOST:PORT. May be repeated.
@@ -176,6 +191,9 @@ pub struct Up {
     /// Let names of AWS's that nobody answers here go to AWS.
     #[arg(long)]
     pub aws_passthrough: bool,
+    /// `start-api`: paths that are no operation's belong to the template's APIs.
+    #[arg(skip)]
+    pub front: bool,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
@@ -231,6 +249,15 @@ pub struct Invoke {
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// Print an event as a service of AWS's sends it: `onrush generate-event` names them all.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub struct GenerateEvent {
+    /// Service, event, and the event's own flags.
+    #[arg(value_name = "SERVICE EVENT", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
 }
 
 /// Show a function's log.

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod explain;
+pub mod generate_event;
 pub mod plan;
 
 #[cfg(target_os = "linux")]

@@ -40,8 +40,13 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
     match arguments.command {
         Command::Plan(plan) => commands::plan::run(&plan),
         Command::Explain(explain) => commands::explain::run(&explain),
+        Command::GenerateEvent(event) => commands::generate_event::run(&event.words),
         #[cfg(target_os = "linux")]
         Command::Up(up) => commands::up::run(up),
+        #[cfg(target_os = "linux")]
+        Command::StartApi(start) => commands::up::run(start.up()),
+        #[cfg(target_os = "linux")]
+        Command::StartLambda(start) => commands::up::run(start.up()),
         #[cfg(target_os = "linux")]
         Command::Deploy(deploy) => commands::deploy::run(&deploy),
         #[cfg(target_os = "linux")]

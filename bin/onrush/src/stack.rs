@@ -39,7 +39,7 @@ impl Read {
 
 /// The template that the arguments name, or the one in this folder.
 pub fn find(arguments: &Template) -> Option<PathBuf> {
-    let named = arguments.template.clone();
+    let named = arguments.template.clone().or_else(|| arguments.template_file.clone());
     named.or_else(|| FOUND.iter().map(PathBuf::from).find(|path| path.is_file()))
 }
 

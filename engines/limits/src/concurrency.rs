@@ -38,6 +38,11 @@ impl Share {
         self.in_flight
     }
 
+    /// Forgets refusals and the peak; what is in flight stays.
+    pub fn forget(&mut self) {
+        self.tally = Tally::default();
+    }
+
     /// What of the account is set aside for this function.
     fn allocated(&self) -> u64 {
         u64::from(self.reserved.unwrap_or(self.provisioned))
@@ -84,6 +89,11 @@ impl Concurrency {
             in_flight: 0,
             tally: Tally::default(),
         }
+    }
+
+    /// Forgets refusals and the peak; what is in flight and reserved stays.
+    pub fn forget(&mut self) {
+        self.tally = Tally::default();
     }
 
     /// Requests in flight over all functions.

@@ -126,6 +126,31 @@ impl Dispatcher {
         true
     }
 
+    /// Everything as at the start, but for the functions and their settings: idle environments end now, busy ones when they
+    /// finish, buckets are full, and the board remembers nothing. Provisioned ones stay; who wants them gone takes their number
+    /// to zero and back. Cost: O(functions + environments).
+    pub fn reset(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let now = self.clock(now);
+        for slot in self.functions.taken() {
+            let scaling_rate = self.settings.scaling.environments_per_10s;
+            let function = self.functions.owner(slot);
+            function.version = function.version.wrapping_add(1);
+            function.timeouts = Tally::default();
+            function.share.forget();
+            if let Some(rate) = &mut function.scaling_rate {
+                *rate = scaling_rate.map_or_else(|| rate.clone(), |figure| ScalingRate::new(now, figure));
+            }
+            if let Some(rate) = &mut function.request_rate {
+                *rate = RequestRate::new(now, LimitId::ReservedRequestRate, rate.per_second());
+            }
+            self.reap_all_idle(slot, effects);
+        }
+        let burst = self.settings.scaling.burst;
+        self.burst = burst.map(|figures| Burst::new(now, figures.size, figures.refill_per_minute));
+        self.request_rate = RequestRate::new(now, LimitId::RequestRate, self.settings.request_rate);
+        self.concurrency.forget();
+    }
+
     /// The function is gone: it takes no more invocations and loses its reservation. Its idle environments end now,
     /// the busy ones when they finish. Whether it existed.
     pub fn remove_function(&mut self, now: Instant, id: FunctionId, effects: &mut Vec<Effect>) -> bool {

@@ -156,6 +156,12 @@ impl Functions {
         }
     }
 
+    /// The slots that hold a function, removed or not.
+    pub fn taken(&self) -> Vec<u32> {
+        let slots = self.slots.iter().enumerate().filter(|(_, slot)| slot.function.is_some());
+        slots.map(|(slot, _)| slot as u32).collect()
+    }
+
     /// The ids of a function's published versions that were not removed. O(functions).
     pub fn versions_of(&self, slot: u32) -> Vec<FunctionId> {
         let versions =

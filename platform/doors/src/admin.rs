@@ -4,6 +4,7 @@ use crate::Answer;
 use crate::network_pages::NetworkLook;
 use crate::orders::{Order, Ordered};
 use crate::router::{Doors, json, read_body};
+use control::Change;
 use http::request::Parts;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
@@ -22,6 +23,9 @@ pub(crate) async fn answer(doors: &Doors, head: &Parts, incoming: Incoming) -> A
     let path = head.uri.path();
     if path == "/_onrush/deploy" {
         return order(doors, head, incoming).await;
+    }
+    if path == "/_onrush/reset" {
+        return reset(doors, head).await;
     }
     if head.method != Method::GET {
         return json(StatusCode::METHOD_NOT_ALLOWED, "{\"message\":\"GET only\"}");
@@ -45,11 +49,33 @@ pub(crate) async fn answer(doors: &Doors, head: &Parts, incoming: Incoming) -> A
                 (_, Some(interface)) => capture(doors, interface, query).await,
                 _ => json(
                     StatusCode::NOT_FOUND,
-                    "{\"message\":\"there are /_onrush/health, functions, limits, metrics, logs/FUNCTION, capture/INTERFACE, door/LOGICAL-ID, and POST /_onrush/deploy\"}",
+                    "{\"message\":\"there are /_onrush/health, functions, limits, metrics, logs/FUNCTION, capture/INTERFACE, door/LOGICAL-ID, and POST /_onrush/deploy and reset\"}",
                 ),
             }
         }
     }
+}
+
+/// Everything as at the start but functions, settings and what services store: for the next test.
+async fn reset(doors: &Doors, head: &Parts) -> Answer {
+    if head.method != Method::POST {
+        return json(StatusCode::METHOD_NOT_ALLOWED, "{\"message\":\"POST only\"}");
+    }
+    // Events first, so that none starts an environment afterwards.
+    let (waiting, to_tell) = doors.events.pending();
+    let (control, events) = (doors.control.clone(), doors.events.clone());
+    let dropped = tokio::task::spawn_blocking(move || {
+        for function in control.functions() {
+            events.apply(&Change::Removed { name: function.name.clone() });
+            events.apply(&Change::Put(function));
+        }
+    });
+    if dropped.await.is_err() {
+        return json(StatusCode::INTERNAL_SERVER_ERROR, "{\"message\":\"events could not be dropped\"}");
+    }
+    let environments = doors.invoker.figures().environments;
+    doors.invoker.reset();
+    page(&value!({ "environments_ended": environments, "events_dropped": waiting + to_tell }))
 }
 
 /// Something for whoever keeps the platform as its template says; answers when it is done.

@@ -72,6 +72,11 @@ impl Api {
         (default.is_some() || self.api.stages.is_empty()).then_some((default, path))
     }
 
+    /// Whether one of the routes is for that request.
+    pub(crate) fn serves(&self, method: &str, path: &str) -> bool {
+        self.stage(path).is_some_and(|(_, rest)| self.find(method, rest).is_some())
+    }
+
     fn find(&self, method: &str, path: &str) -> Option<(&ApiRoute, BTreeMap<String, String>)> {
         let segments: Vec<&str> = path.trim_matches('/').split('/').filter(|s| !s.is_empty()).collect();
         self.routes.iter().find_map(|pattern| {

@@ -48,6 +48,8 @@ pub struct Options {
     pub services: Option<Arc<dyn OtherServices>>,
     /// Who takes orders for the whole platform.
     pub orders: Option<mpsc::Sender<Ordered>>,
+    /// Whether a path that is no operation's belongs to the APIs, as `sam local start-api` has it.
+    pub front: bool,
 }
 
 /// Services of AWS's beside Lambda, told apart by what an SDK signs and names and not by host.
@@ -74,6 +76,7 @@ pub struct Doors {
     services: Option<Arc<dyn OtherServices>>,
     pub(crate) network: Option<Arc<dyn NetworkPages>>,
     pub(crate) orders: Option<mpsc::Sender<Ordered>>,
+    front: bool,
 }
 
 /// Function URLs, by the first label of their host name and by their function's logical id or name.
@@ -122,6 +125,7 @@ impl Doors {
             services: options.services,
             network: options.network,
             orders: options.orders,
+            front: options.front,
         };
         doors.refresh();
         doors
@@ -232,6 +236,7 @@ impl Doors {
                 None => Target::Unknown("{\"message\":\"Forbidden\"}"),
             },
             _ => match self.target_by_path(path) {
+                Target::Rest if self.front && !is_operation(path) => self.front(request.method(), path),
                 // Function URLs and HTTP APIs are made for browsers; the control plane is not.
                 Target::Rest | Target::Admin if !self.is_local(host, request.headers()) => Target::Foreign,
                 Target::Rest if path == "/" => {
@@ -242,6 +247,14 @@ impl Doors {
                 target => target,
             },
         }
+    }
+
+    /// The API that serves a path, or else the first one, which answers as APIs do.
+    fn front(&self, method: &http::Method, path: &str) -> Target {
+        let apis = self.apis();
+        let serves = apis.iter().find(|api| api.serves(method.as_str(), path));
+        let api = serves.or_else(|| apis.first()).cloned();
+        api.map_or(Target::Rest, |api| Target::Api(api, path.to_owned()))
     }
 
     /// Whether a request for the API comes from a client on purpose, and not from a web page through somebody's browser
@@ -308,6 +321,16 @@ impl Doors {
 
 fn apis_of(apis: Vec<HttpApi>) -> Arc<[Arc<Api>]> {
     apis.into_iter().map(|api| Arc::new(Api::new(api))).collect()
+}
+
+/// Whether a path may be one of the Lambda API's: all of them begin with a date.
+fn is_operation(path: &str) -> bool {
+    let date = path.as_bytes().get(1..11).unwrap_or_default();
+    date.len() == 10
+        && date
+            .iter()
+            .enumerate()
+            .all(|(n, byte)| if n == 4 || n == 7 { *byte == b'-' } else { byte.is_ascii_digit() })
 }
 
 /// Whether a host is a loopback name, an address, or one of AWS's own names that an SDK was told to send here.

@@ -237,6 +237,21 @@ impl Invoker {
         self.0.deadlines.notify_one();
     }
 
+    /// Everything as at the start, but for the functions and their settings: no environment is used again (busy ones finish
+    /// their invocation), buckets are full, the board and the counters begin anew.
+    pub fn reset(&self) {
+        let now = self.now();
+        let mut effects = Vec::new();
+        let mut core = self.lock();
+        core.dispatcher.reset(now, &mut effects);
+        self.renew_pools(&mut core, now, &mut effects);
+        let taken = core.take_out(&effects);
+        drop(core);
+        self.0.counters.reset();
+        self.carry_out(taken);
+        self.0.deadlines.notify_one();
+    }
+
     fn put(&self, core: &mut Core, now: Instant, function: Arc<Function>, effects: &mut Vec<Effect>) {
         let name: Arc<str> = function.name.as_str().into();
         let limits = limits_of(&function, function.reserved);

@@ -58,6 +58,36 @@ impl Counters {
         self.functions.write().unwrap_or_else(PoisonError::into_inner).remove(function);
     }
 
+    /// Sets every counter to zero.
+    pub fn reset(&self) {
+        for counters in self.functions.read().unwrap_or_else(PoisonError::into_inner).values() {
+            let FunctionCounters {
+                invocations,
+                errors,
+                throttles,
+                cold_starts,
+                duration_us,
+                async_events_received,
+                async_events_dropped,
+                dead_letter_errors,
+                destination_delivery_failures,
+            } = &**counters;
+            for counter in [
+                invocations,
+                errors,
+                throttles,
+                cold_starts,
+                duration_us,
+                async_events_received,
+                async_events_dropped,
+                dead_letter_errors,
+                destination_delivery_failures,
+            ] {
+                counter.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// All counters in Prometheus' text format, with how many log lines each function lost.
     pub fn prometheus(&self, log_lines_dropped: &[(Arc<str>, u64)]) -> String {
         type Read = fn(&FunctionCounters) -> u64;

@@ -49,6 +49,7 @@ struct Way {
 pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
     let template = Template {
         template: arguments.template.clone(),
+        template_file: None,
         parameter_overrides: arguments.parameter_overrides.clone(),
         imports: Vec::new(),
         stack_name: None,

@@ -75,7 +75,8 @@ pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
             .context("cannot start the jailer; `onrush doctor` says what this host lacks"),
     })?;
     // After the fork, so that nobody but this process holds the port; before the template, whose URLs name it.
-    let listener = port::bind(SocketAddr::new(arguments.host, arguments.port))?;
+    let listener =
+        port::bind(SocketAddr::new(arguments.host, arguments.port.unwrap_or(model::DEFAULT_PORT)))?;
     let port = listener.local_addr()?.port();
     let read = match stack::find(&arguments.template) {
         Some(path) => Some(stack::read(&path, &arguments.template, port)?),
@@ -210,6 +211,7 @@ async fn serve(
         services: Some(Arc::new(names::OnTheDoors(services.clone()))),
         network: vpc.as_ref().map(|vpc| vpc.pages.clone() as Arc<dyn doors::NetworkPages>),
         orders: Some(orders),
+        front: arguments.front,
     };
     // Now that the functions are as the template says: what waited meets the new code.
     events.start(Live { control: control.clone(), invoker: invoker.clone() });
@@ -240,6 +242,7 @@ async fn serve(
         stack: read.as_ref().map(|read| &read.stack),
         era: &era,
         took: begun.elapsed(),
+        front: arguments.front,
         network: vpc.as_ref().map(|vpc| vpc.summary.as_str()),
     };
     match arguments.output {

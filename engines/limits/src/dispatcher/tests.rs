@@ -462,3 +462,28 @@ proptest! {
         prop_assert_eq!(run(&order), run(&sorted));
     }
 }
+
+#[test]
+fn a_reset_leaves_functions_and_settings_and_nothing_else() {
+    let mut dispatcher = Dispatcher::new(settings(200, of_account(5, 1)));
+    let kept = dispatcher.add_function(Instant::START, limits("kept", Some(0)));
+    let cart = dispatcher.add_function(Instant::START, limits("cart", None));
+    let now = Instant::from_secs(1);
+    assert_eq!(flood(&mut dispatcher, now, cart).0, 5);
+    assert_eq!(flood(&mut dispatcher, now, kept).0, 0);
+    let busy = dispatcher.environments();
+    let mut effects = Vec::new();
+    dispatcher.reset(now, &mut effects);
+    assert_eq!((effects.as_slice(), busy), (&[][..], 5), "busy ones finish");
+    for row in dispatcher.board(now) {
+        assert_eq!((row.peak, row.refused, row.first_refused_at), (row.used, 0, None), "{row:?}");
+    }
+    assert_eq!((dispatcher.reserved(kept), dispatcher.in_flight()), (Some(0), 5));
+    // The bucket is full; what comes home from before is not used again, what is idle ends.
+    let fresh = start(&mut dispatcher, now, cart);
+    assert!(dispatcher.started(now, fresh));
+    dispatcher.finished(now, fresh, Outcome::Done, &mut effects);
+    dispatcher.reset(now, &mut effects);
+    assert_eq!(effects, [Effect::Reap(fresh)]);
+    assert_eq!(flood(&mut dispatcher, now, cart).0, 5);
+}

@@ -9,6 +9,7 @@ use crate::router::{Doors, name_limit, name_limit_id};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use control::Function;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -24,6 +25,9 @@ use std::sync::Arc;
 const PAYLOAD_BYTES_MAX: usize = 6_291_456;
 /// Longest client context, base64. Source: Lambda API reference, Invoke.
 const CLIENT_CONTEXT_MAX: usize = 3_583;
+
+/// The one function's name in the runtime interface emulator of AWS's images, `aws-lambda-rie`.
+const EMULATOR_NAME: &str = "function";
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
@@ -64,13 +68,23 @@ async fn run(
     id: &Arc<str>,
 ) -> Result<Answer, ApiError> {
     let (name, qualifier) = target(doors, reference, head)?;
-    let function = doors.control.function(&name);
+    let function = doors.control.function(&name).or_else(|| meant(doors, &name));
     let missing = |qualifier: Option<&str>| {
         let mut arn = model::name::function_arn(&doors.region, &doors.account_id, &name);
         if let Some(qualifier) = qualifier {
             arn = qualified_arn(&arn, qualifier);
         }
-        ApiError::new(ErrorCode::ResourceNotFound, format!("Function not found: {arn}"))
+        let mut message = format!("Function not found: {arn}");
+        if name == EMULATOR_NAME {
+            let names: Vec<_> =
+                doors.control.functions().iter().map(|function| function.name.clone()).collect();
+            message.push_str(&format!(
+                ". This path means the only function, as in the runtime interface emulator, but there are {} here: {}",
+                names.len(),
+                names.join(", ")
+            ));
+        }
+        ApiError::new(ErrorCode::ResourceNotFound, message)
     };
     let function = function.ok_or_else(|| missing(qualifier.as_deref()))?;
     let route = match qualifier.as_deref() {
@@ -173,6 +187,19 @@ async fn run(
             name_limit_id(&mut answer, LimitId::HostSandboxes);
             Ok(answer)
         }
+    }
+}
+
+/// What a name means that no function has: a logical id, as `sam local start-lambda` takes it, or the only function, which the
+/// runtime interface emulator calls `function`.
+fn meant(doors: &Doors, name: &str) -> Option<Arc<Function>> {
+    if let Some(function) = doors.function_by_logical_id(name) {
+        return Some(function);
+    }
+    let functions = doors.control.functions();
+    match functions.as_slice() {
+        [only] if name == EMULATOR_NAME => Some(only.clone()),
+        _ => None,
     }
 }
 

@@ -147,6 +147,19 @@ impl Invoker {
         }
     }
 
+    /// Provisioned environments are given up and initialised anew.
+    pub(super) fn renew_pools(&self, core: &mut Core, now: Instant, effects: &mut Vec<Effect>) {
+        let pools: Vec<_> = core.pools.iter().map(|(id, pool)| (*id, pool.requested)).collect();
+        for (id, requested) in pools {
+            let none = core.dispatcher.set_provisioned(now, id, 0, effects);
+            if let Err(error) =
+                none.and_then(|()| core.dispatcher.set_provisioned(now, id, requested, effects))
+            {
+                tracing::error!(%error, "provisioned concurrency could not be set again");
+            }
+        }
+    }
+
     fn drop_pool(
         &self,
         core: &mut Core,

@@ -19,6 +19,8 @@ pub struct Summary<'a> {
     pub stack: Option<&'a Stack>,
     pub era: &'a Era,
     pub took: Duration,
+    /// Whether the APIs are at the root.
+    pub front: bool,
     /// What there is of a network; `None`: loopback alone.
     pub network: Option<&'a str>,
 }
@@ -93,6 +95,11 @@ pub fn text(summary: &Summary<'_>) -> String {
             let _ = writeln!(text, "  {id:<24} {url}");
             let _ = writeln!(text, "  {:<24} {base}/_onrush/door/{id}/", "");
         }
+    }
+    if summary.front {
+        let apis = summary.stack.map_or(0, |stack| stack.http_apis.len());
+        let what = if apis == 0 { "the template has no HTTP API" } else { "the template's APIs" };
+        let _ = writeln!(text, "At the root\n  {:<24} {base}/", what);
     }
     if let Some(network) = summary.network {
         let _ = writeln!(text, "Network\n  {network}");

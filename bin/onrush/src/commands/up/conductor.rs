@@ -172,6 +172,7 @@ impl Conductor {
                 return Err(format!("`{path}` is not an absolute path"));
             }
             template.template = Some(path.into());
+            template.template_file = None;
         }
         let texts = |name: &str| -> Option<Vec<String>> {
             let all = wanted[name].as_array()?.iter();
@@ -192,7 +193,11 @@ impl Conductor {
     /// Reads the template again and deploys what differs. A template with problems changes nothing.
     async fn deploy(&mut self, arguments: Option<Template>) -> Result<Done, Stop> {
         let arguments = arguments.unwrap_or_else(|| self.template.clone());
-        let path = arguments.template.clone().or_else(|| self.read.as_ref().map(|read| read.path.clone()));
+        let path = arguments
+            .template
+            .clone()
+            .or_else(|| arguments.template_file.clone())
+            .or_else(|| self.read.as_ref().map(|read| read.path.clone()));
         let Some(path) = path.or_else(|| stack::find(&arguments)) else {
             return Err(Stop::Usage("this Onrush runs no template; name one".to_owned()));
         };

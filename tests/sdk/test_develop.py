@@ -1,0 +1,144 @@
+"""What developers type beside `up`: events made, invocations by the words of `sam local`, and a clean table between tests."""
+
+import json
+import os
+import subprocess
+import threading
+
+import botocore.exceptions
+import pytest
+
+from support import packages, puppet, templates
+from support.paths import BINARY
+
+pytestmark = pytest.mark.skipif(not puppet.here(), reason=f"{puppet.PYTHON} is not installed")
+ARGUMENTS = ("--limit", "lambda.account-concurrency=4")
+
+
+def onrush(*arguments, text=None, folder="/tmp", code=0):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ONRUSH_")}
+    command = [str(BINARY), *arguments]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, cwd=folder, env=environment)
+    assert done.returncode == code, done
+    return done
+
+
+def echo(platform, name):
+    """A puppet that answers with its event."""
+    return platform.create(name, packages.package(puppet.files()), Timeout=20)
+
+
+@pytest.fixture(scope="module")
+def two(platform):
+    return [echo(platform, "first"), echo(platform, "second")]
+
+
+def test_generated_events_are_invoked_through_a_pipe(platform, two):
+    event = onrush("generate-event", "s3", "put", "--bucket", "photos", "--key", "a cat.jpg").stdout
+    record = json.loads(event)["Records"][0]
+    assert record["s3"]["bucket"]["name"] == "photos" and record["s3"]["object"]["key"] == "a+cat.jpg"
+    wrapped = json.dumps({"python": "answer = event['given']['Records'][0]['s3']['bucket']['arn']", "given": json.loads(event)})
+    done = onrush("invoke", "first", "-e", "-", "--endpoint", platform.url, text=wrapped)
+    assert json.loads(done.stdout) == "arn:aws:s3:::photos"
+
+
+def test_every_generated_event_is_json_and_helps(tmp_path):
+    services = onrush("generate-event", "--help").stdout
+    for service, event in [("alb", "request"), ("cognito", "pre-signup"), ("dynamodb", "update"), ("ses", "email-receiving")]:
+        assert service in services
+        json.loads(onrush("generate-event", service, event).stdout)
+        assert "--region" in onrush("generate-event", service, event, "--help").stdout
+    assert "s3" in onrush("generate-event", code=2).stderr
+    assert "similar" in onrush("generate-event", "s3", "putt", code=2).stderr
+
+
+def test_the_emulators_path_means_the_only_function(start, platform, two):
+    alone = start()
+    name = echo(alone, "alone")
+    path = "/2015-03-31/functions/function/invocations"
+    answer = alone.request("POST", path, json.dumps({"python": "answer = 7"}))
+    assert (answer.status, answer.json()) == (200, 7), answer
+    answer = platform.request("POST", path, "{}")
+    assert answer.status == 404 and "first, second" in answer.json()["Message"], answer
+    assert name == "alone"
+
+
+def test_a_reset_leaves_functions_and_nothing_that_ran(platform, two):
+    body = {"python": "answer = count"}
+    assert [platform.invoke("first", body).json() for _ in range(2)][-1] > 1
+    client = platform.client()
+    client.put_function_concurrency(FunctionName="second", ReservedConcurrentExecutions=0)
+    with pytest.raises(botocore.exceptions.ClientError, match="Rate Exceeded"):
+        client.invoke(FunctionName="second")
+    assert platform.metric("throttles", "second") == 1
+    answer = platform.request("POST", "/_onrush/reset")
+    assert answer.status == 200 and answer.json()["environments_ended"] >= 1, answer
+    assert platform.request("GET", "/_onrush/health").json()["environments"] == 0
+    assert platform.metric("throttles", "second") == 0 and platform.metric("invocations", "first") == 0
+    assert platform.limit("lambda.reserved-concurrency", "second")["refused"] == 0
+    # Functions and their settings stay, and the next invocation is a cold start.
+    assert client.get_function_concurrency(FunctionName="second")["ReservedConcurrentExecutions"] == 0
+    assert platform.invoke("first", body).json() == 1
+    assert platform.request("GET", "/_onrush/reset").status == 405
+
+
+def test_a_reset_drops_events_that_wait(platform, two):
+    client = platform.client()
+    # It fails, and would be tried again after a minute.
+    client.invoke(FunctionName="first", InvocationType="Event", Payload=json.dumps({"python": "os._exit(1)"}))
+    platform.wait_idle()
+    assert platform.request("GET", "/_onrush/health").json()["events"] == 1
+    assert platform.request("POST", "/_onrush/reset").json()["events_dropped"] == 1
+    assert platform.request("GET", "/_onrush/health").json()["events"] == 0
+
+
+def test_a_reset_under_load_fails_no_request(platform, two):
+    failures, ended = [], threading.Event()
+
+    def load():
+        while not ended.is_set():
+            answer = platform.invoke("first", {"python": "answer = 1"}, whole=False)
+            if answer.status != 200 or answer.error:
+                failures.append(answer)
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        assert platform.request("POST", "/_onrush/reset").status == 200
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+
+@pytest.fixture
+def home(tmp_path):
+    api = {"Events": {"Api": {"Type": "HttpApi", "Properties": {"Path": "/cart", "Method": "POST"}}}}
+    templates.write(tmp_path, {"Cart": ("puppet", api | {"FunctionName": "shop-cart", "CodeUri": "cart/"})})
+    return tmp_path
+
+
+def test_start_api_has_the_routes_at_the_root(start, home):
+    platform = start("-t", str(home / "app.json"), "--warm-containers", "EAGER", home=home, command="start-api")
+    assert "--warm-containers means nothing here" in platform.stderr()
+    body = json.dumps({"statusCode": 201, "body": "made"})
+    answer = platform.request("POST", "/cart", body, {"Content-Type": "application/json"})
+    assert (answer.status, answer.body) == (201, b"made"), answer
+    answer = platform.request("GET", "/nothing")
+    assert (answer.status, answer.json()) == (404, {"message": "Not Found"}), answer
+    # The Lambda API is still there.
+    assert platform.client().list_functions()["Functions"][0]["FunctionName"] == "shop-cart"
+
+
+def test_start_lambda_takes_logical_ids(start, home):
+    platform = start("--template-file", str(home / "app.json"), home=home, command="start-lambda")
+    answer = platform.client().invoke(FunctionName="Cart", Payload=json.dumps({"python": "answer = 5"}))
+    assert json.load(answer["Payload"]) == 5
+    assert platform.request("POST", "/cart", "{}").status == 404
+
+
+def test_the_ports_are_sams():
+    assert "3000" in onrush("start-api", "--help").stdout
+    assert "3001" in onrush("start-lambda", "--help").stdout
