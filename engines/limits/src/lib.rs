@@ -32,6 +32,7 @@ pub mod provisioned;
 mod quiet;
 pub mod request_rate;
 pub mod response_cache;
+pub mod response_stream;
 pub mod scaling_rate;
 pub mod settings;
 pub mod tally;
@@ -51,6 +52,7 @@ pub use integration_timeout::IntegrationTimeout;
 pub use network::Network;
 pub use provisioned::{ProvisionedCounts, ProvisionedId, ProvisionedStatus};
 pub use response_cache::ResponseCache;
+pub use response_stream::{Passage, ResponseStreams, StreamFigures, StreamId};
 pub use settings::{
     BurstFigures, FunctionLimits, NetworkSettings, PoolFigures, Scaling, Settings, SettingsError,
 };

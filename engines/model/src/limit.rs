@@ -96,6 +96,12 @@ limit_ids! {
     ApiCacheSize = "apigw.cache-size", "bytes", Setting;
     /// Payload of a synchronous request or response.
     PayloadSize = "lambda.payload-size", "bytes", No;
+    /// How large a streamed response may become.
+    ResponseStreamSize = "lambda.response-stream-size", "bytes", Request;
+    /// Bytes of a streamed response that are not held back.
+    ResponseStreamBurst = "lambda.response-stream-burst", "bytes", No;
+    /// How fast a streamed response flows after these.
+    ResponseStreamRate = "lambda.response-stream-rate", "bytes/s", No;
     /// Network throughput of one execution environment.
     EnvironmentBandwidth = "environment.bandwidth", "Mbit/s", No;
     /// Connections through one shared network interface.

@@ -3,6 +3,7 @@
 use crate::RESPONSE_BYTES_MAX;
 use crate::http::{Body, Broken, Head, Method, Wire};
 use crate::session::{Invocation, Reply, Session};
+use crate::streaming::{self, Mode, Received};
 use std::sync::Arc;
 use tokio::net::TcpStream;
 
@@ -13,6 +14,8 @@ const PREFIX: &str = "/2018-06-01/runtime/";
 const OK: &[u8] = b"{\"status\":\"OK\"}";
 const INVALID_REQUEST_ID: &[u8] = br#"{"errorMessage":"Invalid request ID","errorType":"InvalidRequestID"}"#;
 const TOO_LARGE: &[u8] = br#"{"errorMessage":"Exceeded maximum allowed payload size (6291556 bytes).","errorType":"RequestEntityTooLarge"}"#;
+const INVALID_MODE: &[u8] =
+    br#"{"errorMessage":"Invalid function response mode","errorType":"InvalidFunctionResponseMode"}"#;
 const BUSY: &[u8] = br#"{"errorMessage":"State transition from Running to Ready failed for runtime. Error: the current invocation has no response yet","errorType":"InvalidStateTransition"}"#;
 const INITIALISED: &[u8] = br#"{"errorMessage":"State transition from Ready to InitError failed for runtime. Error: initialization is over","errorType":"InvalidStateTransition"}"#;
 const NOT_FOUND: &[u8] = br#"{"errorMessage":"No such path in the Runtime API","errorType":"NotFound"}"#;
@@ -62,6 +65,24 @@ async fn exchange(session: &Session, wire: &mut Wire) -> Result<bool, Broken> {
             if !session.is_current(id) {
                 // Refused before its body is read: an answer to nothing may be any size.
                 return refuse_id(wire, &head).await;
+            }
+            match head.mode {
+                Mode::Buffered => {}
+                Mode::Streaming => {
+                    return match streaming::receive(session, wire, &head, id).await? {
+                        Received::Whole => wire.send("202 Accepted", &[], OK).await.map(|()| keep),
+                        Received::UnknownRequest => refuse_id(wire, &head).await,
+                        Received::Unwanted => {
+                            wire.send("413 Payload Too Large", &[("Connection", "close")], TOO_LARGE).await?;
+                            Ok(false)
+                        }
+                    };
+                }
+                Mode::Unknown => {
+                    wire.body(&head, 0).await?;
+                    wire.send("400 Bad Request", &[], INVALID_MODE).await?;
+                    return Ok(keep);
+                }
             }
             // One at a time: many connections must not make the platform hold many results.
             let _turn = session.reading.lock().await;
@@ -179,7 +200,7 @@ fn route(method: Method, path: &str) -> Route<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Initialisation;
+    use crate::{Answer, Initialisation};
     use bytes::Bytes;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -193,7 +214,7 @@ mod tests {
         (session, TcpStream::connect(address).await.unwrap())
     }
 
-    fn invocation(id: &str, payload: &'static str) -> (Invocation, oneshot::Receiver<Reply>) {
+    fn invocation(id: &str, payload: &'static str) -> (Invocation, oneshot::Receiver<Answer>) {
         let (reply, answer) = oneshot::channel();
         let invocation = Invocation {
             request_id: id.into(),
@@ -236,6 +257,13 @@ mod tests {
         format!("POST {PREFIX}{path} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     }
 
+    async fn whole(answer: oneshot::Receiver<Answer>) -> Reply {
+        match answer.await.unwrap() {
+            Answer::Whole(reply) => reply,
+            Answer::Stream(_) => panic!("it was streamed"),
+        }
+    }
+
     const NEXT: &str = "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n";
 
     #[tokio::test]
@@ -254,7 +282,7 @@ mod tests {
             accepted.starts_with("HTTP/1.1 202") && accepted.ends_with("{\"status\":\"OK\"}"),
             "{accepted}"
         );
-        assert_eq!(answer.await.unwrap(), Reply::Response(Bytes::from_static(b"[2]")));
+        assert_eq!(whole(answer).await, Reply::Response(Bytes::from_static(b"[2]")));
     }
 
     #[tokio::test]
@@ -266,7 +294,7 @@ mod tests {
         let other = ask(&mut stream, &post("invocation/id-2/response", "1")).await;
         assert!(other.starts_with("HTTP/1.1 400") && other.contains("InvalidRequestID"), "{other}");
         ask(&mut stream, &post("invocation/id-1/response", "1")).await;
-        assert_eq!(answer.await.unwrap(), Reply::Response(Bytes::from_static(b"1")));
+        assert_eq!(whole(answer).await, Reply::Response(Bytes::from_static(b"1")));
         let again = ask(&mut stream, &post("invocation/id-1/response", "2")).await;
         assert!(again.contains("InvalidRequestID"), "{again}");
     }
@@ -299,7 +327,7 @@ mod tests {
         assert_eq!(&go, b"HTTP/1.1 100 Continue\r\n\r\n");
         let accepted = ask(&mut stream, "3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nA: b\r\n\r\n").await;
         assert!(accepted.starts_with("HTTP/1.1 202"), "{accepted}");
-        assert_eq!(answer.await.unwrap(), Reply::Response(Bytes::from_static(b"abcde")));
+        assert_eq!(whole(answer).await, Reply::Response(Bytes::from_static(b"abcde")));
     }
 
     #[tokio::test]
@@ -312,7 +340,7 @@ mod tests {
             let body = "x".repeat(RESPONSE_BYTES_MAX + extra);
             let accepted = ask(&mut stream, &post("invocation/id-1/response", &body)).await;
             assert!(accepted.starts_with(&format!("HTTP/1.1 {status}")), "{accepted}");
-            assert_eq!(matches!(answer.await.unwrap(), Reply::TooLarge), extra == 1);
+            assert_eq!(matches!(whole(answer).await, Reply::TooLarge), extra == 1);
         }
     }
 

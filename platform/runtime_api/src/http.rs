@@ -4,6 +4,8 @@
 //! `Transfer-Encoding` is refused, and whatever cannot be parsed closes the connection.
 
 use crate::RESPONSE_BYTES_MAX;
+use crate::chunks::{Chunks, Taken};
+use crate::streaming::{Mode, PIECE_BYTES_MAX};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,6 +25,8 @@ pub(crate) struct Head {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) error_type: Option<String>,
+    pub(crate) content_type: Option<String>,
+    pub(crate) mode: Mode,
     framing: Framing,
     expects_continue: bool,
     pub(crate) keep_alive: bool,
@@ -132,6 +136,34 @@ impl Wire {
                 }
                 self.chunked(limit).await
             }
+        }
+    }
+
+    /// Begins to read the body that belongs to `head`, to be gone on with by [`Wire::take`] and [`Wire::fill_for_stream`].
+    pub(crate) async fn body_as_it_comes(&mut self, head: &Head) -> Result<Chunks, Broken> {
+        if head.expects_continue && self.buffer.is_empty() && head.framing != Framing::Length(0) {
+            self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        Ok(match head.framing {
+            Framing::Length(length) => Chunks::Plain(length as u64),
+            Framing::Chunked => Chunks::Size,
+        })
+    }
+
+    /// Takes what has been read of a body.
+    pub(crate) fn take(&mut self, chunks: &mut Chunks) -> Result<Taken, Broken> {
+        chunks.take(&mut self.buffer).map_err(Broken::Malformed)
+    }
+
+    /// Waits for more of a body.
+    pub(crate) async fn fill_for_stream(&mut self) -> Result<(), Broken> {
+        // What went before may still be on its way: then this is another buffer, else the same one again.
+        if self.buffer.capacity() - self.buffer.len() < BUFFER_BYTES / 2 {
+            self.buffer.reserve(PIECE_BYTES_MAX);
+        }
+        match self.stream.read_buf(&mut self.buffer).await? {
+            0 => Err(Broken::Malformed("truncated body")),
+            _ => Ok(()),
         }
     }
 
@@ -315,6 +347,8 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Broken> {
         method,
         path: request.path.unwrap_or("/").to_owned(),
         error_type: None,
+        content_type: None,
+        mode: Mode::Buffered,
         framing: Framing::Length(0),
         expects_continue: false,
         keep_alive: request.version == Some(1),
@@ -346,6 +380,10 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Broken> {
             }
         } else if name.eq_ignore_ascii_case("lambda-runtime-function-error-type") {
             head.error_type = Some(String::from_utf8_lossy(header.value).into_owned());
+        } else if name.eq_ignore_ascii_case("content-type") {
+            head.content_type = std::str::from_utf8(header.value).ok().map(str::to_owned);
+        } else if name.eq_ignore_ascii_case("lambda-runtime-function-response-mode") {
+            head.mode = Mode::read(header.value);
         }
     }
     match (head.framing, length_seen) {

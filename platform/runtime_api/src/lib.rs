@@ -8,11 +8,14 @@
 //! Source: AWS Lambda Developer Guide, "Using the Lambda runtime API"; error bodies as the public Runtime
 //! Interface Emulator words them.
 
+mod chunks;
 mod connection;
 mod http;
 mod session;
+mod streaming;
 
-pub use session::{Initialisation, Invocation, Reply, Session};
+pub use session::{Answer, Initialisation, Invocation, Reply, Session};
+pub use streaming::{Incoming, Piece};
 
 /// Largest result a runtime may post, in bytes. Source: Developer Guide, "Lambda quotas" (6 MB), exact
 /// figure as recorded on AWS.

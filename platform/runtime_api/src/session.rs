@@ -1,6 +1,7 @@
 //! The state of one runtime process: initialising, idle in `next`, or busy with one invocation.
 
 use crate::connection;
+use crate::streaming::Incoming;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,7 +29,16 @@ pub struct Invocation {
     /// The caller's `X-Amz-Client-Context`, decoded.
     pub client_context: Option<Arc<str>>,
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Reply>,
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// What a runtime answers with.
+#[derive(Debug)]
+pub enum Answer {
+    /// All of it.
+    Whole(Reply),
+    /// The beginning of a response that comes piece by piece.
+    Stream(Incoming),
 }
 
 /// What a runtime made of an invocation.
@@ -88,7 +98,14 @@ struct State {
 #[derive(Debug)]
 struct Current {
     request_id: Arc<str>,
-    reply: oneshot::Sender<Reply>,
+    /// Taken once a streamed response has begun.
+    reply: Option<oneshot::Sender<Answer>>,
+}
+
+impl Current {
+    fn wants_reply(&self, request_id: &str) -> bool {
+        &*self.request_id == request_id && self.reply.is_some()
+    }
 }
 
 /// Why a `next` got no event.
@@ -153,10 +170,10 @@ impl Session {
 
     /// Takes the unfinished invocation back, when the runtime died or its time is over. What the runtime posts
     /// for it later is refused.
-    pub fn cancel(&self) -> Option<oneshot::Sender<Reply>> {
+    pub fn cancel(&self) -> Option<oneshot::Sender<Answer>> {
         let mut state = self.lock();
         let pending = state.pending.take().map(|invocation| invocation.reply);
-        state.current.take().map(|current| current.reply).or(pending)
+        state.current.take().and_then(|current| current.reply).or(pending)
     }
 
     /// Takes back an invocation that the runtime has not yet received.
@@ -215,19 +232,35 @@ impl Session {
 
     pub(crate) fn answer(&self, request_id: &str, reply: Reply) -> Result<(), UnknownRequest> {
         let mut state = self.lock();
-        match state.current.take_if(|current| &*current.request_id == request_id) {
-            Some(current) => {
+        match state.current.take_if(|current| current.wants_reply(request_id)) {
+            Some(Current { reply: Some(sender), .. }) => {
                 drop(state);
                 // The caller may be gone (its client hung up): the work is done all the same.
-                let _ = current.reply.send(reply);
+                let _ = sender.send(Answer::Whole(reply));
                 Ok(())
             }
-            None => Err(UnknownRequest),
+            _ => Err(UnknownRequest),
         }
     }
 
+    /// A streamed response begins; the invocation goes on until [`Session::end_stream`].
+    pub(crate) fn begin_stream(&self, request_id: &str, incoming: Incoming) -> Result<(), UnknownRequest> {
+        let mut state = self.lock();
+        let current = state.current.as_mut().filter(|current| current.wants_reply(request_id));
+        let sender = current.and_then(|current| current.reply.take()).ok_or(UnknownRequest)?;
+        drop(state);
+        let _ = sender.send(Answer::Stream(incoming));
+        Ok(())
+    }
+
+    /// A streamed response has ended, one way or another.
+    pub(crate) fn end_stream(&self, request_id: &str) {
+        // Another one may have begun after this one was cancelled.
+        self.lock().current.take_if(|current| &*current.request_id == request_id);
+    }
+
     pub(crate) fn is_current(&self, request_id: &str) -> bool {
-        self.lock().current.as_ref().is_some_and(|current| &*current.request_id == request_id)
+        self.lock().current.as_ref().is_some_and(|current| current.wants_reply(request_id))
     }
 
     pub(crate) fn fail_initialisation(&self, body: Bytes, error_type: Option<String>) -> Result<(), NoEvent> {
@@ -252,7 +285,7 @@ impl State {
         // The sender moves into `current`; the connection needs everything else.
         let (placeholder, _) = oneshot::channel();
         let reply = std::mem::replace(&mut invocation.reply, placeholder);
-        self.current = Some(Current { request_id: invocation.request_id.clone(), reply });
+        self.current = Some(Current { request_id: invocation.request_id.clone(), reply: Some(reply) });
         self.idle_since = None;
         Some(invocation)
     }
