@@ -3,18 +3,21 @@
 import json
 import shutil
 
-from support import puppet
+from support import puppet, streamer
 from support.paths import BUILT
 
 
 def write(home, functions, resources=None):
-    """A template of `{LogicalId: (kind, properties)}`; kind is `echo`, `rogue` or `puppet`. Answers its path."""
+    """A template of `{LogicalId: (kind, properties)}`; kind is `echo`, `rogue`, `puppet` or
+    `streamer`. Answers its path."""
     home.chmod(0o755)
     all_resources = dict(resources or {})
     for name, (kind, properties) in functions.items():
         folder = home / name.lower()
         if kind == "puppet":
             puppet.place(folder)
+        elif kind == "streamer":
+            streamer.place(folder)
         else:
             shutil.copytree(BUILT / kind, folder)
         defaults = {

@@ -150,6 +150,7 @@ fn live(folder: &Path) -> Vec<(String, String)> {
         let era = Era::named("today").unwrap();
         let options = Options {
             settings: limits::Settings::from_era(&era, model::era::DEFAULT_REGION, &overrides()).unwrap(),
+            streams: limits::StreamFigures::from_era(&era, model::era::DEFAULT_REGION, &overrides()),
             init_timeout: Duration::from_secs(10),
             init_billed: true,
             region: model::era::DEFAULT_REGION.into(),

@@ -44,7 +44,8 @@ impl StreamFigures {
     /// good as none, and are cut to that.
     pub fn from_era(era: &Era, region: &str, overrides: &Overrides) -> Self {
         let figure = |limit, first| {
-            let first = || Figure { value: first, source: "as in April 2023, when response streaming came".into() };
+            let first =
+                || Figure { value: first, source: "as in April 2023, when response streaming came".into() };
             era.figure(limit, region, overrides).unwrap_or_else(first)
         };
         let small = |value| u32::try_from(value).unwrap_or(u32::MAX);
@@ -201,8 +202,20 @@ impl ResponseStreams {
             let [size, burst, rate] = used.get(resource).copied().unwrap_or_default();
             let row = |tally: &Tally, limit, used, max, source| tally.row(limit, resource, used, max, source);
             rows.push(row(&tallies.size, LimitId::ResponseStreamSize, size, figures.size, size_source));
-            rows.push(row(&tallies.burst, LimitId::ResponseStreamBurst, burst, figures.burst.into(), burst_source));
-            rows.push(row(&tallies.rate, LimitId::ResponseStreamRate, rate, figures.rate.into(), rate_source));
+            rows.push(row(
+                &tallies.burst,
+                LimitId::ResponseStreamBurst,
+                burst,
+                figures.burst.into(),
+                burst_source,
+            ));
+            rows.push(row(
+                &tallies.rate,
+                LimitId::ResponseStreamRate,
+                rate,
+                figures.rate.into(),
+                rate_source,
+            ));
         }
         rows
     }

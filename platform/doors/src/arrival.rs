@@ -1,11 +1,15 @@
 //! An HTTP request on its way to a function: what function URLs and HTTP APIs do alike.
 
 use crate::event::{self, Door};
+use crate::reply::{self, Malformed};
 use crate::router::{Doors, name_limit, read_body, too_large};
-use crate::{Answer, lambda_rest, reply, server};
+use crate::{Answer, lambda_rest, prelude, server};
 use bytes::Bytes;
 use control::{Control, Function};
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use invoke::{Admission, InvokeError, Invoked, Request};
 use model::name::qualified_arn;
@@ -139,10 +143,57 @@ fn decoded(function: &Function, invoked: &Invoked) -> Option<Answer> {
     if invoked.failed {
         return None;
     }
-    let decoded = reply::decode(&invoked.payload);
+    let decoded = match &invoked.content_type {
+        Some(content_type) => decoded_stream(content_type, &invoked.payload),
+        None => reply::decode(&invoked.payload),
+    };
     decoded
         .inspect_err(|malformed| {
             tracing::info!(function = %function.name, reason = malformed.0, "the function's result is no HTTP response");
         })
         .ok()
+}
+
+/// The response that a gathered stream stands for: its prelude is obeyed, and what is no result is a body as it is (assumed:
+/// no page of AWS's says what doors make of streams that they have gathered).
+fn decoded_stream(content_type: &str, payload: &Bytes) -> Result<Answer, Malformed> {
+    if prelude::Reader::applies(Some(content_type)) {
+        let read = prelude::Reader::default().push(payload)?;
+        let (head, body) = read.ok_or(Malformed("the prelude has no end"))?;
+        return Ok(head.map(|()| Full::new(body)));
+    }
+    Ok(reply::decode(payload).unwrap_or_else(|_| {
+        let mut answer = Answer::new(Full::new(payload.clone()));
+        let value = HeaderValue::from_str(content_type).unwrap_or(prelude::OCTETS);
+        answer.headers_mut().insert(CONTENT_TYPE, value);
+        answer
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(content_type: &str, payload: &'static [u8]) -> Invoked {
+        Invoked {
+            payload: Bytes::from_static(payload),
+            failed: false,
+            log_tail: None,
+            version: "1".to_owned(),
+            limit: None,
+            content_type: Some(content_type.into()),
+        }
+    }
+
+    #[test]
+    fn a_gathered_stream_is_read_by_its_type() {
+        let function = Function::new("cart", std::path::PathBuf::new());
+        let decoded = |invoked| decoded(&function, &invoked).map(|answer| answer.into_parts().0);
+        let with_prelude = stream(prelude::CONTENT_TYPE, b"{\"statusCode\":201}\0\0\0\0\0\0\0\0body");
+        assert_eq!(decoded(with_prelude).unwrap().status, 201);
+        assert!(decoded(stream(prelude::CONTENT_TYPE, b"{\"statusCode\":201}")).is_none());
+        let text = decoded(stream("text/plain", b"hello")).unwrap();
+        assert!(text.status == 200 && text.headers[CONTENT_TYPE] == "text/plain");
+        assert_eq!(decoded(stream("application/json", b"{\"statusCode\":404}")).unwrap().status, 404);
+    }
 }

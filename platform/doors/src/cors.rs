@@ -80,7 +80,7 @@ impl Rules {
     }
 
     /// Puts the rules' headers onto an answer, replacing the function's own.
-    pub fn decorate(&self, request: &HeaderMap, answer: &mut Answer) {
+    pub fn decorate<B>(&self, request: &HeaderMap, answer: &mut Response<B>) {
         let target = answer.headers_mut();
         for name in [
             ACCESS_CONTROL_ALLOW_ORIGIN,

@@ -3,14 +3,16 @@
 mod asynchronous;
 pub mod control_plane;
 mod invocations;
+mod response_stream;
 
 use crate::Answer;
 use crate::body::{self, BodyError};
 use crate::router::{Doors, json, name_limit_id};
+use crate::streaming::Outgoing;
 use bytes::Bytes;
 use http::header::HeaderName;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 use model::error::{ApiError, ErrorCode, ThrottleReason};
 use model::{LimitId, Refusal};
@@ -21,7 +23,14 @@ const CONTROL_BYTES_MAX: usize = 70_167_211;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
-pub(crate) async fn answer(doors: &Arc<Doors>, head: Parts, incoming: Incoming) -> Answer {
+pub(crate) async fn answer(doors: &Arc<Doors>, head: Parts, incoming: Incoming) -> Response<Outgoing> {
+    if let Some(reference) = response_stream::function_of(&head) {
+        return response_stream::answer(doors, &reference, &head, incoming).await;
+    }
+    whole(doors, head, incoming).await.map(Outgoing::from)
+}
+
+async fn whole(doors: &Arc<Doors>, head: Parts, incoming: Incoming) -> Answer {
     if let Some(reference) = invocations::function_of(&head) {
         return invocations::answer(doors, &reference, &head, incoming).await;
     }

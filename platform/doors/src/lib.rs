@@ -15,14 +15,17 @@ mod arrival;
 pub mod body;
 pub mod cors;
 pub mod event;
+pub mod event_stream;
 pub mod function_url;
 pub mod http_api;
 pub mod lambda_rest;
 pub mod network_pages;
 pub mod orders;
+pub mod prelude;
 pub mod reply;
 pub mod router;
 pub mod server;
+pub mod streaming;
 
 pub use network_pages::{Later, NetworkLook, NetworkPages};
 pub use router::{Doors, Options, OtherServices};
@@ -31,5 +34,5 @@ pub use server::serve;
 use bytes::Bytes;
 use http_body_util::Full;
 
-/// What every door answers with.
+/// An answer that is there as a whole; what flows is a [`streaming::Outgoing`].
 pub type Answer = http::Response<Full<Bytes>>;

@@ -87,7 +87,7 @@ pub fn decode(result: &Bytes) -> Result<Answer, Malformed> {
 }
 
 /// Whether the first look says "object with a statusCode", so that plain results are not parsed twice.
-fn looks_structured(result: &[u8]) -> bool {
+pub(crate) fn looks_structured(result: &[u8]) -> bool {
     let start = result.iter().position(|byte| !byte.is_ascii_whitespace());
     start.is_some_and(|start| result[start] == b'{')
         && result.windows(b"\"statusCode\"".len()).any(|window| window == b"\"statusCode\"")

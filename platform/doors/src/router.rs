@@ -5,6 +5,7 @@ use crate::body::{self, BodyError};
 use crate::http_api::Api;
 use crate::network_pages::NetworkPages;
 use crate::orders::Ordered;
+use crate::streaming::Outgoing;
 use crate::{Answer, admin, function_url, http_api, lambda_rest};
 use bytes::Bytes;
 use control::{Control, Function};
@@ -175,21 +176,22 @@ impl Doors {
         request: Request<Incoming>,
         peer: IpAddr,
         port: u16,
-    ) -> Result<Answer, Infallible> {
+    ) -> Result<Response<Outgoing>, Infallible> {
         let target = self.target(&request);
         let (head, incoming) = request.into_parts();
-        Ok(match target {
+        let whole = match target {
             Target::Url(destination, path) => {
-                function_url::answer(self, &destination, &path, &head, incoming, peer, port).await
+                return Ok(function_url::answer(self, &destination, &path, &head, incoming, peer, port).await);
             }
+            Target::Rest => return Ok(lambda_rest::answer(self, head, incoming).await),
             Target::Api(api, path) => http_api::answer(self, &api, &path, &head, incoming, peer, port).await,
             Target::Admin => admin::answer(self, &head, incoming).await,
-            Target::Rest => lambda_rest::answer(self, head, incoming).await,
             Target::Service(service) => self.other_service(service, head, incoming).await,
             Target::Unknown(body) => json(StatusCode::FORBIDDEN, body),
             Target::NoDoor(word) => self.no_door(&word),
             Target::Foreign => json(StatusCode::FORBIDDEN, FOREIGN),
-        })
+        };
+        Ok(whole.map(Outgoing::from))
     }
 
     async fn other_service(&self, service: &'static str, head: Parts, incoming: Incoming) -> Answer {
@@ -355,11 +357,15 @@ pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
 
 /// Names the limit on an answer.
 pub(crate) fn name_limit(answer: &mut Answer, refusal: &Refusal) {
-    let Refusal { limit, resource, used, max, .. } = refusal;
-    let text = format!("{limit}; resource={resource}; used={used}; max={max}");
-    if let Ok(value) = HeaderValue::from_str(&text) {
+    if let Ok(value) = HeaderValue::from_str(&limit_text(refusal)) {
         answer.headers_mut().insert(LIMIT_HEADER, value);
     }
+}
+
+/// What [`LIMIT_HEADER`] says.
+pub(crate) fn limit_text(refusal: &Refusal) -> String {
+    let Refusal { limit, resource, used, max, .. } = refusal;
+    format!("{limit}; resource={resource}; used={used}; max={max}")
 }
 
 /// The body, or the event that it became, is larger than a function may be given.

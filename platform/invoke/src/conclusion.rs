@@ -12,10 +12,14 @@ use std::time::Duration;
 use telemetry::{Status, init_report, iso_time, unix_millis};
 
 /// How the wait for a handler ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum End {
-    /// The runtime answered.
+    /// The runtime answered, or ended a streamed answer.
     Replied(Reply),
+    /// A streamed answer became larger than it may be.
+    TooLarge(Refusal),
+    /// The connection that carried a streamed answer broke; the runtime lives.
+    Truncated,
     /// Its process ended.
     Exited(Exit),
     /// It could not be initialised anew.
@@ -24,14 +28,23 @@ pub(crate) enum End {
     TimedOut,
 }
 
+impl End {
+    /// Whether the runtime has said what it will, and may go on to its next event.
+    pub(crate) const fn is_answer(&self) -> bool {
+        matches!(self, Self::Replied(_) | Self::TooLarge(_) | Self::Truncated)
+    }
+}
+
 /// What a caller gets.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Said {
     pub(crate) payload: Bytes,
     /// Whether that is an error document.
     pub(crate) failed: bool,
     /// The limit that made it one, or dropped packets of the function's.
     pub(crate) limit: Option<Arc<Refusal>>,
+    /// What the runtime said of a streamed answer.
+    pub(crate) content_type: Option<Arc<str>>,
 }
 
 /// An end in words.
@@ -77,7 +90,7 @@ impl Conclusion {
 
     fn without_init_report(end: End, function: &Function, id: &str, elapsed: Duration) -> Self {
         let ended = |payload, failed, outcome, status| Self {
-            said: Said { payload, failed, limit: None },
+            said: Said { payload, failed, limit: None, content_type: None },
             outcome,
             status,
             duration: elapsed,
@@ -92,6 +105,17 @@ impl Conclusion {
                 let max = RESPONSE_BYTES_MAX as u64;
                 let limit = limited(function, LimitId::PayloadSize, max.saturating_add(1), max);
                 ended(failure.body, true, Outcome::Done, Status::Error(failure.kind)).with(limit)
+            }
+            End::TooLarge(refusal) => {
+                let failure = Failure::stream_too_large(refusal.max);
+                let lines =
+                    vec![format!("RequestId: {id} Error: a streamed response was cut (limit {refusal})")];
+                let ended = ended(failure.body, true, Outcome::Done, Status::Error(failure.kind));
+                Self { lines, ..ended }.with(refusal)
+            }
+            End::Truncated => {
+                let failure = Failure::truncated(id);
+                ended(failure.body, true, Outcome::Done, Status::Error(failure.kind))
             }
             End::InitFailed { body, error_type } => {
                 let kind = error_type.unwrap_or_else(|| "Runtime.Unknown".to_owned());
@@ -195,6 +219,24 @@ mod tests {
         assert_eq!(limit(End::Exited(exit(false))), None);
         let max = RESPONSE_BYTES_MAX as u64;
         assert_eq!(limit(End::Replied(Reply::TooLarge)), Some((LimitId::PayloadSize, max + 1, max)));
+    }
+
+    #[test]
+    fn a_stream_that_was_cut_says_by_what() {
+        let refusal = Refusal {
+            limit: LimitId::ResponseStreamSize,
+            resource: "cart".into(),
+            destination: None,
+            used: 101,
+            max: 100,
+            retry_at: None,
+        };
+        let conclusion = conclude(End::TooLarge(refusal), false);
+        let line = "RequestId: ID Error: a streamed response was cut (limit lambda.response-stream-size of cart: 101 of 100 bytes)";
+        assert_eq!((conclusion.outcome, &conclusion.lines[..]), (Outcome::Done, &[line.to_owned()][..]));
+        assert_eq!(conclusion.said.limit.map(|limit| limit.limit), Some(LimitId::ResponseStreamSize));
+        let body = String::from_utf8(conclusion.said.payload.to_vec()).unwrap();
+        assert!(body.contains("Function.ResponseSizeTooLarge") && body.contains("(100 bytes)"), "{body}");
     }
 
     #[test]

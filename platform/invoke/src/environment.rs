@@ -6,14 +6,15 @@
 use crate::conclusion::{Conclusion, End, Said};
 use crate::freezer::Freezing;
 use crate::gate::Gate;
-use crate::invoker::{Caller, Invoked, Request};
+use crate::invoker::{Invoked, Request};
 use crate::network::{Attachment, Network};
 use crate::output::Output;
 use crate::reactors;
+use crate::streaming::{Caller, Ending, Flow, Streams, gather};
 use control::Function;
 use limits::Outcome;
 use model::Refusal;
-use runtime_api::{Initialisation, Invocation, Reply, Session};
+use runtime_api::{Answer, Incoming, Initialisation, Invocation, Session};
 use runtimes::{FunctionFacts, Launch, base_environment};
 use sandbox::{Exit, Sandbox, Sandboxes, Spec, StartError};
 use std::io;
@@ -37,6 +38,8 @@ pub(crate) struct Version {
     /// `on-demand` or `provisioned-concurrency`.
     pub(crate) initialization_type: &'static str,
     pub(crate) network: Option<Arc<dyn Network>>,
+    /// The limits for streamed responses.
+    pub(crate) streams: Arc<Streams>,
     /// What runs it; made once, when the first environment starts.
     pub(crate) prepared: tokio::sync::OnceCell<Arc<Prepared>>,
     /// Who may run next, by reactor.
@@ -124,6 +127,10 @@ pub(crate) struct Ran {
 /// same. Most take some 20 us, on a busy host a few milliseconds, and then the caller's next request finds the
 /// environment free.
 const GRACE: Duration = Duration::from_millis(20);
+
+/// How long a runtime's last bytes may take to be passed on after it ended, and its end to be seen after its connection
+/// broke. Both are there within microseconds, unless its caller reads nothing.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// An invocation shorter than this is prompt: it is over before another core would have been woken to help.
 const PROMPT: Duration = Duration::from_micros(300);
@@ -307,7 +314,7 @@ impl Environment {
             reply,
         };
         let mut initialising = suppressed;
-        let mut end = match life.session.give(invocation) {
+        let waited = match life.session.give(invocation) {
             Ok(()) => {
                 if life.exit.borrow().is_some() {
                     // The process ended before it was given anything, and its watcher has come and gone.
@@ -316,15 +323,21 @@ impl Environment {
                 self.wait(&life, answer, deadline, &mut initialising).await
             }
             // Cannot happen while the dispatcher gives an environment to one invocation at a time.
-            Err(_) => End::Exited(LOST),
+            Err(_) => Waited::Over(End::Exited(LOST)),
+        };
+        let mut content_type = None;
+        let mut end = match waited {
+            Waited::Over(end) => end,
+            Waited::Streams(incoming) => {
+                content_type = incoming.content_type().map(Arc::from);
+                self.stream(&life, incoming, deadline, request, caller).await
+            }
         };
         let mut answered = None;
-        if let End::Replied(reply) = &end
-            && life.session.idle_since().is_none()
-        {
-            let reply = reply.clone();
-            if let Some(other) = self.see_off(&life, &reply, deadline, request, caller).await {
-                answered = Some(self.answer_of(reply, request));
+        if end.is_answer() && life.session.idle_since().is_none() {
+            let said = self.answer_of(end.clone(), request, &content_type);
+            if let Some(other) = self.see_off(&life, &said, deadline, request, caller).await {
+                answered = Some(said);
                 end = other;
             }
         }
@@ -335,6 +348,7 @@ impl Environment {
         if let Some(refusal) = &limit {
             conclusion.blame(id, refusal);
         }
+        conclusion.said.content_type = content_type;
         if let Some(said) = answered {
             // The log tells what happened afterwards; the answer stands.
             conclusion.said = said;
@@ -349,7 +363,7 @@ impl Environment {
     async fn see_off(
         &self,
         life: &Life,
-        reply: &Reply,
+        said: &Said,
         deadline: Instant,
         request: &Request,
         caller: &mut Caller,
@@ -360,7 +374,7 @@ impl Environment {
         self.let_go();
         // Who asks for the log wants it with its REPORT line, and that comes at the end.
         if !request.tail {
-            caller.answer(Ok(self.invoked(self.answer_of(reply.clone(), request), None)));
+            caller.answer(Ok(self.invoked(said.clone(), None)));
         }
         let mut exit = life.exit.clone();
         tokio::select! {
@@ -371,25 +385,70 @@ impl Environment {
         }
     }
 
-    /// What a caller gets for a reply.
-    fn answer_of(&self, reply: Reply, request: &Request) -> Said {
-        let end = End::Replied(reply);
+    /// What a caller gets for an answer.
+    fn answer_of(&self, end: End, request: &Request, content_type: &Option<Arc<str>>) -> Said {
         let function = &self.version.function;
-        Conclusion::of(end, function, &request.request_id, Duration::ZERO, false).said
+        let said = Conclusion::of(end, function, &request.request_id, Duration::ZERO, false).said;
+        Said { content_type: content_type.clone(), ..said }
     }
 
     fn invoked(&self, said: Said, log_tail: Option<Vec<u8>>) -> Invoked {
-        let Said { payload, failed, limit } = said;
-        Invoked { payload, failed, log_tail, version: self.version.function.version.clone(), limit }
+        let Said { payload, failed, limit, content_type } = said;
+        let version = self.version.function.version.clone();
+        Invoked { payload, failed, log_tail, version, limit, content_type }
+    }
+
+    /// A streamed response, until it has ended: passed on as it comes, or gathered for a caller who wants it whole.
+    async fn stream(
+        &self,
+        life: &Life,
+        mut incoming: Incoming,
+        deadline: Instant,
+        request: &Request,
+        caller: &mut Caller,
+    ) -> End {
+        // It is not over within microseconds.
+        self.let_go();
+        let function = &self.version.function;
+        let content_type = incoming.content_type().map(Arc::from);
+        let mut flow = caller
+            .begin(content_type, &function.version)
+            .map(|sender| Flow::new(sender, self.version.streams.open(&function.name)));
+        let mut exit = life.exit.clone();
+        let mut run = async || match &mut flow {
+            Some(flow) => flow.run(&mut incoming).await,
+            None => gather(&mut incoming).await,
+        };
+        let ending = tokio::select! {
+            biased;
+            ending = run() => ending,
+            exit = exited(&mut exit) => match tokio::time::timeout(LAST_WORDS, run()).await {
+                Ok(Ending::Broken) | Err(_) => return End::Exited(exit),
+                Ok(ending) => ending,
+            },
+            () = tokio::time::sleep_until(deadline.into()) => return End::TimedOut,
+        };
+        match ending {
+            Ending::Replied(reply) => End::Replied(reply),
+            Ending::TooLarge(refusal) => {
+                let Refusal { limit, used, max, .. } = &refusal;
+                tracing::info!(%limit, function = %function.name, request_id = %request.request_id, used, max, "a streamed response was cut");
+                End::TooLarge(refusal)
+            }
+            Ending::Broken => match tokio::time::timeout(LAST_WORDS, exited(&mut exit)).await {
+                Ok(exit) => End::Exited(exit),
+                Err(_) => End::Truncated,
+            },
+        }
     }
 
     async fn wait(
         &self,
         life: &Life,
-        mut answer: oneshot::Receiver<Reply>,
+        mut answer: oneshot::Receiver<Answer>,
         deadline: Instant,
         initialising: &mut bool,
-    ) -> End {
+    ) -> Waited {
         let mut exit = life.exit.clone();
         let patience = if self.is_kept() { deadline.min(Instant::now() + NOT_PROMPT) } else { deadline };
         let sleep = tokio::time::sleep_until(patience.into());
@@ -404,18 +463,19 @@ impl Environment {
                         Initialisation::Ready => self.with_sandbox(|sandbox| sandbox.init_done()),
                         Initialisation::Failed { body, error_type } => {
                             *initialising = true;
-                            return End::InitFailed { body, error_type };
+                            return Waited::Over(End::InitFailed { body, error_type });
                         }
                     }
                 }
-                reply = &mut answer => return match reply {
-                    Ok(reply) => End::Replied(reply),
+                answer = &mut answer => return match answer {
+                    Ok(Answer::Whole(reply)) => Waited::Over(End::Replied(reply)),
+                    Ok(Answer::Stream(incoming)) => Waited::Streams(incoming),
                     // The watcher took the invocation back because the process ended.
-                    Err(_) => End::Exited(exited(&mut exit).await),
+                    Err(_) => Waited::Over(End::Exited(exited(&mut exit).await)),
                 },
                 () = &mut sleep => {
                     if Instant::now() >= deadline {
-                        return End::TimedOut;
+                        return Waited::Over(End::TimedOut);
                     }
                     self.let_go();
                     sleep.as_mut().reset(deadline.into());
@@ -692,6 +752,15 @@ impl Environment {
 
 /// The end of a process that nobody saw.
 const LOST: Exit = Exit { code: None, signal: None, out_of_memory: false };
+
+/// What came first of an invocation.
+#[derive(Debug)]
+enum Waited {
+    /// All of it.
+    Over(End),
+    /// The beginning of its response.
+    Streams(Incoming),
+}
 
 /// INIT failed; the log says how.
 #[derive(Debug)]

@@ -51,10 +51,21 @@ impl Failure {
 
     /// The result was too large.
     pub(crate) fn too_large() -> Self {
-        let message = format!(
-            "Response payload size exceeded maximum allowed payload size ({RESPONSE_BYTES_MAX} bytes)."
-        );
+        Self::stream_too_large(RESPONSE_BYTES_MAX as u64)
+    }
+
+    /// A streamed response was larger than so many bytes. Source: type from the Runtime Interface Emulator; the message is
+    /// that of a result, which is recorded.
+    pub(crate) fn stream_too_large(max: u64) -> Self {
+        let message = format!("Response payload size exceeded maximum allowed payload size ({max} bytes).");
         Self::new("Function.ResponseSizeTooLarge", &message)
+    }
+
+    /// A streamed response broke off. Source: type from the Runtime Interface Emulator, seen by users on AWS; the message is
+    /// assumed.
+    pub(crate) fn truncated(request_id: &str) -> Self {
+        let message = format!("RequestId: {request_id} Error: The response ended before it was complete");
+        Self::new("Runtime.TruncatedResponse", &message)
     }
 
     pub(crate) fn new(kind: &str, message: &str) -> Self {

@@ -10,11 +10,12 @@ use crate::layers;
 use crate::network::Network;
 use crate::reactors;
 use crate::refusals::Refusals;
+use crate::streaming::{Answered, Caller, Streams};
 use bytes::Bytes;
 use control::{Change, Function};
 use limits::{
     Callee, Decision, Dispatcher, Effect, EnvironmentId, FunctionId, FunctionLimits, InvocationType, Outcome,
-    ProvisionedId, Settings,
+    ProvisionedId, Settings, StreamFigures,
 };
 use model::{Instant, LimitRow, Refusal};
 use runtimes::{RuntimeError, Runtimes};
@@ -32,6 +33,8 @@ use tokio::sync::{Notify, oneshot};
 pub struct Options {
     /// The limits.
     pub settings: Settings,
+    /// The limits of streamed responses.
+    pub streams: StreamFigures,
     /// How long INIT may take.
     pub init_timeout: Duration,
     /// Whether INIT is billed.
@@ -89,6 +92,8 @@ pub struct Invoked {
     pub version: String,
     /// The limit that made it fail, if one did.
     pub limit: Option<Arc<Refusal>>,
+    /// What the runtime said of a streamed result.
+    pub content_type: Option<Arc<str>>,
 }
 
 /// Why a request did not run.
@@ -136,6 +141,7 @@ struct Shared {
     init_billed: bool,
     layers_folder: PathBuf,
     network: Option<Arc<dyn Network>>,
+    streams: Arc<Streams>,
     refusals: Refusals,
 }
 
@@ -177,6 +183,7 @@ impl Invoker {
         counters: Arc<Counters>,
     ) -> Self {
         let freezer = Arc::new(Freezer::new(options.freeze_after));
+        let started = std::time::Instant::now();
         let invoker = Self(Arc::new(Shared {
             core: Mutex::new(Core {
                 dispatcher: Dispatcher::new(options.settings),
@@ -187,7 +194,7 @@ impl Invoker {
                 trace: options.trace.then(Vec::new),
             }),
             deadlines: Notify::new(),
-            started: std::time::Instant::now(),
+            started,
             sandboxes,
             runtimes,
             freezer: freezer.clone(),
@@ -198,6 +205,7 @@ impl Invoker {
             init_billed: options.init_billed,
             layers_folder: options.layers_folder,
             network: options.network,
+            streams: Streams::new(options.streams, started),
             refusals: Refusals::default(),
         }));
         tokio::spawn(freezer.run());
@@ -538,7 +546,9 @@ impl Invoker {
     /// The limits board.
     pub fn board(&self) -> Vec<LimitRow> {
         let now = self.now();
-        self.lock().dispatcher.board(now)
+        let mut rows = self.lock().dispatcher.board(now);
+        rows.extend(self.0.streams.board());
+        rows
     }
 
     /// A look at the whole.
@@ -562,19 +572,6 @@ impl Invoker {
     }
 }
 
-/// Whoever waits for an invocation's answer; it is sent once.
-#[derive(Debug)]
-pub(crate) struct Caller(Option<oneshot::Sender<Result<Invoked, InvokeError>>>);
-
-impl Caller {
-    /// Sends the answer, unless one was sent. The caller may be gone; the work is done all the same.
-    pub(crate) fn answer(&mut self, answer: Result<Invoked, InvokeError>) {
-        if let Some(caller) = self.0.take() {
-            let _ = caller.send(answer);
-        }
-    }
-}
-
 /// An invocation that the limits let in. It is in flight; dropping it without running it gives its place back, and its
 /// environment up.
 #[derive(Debug)]
@@ -591,14 +588,25 @@ impl Admission {
     /// See [`InvokeError`].
     pub async fn run(self, request: Request) -> Result<Invoked, InvokeError> {
         let (caller, answer) = oneshot::channel();
+        self.start(request, Caller::whole(caller));
+        // If the task panicked, its environment was given up on the way.
+        answer.await.unwrap_or_else(|_| Err(InvokeError::Host("the invocation's task failed".into())))
+    }
+
+    /// The same for a caller who takes the answer piece by piece, if the function gives it so.
+    ///
+    /// # Errors
+    /// See [`InvokeError`].
+    pub async fn run_streaming(self, request: Request) -> Result<Answered, InvokeError> {
+        let (caller, answer) = oneshot::channel();
+        self.start(request, Caller::either(caller));
+        answer.await.unwrap_or_else(|_| Err(InvokeError::Host("the invocation's task failed".into())))
+    }
+
+    fn start(self, request: Request, caller: Caller) {
         let Self { entry, held } = self;
         let invoker = held.invoker.clone();
-        tokio::spawn(invoker.drive(entry, held, request, Caller(Some(caller))));
-        match answer.await {
-            Ok(result) => result,
-            // The task panicked; its environment was given up on the way.
-            Err(_) => Err(InvokeError::Host("the invocation's task failed".into())),
-        }
+        tokio::spawn(invoker.drive(entry, held, request, caller));
     }
 }
 
@@ -661,7 +669,8 @@ fn never_ran(version: &Version, request: &Request, failure: Failure) -> Invoked 
     ];
     version.log.write_all(lines.iter().map(String::as_str));
     let log_tail = request.tail.then(|| (lines.join("\n") + "\n").into_bytes());
-    Invoked { payload: failure.body, failed: true, log_tail, version: function.version.clone(), limit: None }
+    let version = function.version.clone();
+    Invoked { payload: failure.body, failed: true, log_tail, version, limit: None, content_type: None }
 }
 
 impl Core {

@@ -17,9 +17,11 @@ mod network;
 mod output;
 mod reactors;
 mod refusals;
+mod streaming;
 
 pub use id::{request_id, trace_header};
 pub use invoker::{Admission, Decided, Figures, InvokeError, Invoked, Invoker, Options, Request};
-pub use limits::{ProvisionedCounts, ProvisionedStatus};
+pub use limits::{ProvisionedCounts, ProvisionedStatus, StreamFigures};
 pub use network::{Attachment, Network};
 pub use reactors::Reactors;
+pub use streaming::{Answered, ResponseStream};

@@ -178,7 +178,9 @@ mod tests {
                         body.extend_from_slice(&piece);
                     }
                     Taken::More => break,
-                    Taken::End(trailers) => return Ok(Some((body, trailers, buffer.len() + wire.len() - at))),
+                    Taken::End(trailers) => {
+                        return Ok(Some((body, trailers, buffer.len() + wire.len() - at)));
+                    }
                 }
             }
         }
@@ -216,7 +218,9 @@ mod tests {
 
     #[test]
     fn what_is_no_chunk_is_refused() {
-        for wire in [&b"x\r\n"[..], b"3\r\nabcde", b"-1\r\n", b"ffffffffffffffffff\r\n", b"0\r\nno colon\r\n\r\n"] {
+        for wire in
+            [&b"x\r\n"[..], b"3\r\nabcde", b"-1\r\n", b"ffffffffffffffffff\r\n", b"0\r\nno colon\r\n\r\n"]
+        {
             assert!(read(wire, &[]).is_err(), "{:?}", String::from_utf8_lossy(wire));
         }
         let line = [b"1;".to_vec(), vec![b'x'; SIZE_LINE_MAX]].concat();

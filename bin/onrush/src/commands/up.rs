@@ -21,7 +21,7 @@ use anyhow::{Context as _, anyhow};
 use control::{Change, Control};
 use doors::Doors;
 use events::{Events, Live};
-use invoke::{Invoker, Reactors};
+use invoke::{Invoker, Reactors, StreamFigures};
 use model::{Era, Overrides};
 use network::relay::Namespace;
 use runtimes::Runtimes;
@@ -154,6 +154,7 @@ async fn serve(
         layers_folder: data_dir.join("layers"),
         network: vpc.as_ref().map(|vpc| vpc.carrier.clone() as Arc<dyn invoke::Network>),
         trace: false,
+        streams: StreamFigures::from_era(&era, &region, &overrides),
         settings,
     };
     let invoker = Invoker::new(options, sandboxes.clone(), runtimes.clone(), logs.clone(), counters.clone());

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use control::Function;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use invoke::{InvokeError, Request, request_id};
@@ -31,16 +31,20 @@ const EMULATOR_NAME: &str = "function";
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
-const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
+pub(super) const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 
-/// The function that the path invokes, still encoded; `None` when it is not an invocation.
+/// The function that the path invokes; `None` when it is not an invocation.
 pub(crate) fn function_of(head: &Parts) -> Option<String> {
+    function_between(head, "/2015-03-31/functions/", "/invocations")
+}
+
+/// The function that stands in a path between these, decoded.
+pub(super) fn function_between(head: &Parts, before: &str, after: &str) -> Option<String> {
     if head.method != Method::POST {
         return None;
     }
-    let rest = head.uri.path().strip_prefix("/2015-03-31/functions/")?;
-    let reference = rest.strip_suffix("/invocations")?;
+    let reference = head.uri.path().strip_prefix(before)?.strip_suffix(after)?;
     if reference.contains('%') {
         Some(crate::event::decode(reference, false))
     } else {
@@ -54,10 +58,128 @@ pub(crate) async fn answer(doors: &Doors, reference: &str, head: &Parts, incomin
         Ok(answer) => answer,
         Err(failure) => error(&failure),
     };
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        answer.headers_mut().insert(REQUEST_ID, value);
-    }
+    name_request(answer.headers_mut(), &id);
     answer
+}
+
+/// Puts the request's id onto its answer.
+pub(super) fn name_request(headers: &mut HeaderMap, id: &str) {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, value);
+    }
+}
+
+/// What is to be done with an invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    RequestResponse,
+    DryRun,
+    Event,
+}
+
+/// An invocation as its head says.
+pub(super) struct Call {
+    pub(super) function: Arc<Function>,
+    qualifier: Option<String>,
+    /// The key of the version or alias that runs; none for what is not published.
+    key: Option<String>,
+    pub(super) kind: Kind,
+    tail: bool,
+    client_context: Option<Arc<str>>,
+}
+
+impl Call {
+    /// Reads a head; `kinds` are the types of invocation that its operation has, as an error lists them.
+    pub(super) fn read(doors: &Doors, reference: &str, head: &Parts, kinds: &str) -> Result<Self, ApiError> {
+        let (name, qualifier) = target(doors, reference, head)?;
+        let missing = |qualifier: Option<&str>| missing(doors, &name, qualifier);
+        let function = doors.control.function(&name).or_else(|| meant(doors, &name));
+        let function = function.ok_or_else(|| missing(qualifier.as_deref()))?;
+        let key = match qualifier.as_deref() {
+            None | Some(LATEST) => None,
+            Some(other) => Some(function.route(other).ok_or_else(|| missing(Some(other)))?.key),
+        };
+        let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let kind = match header("x-amz-invocation-type").unwrap_or("RequestResponse") {
+            "RequestResponse" => Kind::RequestResponse,
+            "DryRun" => Kind::DryRun,
+            "Event" if kinds.contains("Event") => Kind::Event,
+            other => {
+                let message = format!("Member must satisfy enum value set: {kinds}");
+                return Err(ApiError::validation(other, "invocationType", &message));
+            }
+        };
+        let tail = match header("x-amz-log-type").unwrap_or("None") {
+            "None" => false,
+            "Tail" => true,
+            other => {
+                return Err(ApiError::validation(
+                    other,
+                    "logType",
+                    "Member must satisfy enum value set: [None, Tail]",
+                ));
+            }
+        };
+        let client_context = client_context(header("x-amz-client-context"))?;
+        Ok(Self { function, qualifier, key, kind, tail, client_context })
+    }
+
+    /// What the limits are asked for.
+    pub(super) fn runs(&self) -> &str {
+        self.key.as_deref().unwrap_or(&self.function.name)
+    }
+
+    pub(super) fn request(&self, id: &Arc<str>, head: &Parts, payload: Bytes) -> Request {
+        Request {
+            function: self.function.name.as_str().into(),
+            invoked_arn: match &self.qualifier {
+                Some(qualifier) => qualified_arn(&self.function.arn, qualifier).into(),
+                None => self.function.arn.as_str().into(),
+            },
+            request_id: id.clone(),
+            payload,
+            tail: self.tail,
+            client_context: self.client_context.clone(),
+            trace_id: given_trace_header(&head.headers),
+        }
+    }
+
+    /// The answer to a call that did not run.
+    pub(super) fn refused(&self, doors: &Doors, error: InvokeError) -> Result<Answer, ApiError> {
+        match error {
+            InvokeError::Refused(refusal) => {
+                let mut answer = throttled(&refusal);
+                name_limit(&mut answer, &refusal);
+                Ok(answer)
+            }
+            InvokeError::NoFunction(_) => Err(missing(doors, &self.function.name, self.qualifier.as_deref())),
+            InvokeError::Host(cause) => {
+                let message = format!(
+                    "This host could not run the function: {cause}. `onrush doctor` says what is missing."
+                );
+                let mut answer = super::error(&ApiError::new(ErrorCode::Service, message));
+                name_limit_id(&mut answer, LimitId::HostSandboxes);
+                Ok(answer)
+            }
+        }
+    }
+}
+
+fn missing(doors: &Doors, name: &str, qualifier: Option<&str>) -> ApiError {
+    let mut arn = model::name::function_arn(&doors.region, &doors.account_id, name);
+    if let Some(qualifier) = qualifier {
+        arn = qualified_arn(&arn, qualifier);
+    }
+    let mut message = format!("Function not found: {arn}");
+    if name == EMULATOR_NAME {
+        let names: Vec<_> = doors.control.functions().iter().map(|function| function.name.clone()).collect();
+        message.push_str(&format!(
+            ". This path means the only function, as in the runtime interface emulator, but there are {} here: {}",
+            names.len(),
+            names.join(", ")
+        ));
+    }
+    ApiError::new(ErrorCode::ResourceNotFound, message)
 }
 
 async fn run(
@@ -67,127 +189,53 @@ async fn run(
     incoming: Incoming,
     id: &Arc<str>,
 ) -> Result<Answer, ApiError> {
-    let (name, qualifier) = target(doors, reference, head)?;
-    let function = doors.control.function(&name).or_else(|| meant(doors, &name));
-    let missing = |qualifier: Option<&str>| {
-        let mut arn = model::name::function_arn(&doors.region, &doors.account_id, &name);
-        if let Some(qualifier) = qualifier {
-            arn = qualified_arn(&arn, qualifier);
-        }
-        let mut message = format!("Function not found: {arn}");
-        if name == EMULATOR_NAME {
-            let names: Vec<_> =
-                doors.control.functions().iter().map(|function| function.name.clone()).collect();
-            message.push_str(&format!(
-                ". This path means the only function, as in the runtime interface emulator, but there are {} here: {}",
-                names.len(),
-                names.join(", ")
-            ));
-        }
-        ApiError::new(ErrorCode::ResourceNotFound, message)
-    };
-    let function = function.ok_or_else(|| missing(qualifier.as_deref()))?;
-    let route = match qualifier.as_deref() {
-        None | Some(LATEST) => None,
-        Some(other) => Some(function.route(other).ok_or_else(|| missing(Some(other)))?),
-    };
-    let runs = route.as_ref().map_or(function.name.as_str(), |route| route.key.as_str());
-    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let (dry_run, event) = match header("x-amz-invocation-type").unwrap_or("RequestResponse") {
-        "RequestResponse" => (false, false),
-        "DryRun" => (true, false),
-        "Event" => (false, true),
-        other => {
-            return Err(ApiError::validation(
-                other,
-                "invocationType",
-                "Member must satisfy enum value set: [Event, RequestResponse, DryRun]",
-            ));
-        }
-    };
-    let tail = match header("x-amz-log-type").unwrap_or("None") {
-        "None" => false,
-        "Tail" => true,
-        other => {
-            return Err(ApiError::validation(
-                other,
-                "logType",
-                "Member must satisfy enum value set: [None, Tail]",
-            ));
-        }
-    };
-    let client_context = client_context(header("x-amz-client-context"))?;
+    let call = Call::read(doors, reference, head, "[Event, RequestResponse, DryRun]")?;
     let payload = read_payload(incoming).await?;
-    if dry_run {
-        let mut answer = Response::new(Full::new(Bytes::new()));
-        *answer.status_mut() = StatusCode::NO_CONTENT;
-        return Ok(answer);
-    }
-    if event {
-        let arrival = events::Arrival {
-            function,
-            qualifier: qualifier.map(Into::into),
-            request_id: id.clone(),
-            payload,
-            client_context,
-            trace_id: given_trace_header(&head.headers),
-        };
-        return asynchronous::accept(doors, arrival).await;
-    }
-    let result = match doors.invoker.admit(runs, id) {
-        Ok(admission) => {
-            let request = Request {
-                function: function.name.as_str().into(),
-                invoked_arn: match &qualifier {
-                    Some(qualifier) => qualified_arn(&function.arn, qualifier).into(),
-                    None => function.arn.as_str().into(),
-                },
+    match call.kind {
+        Kind::RequestResponse => {}
+        Kind::DryRun => {
+            let mut answer = Response::new(Full::new(Bytes::new()));
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+            return Ok(answer);
+        }
+        Kind::Event => {
+            let arrival = events::Arrival {
+                function: call.function,
+                qualifier: call.qualifier.map(Into::into),
                 request_id: id.clone(),
                 payload,
-                tail,
-                client_context,
+                client_context: call.client_context,
                 trace_id: given_trace_header(&head.headers),
             };
-            admission.run(request).await
-        }
-        Err(error) => Err(error),
-    };
-    match result {
-        Ok(invoked) => {
-            let mut answer = Response::new(Full::new(invoked.payload));
-            if let Some(refusal) = &invoked.limit {
-                name_limit(&mut answer, refusal);
-            }
-            let headers = answer.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            if let Ok(version) = HeaderValue::from_str(&invoked.version) {
-                headers.insert(EXECUTED_VERSION, version);
-            }
-            if invoked.failed {
-                headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
-            }
-            if let Some(log) = invoked.log_tail
-                && let Ok(log) = HeaderValue::from_str(&STANDARD.encode(log))
-            {
-                headers.insert(LOG_RESULT, log);
-            }
-            Ok(answer)
-        }
-        Err(InvokeError::Refused(refusal)) => {
-            let mut answer = throttled(&refusal);
-            name_limit(&mut answer, &refusal);
-            Ok(answer)
-        }
-        Err(InvokeError::NoFunction(_)) => Err(missing(qualifier.as_deref())),
-        Err(InvokeError::Host(cause)) => {
-            let message = format!(
-                "This host could not run the function: {cause}. `onrush doctor` says what is missing."
-            );
-            let mut answer = error(&ApiError::new(ErrorCode::Service, message));
-            name_limit_id(&mut answer, LimitId::HostSandboxes);
-            Ok(answer)
+            return asynchronous::accept(doors, arrival).await;
         }
     }
+    let result = match doors.invoker.admit(call.runs(), id) {
+        Ok(admission) => admission.run(call.request(id, head, payload)).await,
+        Err(error) => Err(error),
+    };
+    let invoked = match result {
+        Ok(invoked) => invoked,
+        Err(error) => return call.refused(doors, error),
+    };
+    let mut answer = Response::new(Full::new(invoked.payload));
+    if let Some(refusal) = &invoked.limit {
+        name_limit(&mut answer, refusal);
+    }
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(version) = HeaderValue::from_str(&invoked.version) {
+        headers.insert(EXECUTED_VERSION, version);
+    }
+    if invoked.failed {
+        headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
+    }
+    if let Some(log) = invoked.log_tail
+        && let Ok(log) = HeaderValue::from_str(&STANDARD.encode(log))
+    {
+        headers.insert(LOG_RESULT, log);
+    }
+    Ok(answer)
 }
 
 /// What a name means that no function has: a logical id, as `sam local start-lambda` takes it, or the only function, which the

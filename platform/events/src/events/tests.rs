@@ -70,7 +70,14 @@ impl Runs for Arc<Script> {
             }
             let failed = does == Does::Fail;
             let payload = if failed { Bytes::from_static(br#"{"errorMessage":"no"}"#) } else { payload };
-            Ok(Invoked { payload, failed, log_tail: None, version: "$LATEST".to_owned(), limit: None })
+            Ok(Invoked {
+                payload,
+                failed,
+                log_tail: None,
+                version: "$LATEST".to_owned(),
+                limit: None,
+                content_type: None,
+            })
         }))
     }
 }

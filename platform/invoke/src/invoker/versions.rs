@@ -199,6 +199,7 @@ impl Invoker {
             init_timeout,
             init_billed: self.0.init_billed,
             network: self.0.network.clone(),
+            streams: self.0.streams.clone(),
             initialization_type: if ahead { PROVISIONED } else { ON_DEMAND },
             prepared: tokio::sync::OnceCell::new(),
             gates: (0..reactors::GATES).map(|_| Gate::default()).collect(),

@@ -85,7 +85,8 @@ async fn next_and_a_second_response_wait_for_the_end() {
     stream.write_all(HEAD.as_bytes()).await.unwrap();
     let mut incoming = begun(answer).await;
     let address = stream.peer_addr().unwrap();
-    for (request, refusal) in [(NEXT.to_owned(), "403"), (HEAD.replace("response HTTP", "error HTTP"), "400")] {
+    for (request, refusal) in [(NEXT.to_owned(), "403"), (HEAD.replace("response HTTP", "error HTTP"), "400")]
+    {
         let mut other = TcpStream::connect(address).await.unwrap();
         let body = if refusal == "400" { "0\r\n\r\n" } else { "" };
         other.write_all((request + body).as_bytes()).await.unwrap();
