@@ -16,6 +16,7 @@ pub mod body;
 pub mod cors;
 pub mod event;
 pub mod event_stream;
+pub mod flushed;
 pub mod function_url;
 pub mod http_api;
 pub mod lambda_rest;

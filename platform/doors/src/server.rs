@@ -1,10 +1,12 @@
 //! The listener: bounded connections, a handler each, one signal to stop.
 
+use crate::flushed::Watched;
 use crate::router::Doors;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use invoke::Reactors;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -83,14 +85,18 @@ async fn converse(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::from_std(stream)?;
     let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| doors.answer(request, peer.ip(), port));
+    let (stream, flushes) = Watched::new(stream);
+    let service = service_fn(async |request| {
+        let answer = doors.answer(request, peer.ip(), port).await?;
+        Ok::<_, Infallible>(answer.map(|body| body.over(&flushes)))
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         // A client may close its sending side and still wait for the answer.
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(stream, service);
     tokio::pin!(connection);
     tokio::select! {
         ended = &mut connection => ended?,

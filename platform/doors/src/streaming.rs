@@ -5,6 +5,7 @@
 //! the last message says what happened.
 
 use crate::event_stream::{PAYLOAD_MAX, around, message};
+use crate::flushed::Flushes;
 use crate::router::{LIMIT_HEADER, limit_text};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -39,6 +40,9 @@ pub struct Flow {
     ready: VecDeque<Bytes>,
     framing: Framing,
     ended: bool,
+    /// It failed, and the connection had been flushed so often.
+    failed: Option<u64>,
+    flushes: Option<Arc<Flushes>>,
     function: Arc<str>,
 }
 
@@ -64,14 +68,33 @@ impl From<Full<Bytes>> for Outgoing {
 impl Outgoing {
     /// The function's bytes as they are, after `first`.
     pub(crate) fn plain(function: Arc<str>, first: Bytes, stream: ResponseStream) -> Self {
-        let ready = if first.is_empty() { VecDeque::new() } else { [first].into() };
-        Self::Flow(Box::new(Flow { stream, ready, framing: Framing::Plain, ended: false, function }))
+        Self::flow(function, (!first.is_empty()).then_some(first), Framing::Plain, stream)
     }
 
     /// Messages of InvokeWithResponseStream.
     pub(crate) fn messages(function: Arc<str>, stream: ResponseStream) -> Self {
-        let (ready, framing) = (VecDeque::new(), Framing::Messages);
-        Self::Flow(Box::new(Flow { stream, ready, framing, ended: false, function }))
+        Self::flow(function, None, Framing::Messages, stream)
+    }
+
+    fn flow(function: Arc<str>, first: Option<Bytes>, framing: Framing, stream: ResponseStream) -> Self {
+        let ready = first.into_iter().collect();
+        Self::Flow(Box::new(Flow {
+            stream,
+            ready,
+            framing,
+            ended: false,
+            failed: None,
+            flushes: None,
+            function,
+        }))
+    }
+
+    /// The same over a connection that tells of its flushes.
+    pub(crate) fn over(mut self, flushes: &Arc<Flushes>) -> Self {
+        if let Self::Flow(flow) = &mut self {
+            flow.flushes = Some(flushes.clone());
+        }
+        self
     }
 }
 
@@ -113,6 +136,14 @@ impl Flow {
             if let Some(piece) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(piece)));
             }
+            if let Some(before) = self.failed {
+                if let Some(flushes) = &self.flushes {
+                    ready!(flushes.poll_after(before, context));
+                }
+                self.ended = true;
+                self.failed = None;
+                return Poll::Ready(Some(Err(Cut)));
+            }
             if self.ended {
                 return Poll::Ready(None);
             }
@@ -121,16 +152,14 @@ impl Flow {
                 Some(piece) => self.ready.extend(payload_chunks(&piece)),
                 None => {
                     let end = ready!(self.stream.poll_end(context));
-                    self.ended = true;
-                    match (self.framing, end) {
-                        (Framing::Plain, end) => {
-                            if let Some(cause) = failure(&end) {
-                                tracing::info!(function = %self.function, cause, "a streamed response was cut off");
-                                return Poll::Ready(Some(Err(Cut)));
-                            }
-                        }
-                        (Framing::Messages, Ok(end)) => self.ready.push_back(invoke_complete(&end)),
-                        (Framing::Messages, Err(_)) => return Poll::Ready(Some(Err(Cut))),
+                    if let (Framing::Messages, Ok(end)) = (self.framing, &end) {
+                        self.ready.push_back(invoke_complete(end));
+                        self.ended = true;
+                    } else if let Some(cause) = failure(&end) {
+                        tracing::info!(function = %self.function, cause, "a streamed response was cut off");
+                        self.failed = Some(self.flushes.as_ref().map_or(0, |flushes| flushes.count()));
+                    } else {
+                        self.ended = true;
                     }
                 }
             }

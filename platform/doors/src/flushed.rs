@@ -1,0 +1,97 @@
+//! Whether what was handed to hyper has reached the socket.
+//!
+//! A body that fails makes hyper drop what it still holds, up to its whole buffer. What a function wrote before it failed is to
+//! reach the client all the same, so such a body fails only when the buffer is empty: hyper flushes its connection then, and
+//! only then.
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use tokio::net::TcpStream;
+
+/// How often a connection had nothing left to send.
+#[derive(Debug, Default)]
+pub struct Flushes {
+    count: AtomicU64,
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl Flushes {
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Ready once the connection was flushed after `before` was counted.
+    pub(crate) fn poll_after(&self, before: u64, context: &mut Context<'_>) -> Poll<()> {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        if self.count() > before { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn flushed(&self) {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        if let Some(waker) = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A connection that tells of its flushes.
+pub(crate) struct Watched {
+    io: TokioIo<TcpStream>,
+    flushes: Arc<Flushes>,
+}
+
+impl Watched {
+    pub(crate) fn new(stream: TcpStream) -> (Self, Arc<Flushes>) {
+        let flushes = Arc::new(Flushes::default());
+        (Self { io: TokioIo::new(stream), flushes: flushes.clone() }, flushes)
+    }
+}
+
+impl Read for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(context, buffer)
+    }
+}
+
+impl Write for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(context);
+        if flushed.is_ready() {
+            self.flushes.flushed();
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
