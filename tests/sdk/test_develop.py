@@ -142,3 +142,90 @@ def test_start_lambda_takes_logical_ids(start, home):
 def test_the_ports_are_sams():
     assert "3000" in onrush("start-api", "--help").stdout
     assert "3001" in onrush("start-lambda", "--help").stdout
+
+
+# ---- Settings that lie beside the template ------------------------------------------------------------------------
+
+
+SHOP = """
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Stage: {Type: String, Default: none}
+  Label: {Type: String, Default: none}
+Resources:
+  Cart:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: cart/
+      Handler: bootstrap
+      Runtime: provided.al2023
+      Environment:
+        Variables: {STAGE: !Ref Stage, LABEL: !Ref Label, TABLE: from-template, SECRET: from-template}
+"""
+SAMCONFIG = """
+version = 0.1
+[default.global.parameters]
+stack_name = "shop"
+region = "eu-central-1"
+[default.local_start_lambda.parameters]
+parameter_overrides = "Stage=\\"test one\\" Label=file"
+env_vars = "local.json"
+warm_containers = "EAGER"
+[ci.local_start_lambda.parameters]
+parameter_overrides = ["Stage=ci"]
+[default.deploy.parameters]
+parameter_overrides = ["Stage=deployed"]
+capabilities = "CAPABILITY_IAM"
+"""
+LOOK = {"python": "answer = {name: os.environ.get(name) for name in ('STAGE', 'LABEL', 'TABLE', 'SECRET', 'OTHER', 'AWS_REGION')}"}
+
+
+@pytest.fixture
+def shop(tmp_path):
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    puppet.place(folder / "cart")
+    (folder / "template.yaml").write_text(SHOP)
+    (folder / "samconfig.toml").write_text(SAMCONFIG)
+    (folder / "local.json").write_text(json.dumps({"Cart": {"TABLE": "from-json"}}))
+    (folder / ".env").write_text("# local\nexport SECRET='from .env'\nTABLE=from-dotenv\nOTHER=1\n")
+    return folder
+
+
+def test_samconfig_env_vars_and_dotenv_are_found_beside_the_template(start, shop):
+    platform = start("--parameter-overrides", "Label=line", home=shop.parent, template=shop / "template.yaml")
+    assert platform.client().list_functions()["Functions"][0]["FunctionName"].startswith("shop-Cart")
+    seen = platform.invoke("Cart", LOOK).json()
+    assert seen == {
+        "STAGE": "test one",
+        "LABEL": "line",
+        "TABLE": "from-json",
+        "SECRET": "from .env",
+        "OTHER": None,
+        "AWS_REGION": "eu-central-1",
+    }
+    assert "warm_containers means nothing here" in platform.stderr()
+    done = onrush("deploy", "--endpoint", platform.url, folder=shop)
+    assert done.stdout == "Cart updated: variables LABEL STAGE\n", done
+    assert platform.invoke("Cart", LOOK).json()["STAGE"] == "deployed"
+
+
+def test_the_command_line_chooses_files_environment_and_region(start, shop):
+    (shop.parent / "other.env").write_text("SECRET=other\n")
+    arguments = ("--config-env", "ci", "--region", "us-east-1", "--env-file", str(shop.parent / "other.env"))
+    platform = start(*arguments, home=shop.parent, template=shop / "template.yaml")
+    seen = platform.invoke("Cart", LOOK).json()
+    assert (seen["STAGE"], seen["SECRET"], seen["TABLE"], seen["AWS_REGION"]) == ("ci", "other", "from-template", "us-east-1")
+
+
+def test_a_bad_file_of_settings_is_named(shop):
+    done = onrush("up", "--config-env", "nowhere", folder=shop, code=2)
+    assert "no environment nowhere; there is ci, default" in done.stderr
+    (shop / "samconfig.toml").write_text("[default.global.parameters]\nregion = 7\n")
+    done = onrush("up", folder=shop, code=2)
+    assert "samconfig.toml: [default.global.parameters] region: `7`" in done.stderr
+    (shop / "samconfig.toml").unlink()
+    (shop / ".env").write_text("A=1\nB\n")
+    done = onrush("up", "--port", "0", "--world", "none", folder=shop, code=2)
+    assert ".env:2: `B`" in done.stderr

@@ -2,7 +2,7 @@
 
 mod sam;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// AWS Lambda in a VPC, on your own machine, limits included.
@@ -14,6 +14,29 @@ use std::path::PathBuf;
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Arguments {
+    /// What this process was started with.
+    ///
+    /// # Errors
+    /// With what to print, which may be help.
+    pub fn read() -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches()?;
+        let mut arguments = Self::from_arg_matches(&matches)?;
+        let source = matches.subcommand().and_then(|(_, matches)| {
+            matches.ids().any(|id| id == "region").then(|| matches.value_source("region")).flatten()
+        });
+        let given = source.is_some_and(|source| source != clap::parser::ValueSource::DefaultValue);
+        match &mut arguments.command {
+            Command::Up(up) => up.template.region_given = given,
+            Command::StartApi(start) => start.template().region_given = given,
+            Command::StartLambda(start) => start.template().region_given = given,
+            Command::Deploy(deploy) => deploy.template.region_given = given,
+            _ => {}
+        }
+        Ok(arguments)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -87,6 +110,40 @@ pub enum Watch {
     Off,
 }
 
+/// Under which word `up` was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Words {
+    /// `up`.
+    #[default]
+    Up,
+    /// `start-api`: paths that are no operation's belong to the template's APIs.
+    StartApi,
+    /// `start-lambda`.
+    StartLambda,
+}
+
+impl Words {
+    /// The port without a word. Source: AWS SAM Developer Guide, "sam local start-api" and "sam local start-lambda", `--port`.
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Up => model::DEFAULT_PORT,
+            Self::StartApi => 3000,
+            Self::StartLambda => 3001,
+        }
+    }
+}
+
+/// Flags that are kept in a file: `samconfig.toml`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SamConfig {
+    /// File of flags. Default: samconfig.toml beside the template, or here.
+    #[arg(long, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// Environment of that file: `default` without a word.
+    #[arg(long, value_name = "NAME")]
+    pub config_env: Option<String>,
+}
+
 /// The template and what its parameters are.
 #[derive(Clone, Debug, Args)]
 pub struct Template {
@@ -101,7 +158,7 @@ pub struct Template {
         conflicts_with = "template"
     )]
     pub template_file: Option<PathBuf>,
-    /// Values of the template's parameters.
+    /// Values of the template's parameters, also as ParameterKey=NAME,ParameterValue=VALUE.
     #[arg(long, value_name = "NAME=VALUE", num_args = 1..)]
     pub parameter_overrides: Vec<String>,
     /// Values of `Fn::ImportValue`.
@@ -113,6 +170,9 @@ pub struct Template {
     /// Region that functions see, and whose figures hold.
     #[arg(long, default_value = model::era::DEFAULT_REGION, env = "ONRUSH_REGION", value_parser = region)]
     pub region: String,
+    /// Whether somebody said the Region.
+    #[arg(skip)]
+    pub region_given: bool,
     /// Resource types that Onrush does not run are an error, not a warning.
     #[arg(long)]
     pub strict: bool,
@@ -142,6 +202,8 @@ pub struct Up {
     pub template: Template,
     #[command(flatten)]
     pub figures: Figures,
+    #[command(flatten)]
+    pub sam_config: SamConfig,
     /// Port of the API and of every door, on 127.0.0.1; 0 takes any free one and prints it. Default: 4566 (`start-api`
     /// 3000, `start-lambda` 3001).
     #[arg(short, long, env = "ONRUSH_PORT")]
@@ -184,6 +246,9 @@ pub struct Up {
     /// Variables for functions, a JSON file as `sam local` takes it: {"Function": {"NAME": "value"}} or {"Parameters": {…}}.
     #[arg(short = 'n', long, value_name = "FILE")]
     pub env_vars: Option<PathBuf>,
+    /// Values of variables that the template names, NAME=value a line. Default: .env beside the template.
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
     /// Put a real server where the template has something: LOGICAL_ID=HOST:PORT, NAME:PORT=HOST:PORT, or a service of
     /// AWS's, s3=HOST:PORT. May be repeated.
     #[arg(long = "attach", value_name = "WHAT=HOST:PORT")]
@@ -191,9 +256,9 @@ pub struct Up {
     /// Let names of AWS's that nobody answers here go to AWS.
     #[arg(long)]
     pub aws_passthrough: bool,
-    /// `start-api`: paths that are no operation's belong to the template's APIs.
+    /// Under which word it was started.
     #[arg(skip)]
-    pub front: bool,
+    pub words: Words,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
@@ -218,6 +283,8 @@ pub struct Endpoint {
 pub struct Deploy {
     #[command(flatten)]
     pub template: Template,
+    #[command(flatten)]
+    pub sam_config: SamConfig,
     #[command(flatten)]
     pub endpoint: Endpoint,
     /// How to print.

@@ -3,10 +3,11 @@
 mod arguments;
 mod commands;
 mod problems;
+#[cfg(target_os = "linux")]
+mod samconfig;
 mod stack;
 
 use arguments::{Arguments, Command};
-use clap::Parser as _;
 use std::process::ExitCode;
 
 /// Something failed while it ran, or a promise is broken.
@@ -15,7 +16,7 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::read() {
         Ok(arguments) => arguments,
         Err(error) => {
             let _ = error.print();

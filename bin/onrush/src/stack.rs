@@ -107,10 +107,36 @@ fn stack_name(folder: Option<&str>) -> String {
     }
 }
 
+/// Several pairs in one text, as SAM takes them: `A=1 B="x y"`. A blank before anything but `NAME=` belongs to the value.
+fn words(text: &str) -> Vec<String> {
+    let begins_pair = |rest: &str| {
+        let name = rest.split('=').next().unwrap_or("");
+        name.len() < rest.len() && !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric())
+    };
+    let (mut all, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    let quotes = text.matches('"').count();
+    for (at, character) in text.char_indices() {
+        match character {
+            // Quotes that come in pairs and begin a value are the shell's.
+            '"' if quotes.is_multiple_of(2) && (quoted || word.ends_with('=')) => quoted = !quoted,
+            ' ' | '\n' | '\t' if !quoted && begins_pair(text[at + 1..].trim_start()) => {
+                if !word.trim().is_empty() {
+                    all.push(word.trim().to_owned());
+                }
+                word.clear();
+            }
+            other => word.push(other),
+        }
+    }
+    all.push(word.trim_end_matches(['\n', '\t']).to_owned());
+    all
+}
+
 /// `NAME=VALUE`, each also as `ParameterKey=NAME,ParameterValue=VALUE`, the form that SAM and the aws CLI take.
 fn pairs(texts: &[String]) -> Result<BTreeMap<String, String>, Stop> {
     let mut all = BTreeMap::new();
-    for text in texts {
+    for text in texts.iter().flat_map(|text| words(text)) {
+        let text = text.as_str();
         let long = text.strip_prefix("ParameterKey=").and_then(|rest| rest.split_once(",ParameterValue="));
         match long.or_else(|| text.split_once('=')) {
             Some((name, value)) => all.insert(name.to_owned(), value.to_owned()),
@@ -136,5 +162,12 @@ mod tests {
         let read = pairs(&["A=1=2".into(), "ParameterKey=B,ParameterValue=x,y".into()]).unwrap();
         assert_eq!((read["A"].as_str(), read["B"].as_str()), ("1=2", "x,y"));
         assert!(pairs(&["A".into()]).is_err());
+        let read = pairs(&["A=1 B=\"x y\" C=two words".into()]).unwrap();
+        assert_eq!((read["A"].as_str(), read["B"].as_str(), read["C"].as_str()), ("1", "x y", "two words"));
+        let read =
+            pairs(&["ParameterKey=A,ParameterValue=1 ParameterKey=B,ParameterValue=\"x y\"".into()]).unwrap();
+        assert_eq!((read["A"].as_str(), read["B"].as_str()), ("1", "x y"));
+        let read = pairs(&["A={\"b\": 1}".into(), "C=a  b".into(), "D=".into()]).unwrap();
+        assert_eq!((read["A"].as_str(), read["C"].as_str(), read["D"].as_str()), ("{\"b\": 1}", "a  b", ""));
     }
 }

@@ -1,11 +1,7 @@
 //! `start-api` and `start-lambda`: `up` under the words, ports and flags of `sam local`.
 
-use super::Up;
+use super::{Template, Up, Words};
 use clap::Args;
-
-/// Source: AWS SAM Developer Guide, "sam local start-api" and "sam local start-lambda", `--port`.
-const API_PORT: u16 = 3000;
-const LAMBDA_PORT: u16 = 3001;
 
 /// `up` on port 3000, with the template's APIs at the root, as `sam local start-api` has them.
 ///
@@ -91,17 +87,27 @@ impl Ignored {
 }
 
 impl StartApi {
+    /// The template's arguments.
+    pub fn template(&mut self) -> &mut Template {
+        &mut self.up.template
+    }
+
     /// As `up` takes it.
     pub fn up(self) -> Up {
         self.ignored.say();
-        Up { port: self.up.port.or(Some(API_PORT)), front: true, ..*self.up }
+        Up { words: Words::StartApi, ..*self.up }
     }
 }
 
 impl StartLambda {
+    /// The template's arguments.
+    pub fn template(&mut self) -> &mut Template {
+        &mut self.up.template
+    }
+
     /// As `up` takes it.
     pub fn up(self) -> Up {
         self.ignored.say();
-        Up { port: self.up.port.or(Some(LAMBDA_PORT)), ..*self.up }
+        Up { words: Words::StartLambda, ..*self.up }
     }
 }

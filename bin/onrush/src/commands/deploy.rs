@@ -3,7 +3,7 @@
 use super::client::{block_on, send};
 use crate::Stop;
 use crate::arguments::{Deploy, Output};
-use crate::stack;
+use crate::{samconfig, stack};
 use anyhow::{Context as _, anyhow};
 use http::Method;
 use serde_json::{Value, json};
@@ -11,7 +11,8 @@ use std::process::ExitCode;
 
 pub fn run(arguments: &Deploy) -> Result<ExitCode, Stop> {
     let endpoint = &arguments.endpoint.endpoint;
-    let template = &arguments.template;
+    let template = &mut arguments.template.clone();
+    samconfig::apply(&arguments.sam_config, template, &["deploy"])?;
     let mut wanted = json!({
         "parameter_overrides": template.parameter_overrides,
         "imports": template.imports,

@@ -50,6 +50,7 @@ pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
     let template = Template {
         template: arguments.template.clone(),
         template_file: None,
+        region_given: true,
         parameter_overrides: arguments.parameter_overrides.clone(),
         imports: Vec::new(),
         stack_name: None,

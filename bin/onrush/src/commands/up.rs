@@ -6,6 +6,7 @@ mod conductor;
 mod deploy;
 mod difference;
 mod edits;
+mod env_vars;
 mod events_queue;
 mod names;
 mod port;
@@ -15,7 +16,8 @@ mod vpc;
 mod watch;
 
 use crate::Stop;
-use crate::arguments::{Isolation, Output, Up, Watch};
+use crate::arguments::{Isolation, Output, Up, Watch, Words};
+use crate::samconfig;
 use crate::stack::{self, Read};
 use anyhow::{Context as _, anyhow};
 use control::{Change, Control};
@@ -39,8 +41,9 @@ use tracing_subscriber::EnvFilter;
 /// How long everything may take to stop before the process just ends; the jailer's end takes the rest along.
 const FAREWELL: Duration = Duration::from_millis(1_500);
 
-pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
+pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
     let begun = Instant::now();
+    configure(&mut arguments)?;
     scope::enter();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_env("ONRUSH_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
@@ -75,8 +78,10 @@ pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
             .context("cannot start the jailer; `onrush doctor` says what this host lacks"),
     })?;
     // After the fork, so that nobody but this process holds the port; before the template, whose URLs name it.
-    let listener =
-        port::bind(SocketAddr::new(arguments.host, arguments.port.unwrap_or(model::DEFAULT_PORT)))?;
+    let listener = port::bind(SocketAddr::new(
+        arguments.host,
+        arguments.port.unwrap_or_else(|| arguments.words.port()),
+    ))?;
     let port = listener.local_addr()?.port();
     let read = match stack::find(&arguments.template) {
         Some(path) => Some(stack::read(&path, &arguments.template, port)?),
@@ -88,6 +93,22 @@ pub fn run(arguments: Up) -> Result<ExitCode, Stop> {
     let result = runtime.block_on(serve(arguments, era, overrides, read, (jailer, relay), listener, begun));
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// What `samconfig.toml` says counts where the command line says nothing.
+fn configure(arguments: &mut Up) -> Result<(), Stop> {
+    let commands: &[&str] = match arguments.words {
+        Words::Up => &["local_start_lambda", "local_start_api"],
+        Words::StartApi => &["local_start_api"],
+        Words::StartLambda => &["local_start_lambda"],
+    };
+    let settings = samconfig::apply(&arguments.sam_config, &mut arguments.template, commands)?;
+    arguments.env_vars = arguments.env_vars.take().or(settings.env_vars);
+    // A port of SAM's is not that of `up`, which other programs of the user look for.
+    if arguments.words != Words::Up {
+        arguments.port = arguments.port.or(settings.port);
+    }
+    Ok(())
 }
 
 /// A signal came while functions were being deployed: what was started for that must not outlive us.
@@ -189,11 +210,15 @@ async fn serve(
         control: control.clone(),
         runtimes: runtimes.clone(),
         services: services.clone(),
+        env_files: env_vars::EnvFiles {
+            env_vars: arguments.env_vars.clone(),
+            env_file: arguments.env_file.clone(),
+        },
         copies: arguments.watch == Watch::All,
     };
     let preparation = async {
         if let Some(read) = &read {
-            deploy::all(read, &stage, arguments.env_vars.as_deref()).await?;
+            deploy::all(read, &stage).await?;
         }
         invoker.prepare().await;
         Ok::<_, Stop>(())
@@ -212,7 +237,7 @@ async fn serve(
         services: Some(Arc::new(names::OnTheDoors(services.clone()))),
         network: vpc.as_ref().map(|vpc| vpc.pages.clone() as Arc<dyn doors::NetworkPages>),
         orders: Some(orders),
-        front: arguments.front,
+        front: arguments.words == Words::StartApi,
     };
     // Now that the functions are as the template says: what waited meets the new code.
     events.start(Live { control: control.clone(), invoker: invoker.clone() });
@@ -243,7 +268,7 @@ async fn serve(
         stack: read.as_ref().map(|read| &read.stack),
         era: &era,
         took: begun.elapsed(),
-        front: arguments.front,
+        front: arguments.words == Words::StartApi,
         network: vpc.as_ref().map(|vpc| vpc.summary.as_str()),
     };
     match arguments.output {
@@ -251,16 +276,8 @@ async fn serve(
         Output::Json => super::print(&format!("{}\n", banner::json(&summary))),
     }
 
-    let conductor = conductor::Conductor {
-        stage,
-        template: arguments.template,
-        read,
-        env_vars: arguments.env_vars,
-        doors,
-        invoker,
-        port,
-        data_dir,
-    };
+    let conductor =
+        conductor::Conductor { stage, template: arguments.template, read, doors, invoker, port, data_dir };
     let conducting = tokio::spawn(conductor.run(arguments.watch == Watch::All, ordered));
     tokio::select! {
         _ = interrupt.recv() => {}

@@ -21,7 +21,6 @@ pub struct Conductor {
     /// The template's arguments as `up` got them.
     pub template: Template,
     pub read: Option<Read>,
-    pub env_vars: Option<PathBuf>,
     pub doors: Arc<Doors>,
     pub invoker: Invoker,
     pub port: u16,
@@ -69,8 +68,9 @@ impl Conductor {
 
     /// The files that say how to deploy.
     fn settings(&self) -> Vec<PathBuf> {
-        let template = self.read.as_ref().map(|read| read.path.clone());
-        template.iter().chain(&self.env_vars).map(|path| resolved(path)).collect()
+        let Some(read) = &self.read else { return Vec::new() };
+        let env_files = self.stage.env_files.paths(read);
+        env_files.iter().chain([&read.path]).map(|path| resolved(path)).collect()
     }
 
     fn written(&self) -> Written {
@@ -133,7 +133,7 @@ impl Conductor {
         let mut refused = Vec::new();
         for id in ids {
             // One that cannot be built must not keep the others from being deployed.
-            match deploy::one(read, &self.stage, self.env_vars.as_deref(), id).await {
+            match deploy::one(read, &self.stage, id).await {
                 Ok(()) => {}
                 Err(stop) => refused.push(words(stop)),
             }
@@ -206,7 +206,7 @@ impl Conductor {
         let read = tokio::task::spawn_blocking(move || stack::read(&path, &given, port)).await??;
         let before = self.stage.control.functions();
         let apis = self.read.as_ref().map(|read| read.stack.http_apis.clone()).unwrap_or_default();
-        let deployed = deploy::all(&read, &self.stage, self.env_vars.as_deref()).await;
+        let deployed = deploy::all(&read, &self.stage).await;
         // Also when one of several was refused: what was deployed answers.
         self.settle().await;
         deployed?;

@@ -3,6 +3,7 @@
 mod around;
 mod layers;
 
+use super::env_vars::{EnvFiles, EnvVars};
 use super::{refusal, refused};
 use crate::Stop;
 use crate::problems;
@@ -11,7 +12,6 @@ use anyhow::{Context as _, anyhow};
 use control::{Control, Cors, Deploy, DeployCode, EventInvokeConfig, Settings, UrlSettings};
 use model::stack::{self, Code, Function, Link, Stack};
 use runtimes::Runtimes;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,16 +25,15 @@ pub struct Stage {
     pub control: Arc<Control>,
     pub runtimes: Arc<Runtimes>,
     pub services: Arc<services::Services>,
+    /// Values of variables from outside the template.
+    pub env_files: EnvFiles,
     /// Whether code is copied rather than bound: `--watch`.
     pub copies: bool,
 }
 
 /// Deploys every function of the template that can run here; the others are named with the reason.
-pub async fn all(read: &Read, stage: &Stage, env_vars: Option<&Path>) -> Result<(), Stop> {
-    let overrides = match env_vars {
-        Some(path) => read_env_vars(path)?,
-        None => EnvVars::default(),
-    };
+pub async fn all(read: &Read, stage: &Stage) -> Result<(), Stop> {
+    let overrides = stage.env_files.read(read)?;
     overrides.warn_of_typos(&read.stack);
     let all: Vec<_> = read.stack.functions.iter().collect();
     let deployed_names = functions(read, stage, &overrides, &all).await?;
@@ -42,8 +41,8 @@ pub async fn all(read: &Read, stage: &Stage, env_vars: Option<&Path>) -> Result<
 }
 
 /// Deploys one function again.
-pub async fn one(read: &Read, stage: &Stage, env_vars: Option<&Path>, id: &str) -> Result<(), Stop> {
-    let overrides = env_vars.map_or_else(|| Ok(EnvVars::default()), read_env_vars)?;
+pub async fn one(read: &Read, stage: &Stage, id: &str) -> Result<(), Stop> {
+    let overrides = stage.env_files.read(read)?;
     let one: Vec<_> = read.stack.functions.iter().filter(|function| function.id == id).collect();
     functions(read, stage, &overrides, &one).await.map(drop)
 }
@@ -55,7 +54,7 @@ async fn functions(
     overrides: &EnvVars,
     some: &[&Function],
 ) -> Result<Vec<String>, Stop> {
-    let Stage { control, runtimes, services, copies } = stage;
+    let Stage { control, runtimes, services, copies, .. } = stage;
     let layers = layers::publish(read, control, *copies).await?;
     let mut deployed_names = Vec::new();
     let mut problems = Vec::new();
@@ -308,83 +307,4 @@ fn packaged(read: &Read, key: &str) -> Option<PathBuf> {
     [read.folder().join(name), read.folder().join(".serverless").join(name)]
         .into_iter()
         .find(|path| path.is_file())
-}
-
-/// The JSON that `sam local --env-vars` takes.
-#[derive(Debug, Default)]
-struct EnvVars {
-    everyone: BTreeMap<String, String>,
-    functions: BTreeMap<String, BTreeMap<String, String>>,
-}
-
-impl EnvVars {
-    /// A name that nothing has is most likely a slip, and SAM would swallow it.
-    fn warn_of_typos(&self, stack: &Stack) {
-        for (word, variables) in &self.functions {
-            let Some(function) = stack.find_function(word) else {
-                let known = stack.functions.iter().map(|function| function.id.as_str());
-                let near = template::yaml::did_you_mean(word, known).unwrap_or_default();
-                tracing::warn!("--env-vars: the template has no function {word}; {near}");
-                continue;
-            };
-            for name in variables.keys().filter(|name| !function.environment.contains_key(*name)) {
-                tracing::warn!(
-                    "--env-vars: {word} declares no variable {name} in the template, so it is not set"
-                );
-            }
-        }
-    }
-
-    /// As SAM does, only variables that the template names are replaced.
-    fn apply(&self, id: &str, name: &str, variables: &mut BTreeMap<String, String>) {
-        let own = self.functions.get(id).or_else(|| self.functions.get(name));
-        for (key, value) in variables.iter_mut() {
-            let replaced = own.and_then(|own| own.get(key)).or_else(|| self.everyone.get(key));
-            if let Some(replaced) = replaced {
-                value.clone_from(replaced);
-            }
-        }
-    }
-}
-
-fn read_env_vars(path: &Path) -> Result<EnvVars, Stop> {
-    let text = crate::stack::read_text(path)?;
-    let bad = |why: &str| Stop::Usage(format!("{}: {why}", path.display()));
-    let value: Value = serde_json::from_str(&text).map_err(|error| bad(&error.to_string()))?;
-    let Value::Object(all) = value else { return Err(bad("expected an object of functions")) };
-    let mut read = EnvVars::default();
-    for (function, variables) in all {
-        let Value::Object(variables) = variables else {
-            return Err(bad(&format!("`{function}` must be an object of variables")));
-        };
-        let text = |value: &Value| match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        let variables = variables.iter().map(|(key, value)| (key.clone(), text(value))).collect();
-        if function == "Parameters" {
-            read.everyone = variables;
-        } else {
-            read.functions.insert(function, variables);
-        }
-    }
-    Ok(read)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_variables_of_the_template_are_replaced() {
-        let mut variables: BTreeMap<_, _> =
-            [("A", "1"), ("B", "2")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        let own: BTreeMap<_, _> = [("A".to_owned(), "x".to_owned()), ("C".to_owned(), "y".to_owned())].into();
-        let env_vars = EnvVars {
-            everyone: [("B".to_owned(), "z".to_owned())].into(),
-            functions: [("Cart".to_owned(), own)].into(),
-        };
-        env_vars.apply("Cart", "stack-Cart", &mut variables);
-        assert_eq!((variables["A"].as_str(), variables["B"].as_str(), variables.len()), ("x", "z", 2));
-    }
 }
