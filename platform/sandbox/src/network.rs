@@ -162,6 +162,8 @@ impl Interface {
         drop(fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"));
         // What one environment learnt of its peers is no business of the next.
         drop(fs::write("/proc/sys/net/ipv4/tcp_no_metrics_save", "1"));
+        // Echo requests without a privilege, as Amazon Linux and most others have it: `ping` works.
+        drop(fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"));
         let device = tun::open(DEVICE, tun::Life::Namespace)?;
         let index = route::index(DEVICE)?;
         let mut batch = Batch::default();
