@@ -10,6 +10,13 @@ pub struct EnvironmentId {
     pub(crate) generation: u32,
 }
 
+impl EnvironmentId {
+    /// A small number that no other environment has at the same time.
+    pub const fn index(self) -> usize {
+        self.slot as usize
+    }
+}
+
 /// Where a function's environment is in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {

@@ -10,6 +10,8 @@
 //! what takes time (a question to the resolver, a connection of the relay's) is handed out by [`Hooks`] and comes back as
 //! a command.
 
+mod alarm;
+mod batch;
 mod bell;
 mod board;
 mod capture;

@@ -69,13 +69,19 @@ impl PacketEngine {
 
     /// Loads what prepared packets will most likely need: index entries first, then the records that they name. Short loops
     /// whose steps do not wait for each other, so that many loads are on their way at once.
-    pub fn load(&self, prepared: &[Prepared]) {
+    pub fn load<'prepared>(&self, prepared: impl IntoIterator<Item = &'prepared Prepared>) {
         let mut entries = [0; LOADS];
-        for some in prepared.chunks(LOADS) {
-            for (entry, prepared) in entries.iter_mut().zip(some) {
+        let mut prepared = prepared.into_iter();
+        loop {
+            let mut count = 0;
+            for (entry, prepared) in entries.iter_mut().zip(&mut prepared) {
                 *entry = self.table.first_entry(prepared.hash);
+                count += 1;
             }
-            entries[..some.len()].iter().for_each(|entry| self.table.load(*entry));
+            entries[..count].iter().for_each(|entry| self.table.load(*entry));
+            if count < LOADS {
+                return;
+            }
         }
     }
 }

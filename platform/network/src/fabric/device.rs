@@ -4,26 +4,21 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::frame::Frame;
-
 /// What came of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {
-    /// A packet is in the frame.
-    Packet,
-    /// Something that is no packet.
-    Nonsense,
+    /// So many bytes: a packet behind its header.
+    Bytes(usize),
     /// Nothing waits.
     Nothing,
     /// The device is gone.
     Gone,
 }
 
-pub(super) fn read(device: &OwnedFd, frame: &mut Frame) -> Read {
-    match rustix::io::read(device.as_fd(), frame.space()) {
+pub(super) fn read(device: &OwnedFd, space: &mut [u8]) -> Read {
+    match rustix::io::read(device.as_fd(), space) {
         Ok(0) => Read::Gone,
-        Ok(count) if frame.set_length(count) => Read::Packet,
-        Ok(_) => Read::Nonsense,
+        Ok(count) => Read::Bytes(count),
         Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM) => Read::Nothing,
         Err(_) => Read::Gone,
     }
@@ -40,8 +35,8 @@ pub(super) enum Written {
     Gone,
 }
 
-pub(super) fn write(device: &OwnedFd, frame: &Frame) -> Written {
-    match rustix::io::write(device.as_fd(), frame.whole()) {
+pub(super) fn write(device: &OwnedFd, frame: &[u8]) -> Written {
+    match rustix::io::write(device.as_fd(), frame) {
         Ok(_) => Written::Whole,
         Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM | Errno::INVAL | Errno::MSGSIZE) => {
             Written::Lost

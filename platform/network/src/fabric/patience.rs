@@ -2,20 +2,27 @@
 //!
 //! Waking a sleeping thread costs more than a packet does, so while packets come in quick succession the thread polls
 //! for a moment before it sleeps. Whether that pays is learnt: sleeps that were so short that polling would have spared
-//! them speak for it, polls that found nothing speak against. A thread that is at rest sleeps.
+//! them speak for it, polls that found nothing speak against. Where others want the core they get it: a thread that sleeps
+//! is woken before them, one that polls waits for its turn. A thread that is at rest sleeps.
 
 use std::time::Duration;
 
-/// How long one poll lasts at most.
-pub(super) const POLL: Duration = Duration::from_micros(40);
-/// From here on polling pays.
-const TRUSTED: u8 = 4;
+/// How long one poll lasts at most: about as long as it takes until a sleeping core has woken and answered.
+pub(super) const POLL: Duration = Duration::from_micros(50);
+/// A look that takes so long was interrupted by somebody who wants the core for himself.
+pub(super) const CROWDED: Duration = Duration::from_micros(300);
+/// A sleep that takes so long was rest.
+const REST: Duration = Duration::from_millis(1);
+/// From here on polling pays: a few packets in a row are one exchange, which is over before a poll can help.
+const TRUSTED: i32 = 16;
 /// Highest trust: so many misses in a row, less `TRUSTED`, end the polling.
-const TRUST_MAX: u8 = 8;
+const TRUST_MAX: i32 = 32;
+/// Trust on a crowded core: so many quick packets, and `TRUSTED`, until polling is tried again.
+const DISTRUST: i32 = -1_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Patience {
-    trust: u8,
+    trust: i32,
 }
 
 impl Patience {
@@ -26,13 +33,25 @@ impl Patience {
 
     /// A sleep, or a poll, ended after that time with something to do.
     pub fn waited(&mut self, time: Duration) {
-        self.trust =
-            if time <= POLL { (self.trust + 1).min(TRUST_MAX) } else { self.trust.saturating_sub(1) };
+        if time <= POLL {
+            self.trust = (self.trust + 1).min(TRUST_MAX);
+        } else if time >= REST {
+            self.trust = self.trust.min(0);
+        } else {
+            self.missed();
+        }
     }
 
     /// A poll found nothing.
     pub fn missed(&mut self) {
-        self.trust = self.trust.saturating_sub(1);
+        if self.trust > 0 {
+            self.trust -= 1;
+        }
+    }
+
+    /// A poll was interrupted.
+    pub fn crowded(&mut self) {
+        self.trust = DISTRUST;
     }
 }
 
@@ -56,7 +75,28 @@ mod tests {
             patience.missed();
         }
         assert!(!patience.polls());
-        patience.waited(POLL * 2);
-        assert!(!patience.polls());
+    }
+
+    #[test]
+    fn an_exchange_now_and_then_is_slept_for() {
+        let mut patience = Patience::default();
+        for packet in 0..1_000 {
+            patience.waited(if packet % 4 == 0 { REST } else { POLL / 2 });
+            assert!(!patience.polls());
+        }
+    }
+
+    #[test]
+    fn a_crowded_core_is_left_to_others_for_a_while() {
+        let mut patience = Patience { trust: TRUST_MAX };
+        patience.crowded();
+        for _ in 0..TRUSTED - DISTRUST {
+            assert!(!patience.polls());
+            patience.waited(POLL / 2);
+        }
+        assert!(patience.polls());
+        patience.crowded();
+        patience.waited(REST);
+        assert_eq!(patience.trust, DISTRUST, "rest says nothing of the crowd");
     }
 }

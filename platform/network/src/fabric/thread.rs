@@ -1,9 +1,11 @@
-//! The thread's life: wait, read packets in batches, ask the engine, write; between them, commands and deadlines.
+//! The thread's life: wait, carry packets, obey commands, meet deadlines.
+
+mod passing;
+mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,31 +14,25 @@ use limits::dns;
 use limits::eni::InterfaceId;
 use limits::nat::GatewayId;
 use model::Instant;
-use packets::{Attachment, EnvironmentId, Event, Offload, Packet, PacketEngine, Place, Port, Verdict, craft};
-use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::time::Timespec;
+use packets::{Attachment, EnvironmentId, Event, Offload, PacketEngine, Place, Port, Prepared, craft};
+use rustix::event::epoll;
 
+use super::alarm::Alarm;
+use super::batch::Batch;
 use super::board::{Board, DESTINATIONS_MAX, Gateway, Sharing};
 use super::capture::Viewer;
-use super::command::{Command, DnsReply, HeldReply, Inbox, Reached, Sender};
-use super::device::{self, Read, Written};
+use super::command::{Command, Inbox, Reached, Sender};
 use super::flow_logs::FlowLogs;
 use super::frame::Frame;
 use super::notice::{Blame, Notice, Notices};
-use super::patience::{POLL, Patience};
-use super::{Attached, Hooks, Joining, Opening, Question, Setup};
-use crate::world::{self, Outside};
+use super::patience::Patience;
+use super::{Attached, Hooks, Joining, Setup};
+use crate::world::Outside;
 
-/// Packets read from one device before the next has its turn.
-const BATCH: usize = 64;
 /// Devices that are served between two looks at the clock.
 const EVENTS_MAX: usize = 64;
 /// Commands obeyed between two rounds of packets.
 const COMMANDS_MAX: usize = 256;
-/// Questions that the resolver works at, at once; beyond it they are dropped, and asked again.
-const OPEN_QUESTIONS_MAX: usize = 1_024;
-/// Longest DNS message over UDP that is taken for a question.
-const QUESTION_BYTES_MAX: usize = 4_096;
 /// Viewers of packets at once.
 const VIEWERS_MAX: usize = 16;
 /// Pause after a panic, so that one that repeats does not burn a core.
@@ -44,8 +40,9 @@ const AFTER_PANIC: Duration = Duration::from_millis(1);
 const BELL: u64 = 0;
 const WORLD: u64 = 1;
 const RELAY: u64 = 2;
+const ALARM: u64 = 3;
 /// Tokens of environments begin here.
-const FIRST: u64 = 3;
+const FIRST: u64 = 4;
 
 /// An environment, as the thread knows it.
 struct Slot {
@@ -99,13 +96,20 @@ pub(super) struct Thread {
     commands: Sender,
     inbox: Inbox,
     epoll: OwnedFd,
+    alarm: Alarm,
     /// Tokens of what is ready.
     ready: Vec<u64>,
+    /// Packets that were read.
+    batch: Batch,
+    /// What is known of them ahead.
+    prepared: Vec<(Prepared, Offload)>,
+    /// A packet of our own.
     frame: Frame,
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
     by_attached: HashMap<Attached, usize>,
-    by_id: HashMap<EnvironmentId, usize>,
+    /// Indices of slots, by those of the engine's environments.
+    by_id: Vec<usize>,
     resolver: dns::Resolver,
     resolver_source: Arc<str>,
     open_questions: Arc<()>,
@@ -138,12 +142,15 @@ impl Thread {
             commands,
             inbox,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            alarm: Alarm::new()?,
             ready: Vec::with_capacity(EVENTS_MAX),
-            frame: Frame::new(),
+            batch: Batch::default(),
+            prepared: Vec::new(),
+            frame: Frame::default(),
             slots: Vec::new(),
             free: Vec::new(),
             by_attached: HashMap::new(),
-            by_id: HashMap::new(),
+            by_id: Vec::new(),
             resolver: dns::Resolver::new(packets),
             resolver_source,
             open_questions: Arc::new(()),
@@ -154,6 +161,7 @@ impl Thread {
             patience: Patience::default(),
         };
         thread.watch(&thread.inbox.bell, BELL)?;
+        thread.watch(&thread.alarm, ALARM)?;
         let mut thread = thread;
         thread.set_world(world);
         if let Some(relay) = relay {
@@ -190,6 +198,7 @@ impl Thread {
                         turn = Turn::End;
                     }
                 }
+                ALARM => self.alarm.silence(),
                 WORLD => self.serve(now, Port::World, WORLD),
                 RELAY => self.serve(now, Port::Relay, RELAY),
                 token => {
@@ -207,194 +216,6 @@ impl Thread {
         self.tell(now);
         self.flow_logs.write(&mut self.engine, now, turn == Turn::End);
         turn
-    }
-
-    /// Waits for packets, commands or the next deadline; polls first while packets come quickly.
-    fn wait(&mut self) {
-        let began = std::time::Instant::now();
-        if self.patience.polls() {
-            loop {
-                if self.look(Some(Duration::ZERO)) {
-                    return self.patience.waited(began.elapsed());
-                }
-                if began.elapsed() >= POLL {
-                    break;
-                }
-                std::thread::yield_now();
-            }
-            self.patience.missed();
-        }
-        let deadlines = [self.engine.next_deadline(), self.flow_logs.next_deadline()];
-        let deadline = deadlines.into_iter().flatten().min();
-        let timeout = deadline.map(|deadline| deadline.since(since(self.began)));
-        // A millisecond is as fine as epoll counts; rounding up, it never wakes too early in vain.
-        if self.look(timeout.map(|timeout| timeout + Duration::from_millis(1))) {
-            self.patience.waited(began.elapsed());
-        }
-    }
-
-    /// Whether something is ready.
-    fn look(&mut self, timeout: Option<Duration>) -> bool {
-        self.ready.clear();
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: i64::try_from(timeout.as_secs().min(3_600)).unwrap_or(3_600),
-            tv_nsec: i64::from(timeout.subsec_millis()) * 1_000_000,
-        });
-        let nothing = epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(BELL) };
-        let mut events = [nothing; EVENTS_MAX];
-        // Interrupted is as good as nothing.
-        let count = epoll::wait(&self.epoll, &mut events, timeout.as_ref()).unwrap_or(0);
-        self.ready.extend(events[..count].iter().map(|event| event.data.u64()));
-        count > 0
-    }
-
-    fn watch(&self, descriptor: impl AsFd, token: u64) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, descriptor, EventData::new_u64(token), EventFlags::IN)?)
-    }
-
-    /// Carries what waits at one device.
-    fn serve(&mut self, now: Instant, from: Port, token: u64) {
-        for _ in 0..BATCH {
-            let device = match from {
-                Port::World => self.world.as_ref().map(|world| &world.device),
-                Port::Relay => self.relay.as_ref(),
-                Port::Environment(_) => slot(&self.slots, token).map(|slot| &slot.device),
-            };
-            let Some(device) = device else { return };
-            match device::read(device, &mut self.frame) {
-                Read::Packet => self.carry(now, from, token),
-                Read::Nonsense => {}
-                Read::Nothing => return,
-                Read::Gone => return self.device_gone(from, token),
-            }
-        }
-    }
-
-    /// The device answers with errors: others removed it, or its namespace.
-    fn device_gone(&mut self, from: Port, token: u64) {
-        match from {
-            Port::World => self.set_world(None),
-            Port::Relay => {
-                if let Some(relay) = self.relay.take() {
-                    let _ = epoll::delete(&self.epoll, &relay);
-                    tracing::error!("the relay is gone; what is attached cannot be reached any more");
-                }
-            }
-            Port::Environment(_) => {
-                if let Some(slot) = slot(&self.slots, token) {
-                    let _ = epoll::delete(&self.epoll, &slot.device);
-                    tracing::warn!(function = %slot.function, "an environment's network device is gone");
-                }
-            }
-        }
-    }
-
-    /// One packet, which is in the frame.
-    fn carry(&mut self, now: Instant, from: Port, token: u64) {
-        if !self.viewers.is_empty() && token >= FIRST {
-            self.show(token);
-        }
-        let offload = self.frame.offload();
-        let packet = Packet { bytes: self.frame.packet_mut(), offload };
-        match self.engine.receive(now, from, packet) {
-            Verdict::Forward(to) => self.send(to),
-            Verdict::Answer => {
-                self.frame.put(self.engine.answer(), Offload::default());
-                self.send(from);
-            }
-            Verdict::Resolve { payload } => self.resolve(now, from, token, payload),
-            Verdict::Ask { held, source, destination } => {
-                let reply = HeldReply { commands: self.commands.clone(), held: Some(held) };
-                (self.hooks.ask)(Opening { source, destination }, reply);
-            }
-            // Counted by the engine.
-            Verdict::Drop(_) => {}
-        }
-    }
-
-    /// Writes the frame where it goes.
-    fn send(&mut self, to: Port) {
-        let (written, token) = match to {
-            Port::World => match &self.world {
-                None => return self.lose(Lost::NoWorld),
-                Some(world) => {
-                    let packet = self.frame.packet();
-                    if !world.refused.is_empty()
-                        && destination(packet).is_none_or(|to| world::is_in(&world.refused, to))
-                    {
-                        return self.lose(Lost::HostNetwork);
-                    }
-                    (device::write(&world.device, &self.frame), WORLD)
-                }
-            },
-            Port::Relay => match &self.relay {
-                None => return self.lose(Lost::NoRelay),
-                Some(relay) => (device::write(relay, &self.frame), RELAY),
-            },
-            Port::Environment(id) => {
-                let Some(index) = self.by_id.get(&id).copied() else { return self.lose(Lost::Gone) };
-                let token = index as u64 + FIRST;
-                if !self.viewers.is_empty() {
-                    self.show(token);
-                }
-                let Some(slot) = &self.slots[index] else { return self.lose(Lost::Gone) };
-                (device::write(&slot.device, &self.frame), token)
-            }
-        };
-        match written {
-            Written::Whole => {}
-            Written::Lost => self.lose(Lost::NoRoom),
-            Written::Gone => {
-                self.lose(Lost::Gone);
-                self.device_gone(to, token);
-            }
-        }
-    }
-
-    fn lose(&mut self, why: Lost) {
-        *self.lost.entry(why).or_default() += 1;
-    }
-
-    /// Copies the frame's packet for those who look at its environment's interface.
-    fn show(&mut self, token: u64) {
-        let Some(slot) = slot(&self.slots, token) else { return };
-        let Some((_, name)) = &slot.interface else { return };
-        let packet = self.frame.packet();
-        self.viewers.retain(|viewer| *viewer.interface != **name || viewer.show(packet));
-    }
-
-    /// A question to the resolver: within the interface's packets a second, and not too many at once.
-    fn resolve(&mut self, now: Instant, from: Port, token: u64, payload: std::ops::Range<usize>) {
-        let Port::Environment(asker) = from else { return };
-        let Some(slot) = slot(&self.slots, token) else { return };
-        let packet = self.frame.packet();
-        let Some((source, destination)) = ends(packet, payload.start) else { return };
-        let index = u32::try_from(token - FIRST).unwrap_or(u32::MAX);
-        if let Some(refusal) = self.resolver.packet(now, index) {
-            slot.blame.put(now, &refusal);
-            let function = slot.function.clone();
-            if let Some(times) = self.notices.due(now, &refusal) {
-                (self.hooks.notice)(Notice {
-                    refusal,
-                    function,
-                    what: "a question",
-                    source,
-                    destination,
-                    times,
-                });
-            }
-            return;
-        }
-        let Some(message) = packet.get(payload).filter(|message| message.len() <= QUESTION_BYTES_MAX) else {
-            return;
-        };
-        if Arc::strong_count(&self.open_questions) > OPEN_QUESTIONS_MAX {
-            return self.lose(Lost::Questions);
-        }
-        let question = Question { place: slot.place, vpc: slot.vpc, message: message.to_vec() };
-        let (commands, open) = (self.commands.clone(), self.open_questions.clone());
-        let reply = DnsReply { commands, asker, from: destination, to: source, _open: open };
-        (self.hooks.resolve)(question, reply);
     }
 
     /// Does what was asked. Rings again for what is left.
@@ -417,8 +238,7 @@ impl Thread {
                 }
                 Command::Answered { asker, from, to, message } => {
                     if let Some(packet) = craft::datagram(from, to, &message) {
-                        self.frame.put(&packet, Offload::default());
-                        self.send(Port::Environment(asker));
+                        self.send_packet(Port::Environment(asker), &packet);
                     }
                 }
                 Command::Held(held, reached) => self.release(now, held, reached),
@@ -439,8 +259,7 @@ impl Thread {
             }
         };
         if let Some((port, offload)) = sent {
-            self.frame.put(self.engine.answer(), offload);
-            self.send(port);
+            self.send_own(port, offload);
         }
     }
 
@@ -466,7 +285,10 @@ impl Thread {
         }
         self.resolver.reset(u32::try_from(index).unwrap_or(u32::MAX));
         self.by_attached.insert(attached, index);
-        self.by_id.insert(id, index);
+        if self.by_id.len() <= id.index() {
+            self.by_id.resize(id.index() + 1, usize::MAX);
+        }
+        self.by_id[id.index()] = index;
         self.slots[index] = Some(Slot { attached, id, device, function, place, vpc, interface, blame });
     }
 
@@ -477,8 +299,13 @@ impl Thread {
         // Before it is closed: others may hold the device open too, and then it would stay in the set.
         let _ = epoll::delete(&self.epoll, &slot.device);
         self.engine.detach(now, slot.id);
-        self.by_id.remove(&slot.id);
         self.free.push(index);
+    }
+
+    /// Where an environment is, while it is attached.
+    fn index_of(&self, id: EnvironmentId) -> Option<usize> {
+        let index = *self.by_id.get(id.index())?;
+        self.slots.get(index)?.as_ref().filter(|slot| slot.id == id).map(|_| index)
     }
 
     fn set_world(&mut self, outside: Option<Outside>) {
@@ -500,7 +327,7 @@ impl Thread {
     fn tell(&mut self, now: Instant) {
         while let Some(event) = self.engine.take_event() {
             let Event::Refused { environment, protocol, source, destination, refusal, .. } = event;
-            let slot = self.by_id.get(&environment).and_then(|index| self.slots[*index].as_ref());
+            let slot = self.index_of(environment).and_then(|index| self.slots[index].as_ref());
             if let Some(slot) = slot {
                 slot.blame.put(now, &refusal);
             }
@@ -563,22 +390,4 @@ impl Thread {
 /// The environment with that token.
 fn slot(slots: &[Option<Slot>], token: u64) -> Option<&Slot> {
     slots.get(usize::try_from(token.checked_sub(FIRST)?).ok()?)?.as_ref()
-}
-
-fn destination(packet: &[u8]) -> Option<IpAddr> {
-    match packet.first()? >> 4 {
-        4 => Some(IpAddr::from(*packet.get(16..20)?.first_chunk::<4>()?)),
-        _ => Some(IpAddr::from(*packet.get(24..40)?.first_chunk::<16>()?)),
-    }
-}
-
-/// Source and destination of a UDP packet whose payload begins there.
-fn ends(packet: &[u8], payload: usize) -> Option<(SocketAddr, SocketAddr)> {
-    let ports = packet.get(payload.checked_sub(8)?..payload)?;
-    let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
-    let source: IpAddr = match packet.first()? >> 4 {
-        4 => IpAddr::from(*packet.get(12..16)?.first_chunk::<4>()?),
-        _ => IpAddr::from(*packet.get(8..24)?.first_chunk::<16>()?),
-    };
-    Some((SocketAddr::new(source, port(0)), SocketAddr::new(destination(packet)?, port(2))))
 }

@@ -1,0 +1,226 @@
+//! Packets from one device to another, in batches: read, prepared, received by the engine, written.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
+
+use model::Instant;
+use packets::{Offload, Packet, Port, Verdict};
+use rustix::event::epoll;
+
+use super::super::batch::{Batch, End};
+use super::super::command::{DnsReply, HeldReply};
+use super::super::device::{self, Written};
+use super::super::frame;
+use super::super::notice::Notice;
+use super::super::{Opening, Question};
+use super::{FIRST, Lost, RELAY, Slot, Thread, WORLD, slot};
+use crate::world;
+
+/// Packets read from one device before the next has its turn.
+const TURN: usize = 64;
+/// Questions that the resolver works at, at once; beyond it they are dropped, and asked again.
+const OPEN_QUESTIONS_MAX: usize = 1_024;
+/// Longest DNS message over UDP that is taken for a question.
+const QUESTION_BYTES_MAX: usize = 4_096;
+
+impl Thread {
+    /// Carries what waits at one device. The first packet goes on before the next is looked for, as it is mostly alone; while
+    /// there are more, twice as many are read at once.
+    pub(super) fn serve(&mut self, now: Instant, from: Port, token: u64) {
+        let mut batch = std::mem::take(&mut self.batch);
+        let (mut read, mut at_once) = (0, 1);
+        while read < TURN {
+            let device = match from {
+                Port::World => self.world.as_ref().map(|world| &world.device),
+                Port::Relay => self.relay.as_ref(),
+                Port::Environment(_) => slot(&self.slots, token).map(|slot| &slot.device),
+            };
+            let Some(device) = device else { break };
+            let end = batch.read(device, at_once.min(TURN - read));
+            self.carry_all(now, from, token, &mut batch);
+            match end {
+                End::More => {}
+                End::Nothing => break,
+                End::Gone => {
+                    self.device_gone(from, token);
+                    break;
+                }
+            }
+            read += at_once;
+            at_once *= 2;
+        }
+        self.batch = batch;
+    }
+
+    /// What the engine will need of memory is asked for at once for all packets, then each has its turn.
+    fn carry_all(&mut self, now: Instant, from: Port, token: u64, batch: &mut Batch) {
+        let mut prepared = std::mem::take(&mut self.prepared);
+        prepared.clear();
+        for index in 0..batch.len() {
+            let whole = batch.frame_mut(index);
+            let offload = frame::offload(whole);
+            let packet = Packet { bytes: frame::packet_mut(whole), offload };
+            prepared.push((self.engine.prepare(from, &packet), offload));
+        }
+        if prepared.len() > 1 {
+            self.engine.load(prepared.iter().map(|(prepared, _)| prepared));
+        }
+        for (index, (prepared, offload)) in prepared.iter().enumerate() {
+            let whole = batch.frame_mut(index);
+            if !self.viewers.is_empty() && token >= FIRST {
+                self.show(token, frame::packet(whole));
+            }
+            let packet = Packet { bytes: frame::packet_mut(whole), offload: *offload };
+            match self.engine.receive_prepared(now, packet, prepared) {
+                Verdict::Forward(to) => self.send(to, whole),
+                Verdict::Answer => self.send_own(from, Offload::default()),
+                Verdict::Resolve { payload } => {
+                    self.resolve(now, from, token, frame::packet(whole), payload);
+                }
+                Verdict::Ask { held, source, destination } => {
+                    let reply = HeldReply { commands: self.commands.clone(), held: Some(held) };
+                    (self.hooks.ask)(Opening { source, destination }, reply);
+                }
+                // Counted by the engine.
+                Verdict::Drop(_) => {}
+            }
+        }
+        self.prepared = prepared;
+    }
+
+    /// The device answers with errors: others removed it, or its namespace.
+    fn device_gone(&mut self, from: Port, token: u64) {
+        match from {
+            Port::World => self.set_world(None),
+            Port::Relay => {
+                if let Some(relay) = self.relay.take() {
+                    let _ = epoll::delete(&self.epoll, &relay);
+                    tracing::error!("the relay is gone; what is attached cannot be reached any more");
+                }
+            }
+            Port::Environment(_) => {
+                if let Some(slot) = slot(&self.slots, token) {
+                    let _ = epoll::delete(&self.epoll, &slot.device);
+                    tracing::warn!(function = %slot.function, "an environment's network device is gone");
+                }
+            }
+        }
+    }
+
+    /// Sends what the engine has made: [`packets::PacketEngine::answer`].
+    pub(super) fn send_own(&mut self, to: Port, offload: Offload) {
+        let mut frame = std::mem::take(&mut self.frame);
+        frame.put(self.engine.answer(), offload);
+        self.send(to, frame.whole());
+        self.frame = frame;
+    }
+
+    /// Sends a packet that stands alone.
+    pub(super) fn send_packet(&mut self, to: Port, packet: &[u8]) {
+        let mut frame = std::mem::take(&mut self.frame);
+        frame.put(packet, Offload::default());
+        self.send(to, frame.whole());
+        self.frame = frame;
+    }
+
+    /// Writes a packet with its header where it goes.
+    fn send(&mut self, to: Port, whole: &[u8]) {
+        let (written, token) = match to {
+            Port::World => match &self.world {
+                None => return self.lose(Lost::NoWorld),
+                Some(world) => {
+                    if !world.refused.is_empty()
+                        && destination(frame::packet(whole)).is_none_or(|to| world::is_in(&world.refused, to))
+                    {
+                        return self.lose(Lost::HostNetwork);
+                    }
+                    (device::write(&world.device, whole), WORLD)
+                }
+            },
+            Port::Relay => match &self.relay {
+                None => return self.lose(Lost::NoRelay),
+                Some(relay) => (device::write(relay, whole), RELAY),
+            },
+            Port::Environment(id) => {
+                let Some(index) = self.index_of(id) else { return self.lose(Lost::Gone) };
+                let token = index as u64 + FIRST;
+                if !self.viewers.is_empty() {
+                    self.show(token, frame::packet(whole));
+                }
+                let Some(Slot { device, .. }) = &self.slots[index] else { return self.lose(Lost::Gone) };
+                (device::write(device, whole), token)
+            }
+        };
+        match written {
+            Written::Whole => {}
+            Written::Lost => self.lose(Lost::NoRoom),
+            Written::Gone => {
+                self.lose(Lost::Gone);
+                self.device_gone(to, token);
+            }
+        }
+    }
+
+    fn lose(&mut self, why: Lost) {
+        *self.lost.entry(why).or_default() += 1;
+    }
+
+    /// Copies a packet for those who look at its environment's interface.
+    fn show(&mut self, token: u64, packet: &[u8]) {
+        let Some(slot) = slot(&self.slots, token) else { return };
+        let Some((_, name)) = &slot.interface else { return };
+        self.viewers.retain(|viewer| *viewer.interface != **name || viewer.show(packet));
+    }
+
+    /// A question to the resolver: within the interface's packets a second, and not too many at once.
+    fn resolve(&mut self, now: Instant, from: Port, token: u64, packet: &[u8], payload: Range<usize>) {
+        let Port::Environment(asker) = from else { return };
+        let Some(slot) = slot(&self.slots, token) else { return };
+        let Some((source, destination)) = ends(packet, payload.start) else { return };
+        let index = u32::try_from(token - FIRST).unwrap_or(u32::MAX);
+        if let Some(refusal) = self.resolver.packet(now, index) {
+            slot.blame.put(now, &refusal);
+            let function = slot.function.clone();
+            if let Some(times) = self.notices.due(now, &refusal) {
+                (self.hooks.notice)(Notice {
+                    refusal,
+                    function,
+                    what: "a question",
+                    source,
+                    destination,
+                    times,
+                });
+            }
+            return;
+        }
+        let Some(message) = packet.get(payload).filter(|message| message.len() <= QUESTION_BYTES_MAX) else {
+            return;
+        };
+        if Arc::strong_count(&self.open_questions) > OPEN_QUESTIONS_MAX {
+            return self.lose(Lost::Questions);
+        }
+        let question = Question { place: slot.place, vpc: slot.vpc, message: message.to_vec() };
+        let (commands, open) = (self.commands.clone(), self.open_questions.clone());
+        let reply = DnsReply { commands, asker, from: destination, to: source, _open: open };
+        (self.hooks.resolve)(question, reply);
+    }
+}
+
+fn destination(packet: &[u8]) -> Option<IpAddr> {
+    match packet.first()? >> 4 {
+        4 => Some(IpAddr::from(*packet.get(16..20)?.first_chunk::<4>()?)),
+        _ => Some(IpAddr::from(*packet.get(24..40)?.first_chunk::<16>()?)),
+    }
+}
+
+/// Source and destination of a UDP packet whose payload begins there.
+fn ends(packet: &[u8], payload: usize) -> Option<(SocketAddr, SocketAddr)> {
+    let ports = packet.get(payload.checked_sub(8)?..payload)?;
+    let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
+    let source: IpAddr = match packet.first()? >> 4 {
+        4 => IpAddr::from(*packet.get(12..16)?.first_chunk::<4>()?),
+        _ => IpAddr::from(*packet.get(8..24)?.first_chunk::<16>()?),
+    };
+    Some((SocketAddr::new(source, port(0)), SocketAddr::new(destination(packet)?, port(2))))
+}
