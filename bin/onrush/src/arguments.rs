@@ -249,6 +249,10 @@ pub struct Up {
     /// Values of variables that the template names, NAME=value a line. Default: .env beside the template.
     #[arg(long, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
+    /// Run this image for a function, whatever its ImageUri: LOGICAL_ID=PATH of an OCI layout or of what `docker save` wrote,
+    /// or LOGICAL_ID=NAME in a registry. May be repeated.
+    #[arg(long = "image", value_name = "ID=PATH")]
+    pub images: Vec<String>,
     /// Put a real server where the template has something: LOGICAL_ID=HOST:PORT, NAME:PORT=HOST:PORT, or a service of
     /// AWS's, s3=HOST:PORT. May be repeated.
     #[arg(long = "attach", value_name = "WHAT=HOST:PORT")]

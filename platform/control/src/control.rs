@@ -6,6 +6,7 @@ mod concurrency;
 mod deploy;
 mod event_invoke;
 mod function;
+mod image;
 mod layer;
 mod open;
 mod policy;
@@ -26,6 +27,7 @@ pub use url::url_id;
 pub use version::PublishVersion;
 
 use crate::function::Function;
+use crate::image::Images;
 use crate::layer::Layers;
 use crate::package::{Location, Packages};
 use crate::store::{Store, StoreError, Write};
@@ -85,6 +87,7 @@ type Observer = Box<dyn Fn(Change) + Send + Sync>;
 pub struct Control {
     options: Options,
     packages: Packages,
+    images: Option<Arc<dyn Images>>,
     store: Box<dyn Store>,
     snapshot: RwLock<Arc<Functions>>,
     layers: RwLock<Arc<Layers>>,
@@ -195,12 +198,16 @@ impl Control {
         };
         self.store.commit(&batch).map_err(|error| store_error(&error))?;
         let kept = referred_all(&after, &self.layers());
+        let kept_images = image::referred(&after);
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
         (self.observer)(change);
         let gone = self.packages.keep(kept);
         drop(writer);
         // The last holder of an old function may be this one, and removing its code takes time.
         drop(before);
+        if let Some(images) = &self.images {
+            images.keep(kept_images);
+        }
         self.packages.collect(&gone);
         Ok(function)
     }
@@ -285,7 +292,7 @@ fn referred(functions: &Functions) -> HashSet<String> {
     locations
         .filter_map(|location| match location {
             Location::Package(hex) => Some(hex.clone()),
-            Location::Folder(_) => None,
+            Location::Folder(_) | Location::Image(_) => None,
         })
         .collect()
 }

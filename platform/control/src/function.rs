@@ -1,5 +1,6 @@
 //! A function as it is deployed: its settings, its code, its reservation and its URL.
 
+use crate::image::{Image, ImageConfig};
 use crate::package::{CodeLease, Location};
 use crate::published::Published;
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,12 @@ pub struct Function {
     pub reserved: Option<u32>,
     /// Zip or image.
     pub package_type: PackageType,
+    /// The container image that it runs, in place of code and runtime.
+    #[serde(default)]
+    pub image: Option<Image>,
+    /// What takes the place of the image's own settings.
+    #[serde(default)]
+    pub image_config: ImageConfig,
     /// `2025-11-24T23:08:11.000+0000`, UTC.
     pub last_modified: String,
     /// Whether it can be invoked.
@@ -132,6 +139,8 @@ impl Function {
             vpc: None,
             reserved: None,
             package_type: PackageType::Zip,
+            image: None,
+            image_config: ImageConfig::default(),
             last_modified: String::new(),
             state: State::Active,
             state_reason: None,

@@ -8,6 +8,7 @@
 mod clock;
 mod control;
 pub mod function;
+pub mod image;
 pub mod layer;
 pub mod package;
 pub mod published;
@@ -24,6 +25,7 @@ pub use function::{
     AuthType, Cors, EventInvokeConfig, Function, FunctionUrl, InvokeMode, LastUpdateStatus, Layer, LogFormat,
     Logging, PackageType, PolicyStatement, SnapStart, State, StateReason, TracingMode, VpcConfig,
 };
+pub use image::{FoundImage, Image, ImageConfig, ImageFault, ImageRoot, ImageSettings, Images};
 pub use model::error::{ApiError, ErrorCode};
 pub use package::{CodeLease, Location, list as list_folder};
 pub use published::{Alias, FromTemplate, Provisioned, Published, RecursiveLoop, Route, RuntimeManagement};

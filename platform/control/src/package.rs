@@ -50,6 +50,8 @@ pub enum Location {
     Package(String),
     /// The user's own folder, absolute, bound as it is.
     Folder(PathBuf),
+    /// The container image with that id.
+    Image(String),
 }
 
 /// Why a package could not be made.

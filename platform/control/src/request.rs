@@ -2,6 +2,7 @@
 
 use crate::control::AddPermission;
 use crate::function::{AuthType, Cors, EventInvokeConfig, InvokeMode, Layer};
+use crate::image::ImageConfig;
 use base64::Engine;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
@@ -110,7 +111,7 @@ pub struct Settings {
     /// Shared file systems.
     pub file_system_configs: Option<serde_json::Value>,
     /// Overrides for images.
-    pub image_config: Option<serde_json::Value>,
+    pub image_config: Option<ImageConfig>,
     /// Code signing.
     pub code_signing_config_arn: Option<String>,
     /// One environment per tenant.
@@ -294,6 +295,13 @@ pub enum DeployCode {
     Zip(Vec<u8>),
     /// `ZipFile:` of CloudFormation: the source text of the one file `index`.
     Inline(String),
+    /// A container image.
+    Image {
+        /// As the template has it.
+        uri: String,
+        /// Where it really is: the same, or a path of this machine.
+        source: String,
+    },
 }
 
 impl Default for DeployCode {

@@ -11,6 +11,7 @@ pub use environment::{ENVIRONMENT_MAX, RESERVED_VARIABLES};
 pub use runtime::{RUNTIMES, check_runtime};
 
 use crate::function::{Cors, Function, LogFormat, PackageType, SnapStart, TracingMode, VpcConfig};
+use crate::image::{IMAGE_LIST_MAX, WORKING_DIRECTORY_MAX};
 use crate::request::{Settings, VpcSettings};
 use model::error::{ApiError, ErrorCode, Violation};
 use model::settings::is_role_arn;
@@ -126,6 +127,19 @@ pub fn check_settings(settings: &Settings, violations: &mut Violations) {
     if let Some(vpc) = &settings.vpc_config {
         check_vpc(vpc, violations);
     }
+    if let Some(image) = &settings.image_config {
+        for (list, member) in
+            [(&image.entry_point, "imageConfig.entryPoint"), (&image.command, "imageConfig.command")]
+        {
+            if let Some(list) = list.as_ref().filter(|list| list.len() > IMAGE_LIST_MAX) {
+                let constraint = format!("Member must have length less than or equal to {IMAGE_LIST_MAX}");
+                violations.add(format!("[{} items]", list.len()), member, constraint);
+            }
+        }
+        if let Some(folder) = &image.working_directory {
+            violations.length(folder, "imageConfig.workingDirectory", WORKING_DIRECTORY_MAX);
+        }
+    }
     if let Some(tracing) = &settings.tracing_config {
         violations.one_of(tracing.mode.as_deref(), "tracingConfig.mode", &["Active", "PassThrough"]);
     }
@@ -169,6 +183,12 @@ pub fn apply_settings(settings: Settings, function: &mut Function) -> Result<(),
     if let Some(runtime) = settings.runtime {
         check_runtime(&runtime)?;
         function.runtime = Some(runtime);
+    }
+    if let Some(image_config) = settings.image_config {
+        if function.package_type == PackageType::Zip && !image_config.is_empty() {
+            return Err(ApiError::invalid("ImageConfig cannot be set for functions with packageType Zip."));
+        }
+        function.image_config = image_config;
     }
     if let Some(environment) = settings.environment {
         let variables = environment.variables.unwrap_or_default();
@@ -227,11 +247,24 @@ pub fn apply_settings(settings: Settings, function: &mut Function) -> Result<(),
     Ok(())
 }
 
-/// Checks what a package needs: a runtime and a handler.
+/// Checks what a package needs, a runtime and a handler, and that an image has neither, nor layers.
 ///
 /// # Errors
-/// AWS's own text if one is missing.
+/// AWS's own text if one is missing; ours if one is too many.
 pub fn check_mandatory(function: &Function) -> Result<(), ApiError> {
+    if function.package_type == PackageType::Image {
+        let members = [
+            ("Runtime", function.runtime.is_some()),
+            ("Handler", function.handler.is_some()),
+            ("Layers", !function.layers.is_empty()),
+        ];
+        return match members.iter().find(|(_, given)| *given) {
+            Some((member, _)) => Err(ApiError::invalid(format!(
+                "{member} cannot be set for functions with packageType Image: the image brings all of it."
+            ))),
+            None => Ok(()),
+        };
+    }
     if function.package_type == PackageType::Zip && (function.runtime.is_none() || function.handler.is_none())
     {
         return Err(ApiError::invalid(
@@ -376,7 +409,6 @@ fn refuse_what_is_not_run(settings: &Settings) -> Result<(), ApiError> {
     };
     let members = [
         ("FileSystemConfigs", given(&settings.file_system_configs)),
-        ("ImageConfig", given(&settings.image_config)),
         (
             "CodeSigningConfigArn",
             settings.code_signing_config_arn.as_ref().is_some_and(|arn| !arn.is_empty()),

@@ -60,6 +60,8 @@ pub(crate) struct Prepared {
     pub(crate) launch: Launch,
     /// Layers, merged into one folder.
     pub(crate) opt: Option<PathBuf>,
+    /// Where the program starts.
+    pub(crate) working_directory: String,
 }
 
 /// One execution environment.
@@ -599,12 +601,14 @@ impl Environment {
             handler: function.handler.as_deref().unwrap_or(""),
             initialization_type: self.version.initialization_type,
             runtime_api: "127.0.0.1:9001",
+            image: function.image.is_some(),
             launch: &launch.environment,
             user: &function.environment,
         });
         Spec {
             hostname: "169-254-100-6".to_owned(),
             version_key: function.version_key,
+            image: function.image.as_ref().map(|image| image.root.layers.clone()).unwrap_or_default(),
             task: function.code.clone(),
             opt: prepared.opt.clone(),
             binds: launch
@@ -614,7 +618,7 @@ impl Environment {
                 .collect(),
             program: launch.program.clone(),
             environment,
-            working_directory: "/var/task".to_owned(),
+            working_directory: prepared.working_directory.clone(),
             memory_mb: function.memory_mb,
             tmp_mb: function.tmp_mb,
             dual_stack: function.vpc.as_ref().is_some_and(|vpc| vpc.ipv6_allowed_for_dual_stack),

@@ -37,16 +37,14 @@ impl Failure {
     /// The program could not be executed. Source: recorded by users of custom runtimes; type from the Runtime
     /// Interface Emulator.
     pub(crate) fn not_executable(request_id: &str, program: &str, error: &io::Error) -> Self {
-        let cause = match error.raw_os_error() {
-            Some(number) if number == ENOEXEC => "exec format error".to_owned(),
-            _ => match error.kind() {
-                io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-                io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-                _ => error.to_string(),
-            },
-        };
-        let message = format!("RequestId: {request_id} Error: fork/exec {program}: {cause}");
+        let message = format!("RequestId: {request_id} Error: fork/exec {program}: {}", cause_of(error));
         Self::new("Runtime.InvalidEntrypoint", &message)
+    }
+
+    /// The working directory could not be entered. Source: type from the Runtime Interface Emulator.
+    pub(crate) fn no_working_directory(request_id: &str, folder: &str, error: &io::Error) -> Self {
+        let message = format!("RequestId: {request_id} Error: chdir {folder}: {}", cause_of(error));
+        Self::new("Runtime.InvalidWorkingDir", &message)
     }
 
     /// The result was too large.
@@ -71,6 +69,18 @@ impl Failure {
     pub(crate) fn new(kind: &str, message: &str) -> Self {
         let body = serde_json::json!({ "errorType": kind, "errorMessage": message }).to_string();
         Self { kind: kind.to_owned(), body: body.into() }
+    }
+}
+
+/// An error of the kernel in the words of AWS's supervisor.
+fn cause_of(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) if number == ENOEXEC => "exec format error".to_owned(),
+        _ => match error.kind() {
+            io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            _ => error.to_string(),
+        },
     }
 }
 

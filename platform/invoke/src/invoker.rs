@@ -423,6 +423,11 @@ impl Invoker {
                 held.settle(Err(()));
                 caller.answer(Ok(never_ran(version, &request, failure)));
             }
+            Err(HostError::Start(StartError::WorkingDirectory { folder, error })) => {
+                let failure = Failure::no_working_directory(&request.request_id, &folder, &error);
+                held.settle(Err(()));
+                caller.answer(Ok(never_ran(version, &request, failure)));
+            }
             Err(error) => {
                 tracing::error!(limit = "host.sandboxes", function = %request.function, %error, "this host cannot run the function");
                 held.settle(Err(()));
@@ -718,6 +723,9 @@ fn limits_of(function: &Function, reserved: Option<u32>) -> FunctionLimits {
 }
 
 fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Result<Prepared, RuntimeError> {
+    if let Some(image) = &function.image {
+        return prepare_image(runtimes, function, image);
+    }
     let runtime = function.runtime.as_deref().unwrap_or("");
     for warning in runtimes.prepare(runtime, &|line| tracing::info!("{line}"))? {
         tracing::warn!(function = %function.name, "{warning}");
@@ -732,7 +740,28 @@ fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Re
     for warning in &launch.warnings {
         tracing::warn!(function = %function.name, "{warning}");
     }
-    Ok(Prepared { launch, opt })
+    Ok(Prepared { launch, opt, working_directory: "/var/task".to_owned() })
+}
+
+fn prepare_image(
+    runtimes: &Runtimes,
+    function: &Function,
+    image: &control::Image,
+) -> Result<Prepared, RuntimeError> {
+    if image.root.layers.is_empty() {
+        let gone = std::io::Error::new(std::io::ErrorKind::NotFound, "the image is missing; deploy it again");
+        return Err(RuntimeError::Files { path: PathBuf::from(&image.uri), source: gone });
+    }
+    let settings = function.image_config.over(&image.settings);
+    let launch = runtimes.image(&runtimes::ImageProgram {
+        entry_point: &settings.entry_point,
+        command: &settings.command,
+        environment: &settings.environment,
+    })?;
+    let folder = settings.working_directory.unwrap_or_default();
+    // As Docker has it: without WORKDIR, and before a relative one, stands the top.
+    let working_directory = if folder.starts_with('/') { folder } else { format!("/{folder}") };
+    Ok(Prepared { launch, opt: None, working_directory })
 }
 
 fn files_error(source: std::io::Error) -> RuntimeError {

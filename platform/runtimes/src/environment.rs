@@ -1,5 +1,6 @@
 //! The variables AWS sets for every function, and which of them win over the user's.
 
+use crate::image::DEFAULT_PATH;
 use std::collections::BTreeMap;
 
 /// What AWS tells a function about itself; borrowed from whoever holds it.
@@ -23,6 +24,8 @@ pub struct FunctionFacts<'a> {
     pub initialization_type: &'a str,
     /// Where the runtime finds its API, `127.0.0.1:9001` inside a sandbox.
     pub runtime_api: &'a str,
+    /// Whether it is a container image, whose own variables take the place of most of AWS's.
+    pub image: bool,
     /// [`crate::Launch::environment`]: what depends on the runtime.
     pub launch: &'a [(String, String)],
     /// What the function's configuration sets.
@@ -74,15 +77,22 @@ pub fn base_environment(facts: &FunctionFacts<'_>) -> Vec<(String, String)> {
     let mut set = |name: &str, value: &str| {
         all.insert(name.to_owned(), value.to_owned());
     };
-    set("PATH", "/usr/local/bin:/usr/bin/:/bin:/opt/bin");
-    set(
-        "LD_LIBRARY_PATH",
-        "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
-    );
-    set("LANG", "en_US.UTF-8");
+    set("LAMBDA_TASK_ROOT", "/var/task");
+    set("LAMBDA_RUNTIME_DIR", "/var/runtime");
+    if facts.image {
+        // An image's libraries are its own affair: another's search path would mix two worlds.
+        set("PATH", DEFAULT_PATH);
+    } else {
+        set("PATH", "/usr/local/bin:/usr/bin/:/bin:/opt/bin");
+        set(
+            "LD_LIBRARY_PATH",
+            "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+        );
+        set("LANG", "en_US.UTF-8");
+        set("PWD", "/var/task");
+        set("SHLVL", "0");
+    }
     set("TZ", ":UTC");
-    set("PWD", "/var/task");
-    set("SHLVL", "0");
     set("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR");
     set("AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1:2000");
     set("_AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1");
@@ -106,9 +116,12 @@ pub fn base_environment(facts: &FunctionFacts<'_>) -> Vec<(String, String)> {
     set("AWS_ACCESS_KEY_ID", LOCAL_ACCESS_KEY_ID);
     set("AWS_SECRET_ACCESS_KEY", LOCAL_SECRET_ACCESS_KEY);
     set("AWS_SESSION_TOKEN", &format!("{LOCAL_SESSION_TOKEN_PREFIX}{}", facts.name));
-    set("_HANDLER", facts.handler);
-    set("LAMBDA_TASK_ROOT", "/var/task");
-    set("LAMBDA_RUNTIME_DIR", "/var/runtime");
+    // Programs of images are told what to call by their arguments.
+    if !facts.image {
+        set("_HANDLER", facts.handler);
+        set("LAMBDA_TASK_ROOT", "/var/task");
+        set("LAMBDA_RUNTIME_DIR", "/var/runtime");
+    }
     match value_of(facts.launch, "AWS_EXECUTION_ENV") {
         Some(managed) => set("AWS_EXECUTION_ENV", managed),
         // Absent for OS-only runtimes, also when the user would like to set it.
@@ -150,6 +163,7 @@ mod tests {
             handler: "app.handler",
             initialization_type: "on-demand",
             runtime_api: "127.0.0.1:9001",
+            image: false,
             launch,
             user: &user,
         };

@@ -12,6 +12,7 @@
 mod cache;
 mod environment;
 mod error;
+mod image;
 mod install;
 mod installer;
 mod interpreter;
@@ -23,5 +24,6 @@ mod rust_build;
 
 pub use environment::{FunctionFacts, RESERVED_VARIABLES, base_environment};
 pub use error::{BuildError, RuntimeError};
+pub use image::ImageProgram;
 pub use runtime::{Launch, Request, Runtimes, TRUST, Warning};
 pub use rust_build::{build_rust, build_rust_binary, rust_sources};

@@ -58,7 +58,8 @@ const OWN_BOOTSTRAP: &str = "ONRUSH_OWN_BOOTSTRAP";
 pub const TRUST: &str = "/etc/onrush/ca-bundle.pem";
 /// Who looks where: OpenSSL (Python's `ssl`, curl, Rust's native roots, Node by its flag), botocore and the aws CLI, Python's
 /// requests, curl built otherwise.
-const TRUST_VARIABLES: [&str; 4] = ["SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
+pub(crate) const TRUST_VARIABLES: [&str; 4] =
+    ["SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
 
 /// The families of runtime identifiers.
 enum Family {

@@ -101,6 +101,7 @@ fn spec(task: &Path) -> Spec {
     Spec {
         hostname: "bench".into(),
         version_key: 1,
+        image: Vec::new(),
         task: task.to_path_buf(),
         opt: None,
         binds: Vec::new(),

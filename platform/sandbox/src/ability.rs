@@ -43,7 +43,7 @@ pub struct Abilities {
 }
 
 /// Every name that can appear, so that one read from the jailer can be `'static`.
-pub(crate) const NAMES: [&str; 17] = [
+pub(crate) const NAMES: [&str; 18] = [
     "user-namespaces",
     "mount-namespace",
     "pid-namespace",
@@ -59,6 +59,7 @@ pub(crate) const NAMES: [&str; 17] = [
     "pids-limit",
     "freezer",
     "tmp-size",
+    "image-overlay",
     "open-files",
     "kernel-limits",
 ];

@@ -164,6 +164,8 @@ pub(crate) struct Plan<'a> {
     pub resource_limits: &'a [(u32, u64, u64)],
     pub filter: &'a [sock_filter],
     pub working_directory: &'a CStr,
+    /// Where the program may be; the first that can be executed is taken.
+    pub programs: &'a [*const libc::c_char],
     /// Null-terminated arrays of C strings; a trial has no program and stops before it.
     pub arguments: &'a [*const libc::c_char],
     pub environment: &'a [*const libc::c_char],
@@ -383,7 +385,9 @@ pub(crate) const KILL_PROGRAM: i32 = libc::SIGQUIT;
 /// What is executed, and how.
 #[derive(Clone, Copy)]
 struct Image {
-    program: *const libc::c_char,
+    /// Where it may be; the first that can be executed is taken.
+    programs: *const *const libc::c_char,
+    programs_count: usize,
     arguments: *const *const libc::c_char,
     environment: *const *const libc::c_char,
     output: RawFd,
@@ -393,7 +397,8 @@ struct Image {
 
 fn main_program(plan: &Plan<'_>) -> Image {
     Image {
-        program: plan.arguments[0],
+        programs: plan.programs.as_ptr(),
+        programs_count: plan.programs.len(),
         arguments: plan.arguments.as_ptr(),
         environment: plan.environment.as_ptr(),
         output: plan.output,
@@ -446,8 +451,20 @@ extern "C" fn execute(launch: *mut libc::c_void) -> libc::c_int {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
-        libc::execve(image.program, image.arguments, image.environment);
-        std::ptr::write_volatile(&raw mut launch.errno, errno());
+        let mut failed = libc::ENOENT;
+        for &program in std::slice::from_raw_parts(image.programs, image.programs_count) {
+            libc::execve(program, image.arguments, image.environment);
+            match errno() {
+                // One that is there but may not be executed says more than one that is not.
+                libc::ENOENT | libc::ENOTDIR => {}
+                libc::EACCES => failed = libc::EACCES,
+                other => {
+                    failed = other;
+                    break;
+                }
+            }
+        }
+        std::ptr::write_volatile(&raw mut launch.errno, failed);
         libc::syscall(libc::SYS_exit, 127);
     }
     0
@@ -580,7 +597,8 @@ fn supervise_with_companions(plan: &Plan<'_>, signals: RawFd) -> ! {
     for (index, program) in (0_u8..).zip(plan.companions) {
         let arguments = [*program, std::ptr::null()];
         let image = Image {
-            program: *program,
+            programs: program,
+            programs_count: 1,
             arguments: arguments.as_ptr(),
             environment: plan.companion_environment.as_ptr(),
             output: plan.companion_output,

@@ -8,6 +8,7 @@ use crate::ability::{Abilities, Ability, AbilityState, NAMES};
 use crate::spec::{Bind, Companions, Spec};
 
 /// From the platform.
+#[expect(clippy::large_enum_variant, reason = "one lives as long as its message is read")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     Start {
@@ -226,6 +227,8 @@ impl Writer {
     fn spec(&mut self, spec: &Spec) {
         self.text(&spec.hostname);
         self.u64(spec.version_key);
+        self.count(spec.image.len());
+        spec.image.iter().for_each(|layer| self.path(layer));
         self.path(&spec.task);
         self.optional(spec.opt.as_ref().map(|opt| opt.as_os_str().as_bytes()));
         self.count(spec.binds.len());
@@ -324,6 +327,7 @@ impl<'a> Reader<'a> {
         Ok(Spec {
             hostname: self.text()?,
             version_key: self.u64()?,
+            image: self.list(Reader::path)?,
             task: self.path()?,
             opt: match self.u8()? {
                 0 => None,
@@ -375,6 +379,7 @@ mod tests {
         Spec {
             hostname: "h".into(),
             version_key: u64::MAX,
+            image: vec!["/layers/1".into(), "/layers/2".into()],
             task: "/code/x".into(),
             opt: Some("/layers".into()),
             binds: vec![Bind { host: "/a".into(), inside: "/b".into() }],

@@ -123,6 +123,10 @@ async fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Re
             let error = io::Error::from_raw_os_error(errno);
             return Err(StartError::Program { program: spec.program[0].clone(), error });
         }
+        Some(Status::Failed { step: Step::WorkingDirectory, errno }) => {
+            let error = io::Error::from_raw_os_error(errno);
+            return Err(StartError::WorkingDirectory { folder: spec.working_directory.clone(), error });
+        }
         Some(Status::Failed { step, errno }) => {
             return Err(host(step.words(), io::Error::from_raw_os_error(errno)));
         }

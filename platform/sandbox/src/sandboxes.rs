@@ -36,6 +36,14 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// The working directory is not there, or cannot be entered.
+    #[error("cannot enter {folder}: {error}")]
+    WorkingDirectory {
+        /// The path inside.
+        folder: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
     /// A part of the environment could not be made; a limit of this host, not of AWS.
     #[error("this host could not {doing}: {error}{}", crate::shortage::hint(doing, error))]
     Host {
@@ -293,6 +301,10 @@ impl Sandboxes {
     /// something, named; nothing half-made stays behind.
     pub async fn start(&self, spec: Arc<Spec>) -> Result<Sandbox, StartError> {
         check(&spec)?;
+        if !spec.image.is_empty() && self.shared.isolation == Isolation::Process {
+            let problem = "cannot be run as a plain process: run without --isolation process";
+            return Err(StartError::Spec { field: "a container image", problem });
+        }
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let bytes = Request::start_bytes(id, &spec);
         if bytes.len() > PACKET_BYTES_MAX {
@@ -358,7 +370,12 @@ fn check(spec: &Spec) -> Result<(), StartError> {
     if spec.companions.programs.len() > COMPANIONS_MAX {
         return wrong("companions", "are more than ten");
     }
-    if !spec.task.is_absolute() || spec.binds.iter().any(|bind| !bind.host.is_absolute()) {
+    if spec.image.iter().any(|layer| !layer.is_absolute()) {
+        return wrong("image", "must be absolute paths of the host");
+    }
+    if spec.image.is_empty() && !spec.task.is_absolute()
+        || spec.binds.iter().any(|bind| !bind.host.is_absolute())
+    {
         return wrong("task and binds", "must be absolute paths of the host");
     }
     Ok(())

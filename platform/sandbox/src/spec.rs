@@ -58,13 +58,16 @@ pub struct Spec {
     pub hostname: String,
     /// Recycled parts stay within one key and never go to another.
     pub version_key: u64,
-    /// Host folder bound read-only at `/var/task`; it and its files must be readable by others.
+    /// Folders laid over each other to be the whole root, lowest first, as images have them; none for a root made of
+    /// the host's `/usr`, `task` and `opt`. Needs walls.
+    pub image: Vec<PathBuf>,
+    /// Host folder bound read-only at `/var/task`; it and its files must be readable by others. An image has its own.
     pub task: PathBuf,
     /// Host folder bound read-only at `/opt`, the layers already merged.
     pub opt: Option<PathBuf>,
     /// More read-only binds, such as an interpreter's prefix or `/var/runtime`.
     pub binds: Vec<Bind>,
-    /// Program and arguments; the program is a path inside, never looked up in `PATH`.
+    /// Program and arguments; the program is a path inside, or a name that is looked up in `PATH` inside.
     pub program: Vec<String>,
     /// The whole environment of the program; nothing of the host's is added.
     pub environment: Vec<(String, String)>,
@@ -174,6 +177,7 @@ mod tests {
         let spec = Spec {
             hostname: String::new(),
             version_key: 1,
+            image: Vec::new(),
             task: "/code/abc".into(),
             opt: Some("/layers/x".into()),
             binds: vec![Bind { host: "/py".into(), inside: "/var/task/lib".into() }],

@@ -8,6 +8,7 @@ mod difference;
 mod edits;
 mod env_vars;
 mod events_queue;
+mod images;
 mod names;
 mod port;
 mod refusal;
@@ -200,7 +201,9 @@ async fn serve(
         }),
     )
     .context("cannot open the store")?;
-    let control = Arc::new(control);
+    let overlay = sandboxes.abilities().enforced("image-overlay");
+    let images = images::open(&data_dir, overlay).context("cannot open the container images")?;
+    let control = Arc::new(control.with_images(images));
     for function in control.functions() {
         invoker.apply(Change::Put(function));
     }
@@ -215,6 +218,7 @@ async fn serve(
             env_file: arguments.env_file.clone(),
         },
         copies: arguments.watch == Watch::All,
+        images: arguments.images.clone(),
     };
     let preparation = async {
         if let Some(read) = &read {

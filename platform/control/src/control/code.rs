@@ -4,7 +4,6 @@ use super::Control;
 use crate::package::{ArchiveError, LayoutError, Package, PackageError};
 use crate::request::{DeployCode, FunctionCode};
 use crate::store::is_full;
-use crate::validate::not_run;
 use model::error::{ApiError, ErrorCode};
 
 impl Control {
@@ -13,9 +12,6 @@ impl Control {
     /// # Errors
     /// It brings nothing, or more than one thing, or what cannot be unpacked.
     pub(super) fn code_of_request(&self, code: &FunctionCode) -> Result<Package, ApiError> {
-        if code.image_uri.is_some() {
-            return Err(not_run("A function from a container image (ImageUri)"));
-        }
         let s3 = code.s3_bucket.is_some() || code.s3_key.is_some();
         match &code.zip_file {
             Some(_) if s3 => Err(ApiError::invalid(
@@ -46,6 +42,9 @@ impl Control {
             DeployCode::ZipFile(path) => self.packages.unpack_file(path),
             DeployCode::Zip(bytes) => self.packages.unpack(bytes),
             DeployCode::Inline(text) => self.packages.inline(inline_name(runtime)?, text),
+            DeployCode::Image { .. } => {
+                return Err(ApiError::invalid("A layer cannot be made of a container image."));
+            }
         };
         package.map_err(|error| api_error(&error))
     }

@@ -4,9 +4,10 @@ mod around;
 mod layer;
 
 use super::function::{set_code, set_vpc_id};
+use super::image::set_image;
 use super::url::url_of;
 use super::{Control, Edit, Fresh};
-use crate::function::Function;
+use crate::function::{Function, PackageType};
 use crate::package::Location;
 use crate::request::{Around, Deploy, DeployCode};
 use crate::validate::{self, Violations};
@@ -135,12 +136,20 @@ impl Control {
         function.architectures = architectures.unwrap_or(function.architectures);
         settings.layers = None;
         settings.role = settings.role.or_else(|| Some(self.default_role()));
+        if let DeployCode::Image { .. } = code {
+            function.package_type = PackageType::Image;
+        }
         validate::apply_settings(settings, &mut function)?;
         validate::check_mandatory(&function)?;
         set_vpc_id(&mut function.vpc, vpc_id);
         function.layers = layers;
-        let package = self.code_of_deploy(&code, function.runtime.as_deref())?;
-        set_code(&mut function, package);
+        if let DeployCode::Image { uri, source } = &code {
+            let image = self.fetch_image(uri, source, &function.architectures[0])?;
+            set_image(&mut function, image);
+        } else {
+            let package = self.code_of_deploy(&code, function.runtime.as_deref())?;
+            set_code(&mut function, package);
+        }
         if let Some(url) = url {
             function.url = Some(url_of(&function, None, url, &crate::clock::now())?);
         }

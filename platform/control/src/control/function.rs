@@ -1,11 +1,15 @@
 //! Creating, updating and deleting functions.
 
+use super::image::set_image;
 use super::version::{latest_version, publish_into};
 use super::{Control, Edit, Fresh};
 use crate::function::{Function, PackageType, State, VpcConfig};
+use crate::image::Image;
 use crate::package::Package;
-use crate::request::{CreateFunction, Settings, UpdateFunctionCode, UpdateFunctionConfiguration};
-use crate::validate::{self, Violations, not_run};
+use crate::request::{
+    CreateFunction, FunctionCode, Settings, UpdateFunctionCode, UpdateFunctionConfiguration,
+};
+use crate::validate::{self, Violations};
 use model::error::{ApiError, ErrorCode};
 use model::name::{self, FUNCTION_NAME_MAX, LATEST};
 use std::sync::Arc;
@@ -23,18 +27,19 @@ impl Control {
             validate::check_package_type(package_type.as_deref(), violations);
             validate::check_tags(tags.as_ref().unwrap_or(&Default::default()), violations);
         })?;
-        if package_type.as_deref() == Some("Image") {
-            return Err(not_run("A function from a container image (PackageType Image)"));
-        }
+        let code = code.unwrap_or_default();
+        let is_image = package_type.as_deref() == Some("Image");
+        check_source(is_image, &code, "creating")?;
         let layers = self.layers_of(settings.layers.as_deref())?;
         self.check_free(&name)?;
         let mut function = self.blank(&name);
         function.architectures = architectures.unwrap_or(function.architectures);
         function.tags = tags.unwrap_or_default();
         function.layers = layers.unwrap_or_default();
+        function.package_type = if is_image { PackageType::Image } else { PackageType::Zip };
         validate::apply_settings(settings, &mut function)?;
         validate::check_mandatory(&function)?;
-        set_code(&mut function, self.code_of_request(&code.unwrap_or_default())?);
+        self.source_of_request(&code, &function.architectures)?.put_into(&mut function);
         let publish = publish == Some(true);
         let function = self.change(|functions| {
             if functions.contains_key(&name) {
@@ -62,12 +67,15 @@ impl Control {
         validate::check_architectures(request.architectures.as_deref(), &mut violations);
         violations.finish()?;
         let publish = request.publish == Some(true);
-        let package = self.code_of_request(&request.code)?;
+        let before = self.resolve_unqualified(&name)?;
+        check_source(before.package_type == PackageType::Image, &request.code, "updating")?;
+        let architectures = request.architectures.as_ref().unwrap_or(&before.architectures);
+        let source = self.source_of_request(&request.code, architectures)?;
         let edit = |before: &Function| {
             check_revision(before, request.revision_id.as_deref())?;
             let mut function = before.clone();
             function.architectures = request.architectures.unwrap_or(function.architectures);
-            set_code(&mut function, package);
+            source.put_into(&mut function);
             Ok(function)
         };
         if request.dry_run == Some(true) {
@@ -110,8 +118,18 @@ impl Control {
                 function.layers = layers;
             }
             validate::apply_settings(settings, &mut function)?;
+            validate::check_mandatory(&function)?;
             Ok(Edit::Put(Box::new(function), Fresh::Version))
         })
+    }
+
+    /// Has the code or image in place that a request brings.
+    fn source_of_request(&self, code: &FunctionCode, architectures: &[String]) -> Result<Source, ApiError> {
+        let Some(uri) = &code.image_uri else {
+            return self.code_of_request(code).map(Source::Package);
+        };
+        let architecture = architectures.first().map_or("x86_64", String::as_str);
+        self.fetch_image(uri, uri, architecture).map(Source::Image)
     }
 
     /// Deletes a function, or the one version of it that a qualifier names. Invocations in flight keep the code that they run.
@@ -214,6 +232,34 @@ impl Control {
     }
 }
 
+/// What a function runs.
+pub(super) enum Source {
+    Package(Package),
+    Image(Image),
+}
+
+impl Source {
+    pub(super) fn put_into(self, function: &mut Function) {
+        match self {
+            Source::Package(package) => set_code(function, package),
+            Source::Image(image) => set_image(function, image),
+        }
+    }
+}
+
+/// Refuses code that is not of the function's kind.
+fn check_source(is_image: bool, code: &FunctionCode, doing: &str) -> Result<(), ApiError> {
+    match (is_image, code.image_uri.is_some()) {
+        (true, false) => Err(ApiError::invalid(format!(
+            "Please provide ImageUri when {doing} a function with packageType Image."
+        ))),
+        (false, true) => Err(ApiError::invalid(format!(
+            "Please don't provide ImageUri when {doing} a function with packageType Zip."
+        ))),
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn set_code(function: &mut Function, package: Package) {
     function.code = package.path;
     function.location = package.location;
@@ -221,6 +267,7 @@ pub(super) fn set_code(function: &mut Function, package: Package) {
     function.code_size = package.size;
     function.lease = package.lease;
     function.package_type = PackageType::Zip;
+    function.image = None;
     function.state = State::Active;
     function.state_reason = None;
 }

@@ -143,6 +143,8 @@ impl Control {
                                 (version.layer.path, version.layer.lease) = (path, Some(lease));
                             }
                         }
+                        // No layer is one.
+                        Location::Image(_) => {}
                     }
                 }
                 (layer.name.clone(), Arc::new(layer))
@@ -157,6 +159,7 @@ impl Control {
             snapshot: RwLock::new(Arc::new(functions)),
             layers: RwLock::new(Arc::new(layers)),
             writer: Mutex::new(Writer { version_key: contents.version_key }),
+            images: None,
             observer,
             _lock: lock,
         })
@@ -176,6 +179,8 @@ fn find_code(packages: &Packages, function: &mut Function) {
                     (PathBuf::new(), None)
                 }
             },
+            // Found by `Control::with_images`.
+            Location::Image(_) => (PathBuf::new(), None),
         }
     };
     (function.code, function.lease) = find(&function.location);

@@ -46,6 +46,7 @@ fn variables(launch: &Launch, handler: &str, user: &[(&str, &str)]) -> Vec<(Stri
         handler,
         initialization_type: "on-demand",
         runtime_api: "{api}",
+        image: false,
         launch: &launch.environment,
         user: &user,
     })

@@ -23,6 +23,8 @@ use crate::syscalls::{self, Cloned};
 
 /// The host's out-of-memory killer takes environments before the platform, cloners included.
 const OOM_SCORE: &[u8] = b"500";
+/// Folders of `PATH` that a program is looked for in.
+const PATH_FOLDERS_MAX: usize = 64;
 /// For the moment between `vfork` and `execve`.
 const STACK_LEN: usize = 64 * 1024;
 
@@ -339,6 +341,8 @@ impl Tools<'_> {
         let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
             texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
         };
+        let candidates = candidates(&order.arguments, &order.environment);
+        let programs: Vec<_> = candidates.iter().map(|program| program.as_ptr()).collect();
         let (arguments, environment) = (pointers(&order.arguments), pointers(&order.environment));
         let companions: Vec<_> = order.companions.iter().map(|program| program.as_ptr()).collect();
         let companion_environment = pointers(&order.companion_environment);
@@ -361,6 +365,7 @@ impl Tools<'_> {
             resource_limits: &order.resource_limits,
             filter: self.filter,
             working_directory: &order.working_directory,
+            programs: &programs,
             arguments: &arguments,
             environment: &environment,
             companions: if companion_output.is_some() { &companions } else { &[] },
@@ -399,6 +404,19 @@ impl Drop for Guise {
     }
 }
 
+/// Where the program may be: at its path, or in the folders of the environment's own `PATH`.
+fn candidates(arguments: &[CString], environment: &[CString]) -> Vec<CString> {
+    let Some(program) = arguments.first() else { return Vec::new() };
+    if program.as_bytes().contains(&b'/') {
+        return vec![program.clone()];
+    }
+    let path = environment.iter().find_map(|variable| variable.as_bytes().strip_prefix(b"PATH="));
+    let folders = path.unwrap_or(b"/usr/local/bin:/usr/bin:/bin").split(|byte| *byte == b':');
+    let joined =
+        folders.filter(|folder| !folder.is_empty()).map(|folder| [folder, b"/", program.as_bytes()].concat());
+    joined.take(PATH_FOLDERS_MAX).filter_map(|path| CString::new(path).ok()).collect()
+}
+
 fn clone_child(plan: &Plan<'_>, birthplace: Option<&OwnedFd>) -> io::Result<(i32, OwnedFd)> {
     let mut flags = libc::CLONE_PARENT;
     if plan.walls.is_some() {
@@ -421,6 +439,17 @@ fn clone_child(plan: &Plan<'_>, birthplace: Option<&OwnedFd>) -> io::Result<(i32
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_looked_for_in_the_path_and_a_path_is_taken_as_it_is() {
+        let environment = [c"A=1".into(), c"PATH=/a::/b/c".into()];
+        assert_eq!(
+            candidates(&[c"npm".into(), c"run".into()], &environment),
+            [c"/a/npm".to_owned(), c"/b/c/npm".to_owned()]
+        );
+        assert_eq!(candidates(&[c"./run".into()], &environment), [c"./run".to_owned()]);
+        assert!(candidates(&[], &environment).is_empty());
+    }
 
     #[test]
     fn orders_and_answers_survive_the_socket() {

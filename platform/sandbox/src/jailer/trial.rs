@@ -13,6 +13,7 @@ use crate::ability::{Abilities, AbilityState};
 use crate::cgroup::Freezer;
 use crate::child::{STATUS_BYTES, Status};
 use crate::landlock;
+use crate::root::image;
 use crate::shortage::Shortage;
 use crate::spec::{Isolation, Spec};
 
@@ -46,6 +47,7 @@ pub(super) fn run(house: &House, settings: &Settings, stage: &Path) -> Result<Ab
         }
         try_walls(house, settings)?;
         walls(house, &mut abilities, loop_refusal);
+        overlay(stage, &mut abilities);
     }
     groups(house, settings, &mut abilities);
     open_files(settings.open_files, &mut abilities);
@@ -76,6 +78,7 @@ fn try_once(house: &House, settings: &Settings) -> Result<(), Unfit> {
     let spec = Spec {
         hostname: "trial".into(),
         version_key: u64::MAX,
+        image: Vec::new(),
         task,
         opt: None,
         binds: Vec::new(),
@@ -139,6 +142,17 @@ fn walls(house: &House, abilities: &mut Abilities, loop_refusal: Option<String>)
     }
 }
 
+fn overlay(stage: &Path, abilities: &mut Abilities) {
+    match image::try_overlay(stage) {
+        Ok(()) => abilities.enforce("image-overlay", "layers of container images are shared by overlays"),
+        Err(error) => {
+            let detail = format!("layers of container images are linked into one folder per image ({error})");
+            let cure = "load the overlay file system (modprobe overlay), on a kernel from 5.11 on";
+            abilities.add("image-overlay", AbilityState::Loose, detail, Some(cure));
+        }
+    }
+}
+
 /// Before any network is made.
 fn interfaces(house: &House, abilities: &mut Abilities) {
     match house.stock().offer_interfaces() {
@@ -166,6 +180,7 @@ fn no_walls(abilities: &mut Abilities) {
         "proc",
         "landlock",
         "tmp-size",
+        "image-overlay",
     ] {
         abilities.add(name, AbilityState::Missing, "functions run as plain processes", cure);
     }

@@ -103,6 +103,7 @@ async fn few(sandboxes: &Sandboxes, what: &str, task: &Path) -> Result<(), Strin
         Arc::new(Spec {
             hostname: "shortage".into(),
             version_key: 1,
+            image: Vec::new(),
             task: task.to_path_buf(),
             opt: None,
             binds: Vec::new(),

@@ -97,6 +97,7 @@ impl Bench {
         Spec {
             hostname: "onrush-test".into(),
             version_key: VERSIONS.fetch_add(1, Ordering::Relaxed),
+            image: Vec::new(),
             task: self.task.clone(),
             opt: None,
             binds: Vec::new(),

@@ -4,6 +4,7 @@ mod around;
 mod layers;
 
 use super::env_vars::{EnvFiles, EnvVars};
+use super::images;
 use super::{refusal, refused};
 use crate::Stop;
 use crate::problems;
@@ -29,6 +30,8 @@ pub struct Stage {
     pub env_files: EnvFiles,
     /// Whether code is copied rather than bound: `--watch`.
     pub copies: bool,
+    /// `--image`: which functions run another image than the template's.
+    pub images: Vec<String>,
 }
 
 /// Deploys every function of the template that can run here; the others are named with the reason.
@@ -54,12 +57,13 @@ async fn functions(
     overrides: &EnvVars,
     some: &[&Function],
 ) -> Result<Vec<String>, Stop> {
-    let Stage { control, runtimes, services, copies, .. } = stage;
+    let Stage { control, runtimes, services, copies, images, .. } = stage;
+    let images = images::overrides(images, read)?;
     let layers = layers::publish(read, control, *copies).await?;
     let mut deployed_names = Vec::new();
     let mut problems = Vec::new();
     for function in some.iter().copied() {
-        let request = request(read, function, control, &layers, services.vault(), overrides).await?;
+        let request = request(read, function, control, &layers, services.vault(), overrides, &images).await?;
         let Some(mut request) = request else { continue };
         if *copies {
             copy(&mut request.code);
@@ -139,8 +143,9 @@ async fn request(
     layers: &layers::Published,
     vault: &services::Vault,
     env_vars: &EnvVars,
+    images: &BTreeMap<String, String>,
 ) -> Result<Option<Deploy>, Stop> {
-    let Some(code) = code(read, function).await? else { return Ok(None) };
+    let Some(code) = code(read, function, images).await? else { return Ok(None) };
     let mut variables = function.environment.clone();
     for (name, value) in &mut variables {
         for reference in vault.unresolved(value) {
@@ -206,6 +211,7 @@ fn settings(stack: &Stack, function: &Function, variables: BTreeMap<String, Stri
             security_group_ids: Some(vpc.security_groups.iter().map(physical).collect()),
             ipv6_allowed_for_dual_stack: Some(vpc.ipv6),
         }),
+        image_config: function.image_config.as_ref().map(image_config),
         environment: Some(control::request::Environment { variables: Some(variables) }),
         dead_letter_config: function
             .dead_letter_target
@@ -220,6 +226,15 @@ fn settings(stack: &Stack, function: &Function, variables: BTreeMap<String, Stri
             ..control::LoggingSettings::default()
         }),
         ..Settings::default()
+    }
+}
+
+fn image_config(config: &stack::ImageConfig) -> control::ImageConfig {
+    let list = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
+    control::ImageConfig {
+        entry_point: list(&config.entry_point),
+        command: list(&config.command),
+        working_directory: config.working_directory.clone(),
     }
 }
 
@@ -247,17 +262,26 @@ fn url_settings(url: &stack::FunctionUrl) -> UrlSettings {
 }
 
 /// Where a function's code is on this machine; `None` when it cannot run here, which is said.
-async fn code(read: &Read, function: &Function) -> Result<Option<DeployCode>, Stop> {
+async fn code(
+    read: &Read,
+    function: &Function,
+    images: &BTreeMap<String, String>,
+) -> Result<Option<DeployCode>, Stop> {
     let place = function.code_place;
     let at = format!("{}:{}:{}", read.path.display(), place.line, place.column);
-    if function.package_type == stack::PackageType::Image {
-        tracing::warn!(function = %function.id, "{at}: container images are not run yet; this function is left out");
-        return Ok(None);
+    let replaced = images.get(&function.id);
+    let (uri, docker) = match &function.code {
+        Code::Image { uri, docker } => (uri.as_deref(), docker.as_ref()),
+        _ => (None, None),
+    };
+    if function.package_type == stack::PackageType::Image || replaced.is_some() {
+        let (uri, source) = images::of_function(read, function, uri, docker, replaced, &at)?;
+        return Ok(Some(DeployCode::Image { uri, source }));
     }
     if let Some(runtime) = function.runtime.as_deref()
         && ["java", "dotnet", "ruby", "go1"].iter().any(|prefix| runtime.starts_with(prefix))
     {
-        tracing::warn!(function = %function.id, "{at}: {runtime} is not run; AWS's way out, a container image, is not run yet either. The function is left out");
+        tracing::warn!(function = %function.id, "{at}: {runtime} is not run; AWS's way out, a container image (PackageType: Image), is. The function is left out");
         return Ok(None);
     }
     let path = match (&function.asset_path, &function.code) {

@@ -78,6 +78,9 @@ pub fn of(function: &Function, qualified: bool) -> Value {
         })
     });
     add("VpcConfig", vpc);
+    if !function.image_config.is_empty() {
+        shape["ImageConfigResponse"] = json!({"ImageConfig": function.image_config});
+    }
     if function.logging.format == LogFormat::Json {
         shape["LoggingConfig"]["ApplicationLogLevel"] = json!(function.logging.application_level);
         shape["LoggingConfig"]["SystemLogLevel"] = json!(function.logging.system_level);

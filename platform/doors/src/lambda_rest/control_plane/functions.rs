@@ -16,7 +16,14 @@ pub(super) fn create(control: &Control, input: &Input<'_>) -> Result<Answer, Api
 }
 
 pub(super) fn get(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let mut answer = json!({"Configuration": qualified(control, input)?, "Code": {"RepositoryType": "S3"}});
+    let version = control.resolve(input.label(0), input.query("Qualifier"))?;
+    let code = match &version.image {
+        Some(image) => {
+            json!({"RepositoryType": "ECR", "ImageUri": image.uri, "ResolvedImageUri": image.resolved_uri()})
+        }
+        None => json!({"RepositoryType": "S3"}),
+    };
+    let mut answer = json!({"Configuration": qualified(control, input)?, "Code": code});
     // Tags and reservation belong to the function as a whole.
     let (function, _) = control.resolve_with_qualifier(input.label(0), input.query("Qualifier"))?;
     if !function.tags.is_empty() {

@@ -1,0 +1,156 @@
+//! Joins functions of container images to the room that unpacks them, and says where a template's images are.
+
+use crate::Stop;
+use crate::stack::Read;
+use control::{FoundImage, ImageFault, ImageRoot, ImageSettings, Images};
+use images::{Architecture, ImageError, Place, Scaffold, Store};
+use model::stack::{DockerBuild, Function, PackageType};
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The data folder's images, as the control room wants them.
+#[derive(Debug)]
+struct Keeper {
+    store: Store,
+    /// Relative paths of API requests are taken from here.
+    folder: PathBuf,
+}
+
+/// Opens the images of a data folder. `overlay` says whether the host can lay their layers over each other.
+pub fn open(data_dir: &Path, overlay: bool) -> Result<Arc<dyn Images>, ImageError> {
+    let (folders, files) = sandbox::image_places();
+    let mut files: Vec<PathBuf> = files.map(PathBuf::from).to_vec();
+    files.push(runtimes::TRUST.trim_start_matches('/').into());
+    let scaffold = Scaffold { folders: folders.map(PathBuf::from).to_vec(), files };
+    let store = Store::open(&data_dir.join("images"), images::Options { overlay, scaffold })?;
+    let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    Ok(Arc::new(Keeper { store, folder }))
+}
+
+impl Images for Keeper {
+    fn fetch(&self, source: &str, architecture: &str) -> Result<FoundImage, ImageFault> {
+        let architecture = if architecture == "arm64" { Architecture::Arm64 } else { Architecture::Amd64 };
+        let place = Place::parse(source, &self.folder).map_err(|error| fault(&error))?;
+        let progress = |line: &str| eprintln!("  {place}: {line}");
+        self.store.add(&place, architecture, &progress).map(found).map_err(|error| fault(&error))
+    }
+
+    fn find(&self, id: &str) -> Option<FoundImage> {
+        self.store.find(id).map(found)
+    }
+
+    fn keep(&self, ids: HashSet<String>) {
+        self.store.keep(ids);
+    }
+}
+
+fn found(image: images::Image) -> FoundImage {
+    let images::Settings { entry_point, command, working_directory, environment } = image.settings;
+    FoundImage {
+        id: image.id,
+        digest: image.digest,
+        settings: ImageSettings { entry_point, command, working_directory, environment },
+        root: ImageRoot { layers: image.layers, lease: Some(image.lease) },
+    }
+}
+
+fn fault(error: &ImageError) -> ImageFault {
+    let text = error.to_string();
+    match error {
+        ImageError::Missing { .. } => ImageFault::Missing(text),
+        ImageError::Denied { .. } => ImageFault::Denied(text),
+        ImageError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            ImageFault::Missing(text)
+        }
+        ImageError::File { .. } | ImageError::Registry { .. } => ImageFault::Failed(text),
+        _ => ImageFault::Invalid(text),
+    }
+}
+
+/// `--image LOGICAL_ID=REFERENCE`, checked against the template.
+pub fn overrides(words: &[String], read: &Read) -> Result<BTreeMap<String, String>, Stop> {
+    let mut overrides = BTreeMap::new();
+    for word in words {
+        let Some((id, reference)) = word.split_once('=') else {
+            return Err(Stop::Usage(format!("--image {word}: expected LOGICAL_ID=PATH, or an image's name")));
+        };
+        if !read.stack.functions.iter().any(|function| function.id == id) {
+            let known = read.stack.functions.iter().map(|function| function.id.as_str());
+            let near = template::yaml::did_you_mean(id, known).unwrap_or_default();
+            return Err(Stop::Usage(format!("--image {word}: the template has no function {id}; {near}")));
+        }
+        let folder = std::env::current_dir()?;
+        overrides.insert(id.to_owned(), source(reference, &folder)?);
+    }
+    Ok(overrides)
+}
+
+/// A reference with its path made absolute.
+fn source(reference: &str, folder: &Path) -> Result<String, Stop> {
+    let folder = std::path::absolute(folder)?;
+    let place = Place::parse(reference, &folder).map_err(|error| Stop::Usage(error.to_string()))?;
+    Ok(match place {
+        Place::Path { .. } => place.to_string(),
+        Place::Registry(_) => reference.to_owned(),
+    })
+}
+
+/// Where a template's image is, and how it is shown; `at` is the place in the template, for errors.
+pub fn of_function(
+    read: &Read,
+    function: &Function,
+    uri: Option<&str>,
+    docker: Option<&DockerBuild>,
+    replaced: Option<&String>,
+    at: &str,
+) -> Result<(String, String), Stop> {
+    if function.package_type != PackageType::Image {
+        return Err(Stop::Usage(format!("{at}: {} is no function with PackageType: Image", function.id)));
+    }
+    match (replaced, uri) {
+        (Some(source), uri) => Ok((uri.unwrap_or(source).to_owned(), source.clone())),
+        (None, Some(uri)) => Ok((uri.to_owned(), source(uri, read.folder())?)),
+        (None, None) => Err(Stop::Usage(to_build(read, function, docker, at))),
+    }
+}
+
+/// What to type for an image that has to be built first.
+fn to_build(read: &Read, function: &Function, docker: Option<&DockerBuild>, at: &str) -> String {
+    let id = &function.id;
+    let docker = docker.cloned().unwrap_or_default();
+    let context = read.folder().join(docker.context.as_deref().unwrap_or("."));
+    let dockerfile = context.join(docker.dockerfile.as_deref().unwrap_or("Dockerfile"));
+    let tag = format!("{}:{}", id.to_lowercase(), docker.tag.as_deref().unwrap_or("latest"));
+    let platform = match function.architecture {
+        model::stack::Architecture::X86_64 => "linux/amd64",
+        model::stack::Architecture::Arm64 => "linux/arm64",
+    };
+    let arguments: String =
+        docker.build_args.iter().map(|(name, value)| format!(" --build-arg {name}={value}")).collect();
+    format!(
+        "{at}: {id}: its image has to be built first, which Onrush leaves to Docker or Podman:\n  \
+         docker build --platform {platform}{arguments} -t {tag} -f {} {}\n  \
+         docker save {tag} -o {}.tar\n  \
+         onrush up --image {id}={}.tar",
+        dockerfile.display(),
+        context.display(),
+        id.to_lowercase(),
+        id.to_lowercase()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_say_whose_they_are() {
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let file = |source| ImageError::File { path: "/x".into(), source };
+        assert!(matches!(fault(&file(missing)), ImageFault::Missing(_)));
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert!(matches!(fault(&file(full)), ImageFault::Failed(_)));
+        assert!(matches!(fault(&ImageError::TooLarge), ImageFault::Invalid(_)));
+    }
+}

@@ -1,0 +1,113 @@
+//! Container images of functions: fetched when code is, found again after a restart, kept as long as a version needs them.
+
+use super::{Control, Functions, all_versions};
+use crate::function::{Function, PackageType, State, StateReason};
+use crate::image::{Image, ImageFault, Images};
+use crate::package::Location;
+use crate::validate::not_run;
+use model::error::{ApiError, ErrorCode};
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+impl Control {
+    /// Says who has container images. Those of the functions that are there already are found again; a function whose image
+    /// is gone stays, and says so.
+    #[must_use]
+    pub fn with_images(mut self, images: Arc<dyn Images>) -> Self {
+        let mut functions = Functions::clone(&self.snapshot());
+        for function in functions.values_mut().filter(|function| uses_images(function)) {
+            let function = Arc::make_mut(function);
+            find_image(&*images, function);
+            for version in function.published.versions.values_mut() {
+                find_image(&*images, Arc::make_mut(version));
+            }
+        }
+        images.keep(referred(&functions));
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(functions);
+        self.images = Some(images);
+        self
+    }
+
+    /// Has the image in place that `source` names; `uri` is how it is shown.
+    ///
+    /// # Errors
+    /// As AWS words it: it is not there, access is denied, or it is no image that can run.
+    pub(super) fn fetch_image(&self, uri: &str, source: &str, architecture: &str) -> Result<Image, ApiError> {
+        let Some(images) = &self.images else {
+            return Err(not_run("A function from a container image (ImageUri)"));
+        };
+        let found = images.fetch(source, architecture).map_err(|fault| api_error(uri, &fault))?;
+        Ok(Image {
+            uri: uri.to_owned(),
+            id: found.id,
+            digest: found.digest,
+            settings: found.settings,
+            root: found.root,
+        })
+    }
+}
+
+/// Makes a function run an image.
+pub(super) fn set_image(function: &mut Function, image: Image) {
+    function.code = PathBuf::new();
+    function.location = Location::Image(image.id.clone());
+    // What AWS shows of an image: its digest, and no size.
+    function.code_sha256.clone_from(&image.digest);
+    function.code_size = 0;
+    function.lease = None;
+    function.package_type = PackageType::Image;
+    function.image = Some(image);
+    function.state = State::Active;
+    function.state_reason = None;
+}
+
+/// The images that functions refer to, by id.
+pub(super) fn referred(functions: &Functions) -> HashSet<String> {
+    let images = all_versions(functions).filter_map(|function| function.image.as_ref());
+    images.map(|image| image.id.clone()).collect()
+}
+
+fn uses_images(function: &Function) -> bool {
+    function.image.is_some() || function.published.versions.values().any(|version| version.image.is_some())
+}
+
+fn find_image(images: &dyn Images, function: &mut Function) {
+    let Some(image) = &mut function.image else { return };
+    match images.find(&image.id) {
+        Some(found) => image.root = found.root,
+        None => {
+            tracing::error!(
+                function = function.name,
+                image = image.uri,
+                "the image is missing from the data folder"
+            );
+            let text = format!(
+                "The image {} is missing from the data folder; update the function's code.",
+                image.uri
+            );
+            function.state = State::Failed;
+            function.state_reason = Some(StateReason { code: "ImageDeleted".to_owned(), text });
+        }
+    }
+}
+
+/// Source of the first sentences: answers of CreateFunction as users have recorded them.
+fn api_error(uri: &str, fault: &ImageFault) -> ApiError {
+    let text = fault.text();
+    match fault {
+        ImageFault::Missing(_) => ApiError::invalid(format!(
+            "Source image {uri} does not exist. Provide a valid source image. ({text})"
+        )),
+        ImageFault::Denied(_) => {
+            ApiError::new(ErrorCode::AccessDenied, format!("Access to the image {uri} is denied. ({text})"))
+        }
+        ImageFault::Invalid(_) => ApiError::invalid(format!(
+            "The image manifest, config or layer media type for the source image {uri} is not supported. ({text})"
+        )),
+        ImageFault::Failed(_) => {
+            tracing::error!(image = uri, error = text, "an image could not be fetched");
+            ApiError::new(ErrorCode::Service, format!("The image {uri} could not be fetched: {text}"))
+        }
+    }
+}
