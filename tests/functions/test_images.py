@@ -314,11 +314,12 @@ def test_a_template_names_a_layout_beside_it_and_restarts_keep_it(start, tmp_pat
     first = start(template=path, home=tmp_path)
     name = first.client().list_functions()["Functions"][0]["FunctionName"]
     assert run(first, name, source) == ["from-template"]
-    before = first.client().get_function_configuration(FunctionName=name)
+    before = first.client().get_function(FunctionName=name)
     first.kill()
     second = start(template=path, home=tmp_path)
     assert run(second, name, source) == ["from-template"]
-    assert second.client().get_function_configuration(FunctionName=name) == before
+    after = second.client().get_function(FunctionName=name)
+    assert (after["Configuration"], after["Code"]) == (before["Configuration"], before["Code"])
 
 
 def test_another_image_takes_the_place_of_the_templates(start, tmp_path):
@@ -341,6 +342,7 @@ def test_what_has_to_be_built_is_said_with_the_commands(start, tmp_path):
 
 
 def test_images_survive_kill_9_and_unused_ones_go(start, tmp_path):
+    (tmp_path / "home").mkdir()
     first = start(home=tmp_path / "home")
     shared = images.puppet_image()
     for name in ("kept", "gone"):
@@ -357,4 +359,5 @@ def test_images_survive_kill_9_and_unused_ones_go(start, tmp_path):
     first.kill()
     second = start(home=tmp_path / "home")
     assert run(second, "kept", "answer = open('/etc/which').read()") == "kept"
-    assert len(list(layers.iterdir())) == 3 and list((first.data_dir / "images/staging").iterdir()) == []
+    assert len(list(layers.iterdir())) == 3
+    assert list((first.data_dir / "images/staging").iterdir()) == []

@@ -8,7 +8,6 @@ use crate::ability::{Abilities, Ability, AbilityState, NAMES};
 use crate::spec::{Bind, Companions, Spec};
 
 /// From the platform.
-#[expect(clippy::large_enum_variant, reason = "one lives as long as its message is read")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     Start {
