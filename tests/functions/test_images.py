@@ -1,12 +1,12 @@
 """Functions from container images: from a layout folder, an archive and a template; their root and their program."""
 
-import json
 import tarfile
+import time
 
 import botocore.exceptions
 import pytest
 
-from support import images, templates
+from support import images
 from support.images import Image, Layer
 from support.platform import ROLE, NotReady
 
@@ -36,6 +36,13 @@ def run(platform, name, source, **event):
     answer = platform.invoke(name, {"python": source, **event})
     assert answer.status == 200 and answer.error is None, answer
     return answer.json()
+
+
+def wait(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
 
 
 def refused(call, code="InvalidParameterValueException"):
@@ -359,5 +366,5 @@ def test_images_survive_kill_9_and_unused_ones_go(start, tmp_path):
     first.kill()
     second = start(home=tmp_path / "home")
     assert run(second, "kept", "answer = open('/etc/which').read()") == "kept"
-    assert len(list(layers.iterdir())) == 3
+    wait(lambda: len(list(layers.iterdir())) == 3)
     assert list((first.data_dir / "images/staging").iterdir()) == []

@@ -94,6 +94,8 @@ struct Shelf {
 struct Books {
     leased: HashMap<String, Weak<Lease>>,
     kept: HashSet<String>,
+    /// Whether anybody has said yet what is kept.
+    told: bool,
 }
 
 /// What is written down of an image.
@@ -196,22 +198,19 @@ impl Store {
         image.inspect_err(|error| tracing::error!(%error, image = id, "an image cannot be used")).ok()?
     }
 
-    /// Says which images must stay although nobody holds a lease, by id; the others go when their last lease does.
+    /// Says which images must stay although nobody holds a lease, by id; the others go when their last lease does. Those that
+    /// are still wanted after a restart are to be found before, see [`Store::find`].
     pub fn keep(&self, kept: HashSet<String>) {
         let gone = {
             let mut books = self.shelf.books();
             let gone = books.kept.difference(&kept).count();
             books.kept = kept;
-            gone
+            // What a process before this one left unused goes, too.
+            gone > 0 || !std::mem::replace(&mut books.told, true)
         };
-        if gone > 0 {
+        if gone {
             self.shelf.clone().sweep_aside();
         }
-    }
-
-    /// Removes what nobody needs: once at the start, after [`Store::find`] and [`Store::keep`].
-    pub fn sweep(&self) {
-        self.shelf.sweep();
     }
 
     /// Writes an image down. What has its name is whole, so its layers come first.
