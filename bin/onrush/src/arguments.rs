@@ -263,9 +263,34 @@ pub struct Up {
     /// Under which word it was started.
     #[arg(skip)]
     pub words: Words,
+    /// Verify signatures with these access keys: KEY:SECRET, or a file such as ~/.aws/credentials. May be repeated. Without
+    /// it whoever reaches the port is let in, signed or not.
+    #[arg(long, value_name = "KEY:SECRET|FILE", env = "ONRUSH_CREDENTIALS", hide_env_values = true)]
+    pub credentials: Vec<String>,
+    /// What becomes of calls to function URLs and HTTP APIs for which the function's resource policy has no permission: run
+    /// with a warning, or refused as AWS does (403, 500).
+    #[arg(long, value_enum, default_value_t)]
+    pub permissions: Permissions,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// Whether resource policies are enforced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Permissions {
+    #[default]
+    Warn,
+    Enforce,
+}
+
+impl From<Permissions> for doors::guard::Permissions {
+    fn from(permissions: Permissions) -> Self {
+        match permissions {
+            Permissions::Warn => Self::Warn,
+            Permissions::Enforce => Self::Enforce,
+        }
+    }
 }
 
 /// Where a running Onrush listens.

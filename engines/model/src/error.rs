@@ -81,6 +81,16 @@ error_codes! {
     Ec2Throttled = "EC2ThrottledException", 502, Upper, Service;
     /// EC2 said something else.
     Ec2Unexpected = "EC2UnexpectedException", 502, Upper, Service;
+    /// Temporary credentials have ended.
+    ExpiredToken = "ExpiredTokenException", 403, Lower, Framework;
+    /// The signature lacks something. The status is that of API Gateway; Lambda's own is unconfirmed.
+    IncompleteSignature = "IncompleteSignatureException", 403, Lower, Framework;
+    /// The signature is wrong, too old, or for another Region or service.
+    InvalidSignature = "InvalidSignatureException", 403, Lower, Framework;
+    /// There is no signature.
+    MissingAuthenticationToken = "MissingAuthenticationTokenException", 403, Lower, Framework;
+    /// The access key or session token is unknown.
+    UnrecognizedClient = "UnrecognizedClientException", 403, Lower, Framework;
     /// The network interface quota is used up.
     EniLimitReached = "ENILimitReachedException", 502, Upper, Service;
     /// The interface is being made.

@@ -95,7 +95,7 @@ pub struct Function {
     pub tags: BTreeMap<String, String>,
     /// The function URL.
     pub url: Option<FunctionUrl>,
-    /// Statements of the resource policy, in the order they were added; kept, not evaluated.
+    /// Statements of the resource policy, in the order they were added.
     pub policy: Vec<PolicyStatement>,
     /// What becomes of asynchronous events, by qualifier: `$LATEST`, an alias or a version.
     #[serde(default)]
@@ -403,7 +403,7 @@ pub struct EventInvokeConfig {
     pub last_modified_ms: u64,
 }
 
-/// One statement of a function's resource policy; kept, not evaluated.
+/// One statement of a function's resource policy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PolicyStatement {
     /// Its id, unique in the policy.

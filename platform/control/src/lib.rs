@@ -5,6 +5,7 @@
 //! observer. Reads are of a snapshot and never wait for a write to reach the disk. It knows nothing of HTTP, of
 //! sandboxes or of invocations.
 
+pub mod access;
 mod clock;
 mod control;
 pub mod function;

@@ -1,13 +1,13 @@
 //! Onrush's own pages: health, the limits board, metrics, logs.
 
 use crate::Answer;
+use crate::body::Incoming;
 use crate::network_pages::NetworkLook;
 use crate::orders::{Order, Ordered};
 use crate::router::{Doors, json, read_body};
 use control::Change;
 use http::request::Parts;
 use http::{Method, StatusCode};
-use hyper::body::Incoming;
 use serde_json::{Value, json as value};
 use std::time::Duration;
 use tokio::sync::oneshot;

@@ -1,5 +1,6 @@
 //! An HTTP request on its way to a function: what function URLs and HTTP APIs do alike.
 
+use crate::body::Incoming;
 use crate::event::{self, Door};
 use crate::reply::{self, Malformed};
 use crate::router::{Doors, name_limit, read_body, too_large};
@@ -10,7 +11,6 @@ use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use invoke::{Admission, InvokeError, Invoked, Request};
 use model::name::qualified_arn;
 use std::borrow::Cow;
@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Largest request body, in bytes. Source: Lambda quotas, 6 MB synchronous payload.
-const BODY_BYTES_MAX: usize = 6 * 1024 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 6 * 1024 * 1024;
 /// A body of no more than this makes an event of at most [`event::BYTES_MAX`]: each byte becomes six at worst, and a
 /// request's head of 1 MiB two.
 const SURE_BODY_BYTES: usize = 512 * 1024;
@@ -43,6 +43,8 @@ pub(crate) struct Arrival<'a> {
 pub(crate) struct Destination {
     pub(crate) function: Arc<Function>,
     pub(crate) qualifier: Option<Arc<str>>,
+    /// Whether its policy lets anybody call its URL.
+    pub(crate) is_public: bool,
 }
 
 impl Destination {

@@ -2,11 +2,26 @@
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use std::time::Duration;
 
 /// Longest wait for the next piece of a body. A client that trickles slower is cut off.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A request's body on its way in.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Still to come.
+    Wire(hyper::body::Incoming),
+    /// Here already: a signature was over it.
+    Whole(Bytes),
+}
+
+impl From<hyper::body::Incoming> for Incoming {
+    fn from(body: hyper::body::Incoming) -> Self {
+        Self::Wire(body)
+    }
+}
 
 /// Why a body was not read.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,7 +38,12 @@ pub enum BodyError {
 ///
 /// # Errors
 /// See [`BodyError`].
-pub async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+pub async fn read(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+    let mut body = match body {
+        Incoming::Whole(whole) if whole.len() > limit => return Err(BodyError::TooLarge),
+        Incoming::Whole(whole) => return Ok(whole),
+        Incoming::Wire(body) => body,
+    };
     let lower = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if lower > limit {
         return Err(BodyError::TooLarge);

@@ -2,7 +2,8 @@
 //!
 //! Source: Lambda Developer Guide, "Lambda function URLs"; answers to failures as recorded on AWS where known.
 
-use crate::arrival::{Arrival, Destination, NotAdmitted, answer_of};
+use crate::arrival::{Arrival, BODY_BYTES_MAX, Destination, NotAdmitted, answer_of};
+use crate::body::Incoming;
 use crate::event::Door;
 use crate::prelude::{OCTETS, Reader};
 use crate::router::{Doors, json, log_failure, name_limit, name_limit_id};
@@ -10,10 +11,9 @@ use crate::streaming::Outgoing;
 use crate::{Answer, cors, lambda_rest, reply};
 use bytes::Bytes;
 use control::{AuthType, Function, InvokeMode};
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
-use hyper::body::Incoming;
 use invoke::{Answered, InvokeError, Invoked, ResponseStream, request_id};
 use model::LimitId;
 use std::future::poll_fn;
@@ -40,9 +40,19 @@ pub(crate) async fn answer(
     if let Some(preflight) = rules.as_ref().and_then(|rules| rules.preflight(&head.method, &head.headers)) {
         return preflight.map(Outgoing::from);
     }
-    if url.auth_type == AuthType::AwsIam && !head.headers.contains_key(AUTHORIZATION) {
+    if !doors.lets_in(destination, url) {
         return json(StatusCode::FORBIDDEN, FORBIDDEN).map(Outgoing::from);
     }
+    let incoming = match url.auth_type {
+        AuthType::None => incoming,
+        AuthType::AwsIam => match doors.authenticate_door(head, incoming, "lambda", BODY_BYTES_MAX).await {
+            Ok(incoming) => incoming,
+            Err(failure) => {
+                tracing::info!(function = %function.name, code = %failure.code, message = failure.message, "the signature was refused");
+                return json(StatusCode::FORBIDDEN, FORBIDDEN).map(Outgoing::from);
+            }
+        },
+    };
     let id = request_id();
     let arrival = Arrival { path, head, peer, port, id: &id };
     let event = |body: &Bytes, trace_id: &str| {

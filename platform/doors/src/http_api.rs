@@ -4,14 +4,14 @@
 //! greedy path variable, then `$default`), "HTTP API quotas" (30 s integration time-out, 10 MB payload; Lambda's own 6 MB
 //! binds first).
 
-use crate::arrival::{Arrival, Destination, NotAdmitted, answer_of};
+use crate::arrival::{Arrival, BODY_BYTES_MAX, Destination, NotAdmitted, answer_of};
+use crate::body::Incoming;
 use crate::event::{self, Door};
 use crate::router::{Doors, json, log_failure, name_limit, name_limit_id};
 use crate::{Answer, cors};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
-use hyper::body::Incoming;
 use invoke::{InvokeError, request_id};
 use model::LimitId;
 use model::name::{FunctionReference, LATEST};
@@ -194,18 +194,29 @@ async fn run(doors: &Doors, api: &Api, arrival: Arrival<'_>, incoming: Incoming)
             "{\"message\":\"Onrush does not run payload format 1.0 yet\"}",
         );
     }
-    if route.authorization_type == "AWS_IAM" && !head.headers.contains_key(http::header::AUTHORIZATION) {
-        return json(StatusCode::FORBIDDEN, "{\"message\":\"Forbidden\"}");
+    let mut incoming = incoming;
+    if route.authorization_type == "AWS_IAM" {
+        match doors.authenticate_door(head, incoming, "execute-api", BODY_BYTES_MAX).await {
+            Ok(body) => incoming = body,
+            Err(failure) => {
+                tracing::info!(api = api.logical_id(), code = %failure.code, message = failure.message, "the signature was refused");
+                return json(StatusCode::FORBIDDEN, "{\"message\":\"Forbidden\"}");
+            }
+        }
     }
     let Some(destination) = destination(doors, target) else { return internal_error() };
     let function = &destination.function;
+    let stage_name = stage.map_or("$default", |stage| &stage.name);
+    if !doors.lets_api(api, stage_name, route, head.method.as_str(), &destination) {
+        return internal_error();
+    }
     let domain = format!("{}.execute-api.{}.amazonaws.com", api.api_id(), doors.region);
     let door = Door {
         account_id: &doors.account_id,
         api_id: api.api_id(),
         domain_name: &domain,
         route_key: &route.route_key,
-        stage: stage.map_or("$default", |stage| &stage.name),
+        stage: stage_name,
         path_parameters: Some(&parameters),
         stage_variables: stage.map(|stage| &stage.variables),
         nulls: false,
@@ -255,7 +266,7 @@ fn destination(doors: &Doors, target: &FunctionTarget) -> Option<Destination> {
         }
     };
     let qualifier = qualifier.filter(|qualifier| qualifier != LATEST);
-    Some(Destination { function, qualifier: qualifier.map(Into::into) })
+    Some(Destination { function, qualifier: qualifier.map(Into::into), is_public: false })
 }
 
 fn internal_error() -> Answer {

@@ -6,6 +6,7 @@ mod invocations;
 mod response_stream;
 
 use crate::Answer;
+use crate::body::Incoming;
 use crate::body::{self, BodyError};
 use crate::router::{Doors, json, name_limit_id};
 use crate::streaming::Outgoing;
@@ -13,7 +14,6 @@ use bytes::Bytes;
 use http::header::HeaderName;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use hyper::body::Incoming;
 use model::error::{ApiError, ErrorCode, ThrottleReason};
 use model::{LimitId, Refusal};
 use std::sync::{Arc, LazyLock};

@@ -18,6 +18,7 @@ pub mod event;
 pub mod event_stream;
 pub mod flushed;
 pub mod function_url;
+pub mod guard;
 pub mod http_api;
 pub mod lambda_rest;
 pub mod network_pages;
@@ -26,6 +27,7 @@ pub mod prelude;
 pub mod reply;
 pub mod router;
 pub mod server;
+pub mod signature;
 pub mod streaming;
 
 pub use network_pages::{Later, NetworkLook, NetworkPages};

@@ -1,10 +1,13 @@
 //! Which door a request is for.
 
 use crate::arrival::Destination;
+use crate::body::Incoming;
 use crate::body::{self, BodyError};
+use crate::guard::{Permissions, SIGNED_BYTES_MAX, Warned};
 use crate::http_api::Api;
 use crate::network_pages::NetworkPages;
 use crate::orders::Ordered;
+use crate::signature::Keys;
 use crate::streaming::Outgoing;
 use crate::{Answer, admin, function_url, http_api, lambda_rest};
 use bytes::Bytes;
@@ -14,7 +17,6 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use invoke::{InvokeError, Invoker};
 use model::stack::HttpApi;
 use model::{LimitId, Refusal};
@@ -30,6 +32,9 @@ pub const LIMIT_HEADER: HeaderName = HeaderName::from_static("x-onrush-limit");
 
 /// Largest request to a service beside Lambda, in bytes: Secrets Manager's values have 64 KiB at most.
 const SERVICE_BYTES_MAX: usize = 1 << 20;
+
+/// What load balancers and scripts ask without keys.
+const HEALTH: &str = "/_onrush/health";
 
 const FOREIGN: &str = "{\"message\":\"Onrush serves its API to programs on this machine, not to web pages or under foreign host names; use http://127.0.0.1\"}";
 
@@ -49,6 +54,10 @@ pub struct Options {
     pub services: Option<Arc<dyn OtherServices>>,
     /// Who takes orders for the whole platform.
     pub orders: Option<mpsc::Sender<Ordered>>,
+    /// Access keys that are taken; none verifies nothing.
+    pub keys: Keys,
+    /// What becomes of requests without permission.
+    pub permissions: Permissions,
     /// Whether a path that is no operation's belongs to the APIs, as `sam local start-api` has it.
     pub front: bool,
 }
@@ -77,6 +86,9 @@ pub struct Doors {
     services: Option<Arc<dyn OtherServices>>,
     pub(crate) network: Option<Arc<dyn NetworkPages>>,
     pub(crate) orders: Option<mpsc::Sender<Ordered>>,
+    pub(crate) keys: Keys,
+    pub(crate) permissions: Permissions,
+    pub(crate) warned: Warned,
     front: bool,
 }
 
@@ -125,6 +137,9 @@ impl Doors {
             loopback: options.loopback,
             services: options.services,
             network: options.network,
+            keys: options.keys,
+            permissions: options.permissions,
+            warned: Warned::default(),
             orders: options.orders,
             front: options.front,
         };
@@ -151,7 +166,11 @@ impl Doors {
                 urls.by_logical_id.insert(id.clone(), function.clone());
             }
             for (alias, url) in function.urls() {
-                let to = Destination { function: function.clone(), qualifier: alias.map(Into::into) };
+                let to = Destination {
+                    function: function.clone(),
+                    qualifier: alias.map(Into::into),
+                    is_public: function.is_public_url(alias),
+                };
                 urls.by_id.insert(url.id.clone(), to.clone());
                 let suffix = alias.map(|alias| format!(":{alias}")).unwrap_or_default();
                 // SAM names the URL's own resource `CartUrl`.
@@ -173,12 +192,25 @@ impl Doors {
     /// None.
     pub async fn answer(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<hyper::body::Incoming>,
         peer: IpAddr,
         port: u16,
     ) -> Result<Response<Outgoing>, Infallible> {
         let target = self.target(&request);
         let (head, incoming) = request.into_parts();
+        let service = match target {
+            Target::Rest => Some("lambda"),
+            _ => None,
+        };
+        let guarded = matches!(target, Target::Rest | Target::Service(_))
+            || (matches!(target, Target::Admin) && head.uri.path() != HEALTH);
+        let incoming = match guarded && self.verifies() {
+            true => match self.authenticate(&head, incoming.into(), service, SIGNED_BYTES_MAX).await {
+                Ok((_, incoming)) => incoming,
+                Err(failure) => return Ok(lambda_rest::error(&failure).map(Outgoing::from)),
+            },
+            false => incoming.into(),
+        };
         let whole = match target {
             Target::Url(destination, path) => {
                 return Ok(function_url::answer(self, &destination, &path, &head, incoming, peer, port).await);
@@ -218,7 +250,7 @@ impl Doors {
         json(StatusCode::NOT_FOUND, serde_json::json!({ "message": message }).to_string())
     }
 
-    fn target(&self, request: &Request<Incoming>) -> Target {
+    fn target(&self, request: &Request<hyper::body::Incoming>) -> Target {
         let path = request.uri().path();
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
         let host = host.or_else(|| request.uri().host()).unwrap_or("");
@@ -300,7 +332,7 @@ impl Doors {
         let mut all: Vec<_> = urls
             .by_id
             .iter()
-            .map(|(id, Destination { function, qualifier })| {
+            .map(|(id, Destination { function, qualifier, .. })| {
                 let word = function.logical_id.as_ref().unwrap_or(&function.name);
                 let word = match qualifier {
                     // Only where the function itself has a URL, too, the word alone is not enough.

@@ -2,6 +2,7 @@
 
 use crate::image::DEFAULT_PATH;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 /// What AWS tells a function about itself; borrowed from whoever holds it.
 #[derive(Debug, Clone)]
@@ -61,6 +62,8 @@ pub const RESERVED_VARIABLES: [&str; 18] = [
 /// Credentials that sign requests to Onrush's own endpoint and open nothing anywhere else.
 const LOCAL_ACCESS_KEY_ID: &str = "ASIAONRUSHLOCAL00000";
 const LOCAL_SECRET_ACCESS_KEY: &str = "onrush-local-secret-opens-nothing-elsewhere";
+/// In its place where signatures are verified: nobody but this platform's functions can sign with their key.
+static OWN_SECRET_ACCESS_KEY: OnceLock<String> = OnceLock::new();
 /// Before the function's name, so that an endpoint of ours knows who asks.
 const LOCAL_SESSION_TOKEN_PREFIX: &str = "onrush-local-session.";
 
@@ -114,7 +117,8 @@ pub fn base_environment(facts: &FunctionFacts<'_>) -> Vec<(String, String)> {
     set("AWS_REGION", facts.region);
     set("AWS_DEFAULT_REGION", facts.region);
     set("AWS_ACCESS_KEY_ID", LOCAL_ACCESS_KEY_ID);
-    set("AWS_SECRET_ACCESS_KEY", LOCAL_SECRET_ACCESS_KEY);
+    let secret = OWN_SECRET_ACCESS_KEY.get().map_or(LOCAL_SECRET_ACCESS_KEY, String::as_str);
+    set("AWS_SECRET_ACCESS_KEY", secret);
     set("AWS_SESSION_TOKEN", &format!("{LOCAL_SESSION_TOKEN_PREFIX}{}", facts.name));
     // Programs of images are told what to call by their arguments.
     if !facts.image {
@@ -130,6 +134,16 @@ pub fn base_environment(facts: &FunctionFacts<'_>) -> Vec<(String, String)> {
     all.remove("AWS_ACCESS_KEY");
     all.remove("_X_AMZN_TRACE_ID");
     all.into_iter().collect()
+}
+
+/// Gives functions a secret that is new with each start, for where signatures are verified; to be called before the first
+/// of them starts. The id of their access key, the secret, and how their session tokens begin; `None` when the system has no
+/// random bytes to give.
+pub fn own_key() -> Option<(&'static str, &'static str, &'static str)> {
+    let mut bytes = [0; 20];
+    getrandom::fill(&mut bytes).ok()?;
+    let fresh = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some((LOCAL_ACCESS_KEY_ID, OWN_SECRET_ACCESS_KEY.get_or_init(|| fresh), LOCAL_SESSION_TOKEN_PREFIX))
 }
 
 fn value_of<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {

@@ -22,7 +22,7 @@ mod python;
 mod runtime;
 mod rust_build;
 
-pub use environment::{FunctionFacts, RESERVED_VARIABLES, base_environment};
+pub use environment::{FunctionFacts, RESERVED_VARIABLES, base_environment, own_key};
 pub use error::{BuildError, RuntimeError};
 pub use image::ImageProgram;
 pub use runtime::{Launch, Request, Runtimes, TRUST, Warning};

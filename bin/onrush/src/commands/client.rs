@@ -42,11 +42,38 @@ pub async fn send(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request =
-        request.body(Full::new(body)).map_err(|error| anyhow!("cannot ask {endpoint}{path}: {error}"))?;
+    let mut request = request
+        .body(Full::new(body.clone()))
+        .map_err(|error| anyhow!("cannot ask {endpoint}{path}: {error}"))?;
+    sign(&mut request, &body);
     let (head, body) = sender.send_request(request).await?.into_parts();
     let body = body.collect().await?.to_bytes();
     Ok(Answer { status: head.status, headers: head.headers, body })
+}
+
+/// Signs with the keys that AWS's tools take from the environment, if there are any: an Onrush with `--credentials` asks.
+fn sign(request: &mut Request<Full<Bytes>>, body: &[u8]) {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (Some(id), Some(secret)) = (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) else {
+        return;
+    };
+    let region = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
+    let region = region.unwrap_or_else(|| model::era::DEFAULT_REGION.to_owned());
+    let mut insert = |name: &'static str, value: &str| {
+        if let Ok(value) = http::HeaderValue::from_str(value) {
+            request.headers_mut().insert(name, value);
+        }
+    };
+    insert("x-amz-date", &doors::signature::time_now());
+    if let Some(token) = variable("AWS_SESSION_TOKEN") {
+        insert("x-amz-security-token", &token);
+    }
+    let (head, whole) = std::mem::take(request).into_parts();
+    let signed = doors::signature::sign(&head, body, &id, &secret, &region, "lambda");
+    *request = Request::from_parts(head, whole);
+    if let Some(value) = signed.and_then(|signed| http::HeaderValue::from_str(&signed.authorization).ok()) {
+        request.headers_mut().insert(http::header::AUTHORIZATION, value);
+    }
 }
 
 /// A page of Onrush's own, as JSON.

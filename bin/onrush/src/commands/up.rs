@@ -133,6 +133,8 @@ async fn serve(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let port = listener.local_addr()?.port();
 
+    let keys = names::keys(&arguments.credentials)?;
+    let verifies = !keys.is_empty();
     let region = arguments.template.region.clone();
     let settings = limits::Settings::from_era(&era, &region, &overrides)
         .map_err(|error| Stop::Usage(error.to_string()))?;
@@ -242,6 +244,8 @@ async fn serve(
         network: vpc.as_ref().map(|vpc| vpc.pages.clone() as Arc<dyn doors::NetworkPages>),
         orders: Some(orders),
         front: arguments.words == Words::StartApi,
+        keys,
+        permissions: arguments.permissions.into(),
     };
     // Now that the functions are as the template says: what waited meets the new code.
     events.start(Live { control: control.clone(), invoker: invoker.clone() });
@@ -273,6 +277,7 @@ async fn serve(
         era: &era,
         took: begun.elapsed(),
         front: arguments.words == Words::StartApi,
+        verifies,
         network: vpc.as_ref().map(|vpc| vpc.summary.as_str()),
     };
     match arguments.output {

@@ -1,4 +1,4 @@
-//! The resource policy of a function: kept and shown, not evaluated.
+//! The resource policies of functions, versions and aliases; [`crate::access`] evaluates them.
 
 use super::Control;
 use crate::function::{Function, PolicyStatement};

@@ -4,13 +4,13 @@
 
 use super::{error, given_trace_header, invocations};
 use crate::Answer;
+use crate::body::Incoming;
 use crate::router::{Doors, json, name_limit_id};
 use bytes::Bytes;
 use events::{Arrival, EventError};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use model::LimitId;
 use model::error::{ApiError, ErrorCode};
 

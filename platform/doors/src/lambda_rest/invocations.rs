@@ -4,6 +4,7 @@
 
 use super::{asynchronous, error, given_trace_header, throttled};
 use crate::Answer;
+use crate::body::Incoming;
 use crate::body::{self, BodyError};
 use crate::router::{Doors, name_limit, name_limit_id};
 use base64::Engine as _;
@@ -14,7 +15,6 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use invoke::{InvokeError, Request, request_id};
 use model::LimitId;
 use model::error::{ApiError, ErrorCode};

@@ -5,13 +5,13 @@
 
 use super::invocations::{self, Call, EXECUTED_VERSION, Kind};
 use crate::Answer;
+use crate::body::Incoming;
 use crate::router::{Doors, name_limit};
 use crate::streaming::{Outgoing, invoke_complete, payload_chunks};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use invoke::{Answered, Invoked, request_id};
 use model::error::ApiError;
 use std::sync::Arc;

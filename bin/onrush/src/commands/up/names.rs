@@ -3,6 +3,7 @@
 use crate::Stop;
 use anyhow::anyhow;
 use bytes::Bytes;
+use doors::signature::{Key, Keys, SessionToken};
 use http::request::Parts;
 use http::{HeaderMap, Response};
 use model::stack::Stack;
@@ -42,6 +43,27 @@ pub fn services(
     };
     Services::open(options, stack)
         .map_err(|error| Stop::Failed(anyhow!(error).context("cannot set up AWS's endpoints")))
+}
+
+/// The access keys of `--credentials`, and the functions' own: those call Lambda, too. None when none was given. To be called
+/// before functions start.
+pub fn keys(words: &[String]) -> Result<Keys, Stop> {
+    let mut keys = Keys::default();
+    for word in words {
+        keys.add(word).map_err(|error| Stop::Usage(error.to_string()))?;
+    }
+    if keys.is_empty() {
+        return Ok(keys);
+    }
+    if let Some((id, secret, token)) = runtimes::own_key() {
+        keys.put(Key {
+            id: id.to_owned(),
+            secret: secret.to_owned(),
+            session_token: Some(SessionToken::Begins(token.to_owned())),
+            expires_s: None,
+        });
+    }
+    Ok(keys)
 }
 
 /// The endpoints on the port of the doors, for clients on this machine.

@@ -1,0 +1,209 @@
+//! The access keys that are taken: from `KEY:SECRET`, or from a file such as `~/.aws/credentials`.
+
+use super::time;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Keys that are read at most.
+const KEYS_MAX: usize = 1_000;
+/// Bytes of a credentials file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// One access key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Its id, `AKIA…`.
+    pub id: String,
+    /// Its secret.
+    pub secret: String,
+    /// What a request with temporary credentials must bring along.
+    pub session_token: Option<SessionToken>,
+    /// When temporary credentials end, in seconds since 1970.
+    pub expires_s: Option<u64>,
+}
+
+/// A session token, whole or by its beginning.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SessionToken {
+    /// This one.
+    Is(String),
+    /// Any that starts so: functions' own, which end in the function's name.
+    Begins(String),
+}
+
+impl fmt::Debug for Key {
+    /// The id alone.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Key").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// All keys that are taken, by id.
+#[derive(Clone, Debug, Default)]
+pub struct Keys(BTreeMap<String, Key>);
+
+/// Why keys could not be read. Never holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The file cannot be read.
+    #[error("the credentials file {}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is larger than a credentials file.
+    #[error("the credentials file {} has more than {FILE_BYTES_MAX} bytes or {KEYS_MAX} keys", path.display())]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A profile lacks something.
+    #[error("the credentials file {}: the profile [{profile}] has no {member}", path.display())]
+    Incomplete {
+        /// Which file.
+        path: PathBuf,
+        /// Which profile.
+        profile: String,
+        /// What is missing.
+        member: &'static str,
+    },
+    /// There is no key in it.
+    #[error("the credentials file {} has no aws_access_key_id; KEY:SECRET also works", path.display())]
+    Empty {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+impl Keys {
+    /// Reads `KEY:SECRET`, or the file of that name in the format of the AWS CLI.
+    ///
+    /// # Errors
+    /// See [`KeysError`].
+    pub fn add(&mut self, word: &str) -> Result<(), KeysError> {
+        if let Some((id, secret)) =
+            word.split_once(':').filter(|(id, secret)| is_id(id) && !secret.is_empty())
+        {
+            self.put(Key {
+                id: id.to_owned(),
+                secret: secret.to_owned(),
+                session_token: None,
+                expires_s: None,
+            });
+            return Ok(());
+        }
+        let path = Path::new(word);
+        let fail = |source| KeysError::File { path: path.to_owned(), source };
+        if std::fs::metadata(path).map_err(fail)?.len() > FILE_BYTES_MAX {
+            return Err(KeysError::TooLarge { path: path.to_owned() });
+        }
+        let text = std::fs::read_to_string(path).map_err(fail)?;
+        for key in read(&text, path)? {
+            self.put(key);
+        }
+        if self.0.len() > KEYS_MAX {
+            return Err(KeysError::TooLarge { path: path.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Takes one more.
+    pub fn put(&mut self, key: Key) {
+        self.0.insert(key.id.clone(), key);
+    }
+
+    /// Whether there is none: then nothing is verified.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The key of that id, if the session token is the one that belongs to it.
+    pub(super) fn find(&self, id: &str, session_token: Option<&str>) -> Option<&Key> {
+        let key = self.0.get(id)?;
+        let fits = match (&key.session_token, session_token) {
+            (None, None) => true,
+            (Some(SessionToken::Is(own)), Some(given)) => own == given,
+            (Some(SessionToken::Begins(own)), Some(given)) => given.starts_with(own.as_str()),
+            _ => false,
+        };
+        fits.then_some(key)
+    }
+}
+
+/// Letters, digits and `_`: what no path on the command line is together with a colon.
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Every profile of a file. Source: AWS CLI User Guide, "Configuration and credential file settings", published.
+fn read(text: &str, path: &Path) -> Result<Vec<Key>, KeysError> {
+    let mut profiles: Vec<(String, BTreeMap<String, String>)> = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])) {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            profiles.push((name.trim().to_owned(), BTreeMap::new()));
+        } else if let (Some((key, value)), Some((_, members))) = (line.split_once('='), profiles.last_mut()) {
+            members.insert(key.trim().to_ascii_lowercase(), value.trim().to_owned());
+        }
+    }
+    let mut keys = Vec::new();
+    for (profile, mut members) in profiles {
+        let Some(id) = members.remove("aws_access_key_id") else { continue };
+        let member = "aws_secret_access_key";
+        let Some(secret) = members.remove(member).filter(|secret| !secret.is_empty()) else {
+            return Err(KeysError::Incomplete { path: path.to_owned(), profile, member });
+        };
+        let expires = members.remove("x_security_token_expires").or_else(|| members.remove("aws_expiration"));
+        keys.push(Key {
+            id,
+            secret,
+            session_token: members.remove("aws_session_token").map(SessionToken::Is),
+            expires_s: expires.and_then(|text| expiry(&text)),
+        });
+    }
+    if keys.is_empty() {
+        return Err(KeysError::Empty { path: path.to_owned() });
+    }
+    Ok(keys)
+}
+
+/// `2025-11-24T23:08:11Z`, with any fraction, in UTC.
+fn expiry(text: &str) -> Option<u64> {
+    let whole = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00"))?;
+    let whole = whole.split('.').next()?;
+    let plain: String = whole.chars().filter(|letter| !matches!(letter, '-' | ':')).collect();
+    time::seconds(&format!("{plain}Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_of_a_credentials_file_are_keys() {
+        let text = "# mine\n[default]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key=a/b+c=\n\n[temporary]\n\
+                    aws_access_key_id=ASIA1\naws_secret_access_key=s\naws_session_token=t\nx_security_token_expires=2025-11-24T23:08:11Z\n\
+                    [sso]\nsso_session = x\n";
+        let keys = read(text, Path::new("f")).unwrap();
+        assert_eq!((keys[0].id.as_str(), keys[0].secret.as_str()), ("AKIDEXAMPLE", "a/b+c="));
+        assert_eq!(keys[1].expires_s, Some(1_764_025_691));
+        let mut all = Keys::default();
+        keys.into_iter().for_each(|key| all.put(key));
+        assert!(all.find("AKIDEXAMPLE", None).is_some() && all.find("AKIDEXAMPLE", Some("t")).is_none());
+        assert!(all.find("ASIA1", Some("t")).is_some() && all.find("ASIA1", None).is_none());
+        assert!(!format!("{all:?}").contains("a/b+c="), "no secret is shown");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_by_profile() {
+        let error = read("[a]\naws_access_key_id=x\n", Path::new("f")).unwrap_err();
+        assert_eq!(error.to_string(), "the credentials file f: the profile [a] has no aws_secret_access_key");
+        assert!(matches!(read("", Path::new("f")), Err(KeysError::Empty { .. })));
+        assert!(matches!(Keys::default().add("/nowhere/at:all"), Err(KeysError::File { .. })));
+        let mut keys = Keys::default();
+        keys.add("AKID:a:b").unwrap();
+        assert_eq!(keys.find("AKID", None).unwrap().secret, "a:b");
+    }
+}
