@@ -46,14 +46,29 @@ pub(crate) enum Installed {
 
 impl Shelf {
     pub(crate) fn new(data_dir: &Path, cache: Option<Cache>) -> Shelf {
+        Shelf::below(data_dir, "runtimes", cache)
+    }
+
+    /// The shelf in that folder of the data directory.
+    pub(crate) fn below(data_dir: &Path, folder: &str, cache: Option<Cache>) -> Shelf {
         // Binds need absolute paths; a data directory is usually given as `.onrush`.
         let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
         Shelf {
-            root: data_dir.join("runtimes"),
+            root: data_dir.join(folder),
             cache,
             installers: Installers::default(),
             failures: Mutex::default(),
         }
+    }
+
+    /// Where everything lies.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Lets a failed installation be tried again at once.
+    pub(crate) fn forget_failure(&self, name: &str) {
+        self.failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(name);
     }
 
     /// The complete installation of this name, if there is one.

@@ -12,6 +12,7 @@
 mod cache;
 mod environment;
 mod error;
+mod function_build;
 mod image;
 mod install;
 mod installer;
@@ -24,6 +25,7 @@ mod rust_build;
 
 pub use environment::{FunctionFacts, RESERVED_VARIABLES, base_environment, own_key};
 pub use error::{BuildError, RuntimeError};
+pub use function_build::{Build, FunctionBuildError};
 pub use image::ImageProgram;
 pub use runtime::{Launch, Request, Runtimes, TRUST, Warning};
 pub use rust_build::{build_rust, build_rust_binary, rust_sources};

@@ -118,14 +118,7 @@ pub(crate) fn prepare(
 }
 
 fn npm(interpreter: &Interpreter, staging: &std::path::Path) -> Command {
-    // The interpreter's own npm where there is one, run by that very node.
-    let beside = interpreter.program.with_file_name("npm");
-    let mut npm = Command::new(if beside.exists() { beside } else { PathBuf::from("npm") });
-    let mut path = vec![interpreter.prefix.join("bin")];
-    path.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
-    if let Ok(path) = std::env::join_paths(path) {
-        npm.env("PATH", path);
-    }
+    let mut npm = npm_command(interpreter);
     npm.args(["install", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--no-update-notifier"]);
     npm.args([
         "--loglevel=error",
@@ -134,6 +127,25 @@ fn npm(interpreter: &Interpreter, staging: &std::path::Path) -> Command {
         "--fetch-retry-mintimeout=500",
     ]);
     npm.arg("--prefix").arg(staging).current_dir(staging).args(PACKAGES);
+    npm
+}
+
+/// What runs a Node runtime.
+pub(crate) fn interpreter(runtimes: &Runtimes, runtime: &str) -> Result<Interpreter, RuntimeError> {
+    let major = runtime.strip_prefix("nodejs").and_then(|rest| rest.strip_suffix(".x")?.parse().ok());
+    let major = major.ok_or_else(|| RuntimeError::Unknown { runtime: runtime.to_owned() })?;
+    find(runtimes, runtime, major).map(|(interpreter, _)| interpreter)
+}
+
+/// The interpreter's own npm where there is one, run by that very node.
+pub(crate) fn npm_command(interpreter: &Interpreter) -> Command {
+    let beside = interpreter.program.with_file_name("npm");
+    let mut npm = Command::new(if beside.exists() { beside } else { PathBuf::from("npm") });
+    let mut path = vec![interpreter.prefix.join("bin")];
+    path.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
+    if let Ok(path) = std::env::join_paths(path) {
+        npm.env("PATH", path);
+    }
     npm
 }
 

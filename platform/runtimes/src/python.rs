@@ -112,6 +112,26 @@ pub(crate) fn prepare(
     Ok(warnings)
 }
 
+/// What runs a Python runtime.
+pub(crate) fn interpreter(runtimes: &Runtimes, runtime: &str) -> Result<Interpreter, RuntimeError> {
+    let minor = runtime.strip_prefix("python3.").and_then(|minor| minor.parse().ok());
+    let minor = minor.ok_or_else(|| RuntimeError::Unknown { runtime: runtime.to_owned() })?;
+    find(runtimes, runtime, minor).map(|(interpreter, _)| interpreter)
+}
+
+/// Ways to install what a user's requirements name, in order: sources are built where there is no wheel.
+pub(crate) fn pip_for_users(interpreter: &Interpreter) -> Vec<Command> {
+    let common = ["install", "--quiet", "--disable-pip-version-check", "--no-input"];
+    let mut own = Command::new(&interpreter.program);
+    own.args(["-m", "pip"]).args(common).args(["--prefer-binary", "--retries", "1", "--timeout", "15"]);
+    let mut another = Command::new("pip3");
+    another.args(common).args(["--retries", "1", "--timeout", "15", "--only-binary", ":all:"]);
+    another.args(["--implementation", "cp", "--python-version"]).arg(interpreter.version.to_string());
+    let mut uv = Command::new("uv");
+    uv.args(["pip", "install", "--quiet", "--python"]).arg(&interpreter.program);
+    vec![own, another, uv]
+}
+
 fn shelf_name(interpreter: &Interpreter) -> String {
     format!("python{}.{}", interpreter.version.major, interpreter.version.minor)
 }

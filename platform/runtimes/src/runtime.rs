@@ -45,6 +45,8 @@ pub struct Runtimes {
     /// Roots that sandboxes trust, PEM, on the host.
     pub(crate) trust: Option<PathBuf>,
     pub(crate) shelf: Shelf,
+    /// What was built for functions.
+    pub(crate) builds: Shelf,
     pub(crate) interpreters: Mutex<Interpreters>,
     /// Where this process has put our bootstrap, by folder and file to start: a start need not look again. The
     /// lock is held while putting it there, so that concurrent first starts do not stumble over each other.
@@ -62,7 +64,7 @@ pub(crate) const TRUST_VARIABLES: [&str; 4] =
     ["SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
 
 /// The families of runtime identifiers.
-enum Family {
+pub(crate) enum Family {
     Provided,
     Python { minor: u32 },
     Node { major: u32 },
@@ -78,6 +80,7 @@ impl Runtimes {
             own_bootstrap,
             trust: None,
             shelf: Shelf::new(data_dir, Cache::of_this_user()),
+            builds: Shelf::below(data_dir, "builds", None),
             interpreters: Mutex::default(),
             placed: Mutex::default(),
         }
@@ -149,7 +152,7 @@ pub(crate) fn managed_environment(runtime: &str) -> Vec<(String, String)> {
 }
 
 /// Reads a runtime identifier.
-fn family(runtime: &str) -> Result<Family, RuntimeError> {
+pub(crate) fn family(runtime: &str) -> Result<Family, RuntimeError> {
     let refused = |way_out| Err(RuntimeError::Refused { runtime: runtime.to_owned(), way_out });
     if let Some(minor) = runtime.strip_prefix("python3.").and_then(number) {
         return Ok(Family::Python { minor });

@@ -219,6 +219,7 @@ async fn serve(
             env_vars: arguments.env_vars.clone(),
             env_file: arguments.env_file.clone(),
         },
+        strict_builds: false,
         copies: arguments.watch == Watch::All,
         images: arguments.images.clone(),
     };
@@ -285,9 +286,17 @@ async fn serve(
         Output::Json => super::print(&format!("{}\n", banner::json(&summary))),
     }
 
-    let conductor =
-        conductor::Conductor { stage, template: arguments.template, read, doors, invoker, port, data_dir };
-    let conducting = tokio::spawn(conductor.run(arguments.watch == Watch::All, ordered));
+    let conductor = conductor::Conductor {
+        stage: deploy::Stage { strict_builds: true, ..stage },
+        watch: arguments.watch,
+        template: arguments.template,
+        read,
+        doors,
+        invoker,
+        port,
+        data_dir,
+    };
+    let conducting = tokio::spawn(conductor.run(ordered));
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -4,7 +4,7 @@ use super::deploy::{self, Stage};
 use super::difference::{self, Changed};
 use super::watch::{Interest, Seen, Watcher, resolved};
 use crate::Stop;
-use crate::arguments::Template;
+use crate::arguments::{Template, Watch};
 use crate::stack::{self, Read};
 use doors::Doors;
 use doors::orders::{Order, Ordered, Orders, Outcome};
@@ -18,6 +18,7 @@ use std::time::{Instant, SystemTime};
 /// What it takes to deploy again.
 pub struct Conductor {
     pub stage: Stage,
+    pub watch: Watch,
     /// The template's arguments as `up` got them.
     pub template: Template,
     pub read: Option<Read>,
@@ -31,9 +32,9 @@ pub struct Conductor {
 type Written = BTreeMap<PathBuf, Option<SystemTime>>;
 
 impl Conductor {
-    /// Until cancelled: takes orders and, with `watching`, follows saves.
-    pub async fn run(mut self, watching: bool, mut orders: Orders) {
-        let mut watcher = watching.then(|| Watcher::start(self.interest()));
+    /// Until cancelled: takes orders and follows saves.
+    pub async fn run(mut self, mut orders: Orders) {
+        let mut watcher = self.interest().map(Watcher::start);
         let mut written = self.written();
         loop {
             let seen = async {
@@ -56,19 +57,17 @@ impl Conductor {
                 }
             }
             // What is watched changes with the template, and what was written meanwhile must not be missed.
-            if let Some(watcher) = &mut watcher {
-                let interest = self.interest();
-                if *watcher.interest() != interest {
-                    *watcher = Watcher::start(interest);
-                    self.code_saved(&Seen::Everything).await;
-                }
+            let interest = self.interest();
+            if watcher.as_ref().map(Watcher::interest) != interest.as_ref() {
+                watcher = interest.map(Watcher::start);
+                self.code_saved(&Seen::Everything).await;
             }
         }
     }
 
     /// The files that say how to deploy.
     fn settings(&self) -> Vec<PathBuf> {
-        let Some(read) = &self.read else { return Vec::new() };
+        let Some(read) = self.read.as_ref().filter(|_| self.watch == Watch::All) else { return Vec::new() };
         let env_files = self.stage.env_files.paths(read);
         env_files.iter().chain([&read.path]).map(|path| resolved(path)).collect()
     }
@@ -78,7 +77,8 @@ impl Conductor {
         self.settings().into_iter().map(|path| (path.clone(), time(&path))).collect()
     }
 
-    fn interest(&self) -> Interest {
+    /// What is watched, if anything is.
+    fn interest(&self) -> Option<Interest> {
         let mut interest = Interest::default();
         interest.files.extend(self.settings());
         interest.except.insert(resolved(&self.data_dir));
@@ -88,7 +88,8 @@ impl Conductor {
                 into.insert(source);
             }
         }
-        interest
+        let is_empty = interest.files.is_empty() && interest.folders.is_empty();
+        (self.watch != Watch::Off && !is_empty).then_some(interest)
     }
 
     /// Each function's logical id, and the folders and files that its code is made of.
@@ -97,6 +98,8 @@ impl Conductor {
         read.stack
             .functions
             .iter()
+            // Other folders are bound, and looked at where they are bound.
+            .filter(|function| self.watch == Watch::All || deploy::is_built(read, function))
             .map(|function| {
                 let all = deploy::sources(read, function);
                 (function.id.clone(), all.iter().map(|path| resolved(path)).collect())

@@ -1,6 +1,7 @@
 //! A template's functions, built where needed and deployed.
 
 mod around;
+mod build;
 mod layers;
 
 use super::env_vars::{EnvFiles, EnvVars};
@@ -28,6 +29,8 @@ pub struct Stage {
     pub services: Arc<services::Services>,
     /// Values of variables from outside the template.
     pub env_files: EnvFiles,
+    /// Whether a function whose packages cannot be installed is refused, because an older build of it runs.
+    pub strict_builds: bool,
     /// Whether code is copied rather than bound: `--watch`.
     pub copies: bool,
     /// `--image`: which functions run another image than the template's.
@@ -57,15 +60,15 @@ async fn functions(
     overrides: &EnvVars,
     some: &[&Function],
 ) -> Result<Vec<String>, Stop> {
-    let Stage { control, runtimes, services, copies, images, .. } = stage;
+    let Stage { control, runtimes, copies, images, .. } = stage;
     let images = images::overrides(images, read)?;
     let layers = layers::publish(read, control, *copies).await?;
     let mut deployed_names = Vec::new();
     let mut problems = Vec::new();
     for function in some.iter().copied() {
-        let request = request(read, function, control, &layers, services.vault(), overrides, &images).await?;
+        let request = request(read, function, stage, &layers, overrides, &images).await?;
         let Some(mut request) = request else { continue };
-        if *copies {
+        if *copies && !is_built(read, function) {
             copy(&mut request.code);
         }
         deployed_names.push(function.name.clone());
@@ -115,11 +118,16 @@ pub fn sources(read: &Read, function: &Function) -> Vec<PathBuf> {
         let layer = link.logical().and_then(|id| read.stack.layers.iter().find(|layer| layer.id == id));
         all.extend(layer.and_then(|layer| local(&layer.asset_path, &layer.code)));
     }
-    if let Some(folder) = all.first().filter(|folder| is_rust(function, folder)) {
+    if let Some(folder) = all.first().filter(|folder| build::is_rust(function, folder)) {
         let outside = runtimes::rust_sources(folder);
         all.extend(outside);
     }
     all
+}
+
+/// Whether what runs is not the user's own folder but a build of it, so that edits are seen by no environment.
+pub fn is_built(read: &Read, function: &Function) -> bool {
+    sources(read, function).first().is_some_and(|source| build::needed(function, source).is_some())
 }
 
 /// What an earlier template deployed and this one does not have, or not in a form that runs, is gone, as with a stack
@@ -139,13 +147,13 @@ async fn remove_others(read: &Read, control: &Arc<Control>, deployed: &[String])
 async fn request(
     read: &Read,
     function: &Function,
-    control: &Control,
+    stage: &Stage,
     layers: &layers::Published,
-    vault: &services::Vault,
     env_vars: &EnvVars,
     images: &BTreeMap<String, String>,
 ) -> Result<Option<Deploy>, Stop> {
-    let Some(code) = code(read, function, images).await? else { return Ok(None) };
+    let Some(code) = code(read, function, stage, images).await? else { return Ok(None) };
+    let (control, vault) = (&*stage.control, stage.services.vault());
     let mut variables = function.environment.clone();
     for (name, value) in &mut variables {
         for reference in vault.unresolved(value) {
@@ -265,6 +273,7 @@ fn url_settings(url: &stack::FunctionUrl) -> UrlSettings {
 async fn code(
     read: &Read,
     function: &Function,
+    stage: &Stage,
     images: &BTreeMap<String, String>,
 ) -> Result<Option<DeployCode>, Stop> {
     let place = function.code_place;
@@ -308,21 +317,7 @@ async fn code(
     if !found.is_dir() {
         return Err(Stop::Usage(format!("{at}: {}: there is no folder or zip `{path}`", function.id)));
     }
-    if is_rust(function, &found) {
-        let id = function.id.clone();
-        let built = tokio::task::spawn_blocking(move || {
-            runtimes::build_rust(&found, &|line: &str| eprintln!("  {id}: {line}"))
-        });
-        let folder = built.await.context("the build failed")?.with_context(|| function.id.clone())?;
-        return Ok(Some(DeployCode::Folder(folder)));
-    }
-    Ok(Some(DeployCode::Folder(found)))
-}
-
-/// A Rust package with an OS-only runtime, and no bootstrap that somebody built already.
-fn is_rust(function: &Function, folder: &Path) -> bool {
-    let provided = function.runtime.as_deref().is_some_and(|runtime| runtime.starts_with("provided"));
-    provided && folder.join("Cargo.toml").is_file() && !folder.join("bootstrap").is_file()
+    build::folder(function, found, &at, stage).await.map(|folder| Some(DeployCode::Folder(folder)))
 }
 
 /// The zip that `serverless package` leaves beside its template.
