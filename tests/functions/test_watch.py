@@ -72,7 +72,7 @@ def home(tmp_path):
     return tmp_path
 
 
-def answers(platform, wanted, seconds=20):
+def answers(platform, wanted, seconds=60):
     """Waits until `wanted` of an answer is true; how long it took."""
     begun = time.monotonic()
     while not wanted(answer := platform.invoke("Cart", whole=False)):
@@ -81,7 +81,7 @@ def answers(platform, wanted, seconds=20):
     return time.monotonic() - begun
 
 
-def says(platform, text, seconds=20):
+def says(platform, text, seconds=60):
     deadline = time.monotonic() + seconds
     while text not in platform.stderr():
         assert time.monotonic() < deadline, platform.stderr()
