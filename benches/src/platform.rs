@@ -25,6 +25,8 @@ pub struct Function {
     pub runtime: &'static str,
     pub handler: &'static str,
     pub reserved: Option<u32>,
+    /// Published as `live`, with SnapStart.
+    pub is_restored: bool,
 }
 
 /// One virtual processor, so that no figure is one of the CPU quota.
@@ -34,7 +36,14 @@ impl Function {
     /// The Rust function in `code`.
     pub fn rust(name: impl Into<String>, code: &Path) -> Self {
         let (name, code) = (name.into(), code.to_owned());
-        Self { name, code, runtime: "provided.al2023", handler: "bootstrap", reserved: None }
+        Self {
+            name,
+            code,
+            runtime: "provided.al2023",
+            handler: "bootstrap",
+            reserved: None,
+            is_restored: false,
+        }
     }
 
     fn resource(&self) -> Value {
@@ -44,6 +53,10 @@ impl Function {
         });
         if let Some(reserved) = self.reserved {
             properties["ReservedConcurrentExecutions"] = reserved.into();
+        }
+        if self.is_restored {
+            properties["AutoPublishAlias"] = "live".into();
+            properties["SnapStart"] = json!({ "ApplyOn": "PublishedVersions" });
         }
         json!({ "Type": "AWS::Serverless::Function", "Properties": properties })
     }

@@ -11,6 +11,7 @@ mod plan;
 mod queue;
 mod refusal;
 mod rest;
+mod restored;
 mod sandboxes;
 mod simulator;
 mod template;
@@ -35,6 +36,7 @@ pub const ALL: &[Group] = &[
     Group { name: "queue-durable", about: "asynchronous events made durable", run: events::run },
     Group { name: "cold", about: "cold start of the Rust function", run: cold::run },
     Group { name: "interpreters", about: "cold start of Python and Node", run: interpreters::run },
+    Group { name: "restored", about: "versions with SnapStart", run: restored::run },
     Group { name: "sandboxes", about: "sandboxes made and reaped", run: sandboxes::run },
     Group { name: "burst", about: "a burst of first invocations", run: burst::run },
     Group { name: "rest", about: "the platform at rest", run: rest::run },

@@ -243,6 +243,9 @@ pub struct Up {
     /// Refuse a runtime whose exact version is not installed, instead of taking the nearest.
     #[arg(long)]
     pub strict_runtimes: bool,
+    /// SnapStart for every runtime: AWS has it for Python 3.12, Java 11, .NET 8 and later alone.
+    #[arg(long)]
+    pub experimental_snapstart: bool,
     /// Variables for functions, a JSON file as `sam local` takes it: {"Function": {"NAME": "value"}} or {"Parameters": {…}}.
     #[arg(short = 'n', long, value_name = "FILE")]
     pub env_vars: Option<PathBuf>,

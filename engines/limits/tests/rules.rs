@@ -442,6 +442,7 @@ fn function(config: VpcConfig) -> Function {
         event_invoke: Vec::new(),
         dead_letter_target: None,
         tracing: false,
+        snap_start: false,
         json_logs: false,
         log_group: String::new(),
         tags: BTreeMap::new(),

@@ -137,6 +137,10 @@ error_codes! {
     Service = "ServiceException", 500, Upper, Service;
     /// A quota that is not a throttle.
     ServiceQuotaExceeded = "ServiceQuotaExceededException", 402, Upper, User;
+    /// A SnapStart environment could not be restored.
+    SnapStart = "SnapStartException", 400, Upper, User;
+    /// Its after-restore hooks took too long.
+    SnapStartTimeout = "SnapStartTimeoutException", 408, Upper, User;
     /// No free address in the subnets.
     SubnetIpAddressLimitReached = "SubnetIPAddressLimitReachedException", 502, Upper, Service;
     /// Too many at once, or too fast; [`ThrottleReason`] says which.

@@ -55,6 +55,8 @@ pub struct Options {
     pub account_concurrency: u32,
     /// What reservations may not touch.
     pub unreserved_minimum: u32,
+    /// Whether SnapStart takes runtimes that AWS does not restore.
+    pub experimental_snap_start: bool,
 }
 
 /// What the observer is told, after the change is durable and readers see it. Changes come one at a time, in order.
@@ -366,6 +368,7 @@ mod tests {
             region: "us-east-1".to_owned(),
             account_concurrency: 1_000,
             unreserved_minimum: 100,
+            experimental_snap_start: false,
         };
         let (store, heard) = (Failing::default(), Arc::new(AtomicUsize::new(0)));
         let observer = {

@@ -6,6 +6,7 @@
 
 mod environment;
 mod runtime;
+pub mod snap_start;
 
 pub use environment::{ENVIRONMENT_MAX, RESERVED_VARIABLES};
 pub use runtime::{RUNTIMES, check_runtime};

@@ -103,6 +103,7 @@ fn refused(error: &InvokeError) -> Answer {
             answer
         }
         InvokeError::NoFunction(_) => json(StatusCode::FORBIDDEN, "{\"Message\":null}"),
+        InvokeError::Restore(_) => failure(),
         InvokeError::Host(_) => {
             let mut answer = failure();
             name_limit_id(&mut answer, LimitId::HostSandboxes);

@@ -246,7 +246,7 @@ async fn run(doors: &Doors, api: &Api, arrival: Arrival<'_>, incoming: Incoming)
                     name_limit(&mut answer, refusal);
                     answer
                 }
-                InvokeError::NoFunction(_) => internal_error(),
+                InvokeError::NoFunction(_) | InvokeError::Restore(_) => internal_error(),
                 InvokeError::Host(_) => {
                     let mut answer = internal_error();
                     name_limit_id(&mut answer, LimitId::HostSandboxes);

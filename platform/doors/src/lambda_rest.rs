@@ -58,10 +58,9 @@ async fn whole(doors: &Arc<Doors>, head: Parts, incoming: Incoming) -> Answer {
     let (done, handled) = tokio::sync::oneshot::channel();
     let after = doors.clone();
     tokio::spawn(async move {
-        let handled = tokio::task::spawn_blocking(move || {
-            control_plane::handle(&control, &|key| invoker.provisioned(key), &head, &body)
-        })
-        .await;
+        let handled =
+            tokio::task::spawn_blocking(move || control_plane::handle(&control, &invoker, &head, &body))
+                .await;
         if changes {
             after.refresh();
         }

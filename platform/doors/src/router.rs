@@ -437,6 +437,7 @@ pub(crate) fn log_failure(door: &str, error: &InvokeError) {
         InvokeError::NoFunction(name) => {
             tracing::warn!(door, function = %name, "a door leads to no function");
         }
+        InvokeError::Restore(failure) => tracing::warn!(door, "{failure}"),
         InvokeError::Host(cause) => tracing::error!(door, %cause, "this host could not run a function"),
     }
 }

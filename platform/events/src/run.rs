@@ -90,8 +90,24 @@ impl Runs for Live {
             };
             let request =
                 Request { function, invoked_arn, request_id, payload, tail: false, client_context, trace_id };
-            admission.run(request).await.map_err(refused)
+            match admission.run(request).await {
+                // As when the function fails: tried again, then a dead letter.
+                Err(InvokeError::Restore(failure)) => Ok(not_restored(&failure)),
+                result => result.map_err(refused),
+            }
         }))
+    }
+}
+
+fn not_restored(failure: &invoke::RestoreFailure) -> Invoked {
+    let message = serde_json::json!({"errorType": "SnapStartException", "errorMessage": failure.to_string()});
+    Invoked {
+        payload: message.to_string().into(),
+        content_type: None,
+        failed: true,
+        log_tail: None,
+        version: model::name::LATEST.to_owned(),
+        limit: None,
     }
 }
 
@@ -99,7 +115,7 @@ fn refused(error: InvokeError) -> Refused {
     match error {
         InvokeError::NoFunction(_) => Refused::NoFunction,
         InvokeError::Refused(refusal) => Refused::Limit(refusal),
-        InvokeError::Host(_) => host(),
+        InvokeError::Restore(_) | InvokeError::Host(_) => host(),
     }
 }
 

@@ -22,7 +22,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use telemetry::{FunctionCounters, FunctionLog, Report, Status, init_report, iso_time, unix_millis};
+use telemetry::{
+    FunctionCounters, FunctionLog, Report, Status, init_report, iso_time, restore_report, unix_millis,
+};
 use tokio::sync::{RwLock, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -35,7 +37,7 @@ pub(crate) struct Version {
     pub(crate) region: Arc<str>,
     pub(crate) init_timeout: Duration,
     pub(crate) init_billed: bool,
-    /// `on-demand` or `provisioned-concurrency`.
+    /// `on-demand`, `provisioned-concurrency` or `snap-start`.
     pub(crate) initialization_type: &'static str,
     pub(crate) network: Option<Arc<dyn Network>>,
     /// The limits for streamed responses.
@@ -113,8 +115,17 @@ pub(crate) enum Entry {
     Run,
     /// It is new: INIT runs first, under its own time limit.
     Start,
+    /// It is new, but its INIT ran ahead: SnapStart's.
+    Restore,
     /// Its runtime must be started anew, inside the invocation (a suppressed INIT).
     Reset,
+}
+
+/// What a new environment took before its first invocation.
+#[derive(Clone, Copy, Debug, Default)]
+struct Opening {
+    init: Option<Duration>,
+    restore: Option<Duration>,
 }
 
 /// What an invocation came to.
@@ -151,7 +162,25 @@ pub(crate) enum HostError {
     Start(#[from] StartError),
     #[error("cannot serve a sandbox: {0}")]
     Serve(#[from] io::Error),
+    #[error(transparent)]
+    Restore(#[from] RestoreFailure),
 }
+
+/// An environment of a SnapStart version could not be restored: the function's fault, not this host's.
+///
+/// Source: Lambda API reference, Invoke: SnapStartException (400), SnapStartTimeoutException (408).
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RestoreFailure {
+    /// Its after-restore hooks took too long.
+    #[error("the after-restore hooks took longer than {} s", RESTORE_TIMEOUT.as_secs())]
+    TimedOut,
+    /// One of them failed, or the runtime ended.
+    #[error("the after-restore hooks failed: {0}")]
+    Failed(String),
+}
+
+/// How long after-restore hooks may take. Source: Developer Guide, "Lambda SnapStart runtime hooks".
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Environment {
     pub(crate) fn new(version: Arc<Version>) -> Arc<Self> {
@@ -187,21 +216,27 @@ impl Environment {
         caller: &mut Caller,
         on_started: impl FnOnce() + Send,
     ) -> Result<Ran, HostError> {
-        let mut init = None;
+        let mut opening = Opening::default();
         let mut life = self.take(entry);
         if entry == Entry::Start {
             FunctionCounters::count(&self.version.counters.cold_starts);
-            match self.initialise(sandboxes, prepared).await? {
+            match self.initialise(sandboxes, prepared, Stop::Never).await? {
                 Ok((alive, duration)) => {
                     life = Some(alive);
-                    init = Some(duration);
+                    opening.init = Some(duration);
                 }
                 // INIT runs again below, inside the invocation and under the function's timeout.
                 Err(Failed) => self.end_process().await,
             }
         }
+        if entry == Entry::Restore
+            && let Some(life) = &life
+        {
+            FunctionCounters::count(&self.version.counters.cold_starts);
+            opening.restore = Some(self.restore(life).await?);
+        }
         on_started();
-        self.handle(sandboxes, prepared, life, init, request, caller).await
+        self.handle(sandboxes, prepared, life, opening, request, caller).await
     }
 
     /// Marks the environment as used and wakes it; its life, if its process is still there.
@@ -218,7 +253,7 @@ impl Environment {
                 return None;
             }
         }
-        let life = if entry == Entry::Run { idle.life.clone() } else { None };
+        let life = if matches!(entry, Entry::Run | Entry::Restore) { idle.life.clone() } else { None };
         life.filter(|life| life.exit.borrow().is_none())
     }
 
@@ -227,15 +262,16 @@ impl Environment {
         self: &Arc<Self>,
         sandboxes: &Sandboxes,
         prepared: &Prepared,
+        stop: Stop,
     ) -> bool {
-        match self.initialise(sandboxes, prepared).await {
+        match self.initialise(sandboxes, prepared, stop).await {
             Ok(Ok(_)) => true,
             Ok(Err(Failed)) => {
                 self.end_process().await;
                 false
             }
             Err(error) => {
-                tracing::error!(limit = "host.sandboxes", function = %self.version.function.name, %error, "this host cannot initialise a provisioned environment");
+                tracing::error!(limit = "host.sandboxes", function = %self.version.function.name, %error, "this host cannot initialise an environment ahead");
                 false
             }
         }
@@ -246,6 +282,7 @@ impl Environment {
         self: &Arc<Self>,
         sandboxes: &Sandboxes,
         prepared: &Prepared,
+        stop: Stop,
     ) -> Result<Result<(Arc<Life>, Duration), Failed>, HostError> {
         let function = &self.version.function;
         if let Some(runtime) = function.runtime.as_deref() {
@@ -254,6 +291,9 @@ impl Environment {
         }
         let begun = Instant::now();
         let life = self.begin_life(sandboxes, prepared).await?;
+        if stop == Stop::Never {
+            life.session.restore();
+        }
         let mut exit = life.exit.clone();
         let status = tokio::select! {
             biased;
@@ -278,13 +318,50 @@ impl Environment {
         Ok(Err(Failed))
     }
 
+    /// Lets the runtime of an environment that was initialised ahead go on, and waits until its after-restore hooks have run.
+    async fn restore(&self, life: &Life) -> Result<Duration, RestoreFailure> {
+        let runtime = self.version.function.runtime.as_deref().unwrap_or("provided");
+        // No memory was loaded, and the log says so.
+        let line = format!("RESTORE_START Runtime Version: {runtime}.onrush\tInitialised ahead");
+        self.version.log.write(&line);
+        let begun = Instant::now();
+        life.session.restore();
+        let mut exit = life.exit.clone();
+        let failure = tokio::select! {
+            biased;
+            restored = life.session.restored() => match restored {
+                Ok(()) => None,
+                Err(error) => {
+                    let kind = error.error_type.unwrap_or_else(|| "Runtime.AfterRestoreError".to_owned());
+                    Some((Status::Error(kind.clone()), RestoreFailure::Failed(kind)))
+                }
+            },
+            _ = exited(&mut exit) => {
+                let kind = "Runtime.ExitError".to_owned();
+                Some((Status::Error(kind.clone()), RestoreFailure::Failed(kind)))
+            }
+            () = tokio::time::sleep(RESTORE_TIMEOUT) => Some((Status::Timeout, RestoreFailure::TimedOut)),
+        };
+        let duration = begun.elapsed();
+        let status = failure.as_ref().map_or(&Status::Success, |(status, _)| status);
+        life.output.drain();
+        life.output.platform_lines(&[&restore_report(duration, status)]);
+        match failure {
+            None => Ok(duration),
+            Some((_, failure)) => {
+                self.end_process().await;
+                Err(failure)
+            }
+        }
+    }
+
     /// One invocation on a live runtime, or on one that has to be started anew first.
     async fn handle(
         self: &Arc<Self>,
         sandboxes: &Sandboxes,
         prepared: &Prepared,
         life: Option<Arc<Life>>,
-        init: Option<Duration>,
+        opening: Opening,
         request: &Request,
         caller: &mut Caller,
     ) -> Result<Ran, HostError> {
@@ -296,7 +373,9 @@ impl Environment {
             Some(life) => life,
             None => {
                 self.end_process().await;
-                self.begin_life(sandboxes, prepared).await?
+                let life = self.begin_life(sandboxes, prepared).await?;
+                life.session.restore();
+                life
             }
         };
         let id = &request.request_id;
@@ -355,7 +434,7 @@ impl Environment {
             // The log tells what happened afterwards; the answer stands.
             conclusion.said = said;
         }
-        Ok(self.conclude(&life, conclusion, init, request, limit.as_ref()))
+        Ok(self.conclude(&life, conclusion, opening, request, limit.as_ref()))
     }
 
     /// The runtime has answered and not yet asked for its next event; until then the invocation goes on, under the
@@ -491,7 +570,7 @@ impl Environment {
         &self,
         life: &Life,
         conclusion: Conclusion,
-        init: Option<Duration>,
+        opening: Opening,
         request: &Request,
         limit: Option<&Refusal>,
     ) -> Ran {
@@ -512,8 +591,9 @@ impl Environment {
         let report = Report {
             request_id: &request.request_id,
             duration,
-            init,
+            init: opening.init,
             init_billed: self.version.init_billed,
+            restore: opening.restore,
             memory_mb: function.memory_mb,
             memory_peak_bytes,
             status,
@@ -769,6 +849,15 @@ enum Waited {
 /// INIT failed; the log says how.
 #[derive(Debug)]
 struct Failed;
+
+/// Where a SnapStart runtime stops on its way to its first event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Nowhere: an invocation waits for it.
+    Never,
+    /// After its INIT, until its environment is taken.
+    AfterInit,
+}
 
 async fn exited(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
     match exit.wait_for(Option::is_some).await {

@@ -1,8 +1,9 @@
 //! The front of the room: functions come and go, requests come in, decisions and answers go out.
 
+mod shelf;
 mod versions;
 
-use crate::environment::{Entry, Environment, HostError, Prepared, Version};
+use crate::environment::{Entry, Environment, HostError, Prepared, RestoreFailure, Version};
 use crate::failure::Failure;
 use crate::freezer::Freezer;
 use crate::gate::{Entrance, Place, TICK};
@@ -105,6 +106,9 @@ pub enum InvokeError {
     /// A limit refused it.
     #[error("{0}")]
     Refused(Refusal),
+    /// An environment of a SnapStart version could not be restored.
+    #[error("{0}")]
+    Restore(RestoreFailure),
     /// This host could not run it.
     #[error("{0}")]
     Host(Arc<str>),
@@ -153,6 +157,10 @@ struct Core {
     /// The keys of a function's versions and aliases.
     keys: HashMap<Arc<str>, Vec<Arc<str>>>,
     pools: HashMap<ProvisionedId, versions::Pool>,
+    /// Environments of SnapStart versions, initialised ahead.
+    shelves: HashMap<FunctionId, shelf::Shelf>,
+    /// What lay on shelves that are gone; to be ended.
+    forgotten: Vec<Arc<Environment>>,
     environments: HashMap<EnvironmentId, Named>,
     trace: Option<Vec<Decided>>,
 }
@@ -190,6 +198,8 @@ impl Invoker {
                 functions: HashMap::new(),
                 keys: HashMap::new(),
                 pools: HashMap::new(),
+                shelves: HashMap::new(),
+                forgotten: Vec::new(),
                 environments: HashMap::new(),
                 trace: options.trace.then(Vec::new),
             }),
@@ -238,7 +248,8 @@ impl Invoker {
                 }
             }
         }
-        let taken = core.take_out(&effects);
+        let mut taken = core.take_out(&effects);
+        taken.blanks = core.blanks();
         drop(core);
         self.carry_out(taken);
         // Something may be due earlier than what the reaper waits for.
@@ -347,9 +358,17 @@ impl Invoker {
             Decision::Run(id) => (Entry::Run, id),
             Decision::Reset(id) => (Entry::Reset, id),
             Decision::Start(id) => {
-                let environment = Environment::new(known.version.clone());
+                let (of, version) = (known.id, known.version.clone());
+                let (ready, blanks) = core.off_the_shelf(of);
+                if !blanks.is_empty() {
+                    tokio::spawn(self.clone().restock(blanks));
+                }
+                let (entry, environment) = match ready {
+                    Some(environment) => (Entry::Restore, environment),
+                    None => (Entry::Start, Environment::new(version)),
+                };
                 core.environments.insert(id, Named { environment: environment.clone(), in_use: true });
-                return Ok((Entry::Start, id, environment));
+                return Ok((entry, id, environment));
             }
             Decision::Refuse(refusal) => {
                 FunctionCounters::count(&known.version.counters.throttles);
@@ -427,6 +446,11 @@ impl Invoker {
                 let failure = Failure::no_working_directory(&request.request_id, &folder, &error);
                 held.settle(Err(()));
                 caller.answer(Ok(never_ran(version, &request, failure)));
+            }
+            Err(HostError::Restore(failure)) => {
+                FunctionCounters::count(&version.counters.errors);
+                held.settle(Err(()));
+                caller.answer(Err(InvokeError::Restore(failure)));
             }
             Err(error) => {
                 tracing::error!(limit = "host.sandboxes", function = %request.function, %error, "this host cannot run the function");
@@ -662,6 +686,7 @@ fn never_ran(version: &Version, request: &Request, failure: Failure) -> Invoked 
         duration: Duration::ZERO,
         init: None,
         init_billed: version.init_billed,
+        restore: None,
         memory_mb: function.memory_mb,
         memory_peak_bytes: 0,
         status: Status::Error(failure.kind),

@@ -19,6 +19,7 @@ mod reactors;
 mod refusals;
 mod streaming;
 
+pub use environment::RestoreFailure;
 pub use id::{request_id, trace_header};
 pub use invoker::{Admission, Decided, Figures, InvokeError, Invoked, Invoker, Options, Request};
 pub use limits::{ProvisionedCounts, ProvisionedStatus, StreamFigures};

@@ -18,6 +18,7 @@ const INVALID_MODE: &[u8] =
     br#"{"errorMessage":"Invalid function response mode","errorType":"InvalidFunctionResponseMode"}"#;
 const BUSY: &[u8] = br#"{"errorMessage":"State transition from Running to Ready failed for runtime. Error: the current invocation has no response yet","errorType":"InvalidStateTransition"}"#;
 const INITIALISED: &[u8] = br#"{"errorMessage":"State transition from Ready to InitError failed for runtime. Error: initialization is over","errorType":"InvalidStateTransition"}"#;
+const NOT_RESTORING: &[u8] = br#"{"errorMessage":"State transition to RestoreError failed for runtime. Error: nothing is being restored","errorType":"InvalidStateTransition"}"#;
 const NOT_FOUND: &[u8] = br#"{"errorMessage":"No such path in the Runtime API","errorType":"NotFound"}"#;
 
 /// What a request asks for.
@@ -27,6 +28,8 @@ enum Route<'path> {
     Response(&'path str),
     Error(&'path str),
     InitError,
+    RestoreNext,
+    RestoreError,
     Ping,
     Unknown,
 }
@@ -122,6 +125,32 @@ async fn exchange(session: &Session, wire: &mut Wire) -> Result<bool, Broken> {
                 Err(_) => wire.send("403 Forbidden", &[], INITIALISED).await?,
             }
         }
+        Route::RestoreNext => {
+            wire.body(&head, 0).await?;
+            match session.restore_next() {
+                Ok(true) => {}
+                Ok(false) => tokio::select! {
+                    biased;
+                    () = session.released() => {}
+                    broken = wire.disturbed() => return Err(broken),
+                },
+                Err(_) => {
+                    wire.send("403 Forbidden", &[], INITIALISED).await?;
+                    return Ok(keep);
+                }
+            }
+            wire.send("200 OK", &[], b"").await?;
+        }
+        Route::RestoreError => {
+            let Body::Whole(body) = wire.body(&head, ERROR_BYTES_MAX).await? else {
+                wire.send("413 Payload Too Large", &[], TOO_LARGE).await?;
+                return Ok(keep);
+            };
+            match session.fail_restore(body, head.error_type.clone()) {
+                Ok(()) => wire.send("202 Accepted", &[], OK).await?,
+                Err(_) => wire.send("403 Forbidden", &[], NOT_RESTORING).await?,
+            }
+        }
         Route::Ping => {
             wire.body(&head, 0).await?;
             wire.send("200 OK", &[], b"\"pong\"").await?;
@@ -185,6 +214,8 @@ fn route(method: Method, path: &str) -> Route<'_> {
     match (method, rest) {
         (Method::Get, "invocation/next") => Route::Next,
         (Method::Post, "init/error") => Route::InitError,
+        (Method::Get, "restore/next") => Route::RestoreNext,
+        (Method::Post, "restore/error") => Route::RestoreError,
         (Method::Post, rest) => {
             let id_and_verb = rest.strip_prefix("invocation/").and_then(|rest| rest.split_once('/'));
             match id_and_verb {
@@ -356,6 +387,48 @@ mod tests {
             error_type: Some("Runtime.ImportModuleError".into()),
         };
         assert_eq!(session.initialised().await, failed);
+        assert!(ask(&mut stream, &request).await.starts_with("HTTP/1.1 403"));
+    }
+
+    const RESTORE_NEXT: &str = "GET /2018-06-01/runtime/restore/next HTTP/1.1\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_runtime_waits_after_its_initialisation_until_it_is_restored() {
+        let (session, mut stream) = runtime().await;
+        stream.write_all(RESTORE_NEXT.as_bytes()).await.unwrap();
+        assert_eq!(session.initialised().await, Initialisation::Ready);
+        assert!(session.idle_since().is_some(), "it may be frozen");
+        session.restore();
+        assert!(session.idle_since().is_none(), "its hooks run");
+        assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 200"));
+        let (job, _answer) = invocation("id-1", "{}");
+        stream.write_all(NEXT.as_bytes()).await.unwrap();
+        session.restored().await.unwrap();
+        session.give(job).unwrap();
+        assert!(read_answer(&mut stream).await.contains("id-1"));
+    }
+
+    #[tokio::test]
+    async fn a_runtime_restored_ahead_does_not_stop() {
+        let (session, mut stream) = runtime().await;
+        session.restore();
+        assert!(ask(&mut stream, RESTORE_NEXT).await.starts_with("HTTP/1.1 200"));
+        stream.write_all(NEXT.as_bytes()).await.unwrap();
+        assert_eq!(session.initialised().await, Initialisation::Ready);
+        session.restored().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_fails_is_told_once_and_only_while_restoring() {
+        let (session, mut stream) = runtime().await;
+        let request = post("restore/error", "{}");
+        assert!(ask(&mut stream, &request).await.starts_with("HTTP/1.1 403"), "nothing is restored");
+        stream.write_all(RESTORE_NEXT.as_bytes()).await.unwrap();
+        session.initialised().await;
+        session.restore();
+        read_answer(&mut stream).await;
+        assert!(ask(&mut stream, &request).await.starts_with("HTTP/1.1 202"));
+        assert_eq!(session.restored().await.unwrap_err().body, Bytes::from_static(b"{}"));
         assert!(ask(&mut stream, &request).await.starts_with("HTTP/1.1 403"));
     }
 

@@ -14,7 +14,7 @@ mod http;
 mod session;
 mod streaming;
 
-pub use session::{Answer, Initialisation, Invocation, Reply, Session};
+pub use session::{Answer, Initialisation, Invocation, Reply, RestoreError, Session};
 pub use streaming::{Incoming, Piece};
 
 /// Largest result a runtime may post, in bytes. Source: Developer Guide, "Lambda quotas" (6 MB), exact

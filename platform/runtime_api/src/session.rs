@@ -1,8 +1,12 @@
 //! The state of one runtime process: initialising, idle in `next`, or busy with one invocation.
 
+mod restore;
+
 use crate::connection;
 use crate::streaming::Incoming;
 use bytes::Bytes;
+use restore::Restore;
+pub use restore::RestoreError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -81,6 +85,8 @@ pub struct Session {
     initialised: Notify,
     /// Wakes the owner waiting for the runtime to come back for its next event.
     idle: Notify,
+    /// Wakes connections parked in `restore/next`.
+    released: Notify,
     /// Held while a result is read.
     pub(crate) reading: tokio::sync::Mutex<()>,
 }
@@ -88,6 +94,7 @@ pub struct Session {
 #[derive(Debug, Default)]
 struct State {
     initialisation: Option<Initialisation>,
+    restore: Restore,
     pending: Option<Invocation>,
     current: Option<Current>,
     /// Connections parked in `next`.
@@ -127,6 +134,7 @@ impl Session {
             work: Notify::new(),
             initialised: Notify::new(),
             idle: Notify::new(),
+            released: Notify::new(),
             reading: tokio::sync::Mutex::default(),
         })
     }

@@ -11,5 +11,5 @@ mod time;
 
 pub use counters::{Counters, FunctionCounters};
 pub use logs::{FunctionLog, Line, Logs};
-pub use report::{Report, Status, init_report};
+pub use report::{Report, Status, init_report, restore_report};
 pub use time::{apache_time, iso_time, unix_millis};

@@ -193,6 +193,7 @@ async fn serve(
             region: region.clone(),
             account_concurrency,
             unreserved_minimum: era.settings.unreserved_minimum,
+            experimental_snap_start: arguments.experimental_snapstart,
         },
         Box::new(move |change| {
             if let Some((invoker, events)) = observer.get() {

@@ -163,6 +163,8 @@ pub struct Function {
     pub dead_letter_target: Option<String>,
     /// Whether X-Ray tracing is `Active`.
     pub tracing: bool,
+    /// Whether published versions have SnapStart.
+    pub snap_start: bool,
     /// `LoggingConfig.LogFormat` is `JSON`.
     pub json_logs: bool,
     /// `LoggingConfig.LogGroup`, or `/aws/lambda/NAME`.

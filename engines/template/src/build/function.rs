@@ -136,6 +136,11 @@ impl Builder<'_, '_> {
         let tracing = tracing
             .and_then(|tracing| tracing.get("Mode"))
             .and_then(|node| choice(node, TRACING, &mut self.problems));
+        const SNAP_START: &[(&str, bool)] = &[("None", false), ("PublishedVersions", true)];
+        let snap_start = fields.inner("SnapStart", &mut self.problems);
+        let snap_start = snap_start
+            .and_then(|snap_start| snap_start.get("ApplyOn"))
+            .and_then(|node| choice(node, SNAP_START, &mut self.problems));
         let logging = fields.inner("LoggingConfig", &mut self.problems);
         let log = |key: &str, builder: &mut Self| {
             logging.as_ref().and_then(|it| it.string(key, &mut builder.problems))
@@ -176,6 +181,7 @@ impl Builder<'_, '_> {
             event_invoke: Vec::new(),
             dead_letter_target: dead_letter.and_then(|it| it.string("TargetArn", &mut self.problems)),
             tracing: tracing.unwrap_or(false),
+            snap_start: snap_start.unwrap_or(false),
             json_logs: log("LogFormat", self).as_deref() == Some("JSON"),
             log_group: log("LogGroup", self).unwrap_or_else(|| format!("/aws/lambda/{name}")),
             tags: fields.string_map("Tags", &mut self.problems),

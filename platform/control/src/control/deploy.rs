@@ -140,6 +140,7 @@ impl Control {
             function.package_type = PackageType::Image;
         }
         validate::apply_settings(settings, &mut function)?;
+        validate::snap_start::check(&function, self.options.experimental_snap_start)?;
         validate::check_mandatory(&function)?;
         set_vpc_id(&mut function.vpc, vpc_id);
         function.layers = layers;

@@ -38,6 +38,7 @@ impl Control {
         function.layers = layers.unwrap_or_default();
         function.package_type = if is_image { PackageType::Image } else { PackageType::Zip };
         validate::apply_settings(settings, &mut function)?;
+        validate::snap_start::check(&function, self.options.experimental_snap_start)?;
         validate::check_mandatory(&function)?;
         self.source_of_request(&code, &function.architectures)?.put_into(&mut function);
         let publish = publish == Some(true);
@@ -119,6 +120,7 @@ impl Control {
             }
             validate::apply_settings(settings, &mut function)?;
             validate::check_mandatory(&function)?;
+            validate::snap_start::check(&function, self.options.experimental_snap_start)?;
             Ok(Edit::Put(Box::new(function), Fresh::Version))
         })
     }

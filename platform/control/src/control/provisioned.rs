@@ -2,7 +2,7 @@
 
 use super::alias::no_alias;
 use super::{Control, Edit, Fresh};
-use crate::function::Function;
+use crate::function::{Function, SnapStart};
 use crate::published::{self, Provisioned};
 use model::error::{ApiError, ErrorCode, Violation};
 use model::name::{FunctionReference, LATEST};
@@ -48,6 +48,7 @@ impl Control {
         let function = self.change(|functions| {
             let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;
             self.check_qualifier(before, &qualifier)?;
+            check_snap_start(before, &qualifier)?;
             self.check_provisioned(functions, before, &qualifier, requested)?;
             let mut function = Function::clone(before);
             function.published.provisioned.insert(qualifier.clone(), now_requested(requested));
@@ -180,6 +181,17 @@ pub(super) fn provisioned_of(function: &Function) -> u32 {
 /// Source: Lambda Developer Guide, "Monitoring concurrency", published.
 pub(super) fn allocated(function: &Arc<Function>) -> u64 {
     u64::from(function.reserved.unwrap_or_else(|| provisioned_of(function)))
+}
+
+/// Source: Developer Guide, "Improving startup performance with Lambda SnapStart": not together; the words are unconfirmed.
+fn check_snap_start(function: &Arc<Function>, qualifier: &str) -> Result<(), ApiError> {
+    let version = function.route_by(qualifier, || 1.0).map(|route| route.version);
+    if version.is_some_and(|version| version.snap_start == SnapStart::PublishedVersions) {
+        return Err(ApiError::invalid(
+            "Provisioned Concurrency is not supported for SnapStart enabled function versions.",
+        ));
+    }
+    Ok(())
 }
 
 /// A version is provisioned by itself or through an alias, not both.

@@ -45,6 +45,7 @@ pub fn options(data_dir: &Path) -> Options {
         region: "us-east-1".to_owned(),
         account_concurrency: 1_000,
         unreserved_minimum: 100,
+        experimental_snap_start: false,
     }
 }
 

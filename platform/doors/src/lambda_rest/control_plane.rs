@@ -18,7 +18,7 @@ use control::Control;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use input::Input;
-use invoke::ProvisionedCounts;
+use invoke::{Invoker, ProvisionedCounts};
 use model::error::{ApiError, ErrorCode};
 use operation::Operation;
 use serde_json::{Value, json};
@@ -30,6 +30,10 @@ pub fn handle(control: &Control, live: Live<'_>, head: &Parts, body: &Bytes) -> 
         operation::find(&head.method, head.uri.path(), head.uri.query().unwrap_or_default())?;
     let answer = Input::read(head, path, body).and_then(|input| run(control, live, operation, &input));
     Some(match answer {
+        Ok(Answer { status, body: Some(mut body) }) => {
+            show_preparation(live, &mut body);
+            respond(status, Some(body.to_string().into()))
+        }
         Ok(Answer { status, body }) => respond(status, body.map(|value| value.to_string().into())),
         Err(error) => {
             // The text may repeat what the caller sent, secrets included: the log gets the code alone.
@@ -39,8 +43,26 @@ pub fn handle(control: &Control, live: Live<'_>, head: &Parts, body: &Bytes) -> 
     })
 }
 
-/// How the provisioned concurrency of `cart:live` or `cart:3` fares.
-pub type Live<'a> = &'a dyn Fn(&str) -> Option<ProvisionedCounts>;
+/// How what was asked for fares, by key: `cart:live`, `cart:3`.
+pub trait Standing {
+    /// Its provisioned concurrency, if it has any.
+    fn provisioned(&self, key: &str) -> Option<ProvisionedCounts>;
+    /// Whether SnapStart has not yet prepared a first environment of it.
+    fn is_preparing(&self, key: &str) -> bool;
+}
+
+impl Standing for Invoker {
+    fn provisioned(&self, key: &str) -> Option<ProvisionedCounts> {
+        self.provisioned(key)
+    }
+
+    fn is_preparing(&self, key: &str) -> bool {
+        self.is_preparing(key)
+    }
+}
+
+/// Who is asked.
+pub type Live<'a> = &'a dyn Standing;
 
 /// What an operation answers.
 struct Answer {
@@ -133,6 +155,27 @@ fn run(
             Err(ApiError::new(ErrorCode::NotImplemented, message))
         }
         name => Err(ApiError::new(ErrorCode::NotImplemented, format!("{name} is not run by Onrush yet."))),
+    }
+}
+
+/// A version with SnapStart is pending until its first environment is prepared.
+///
+/// Source: Developer Guide, "Improving startup performance with Lambda SnapStart".
+fn show_preparation(live: Live<'_>, body: &mut Value) {
+    if let Some(versions) = body.get_mut("Versions").and_then(Value::as_array_mut) {
+        versions.iter_mut().for_each(|version| show_preparation(live, version));
+        return;
+    }
+    let shape = if body.get("Configuration").is_some() { &mut body["Configuration"] } else { body };
+    let is_on = shape.pointer("/SnapStart/OptimizationStatus").is_some_and(|status| status == "On");
+    let key = match (&shape["FunctionName"], &shape["Version"]) {
+        (Value::String(name), Value::String(version)) if is_on => format!("{name}:{version}"),
+        _ => return,
+    };
+    if live.is_preparing(&key) {
+        shape["State"] = json!("Pending");
+        shape["StateReason"] = json!("The function is being created.");
+        shape["StateReasonCode"] = json!("Creating");
     }
 }
 

@@ -15,7 +15,7 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
-use invoke::{InvokeError, Request, request_id};
+use invoke::{InvokeError, Request, RestoreFailure, request_id};
 use model::LimitId;
 use model::error::{ApiError, ErrorCode};
 use model::name::{FunctionReference, LATEST, qualified_arn};
@@ -153,6 +153,13 @@ impl Call {
                 Ok(answer)
             }
             InvokeError::NoFunction(_) => Err(missing(doors, &self.function.name, self.qualifier.as_deref())),
+            InvokeError::Restore(failure) => {
+                let code = match failure {
+                    RestoreFailure::TimedOut => ErrorCode::SnapStartTimeout,
+                    RestoreFailure::Failed(_) => ErrorCode::SnapStart,
+                };
+                Err(ApiError::new(code, failure.to_string()))
+            }
             InvokeError::Host(cause) => {
                 let message = format!(
                     "This host could not run the function: {cause}. `onrush doctor` says what is missing."

@@ -1,11 +1,12 @@
 //! Published versions and aliases: environments of their own under their function's limits, and environments that are
 //! initialised ahead of the invocations that want them (provisioned concurrency).
 
+use super::shelf::{Blank, SNAP_START};
 use super::{Core, Invoker, Known, Named};
-use crate::environment::{Environment, Version};
+use crate::environment::{Environment, Stop, Version};
 use crate::gate::Gate;
 use crate::reactors;
-use control::Function;
+use control::{Function, SnapStart};
 use limits::{Callee, Effect, EnvironmentId, FunctionId, ProvisionedCounts, ProvisionedId};
 use model::Instant;
 use std::collections::HashSet;
@@ -34,6 +35,7 @@ pub(super) struct Pool {
 pub(super) struct Taken {
     pub(super) ended: Vec<Arc<Environment>>,
     begun: Vec<(EnvironmentId, Arc<Environment>)>,
+    pub(super) blanks: Vec<Blank>,
 }
 
 impl Invoker {
@@ -56,6 +58,7 @@ impl Invoker {
                 let Some(id) = core.dispatcher.add_version(now, root, version.timeout) else { continue };
                 let known =
                     Known { id, callee: Callee::Function(id), version: self.version(version.clone(), false) };
+                core.set_up_shelf(id, &known.version);
                 core.functions.insert(key.clone(), known);
             }
             self.provision(core, now, function, &key, &version.version, effects);
@@ -95,7 +98,9 @@ impl Invoker {
     /// Forgets all versions and aliases of a function that goes; its end in the dispatcher takes their environments.
     pub(super) fn forget_versions(core: &mut Core, name: &str) {
         for key in core.keys.remove(name).unwrap_or_default() {
-            if let Some(Known { callee: Callee::Provisioned(pool), .. }) = core.functions.remove(&key) {
+            let Some(known) = core.functions.remove(&key) else { continue };
+            core.forget_shelf(known.id);
+            if let Callee::Provisioned(pool) = known.callee {
                 core.pools.remove(&pool);
             }
         }
@@ -185,13 +190,22 @@ impl Invoker {
         // The environments of an alias are its version's, which stays.
         let is_version = key.rsplit(':').next() == Some(known.version.function.version.as_str());
         if is_version {
+            core.forget_shelf(known.id);
             core.dispatcher.remove_function(now, known.id, effects);
         }
     }
 
     /// What it takes to run a function at one version.
     pub(super) fn version(&self, function: Arc<Function>, ahead: bool) -> Arc<Version> {
-        let init_timeout = if ahead { INIT_AHEAD.max(function.timeout) } else { self.0.init_timeout };
+        let is_snap_start =
+            function.snap_start == SnapStart::PublishedVersions && function.version != "$LATEST" && !ahead;
+        let initialization_type = match (ahead, is_snap_start) {
+            (true, _) => PROVISIONED,
+            (false, true) => SNAP_START,
+            (false, false) => ON_DEMAND,
+        };
+        let init_timeout =
+            if ahead || is_snap_start { INIT_AHEAD.max(function.timeout) } else { self.0.init_timeout };
         Arc::new(Version {
             log: self.0.logs.function(&function.name),
             counters: self.0.counters.function(&function.name),
@@ -200,7 +214,7 @@ impl Invoker {
             init_billed: self.0.init_billed,
             network: self.0.network.clone(),
             streams: self.0.streams.clone(),
-            initialization_type: if ahead { PROVISIONED } else { ON_DEMAND },
+            initialization_type,
             prepared: tokio::sync::OnceCell::new(),
             gates: (0..reactors::GATES).map(|_| Gate::default()).collect(),
             function,
@@ -222,13 +236,16 @@ impl Invoker {
         for (id, environment) in taken.begun {
             tokio::spawn(self.clone().initialise_ahead(id, environment));
         }
+        for blank in taken.blanks {
+            tokio::spawn(self.clone().stock(blank));
+        }
     }
 
     /// Runs the INIT of an environment that nobody waits for.
     async fn initialise_ahead(self, id: EnvironmentId, environment: Arc<Environment>) {
         let version = environment.version.clone();
         let done = match self.prepared(&version).await {
-            Ok(prepared) => environment.initialise_ahead(&self.0.sandboxes, &prepared).await,
+            Ok(prepared) => environment.initialise_ahead(&self.0.sandboxes, &prepared, Stop::Never).await,
             Err(error) => {
                 version.log.write(&error.to_string());
                 false
@@ -262,6 +279,7 @@ impl Core {
     /// Takes out what effects end, and puts in what they begin.
     pub(super) fn take_out(&mut self, effects: &[Effect]) -> Taken {
         let mut taken = Taken::default();
+        taken.ended.append(&mut self.forgotten);
         for effect in effects {
             match effect {
                 Effect::Reap(id) => {

@@ -228,6 +228,9 @@ fn settings(stack: &Stack, function: &Function, variables: BTreeMap<String, Stri
         tracing_config: function
             .tracing
             .then(|| control::TracingSettings { mode: Some("Active".to_owned()) }),
+        snap_start: Some(control::SnapStartSettings {
+            apply_on: Some(if function.snap_start { "PublishedVersions" } else { "None" }.to_owned()),
+        }),
         logging_config: Some(control::LoggingSettings {
             log_format: Some(if function.json_logs { "JSON" } else { "Text" }.to_owned()),
             log_group: Some(function.log_group.clone()),

@@ -68,7 +68,7 @@ pub(super) fn get_provisioned(
     input: &Input<'_>,
 ) -> Result<Answer, ApiError> {
     let (function, qualifier, found) = control.get_provisioned(input.label(0), input.query("Qualifier"))?;
-    Ok(Answer::ok(provisioned_shape(&found, live(&format!("{}:{qualifier}", function.name)))))
+    Ok(Answer::ok(provisioned_shape(&found, live.provisioned(&format!("{}:{qualifier}", function.name)))))
 }
 
 pub(super) fn delete_provisioned(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
@@ -87,7 +87,8 @@ pub(super) fn list_provisioned(
     let shapes: Vec<Value> = all
         .into_iter()
         .map(|(qualifier, found)| {
-            let mut shape = provisioned_shape(found, live(&format!("{}:{qualifier}", function.name)));
+            let mut shape =
+                provisioned_shape(found, live.provisioned(&format!("{}:{qualifier}", function.name)));
             shape["FunctionArn"] = json!(qualified_arn(&function.arn, qualifier));
             shape
         })

@@ -5,6 +5,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, Request};
 
+struct Nothing;
+
+impl Standing for Nothing {
+    fn provisioned(&self, _: &str) -> Option<ProvisionedCounts> {
+        None
+    }
+
+    fn is_preparing(&self, _: &str) -> bool {
+        false
+    }
+}
+
 struct Bench {
     control: Control,
     _folder: tempfile::TempDir,
@@ -19,6 +31,7 @@ impl Bench {
             region: "us-east-1".to_owned(),
             account_concurrency: 1000,
             unreserved_minimum: 100,
+            experimental_snap_start: false,
         };
         Self { control: Control::open(options, Box::new(|_| {})).unwrap(), _folder: folder }
     }
@@ -26,7 +39,7 @@ impl Bench {
     fn ask(&self, method: Method, path: &str, body: impl Into<Bytes>) -> (u16, Value, Response<()>) {
         let request =
             Request::builder().method(method).uri(path).header("host", "localhost:4999").body(()).unwrap();
-        let response = handle(&self.control, &|_| None, &request.into_parts().0, &body.into()).unwrap();
+        let response = handle(&self.control, &Nothing, &request.into_parts().0, &body.into()).unwrap();
         let (head, body) = response.into_parts();
         let value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
         (head.status.as_u16(), value, Response::from_parts(head, ()))
@@ -228,7 +241,7 @@ fn what_is_not_run_is_refused_by_its_name() {
 fn other_paths_are_left_to_others() {
     let bench = Bench::new();
     let request = Request::builder().uri("/_onrush/health").body(()).unwrap();
-    assert!(handle(&bench.control, &|_| None, &request.into_parts().0, &Bytes::new()).is_none());
+    assert!(handle(&bench.control, &Nothing, &request.into_parts().0, &Bytes::new()).is_none());
 }
 
 #[test]

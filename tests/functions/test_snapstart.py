@@ -1,0 +1,183 @@
+"""SnapStart: versions whose environments have run INIT ahead, with AWS's hooks, log lines and billing."""
+
+import math
+import sys
+
+import botocore.exceptions
+import pytest
+
+from support import packages
+from support.report import report
+
+RUNTIME = f"python3.{max(sys.version_info.minor, 12)}"
+WAIT = {"Delay": 0.1, "MaxAttempts": 1200}
+# The first function of a fresh clone installs the client and boto3 from the package index.
+pytestmark = pytest.mark.patience(400)
+
+CODE = """
+import os, time, uuid
+from snapshot_restore_py import register_before_snapshot, register_after_restore
+
+time.sleep(float(os.environ.get("INIT_S", "0")))
+born = time.time()
+identity = str(uuid.uuid4())
+hooks = []
+
+@register_before_snapshot
+def first():
+    hooks.append("before-1")
+
+@register_before_snapshot
+def second():
+    hooks.append("before-2")
+
+@register_after_restore
+def third():
+    hooks.append("after-1")
+    if os.environ.get("HOOK") == "fail":
+        raise ValueError("no connection")
+    if os.environ.get("HOOK") == "slow":
+        time.sleep(20)
+
+@register_after_restore
+def fourth():
+    hooks.append("after-2")
+
+def handler(event, context):
+    return {"hooks": hooks, "identity": identity, "age": time.time() - born, "random": os.urandom(8).hex(),
+            "type": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"], "event": event}
+"""
+
+
+@pytest.fixture(scope="module")
+def client(platform):
+    return platform.client()
+
+
+@pytest.fixture(scope="module")
+def publish(platform, client):
+    """A version with SnapStart that is active, by its number."""
+
+    def make(name, variables=None, **settings):
+        code = packages.package({"app.py": CODE})
+        platform.create(name, code, RUNTIME, "app.handler", variables, **({"Timeout": 20, "MemorySize": 512} | settings))
+        client.update_function_configuration(FunctionName=name, SnapStart={"ApplyOn": "PublishedVersions"})
+        client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig=WAIT)
+        made = client.publish_version(FunctionName=name)
+        assert made["SnapStart"] == {"ApplyOn": "PublishedVersions", "OptimizationStatus": "On"}
+        assert made["State"] == "Pending"
+        client.get_waiter("published_version_active").wait(
+            FunctionName=name, Qualifier=made["Version"], WaiterConfig=WAIT
+        )
+        return made["Version"]
+
+    return make
+
+
+def test_a_version_is_restored_with_its_hooks_in_order(platform, publish):
+    version = publish("restored", {"INIT_S": "1"})
+    answer = platform.invoke("restored", {"n": 1}, query=f"?Qualifier={version}")
+    seen = answer.json()
+    assert seen["hooks"] == ["before-2", "before-1", "after-1", "after-2"]
+    assert (seen["type"], seen["event"]) == ("snap-start", {"n": 1})
+    log = platform.log("restored")
+    assert any(line.startswith("RESTORE_START Runtime Version: ") for line in log)
+    assert any(line.startswith("RESTORE_REPORT Restore Duration: ") for line in log)
+    values = report(answer)
+    assert "Init Duration" not in values
+    restore = values["Restore Duration"]
+    assert math.ceil(restore - 0.0101) <= values["Billed Restore Duration"] <= math.ceil(restore + 0.0101)
+    ran = values["Duration"]
+    handler = values["Billed Duration"] - values["Billed Restore Duration"]
+    assert max(1, math.ceil(ran - 0.0101)) <= handler <= math.ceil(ran + 0.0101)
+    # The same environment is warm now.
+    again = platform.invoke("restored", {"n": 2}, query=f"?Qualifier={version}")
+    assert again.json()["identity"] == seen["identity"]
+    assert "Restore Duration" not in report(again)
+
+
+def test_latest_starts_as_ever(platform, publish):
+    publish("plain")
+    seen = platform.invoke("plain", {})
+    assert seen.json()["type"] == "on-demand"
+    assert "Init Duration" in report(seen)
+
+
+def test_environments_share_nothing(platform, client, publish):
+    version = publish("apart", {"INIT_S": "0.2"})
+    names = set()
+    for _ in range(3):
+        # A new version value of the code: each has environments of its own.
+        names.add(platform.invoke("apart", {}, query=f"?Qualifier={version}").json()["identity"])
+        client.update_function_configuration(FunctionName="apart", Description=str(len(names)))
+        client.get_waiter("function_updated_v2").wait(FunctionName="apart", WaiterConfig=WAIT)
+        version = client.publish_version(FunctionName="apart")["Version"]
+        client.get_waiter("published_version_active").wait(
+            FunctionName="apart", Qualifier=version, WaiterConfig=WAIT
+        )
+    assert len(names) == 3
+
+
+def test_hooks_that_fail_are_told(platform, client, publish):
+    version = publish("fails", {"HOOK": "fail"})
+    with pytest.raises(botocore.exceptions.ClientError) as failure:
+        client.invoke(FunctionName="fails", Qualifier=version, Payload=b"{}")
+    assert failure.value.response["Error"]["Code"] == "SnapStartException"
+    assert any("Status: error" in line for line in platform.log("fails") if line.startswith("RESTORE_REPORT"))
+
+
+def test_hooks_that_take_too_long_are_told(platform, client, publish):
+    version = publish("slow", {"HOOK": "slow"})
+    with pytest.raises(botocore.exceptions.ClientError) as failure:
+        client.invoke(FunctionName="slow", Qualifier=version, Payload=b"{}")
+    assert failure.value.response["Error"]["Code"] == "SnapStartTimeoutException"
+    assert any("Status: timeout" in line for line in platform.log("slow") if line.startswith("RESTORE_REPORT"))
+
+
+def test_what_aws_refuses_is_refused(platform, client, publish):
+    code = packages.package({"app.py": CODE})
+    arguments = {"Role": "arn:aws:iam::000000000000:role/r", "Handler": "app.handler", "Code": {"ZipFile": code}}
+    snap_start = {"SnapStart": {"ApplyOn": "PublishedVersions"}}
+    for settings, words in [
+        ({"Runtime": "nodejs22.x"}, "nodejs22.x is not supported for SnapStart enabled functions"),
+        ({"Runtime": "python3.11"}, "python3.11 is not supported"),
+        ({"Runtime": RUNTIME, "EphemeralStorage": {"Size": 1024}}, "ephemeral storage"),
+    ]:
+        with pytest.raises(client.exceptions.InvalidParameterValueException, match=words):
+            client.create_function(FunctionName="refused", **arguments, **settings, **snap_start)
+    version = publish("provisioned")
+    with pytest.raises(client.exceptions.InvalidParameterValueException, match="Provisioned Concurrency"):
+        client.put_provisioned_concurrency_config(
+            FunctionName="provisioned", Qualifier=version, ProvisionedConcurrentExecutions=1
+        )
+
+
+def test_a_template_asks_for_it_and_a_restart_prepares_again(start, tmp_path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/app.py").write_text(CODE)
+    template = tmp_path / "template.yaml"
+    template.write_text(f"""
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Fast:
+    Type: AWS::Serverless::Function
+    Properties:
+      FunctionName: fast
+      CodeUri: code
+      Runtime: {RUNTIME}
+      Handler: app.handler
+      Timeout: 20
+      AutoPublishAlias: live
+      SnapStart:
+        ApplyOn: PublishedVersions
+""")
+    home = tmp_path / "home"
+    home.mkdir()
+    for _ in range(2):
+        platform = start(home=home, template=template)
+        client = platform.client()
+        client.get_waiter("published_version_active").wait(FunctionName="fast", Qualifier="1", WaiterConfig=WAIT)
+        answer = platform.invoke("fast", {}, query="?Qualifier=live")
+        assert answer.json()["hooks"][-1] == "after-2"
+        assert "Restore Duration" in report(answer)
+        platform.close()
