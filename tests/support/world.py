@@ -1,5 +1,6 @@
 """A world of the test's own: a network namespace with servers that echo, for `--world netns:NAME`."""
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -11,8 +12,8 @@ OTHER = "203.0.113.11"
 PORT = 7
 NUMBERS = itertools.count()
 
-SERVE = f"""
-import socket, threading
+SERVE = """
+import socket, sys, threading
 def serve(connection):
     while piece := connection.recv(65536):
         connection.sendall(piece)
@@ -20,13 +21,14 @@ def accept(listener):
     while True:
         connection, _ = listener.accept()
         threading.Thread(target=serve, args=(connection,), daemon=True).start()
-for address in ("{SERVER}", "{OTHER}"):
+port, *addresses = sys.argv[1:]
+for address in addresses:
     listener = socket.socket()
-    listener.bind((address, {PORT}))
+    listener.bind((address, int(port)))
     listener.listen(4096)
     threading.Thread(target=accept, args=(listener,), daemon=True).start()
 datagrams = socket.socket(type=socket.SOCK_DGRAM)
-datagrams.bind(("{SERVER}", {PORT}))
+datagrams.bind((addresses[0], int(port)))
 print("ready", flush=True)
 while True:
     text, peer = datagrams.recvfrom(65536)
@@ -48,6 +50,13 @@ def ip(*words):
     return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
 
 
+def serve(namespace, *addresses):
+    command = ["ip", "netns", "exec", namespace, sys.executable, "-c", SERVE, str(PORT), *addresses]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout.readline() == "ready\n"
+    return server
+
+
 class World:
     """The namespace, with SERVER and OTHER on its loopback; TCP echo on both, UDP echo on SERVER."""
 
@@ -65,9 +74,18 @@ class World:
         ip("-n", self.name, "link", "set", "lo", "up")
         for address in (SERVER, OTHER):
             ip("-n", self.name, "addr", "add", f"{address}/32", "dev", "lo")
-        command = ["ip", "netns", "exec", self.name, sys.executable, "-c", SERVE]
-        self.server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.server.stdout.readline() == "ready\n"
+        self.server = serve(self.name, SERVER, OTHER)
+
+    @contextlib.contextmanager
+    def serve_in(self, namespace, address):
+        """The same servers at another address of another namespace."""
+        server = serve(namespace, address)
+        try:
+            yield
+        finally:
+            server.kill()
+            server.wait()
+            server.stdout.close()
 
     def devices(self):
         """Names of the devices in there."""

@@ -1,0 +1,95 @@
+"""`--world host` on a host of the test's own: what is reached, what never is, and that nothing is left behind."""
+
+import socket
+
+import pytest
+
+from support import network, puppet
+from support.host import LAN, ROUTER, UPLINK, Host
+from support.network import CONNECT
+from support.world import PORT, SERVER, refused
+
+pytestmark = pytest.mark.skipif(bool(refused()), reason=str(refused()))
+
+
+@pytest.fixture
+def host():
+    with Host() as host:
+        with host.inside():
+            yield host
+
+
+def connect(platform, name="Red", host=SERVER, port=PORT, **more):
+    return puppet.inside(platform, CONNECT, name, host=host, port=port, **more)
+
+
+def begin(start, home, **settings):
+    return start("--world", "host", template=network.template(home, outside=["Free"], **settings))
+
+
+def test_functions_reach_what_the_host_reaches_but_not_the_host(start, host, tmp_path):
+    platform = begin(start, tmp_path)
+    assert platform.summary["network"].endswith("world: host")
+    for name in ("Red", "Free"):
+        assert connect(platform, name, count=2) == ["hello"] * 2
+    listeners = []
+    # The host's uplink, its LAN and its loopback, on every port that there is; the router is of a connected network, too.
+    for address in (UPLINK, LAN, "127.0.0.1", "0.0.0.0"):
+        listener = socket.create_server((address, 0))
+        listener.setblocking(False)
+        listeners.append((address, listener, listener.getsockname()[1]))
+    forbidden = [(address, port) for address, _, port in listeners]
+    forbidden += [(ROUTER, PORT), ("169.254.169.254", 80), ("198.18.0.1", platform.port), (UPLINK, platform.port)]
+    for name in ("Red", "Free"):
+        for address, port in forbidden:
+            said = connect(platform, name, host=address, port=port, timeout=0.5)
+            assert said in (["TimeoutError"], ["ConnectionRefusedError"], ["OSError"]), (name, address, said)
+    for address, listener, _ in listeners:
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        listener.close()
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_nothing_of_the_hosts_network_stays_changed(start, host, tmp_path, end):
+    before = host.state()
+    platform = begin(start, tmp_path)
+    assert connect(platform) == ["hello"]
+    during = host.state()
+    assert "onrush0" in during and during != before
+    if end == "stop":
+        platform.stop()
+        assert host.wait_state(before) == before
+        return
+    belongings = platform.kill()
+    assert belongings.wait_gone(10) == []
+    # The kernel takes back the device, its routes and the table; forwarding of the uplink is for the next start.
+    left = host.wait_state(before.replace("up0/forwarding: 0", "up0/forwarding: 1"))
+    assert left == before.replace("up0/forwarding: 0", "up0/forwarding: 1")
+    start("--world", "none", home=platform.home).stop()
+    assert host.wait_state(before) == before
+
+
+def test_only_one_platform_has_the_hosts_world_and_the_other_says_so(start, host, tmp_path):
+    from support.platform import NotReady
+
+    begin(start, tmp_path)
+    with pytest.raises(NotReady, match="another Onrush has the world of this host"):
+        start("--world", "host")
+
+
+def test_a_world_whose_uplink_goes_away_comes_back_with_it(start, host, tmp_path):
+    from support.world import ip
+
+    platform = begin(start, tmp_path)
+    assert connect(platform) == ["hello"]
+    ip("-n", host.host, "link", "set", "up0", "down")
+    assert connect(platform, timeout=0.5) != ["hello"]
+    ip("-n", host.host, "link", "set", "up0", "up")
+    ip("-n", host.host, "route", "add", "default", "via", ROUTER)
+    answers = []
+    for _ in range(30):
+        answers = connect(platform, timeout=1)
+        if answers == ["hello"]:
+            break
+    assert answers == ["hello"], platform.stderr()
