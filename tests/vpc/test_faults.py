@@ -277,7 +277,9 @@ for _ in range(event["count"]):
         assert 10 <= count < 400
         assert "limit=host.descriptors" in platform.stderr()
         rows = board(platform)["limits"]
-        assert [row["id"] for row in rows if row["refused"]] in (["host.descriptors"], [])
+        assert [(row["id"], row["resource"]) for row in rows if row["refused"]] == [("host.descriptors", "relay")]
+        # The function's own log has it, too.
+        assert "packets were dropped by host.descriptors of relay to cache.example.com:6379" in "\n".join(platform.log("Red"))
         # What is open goes on, and room is used again.
         ping = "s = kept['all'][0]; s.settimeout(5); s.sendall(b'*1\\r\\n$4\\r\\nPING\\r\\n'); answer = s.recv(64).decode()"
         assert puppet.inside(platform, ping) == "+PONG\r\n"

@@ -155,6 +155,10 @@ limit_ids! {
     HostSandboxes = "host.sandboxes", "sandboxes", Setting;
     /// Flows that the packet engine keeps, of all environments and of each; never reported as AWS's.
     HostFlows = "host.flows", "flows", Setting;
+    /// Connections to what is attached, or through a relay: two descriptors each of this process; never reported as AWS's.
+    HostDescriptors = "host.descriptors", "connections", Setting;
+    /// Ports that this host's own addresses have towards one server; never reported as AWS's.
+    HostPorts = "host.ports", "ports", No;
     /// Asynchronous events that this host keeps, waiting or still to be heard of.
     HostEvents = "host.events", "events", No;
     /// Memory of one environment; the program that needs more is killed.

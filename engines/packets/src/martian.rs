@@ -29,10 +29,17 @@ pub fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
             let [first, second, ..] = address.octets();
-            address.is_private() || first == 100 && second & 0xc0 == 64 || first == 198 && second & 0xfe == 18
+            address.is_private() || first == 100 && second & 0xc0 == 64 || is_given_out(address)
         }
         IpAddr::V6(address) => address.is_unique_local(),
     }
+}
+
+/// Whether it is of the range that gateways and functions have their public addresses from (198.18.0.0/15): nobody else
+/// answers there, and a gateway's own address leads nowhere.
+pub fn is_given_out(address: Ipv4Addr) -> bool {
+    let [first, second, ..] = address.octets();
+    first == 198 && second & 0xfe == 18
 }
 
 /// Whether it is one of ours for what has none of its own: names of AWS's services, and attached names (198.19.128.0/17).

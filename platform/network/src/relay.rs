@@ -103,6 +103,8 @@ pub enum Opening {
     Unreachable,
     /// This host has no descriptor left (`host.descriptors`): no answer.
     NoDescriptors,
+    /// This host has no port left towards that server (`host.ports`): no answer.
+    NoPorts,
 }
 
 /// Figures of the relay.
@@ -112,8 +114,12 @@ pub struct Figures {
     pub connections: u64,
     /// Most of them.
     pub connections_max: u64,
+    /// The most that there were at once.
+    pub connections_peak: u64,
     /// Refused since there was no descriptor left.
     pub no_descriptors: u64,
+    /// Refused since this host had no port left towards a server.
+    pub no_ports: u64,
     /// UDP conversations.
     pub conversations: u64,
     /// Datagrams of conversations for which there was no room.
@@ -136,7 +142,9 @@ struct Shared {
     waiting: Mutex<HashMap<Flow, Waiting>>,
     /// Carried now; the sender's end resets the connection.
     carried: Mutex<HashMap<Flow, oneshot::Sender<()>>>,
+    peak: AtomicU64,
     no_descriptors: AtomicU64,
+    no_ports: AtomicU64,
     datagrams: datagrams::Counts,
 }
 
@@ -144,6 +152,13 @@ struct Waiting {
     side: Side,
     number: u64,
     _turn: OwnedSemaphorePermit,
+}
+
+impl Shared {
+    /// Open or opening.
+    fn connections(&self) -> u64 {
+        self.connections_max.saturating_sub(self.turns.available_permits() as u64)
+    }
 }
 
 enum Side {
@@ -170,7 +185,9 @@ impl Relay {
             connections_max,
             waiting: Mutex::default(),
             carried: Mutex::default(),
+            peak: AtomicU64::new(0),
             no_descriptors: AtomicU64::new(0),
+            no_ports: AtomicU64::new(0),
             datagrams: datagrams::Counts::default(),
         });
         let namespace = Arc::new(namespace);
@@ -216,9 +233,11 @@ impl Relay {
     pub fn figures(&self) -> Figures {
         let shared = &self.shared;
         Figures {
-            connections: shared.connections_max - shared.turns.available_permits() as u64,
+            connections: shared.connections(),
             connections_max: shared.connections_max,
+            connections_peak: shared.peak.load(Ordering::Relaxed),
             no_descriptors: shared.no_descriptors.load(Ordering::Relaxed),
+            no_ports: shared.no_ports.load(Ordering::Relaxed),
             conversations: shared.datagrams.open.load(Ordering::Relaxed),
             datagrams_dropped: shared.datagrams.dropped.load(Ordering::Relaxed),
         }
@@ -247,6 +266,7 @@ async fn open(shared: &Shared, flow: Flow) -> Result<(Side, OwnedSemaphorePermit
         shared.no_descriptors.fetch_add(1, Ordering::Relaxed);
         return Err(Opening::NoDescriptors);
     };
+    shared.peak.fetch_max(shared.connections(), Ordering::Relaxed);
     if let Target::Serve(serve) = &target {
         return Ok((Side::Serve(serve.clone()), turn));
     }
@@ -263,6 +283,10 @@ async fn open(shared: &Shared, flow: Flow) -> Result<(Side, OwnedSemaphorePermit
     match timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(Ok(stream)) => Ok((Side::Stream(stream), turn)),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Opening::Refused),
+        Ok(Err(error)) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
+            shared.no_ports.fetch_add(1, Ordering::Relaxed);
+            Err(Opening::NoPorts)
+        }
         Ok(Err(error)) if is_exhaustion(&error) => {
             shared.no_descriptors.fetch_add(1, Ordering::Relaxed);
             Err(Opening::NoDescriptors)
@@ -275,9 +299,9 @@ async fn open(shared: &Shared, flow: Flow) -> Result<(Side, OwnedSemaphorePermit
     }
 }
 
-/// No descriptor in this process or on this host, no port, no memory.
+/// No descriptor in this process or on this host, no memory.
 fn is_exhaustion(error: &io::Error) -> bool {
-    let full = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
+    let full = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
     error.raw_os_error().is_some_and(|code| full.contains(&code))
 }
 

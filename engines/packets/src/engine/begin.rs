@@ -4,7 +4,7 @@ use super::{PacketEngine, pass};
 use crate::environment::EnvironmentId;
 use crate::event::Event;
 use crate::flow::{Flow, NO_GATEWAY, State, marks};
-use crate::martian::is_private;
+use crate::martian::{is_given_out, is_private};
 use crate::packet::{Offload, Reason, Verdict};
 use crate::table::{Key, Near};
 use crate::wire::{ICMP, ICMPV6, TCP, UDP, View, word};
@@ -63,9 +63,10 @@ impl PacketEngine {
         if own >= own_max {
             return Err(self.refuse_full(own.into(), own_max.into()));
         }
+        let is_own = matches!(key.remote, IpAddr::V4(address) if is_given_out(address));
         let leads = if to_resolver || self.is_relayed(key.remote, key.remote_port) {
             marks::RELAY
-        } else if self.settings.private_world || !is_private(key.remote) {
+        } else if !is_private(key.remote) || self.settings.private_world && !is_own {
             0
         } else {
             marks::NOWHERE

@@ -6,14 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, mpsc};
 
-use model::Instant;
-use packets::{EnvironmentId, HeldId, PacketEngine};
+use model::{Instant, Refusal};
+use packets::{EnvironmentId, HeldId, PacketEngine, Port};
 use tokio::sync::oneshot;
 
 use super::bell::Bell;
 use super::board::Board;
 use super::capture::Captured;
-use super::{Attached, Joining};
+use super::{Attached, Joining, Opening};
 use crate::world::Outside;
 
 type Act = Box<dyn FnOnce(&mut PacketEngine, Instant) + Send>;
@@ -36,6 +36,8 @@ pub(super) enum Command {
         message: Vec<u8>,
     },
     Held(HeldId, Reached),
+    /// A limit of this host's stood in the way.
+    Short(HeldId, Box<Shortage>),
     End,
 }
 
@@ -45,6 +47,13 @@ pub(super) enum Reached {
     Open,
     Refused,
     Silent,
+}
+
+/// Whose SYN it was, and what this host has too little of.
+pub(super) struct Shortage {
+    pub asker: Port,
+    pub opening: Opening,
+    pub refusal: Refusal,
 }
 
 #[derive(Clone, Debug)]
@@ -99,6 +108,8 @@ impl DnsReply {
 pub struct HeldReply {
     pub(super) commands: Sender,
     pub(super) held: Option<HeldId>,
+    pub(super) asker: Port,
+    pub(super) opening: Opening,
 }
 
 impl HeldReply {
@@ -115,6 +126,14 @@ impl HeldReply {
     /// Nobody answered: nor does anybody answer the environment.
     pub fn silent(mut self) {
         self.say(Reached::Silent);
+    }
+
+    /// This host has too little of something: nobody answers the environment, and whose limit it was is told.
+    pub fn short(mut self, refusal: Refusal) {
+        if let Some(held) = self.held.take() {
+            let shortage = Shortage { asker: self.asker, opening: self.opening, refusal };
+            self.commands.send(Command::Short(held, Box::new(shortage)));
+        }
     }
 
     fn say(&mut self, reached: Reached) {

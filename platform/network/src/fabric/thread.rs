@@ -5,6 +5,7 @@ mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use limits::dns;
 use limits::eni::InterfaceId;
 use limits::nat::GatewayId;
-use model::Instant;
+use model::{Instant, Refusal};
 use packets::{Attachment, EnvironmentId, Event, Offload, PacketEngine, Place, Port, Prepared, craft};
 use rustix::event::epoll;
 
@@ -21,12 +22,12 @@ use super::alarm::Alarm;
 use super::batch::Batch;
 use super::board::{Board, DESTINATIONS_MAX, Gateway, Sharing};
 use super::capture::Viewer;
-use super::command::{Command, Inbox, Reached, Sender};
+use super::command::{Command, Inbox, Reached, Sender, Shortage};
 use super::flow_logs::FlowLogs;
 use super::frame::Frame;
 use super::notice::{Blame, Notice, Notices};
 use super::patience::Patience;
-use super::{Attached, Hooks, Joining, Setup};
+use super::{Attached, Hooks, Joining, Opening, Setup};
 use crate::world::Outside;
 
 /// Devices that are served between two looks at the clock.
@@ -242,6 +243,7 @@ impl Thread {
                     }
                 }
                 Command::Held(held, reached) => self.release(now, held, reached),
+                Command::Short(held, shortage) => self.short(now, held, *shortage),
                 Command::End => return Turn::End,
             }
         }
@@ -260,6 +262,32 @@ impl Thread {
         };
         if let Some((port, offload)) = sent {
             self.send_own(port, offload);
+        }
+    }
+
+    /// A limit of this host's stands where the function waits.
+    fn short(&mut self, now: Instant, held: packets::HeldId, shortage: Shortage) {
+        self.engine.held_failed(now, held);
+        let Shortage { asker, opening: Opening { source, destination }, refusal } = shortage;
+        let Port::Environment(environment) = asker else { return };
+        self.blame(now, environment, ("SYN", source, destination), refusal);
+    }
+
+    /// Notes a refusal for the invocation, and tells it unless it was told just now.
+    fn blame(
+        &mut self,
+        now: Instant,
+        environment: EnvironmentId,
+        (what, source, destination): (&'static str, SocketAddr, SocketAddr),
+        refusal: Refusal,
+    ) {
+        let slot = self.index_of(environment).and_then(|index| self.slots[index].as_ref());
+        if let Some(slot) = slot {
+            slot.blame.put(now, &refusal);
+        }
+        if let Some(times) = self.notices.due(now, &refusal) {
+            let function = slot.map_or_else(|| "?".into(), |slot| slot.function.clone());
+            (self.hooks.notice)(Notice { refusal, function, what, source, destination, times });
         }
     }
 
@@ -327,20 +355,13 @@ impl Thread {
     fn tell(&mut self, now: Instant) {
         while let Some(event) = self.engine.take_event() {
             let Event::Refused { environment, protocol, source, destination, refusal, .. } = event;
-            let slot = self.index_of(environment).and_then(|index| self.slots[index].as_ref());
-            if let Some(slot) = slot {
-                slot.blame.put(now, &refusal);
-            }
-            if let Some(times) = self.notices.due(now, &refusal) {
-                let function = slot.map_or_else(|| "?".into(), |slot| slot.function.clone());
-                let what = match i32::from(protocol) {
-                    libc::IPPROTO_TCP => "SYN",
-                    libc::IPPROTO_UDP => "UDP",
-                    libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6 => "ICMP",
-                    _ => "packet",
-                };
-                (self.hooks.notice)(Notice { refusal, function, what, source, destination, times });
-            }
+            let what = match i32::from(protocol) {
+                libc::IPPROTO_TCP => "SYN",
+                libc::IPPROTO_UDP => "UDP",
+                libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6 => "ICMP",
+                _ => "packet",
+            };
+            self.blame(now, environment, (what, source, destination), refusal);
         }
     }
 

@@ -4,6 +4,7 @@ use crate::Stop;
 use anyhow::Context as _;
 use limits::Network;
 use model::stack::Stack;
+use model::{LimitId, LimitRow, Refusal};
 use network::directory::{Directory, EndpointPort};
 use network::fabric::{DnsReply, HeldReply, Opening, Question};
 use network::relay::{self, Flow, Namespace, Outside, Relay};
@@ -16,6 +17,9 @@ use std::sync::Arc;
 
 /// What the host's own resolvers are read from.
 const RESOLVERS: &str = "/etc/resolv.conf";
+
+/// What stands as the resource of its limits.
+const RELAY: &str = "relay";
 
 /// What answers are made of.
 pub struct Ingredients<'a> {
@@ -59,7 +63,52 @@ pub fn world() -> Result<(Relay, OwnedFd), Stop> {
     Ok((relay, device))
 }
 
+fn host_limit(limit: LimitId, flow: Flow, (used, max): (u64, u64)) -> Refusal {
+    let destination = Some(flow.destination.to_string().into());
+    Refusal { limit, resource: RELAY.into(), destination, used, max, retry_at: None }
+}
+
+/// The ports that this host gives its own connections.
+fn local_ports() -> (u16, u16) {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut words = text.split_ascii_whitespace().filter_map(|word| word.parse().ok());
+    // The kernel's default.
+    (words.next().unwrap_or(32_768), words.next().unwrap_or(60_999))
+}
+
+/// The relay's rows of the limits board, those of its limits that were ever in use.
+pub fn rows(relay: &Relay, source: &Arc<str>) -> Vec<LimitRow> {
+    let figures = relay.figures();
+    let row = |id: LimitId, max, used, peak, refused| LimitRow {
+        id,
+        resource: RELAY.into(),
+        max,
+        used,
+        peak,
+        refused,
+        first_refused_at: None,
+        source: source.clone(),
+        raisable: id.raisable(),
+    };
+    let mut rows = Vec::new();
+    if figures.connections_peak > 0 {
+        let (max, used, peak) = (figures.connections_max, figures.connections, figures.connections_peak);
+        rows.push(row(LimitId::HostDescriptors, max, used, peak, figures.no_descriptors));
+    }
+    if figures.no_ports > 0 {
+        let (first, last) = local_ports();
+        let ports = u64::from(last.saturating_sub(first)) + 1;
+        rows.push(row(LimitId::HostPorts, ports, 0, ports, figures.no_ports));
+    }
+    rows
+}
+
 impl Answers {
+    /// The relay, if there is one.
+    pub fn relay(&self) -> Option<Relay> {
+        self.relay.clone()
+    }
+
     /// Puts them together. Call inside the tokio runtime.
     pub fn start(from: Ingredients<'_>) -> Result<Self, Stop> {
         let Ingredients { region, stack, network, attachments, services, passthrough, namespace } = from;
@@ -119,8 +168,17 @@ impl Answers {
                     relay::Opening::Refused => reply.refused(),
                     relay::Opening::Unreachable => reply.silent(),
                     relay::Opening::NoDescriptors => {
-                        tracing::warn!(limit = "host.descriptors", "no descriptor left for {flow}");
-                        reply.silent();
+                        let figures = relay.figures();
+                        reply.short(host_limit(
+                            LimitId::HostDescriptors,
+                            flow,
+                            (figures.connections, figures.connections_max),
+                        ));
+                    }
+                    relay::Opening::NoPorts => {
+                        let (first, last) = local_ports();
+                        let ports = u64::from(last.saturating_sub(first)) + 1;
+                        reply.short(host_limit(LimitId::HostPorts, flow, (ports, ports)));
                     }
                 }
             });

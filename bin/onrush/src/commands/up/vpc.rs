@@ -138,7 +138,7 @@ impl Vpc {
         let (gateways, interfaces) = shown;
         Ok(Self {
             carrier: Arc::new(Carrier::new(fabric.clone(), stack, carrier_network, began, resolver.clone())),
-            pages: Arc::new(Pages::new(fabric.clone(), resolver)),
+            pages: Arc::new(Pages::new(fabric.clone(), resolver, answers.relay())),
             summary: format!("{interfaces} shared interfaces, {gateways} NAT gateways; world: {said}"),
             fabric,
             _answers: answers,

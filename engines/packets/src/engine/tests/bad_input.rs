@@ -47,6 +47,13 @@ fn private_addresses_of_the_host_are_not_the_world() {
     let settings = PacketSettings { private_world: true, ..PacketSettings::default() };
     let mut rig = Rig::with(&[], 1, settings);
     assert_eq!(free(&mut rig, "192.168.1.1:80"), Verdict::Forward(Port::World));
+    for to in ["198.18.0.1:80", "198.19.0.9:80"] {
+        assert_eq!(
+            free(&mut rig, to),
+            Verdict::Drop(Reason::Nobody),
+            "a gateway's own address, a function's: {to}"
+        );
+    }
     assert_eq!(rig.leave(1, "10.20.0.1:22", flags::SYN).0, Verdict::Drop(Reason::Nobody), "it is the VPC's");
 }
 

@@ -79,8 +79,9 @@ impl Thread {
                     self.resolve(now, from, token, frame::packet(whole), payload);
                 }
                 Verdict::Ask { held, source, destination } => {
-                    let reply = HeldReply { commands: self.commands.clone(), held: Some(held) };
-                    (self.hooks.ask)(Opening { source, destination }, reply);
+                    let (commands, opening) = (self.commands.clone(), Opening { source, destination });
+                    let reply = HeldReply { commands, held: Some(held), asker: from, opening };
+                    (self.hooks.ask)(opening, reply);
                 }
                 // Counted by the engine.
                 Verdict::Drop(_) => {}

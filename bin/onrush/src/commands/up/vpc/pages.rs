@@ -1,9 +1,10 @@
 //! What the running network shows: its rows of the board, who shares what, metrics, copies of packets.
 
-use super::called;
+use super::{answers, called};
 use doors::{Later, NetworkLook, NetworkPages};
 use network::Resolver;
 use network::fabric::{Board, Captured, Fabric, Pcap};
+use network::relay::Relay;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -21,6 +22,7 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 pub struct Pages {
     fabric: Fabric,
     resolver: Arc<Resolver>,
+    relay: Option<Relay>,
     sessions: Mutex<HashMap<(String, u64), Session>>,
 }
 
@@ -31,8 +33,8 @@ struct Session {
 }
 
 impl Pages {
-    pub fn new(fabric: Fabric, resolver: Arc<Resolver>) -> Self {
-        Self { fabric, resolver, sessions: Mutex::default() }
+    pub fn new(fabric: Fabric, resolver: Arc<Resolver>, relay: Option<Relay>) -> Self {
+        Self { fabric, resolver, relay, sessions: Mutex::default() }
     }
 
     /// The packets of a session, which begins when it is asked for the first time.
@@ -52,7 +54,9 @@ impl Pages {
 impl NetworkPages for Pages {
     fn look(&self) -> Later<'_, Option<NetworkLook>> {
         Box::pin(async {
-            let board = self.fabric.board().await.ok()?;
+            let mut board = self.fabric.board().await.ok()?;
+            let source: Arc<str> = "this host's setting".into();
+            board.rows.extend(self.relay.iter().flat_map(|relay| answers::rows(relay, &source)));
             Some(NetworkLook {
                 more: more(&board, &self.resolver),
                 prometheus: prometheus(&board),
