@@ -240,6 +240,16 @@ pub struct Up {
     /// they began with; a template with problems changes nothing. `--watch=off` follows nothing, not even code.
     #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_value = "code", default_missing_value = "all")]
     pub watch: Watch,
+    /// Debuggers attach to this port of 127.0.0.1: Node's inspector, or debugpy for Python, if the function has it. Nothing is frozen
+    /// then, and the function's time-out is 900 s.
+    #[arg(short, long, value_name = "PORT")]
+    pub debug_port: Option<u16>,
+    /// Which function is debugged; need not be said where there is one.
+    #[arg(long, value_name = "FUNCTION", requires = "debug_port")]
+    pub debug_function: Option<String>,
+    /// Let the function wait for its debugger before its first line.
+    #[arg(long, requires = "debug_port")]
+    pub debug_wait: bool,
     /// Refuse a runtime whose exact version is not installed, instead of taking the nearest.
     #[arg(long)]
     pub strict_runtimes: bool,

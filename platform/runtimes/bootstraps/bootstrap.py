@@ -33,6 +33,19 @@ def set_up_paths():
     sys.argv = [RUNTIME + "/bootstrap.py"]
 
 
+def open_debug_port(wanted):
+    """`PORT` or `PORT wait`: debugpy, which the function brings, listens there."""
+    port, _, wait = os.environ.pop(wanted).partition(" ")
+    try:
+        import debugpy
+    except ImportError:
+        sys.stderr.write("debugpy cannot be imported: put it into requirements.txt, or a layer, to debug this function\n")
+        return
+    debugpy.listen(("127.0.0.1", int(port)))
+    if wait:
+        debugpy.wait_for_client()
+
+
 def exec_wrapper():
     """`AWS_LAMBDA_EXEC_WRAPPER`: a script that starts the runtime with more flags or variables."""
     wrapper = os.environ.get("AWS_LAMBDA_EXEC_WRAPPER")
@@ -384,6 +397,8 @@ def run_aws_client(handler):
 exec_wrapper()
 own = "--own" in sys.argv or not os.path.isdir(RUNTIME + "/awslambdaric")
 set_up_paths()
+if "ONRUSH_DEBUG" in os.environ:
+    open_debug_port("ONRUSH_DEBUG")
 if own:
     import json
 

@@ -3,6 +3,7 @@
 mod answers;
 mod banner;
 mod conductor;
+mod debug;
 mod deploy;
 mod difference;
 mod edits;
@@ -41,6 +42,11 @@ use tracing_subscriber::EnvFilter;
 
 /// How long everything may take to stop before the process just ends; the jailer's end takes the rest along.
 const FAREWELL: Duration = Duration::from_millis(1_500);
+
+/// How long INIT may take under a debugger.
+const DEBUGGED_INIT: Duration = Duration::from_secs(900);
+/// Longer than any run.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
     let begun = Instant::now();
@@ -105,6 +111,9 @@ fn configure(arguments: &mut Up) -> Result<(), Stop> {
     };
     let settings = samconfig::apply(&arguments.sam_config, &mut arguments.template, commands)?;
     arguments.env_vars = arguments.env_vars.take().or(settings.env_vars);
+    if arguments.words != Words::Up {
+        arguments.debug_port = arguments.debug_port.or(settings.debug_port);
+    }
     // A port of SAM's is not that of `up`, which other programs of the user look for.
     if arguments.words != Words::Up {
         arguments.port = arguments.port.or(settings.port);
@@ -138,6 +147,7 @@ async fn serve(
     let region = arguments.template.region.clone();
     let settings = limits::Settings::from_era(&era, &region, &overrides)
         .map_err(|error| Stop::Usage(error.to_string()))?;
+    let debug = debug::wanted(&arguments, read.as_ref())?;
     let data_dir = std::path::absolute(&arguments.data_dir)?;
     let logs = Logs::open(Some(&data_dir.join("logs"))).context("cannot make the log folder")?;
     let writer = tokio::spawn(logs.clone().write_behind());
@@ -171,10 +181,14 @@ async fn serve(
         None
     };
     let options = invoke::Options {
-        init_timeout: Duration::from_secs(era.settings.init_timeout_s),
+        init_timeout: match debug {
+            Some(_) => DEBUGGED_INIT,
+            None => Duration::from_secs(era.settings.init_timeout_s),
+        },
         init_billed: era.settings.init_billed,
         region: region.as_str().into(),
-        freeze_after: Duration::from_millis(arguments.freeze_after),
+        // A debugger talks to what is idle, too.
+        freeze_after: if debug.is_some() { NEVER } else { Duration::from_millis(arguments.freeze_after) },
         layers_folder: data_dir.join("layers"),
         network: vpc.as_ref().map(|vpc| vpc.carrier.clone() as Arc<dyn invoke::Network>),
         trace: false,
@@ -220,6 +234,7 @@ async fn serve(
             env_vars: arguments.env_vars.clone(),
             env_file: arguments.env_file.clone(),
         },
+        debug: debug.clone(),
         strict_builds: false,
         copies: arguments.watch == Watch::All,
         images: arguments.images.clone(),
@@ -260,6 +275,9 @@ async fn serve(
         counters.clone(),
     ));
 
+    if let Some(debug) = debug.filter(|_| arguments.isolation == Isolation::Namespaces) {
+        debug.serve().await?;
+    }
     let edits = match arguments.watch {
         Watch::Code => Some(tokio::spawn(edits::watch(control.clone()))),
         Watch::All | Watch::Off => None,

@@ -4,6 +4,7 @@ mod around;
 mod build;
 mod layers;
 
+use super::debug::Debug;
 use super::env_vars::{EnvFiles, EnvVars};
 use super::images;
 use super::{refusal, refused};
@@ -29,6 +30,8 @@ pub struct Stage {
     pub services: Arc<services::Services>,
     /// Values of variables from outside the template.
     pub env_files: EnvFiles,
+    /// Which function waits for a debugger.
+    pub debug: Option<Debug>,
     /// Whether a function whose packages cannot be installed is refused, because an older build of it runs.
     pub strict_builds: bool,
     /// Whether code is copied rather than bound: `--watch`.
@@ -70,6 +73,9 @@ async fn functions(
         let Some(mut request) = request else { continue };
         if *copies && !is_built(read, function) {
             copy(&mut request.code);
+        }
+        if let Some(debug) = &stage.debug {
+            debug.apply(function, &mut request);
         }
         deployed_names.push(function.name.clone());
         let (control, runtimes) = (control.clone(), runtimes.clone());

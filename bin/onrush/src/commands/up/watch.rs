@@ -58,6 +58,8 @@ pub struct Watcher {
     /// `None`: this host cannot watch so much, and everything is looked at periodically.
     inotify: Option<AsyncFd<OwnedFd>>,
     watched: HashMap<i32, PathBuf>,
+    /// Seen, and not told yet.
+    seen: BTreeSet<PathBuf>,
 }
 
 /// The path as the kernel's events will name it.
@@ -120,7 +122,7 @@ impl Watcher {
     /// Begins to watch. Where inotify has no room for all folders, they are looked at periodically, which is said. Call inside
     /// the tokio runtime.
     pub fn start(interest: Interest) -> Self {
-        let mut watcher = Self { interest, inotify: None, watched: HashMap::new() };
+        let mut watcher = Self { interest, inotify: None, watched: HashMap::new(), seen: BTreeSet::new() };
         if let Err(error) = watcher.watch_all() {
             tracing::warn!(
                 "edits are looked for every second, not watched: {error} (fs.inotify.max_user_watches)"
@@ -142,22 +144,23 @@ impl Watcher {
             tokio::time::sleep(PERIOD).await;
             return Seen::Everything;
         }
-        let mut paths = BTreeSet::new();
         loop {
-            self.ready().await;
-            if let Some(seen) = self.take(&mut paths) {
+            if self.seen.is_empty() {
+                self.ready().await;
+            }
+            if let Some(seen) = self.take() {
                 return seen;
             }
-            if paths.is_empty() {
+            if self.seen.is_empty() {
                 continue;
             }
             let end = Instant::now() + LONGEST;
             loop {
                 let quiet = (Instant::now() + QUIET).min(end);
                 if tokio::time::timeout_at(quiet, self.ready()).await.is_err() {
-                    return Seen::Paths(paths);
+                    return Seen::Paths(std::mem::take(&mut self.seen));
                 }
-                if let Some(seen) = self.take(&mut paths) {
+                if let Some(seen) = self.take() {
                     return seen;
                 }
             }
@@ -173,7 +176,7 @@ impl Watcher {
     }
 
     /// Reads all events that are there; everything may have changed if some were lost.
-    fn take(&mut self, paths: &mut BTreeSet<PathBuf>) -> Option<Seen> {
+    fn take(&mut self) -> Option<Seen> {
         let mut events = Vec::new();
         let mut lost = false;
         if let Some(inotify) = &self.inotify {
@@ -209,9 +212,13 @@ impl Watcher {
             if came && kind.contains(ReadFlags::ISDIR) && self.tree(&path, 0).is_err() {
                 lost = true;
             }
-            paths.insert(path);
+            self.seen.insert(path);
         }
-        (lost || paths.len() > PATHS_MAX).then_some(Seen::Everything)
+        let everything = lost || self.seen.len() > PATHS_MAX;
+        if everything {
+            self.seen.clear();
+        }
+        everything.then_some(Seen::Everything)
     }
 
     fn watch_all(&mut self) -> io::Result<()> {
@@ -320,8 +327,8 @@ mod tests {
         let mut watcher = Watcher::start(interest(&root));
         assert!(watcher.inotify.is_some(), "inotify is there");
         let mut seen = move || {
-            let mut paths = BTreeSet::new();
-            assert_eq!(watcher.take(&mut paths), None);
+            assert_eq!(watcher.take(), None);
+            let paths = std::mem::take(&mut watcher.seen);
             let names = paths.iter().map(|path| path.strip_prefix(&root).unwrap().display().to_string());
             names.collect::<Vec<_>>().join(" ")
         };
