@@ -31,40 +31,47 @@ struct Held {
 pub fn run(targets: &Targets, connections: usize, patience: Duration) -> Result<()> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut held: Vec<Held> = Vec::with_capacity(connections);
-    let mut progress = Instant::now();
-    let mut answered = 0;
-    while answered < connections && progress.elapsed() < patience {
-        while held.len() < connections && held.len() - answered < OPENING_MAX {
-            let socket = targets.dial(held.len())?;
-            epoll::add(&epoll, &socket, EventData::new_u64(held.len() as u64), EventFlags::OUT)?;
-            held.push(Held { socket, stage: Stage::Dialled });
+    let answered = ask(&epoll, &mut held, connections, patience, |held, index| {
+        let socket = targets.dial(index)?;
+        epoll::add(&epoll, &socket, EventData::new_u64(index as u64), EventFlags::OUT)?;
+        held.push(Held { socket, stage: Stage::Dialled });
+        Ok(())
+    })?;
+    println!("{answered}");
+    // Whoever started this says when.
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    // What hangs would get through once others let go.
+    held.retain(|held| held.stage == Stage::Answered);
+    let alive = ask(&epoll, &mut held, answered, patience, |held, index| {
+        let one = &mut held[index];
+        one.stage = Stage::Dialled;
+        Ok(epoll::modify(&epoll, &one.socket, EventData::new_u64(index as u64), EventFlags::OUT)?)
+    })?;
+    println!("{alive}");
+    Ok(())
+}
+
+/// Asks each of so many connections, a few at once, which `begin` makes ready. How many answered.
+fn ask(
+    epoll: &OwnedFd,
+    held: &mut Vec<Held>,
+    count: usize,
+    patience: Duration,
+    mut begin: impl FnMut(&mut Vec<Held>, usize) -> Result<()>,
+) -> Result<usize> {
+    let (mut begun, mut answered, mut progress) = (0, 0, Instant::now());
+    while answered < count && progress.elapsed() < patience {
+        while begun < count && begun - answered < OPENING_MAX {
+            begin(held, begun)?;
+            begun += 1;
         }
-        let gained = turn(&epoll, &mut held)?;
+        let gained = turn(epoll, held)?;
         if gained > 0 {
             progress = Instant::now();
             answered += gained;
         }
     }
-    println!("{answered}");
-    // Whoever started this says when.
-    std::io::stdin().read_to_end(&mut Vec::new())?;
-    let mut waiting = 0;
-    for (index, held) in held.iter_mut().enumerate().filter(|(_, held)| held.stage == Stage::Answered) {
-        write(&held.socket, b"y")?;
-        held.stage = Stage::Asked;
-        waiting += 1;
-        epoll::modify(&epoll, &held.socket, EventData::new_u64(index as u64), EventFlags::IN)?;
-    }
-    let (mut alive, mut progress) = (0, Instant::now());
-    while alive < waiting && progress.elapsed() < patience {
-        let gained = turn(&epoll, &mut held)?;
-        if gained > 0 {
-            progress = Instant::now();
-            alive += gained;
-        }
-    }
-    println!("{alive}");
-    Ok(())
+    Ok(answered)
 }
 
 /// How many more have been answered.

@@ -8,8 +8,6 @@ use anyhow::{Context as _, Result, ensure};
 
 /// A process may hold 20,000 descriptors, so connections are spread over several clients and as many servers.
 const OF_ONE: usize = 16_500;
-/// How long a client waits for progress before it takes what is left for hanging.
-const PATIENCE_MS: &str = "1500";
 
 /// One wall that is run into.
 struct Wall {
@@ -64,6 +62,8 @@ fn hold(bench: &Bench, wall: &Wall) -> Result<(usize, usize)> {
     let load = bench.program("network-load")?;
     let inside =
         (0..clients).map(|index| Namespace::new(&format!("held{index}"))).collect::<Result<Vec<_>>>()?;
+    // How long a client waits for progress before it takes what is left for hanging.
+    let patience_ms = bench.pick("1500", "4000");
     let limit = format!("{}={}", wall.limit, wall.max);
     let all: Vec<&Namespace> = inside.iter().collect();
     let mut carrier = site::carry(bench, &world, &all, &["--limit", &limit])?;
@@ -81,7 +81,7 @@ fn hold(bench: &Bench, wall: &Wall) -> Result<(usize, usize)> {
     for (index, namespace) in inside.iter().enumerate() {
         let count = wanted / clients + usize::from(index < wanted % clients);
         let port = if is_one { &ports[0] } else { &ports[index] };
-        let arguments = ["hold", site::WORLD, wall.destinations, port, &count.to_string(), PATIENCE_MS]
+        let arguments = ["hold", site::WORLD, wall.destinations, port, &count.to_string(), patience_ms]
             .map(str::to_owned);
         talkers.push(Talker::start(namespace.within(&load).args(arguments))?);
     }
