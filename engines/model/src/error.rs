@@ -73,6 +73,8 @@ macro_rules! error_codes {
 error_codes! {
     /// The caller may not do this.
     AccessDenied = "AccessDeniedException", 403, Upper, Framework;
+    /// There is no such code signing configuration.
+    CodeSigningConfigNotFound = "CodeSigningConfigNotFoundException", 404, Upper, User;
     /// Stored code would pass the account's quota.
     CodeStorageExceeded = "CodeStorageExceededException", 400, Lower, User;
     /// The execution role may not make network interfaces.

@@ -13,6 +13,7 @@ mod policy;
 mod provisioned;
 mod record;
 mod resolve;
+mod signing;
 mod stored;
 mod tags;
 mod url;
@@ -22,6 +23,9 @@ pub use alias::{AliasSettings, RoutingSettings};
 pub use layer::{LayerPermission, PublishLayer};
 pub use open::OpenError;
 pub use policy::{AddPermission, POLICY_MAX};
+pub use signing::{
+    AllowedPublishers, CodeSigningConfig, CodeSigningPolicies, CodeSigningSettings, SigningConfigs,
+};
 pub use stored::RuntimeManagementSettings;
 pub use url::url_id;
 pub use version::PublishVersion;
@@ -93,6 +97,7 @@ pub struct Control {
     store: Box<dyn Store>,
     snapshot: RwLock<Arc<Functions>>,
     layers: RwLock<Arc<Layers>>,
+    signing: RwLock<Arc<SigningConfigs>>,
     writer: Mutex<Writer>,
     observer: Observer,
     /// Held so that no second process works on the folder.

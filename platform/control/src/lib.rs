@@ -18,8 +18,9 @@ pub mod store;
 pub mod validate;
 
 pub use control::{
-    AddPermission, AliasSettings, CODE_STORAGE_MAX, Change, Control, FUNCTIONS_MAX, LayerPermission,
-    OpenError, Options, POLICY_MAX, PublishLayer, PublishVersion, RoutingSettings, RuntimeManagementSettings,
+    AddPermission, AliasSettings, AllowedPublishers, CODE_STORAGE_MAX, Change, CodeSigningConfig,
+    CodeSigningPolicies, CodeSigningSettings, Control, FUNCTIONS_MAX, LayerPermission, OpenError, Options,
+    POLICY_MAX, PublishLayer, PublishVersion, RoutingSettings, RuntimeManagementSettings, SigningConfigs,
     url_id,
 };
 pub use function::{

@@ -406,7 +406,10 @@ impl Control {
     }
 
     /// The bare name of a layer, from it or from its ARN.
-    pub(super) fn layer_name(&self, text: &str) -> Result<String, ApiError> {
+    ///
+    /// # Errors
+    /// It fits none, or is of another account or Region.
+    pub fn layer_name(&self, text: &str) -> Result<String, ApiError> {
         let is_name = |name: &str| {
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         };

@@ -1,12 +1,15 @@
 //! Opening: one process per data folder, the store read and checked, left-overs of a crash removed.
 
-use super::{Control, Functions, Observer, Options, Writer, record, referred_all};
+use super::{
+    CodeSigningConfig, Control, Functions, Observer, Options, SigningConfigs, Writer, record, referred_all,
+};
 use crate::function::{Function, State, StateReason};
 use crate::layer::Layers;
 use crate::package::{CodeLease, Location, PackageError, Packages};
 use crate::store::{Embedded, Store, StoreError};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -80,6 +83,11 @@ impl Control {
     pub fn open(options: Options, observer: Observer) -> Result<Self, OpenError> {
         let data_dir = &options.data_dir;
         fs::create_dir_all(data_dir).map_err(|source| folder(data_dir, source))?;
+        // Nobody else looks around in it. A function without walls runs as another user, and must get through to its code.
+        // Where the folder is not ours to change, it stays as it is.
+        if let Err(error) = fs::set_permissions(data_dir, fs::Permissions::from_mode(0o711)) {
+            tracing::debug!(%error, "the data folder keeps its mode");
+        }
         let mut tries = 0;
         let (lock, store) = loop {
             match Self::take(data_dir) {
@@ -131,6 +139,8 @@ impl Control {
                 (function.name.clone(), Arc::new(function))
             })
             .collect();
+        let by_arn = |config: CodeSigningConfig| (config.code_signing_config_arn.clone(), Arc::new(config));
+        let signing: SigningConfigs = contents.signing.into_iter().map(by_arn).collect();
         let layers: Layers = contents
             .layers
             .into_iter()
@@ -158,6 +168,7 @@ impl Control {
             store,
             snapshot: RwLock::new(Arc::new(functions)),
             layers: RwLock::new(Arc::new(layers)),
+            signing: RwLock::new(Arc::new(signing)),
             writer: Mutex::new(Writer { version_key: contents.version_key }),
             images: None,
             observer,

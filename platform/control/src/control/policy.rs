@@ -2,6 +2,7 @@
 
 use super::Control;
 use crate::function::{Function, PolicyStatement};
+use crate::validate::Violations;
 use model::error::{ApiError, ErrorCode, Violation};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -9,6 +10,8 @@ use std::sync::Arc;
 
 /// Bytes of one policy. Source: Lambda quotas, "Resource-based policy 20 KB", published.
 pub const POLICY_MAX: usize = 20 * 1024;
+/// Characters of a principal and the like. Source: Lambda API reference, AddPermission, published.
+const MEMBER_MAX: usize = 256;
 
 /// `AddPermission`; the function's name comes with the path.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -88,6 +91,7 @@ impl Control {
                 "The provided principal was invalid. Please check the principal and try again.",
             ));
         }
+        check(request)?;
         let (owner, qualifier) = self.policy_target(function, qualifier)?;
         let mut added = Value::Null;
         self.change_around(&owner, |function| {
@@ -201,6 +205,29 @@ pub(super) fn arn_of(function: &Function, qualifier: Option<&str>) -> String {
         Some(qualifier) => model::name::qualified_arn(&function.arn, qualifier),
         None => function.arn.clone(),
     }
+}
+
+/// Checks lengths and patterns of the service model.
+fn check(request: &AddPermission) -> Result<(), ApiError> {
+    let mut violations = Violations::default();
+    let lengths = [
+        (&request.principal, "principal"),
+        (&request.event_source_token, "eventSourceToken"),
+        (&request.principal_org_id, "principalOrgID"),
+    ];
+    for (value, member) in lengths {
+        if let Some(value) = value {
+            violations.length(value, member, MEMBER_MAX);
+        }
+    }
+    if let Some(account) = &request.source_account {
+        let fits = model::name::is_account(account);
+        let shown: String = account.chars().take(MEMBER_MAX).collect();
+        violations.pattern(fits, &shown.escape_debug().to_string(), "sourceAccount", r"\d{12}");
+    }
+    let kind = request.function_url_auth_type.as_deref();
+    violations.one_of(kind, "functionUrlAuthType", &["NONE", "AWS_IAM"]);
+    violations.finish()
 }
 
 fn document(policy: &[PolicyStatement]) -> Value {

@@ -1,5 +1,6 @@
 //! How functions become rows of the store, and which rows this version understands.
 
+use super::CodeSigningConfig;
 use crate::function::Function;
 use crate::layer::LayerVersions;
 use crate::published;
@@ -15,6 +16,7 @@ const VERSION_KEY: &str = "version-key";
 const FUNCTION_PREFIX: &str = "function/";
 const VERSION_PREFIX: &str = "version/";
 const LAYER_PREFIX: &str = "layer/";
+const SIGNING_PREFIX: &str = "signing/";
 
 /// What the rows say.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Contents {
     pub functions: Vec<Function>,
     /// Layers, likewise.
     pub layers: Vec<LayerVersions>,
+    /// Code signing configurations.
+    pub signing: Vec<CodeSigningConfig>,
 }
 
 /// A row that cannot be understood.
@@ -64,6 +68,17 @@ pub fn put_version(version: &Function) -> Write {
 pub fn put_layer(layer: &LayerVersions) -> Write {
     let value = serde_json::to_vec(layer).expect("a layer holds nothing that JSON cannot");
     Write::Put(format!("{LAYER_PREFIX}{}", layer.name), value)
+}
+
+/// The row of a code signing configuration.
+pub fn put_signing(config: &CodeSigningConfig) -> Write {
+    let value = serde_json::to_vec(config).expect("a configuration holds nothing that JSON cannot");
+    Write::Put(signing_key(&config.code_signing_config_id), value)
+}
+
+/// The key of that row.
+pub fn signing_key(id: &str) -> String {
+    format!("{SIGNING_PREFIX}{id}")
 }
 
 /// What has to be removed of the versions before when those after are all there is.
@@ -117,7 +132,13 @@ pub fn read(rows: &Rows) -> Result<Contents, Unreadable> {
         let layer = serde_json::from_slice(value);
         layers.push(layer.map_err(|error| Unreadable::Row { key: key.clone(), detail: error.to_string() })?);
     }
-    Ok(Contents { schema, version_key, functions: functions.into_values().collect(), layers })
+    let mut signing = Vec::new();
+    for (key, value) in with_prefix(rows, SIGNING_PREFIX) {
+        let config = serde_json::from_slice(value);
+        signing
+            .push(config.map_err(|error| Unreadable::Row { key: key.clone(), detail: error.to_string() })?);
+    }
+    Ok(Contents { schema, version_key, functions: functions.into_values().collect(), layers, signing })
 }
 
 fn with_prefix<'a>(rows: &'a Rows, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Vec<u8>)> {

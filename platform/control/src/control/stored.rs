@@ -4,7 +4,7 @@ use super::Control;
 use crate::function::Function;
 use crate::published::{RecursiveLoop, RuntimeManagement};
 use crate::validate::Violations;
-use model::error::{ApiError, Violation};
+use model::error::{ApiError, ErrorCode, Violation};
 use model::name::LATEST;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -103,6 +103,12 @@ impl Control {
     pub fn put_code_signing(&self, function: &str, arn: Option<String>) -> Result<Arc<Function>, ApiError> {
         if let Some(arn) = &arn {
             check_signing_arn(arn)?;
+            if !self.signing_configs().contains_key(arn) {
+                let message = format!(
+                    "The code signing configuration cannot be found. Check that the provided configuration is not deleted: {arn}."
+                );
+                return Err(ApiError::new(ErrorCode::CodeSigningConfigNotFound, message));
+            }
         }
         self.change_around(function, |function| {
             function.published.code_signing_config_arn = arn;
@@ -115,7 +121,7 @@ impl Control {
 ///
 /// # Errors
 /// In the service model's words.
-fn check_signing_arn(arn: &str) -> Result<(), ApiError> {
+pub(super) fn check_signing_arn(arn: &str) -> Result<(), ApiError> {
     let parts: Vec<&str> = arn.split(':').collect();
     let fits = matches!(parts[..], ["arn", partition, "lambda", region, account, "code-signing-config", id]
         if partition.starts_with("aws") && model::name::is_region(region) && model::name::is_account(account)

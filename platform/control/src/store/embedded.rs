@@ -2,7 +2,9 @@
 
 use super::{Rows, Store, StoreError, Write, seal, unseal};
 use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError};
+use std::fs::{File, Permissions};
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -25,6 +27,15 @@ enum State {
     Failed(String),
 }
 
+/// Environments of functions hold secrets: nobody but the owner reads the file. Makes it if need be, empty.
+fn make_private(path: &Path) -> io::Result<()> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
 impl Embedded {
     /// Opens the file, makes it if need be, and repairs what a crash left.
     ///
@@ -44,6 +55,7 @@ impl Embedded {
     }
 
     fn database(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
+        make_private(path).map_err(|source| io_error(path.to_owned(), source))?;
         let opened = Database::builder().set_cache_size(cache_bytes).create(path);
         opened.map_err(|error| {
             let path = path.to_owned();

@@ -266,3 +266,39 @@ fn fill(path: &Path, left: u64) {
     let length = file.metadata().unwrap().len();
     file.set_len(length.saturating_sub(left)).unwrap();
 }
+
+#[test]
+fn nobody_but_the_owner_reads_what_is_stored_or_looks_around() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let (folder, store) = (bench.folder.path().to_owned(), bench.folder.path().join("store.redb"));
+    assert_eq!((mode(&folder), mode(&store)), (0o711, 0o600));
+    // What an earlier Onrush left open to others is closed.
+    for (path, open) in [(&folder, 0o755), (&store, 0o644)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(open)).unwrap();
+    }
+    let _bench = bench.again();
+    assert_eq!((mode(&folder), mode(&store)), (0o711, 0o600));
+}
+
+#[test]
+fn code_signing_configurations_survive_a_restart() {
+    use control::{AllowedPublishers, CodeSigningSettings};
+    let bench = Bench::new();
+    let profile = "arn:aws:signer:us-east-1:000000000000:/signing-profiles/p/abc".to_owned();
+    let publishers = AllowedPublishers { signing_profile_version_arns: Some(vec![profile]) };
+    let settings =
+        CodeSigningSettings { allowed_publishers: Some(publishers), ..CodeSigningSettings::default() };
+    let made = bench.control.create_signing_config(settings).unwrap();
+    let arn = made.code_signing_config_arn.clone();
+    bench.control.create(create("cart", "one")).unwrap();
+    bench.control.put_code_signing("cart", Some(arn.clone())).unwrap();
+    let bench = bench.again();
+    assert_eq!(bench.control.signing_config(&arn).unwrap(), made);
+    assert!(bench.control.delete_signing_config(&arn).is_err(), "a function still uses it");
+    bench.control.put_code_signing("cart", None).unwrap();
+    bench.control.delete_signing_config(&arn).unwrap();
+    let bench = bench.again();
+    assert!(bench.control.signing_configs().is_empty());
+}

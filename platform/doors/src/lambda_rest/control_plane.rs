@@ -11,6 +11,7 @@ mod layers;
 mod operation;
 mod page;
 mod settings;
+mod signing;
 mod versions;
 
 use bytes::Bytes;
@@ -123,6 +124,12 @@ fn run(
         "GetFunctionCodeSigningConfig" => settings::get_code_signing(control, input),
         "PutFunctionCodeSigningConfig" => settings::put_code_signing(control, input),
         "DeleteFunctionCodeSigningConfig" => settings::delete_code_signing(control, input),
+        "CreateCodeSigningConfig" => signing::create(control, input),
+        "GetCodeSigningConfig" => signing::get(control, input),
+        "UpdateCodeSigningConfig" => signing::update(control, input),
+        "DeleteCodeSigningConfig" => signing::delete(control, input),
+        "ListCodeSigningConfigs" => signing::list(control, input),
+        "ListFunctionsByCodeSigningConfig" => signing::functions(control, input),
         "PutProvisionedConcurrencyConfig" => settings::put_provisioned(control, input),
         "GetProvisionedConcurrencyConfig" => settings::get_provisioned(control, live, input),
         "DeleteProvisionedConcurrencyConfig" => settings::delete_provisioned(control, input),

@@ -48,9 +48,9 @@ pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiEr
 
 pub(super) fn list_versions(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let layers = control.layers();
-    let name = input.label(0).rsplit(':').next().unwrap_or_default();
+    let name = control.layer_name(input.label(0))?;
     // The newest first, as AWS lists them.
-    let versions = layers.get(name).into_iter().flat_map(|layer| layer.versions.values().rev());
+    let versions = layers.get(&name).into_iter().flat_map(|layer| layer.versions.values().rev());
     let versions: Vec<&LayerVersion> = versions.filter(|version| suits(version, input)).collect();
     let key = |version: &&LayerVersion| format!("{:020}", u64::MAX - version.version);
     let (versions, next) = page::cut_by(input, LIST_MAX, versions, key)?;
