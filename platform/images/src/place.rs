@@ -24,8 +24,13 @@ pub enum Place {
         /// Which of its images, when it holds several.
         tag: Option<String>,
     },
-    /// A registry.
-    Registry(Repository),
+    /// A Docker or Podman that has it here, or else its registry.
+    Registry {
+        /// Where it is.
+        repository: Repository,
+        /// As it was written: what engines know it by.
+        written: String,
+    },
 }
 
 /// A name in a registry.
@@ -64,7 +69,8 @@ impl Place {
         if folder.join(reference).exists() {
             return Ok(Self::Path { path: folder.join(reference), tag: None });
         }
-        Repository::parse(reference).map(Self::Registry).map_err(|why| wrong(&why))
+        let repository = Repository::parse(reference).map_err(|why| wrong(&why))?;
+        Ok(Self::Registry { repository, written: reference.to_owned() })
     }
 
     /// A path that may have a tag behind it.
@@ -85,7 +91,7 @@ impl fmt::Display for Place {
         match self {
             Self::Path { path, tag: None } => write!(formatter, "{}", path.display()),
             Self::Path { path, tag: Some(tag) } => write!(formatter, "{}:{tag}", path.display()),
-            Self::Registry(repository) => write!(formatter, "{repository}"),
+            Self::Registry { repository, .. } => write!(formatter, "{repository}"),
         }
     }
 }

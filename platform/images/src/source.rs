@@ -1,7 +1,11 @@
 //! Where images come from: each source finds an image's documents and opens its layers; all of it is checked by the caller.
 
 pub(crate) mod archive;
+mod credentials;
+pub(crate) mod engine;
+mod http;
 pub(crate) mod layout;
+pub(crate) mod registry;
 
 use crate::ImageError;
 use crate::digest::{Digest, Hashing};
@@ -76,23 +80,31 @@ impl Found {
     }
 }
 
+/// What a document is: registries have them at different addresses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    Manifest,
+    Configuration,
+}
+
 /// Goes from a document to the manifest for `architecture`, and to its configuration. `fetch` gives a document by its digest.
 pub(crate) fn resolve(
     top: Document,
     mut digest: Option<Digest>,
     architecture: Architecture,
-    fetch: &mut dyn FnMut(Digest) -> Result<Vec<u8>, ImageError>,
+    fetch: &mut dyn FnMut(Digest, Part) -> Result<Vec<u8>, ImageError>,
 ) -> Result<Found, ImageError> {
     let mut document = top;
     for _ in 0..=NESTING_MAX {
         match document {
             Document::Index(entries) => {
                 let wanted = digest_of(choose(&entries, architecture)?)?;
-                document = Document::parse(&checked(wanted, fetch(wanted)?)?)?;
+                document = Document::parse(&checked(wanted, fetch(wanted, Part::Manifest)?)?)?;
                 digest = Some(wanted);
             }
             Document::Manifest(Manifest { config, layers }) => {
-                let configuration = Configuration::parse(&checked(config, fetch(config)?)?)?;
+                let configuration =
+                    Configuration::parse(&checked(config, fetch(config, Part::Configuration)?)?)?;
                 let layers = layers.into_iter().map(LayerAt::Blob).collect();
                 return Found::new(digest, config, configuration, layers, architecture);
             }

@@ -17,7 +17,7 @@ use crate::layer::{Budget, Facts, unpack};
 use crate::manifest::{Architecture, Settings};
 use crate::merge::{Scaffold, merge};
 use crate::place::Place;
-use crate::source::{Found, Source, archive::Archive, layout::Layout};
+use crate::source::{Found, Source, archive::Archive, engine, layout::Layout, registry::Registry};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -141,6 +141,7 @@ impl Store {
         architecture: Architecture,
         progress: &dyn Fn(&str),
     ) -> Result<Image, ImageError> {
+        let mut saved = None;
         let source: Box<dyn Source> = match place {
             Place::Path { path, tag } if path.is_dir() => {
                 Box::new(Layout { folder: path.clone(), tag: tag.clone() })
@@ -150,11 +151,18 @@ impl Store {
                 let why = "there is no such file or folder".to_owned();
                 return Err(ImageError::Missing { reference: path.display().to_string(), why });
             }
-            Place::Registry(repository) => {
-                let why =
-                    "images are not pulled yet; save it to an archive (docker save) and name that".to_owned();
-                return Err(ImageError::Missing { reference: repository.to_string(), why });
-            }
+            Place::Registry { repository, written } => match engine::find(repository, written) {
+                Some(held) => {
+                    if let Some(image) = held.id.and_then(|id| self.find(&id.hex())) {
+                        return Ok(image);
+                    }
+                    progress("saved from the images of this machine");
+                    let staged = saved.insert(StagedFile(self.shelf.fresh()));
+                    held.save(&staged.0)?;
+                    Box::new(Archive::open(&staged.0, None)?)
+                }
+                None => Box::new(Registry::new(repository)?),
+            },
         };
         let found = source.find(architecture)?;
         let _making = self.shelf.making.read().unwrap_or_else(PoisonError::into_inner);
@@ -413,3 +421,15 @@ impl Drop for Staged {
         }
     }
 }
+
+/// The same for a file.
+struct StagedFile(PathBuf);
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests;

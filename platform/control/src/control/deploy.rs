@@ -145,7 +145,7 @@ impl Control {
         set_vpc_id(&mut function.vpc, vpc_id);
         function.layers = layers;
         if let DeployCode::Image { uri, source } = &code {
-            let image = self.fetch_image(uri, source, &function.architectures[0])?;
+            let image = self.image_of_deploy(&function, uri, source)?;
             set_image(&mut function, image);
         } else {
             let package = self.code_of_deploy(&code, function.runtime.as_deref())?;

@@ -34,17 +34,52 @@ impl Control {
     /// # Errors
     /// As AWS words it: it is not there, access is denied, or it is no image that can run.
     pub(super) fn fetch_image(&self, uri: &str, source: &str, architecture: &str) -> Result<Image, ApiError> {
+        self.try_image(uri, source, architecture)?.map_err(|fault| api_error(uri, &fault))
+    }
+
+    /// The same for a template's function, which keeps the image that it has while nobody can be asked for another: a start
+    /// without a network is a start all the same.
+    ///
+    /// # Errors
+    /// As [`Control::fetch_image`].
+    pub(super) fn image_of_deploy(
+        &self,
+        function: &Function,
+        uri: &str,
+        source: &str,
+    ) -> Result<Image, ApiError> {
+        let fault = match self.try_image(uri, source, &function.architectures[0])? {
+            Ok(image) => return Ok(image),
+            Err(fault) => fault,
+        };
+        let before =
+            self.function(&function.name).filter(|before| before.architectures == function.architectures);
+        let before = before.and_then(|before| before.image.clone());
+        match (&fault, before.filter(|image| image.uri == uri && !image.root.layers.is_empty())) {
+            (ImageFault::Failed(text), Some(image)) => {
+                tracing::warn!(function = function.name, "the image that was pulled before is run: {text}");
+                Ok(image)
+            }
+            _ => Err(api_error(uri, &fault)),
+        }
+    }
+
+    fn try_image(
+        &self,
+        uri: &str,
+        source: &str,
+        architecture: &str,
+    ) -> Result<Result<Image, ImageFault>, ApiError> {
         let Some(images) = &self.images else {
             return Err(not_run("A function from a container image (ImageUri)"));
         };
-        let found = images.fetch(source, architecture).map_err(|fault| api_error(uri, &fault))?;
-        Ok(Image {
+        Ok(images.fetch(source, architecture).map(|found| Image {
             uri: uri.to_owned(),
             id: found.id,
             digest: found.digest,
             settings: found.settings,
             root: found.root,
-        })
+        }))
     }
 }
 

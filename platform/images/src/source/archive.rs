@@ -141,7 +141,7 @@ impl Source for Archive {
             Document::Index(entries) => Document::Index(by_tag(entries, self.tag.as_deref())?),
             manifest => manifest,
         };
-        resolve(top, None, architecture, &mut |digest| document(self.blob(digest)?, "image manifest"))
+        resolve(top, None, architecture, &mut |digest, _| document(self.blob(digest)?, "image manifest"))
     }
 
     fn open(&self, layer: &LayerAt) -> Result<Box<dyn Read + '_>, ImageError> {

@@ -92,7 +92,7 @@ fn source(reference: &str, folder: &Path) -> Result<String, Stop> {
     let place = Place::parse(reference, &folder).map_err(|error| Stop::Usage(error.to_string()))?;
     Ok(match place {
         Place::Path { .. } => place.to_string(),
-        Place::Registry(_) => reference.to_owned(),
+        Place::Registry { .. } => reference.to_owned(),
     })
 }
 

@@ -1,0 +1,159 @@
+//! Who one is to a registry, as Docker and Podman keep it: `auths`, `credHelpers` and `credsStore` of `config.json`.
+
+use base64::Engine as _;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// Bytes of a configuration, and of what a helper says.
+const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A name and a password.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    pub user: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    /// Never the password.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Config {
+    auths: BTreeMap<String, Entry>,
+    creds_store: Option<String>,
+    cred_helpers: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    auth: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Helped {
+    username: String,
+    secret: String,
+}
+
+impl Credentials {
+    /// For a registry, from the first file that has some; `None` for anonymous use.
+    pub fn of_host(host: &str) -> Option<Self> {
+        files().into_iter().find_map(|path| {
+            let mut text = Vec::new();
+            File::open(&path).ok()?.take(CONFIG_BYTES_MAX).read_to_end(&mut text).ok()?;
+            let config: Config = serde_json::from_slice(&text)
+                .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "the registry credentials cannot be read"))
+                .ok()?;
+            config.find(host, &helped)
+        })
+    }
+}
+
+/// Where the tools look, most particular first.
+fn files() -> Vec<PathBuf> {
+    let below = |variable: &str, path: &str| Some(PathBuf::from(std::env::var_os(variable)?).join(path));
+    let docker = below("DOCKER_CONFIG", "config.json").or_else(|| below("HOME", ".docker/config.json"));
+    let podman = below("XDG_RUNTIME_DIR", "containers/auth.json");
+    docker.into_iter().chain(podman).chain(below("HOME", ".config/containers/auth.json")).collect()
+}
+
+impl Config {
+    fn find(&self, host: &str, ask: &dyn Fn(&str, &str) -> Option<Credentials>) -> Option<Credentials> {
+        // Docker's own registry is known by its first address.
+        let names = match host {
+            "docker.io" => vec!["https://index.docker.io/v1/", "docker.io", "registry-1.docker.io"],
+            other => vec![other],
+        };
+        for name in &names {
+            let helper = self.cred_helpers.get(*name);
+            if let Some(found) = helper.and_then(|helper| ask(helper, name)) {
+                return Some(found);
+            }
+        }
+        for (key, entry) in &self.auths {
+            let bare = key.trim_start_matches("https://").trim_start_matches("http://");
+            let is_it = names.iter().any(|name| name == key || bare.split('/').next() == Some(name));
+            if let Some(auth) = entry.auth.as_ref().filter(|auth| is_it && !auth.is_empty()) {
+                let bytes = base64::engine::general_purpose::STANDARD.decode(auth).ok()?;
+                let text = String::from_utf8(bytes).ok()?;
+                let (user, password) = text.split_once(':')?;
+                return Some(Credentials { user: user.to_owned(), password: password.to_owned() });
+            }
+        }
+        let store = self.creds_store.as_ref()?;
+        names.iter().find_map(|name| ask(store, name))
+    }
+}
+
+/// Asks `docker-credential-HELPER`. Source: docker/docker-credential-helpers, "Development": the address on standard input, JSON out.
+fn helped(helper: &str, name: &str) -> Option<Credentials> {
+    let plain = helper.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if !plain {
+        return None;
+    }
+    let mut child = Command::new(format!("docker-credential-{helper}"))
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .inspect_err(|error| tracing::warn!(helper, %error, "a credential helper cannot be started"))
+        .ok()?;
+    if let Some(mut input) = child.stdin.take() {
+        drop(input.write_all(name.as_bytes()));
+    }
+    let mut text = Vec::new();
+    let read = child.stdout.take().map(|output| output.take(CONFIG_BYTES_MAX).read_to_end(&mut text));
+    let status = child.wait().ok()?;
+    read?.ok().filter(|_| status.success())?;
+    let Helped { username, secret } = serde_json::from_slice(&text).ok()?;
+    Some(Credentials { user: username, password: secret })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn entries_are_found_by_host_whatever_stands_around_it() {
+        // user:pass:word
+        let config = config(
+            r#"{"auths": {"https://registry.example/v2/": {"auth": "dXNlcjpwYXNzOndvcmQ="}, "https://index.docker.io/v1/": {"auth": "dTpw"},
+                "empty.example": {}, "broken.example": {"auth": "!"}}, "credHelpers": {"ecr.example": "ecr-login"}, "credsStore": "desktop"}"#,
+        );
+        let none = |_: &str, _: &str| None;
+        let found = config.find("registry.example", &none).unwrap();
+        assert_eq!((found.user.as_str(), found.password.as_str()), ("user", "pass:word"));
+        assert!(!format!("{found:?}").contains("word"));
+        assert_eq!(config.find("docker.io", &none).unwrap().user, "u");
+        for host in ["other.example", "empty.example", "broken.example", "registry.example.evil.test"] {
+            assert_eq!(config.find(host, &none), None, "{host}");
+        }
+        let ask = |helper: &str, name: &str| {
+            Some(Credentials { user: helper.to_owned(), password: name.to_owned() })
+        };
+        assert_eq!(config.find("ecr.example", &ask).unwrap().user, "ecr-login");
+        assert_eq!(config.find("other.example", &ask).unwrap().user, "desktop");
+    }
+
+    #[test]
+    fn a_helper_is_a_name_and_no_path() {
+        assert_eq!(helped("../../bin/sh", "host"), None);
+        assert_eq!(helped("x y", "host"), None);
+    }
+}

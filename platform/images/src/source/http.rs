@@ -1,0 +1,187 @@
+//! HTTP as pulling needs it: GET, redirects, TLS, bodies as plain readers. For threads that may block.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
+use hyper::{Request, Uri};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+
+/// How long a connection, an answer or a piece of a body may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Redirects that are followed one after another.
+const REDIRECTS_MAX: usize = 5;
+/// Where systems keep the roots that they trust.
+const BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Why there was no answer.
+#[derive(Debug)]
+pub(crate) struct Failure(pub String);
+
+/// Asks servers.
+pub(crate) struct Client {
+    runtime: Runtime,
+    tls: Arc<rustls::ClientConfig>,
+}
+
+/// An answer whose body has not been read yet.
+pub(crate) struct Answer<'a> {
+    pub status: u16,
+    headers: hyper::HeaderMap,
+    pub body: Body<'a>,
+}
+
+/// A body, piece by piece.
+pub(crate) struct Body<'a> {
+    runtime: &'a Runtime,
+    incoming: Incoming,
+    piece: Bytes,
+}
+
+impl Answer<'_> {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+impl Client {
+    /// With the roots that this system trusts, or those that `SSL_CERT_FILE` names.
+    pub fn new() -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let mut roots = rustls::RootCertStore::empty();
+        let own = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
+        let files = own.into_iter().chain(BUNDLES.map(std::path::PathBuf::from));
+        if let Some(file) = files.into_iter().find(|file| file.is_file()) {
+            roots.add_parsable_certificates(certificates(&file));
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let tls = tls
+            .map_err(|error| Failure(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { runtime: runtime.map_err(|error| Failure(error.to_string()))?, tls: Arc::new(tls) })
+    }
+
+    /// Asks, redirects followed. `authorization` goes to the first server alone.
+    pub fn get(&self, url: &str, accept: &str, authorization: Option<&str>) -> Result<Answer<'_>, Failure> {
+        let mut url: Uri = url.parse().map_err(|error| Failure(format!("`{url}`: {error}")))?;
+        let first = url.authority().cloned();
+        for _ in 0..=REDIRECTS_MAX {
+            let authorization = authorization.filter(|_| url.authority() == first.as_ref());
+            let answer = self.runtime.block_on(self.ask(&url, accept, authorization))?;
+            if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+                return Ok(answer);
+            }
+            let to = answer.header("location").unwrap_or_default().to_owned();
+            let next = if to.starts_with('/') {
+                format!(
+                    "{}://{}{to}",
+                    url.scheme_str().unwrap_or("https"),
+                    url.authority().map_or("", |at| at.as_str())
+                )
+            } else {
+                to
+            };
+            let next: Uri = next.parse().map_err(|_| Failure(format!("{url} redirects to nowhere")))?;
+            if url.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
+                return Err(Failure(format!("{url} redirects to where nothing is encrypted")));
+            }
+            url = next;
+        }
+        Err(Failure(format!("{url}: more than {REDIRECTS_MAX} redirects")))
+    }
+
+    async fn ask(&self, url: &Uri, accept: &str, authorization: Option<&str>) -> Result<Answer<'_>, Failure> {
+        let fail = |error: &dyn std::fmt::Display| {
+            Failure(format!("{}: {error}", url.authority().map_or("", |at| at.as_str())))
+        };
+        let host = url.host().ok_or_else(|| fail(&"there is no host"))?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let encrypted = match url.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(fail(&"neither http nor https")),
+        };
+        let port = url.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
+        let late = |_| fail(&format!("no answer within {} s", PATIENCE.as_secs()));
+        let stream = tokio::time::timeout(PATIENCE, TcpStream::connect((bare, port)));
+        let stream = stream.await.map_err(late)?.map_err(|error| fail(&error))?;
+        let exchange = async {
+            if encrypted {
+                let name = ServerName::try_from(bare.to_owned()).map_err(|error| fail(&error))?;
+                let connector = tokio_rustls::TlsConnector::from(self.tls.clone());
+                let stream = connector.connect(name, stream).await.map_err(|error| fail(&error))?;
+                self.exchange(TokioIo::new(stream), url, accept, authorization).await
+            } else {
+                self.exchange(TokioIo::new(stream), url, accept, authorization).await
+            }
+            .map_err(|error| fail(&error))
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.map_err(late)?
+    }
+
+    async fn exchange<S>(
+        &self,
+        stream: S,
+        url: &Uri,
+        accept: &str,
+        authorization: Option<&str>,
+    ) -> Result<Answer<'_>, String>
+    where
+        S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        let (mut sender, connection) = http1::handshake(stream).await.map_err(|error| error.to_string())?;
+        // Ends with the body.
+        self.runtime.spawn(connection);
+        let authority = url.authority().map_or("", |authority| authority.as_str());
+        let mut request = Request::get(url.path_and_query().map_or("/", |path| path.as_str()))
+            .header(HOST, authority)
+            .header(USER_AGENT, concat!("onrush/", env!("CARGO_PKG_VERSION")))
+            .header(ACCEPT, accept);
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+        let (head, incoming) =
+            sender.send_request(request).await.map_err(|error| error.to_string())?.into_parts();
+        let body = Body { runtime: &self.runtime, incoming, piece: Bytes::new() };
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    }
+}
+
+impl Read for Body<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            let frame = async { tokio::time::timeout(PATIENCE, self.incoming.frame()).await };
+            match self.runtime.block_on(frame) {
+                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+                Ok(None) => return Ok(0),
+                Ok(Some(Err(error))) => return Err(io::Error::other(error)),
+                Ok(Some(Ok(frame))) => self.piece = frame.into_data().unwrap_or_default(),
+            }
+        }
+        let count = buffer.len().min(self.piece.len());
+        buffer[..count].copy_from_slice(&self.piece.split_to(count));
+        Ok(count)
+    }
+}
+
+fn certificates(file: &Path) -> Vec<CertificateDer<'static>> {
+    let read = CertificateDer::pem_file_iter(file).into_iter().flatten();
+    read.filter_map(Result::ok).collect()
+}

@@ -1,0 +1,156 @@
+"""Images that are pulled: by tag and digest, with passwords and tokens; and those that an engine of this machine has."""
+
+import base64
+import json
+import os
+
+import botocore.exceptions
+import pytest
+
+from support import images
+from support.images import Layer
+from support.platform import ROLE
+from support.registry import PASSWORD, USER, Registry, TokenRegistry
+
+
+@pytest.fixture(scope="module")
+def image():
+    return images.puppet_image(Cmd=["pulled"])
+
+
+@pytest.fixture
+def serve(request):
+    def begin(registry):
+        request.addfinalizer(registry.close)
+        return registry
+
+    return begin
+
+
+def create(platform, name, uri):
+    platform.client(timeout=60).create_function(
+        FunctionName=name, Role=ROLE, PackageType="Image", Code={"ImageUri": uri}, Timeout=20, MemorySize=256
+    )
+    return answers(platform, name)
+
+
+def answers(platform, name):
+    answer = platform.invoke(name, {"python": "import sys\nanswer = sys.argv[1:]"})
+    assert answer.error is None, answer
+    return answer.json()
+
+
+def refused(platform, uri):
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        create(platform, "refused", uri)
+    error = caught.value.response["Error"]
+    return error["Code"], error.get("Message") or caught.value.response.get("message")
+
+
+def test_images_are_pulled_by_tag_and_by_digest(platform, serve, image, tmp_path):
+    registry = serve(Registry(tmp_path))
+    digest = registry.push(image, "team/app", "v1")
+    assert create(platform, "tagged", f"{registry.host}/team/app:v1") == ["pulled"]
+    code = platform.client().get_function(FunctionName="tagged")["Code"]
+    assert code["ResolvedImageUri"] == f"{registry.host}/team/app@{digest}"
+    assert create(platform, "pinned", f"{registry.host}/team/app@{digest}") == ["pulled"]
+    other = image.on(Layer().add("etc/more", "x"), Cmd=["newer"])
+    registry.push(other, "team/app", "v1")
+    platform.client().update_function_code(FunctionName="tagged", ImageUri=f"{registry.host}/team/app:v1")
+    assert answers(platform, "tagged") == ["newer"] and answers(platform, "pinned") == ["pulled"]
+    code, message = refused(platform, f"{registry.host}/team/app:absent")
+    assert code == "InvalidParameterValueException" and "does not exist" in message, message
+    code, message = refused(platform, f"{registry.host}/team/app@{images.digest(b'nothing')}")
+    assert "does not exist" in message, message
+
+
+def test_a_password_comes_from_the_docker_configuration(start, serve, image, tmp_path, monkeypatch):
+    registry = serve(Registry(tmp_path, password=True))
+    registry.push(image, "private", "v1")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    platform = start()
+    uri = f"{registry.host}/private:v1"
+    code, message = refused(platform, uri)
+    assert code == "AccessDeniedException" and f"docker login {registry.host}" in message, message
+    auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": auth}}}))
+    assert create(platform, "private", uri) == ["pulled"]
+    # And from a helper, as ECR's and the desktop's are.
+    helper = tmp_path / "docker-credential-tests"
+    helper.write_text(f"""#!/bin/sh
+read host; test "$host" = "{registry.host}" && echo '{{"Username": "{USER}", "Secret": "{PASSWORD}"}}'
+""")
+    helper.chmod(0o755)
+    (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {registry.host: "tests"}}))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    second = start()
+    assert create(second, "private", uri) == ["pulled"]
+
+
+def test_tokens_are_fetched_and_not_shown_to_others(platform, serve, image):
+    registry = serve(TokenRegistry(image))
+    assert create(platform, "token", f"{registry.host}/team/app:v1") == ["pulled"]
+    elsewhere = [authorization for path, authorization in registry.asked if path.startswith("/elsewhere/")]
+    assert elsewhere and set(elsewhere) == {None}
+    assert [path for path, _ in registry.asked if path.startswith("/token?")] == [
+        "/token?scope=repository%3Ateam%2Fapp%3Apull&service=tests"
+    ]
+
+
+def test_content_that_lies_is_not_believed(platform, serve, image):
+    own = image.on(Layer().add("etc/own", "own"))
+    registry = serve(TokenRegistry(own))
+    layer = images.digest(own.layers[-1].bytes)
+    registry.content[layer] = Layer().add("etc/own", "other").bytes
+    code, message = refused(platform, f"{registry.host}/team/app:v1")
+    assert "it is damaged" in message and own.layers[-1].diff_id in message, message
+
+
+def test_nobody_there_is_said_and_an_earlier_pull_runs_on(start, serve, image, tmp_path):
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    registry = Registry(folder)
+    registry.push(image, "app", "v1")
+    template = tmp_path / "template.yaml"
+    architecture = {"amd64": "x86_64"}.get(images.ARCHITECTURE, images.ARCHITECTURE)
+    template.write_text(f"""
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  App:
+    Type: AWS::Serverless::Function
+    Properties: {{PackageType: Image, ImageUri: "{registry.host}/app:v1", Architectures: [{architecture}], Timeout: 20}}
+""")
+    first = start(template=template, home=tmp_path)
+    name = first.client().list_functions()["Functions"][0]["FunctionName"]
+    assert answers(first, name) == ["pulled"]
+    first.stop()
+    registry.close()
+    second = start(template=template, home=tmp_path)
+    assert answers(second, name) == ["pulled"]
+    assert "pulled before is run" in second.stderr()
+    code, message = refused(second, f"{registry.host}/other:v1")
+    assert code == "ServiceException" and "Connection refused" in message, (code, message)
+
+
+def test_an_image_of_the_local_engine_is_taken_from_there(start, image, tmp_path, monkeypatch):
+    image.archive(tmp_path / "held.tar", tag="held:v1")
+    engine = tmp_path / "podman"
+    identity = images.digest(image.configuration)
+    engine.write_text(f"""#!/bin/sh
+echo "$*" >> {tmp_path}/asked
+case "$1 $2" in
+    "image inspect") test "$5" = held:v1 && echo {identity} ;;
+    "save -o") test "$4" = held:v1 && cp {tmp_path}/held.tar "$3" ;;
+    *) exit 1 ;;
+esac
+""")
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    platform = start()
+    assert create(platform, "held", "held:v1") == ["pulled"]
+    assert create(platform, "again", "held:v1") == ["pulled"]
+    asked = (tmp_path / "asked").read_text().splitlines()
+    # The second time it was there already.
+    assert sum(line.startswith("save") for line in asked) == 1, asked
+    assert list((platform.data_dir / "images/staging").iterdir()) == []

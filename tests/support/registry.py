@@ -1,0 +1,125 @@
+"""Registries on loopback: Debian's `docker-registry`, and one of ours that wants tokens and sends elsewhere for blobs."""
+
+import base64
+import crypt
+import http.client
+import http.server
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from support import images
+
+USER, PASSWORD = "puller", "secret"
+
+
+class Registry:
+    """`docker-registry serve`, with a password if asked for."""
+
+    def __init__(self, folder, password=False):
+        program = shutil.which("docker-registry")
+        if program is None:
+            pytest.skip("docker-registry is not installed: apt-get install docker-registry")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.host = f"127.0.0.1:{self.port}"
+        lines = [
+            "version: 0.1", "log: {level: error}", f"storage: {{filesystem: {{rootdirectory: {folder}/blobs}}}}",
+            f"http: {{addr: '{self.host}'}}",
+        ]
+        self.headers = {}
+        if password:
+            users = folder / "users"
+            users.write_text(f"{USER}:{crypt.crypt(PASSWORD, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16))}\n")
+            lines.append(f"auth: {{htpasswd: {{realm: tests, path: {users}}}}}")
+            self.headers["Authorization"] = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        (folder / "config.yml").write_text("\n".join(lines))
+        self.process = subprocess.Popen([program, "serve", str(folder / "config.yml")], stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline and self.process.poll() is None, "docker-registry did not start"
+                time.sleep(0.02)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+    def _call(self, method, path, body=None, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request(method, path, body, {**self.headers, **headers})
+        answer = connection.getresponse()
+        text = answer.read()
+        assert answer.status < 300, (answer.status, text)
+        return answer
+
+    def push(self, image, name, tag):
+        """Puts an image there; the digest of its manifest."""
+        for blob in image.blobs():
+            place = self._call("POST", f"/v2/{name}/blobs/uploads/").headers["Location"]
+            path = place.split(self.host, 1)[-1]
+            self._call("PUT", f"{path}&digest={images.digest(blob)}", blob)
+        kind = {"Content-Type": f"{images.TYPE}.manifest.v1+json"}
+        self._call("PUT", f"/v2/{name}/manifests/{tag}", image.manifest, **kind)
+        return images.digest(image.manifest)
+
+
+class TokenRegistry:
+    """A registry that wants a token from elsewhere, offers two platforms, and keeps its blobs at another address."""
+
+    def __init__(self, image):
+        manifest = images.descriptor(f"{images.TYPE}.manifest.v1+json", image.manifest)
+        other = {**manifest, "digest": images.digest(b"other"), "platform": {"os": "linux", "architecture": "s390x"}}
+        mine = {**manifest, "platform": {"os": "linux", "architecture": images.ARCHITECTURE}}
+        self.index = images.as_json({"schemaVersion": 2, "manifests": [other, mine]})
+        self.content = {images.digest(blob): blob for blob in [image.manifest, *image.blobs()]}
+        self.asked = []
+        registry = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+            def answer(self, status, body=b"", **headers):
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                    self.send_header(name.replace("_", "-"), value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_GET(self):
+                base = f"http://127.0.0.1:{registry.port}"
+                registry.asked.append((self.path, self.headers.get("Authorization")))
+                digest = self.path.split("/")[-1]
+                if self.path.startswith("/token?"):
+                    return self.answer(200, json.dumps({"access_token": "t0ken"}).encode())
+                if self.path.startswith("/elsewhere/"):
+                    return self.answer(200, registry.content[digest])
+                if self.headers.get("Authorization") != "Bearer t0ken":
+                    challenge = f'Bearer realm="{base}/token",service="tests",scope="repository:team/app:pull"'
+                    return self.answer(401, WWW_Authenticate=challenge)
+                if self.path == "/v2/team/app/manifests/v1":
+                    return self.answer(200, registry.index)
+                if "/manifests/" in self.path and digest in registry.content:
+                    return self.answer(200, registry.content[digest])
+                if "/blobs/" in self.path:
+                    return self.answer(307, Location=f"http://localhost:{registry.port}/elsewhere/{digest}")
+                self.answer(404, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}')
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        self.host = f"127.0.0.1:{self.port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
