@@ -138,3 +138,65 @@ def test_console_lines_are_in_the_log(platform, node):
 def test_a_managed_runtime_names_itself(platform, node):
     seen = platform.invoke(node("app.environment"), {}).json()
     assert seen["AWS_EXECUTION_ENV"] == f"AWS_Lambda_{node.runtime}"
+
+
+# ---- Streaming ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stream(platform):
+    """Invokes a function with a stream: the pieces, and the message that ends it."""
+    client = platform.client()
+
+    def invoke(name, event=None):
+        answer = client.invoke_with_response_stream(FunctionName=name, Payload=json.dumps(event or {}))
+        pieces, ends = [], []
+        for message in answer["EventStream"]:
+            if "PayloadChunk" in message:
+                pieces.append(message["PayloadChunk"]["Payload"])
+            else:
+                ends.append(message["InvokeComplete"])
+        assert len(ends) == 1, ends
+        return pieces, ends[0]
+
+    yield invoke
+    client.close()
+
+
+def test_a_handler_streams_with_a_prelude(platform, node, stream):
+    name = node("app.streams")
+    pieces, end = stream(name)
+    prelude, body = b"".join(pieces).split(bytes(8))
+    assert (json.loads(prelude), body, end) == ({"statusCode": 201, "headers": {"x-kind": "streamed"}}, b"one,two", {})
+    client = platform.client()
+    client.create_function_url_config(FunctionName=name, AuthType="NONE", InvokeMode="RESPONSE_STREAM")
+    client.close()
+    answer = platform.door(name)
+    assert (answer.status, answer.headers["x-kind"], answer.body) == (201, "streamed", b"one,two")
+
+
+def test_what_is_written_is_there_at_once(node, stream):
+    assert stream(node("app.streamPauses")) == ([b"one,", b"two"], {})
+
+
+def test_a_pipeline_streams_as_much_as_it_likes(platform, node, stream):
+    name = node("app.streamPipes")
+    pieces, end = stream(name, {"pieces": 80})
+    assert (sum(map(len, pieces)), end) == (80 * 65536, {})
+    # Gathered, it is cut at 6 MB; the next invocation finds the function well.
+    assert error_of(platform.invoke(name, {"pieces": 200}))["errorType"] == "Function.ResponseSizeTooLarge"
+    assert platform.invoke(name, {"pieces": 1}).body == b"a" * 65536
+
+
+@pytest.mark.parametrize(
+    "handler, kind, message",
+    [
+        ("streamBreaks", "Error", "broke"),
+        ("streamForgets", "string", "Response stream is not finished."),
+        ("streamSync", "string", "Streaming does not support non-async handlers."),
+    ],
+)
+def test_a_stream_that_fails_says_how(platform, node, stream, handler, kind, message):
+    pieces, end = stream(node(f"app.{handler}"))
+    assert (pieces, end["ErrorCode"]) == ([b"one,"], kind)
+    assert json.loads(end["ErrorDetails"])["errorMessage"] == message

@@ -340,7 +340,7 @@ globalThis.awslambda = {
 };
 
 /** The request that carries a streamed response; a connection of its own, closed after the last chunk. */
-function openStream(api, id) {
+function openStream(api, id, highWaterMark) {
   const errorType = "Lambda-Runtime-Function-Error-Type";
   const errorBody = "Lambda-Runtime-Function-Error-Body";
   let answered;
@@ -350,6 +350,7 @@ function openStream(api, id) {
     port: api.port,
     path: `${VERSION}/invocation/${encodeURIComponent(id)}/response`,
     agent: false,
+    ...(highWaterMark && { highWaterMark }),
     headers: {
       "Lambda-Runtime-Function-Response-Mode": "streaming",
       "Content-Type": "application/octet-stream",
@@ -510,7 +511,7 @@ class Invocations {
   }
 
   async stream(headers, body) {
-    const { stream, done, fail } = openStream(this.api, requestId);
+    const { stream, done, fail } = openStream(this.api, requestId, this.handler[HIGH_WATER_MARK]);
     const context = waiting();
     const finish = () => {
       whenEmpty = () => this.later();

@@ -117,3 +117,29 @@ exports.streamBreaks = awslambda.streamifyResponse(async (event, stream) => {
   stream.write("one,");
   throw new Error("broke");
 });
+
+exports.streamPipes = awslambda.streamifyResponse(
+  async (event, stream) => {
+    const { Readable } = require("stream");
+    const { pipeline } = require("stream/promises");
+    stream.setContentType("text/plain");
+    const piece = "a".repeat(65536);
+    await pipeline(Readable.from(Array(event.pieces).fill(piece)), stream);
+  },
+  { highWaterMark: 16384 },
+);
+
+exports.streamPauses = awslambda.streamifyResponse(async (event, stream) => {
+  stream.write("one,");
+  // What the client has seen by now was not sent with the rest.
+  await new Promise((resolve) => setTimeout(resolve, event.pause ?? 500));
+  stream.end("two");
+});
+
+exports.streamForgets = awslambda.streamifyResponse(async (event, stream) => {
+  stream.write("one,");
+});
+
+exports.streamSync = awslambda.streamifyResponse((event, stream) => {
+  stream.write("one,");
+});
