@@ -68,6 +68,15 @@ impl Bench {
         Ok(folder)
     }
 
+    /// A folder with the Rust function that streams, built, as `bootstrap`.
+    pub fn streams_function(&self) -> Result<PathBuf> {
+        let built =
+            existing(&self.root.join("target/figures/streams/release/streams"), "scripts/figures builds it")?;
+        let folder = self.folder("streams")?;
+        fs::copy(built, folder.join("bootstrap"))?;
+        Ok(folder)
+    }
+
     /// A folder with a copy of one of the handlers, so that nothing is written beside the original.
     pub fn handler(&self, language: &str) -> Result<PathBuf> {
         let folder = self.folder(language)?;

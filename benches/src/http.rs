@@ -26,6 +26,11 @@ impl Request {
         Self { bytes: (head + body).into_bytes() }
     }
 
+    /// What is sent.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// `POST` to the Invoke API.
     pub fn invoke(function: &str, event: &str) -> Self {
         Self::new("POST", &format!("/2015-03-31/functions/{function}/invocations"), event)

@@ -36,6 +36,23 @@ pub fn bare_hyper(bench: &Bench) -> Result<Other> {
     Ok(Other { _running: running, url: format!("http://127.0.0.1:{port}/") })
 }
 
+/// The floor of streaming: a hyper server that streams, and the same behind a program that copies.
+pub fn stream_floor(bench: &Bench) -> Result<(Other, Other)> {
+    let start = |target: Option<u16>| -> Result<(Other, u16)> {
+        let mut command = bound(bench.program("stream-floor")?);
+        command.args(target.map(|port| port.to_string()));
+        let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
+        let output = running.child().stdout.take().context("its output is piped")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        let port: u16 = line.trim().parse().context("stream-floor prints its port")?;
+        Ok((Other { _running: running, url: format!("127.0.0.1:{port}") }, port))
+    };
+    let (server, port) = start(None)?;
+    let (copied, _) = start(Some(port))?;
+    Ok((server, copied))
+}
+
 /// `cargo lambda watch` with the echo function; `None` if it is not installed.
 pub fn cargo_lambda(bench: &Bench) -> Result<Option<Other>> {
     let Some(program) = bench.peer("cargo-lambda/bin/cargo-lambda") else { return Ok(None) };

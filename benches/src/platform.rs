@@ -27,6 +27,8 @@ pub struct Function {
     pub reserved: Option<u32>,
     /// Published as `live`, with SnapStart.
     pub is_restored: bool,
+    /// Whether its URL streams.
+    pub streams: bool,
 }
 
 /// One virtual processor, so that no figure is one of the CPU quota.
@@ -43,13 +45,15 @@ impl Function {
             handler: "bootstrap",
             reserved: None,
             is_restored: false,
+            streams: false,
         }
     }
 
     fn resource(&self) -> Value {
+        let mode = if self.streams { "RESPONSE_STREAM" } else { "BUFFERED" };
         let mut properties = json!({
             "FunctionName": self.name, "CodeUri": self.code, "Handler": self.handler, "Runtime": self.runtime,
-            "MemorySize": MEMORY_MB, "Timeout": 30, "FunctionUrlConfig": { "AuthType": "NONE" },
+            "MemorySize": MEMORY_MB, "Timeout": 30, "FunctionUrlConfig": { "AuthType": "NONE", "InvokeMode": mode },
         });
         if let Some(reserved) = self.reserved {
             properties["ReservedConcurrentExecutions"] = reserved.into();
@@ -89,8 +93,10 @@ impl Site {
         let mut command = bound(&self.program);
         command
             .args(["up", "template.json", "--port", "0", "--output", "json", "--data-dir", "data"])
-            // A bench measures this machine, not the account's 10,000 requests a second.
+            // A bench measures this machine, not the account's 10,000 requests a second, nor a stream's 2 MB.
             .args(["--limit", "lambda.request-rate=4000000000"])
+            .args(["--limit", "lambda.response-stream-rate=4294967295"])
+            .args(["--limit", "lambda.response-stream-size=1099511627776"])
             .current_dir(&self.folder)
             .env("ONRUSH_LOG", "warn")
             .stdin(Stdio::null())

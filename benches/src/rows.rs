@@ -14,6 +14,7 @@ mod rest;
 mod restored;
 mod sandboxes;
 mod simulator;
+mod streaming;
 mod template;
 mod warm;
 
@@ -34,6 +35,7 @@ pub const ALL: &[Group] = &[
     Group { name: "node", about: "the same Node handler on both", run: node::run },
     Group { name: "refusal", about: "refusals (429)", run: refusal::run },
     Group { name: "queue-durable", about: "asynchronous events made durable", run: events::run },
+    Group { name: "streaming", about: "streamed responses", run: streaming::run },
     Group { name: "cold", about: "cold start of the Rust function", run: cold::run },
     Group { name: "interpreters", about: "cold start of Python and Node", run: interpreters::run },
     Group { name: "restored", about: "versions with SnapStart", run: restored::run },

@@ -2,12 +2,14 @@
 
 import base64
 import json
+import os
 import shutil
 import subprocess
 
 import pytest
 
 from support import packages
+from support.paths import RUNTIMES
 
 pytestmark = [
     pytest.mark.patience(400),
@@ -200,3 +202,36 @@ def test_a_stream_that_fails_says_how(platform, node, stream, handler, kind, mes
     pieces, end = stream(node(f"app.{handler}"))
     assert (pieces, end["ErrorCode"]) == ([b"one,"], kind)
     assert json.loads(end["ErrorDetails"])["errorMessage"] == message
+
+
+SDK_CLIENT = """
+const { LambdaClient, InvokeWithResponseStreamCommand } = require("@aws-sdk/client-lambda");
+const [endpoint, name] = process.argv.slice(2);
+const client = new LambdaClient({ endpoint, region: "us-east-1", credentials: { accessKeyId: "a", secretAccessKey: "b" } });
+(async () => {
+  const answer = await client.send(new InvokeWithResponseStreamCommand({ FunctionName: name, LogType: "Tail", Payload: "{}" }));
+  let text = "", end;
+  for await (const event of answer.EventStream) {
+    if (event.PayloadChunk) text += Buffer.from(event.PayloadChunk.Payload).toString();
+    if (event.InvokeComplete) end = event.InvokeComplete;
+  }
+  console.log(JSON.stringify({ version: answer.ExecutedVersion, type: answer.ResponseStreamContentType, text, end }));
+})();
+"""
+
+
+def test_the_sdk_for_javascript_reads_our_streams(platform, node, tmp_path):
+    modules = sorted(RUNTIMES.glob("nodejs*/node_modules/@aws-sdk/client-lambda"))
+    if not modules:
+        pytest.skip("this host's Node functions have no SDK")
+    script = tmp_path / "client.cjs"
+    script.write_text(SDK_CLIENT)
+    environment = os.environ | {"NODE_PATH": str(modules[-1].parents[1])}
+    command = ["node", str(script), platform.url, node("app.streamRaises")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    seen = json.loads(ran.stdout)
+    assert (seen["version"], seen["type"]) == ("$LATEST", "application/vnd.amazon.eventstream")
+    assert (seen["text"], seen["end"]["ErrorCode"]) == ("one,", "RangeError")
+    assert json.loads(seen["end"]["ErrorDetails"])["errorMessage"] == "too far"
+    assert "REPORT RequestId" in base64.b64decode(seen["end"]["LogResult"]).decode()

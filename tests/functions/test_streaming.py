@@ -237,6 +237,16 @@ def test_a_caller_who_wants_it_whole_gets_it_whole(platform):
     assert (answer.error, answer.json()) == ("Unhandled", {"errorType": "E", "errorMessage": "m"})
 
 
+def test_tiny_chunks_and_endless_trailers(platform, client):
+    """A million chunks of one byte are a megabyte; trailers larger than any error document break the response."""
+    payload, complete, _ = events(client, "Streamer", {"python": "begin(); sock.sendall(b'1\\r\\nx\\r\\n' * 1_000_000)"})
+    assert (payload, complete) == (b"x" * 1_000_000, {})
+    python = "write('some'); sock.sendall(b'0\\r\\nX: '); sock.sendall(b'y' * (4 << 20)); ended = True"
+    payload, complete, _ = events(client, "Streamer", {"python": python})
+    assert (payload, complete["ErrorCode"]) == (b"some", "Runtime.TruncatedResponse")
+    platform.alive()
+
+
 # ---- Function URLs ------------------------------------------------------------------------------------------------
 
 

@@ -143,3 +143,8 @@ exports.streamForgets = awslambda.streamifyResponse(async (event, stream) => {
 exports.streamSync = awslambda.streamifyResponse((event, stream) => {
   stream.write("one,");
 });
+
+exports.streamRaises = awslambda.streamifyResponse(async (event, stream) => {
+  stream.write("one,");
+  throw new RangeError("too far");
+});
