@@ -140,6 +140,14 @@ impl Socket {
         Self::open(Some(rustix::net::netlink::SOCK_DIAG))
     }
 
+    /// Families that have no number of their own.
+    ///
+    /// # Errors
+    /// As [`Socket::route`].
+    pub fn generic() -> io::Result<Self> {
+        Self::open(Some(rustix::net::netlink::GENERIC))
+    }
+
     /// Protocol 0, which the route family has, is said by none.
     fn open(protocol: Option<Protocol>) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;

@@ -16,6 +16,11 @@ const GET_ROUTE: u16 = 26;
 const NEW_RULE: u16 = 32;
 const UP: u32 = 1;
 const LINK_MTU: u16 = 4;
+const LINK_FAMILIES: u16 = 26;
+const LINK_ADDRESSES_MADE: u16 = 8;
+const MADE_BY_NOBODY: u8 = 1;
+/// The index of `lo` in every network namespace.
+pub const LOOPBACK: u32 = 1;
 const ADDRESS: u16 = 1;
 const LOCAL: u16 = 2;
 /// No duplicate address detection: nobody else is on the link, and the first packet must not wait.
@@ -67,6 +72,18 @@ pub fn up(batch: &mut Batch, device: u32, mtu: Option<u32>) {
     if let Some(mtu) = mtu {
         batch.attribute(LINK_MTU, &mtu.to_ne_bytes());
     }
+}
+
+/// Keeps a device that is down from making itself an IPv6 address when it comes up, and so from looking for routers and
+/// neighbours. A kernel without IPv6 refuses.
+pub fn no_own_ipv6_address(batch: &mut Batch, device: u32) {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&device.to_ne_bytes());
+    batch.message(NEW_LINK, 0, &header).nested(LINK_FAMILIES, |families| {
+        families.nested(libc::AF_INET6 as u16, |ipv6| {
+            ipv6.attribute(LINK_ADDRESSES_MADE, &[MADE_BY_NOBODY]);
+        });
+    });
 }
 
 /// Gives a device an address of a range.

@@ -120,6 +120,10 @@ fn explain(doing: &str, error: &io::Error, read: Read<'_>) -> Option<Shortage> {
             what: "the disk with the data folder is full, or no loop device is free".into(),
             cure: "df . && losetup -a tell which".into(),
         }),
+        libc::EADDRNOTAVAIL if doing.contains("network") => Some(Shortage {
+            what: "16,320 networks exist, and each has addresses of its own".into(),
+            cure: "wait until some environments have ended".into(),
+        }),
         libc::ENOSPC | libc::EUSERS => no_namespace(doing, read),
         libc::EAGAIN
             if doing.contains("process") || doing.contains("cloner") || doing.contains("program") =>
@@ -247,6 +251,14 @@ mod tests {
             let expected = format!("{name} is 3: sysctl -w {name}=15000");
             assert_eq!(ask(doing, libc::ENOSPC, &host), Some(expected), "{doing}");
         }
+    }
+
+    #[test]
+    fn ids_and_addresses_that_all_are_taken_are_told() {
+        let told = ask("find a free user id", libc::EUSERS, &[]).unwrap();
+        assert!(told.starts_with("65,536 environments exist"), "{told}");
+        let told = ask("make a network namespace", libc::EADDRNOTAVAIL, &[]).unwrap();
+        assert!(told.starts_with("16,320 networks exist"), "{told}");
     }
 
     #[test]

@@ -243,6 +243,46 @@ fn library_mapping(line: &str, program: &Path) -> Option<(usize, usize)> {
     Some((start, end.checked_sub(start)?))
 }
 
+/// This process's heap and anonymous memory, where each range begins and its bytes; but not the stack, nor the variables
+/// of the program and its libraries, nor what libc keeps for the calling thread. A copy of this process may let go of it
+/// once it uses none of it any more.
+pub(crate) fn spare_memory() -> Vec<(usize, usize)> {
+    // SAFETY: only the address is taken; the thread's own errno always exists.
+    let of_thread = unsafe { libc::__errno_location() } as usize;
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let mut spare = anonymous_memory(&maps);
+    spare.retain(|range| !contains(*range, of_thread));
+    spare
+}
+
+fn contains((start, bytes): (usize, usize), address: usize) -> bool {
+    (start..start.saturating_add(bytes)).contains(&address)
+}
+
+/// The ranges of `/proc/PID/maps` that are heap, or anonymous and stand apart: what follows a file's mapping without a
+/// gap holds the variables of that file.
+fn anonymous_memory(maps: &str) -> Vec<(usize, usize)> {
+    let mut ranges = Vec::new();
+    let mut end_of_file = 0;
+    for line in maps.lines() {
+        let mut fields = line.split_whitespace();
+        let range = fields.next().and_then(|range| range.split_once('-'));
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        let Some((Some(start), Some(end))) = range.map(|(start, end)| (number(start), number(end))) else {
+            continue;
+        };
+        let is_private = fields.next().is_some_and(|rights| rights.ends_with('p'));
+        match fields.nth(3).unwrap_or("") {
+            "[heap]" => ranges.push((start, end.saturating_sub(start))),
+            "" if is_private && start != end_of_file => ranges.push((start, end.saturating_sub(start))),
+            "" if start == end_of_file => end_of_file = end,
+            path if path.starts_with('/') => end_of_file = end,
+            _ => {}
+        }
+    }
+    ranges
+}
+
 /// Closes a descriptor by number. Only for descriptors that no value owns, as after a fork.
 pub(crate) fn close(descriptor: RawFd) {
     // SAFETY: touches no memory; the caller says that nobody owns the descriptor.
@@ -309,6 +349,26 @@ fn check(result: i32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spare_memory_is_heap_and_anonymous_memory_without_the_threads_own() {
+        let maps = "1000-2000 r-xp 00000000 fd:01 7 /usr/bin/onrush\n\
+                    2000-3000 rw-p 00000000 00:00 0 \n\
+                    5000-6000 rw-p 00000000 00:00 0 [heap]\n\
+                    7000-9000 rw-p 00000000 00:00 0 \n\
+                    a000-b000 rw-s 00000000 00:01 7\n\
+                    c000-d000 rw-p 00000000 fd:01 7 /usr/lib/libc.so.6\n\
+                    d000-e000 rw-p 00000000 00:00 0\n\
+                    e000-f000 rw-p 00000000 00:00 0 [stack]\n\
+                    nonsense\n";
+        assert_eq!(anonymous_memory(maps), [(0x5000, 0x1000), (0x7000, 0x2000)]);
+        let spare = spare_memory();
+        let on_heap = Box::new(0_u8);
+        // SAFETY: only the address is taken.
+        let of_thread = unsafe { libc::__errno_location() } as usize;
+        assert!(!spare.iter().any(|range| contains(*range, of_thread)));
+        assert!(spare.iter().any(|range| contains(*range, &raw const *on_heap as usize)));
+    }
 
     #[test]
     fn children_get_the_program_and_libc_alone() {

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use seccompiler::sock_filter;
 
 use super::house::{Unfit, close_all_but};
-use crate::child::{self, Plan, Walls};
+use crate::child::{self, Plan, SPARE_MAX, Walls};
 use crate::landlock;
 use crate::protocol::{Malformed, Reader, Writer};
 use crate::socket::{self, PACKET_BYTES_MAX};
@@ -273,6 +273,7 @@ struct Tools<'a> {
     proc: BorrowedFd<'a>,
     landlock: u32,
     stack: Vec<u8>,
+    spare: Vec<(usize, usize)>,
 }
 
 /// A cloner's life: one order after another.
@@ -288,8 +289,11 @@ fn serve(socket: &OwnedFd, filter: &[sock_filter], null: &OwnedFd, proc: &OwnedF
         proc: proc.as_fd(),
         landlock: landlock::version(),
         stack: vec![0; STACK_LEN],
+        spare: Vec::with_capacity(SPARE_MAX),
     };
     let mut buffer = vec![0; PACKET_BYTES_MAX];
+    // Last, when what lives long has its place; what the heap gains later the supervisors keep.
+    tools.spare = syscalls::spare_memory();
     loop {
         let Ok((count, descriptors)) = socket::receive(socket, &mut buffer) else { return };
         if count == 0 {
@@ -346,6 +350,7 @@ impl Tools<'_> {
         let (arguments, environment) = (pointers(&order.arguments), pointers(&order.environment));
         let companions: Vec<_> = order.companions.iter().map(|program| program.as_ptr()).collect();
         let companion_environment = pointers(&order.companion_environment);
+        let stack_top = self.stack_top();
         let plan = Plan {
             walls: order.host_name.as_ref().zip(temporary).map(|(host_name, temporary)| Walls {
                 temporary: temporary.as_raw_fd(),
@@ -371,7 +376,8 @@ impl Tools<'_> {
             companions: if companion_output.is_some() { &companions } else { &[] },
             companion_environment: &companion_environment,
             companion_output: companion_output.map_or(-1, AsRawFd::as_raw_fd),
-            stack_top: self.stack_top(),
+            spare: &self.spare,
+            stack_top,
         };
         let _guise = unfit("act for another user", Guise::of(outside))?;
         unfit("clone a process", clone_child(&plan, birthplace))
