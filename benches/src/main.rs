@@ -5,6 +5,7 @@
 mod bench;
 mod figure;
 mod http;
+mod memory;
 mod others;
 mod platform;
 mod process;

@@ -29,6 +29,7 @@ pub struct Function {
     pub is_restored: bool,
     /// Whether its URL streams.
     pub streams: bool,
+    pub memory_mb: u32,
 }
 
 /// One virtual processor, so that no figure is one of the CPU quota.
@@ -46,6 +47,7 @@ impl Function {
             reserved: None,
             is_restored: false,
             streams: false,
+            memory_mb: MEMORY_MB,
         }
     }
 
@@ -53,7 +55,7 @@ impl Function {
         let mode = if self.streams { "RESPONSE_STREAM" } else { "BUFFERED" };
         let mut properties = json!({
             "FunctionName": self.name, "CodeUri": self.code, "Handler": self.handler, "Runtime": self.runtime,
-            "MemorySize": MEMORY_MB, "Timeout": 30, "FunctionUrlConfig": { "AuthType": "NONE", "InvokeMode": mode },
+            "MemorySize": self.memory_mb, "Timeout": 30, "FunctionUrlConfig": { "AuthType": "NONE", "InvokeMode": mode },
         });
         if let Some(reserved) = self.reserved {
             properties["ReservedConcurrentExecutions"] = reserved.into();

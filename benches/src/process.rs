@@ -47,22 +47,24 @@ impl Running {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Interrupts it and waits; kills what is still there after [`FAREWELL`].
-    fn stop(&mut self) {
+    /// Interrupts it and waits; kills what is still there after [`FAREWELL`]. How long it took to end.
+    pub fn stop(&mut self) -> Duration {
         if self.ended().is_some() {
-            return;
+            return Duration::ZERO;
         }
         // Whoever is orphaned below is still the same process only if it began at the same time: ids are used again.
         let family: Vec<_> = self.family().into_iter().filter_map(|id| Some((id, began(id)?))).collect();
-        send(self.child.id(), Signal::INT);
         let begun = Instant::now();
+        send(self.child.id(), Signal::INT);
         while self.ended().is_none() && begun.elapsed() < FAREWELL {
             thread::sleep(POLL);
         }
+        let took = begun.elapsed();
         let rest = family.into_iter().filter(|(id, at)| *id != self.child.id() && began(*id) == Some(*at));
         rest.for_each(|(id, _)| send(id, Signal::KILL));
         let _ = self.child.kill();
         let _ = self.child.wait();
+        took
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod burst;
 mod cold;
+mod density;
 mod events;
 mod interpreters;
 mod network;
@@ -41,6 +42,7 @@ pub const ALL: &[Group] = &[
     Group { name: "restored", about: "versions with SnapStart", run: restored::run },
     Group { name: "sandboxes", about: "sandboxes made and reaped", run: sandboxes::run },
     Group { name: "burst", about: "a burst of first invocations", run: burst::run },
+    Group { name: "density", about: "many environments at once", run: density::run },
     Group { name: "rest", about: "the platform at rest", run: rest::run },
     Group { name: "plan", about: "plans on the virtual clock", run: plan::run },
     Group { name: "queue", about: "the planner's event queue", run: queue::run },
