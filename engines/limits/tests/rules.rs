@@ -444,6 +444,8 @@ fn function(config: VpcConfig) -> Function {
         tracing: false,
         snap_start: false,
         json_logs: false,
+        application_log_level: None,
+        system_log_level: None,
         log_group: String::new(),
         tags: BTreeMap::new(),
     }

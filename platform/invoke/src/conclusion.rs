@@ -9,7 +9,7 @@ use runtime_api::{RESPONSE_BYTES_MAX, Reply};
 use sandbox::Exit;
 use std::sync::Arc;
 use std::time::Duration;
-use telemetry::{Status, init_report, iso_time, unix_millis};
+use telemetry::{Status, iso_time, unix_millis};
 
 /// How the wait for a handler ended.
 #[derive(Clone, Debug)]
@@ -22,6 +22,10 @@ pub(crate) enum End {
     Truncated,
     /// Its process ended.
     Exited(Exit),
+    /// It could not be executed: the program, and errno.
+    NotExecuted { program: String, errno: i32 },
+    /// An extension's process ended, or it gave up.
+    Extension { kind: &'static str, reason: String },
     /// It could not be initialised anew.
     InitFailed { body: Bytes, error_type: Option<String> },
     /// The function's timeout struck.
@@ -60,6 +64,8 @@ pub(crate) struct Conclusion {
     pub(crate) duration: Duration,
     /// Log lines before END.
     pub(crate) lines: Vec<String>,
+    /// INIT ran inside the invocation, and failed.
+    pub(crate) init_failed: bool,
 }
 
 impl Conclusion {
@@ -81,20 +87,19 @@ impl Conclusion {
 
     /// `initialising` says that a suppressed INIT was not over.
     pub(crate) fn of(end: End, function: &Function, id: &str, elapsed: Duration, initialising: bool) -> Self {
-        let mut conclusion = Self::without_init_report(end, function, id, elapsed);
-        if initialising && conclusion.outcome != Outcome::Done {
-            conclusion.lines.insert(0, init_report(conclusion.duration, "invoke", &conclusion.status));
-        }
-        conclusion
+        let conclusion = Self::after_init(end, function, id, elapsed);
+        let init_failed = initialising && conclusion.outcome != Outcome::Done;
+        Self { init_failed, ..conclusion }
     }
 
-    fn without_init_report(end: End, function: &Function, id: &str, elapsed: Duration) -> Self {
+    fn after_init(end: End, function: &Function, id: &str, elapsed: Duration) -> Self {
         let ended = |payload, failed, outcome, status| Self {
             said: Said { payload, failed, limit: None, content_type: None },
             outcome,
             status,
             duration: elapsed,
             lines: Vec::new(),
+            init_failed: false,
         };
         match end {
             End::Replied(Reply::Response(body)) => ended(body, false, Outcome::Done, Status::Success),
@@ -130,6 +135,17 @@ impl Conclusion {
                 let ended = ended(failure.body, true, Outcome::Crashed, Status::Error(failure.kind));
                 let ended = Self { lines, ..ended };
                 if let Some(limit) = limit { ended.with(limit) } else { ended }
+            }
+            End::NotExecuted { program, errno } => {
+                let error = std::io::Error::from_raw_os_error(errno);
+                let failure = Failure::not_executable(id, &program, &error);
+                ended(failure.body, true, Outcome::Crashed, Status::Error(failure.kind))
+            }
+            End::Extension { kind, reason } => {
+                let line = format!("RequestId: {id} Error: {reason}");
+                let failure = Failure::new(kind, &line);
+                let ended = ended(failure.body, true, Outcome::Crashed, Status::Error(failure.kind));
+                Self { lines: vec![line, kind.to_owned()], ..ended }
             }
             End::TimedOut => {
                 let seconds = function.timeout.as_secs_f64();
@@ -243,14 +259,20 @@ mod tests {
     fn a_failed_second_init_is_reported_in_phase_invoke() {
         let exit = Exit { code: Some(1), signal: None, out_of_memory: false };
         let conclusion = conclude(End::Exited(exit), true);
-        assert_eq!(
-            conclusion.lines,
-            [
-                "INIT_REPORT Init Duration: 5.00 ms\tPhase: invoke\tStatus: error\tError Type: Runtime.ExitError",
-                "RequestId: ID Error: Runtime exited with error: exit status 1",
-                "Runtime.ExitError",
-            ]
-        );
+        assert!(conclusion.init_failed && conclusion.status == Status::Error("Runtime.ExitError".into()));
+        let lines = ["RequestId: ID Error: Runtime exited with error: exit status 1", "Runtime.ExitError"];
+        assert_eq!(conclusion.lines, lines);
+    }
+
+    #[test]
+    fn an_extension_that_ends_fails_the_invocation_in_lambdas_words() {
+        let end = End::Extension { kind: "Extension.Crash", reason: "exit code 0".into() };
+        let conclusion = conclude(end, false);
+        let body = r#"{"errorType":"Extension.Crash","errorMessage":"RequestId: ID Error: exit code 0"}"#;
+        assert_eq!((conclusion.outcome, &conclusion.said.payload[..]), (Outcome::Crashed, body.as_bytes()));
+        assert_eq!(conclusion.lines, ["RequestId: ID Error: exit code 0", "Extension.Crash"]);
+        let end = End::NotExecuted { program: "/var/task/bootstrap".into(), errno: 13 };
+        assert_eq!(conclude(end, true).status, Status::Error("Runtime.InvalidEntrypoint".into()));
     }
 
     #[test]

@@ -3,36 +3,44 @@
 //! The dispatcher gives an environment to one invocation at a time, so whoever drives it is alone. The
 //! freezer is the only other party; what the two share sits behind `idle`, a lock held for microseconds.
 
+mod farewell;
+mod launch;
+
 use crate::conclusion::{Conclusion, End, Said};
 use crate::freezer::Freezing;
 use crate::gate::Gate;
 use crate::invoker::{Invoked, Request};
+use crate::life::{Gone, LOST, Life, gone};
 use crate::network::{Attachment, Network};
-use crate::output::Output;
+use crate::output::LogStyle;
 use crate::reactors;
 use crate::streaming::{Caller, Ending, Flow, Streams, gather};
 use control::Function;
 use limits::Outcome;
 use model::Refusal;
-use runtime_api::{Answer, Incoming, Initialisation, Invocation, Session};
-use runtimes::{FunctionFacts, Launch, base_environment};
-use sandbox::{Exit, Sandbox, Sandboxes, Spec, StartError};
+use runtime_api::{Answer, Facts, Incoming, Initialisation, Invocation, ShutdownReason};
+use runtimes::Launch;
+use sandbox::{Sandbox, Sandboxes, StartError};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use telemetry::{
-    FunctionCounters, FunctionLog, Report, Status, init_report, iso_time, restore_report, unix_millis,
+    FunctionCounters, FunctionLog, Init, PlatformEvent, Report, Status, iso_time, restore_report, unix_millis,
 };
-use tokio::sync::{RwLock, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{RwLock, oneshot};
 
 /// A function at one configuration, with what is needed to start it.
 #[derive(Debug)]
 pub(crate) struct Version {
     pub(crate) function: Arc<Function>,
     pub(crate) log: Arc<FunctionLog>,
+    pub(crate) log_style: LogStyle,
+    /// What extensions are told of it.
+    pub(crate) facts: Arc<Facts>,
+    /// Held for reading by whoever tells extensions of the end.
+    pub(crate) farewells: Arc<RwLock<()>>,
     pub(crate) counters: Arc<FunctionCounters>,
     pub(crate) region: Arc<str>,
     pub(crate) init_timeout: Duration,
@@ -64,6 +72,8 @@ pub(crate) struct Prepared {
     pub(crate) opt: Option<PathBuf>,
     /// Where the program starts.
     pub(crate) working_directory: String,
+    /// Names of the files in `/opt/extensions`.
+    pub(crate) extensions: Arc<[Arc<str>]>,
 }
 
 /// One execution environment.
@@ -89,23 +99,6 @@ struct Idle {
     ended: bool,
     last_used: Instant,
     life: Option<Arc<Life>>,
-}
-
-/// One life of the runtime's process.
-#[derive(Debug)]
-struct Life {
-    session: Arc<Session>,
-    output: Arc<Output>,
-    exit: watch::Receiver<Option<Exit>>,
-    tasks: [JoinHandle<()>; 2],
-}
-
-impl Drop for Life {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-    }
 }
 
 /// How an environment is taken into use.
@@ -140,6 +133,8 @@ pub(crate) struct Ran {
 /// same. Most take some 20 us, on a busy host a few milliseconds, and then the caller's next request finds the
 /// environment free.
 const GRACE: Duration = Duration::from_millis(20);
+/// The same for extensions, which at AWS nobody's answer waits for: enough for those that do nothing but ask again.
+const EXTENSIONS_GRACE: Duration = Duration::from_millis(1);
 
 /// How long a runtime's last bytes may take to be passed on after it ended, and its end to be seen after its connection
 /// broke. Both are there within microseconds, unless its caller reads nothing.
@@ -284,13 +279,8 @@ impl Environment {
         prepared: &Prepared,
         stop: Stop,
     ) -> Result<Result<(Arc<Life>, Duration), Failed>, HostError> {
-        let function = &self.version.function;
-        if let Some(runtime) = function.runtime.as_deref() {
-            let line = format!("INIT_START Runtime Version: {runtime}.onrush");
-            self.version.log.write(&line);
-        }
         let begun = Instant::now();
-        let life = self.begin_life(sandboxes, prepared).await?;
+        let life = self.begin_life(sandboxes, prepared, "init").await?;
         if stop == Stop::Never {
             life.session.restore();
         }
@@ -303,18 +293,20 @@ impl Environment {
                     Status::Error(error_type.unwrap_or_else(|| "Runtime.Unknown".to_owned()))
                 }
             },
-            exit = exited(&mut exit) => {
-                Status::Error(if exit.out_of_memory { "Runtime.OutOfMemory" } else { "Runtime.ExitError" }.to_owned())
-            }
+            gone = gone(&mut exit) => Status::Error(gone.kind().to_owned()),
             () = tokio::time::sleep(self.version.init_timeout) => Status::Timeout,
         };
         let duration = begun.elapsed();
         if status == Status::Success {
             self.with_sandbox(|sandbox| sandbox.init_done());
+        }
+        self.tell_initialised(&life, "init", &status, duration);
+        if status == Status::Success {
             return Ok(Ok((life, duration)));
         }
-        life.output.drain();
-        life.output.platform_lines(&[&init_report(duration, "init", &status)]);
+        if life.session.has_extensions() {
+            self.say_farewell(&life, reason_of(&status)).await;
+        }
         Ok(Err(Failed))
     }
 
@@ -323,7 +315,7 @@ impl Environment {
         let runtime = self.version.function.runtime.as_deref().unwrap_or("provided");
         // No memory was loaded, and the log says so.
         let line = format!("RESTORE_START Runtime Version: {runtime}.onrush\tInitialised ahead");
-        self.version.log.write(&line);
+        life.output.platform(&[PlatformEvent::Fault(&line)]);
         let begun = Instant::now();
         life.session.restore();
         let mut exit = life.exit.clone();
@@ -336,7 +328,7 @@ impl Environment {
                     Some((Status::Error(kind.clone()), RestoreFailure::Failed(kind)))
                 }
             },
-            _ = exited(&mut exit) => {
+            _ = gone(&mut exit) => {
                 let kind = "Runtime.ExitError".to_owned();
                 Some((Status::Error(kind.clone()), RestoreFailure::Failed(kind)))
             }
@@ -344,8 +336,8 @@ impl Environment {
         };
         let duration = begun.elapsed();
         let status = failure.as_ref().map_or(&Status::Success, |(status, _)| status);
-        life.output.drain();
-        life.output.platform_lines(&[&restore_report(duration, status)]);
+        life.drain();
+        life.output.platform(&[PlatformEvent::Fault(&restore_report(duration, status))]);
         match failure {
             None => Ok(duration),
             Some((_, failure)) => {
@@ -353,6 +345,25 @@ impl Environment {
                 Err(failure)
             }
         }
+    }
+
+    /// INIT has ended: the log tells what became of extensions, and of a failure.
+    fn tell_initialised(&self, life: &Life, phase: &str, status: &Status, duration: Duration) {
+        let extensions = life.session.extension_statuses();
+        if *status == Status::Success && extensions.is_empty() && !life.output.is_detailed() {
+            return;
+        }
+        life.drain();
+        let init = Init { initialization_type: self.version.initialization_type, phase };
+        let mut events = vec![PlatformEvent::InitRuntimeDone { init, status }];
+        events.extend(extensions.iter().map(|extension| PlatformEvent::Extension {
+            name: &extension.name,
+            state: extension.state,
+            events: &extension.events,
+            error_type: extension.error_type.as_deref(),
+        }));
+        events.push(PlatformEvent::InitReport { init, status, duration });
+        life.output.platform(&events);
     }
 
     /// One invocation on a live runtime, or on one that has to be started anew first.
@@ -373,14 +384,19 @@ impl Environment {
             Some(life) => life,
             None => {
                 self.end_process().await;
-                let life = self.begin_life(sandboxes, prepared).await?;
+                let life = self.begin_life(sandboxes, prepared, "invoke").await?;
                 life.session.restore();
                 life
             }
         };
         let id = &request.request_id;
         life.output.begin(request.tail);
-        life.output.platform_lines(&[&format!("START RequestId: {id} Version: {}", function.version)]);
+        let trace_id = request.trace_id.clone().unwrap_or_else(|| crate::id::trace_header().into());
+        life.output.platform(&[PlatformEvent::Start {
+            request_id: id,
+            version: &function.version,
+            trace_id: Some(&trace_id),
+        }]);
 
         let (reply, answer) = oneshot::channel();
         // A suppressed INIT has used some of the time.
@@ -390,7 +406,7 @@ impl Environment {
             payload: request.payload.clone(),
             deadline_ms: unix_millis().saturating_add(u64::try_from(left_ms).unwrap_or(u64::MAX)),
             function_arn: request.invoked_arn.clone(),
-            trace_id: request.trace_id.clone().unwrap_or_else(|| crate::id::trace_header().into()),
+            trace_id,
             client_context: request.client_context.clone(),
             reply,
         };
@@ -415,9 +431,17 @@ impl Environment {
             }
         };
         let mut answered = None;
-        if end.is_answer() && life.session.idle_since().is_none() {
+        let mut runtime_done = false;
+        let watched = life.session.has_extensions() || life.output.is_detailed();
+        if end.is_answer() && (watched || life.session.idle_since().is_none()) {
             let said = self.answer_of(end.clone(), request, &content_type);
-            if let Some(other) = self.see_off(&life, &said, deadline, request, caller).await {
+            let done = || {
+                let status = Conclusion::of(end.clone(), function, id, Duration::ZERO, false).status;
+                self.tell_runtime_done(&life, &status, id, begun.elapsed(), Some(said.payload.len()));
+            };
+            let seen_off = self.see_off(&life, &said, deadline, request, caller, done).await;
+            runtime_done = !matches!(seen_off, SeenOff::Neither(_));
+            if let SeenOff::Neither(other) | SeenOff::Runtime(other) = seen_off {
                 answered = Some(said);
                 end = other;
             }
@@ -434,11 +458,44 @@ impl Environment {
             // The log tells what happened afterwards; the answer stands.
             conclusion.said = said;
         }
-        Ok(self.conclude(&life, conclusion, opening, request, limit.as_ref()))
+        if !runtime_done {
+            let Conclusion { status, duration, .. } = &conclusion;
+            self.tell_runtime_done(&life, status, id, *duration, None);
+        }
+        let reason = reason_of(&conclusion.status);
+        let ran = self.conclude(&life, conclusion, opening, request, limit.as_ref());
+        if ran.outcome != Outcome::Done && life.session.has_extensions() {
+            // Extensions have their time after the invocation; its caller need not wait for them.
+            caller.answer(Ok(ran.invoked.clone()));
+            self.say_farewell(&life, reason).await;
+        }
+        Ok(ran)
     }
 
-    /// The runtime has answered and not yet asked for its next event; until then the invocation goes on, under the
-    /// function's timeout, and is billed. Says how it ended otherwise.
+    /// The runtime is done with an invocation, whatever extensions still do.
+    fn tell_runtime_done(
+        &self,
+        life: &Life,
+        status: &Status,
+        request_id: &str,
+        duration: Duration,
+        produced_bytes: Option<usize>,
+    ) {
+        if life.output.is_detailed() {
+            // What the function printed comes before.
+            life.drain();
+            life.output.platform(&[PlatformEvent::RuntimeDone {
+                request_id,
+                status,
+                duration,
+                produced_bytes,
+            }]);
+        }
+    }
+
+    /// The runtime has answered, but has yet to ask for its next event, as have extensions; until then the invocation goes
+    /// on, under the function's timeout, and is billed. Says how it ended otherwise. `runtime_done` is called once the runtime
+    /// has asked.
     ///
     /// Source: Lambda Developer Guide, "Lambda execution environment lifecycle", Invoke phase.
     async fn see_off(
@@ -448,21 +505,59 @@ impl Environment {
         deadline: Instant,
         request: &Request,
         caller: &mut Caller,
+        runtime_done: impl FnOnce(),
+    ) -> SeenOff {
+        let session = &life.session;
+        let answer = |caller: &mut Caller| {
+            self.let_go();
+            // Who asks for the log wants it with its REPORT line, and that comes at the end.
+            if !request.tail {
+                caller.answer(Ok(self.invoked(said.clone(), None)));
+            }
+        };
+        if tokio::time::timeout(GRACE, session.runtime_idle()).await.is_err() {
+            answer(caller);
+            if let Some(end) = self.unless_ended(life, deadline, session.runtime_idle()).await {
+                return SeenOff::Neither(end);
+            }
+        }
+        runtime_done();
+        if session.idle_since().is_none()
+            && tokio::time::timeout(EXTENSIONS_GRACE, session.idle()).await.is_err()
+        {
+            answer(caller);
+            if let Some(end) = self.unless_ended(life, deadline, session.idle()).await {
+                return SeenOff::Runtime(end);
+            }
+        }
+        SeenOff::All
+    }
+
+    /// Waits for something, unless the processes or the time end first; then says which.
+    async fn unless_ended(
+        &self,
+        life: &Life,
+        deadline: Instant,
+        something: impl Future<Output = ()>,
     ) -> Option<End> {
-        if tokio::time::timeout(GRACE, life.session.idle()).await.is_ok() {
-            return None;
-        }
-        self.let_go();
-        // Who asks for the log wants it with its REPORT line, and that comes at the end.
-        if !request.tail {
-            caller.answer(Ok(self.invoked(said.clone(), None)));
-        }
         let mut exit = life.exit.clone();
         tokio::select! {
             biased;
-            () = life.session.idle() => None,
-            exit = exited(&mut exit) => Some(End::Exited(exit)),
+            () = something => None,
+            gone = gone(&mut exit) => Some(self.end_by(gone)),
             () = tokio::time::sleep_until(deadline.into()) => Some(End::TimedOut),
+        }
+    }
+
+    fn end_by(&self, gone: Gone) -> End {
+        match gone {
+            Gone::Runtime(exit) => End::Exited(exit),
+            Gone::Extension { kind, reason } => End::Extension { kind, reason },
+            Gone::NotExecuted(errno) => {
+                let prepared = self.version.prepared.get();
+                let program = prepared.and_then(|prepared| prepared.launch.program.first());
+                End::NotExecuted { program: program.cloned().unwrap_or_default(), errno }
+            }
         }
     }
 
@@ -503,8 +598,8 @@ impl Environment {
         let ending = tokio::select! {
             biased;
             ending = run() => ending,
-            exit = exited(&mut exit) => match tokio::time::timeout(LAST_WORDS, run()).await {
-                Ok(Ending::Broken) | Err(_) => return End::Exited(exit),
+            gone = gone(&mut exit) => match tokio::time::timeout(LAST_WORDS, run()).await {
+                Ok(Ending::Broken) | Err(_) => return self.end_by(gone),
                 Ok(ending) => ending,
             },
             () = tokio::time::sleep_until(deadline.into()) => return End::TimedOut,
@@ -516,8 +611,8 @@ impl Environment {
                 tracing::info!(%limit, function = %function.name, request_id = %request.request_id, used, max, "a streamed response was cut");
                 End::TooLarge(refusal)
             }
-            Ending::Broken => match tokio::time::timeout(LAST_WORDS, exited(&mut exit)).await {
-                Ok(exit) => End::Exited(exit),
+            Ending::Broken => match tokio::time::timeout(LAST_WORDS, gone(&mut exit)).await {
+                Ok(gone) => self.end_by(gone),
                 Err(_) => End::Truncated,
             },
         }
@@ -541,7 +636,12 @@ impl Environment {
                 initialised = life.session.initialised(), if *initialising => {
                     *initialising = false;
                     match initialised {
-                        Initialisation::Ready => self.with_sandbox(|sandbox| sandbox.init_done()),
+                        Initialisation::Ready => {
+                            self.with_sandbox(|sandbox| sandbox.init_done());
+                            let left = deadline.saturating_duration_since(Instant::now());
+                            let took = self.version.function.timeout.saturating_sub(left);
+                            self.tell_initialised(life, "invoke", &Status::Success, took);
+                        }
                         Initialisation::Failed { body, error_type } => {
                             *initialising = true;
                             return Waited::Over(End::InitFailed { body, error_type });
@@ -552,7 +652,7 @@ impl Environment {
                     Ok(Answer::Whole(reply)) => Waited::Over(End::Replied(reply)),
                     Ok(Answer::Stream(incoming)) => Waited::Streams(incoming),
                     // The watcher took the invocation back because the process ended.
-                    Err(_) => Waited::Over(End::Exited(exited(&mut exit).await)),
+                    Err(_) => Waited::Over(self.end_by(gone(&mut exit).await)),
                 },
                 () = &mut sleep => {
                     if Instant::now() >= deadline {
@@ -575,13 +675,15 @@ impl Environment {
         limit: Option<&Refusal>,
     ) -> Ran {
         let function = &self.version.function;
-        let Conclusion { said, outcome, status, duration, mut lines } = conclusion;
+        let Conclusion { said, outcome, status, duration, lines, init_failed } = conclusion;
         let mut memory_peak_bytes = 0;
         self.with_sandbox(|sandbox| memory_peak_bytes = sandbox.memory_peak_bytes());
         if outcome != Outcome::Done {
             // What is left of the runtime must not go on working, nor answer late.
             life.session.cancel();
-            self.kill();
+            if !life.session.has_extensions() {
+                self.kill();
+            }
         }
         if outcome == Outcome::TimedOut {
             let max_s = function.timeout.as_secs_f64();
@@ -598,63 +700,17 @@ impl Environment {
             memory_peak_bytes,
             status,
         };
-        life.output.drain();
+        life.drain();
         life.output.end_line();
-        lines.push(format!("END RequestId: {}", request.request_id));
-        lines.push(report.to_string());
-        let texts: Vec<&str> = lines.iter().map(String::as_str).collect();
-        life.output.platform_lines(&texts);
+        if init_failed {
+            self.tell_initialised(life, "invoke", &report.status, duration);
+        }
+        let mut events: Vec<_> = lines.iter().map(|line| PlatformEvent::Fault(line)).collect();
+        events.push(PlatformEvent::End { request_id: &request.request_id });
+        events.push(PlatformEvent::Report(&report));
+        life.output.platform(&events);
         let log_tail = request.tail.then(|| life.output.tail());
         Ran { invoked: self.invoked(said, log_tail), outcome, duration }
-    }
-
-    /// Starts the runtime's process, for the first time or anew, with a Runtime API of its own.
-    async fn begin_life(
-        self: &Arc<Self>,
-        sandboxes: &Sandboxes,
-        prepared: &Prepared,
-    ) -> Result<Arc<Life>, HostError> {
-        let mut slot = self.sandbox.write().await;
-        match &mut *slot {
-            Some(sandbox) => sandbox.restart().await?,
-            None => *slot = Some(sandboxes.start(Arc::new(self.spec(prepared))).await?),
-        }
-        let sandbox = slot.as_mut().expect("a sandbox was just put there");
-        if let (Some(network), Some(interface)) = (&self.version.network, sandbox.take_interface()) {
-            *self.attachment() = Some(network.attach(&self.version.function, interface));
-        }
-        let listener = tokio::net::TcpListener::from_std(sandbox.take_listener())?;
-        let output = Output::new(sandbox.take_output(), self.version.log.clone())?;
-        drop(slot);
-
-        self.home.store(reactors::here(), Ordering::Relaxed);
-        self.prompt.store(0, Ordering::Relaxed);
-        let session = Session::new();
-        let (exit_sender, exit) = watch::channel(None);
-        let environment = self.clone();
-        let watched = session.clone();
-        let drained = output.clone();
-        // Ends by itself when the process ends, which `end` and `end_process` see to.
-        tokio::spawn(async move {
-            let sandbox = environment.sandbox.read().await;
-            let exit = match &*sandbox {
-                Some(sandbox) => sandbox.exited().await,
-                None => LOST,
-            };
-            drop(sandbox);
-            drained.drain();
-            exit_sender.send_replace(Some(exit));
-            drop(watched.cancel());
-        });
-        let tasks = [tokio::spawn(session.clone().serve(listener)), tokio::spawn(output.clone().follow())];
-        let life = Arc::new(Life { session, output, exit, tasks });
-        let mut idle = self.lock();
-        idle.life = Some(life.clone());
-        if idle.ended {
-            drop(idle);
-            self.leave();
-        }
-        Ok(life)
     }
 
     /// Ends the runtime's process and waits until it is gone; `/tmp` stays.
@@ -663,46 +719,7 @@ impl Environment {
         if let Some(life) = life {
             self.kill();
             let mut exit = life.exit.clone();
-            exited(&mut exit).await;
-        }
-    }
-
-    fn spec(&self, prepared: &Prepared) -> Spec {
-        let function = &self.version.function;
-        let launch = &prepared.launch;
-        let log_group = format!("/aws/lambda/{}", function.name);
-        let environment = base_environment(&FunctionFacts {
-            name: &function.name,
-            version: &function.version,
-            memory_mb: function.memory_mb,
-            log_group: &log_group,
-            log_stream: &self.log_stream,
-            region: &self.version.region,
-            handler: function.handler.as_deref().unwrap_or(""),
-            initialization_type: self.version.initialization_type,
-            runtime_api: "127.0.0.1:9001",
-            image: function.image.is_some(),
-            launch: &launch.environment,
-            user: &function.environment,
-        });
-        Spec {
-            hostname: "169-254-100-6".to_owned(),
-            version_key: function.version_key,
-            image: function.image.as_ref().map(|image| image.root.layers.clone()).unwrap_or_default(),
-            task: function.code.clone(),
-            opt: prepared.opt.clone(),
-            binds: launch
-                .binds
-                .iter()
-                .map(|(host, inside)| sandbox::Bind { host: host.clone(), inside: inside.into() })
-                .collect(),
-            program: launch.program.clone(),
-            environment,
-            working_directory: prepared.working_directory.clone(),
-            memory_mb: function.memory_mb,
-            tmp_mb: function.tmp_mb,
-            dual_stack: function.vpc.as_ref().is_some_and(|vpc| vpc.ipv6_allowed_for_dual_stack),
-            companions: sandbox::Companions::default(),
+            gone(&mut exit).await;
         }
     }
 
@@ -711,15 +728,6 @@ impl Environment {
         let mut idle = self.lock();
         idle.busy = false;
         idle.last_used = Instant::now();
-    }
-
-    /// Ends the environment for good.
-    pub(crate) fn end(&self) {
-        let mut idle = self.lock();
-        idle.ended = true;
-        idle.life = None;
-        drop(idle);
-        self.leave();
     }
 
     /// Ends everything in the environment. First it leaves the network, so that nobody hears its connections close: at
@@ -834,8 +842,21 @@ impl Environment {
     }
 }
 
-/// The end of a process that nobody saw.
-const LOST: Exit = Exit { code: None, signal: None, out_of_memory: false };
+/// Who asked for the next event before an invocation ended otherwise.
+#[derive(Debug)]
+enum SeenOff {
+    /// The runtime and every extension.
+    All,
+    /// The runtime alone.
+    Runtime(End),
+    /// Not even the runtime.
+    Neither(End),
+}
+
+/// What extensions hear of an environment that ends with a failure.
+fn reason_of(status: &Status) -> ShutdownReason {
+    if *status == Status::Timeout { ShutdownReason::Timeout } else { ShutdownReason::Failure }
+}
 
 /// What came first of an invocation.
 #[derive(Debug)]
@@ -857,11 +878,4 @@ pub(crate) enum Stop {
     Never,
     /// After its INIT, until its environment is taken.
     AfterInit,
-}
-
-async fn exited(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
-    match exit.wait_for(Option::is_some).await {
-        Ok(exit) => exit.unwrap_or(LOST),
-        Err(_) => LOST,
-    }
 }

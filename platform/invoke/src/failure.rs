@@ -37,13 +37,14 @@ impl Failure {
     /// The program could not be executed. Source: recorded by users of custom runtimes; type from the Runtime
     /// Interface Emulator.
     pub(crate) fn not_executable(request_id: &str, program: &str, error: &io::Error) -> Self {
-        let message = format!("RequestId: {request_id} Error: fork/exec {program}: {}", cause_of(error));
+        let cause = exec_cause(error);
+        let message = format!("RequestId: {request_id} Error: fork/exec {program}: {cause}");
         Self::new("Runtime.InvalidEntrypoint", &message)
     }
 
     /// The working directory could not be entered. Source: type from the Runtime Interface Emulator.
     pub(crate) fn no_working_directory(request_id: &str, folder: &str, error: &io::Error) -> Self {
-        let message = format!("RequestId: {request_id} Error: chdir {folder}: {}", cause_of(error));
+        let message = format!("RequestId: {request_id} Error: chdir {folder}: {}", exec_cause(error));
         Self::new("Runtime.InvalidWorkingDir", &message)
     }
 
@@ -72,8 +73,8 @@ impl Failure {
     }
 }
 
-/// An error of the kernel in the words of AWS's supervisor.
-fn cause_of(error: &io::Error) -> String {
+/// Why a program could not be executed, as AWS's supervisor words it.
+pub(crate) fn exec_cause(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) if number == ENOEXEC => "exec format error".to_owned(),
         _ => match error.kind() {
@@ -93,7 +94,7 @@ pub(crate) fn exit_reason(exit: &Exit) -> String {
     }
 }
 
-fn signal_name(signal: i32) -> String {
+pub(crate) fn signal_name(signal: i32) -> String {
     let name = match signal {
         1 => "hangup",
         2 => "interrupt",

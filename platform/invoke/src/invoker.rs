@@ -4,6 +4,7 @@ mod shelf;
 mod versions;
 
 use crate::environment::{Entry, Environment, HostError, Prepared, RestoreFailure, Version};
+use crate::extensions;
 use crate::failure::Failure;
 use crate::freezer::Freezer;
 use crate::gate::{Entrance, Place, TICK};
@@ -26,8 +27,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use telemetry::{Counters, FunctionCounters, Logs, Report, Status};
-use tokio::sync::{Notify, oneshot};
+use telemetry::{Counters, FunctionCounters, Logs, PlatformEvent, Report, Status};
+use tokio::sync::{Notify, RwLock, oneshot};
 
 /// What the room is told at start.
 #[derive(Debug)]
@@ -147,6 +148,8 @@ struct Shared {
     network: Option<Arc<dyn Network>>,
     streams: Arc<Streams>,
     refusals: Refusals,
+    /// Held for reading by environments that tell extensions of their end.
+    farewells: Arc<RwLock<()>>,
 }
 
 #[derive(Debug)]
@@ -217,6 +220,7 @@ impl Invoker {
             network: options.network,
             streams: Streams::new(options.streams, started),
             refusals: Refusals::default(),
+            farewells: Arc::default(),
         }));
         tokio::spawn(freezer.run());
         tokio::spawn(invoker.clone().reap());
@@ -567,6 +571,17 @@ impl Invoker {
         }
     }
 
+    /// Tells extensions that their environments end, and waits until they have: at most what Lambda gives them. Environments
+    /// without extensions stay as they are. For the end of the platform.
+    pub async fn tell_extensions_of_the_end(&self) {
+        let environments: Vec<_> =
+            self.lock().environments.values().map(|named| named.environment.clone()).collect();
+        for environment in environments.iter().filter(|environment| environment.is_extended()) {
+            environment.end();
+        }
+        drop(self.0.farewells.write().await);
+    }
+
     /// Every decision so far, when traced.
     pub fn decisions(&self) -> Vec<Decided> {
         self.lock().trace.clone().unwrap_or_default()
@@ -691,12 +706,12 @@ fn never_ran(version: &Version, request: &Request, failure: Failure) -> Invoked 
         memory_peak_bytes: 0,
         status: Status::Error(failure.kind),
     };
-    let lines = [
-        format!("START RequestId: {id} Version: {}", function.version),
-        message["errorMessage"].as_str().unwrap_or("the program could not be started").to_owned(),
-        format!("END RequestId: {id}"),
-        report.to_string(),
-    ];
+    let lines = version.log_style.lines(&[
+        PlatformEvent::Start { request_id: id, version: &function.version, trace_id: None },
+        PlatformEvent::Fault(message["errorMessage"].as_str().unwrap_or("the program could not be started")),
+        PlatformEvent::End { request_id: id },
+        PlatformEvent::Report(&report),
+    ]);
     version.log.write_all(lines.iter().map(String::as_str));
     let log_tail = request.tail.then(|| (lines.join("\n") + "\n").into_bytes());
     let version = function.version.clone();
@@ -765,7 +780,8 @@ fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Re
     for warning in &launch.warnings {
         tracing::warn!(function = %function.name, "{warning}");
     }
-    Ok(Prepared { launch, opt, working_directory: "/var/task".to_owned() })
+    let extensions = extensions::list(opt.as_slice()).map_err(files_error)?.into();
+    Ok(Prepared { launch, opt, extensions, working_directory: "/var/task".to_owned() })
 }
 
 fn prepare_image(
@@ -786,7 +802,9 @@ fn prepare_image(
     let folder = settings.working_directory.unwrap_or_default();
     // As Docker has it: without WORKDIR, and before a relative one, stands the top.
     let working_directory = if folder.starts_with('/') { folder } else { format!("/{folder}") };
-    Ok(Prepared { launch, opt: None, working_directory })
+    let layers: Vec<PathBuf> = image.root.layers.iter().map(|layer| layer.join("opt")).collect();
+    let extensions = extensions::list(&layers).map_err(files_error)?.into();
+    Ok(Prepared { launch, opt: None, extensions, working_directory })
 }
 
 fn files_error(source: std::io::Error) -> RuntimeError {

@@ -7,12 +7,14 @@
 
 mod conclusion;
 mod environment;
+mod extensions;
 mod failure;
 mod freezer;
 mod gate;
 mod id;
 mod invoker;
 mod layers;
+mod life;
 mod network;
 mod output;
 mod reactors;

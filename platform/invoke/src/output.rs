@@ -1,10 +1,13 @@
-//! What a function prints: read from its pipe, cut into lines, kept in its log.
+//! What a function and its extensions print, and what the platform says between: read from pipes, cut into lines, kept in
+//! the function's log, and given to those who subscribed to it.
 
+use control::{LogFormat, Logging};
+use runtime_api::telemetry::Telemetry;
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use telemetry::FunctionLog;
+use telemetry::{FunctionLog, Level, PlatformEvent, unix_millis};
 use tokio::net::unix::pipe::Receiver;
 
 /// Longest line before it is cut. Source: CloudWatch Logs quotas, event size 256 KB.
@@ -20,11 +23,83 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
 }
 
+/// The form of a function's log. Source: Lambda Developer Guide, "Configuring advanced logging controls", published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogStyle {
+    /// Plain lines, all of them.
+    Text,
+    /// JSON objects of the platform's, and lines of the function's, both from a level on.
+    Json {
+        /// Of the function's lines.
+        application: Level,
+        /// Of the platform's.
+        system: Level,
+    },
+}
+
+impl LogStyle {
+    pub(crate) fn of(logging: &Logging) -> Self {
+        let level = |name: &Option<String>| name.as_deref().and_then(Level::parse).unwrap_or(Level::Info);
+        match logging.format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json {
+                application: level(&logging.application_level),
+                system: level(&logging.system_level),
+            },
+        }
+    }
+
+    /// What the runtime is told, to filter by itself; `None` for plain text.
+    pub(crate) fn level_name(self) -> Option<&'static str> {
+        let Self::Json { application, .. } = self else { return None };
+        Some(match application {
+            Level::Trace => "TRACE",
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Warn => "WARN",
+            Level::Error => "ERROR",
+            Level::Fatal => "FATAL",
+        })
+    }
+
+    /// The lines of the log for what the platform says.
+    pub(crate) fn lines(self, events: &[PlatformEvent<'_>]) -> Vec<String> {
+        match self {
+            Self::Text => events.iter().filter_map(PlatformEvent::line).collect(),
+            Self::Json { system, .. } => {
+                let now = unix_millis();
+                let wanted = events.iter().filter(|event| event.level() >= system);
+                wanted.filter_map(|event| event.json_line(now)).collect()
+            }
+        }
+    }
+
+    /// Whether a line that the function printed is kept.
+    fn keeps(self, line: &str) -> bool {
+        match self {
+            Self::Text => true,
+            Self::Json { application, .. } => Level::of_line(line) >= application,
+        }
+    }
+}
+
+/// Who says a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Platform,
+    Function,
+    Extension,
+}
+
 /// One process life's output.
 #[derive(Debug)]
 pub(crate) struct Output {
     pipe: Receiver,
     log: Arc<FunctionLog>,
+    style: LogStyle,
+    telemetry: Arc<Telemetry>,
+    /// The function's, beside whose lines those of this pipe, the extensions', stand.
+    beside: Option<Arc<Output>>,
     state: Mutex<State>,
 }
 
@@ -39,9 +114,32 @@ struct State {
 
 impl Output {
     /// Reads from the pipe into `log`.
-    pub(crate) fn new(pipe: OwnedFd, log: Arc<FunctionLog>) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(
+        pipe: OwnedFd,
+        log: Arc<FunctionLog>,
+        style: LogStyle,
+        telemetry: Arc<Telemetry>,
+    ) -> io::Result<Arc<Self>> {
         let pipe = Receiver::from_owned_fd(pipe)?;
-        Ok(Arc::new(Self { pipe, log, state: Mutex::default() }))
+        Ok(Arc::new(Self { pipe, log, style, telemetry, beside: None, state: Mutex::default() }))
+    }
+
+    /// The same for the pipe of the extensions beside the function.
+    pub(crate) fn beside(self: &Arc<Self>, pipe: OwnedFd) -> io::Result<Arc<Self>> {
+        let pipe = Receiver::from_owned_fd(pipe)?;
+        let (log, telemetry) = (self.log.clone(), self.telemetry.clone());
+        let beside = Some(self.clone());
+        Ok(Arc::new(Self { pipe, log, style: self.style, telemetry, beside, state: Mutex::default() }))
+    }
+
+    /// Who listens to what is said.
+    pub(crate) fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// Whether anybody wants more than the lines of a plain log.
+    pub(crate) fn is_detailed(&self) -> bool {
+        self.style != LogStyle::Text || self.telemetry.is_listening()
     }
 
     /// Reads until the other end is closed.
@@ -103,11 +201,14 @@ impl Output {
         Drained::More
     }
 
-    /// Writes lines of the platform itself, such as START and REPORT, in their place among the function's.
-    pub(crate) fn platform_lines(&self, lines: &[&str]) {
+    /// Says what the platform has to, such as START and REPORT, in its place among the function's lines.
+    pub(crate) fn platform(&self, events: &[PlatformEvent<'_>]) {
+        let lines = self.style.lines(events);
         let mut state = self.lock();
         let bytes: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
-        self.keep(&mut state, &bytes);
+        self.write(&mut state, &bytes, Source::Platform);
+        // Inside the lock, so that subscribers get all in the log's order.
+        self.telemetry.platform(events);
     }
 
     /// An invocation is over: what it printed without a line end is a line all the same, and its own.
@@ -157,7 +258,15 @@ impl Output {
         state.partial = partial;
     }
 
+    /// Lines from this pipe.
     fn keep(&self, state: &mut State, lines: &[&[u8]]) {
+        match &self.beside {
+            None => self.write(state, lines, Source::Function),
+            Some(function) => function.write(&mut function.lock(), lines, Source::Extension),
+        }
+    }
+
+    fn write(&self, state: &mut State, lines: &[&[u8]], source: Source) {
         if lines.is_empty() {
             return;
         }
@@ -166,6 +275,30 @@ impl Output {
             .iter()
             .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
             .flat_map(|line| line.split(|byte| *byte == b'\r'));
+        if source != Source::Platform && self.is_detailed() {
+            return self.write_heard(state, lines, source);
+        }
+        self.write_plain(state, lines);
+    }
+
+    /// Lines that may be filtered, and that somebody may listen to.
+    fn write_heard<'line>(
+        &self,
+        state: &mut State,
+        lines: impl Iterator<Item = &'line [u8]>,
+        source: Source,
+    ) {
+        let mut texts: Vec<_> = lines.map(String::from_utf8_lossy).collect();
+        if source == Source::Function {
+            texts.retain(|text| self.style.keeps(text));
+            self.telemetry.function(texts.iter().map(AsRef::as_ref), self.style != LogStyle::Text);
+        } else {
+            self.telemetry.extension(texts.iter().map(AsRef::as_ref));
+        }
+        self.write_plain(state, texts.iter().map(|text| text.as_bytes()));
+    }
+
+    fn write_plain<'line>(&self, state: &mut State, lines: impl Iterator<Item = &'line [u8]> + Clone) {
         if let Some(tail) = &mut state.tail {
             for line in lines.clone() {
                 tail.extend_from_slice(&line[line.len().saturating_sub(TAIL_BYTES)..]);
@@ -211,7 +344,7 @@ mod tests {
     async fn lines_are_joined_over_reads_and_the_rest_comes_at_the_end() {
         let log = Logs::open(None).unwrap().function("f");
         let (reader, mut writer) = pipe();
-        let output = Output::new(reader, log.clone()).unwrap();
+        let output = Output::new(reader, log.clone(), LogStyle::Text, Arc::default()).unwrap();
         writer.write_all(b"one\ntw").unwrap();
         assert_eq!(output.drain(), Drained::Empty);
         writer.write_all(b"o\r\nunended").unwrap();
@@ -230,16 +363,46 @@ mod tests {
     async fn the_tail_holds_the_last_four_kilobytes() {
         let log = Logs::open(None).unwrap().function("f");
         let (reader, _writer) = pipe();
-        let output = Output::new(reader, log).unwrap();
-        output.platform_lines(&["before"]);
+        let output = Output::new(reader, log, LogStyle::Text, Arc::default()).unwrap();
+        output.platform(&[PlatformEvent::Fault("before")]);
         output.begin(true);
         let line = "x".repeat(1_000);
         for _ in 0..50 {
-            output.platform_lines(&[&line]);
+            output.platform(&[PlatformEvent::Fault(&line)]);
         }
-        output.platform_lines(&["REPORT"]);
+        output.platform(&[PlatformEvent::Fault("REPORT")]);
         let tail = String::from_utf8(output.tail()).unwrap();
         assert_eq!(tail.len(), TAIL_BYTES);
         assert!(tail.ends_with("REPORT\n") && !tail.contains("before"));
+    }
+
+    #[tokio::test]
+    async fn a_log_in_json_is_filtered_by_level_and_extensions_are_not() {
+        let log = Logs::open(None).unwrap().function("f");
+        let style = LogStyle::Json { application: Level::Warn, system: Level::Info };
+        let ((reader, mut writer), (beside, mut extension)) = (pipe(), pipe());
+        let output = Output::new(reader, log.clone(), style, Arc::default()).unwrap();
+        let extensions = output.beside(beside).unwrap();
+        output.platform(&[
+            PlatformEvent::Start { request_id: "id", version: "1", trace_id: None },
+            PlatformEvent::End { request_id: "id" },
+        ]);
+        writer.write_all(b"{\"level\":\"ERROR\"}\n{\"level\":\"INFO\"}\nplain\n").unwrap();
+        extension.write_all(b"watching\n").unwrap();
+        output.drain();
+        extensions.drain();
+        let texts: Vec<_> = log.after(0).iter().map(|line| line.text.to_string()).collect();
+        assert_eq!(texts[1..], ["{\"level\":\"ERROR\"}", "watching"]);
+        assert!(texts[0].contains(r#""type":"platform.start""#), "{texts:?}");
+    }
+
+    #[test]
+    fn levels_of_the_configuration_have_their_defaults() {
+        let mut logging = Logging { format: LogFormat::Json, ..Logging::default() };
+        assert_eq!(LogStyle::of(&logging).level_name(), Some("INFO"));
+        logging.application_level = Some("TRACE".into());
+        logging.system_level = Some("WARN".into());
+        assert_eq!(LogStyle::of(&logging), LogStyle::Json { application: Level::Trace, system: Level::Warn });
+        assert_eq!(LogStyle::of(&Logging::default()).level_name(), None);
     }
 }

@@ -1,6 +1,7 @@
 //! One connection of a runtime: routes of the Runtime API, one request after another.
 
 use crate::RESPONSE_BYTES_MAX;
+use crate::extension_api;
 use crate::http::{Body, Broken, Head, Method, Wire};
 use crate::session::{Invocation, Reply, Session};
 use crate::streaming::{self, Mode, Received};
@@ -154,6 +155,9 @@ async fn exchange(session: &Session, wire: &mut Wire) -> Result<bool, Broken> {
         Route::Ping => {
             wire.body(&head, 0).await?;
             wire.send("200 OK", &[], b"\"pong\"").await?;
+        }
+        Route::Unknown if extension_api::owns(&head.path) => {
+            extension_api::exchange(session, wire, &head).await?;
         }
         Route::Unknown => {
             wire.body(&head, 0).await?;

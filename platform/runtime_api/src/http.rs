@@ -29,15 +29,43 @@ pub(crate) struct Head {
     pub(crate) error_type: Option<String>,
     pub(crate) content_type: Option<String>,
     pub(crate) mode: Mode,
+    /// Only extensions send these.
+    pub(crate) extension: Option<Box<ExtensionHeaders>>,
     framing: Framing,
     expects_continue: bool,
     pub(crate) keep_alive: bool,
+}
+
+/// The headers of the Extensions API, `Lambda-Extension-…`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ExtensionHeaders {
+    pub(crate) name: String,
+    pub(crate) identifier: String,
+    pub(crate) accept_feature: String,
+    pub(crate) error_type: String,
+}
+
+const EXTENSION_HEADER: &str = "lambda-extension-";
+
+impl ExtensionHeaders {
+    /// `name` is what stands behind the common prefix.
+    fn take(&mut self, name: &str, value: &[u8]) {
+        let slot = match name.to_ascii_lowercase().as_str() {
+            "name" => &mut self.name,
+            "identifier" => &mut self.identifier,
+            "accept-feature" => &mut self.accept_feature,
+            "function-error-type" => &mut self.error_type,
+            _ => return,
+        };
+        *slot = String::from_utf8_lossy(value).trim().to_owned();
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     Get,
     Post,
+    Put,
     Other,
 }
 
@@ -356,6 +384,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Broken> {
     let method = match request.method {
         Some("GET") => Method::Get,
         Some("POST") => Method::Post,
+        Some("PUT") => Method::Put,
         _ => Method::Other,
     };
     let mut head = Head {
@@ -364,6 +393,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Broken> {
         error_type: None,
         content_type: None,
         mode: Mode::Buffered,
+        extension: None,
         framing: Framing::Length(0),
         expects_continue: false,
         keep_alive: request.version == Some(1),
@@ -399,6 +429,10 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Broken> {
             head.content_type = std::str::from_utf8(header.value).ok().map(str::to_owned);
         } else if name.eq_ignore_ascii_case("lambda-runtime-function-response-mode") {
             head.mode = Mode::read(header.value);
+        } else if let Some((prefix, rest)) = name.split_at_checked(EXTENSION_HEADER.len())
+            && prefix.eq_ignore_ascii_case(EXTENSION_HEADER)
+        {
+            head.extension.get_or_insert_default().take(rest, header.value);
         }
     }
     match (head.framing, length_seen) {

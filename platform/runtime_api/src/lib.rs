@@ -10,11 +10,15 @@
 
 mod chunks;
 mod connection;
+mod extension_api;
+mod extensions;
 mod http;
 mod session;
 mod streaming;
+pub mod telemetry;
 
-pub use session::{Answer, Initialisation, Invocation, Reply, RestoreError, Session};
+pub use extensions::{EXTENSIONS_MAX, ExtensionFailure, ExtensionStage, ExtensionStatus, ShutdownReason};
+pub use session::{Answer, Facts, Initialisation, Invocation, Reply, RestoreError, Session};
 pub use streaming::{Incoming, Piece};
 
 /// Largest result a runtime may post, in bytes. Source: Developer Guide, "Lambda quotas" (6 MB), exact

@@ -3,10 +3,16 @@
 mod restore;
 
 use crate::connection;
+use crate::extensions::ShutdownReason;
+use crate::extensions::{
+    self, Event, ExtensionFailure, ExtensionStage, ExtensionStatus, Extensions, Forbidden,
+};
 use crate::streaming::Incoming;
+use crate::telemetry::Telemetry;
 use bytes::Bytes;
 use restore::Restore;
 pub use restore::RestoreError;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -87,8 +93,27 @@ pub struct Session {
     idle: Notify,
     /// Wakes connections parked in `restore/next`.
     released: Notify,
+    /// Wakes extensions parked in their `next`.
+    events: Notify,
+    /// Whether there is any extension; few environments have one, and most need not look further.
+    extended: AtomicBool,
     /// Held while a result is read.
     pub(crate) reading: tokio::sync::Mutex<()>,
+    facts: Arc<Facts>,
+    telemetry: Arc<Telemetry>,
+}
+
+/// What the Extensions API tells of the function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The function's name.
+    pub function_name: String,
+    /// `$LATEST` or a number.
+    pub function_version: String,
+    /// The handler; empty for functions without one.
+    pub handler: String,
+    /// The account's id, for those who ask for it.
+    pub account_id: String,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +125,11 @@ struct State {
     /// Connections parked in `next`.
     parked: usize,
     idle_since: Option<Instant>,
+    /// The runtime has asked for its first event; INIT may still wait for extensions.
+    runtime_ready: bool,
+    extensions: Extensions,
+    /// The pending invocation was announced to the extensions.
+    announced: bool,
 }
 
 #[derive(Debug)]
@@ -129,8 +159,19 @@ pub(crate) struct UnknownRequest;
 impl Session {
     /// A session whose runtime has not called yet.
     pub fn new() -> Arc<Self> {
+        Self::with_extensions(Arc::default(), &[], Arc::default())
+    }
+
+    /// A session that expects `external` extensions to register before the runtime starts. `telemetry` gets to know
+    /// its subscribers.
+    pub fn with_extensions(facts: Arc<Facts>, external: &[Arc<str>], telemetry: Arc<Telemetry>) -> Arc<Self> {
+        let state = State { extensions: Extensions::expecting(external), ..State::default() };
         Arc::new(Self {
-            state: Mutex::default(),
+            extended: AtomicBool::new(!external.is_empty()),
+            state: Mutex::new(state),
+            events: Notify::new(),
+            facts,
+            telemetry,
             work: Notify::new(),
             initialised: Notify::new(),
             idle: Notify::new(),
@@ -171,8 +212,12 @@ impl Session {
         }
         state.pending = Some(invocation);
         state.idle_since = None;
+        let announced = state.announce();
         drop(state);
         self.work.notify_one();
+        if announced {
+            self.events.notify_waiters();
+        }
         Ok(())
     }
 
@@ -201,10 +246,154 @@ impl Session {
         }
     }
 
-    /// Since when the runtime waits in `next` with nothing to do; `None` while it works.
+    /// Since when the runtime waits in `next` with nothing to do; `None` while it, or an extension, works.
     pub fn idle_since(&self) -> Option<Instant> {
         let state = self.lock();
-        if state.pending.is_none() && state.current.is_none() { state.idle_since } else { None }
+        if state.is_runtime_idle() && !state.extensions.is_busy() { state.idle_since } else { None }
+    }
+
+    /// Whether there is any extension, registered or expected.
+    pub fn has_extensions(&self) -> bool {
+        self.extended.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is an external one.
+    pub fn has_external_extensions(&self) -> bool {
+        self.has_extensions() && self.lock().extensions.has_external()
+    }
+
+    /// Waits until the runtime asks for its next event, whatever extensions do.
+    pub async fn runtime_idle(&self) {
+        loop {
+            let mut notified = std::pin::pin!(self.idle.notified());
+            notified.as_mut().enable();
+            if self.lock().is_runtime_idle() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Waits until every external extension has registered: then the runtime may start.
+    pub async fn extensions_registered(&self) {
+        loop {
+            let mut notified = std::pin::pin!(self.initialised.notified());
+            notified.as_mut().enable();
+            if self.lock().extensions.all_registered() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Waits until an extension has failed, as it said itself.
+    pub async fn extension_failed(&self) -> ExtensionFailure {
+        loop {
+            let mut notified = std::pin::pin!(self.initialised.notified());
+            notified.as_mut().enable();
+            if let Some(failure) = self.lock().extensions.failure() {
+                return failure.clone();
+            }
+            notified.await;
+        }
+    }
+
+    /// What extension failed first, if one did.
+    pub fn extension_failure(&self) -> Option<ExtensionFailure> {
+        if self.has_extensions() { self.lock().extensions.failure().cloned() } else { None }
+    }
+
+    /// An external extension could not be started.
+    pub fn extension_not_launched(&self, name: &Arc<str>, error_type: &str) {
+        self.lock().extensions.fail_to_launch(name, error_type);
+        self.initialised.notify_waiters();
+    }
+
+    /// The extensions, as the log tells of them at the end of INIT.
+    pub fn extension_statuses(&self) -> Vec<ExtensionStatus> {
+        if self.has_extensions() { self.lock().extensions.statuses() } else { Vec::new() }
+    }
+
+    /// Tells external extensions that registered for it that the environment ends at `deadline_ms` of Unix time; their
+    /// names.
+    pub fn shut_down(&self, reason: ShutdownReason, deadline_ms: u64) -> Vec<Arc<str>> {
+        let told = self.lock().extensions.shut_down(reason, deadline_ms);
+        self.events.notify_waiters();
+        told
+    }
+
+    /// What the platform and its programs say, on its way to subscribers.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    pub(crate) fn register(&self, name: &str, events: &[String]) -> Result<Arc<str>, Forbidden> {
+        let id: Arc<str> = extensions::uuid().into();
+        self.lock().extensions.register(&id, name, events)?;
+        self.extended.store(true, Ordering::Relaxed);
+        self.initialised.notify_waiters();
+        Ok(id)
+    }
+
+    pub(crate) fn extension_ready(&self, id: &str) -> Result<(), Forbidden> {
+        let mut state = self.lock();
+        state.extensions.ready(id)?;
+        let announced = self.settle_initialisation(&mut state);
+        if !state.extensions.is_busy() {
+            self.idle.notify_waiters();
+        }
+        drop(state);
+        if announced {
+            self.events.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// The next event of an extension that is ready.
+    pub(crate) async fn extension_event(&self, id: &str) -> Event {
+        loop {
+            let mut notified = std::pin::pin!(self.events.notified());
+            notified.as_mut().enable();
+            if let Some(event) = self.lock().extensions.take(id) {
+                return event;
+            }
+            notified.await;
+        }
+    }
+
+    pub(crate) fn extension_fails(
+        &self,
+        id: &str,
+        stage: ExtensionStage,
+        error_type: &str,
+    ) -> Result<(), Forbidden> {
+        self.lock().extensions.fail(id, stage, error_type)?;
+        self.initialised.notify_waiters();
+        Ok(())
+    }
+
+    pub(crate) fn extension_name(&self, id: &str) -> Result<Arc<str>, Forbidden> {
+        self.lock().extensions.name_of(id)
+    }
+
+    /// INIT ends when the runtime and all extensions have asked for an event. True if an invocation waited for that and
+    /// is now due to extensions.
+    fn settle_initialisation(&self, state: &mut State) -> bool {
+        if state.initialisation.is_some() || !state.runtime_ready || !state.extensions.all_ready() {
+            return false;
+        }
+        state.initialisation = Some(Initialisation::Ready);
+        self.initialised.notify_waiters();
+        self.telemetry.close_subscriptions();
+        let announced = state.announce();
+        if state.pending.is_some() {
+            self.work.notify_one();
+        }
+        announced
     }
 
     /// Waits until the runtime asks for its next event: only then is an invocation over.
@@ -224,9 +413,11 @@ impl Session {
         if state.current.is_some() {
             return Err(NoEvent::Busy);
         }
+        let mut announced = false;
         if state.initialisation.is_none() {
-            state.initialisation = Some(Initialisation::Ready);
-            self.initialised.notify_waiters();
+            state.runtime_ready = true;
+            state.extensions.close();
+            announced = self.settle_initialisation(&mut state);
         }
         state.parked += 1;
         let invocation = state.start();
@@ -235,6 +426,9 @@ impl Session {
             self.idle.notify_waiters();
         }
         drop(state);
+        if announced {
+            self.events.notify_waiters();
+        }
         Ok((Parked(self), invocation))
     }
 
@@ -288,7 +482,29 @@ impl Session {
 }
 
 impl State {
+    fn is_runtime_idle(&self) -> bool {
+        self.pending.is_none() && self.current.is_none() && self.idle_since.is_some()
+    }
+
+    /// Makes the pending invocation due to extensions, once INIT is over; true if somebody has to hear of it.
+    fn announce(&mut self) -> bool {
+        if !self.extensions.any()
+            || self.announced
+            || !matches!(self.initialisation, Some(Initialisation::Ready))
+        {
+            return false;
+        }
+        let Some(invocation) = &self.pending else { return false };
+        self.announced = true;
+        let Invocation { request_id, deadline_ms, function_arn, trace_id, .. } = invocation;
+        let body = || extensions::invoke_body(*deadline_ms, request_id, function_arn, trace_id);
+        self.extensions.invoke(body)
+    }
+
     fn start(&mut self) -> Option<Invocation> {
+        // The runtime is ready, an extension is not: INIT goes on.
+        self.initialisation.as_ref()?;
+        self.announced = false;
         let mut invocation = self.pending.take()?;
         // The sender moves into `current`; the connection needs everything else.
         let (placeholder, _) = oneshot::channel();

@@ -17,6 +17,8 @@ pub struct FunctionFacts<'a> {
     pub log_group: &'a str,
     /// `YYYY/MM/DD/[VERSION]` followed by 32 hexadecimal digits.
     pub log_stream: &'a str,
+    /// `ApplicationLogLevel` of a function whose log is in JSON.
+    pub json_log_level: Option<&'a str>,
     /// `us-east-1`.
     pub region: &'a str,
     /// `_HANDLER`; empty for a function without one.
@@ -112,6 +114,10 @@ pub fn base_environment(facts: &FunctionFacts<'_>) -> Vec<(String, String)> {
     set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", &facts.memory_mb.to_string());
     set("AWS_LAMBDA_LOG_GROUP_NAME", facts.log_group);
     set("AWS_LAMBDA_LOG_STREAM_NAME", facts.log_stream);
+    if let Some(level) = facts.json_log_level {
+        set("AWS_LAMBDA_LOG_FORMAT", "JSON");
+        set("AWS_LAMBDA_LOG_LEVEL", level);
+    }
     set("AWS_LAMBDA_INITIALIZATION_TYPE", facts.initialization_type);
     set("AWS_LAMBDA_RUNTIME_API", facts.runtime_api);
     set("AWS_REGION", facts.region);
@@ -146,6 +152,29 @@ pub fn own_key() -> Option<(&'static str, &'static str, &'static str)> {
     Some((LOCAL_ACCESS_KEY_ID, OWN_SECRET_ACCESS_KEY.get_or_init(|| fresh), LOCAL_SESSION_TOKEN_PREFIX))
 }
 
+/// What an extension does not get to see of a function's environment.
+///
+/// Source: Lambda Developer Guide, "Using the Lambda Extensions API", section "Environment variables" (published).
+const HIDDEN_FROM_EXTENSIONS: [&str; 10] = [
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_XRAY_CONTEXT_MISSING",
+    "AWS_XRAY_DAEMON_ADDRESS",
+    "LAMBDA_RUNTIME_DIR",
+    "LAMBDA_TASK_ROOT",
+    "_AWS_XRAY_DAEMON_ADDRESS",
+    "_AWS_XRAY_DAEMON_PORT",
+    "_HANDLER",
+];
+
+/// The variables of an extension beside a runtime that has those of [`base_environment`].
+pub fn extension_environment(environment: &[(String, String)]) -> Vec<(String, String)> {
+    // It does not start in the task's folder.
+    let hidden = |name: &str| name == "PWD" || HIDDEN_FROM_EXTENSIONS.contains(&name);
+    environment.iter().filter(|(name, _)| !hidden(name)).cloned().collect()
+}
+
 fn value_of<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
     pairs.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
@@ -173,6 +202,7 @@ mod tests {
             memory_mb: 128,
             log_group: "/aws/lambda/cart",
             log_stream: "2026/01/01/[$LATEST]00000000000000000000000000000000",
+            json_log_level: None,
             region: "eu-west-1",
             handler: "app.handler",
             initialization_type: "on-demand",
@@ -192,6 +222,15 @@ mod tests {
         assert_eq!(all["AWS_REGION"], "eu-west-1");
         assert_eq!(all["_HANDLER"], "app.handler");
         assert!(!all.contains_key("AWS_EXECUTION_ENV"));
+    }
+
+    #[test]
+    fn extensions_see_less() {
+        let all: Vec<(String, String)> = environment(&[], &[("API_KEY", "k")]).into_iter().collect();
+        let seen: BTreeMap<String, String> = extension_environment(&all).into_iter().collect();
+        assert!(HIDDEN_FROM_EXTENSIONS.iter().all(|name| !seen.contains_key(*name)), "{seen:?}");
+        assert_eq!((&*seen["API_KEY"], &*seen["AWS_LAMBDA_RUNTIME_API"]), ("k", "127.0.0.1:9001"));
+        assert_eq!(seen["AWS_LAMBDA_FUNCTION_NAME"], "cart");
     }
 
     #[test]

@@ -6,10 +6,12 @@
 
 mod counters;
 mod logs;
+mod platform_event;
 mod report;
 mod time;
 
 pub use counters::{Counters, FunctionCounters};
 pub use logs::{FunctionLog, Line, Logs};
+pub use platform_event::{Init, Level, PlatformEvent, SubscriptionKind};
 pub use report::{Report, Status, init_report, restore_report};
 pub use time::{apache_time, iso_time, unix_millis};

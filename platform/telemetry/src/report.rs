@@ -52,9 +52,15 @@ impl Report<'_> {
     }
 }
 
+impl Report<'_> {
+    /// Most memory used, in whole MiB, never more than there is.
+    pub fn memory_used_mb(&self) -> u64 {
+        self.memory_peak_bytes.div_ceil(1 << 20).min(u64::from(self.memory_mb))
+    }
+}
+
 impl fmt::Display for Report<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let memory_used = self.memory_peak_bytes.div_ceil(1 << 20);
         write!(
             formatter,
             "REPORT RequestId: {}\tDuration: {}\tBilled Duration: {} ms\tMemory Size: {} MB\tMax Memory Used: {} MB\t",
@@ -62,7 +68,7 @@ impl fmt::Display for Report<'_> {
             Millis(self.duration),
             self.billed_ms(),
             self.memory_mb,
-            memory_used.min(u64::from(self.memory_mb)),
+            self.memory_used_mb(),
         )?;
         if let Some(init) = self.init {
             write!(formatter, "Init Duration: {}\t", Millis(init))?;

@@ -42,6 +42,8 @@ use tracing_subscriber::EnvFilter;
 
 /// How long everything may take to stop before the process just ends; the jailer's end takes the rest along.
 const FAREWELL: Duration = Duration::from_millis(1_500);
+/// What Lambda gives extensions for their end, and a moment more.
+const EXTENSIONS_FAREWELL: Duration = Duration::from_millis(2_300);
 
 /// How long INIT may take under a debugger.
 const DEBUGGED_INIT: Duration = Duration::from_secs(900);
@@ -311,7 +313,7 @@ async fn serve(
         template: arguments.template,
         read,
         doors,
-        invoker,
+        invoker: invoker.clone(),
         port,
         data_dir,
     };
@@ -323,6 +325,10 @@ async fn serve(
     tracing::info!("stopping");
     conducting.abort();
     runtimes.stop_installers();
+    // While the reactors live: they serve the APIs that extensions speak.
+    if tokio::time::timeout(EXTENSIONS_FAREWELL, invoker.tell_extensions_of_the_end()).await.is_err() {
+        tracing::warn!("extensions did not end in their time");
+    }
     let _ = stop.send(());
     let farewell = async {
         let _ = server.await;

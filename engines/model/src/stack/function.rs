@@ -167,6 +167,10 @@ pub struct Function {
     pub snap_start: bool,
     /// `LoggingConfig.LogFormat` is `JSON`.
     pub json_logs: bool,
+    /// `LoggingConfig.ApplicationLogLevel`.
+    pub application_log_level: Option<String>,
+    /// `LoggingConfig.SystemLogLevel`.
+    pub system_log_level: Option<String>,
     /// `LoggingConfig.LogGroup`, or `/aws/lambda/NAME`.
     pub log_group: String,
     /// Tags.

@@ -145,6 +145,15 @@ impl Builder<'_, '_> {
         let log = |key: &str, builder: &mut Self| {
             logging.as_ref().and_then(|it| it.string(key, &mut builder.problems))
         };
+        const FORMATS: &[(&str, bool)] = &[("JSON", true), ("Text", false)];
+        const APPLICATION_LEVELS: &[&str] = &["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+        const SYSTEM_LEVELS: &[&str] = &["DEBUG", "INFO", "WARN"];
+        let format = logging.as_ref().and_then(|it| it.get("LogFormat"));
+        let json_logs = format.and_then(|node| choice(node, FORMATS, &mut self.problems)).unwrap_or_default();
+        let level = |key: &str, levels: &[&'static str], builder: &mut Self| {
+            let node = logging.as_ref().and_then(|it| it.get(key))?;
+            node.one_of(levels, &mut builder.problems).map(str::to_owned)
+        };
         let dead_letter = fields.inner("DeadLetterConfig", &mut self.problems);
         let image = fields.inner("ImageConfig", &mut self.problems);
         let memory = fields.number("MemorySize", "MB", limits::MEMORY_MB, &mut self.problems);
@@ -182,7 +191,9 @@ impl Builder<'_, '_> {
             dead_letter_target: dead_letter.and_then(|it| it.string("TargetArn", &mut self.problems)),
             tracing: tracing.unwrap_or(false),
             snap_start: snap_start.unwrap_or(false),
-            json_logs: log("LogFormat", self).as_deref() == Some("JSON"),
+            json_logs,
+            application_log_level: level("ApplicationLogLevel", APPLICATION_LEVELS, self),
+            system_log_level: level("SystemLogLevel", SYSTEM_LEVELS, self),
             log_group: log("LogGroup", self).unwrap_or_else(|| format!("/aws/lambda/{name}")),
             tags: fields.string_map("Tags", &mut self.problems),
             name,

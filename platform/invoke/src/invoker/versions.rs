@@ -5,10 +5,12 @@ use super::shelf::{Blank, SNAP_START};
 use super::{Core, Invoker, Known, Named};
 use crate::environment::{Environment, Stop, Version};
 use crate::gate::Gate;
+use crate::output::LogStyle;
 use crate::reactors;
 use control::{Function, SnapStart};
 use limits::{Callee, Effect, EnvironmentId, FunctionId, ProvisionedCounts, ProvisionedId};
 use model::Instant;
+use runtime_api::Facts;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,6 +210,14 @@ impl Invoker {
             if ahead || is_snap_start { INIT_AHEAD.max(function.timeout) } else { self.0.init_timeout };
         Arc::new(Version {
             log: self.0.logs.function(&function.name),
+            log_style: LogStyle::of(&function.logging),
+            facts: Arc::new(Facts {
+                function_name: function.name.clone(),
+                function_version: function.version.clone(),
+                handler: function.handler.clone().unwrap_or_default(),
+                account_id: function.arn.split(':').nth(4).unwrap_or_default().to_owned(),
+            }),
+            farewells: self.0.farewells.clone(),
             counters: self.0.counters.function(&function.name),
             region: self.0.region.clone(),
             init_timeout,

@@ -79,6 +79,7 @@ impl Session {
         state.initialisation = Some(Initialisation::Ready);
         state.idle_since = Some(Instant::now());
         self.initialised.notify_waiters();
+        self.telemetry.close_subscriptions();
         Ok(false)
     }
 

@@ -42,6 +42,7 @@ fn variables(launch: &Launch, handler: &str, user: &[(&str, &str)]) -> Vec<(Stri
         memory_mb: 128,
         log_group: "/aws/lambda/test",
         log_stream: "2026/01/01/[$LATEST]0",
+        json_log_level: None,
         region: "us-east-1",
         handler,
         initialization_type: "on-demand",

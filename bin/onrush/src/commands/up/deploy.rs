@@ -240,7 +240,8 @@ fn settings(stack: &Stack, function: &Function, variables: BTreeMap<String, Stri
         logging_config: Some(control::LoggingSettings {
             log_format: Some(if function.json_logs { "JSON" } else { "Text" }.to_owned()),
             log_group: Some(function.log_group.clone()),
-            ..control::LoggingSettings::default()
+            application_log_level: function.application_log_level.clone(),
+            system_log_level: function.system_log_level.clone(),
         }),
         ..Settings::default()
     }

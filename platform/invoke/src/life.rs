@@ -1,0 +1,228 @@
+//! One life of an environment's processes: what is known of it, how it ends, and the way to what listens inside.
+
+use crate::environment::Environment;
+use crate::output::Output;
+use runtime_api::telemetry::Dial;
+use runtime_api::{ExtensionFailure, ExtensionStage, Session};
+use sandbox::{Ending, Exit, Programs};
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long the process of an extension that has reported an error may take to end, so that its end can be told.
+const AFTER_AN_ERROR: Duration = Duration::from_millis(250);
+
+/// One life of the runtime's process, and of its extensions'.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) session: Arc<Session>,
+    pub(crate) output: Arc<Output>,
+    /// What external extensions print.
+    pub(crate) extensions_output: Option<Arc<Output>>,
+    pub(crate) exit: watch::Receiver<Option<Gone>>,
+    /// With external extensions: each program's end.
+    pub(crate) programs: Option<watch::Receiver<Programs>>,
+    /// External extensions, in the order of their processes.
+    pub(crate) names: Arc<[Arc<str>]>,
+    pub(crate) tasks: Vec<JoinHandle<()>>,
+}
+
+impl Life {
+    /// Reads what was printed so far.
+    pub(crate) fn drain(&self) {
+        if let Some(output) = &self.extensions_output {
+            output.drain();
+        }
+        self.output.drain();
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.session.telemetry().end();
+    }
+}
+
+/// Why an environment cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// The runtime's process has ended.
+    Runtime(Exit),
+    /// It could not be executed, for this errno; only known this late where extensions start first.
+    NotExecuted(i32),
+    /// An extension's has, or it gave up.
+    Extension {
+        /// `Extension.Crash`, …
+        kind: &'static str,
+        /// `exit code 0`, as AWS words it.
+        reason: String,
+    },
+}
+
+/// The end of a process that nobody saw.
+pub(crate) const LOST: Exit = Exit { code: None, signal: None, out_of_memory: false };
+
+impl Gone {
+    /// The error type of the REPORT line.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Runtime(exit) if exit.out_of_memory => "Runtime.OutOfMemory",
+            Self::Runtime(_) => "Runtime.ExitError",
+            Self::NotExecuted(_) => "Runtime.InvalidEntrypoint",
+            Self::Extension { kind, .. } => kind,
+        }
+    }
+}
+
+/// Waits until the environment cannot go on.
+pub(crate) async fn gone(exit: &mut watch::Receiver<Option<Gone>>) -> Gone {
+    let lost = Gone::Runtime(LOST);
+    match exit.wait_for(Option::is_some).await {
+        Ok(gone) => gone.clone().unwrap_or(lost),
+        Err(_) => lost,
+    }
+}
+
+/// Waits until the runtime's process or one of the extensions' has ended, or an extension gives up.
+pub(crate) async fn first_end(
+    session: &Session,
+    programs: &mut watch::Receiver<Programs>,
+    names: &[Arc<str>],
+) -> Gone {
+    let ended =
+        |programs: &Programs| programs.program.is_some() || programs.companions.iter().any(Option::is_some);
+    let mut watched = programs.clone();
+    let any_end = async { watched.wait_for(ended).await.ok().map(|found| found.clone()) };
+    let found = tokio::select! {
+        biased;
+        _ = session.extension_failed() => None,
+        found = any_end => found,
+    };
+    // A report comes before the end of its process, but may be heard of after.
+    if let Some(failure) = session.extension_failure() {
+        return given_up(&failure, programs, names).await;
+    }
+    // Killed altogether.
+    let Some(found) = found else { return Gone::Runtime(LOST) };
+    match found.program {
+        Some(Ending::Exited(exit)) => return Gone::Runtime(exit),
+        Some(Ending::NotExecuted(errno)) => return Gone::NotExecuted(errno),
+        None => {}
+    }
+    let crashed = found.companions.iter().zip(names).find_map(|(ending, name)| Some((name, (*ending)?)));
+    match crashed {
+        Some((_, Ending::Exited(exit))) => Gone::Extension { kind: "Extension.Crash", reason: words(&exit) },
+        Some((name, Ending::NotExecuted(errno))) => {
+            let error = io::Error::from_raw_os_error(errno);
+            session.extension_not_launched(name, launch_error(&error));
+            let cause = crate::failure::exec_cause(&error);
+            let reason = format!("fork/exec {}/{name}: {cause}", crate::extensions::FOLDER);
+            Gone::Extension { kind: "Extension.LaunchError", reason }
+        }
+        None => Gone::Runtime(LOST),
+    }
+}
+
+/// An extension has said that it cannot go on. What AWS shows is how its process ended.
+async fn given_up(
+    failure: &ExtensionFailure,
+    programs: &mut watch::Receiver<Programs>,
+    names: &[Arc<str>],
+) -> Gone {
+    let kind = match failure.stage {
+        ExtensionStage::Launch => "Extension.LaunchError",
+        ExtensionStage::Init => "Extension.InitError",
+        ExtensionStage::Exit => "Extension.ExitError",
+    };
+    let place = names.iter().position(|name| *name == failure.name);
+    let ending = |programs: &Programs| place.and_then(|place| *programs.companions.get(place)?);
+    let found =
+        tokio::time::timeout(AFTER_AN_ERROR, programs.wait_for(|found| ending(found).is_some())).await;
+    let reason = match found.ok().and_then(Result::ok).and_then(|found| ending(&found)) {
+        Some(Ending::Exited(exit)) => words(&exit),
+        _ => failure.error_type.clone(),
+    };
+    Gone::Extension { kind, reason }
+}
+
+/// `exit code 0`, `exit status 1`, `signal: killed`, as recorded on AWS.
+fn words(exit: &Exit) -> String {
+    match (exit.signal, exit.code) {
+        (Some(signal), _) => format!("signal: {}", crate::failure::signal_name(signal)),
+        (None, Some(code)) if code != 0 => format!("exit status {code}"),
+        _ => "exit code 0".to_owned(),
+    }
+}
+
+fn launch_error(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "PermissionDenied",
+        _ => "UnknownError",
+    }
+}
+
+/// The way into an environment's own network.
+#[derive(Debug)]
+pub(crate) struct Inside(pub(crate) Weak<Environment>);
+
+impl Dial for Inside {
+    fn dial(&self, port: u16) -> Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send + '_>> {
+        Box::pin(async move {
+            let not_there = || io::Error::from(io::ErrorKind::NotConnected);
+            // Held until the connection stands: what is recycled meanwhile may be the next environment's.
+            let environment = self.0.upgrade().ok_or_else(not_there)?;
+            let socket = environment.socket().await?;
+            let socket = TcpSocket::from_std_stream(std::net::TcpStream::from(socket));
+            socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(code: Option<i32>, signal: Option<i32>) -> Option<Ending> {
+        Some(Ending::Exited(Exit { code, signal, out_of_memory: false }))
+    }
+
+    async fn end(programs: Programs, failure: Option<&str>) -> Gone {
+        let names: [Arc<str>; 2] = ["a".into(), "b".into()];
+        let session = Session::with_extensions(Arc::default(), &names, Arc::default());
+        if let Some(name) = failure {
+            session.extension_not_launched(&name.into(), "TooManyExtensions");
+        }
+        let (_sender, mut receiver) = watch::channel(programs);
+        first_end(&session, &mut receiver, &names).await
+    }
+
+    fn crash(reason: &str) -> Gone {
+        Gone::Extension { kind: "Extension.Crash", reason: reason.to_owned() }
+    }
+
+    #[tokio::test]
+    async fn ends_are_told_in_lambdas_words() {
+        let companions =
+            |companions: [Option<Ending>; 2]| Programs { program: None, companions: companions.into() };
+        assert_eq!(end(companions([None, ended(Some(0), None)]), None).await, crash("exit code 0"));
+        assert_eq!(end(companions([ended(Some(2), None), None]), None).await, crash("exit status 2"));
+        assert_eq!(end(companions([ended(None, Some(9)), None]), None).await, crash("signal: killed"));
+        let denied = end(companions([None, Some(Ending::NotExecuted(13))]), None).await;
+        let reason = "fork/exec /opt/extensions/b: permission denied".to_owned();
+        assert_eq!(denied, Gone::Extension { kind: "Extension.LaunchError", reason });
+        let runtime = Programs { program: ended(Some(1), None), companions: vec![None, None] };
+        assert_eq!(end(runtime, None).await.kind(), "Runtime.ExitError");
+        let unknown = end(companions([None, None]), Some("k")).await;
+        let reason = "TooManyExtensions".to_owned();
+        assert_eq!(unknown, Gone::Extension { kind: "Extension.LaunchError", reason });
+    }
+}
