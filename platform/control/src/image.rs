@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::HashSet;
 use std::fmt;
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -88,42 +87,6 @@ pub struct ImageRoot {
 impl fmt::Debug for ImageRoot {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_tuple("ImageRoot").field(&self.layers).finish()
-    }
-}
-
-/// What overlays mark a folder with that hides everything below it.
-const OPAQUE: &str = "user.overlay.opaque";
-
-impl ImageRoot {
-    /// The names in a folder of the image, sorted, as its layers together show them; none if it is not there. No link is
-    /// followed on the way.
-    pub fn names(&self, folder: &str) -> Vec<String> {
-        let mut names = std::collections::BTreeMap::new();
-        'layers: for layer in self.layers.iter().rev() {
-            let mut at = layer.clone();
-            let mut hides = false;
-            for part in folder.split('/') {
-                at.push(part);
-                match std::fs::symlink_metadata(&at) {
-                    Err(_) => continue 'layers,
-                    Ok(found) if found.is_dir() => {}
-                    // A whiteout or a file: nothing of lower layers shows here.
-                    Ok(_) => break 'layers,
-                }
-                let mut mark = [0_u8; 1];
-                hides |= rustix::fs::lgetxattr(&at, OPAQUE, &mut mark).is_ok_and(|_| mark == *b"y");
-            }
-            for entry in std::fs::read_dir(&at).into_iter().flatten().flatten() {
-                let whiteout = entry.file_type().is_ok_and(|kind| kind.is_char_device());
-                if let Ok(name) = entry.file_name().into_string() {
-                    names.entry(name).or_insert(!whiteout);
-                }
-            }
-            if hides {
-                break;
-            }
-        }
-        names.into_iter().filter(|(_, shows)| *shows).map(|(name, _)| name).collect()
     }
 }
 
@@ -220,28 +183,6 @@ mod tests {
         assert_eq!(resolved("localhost:5000/app:1"), "localhost:5000/app@sha256:ab");
         assert_eq!(resolved("localhost:5000/app"), "localhost:5000/app@sha256:ab");
         assert_eq!(resolved("host/app:1@sha256:00"), "host/app@sha256:ab");
-    }
-
-    #[test]
-    fn names_of_a_folder_are_those_that_the_layers_together_show() {
-        let folder = tempfile::tempdir().unwrap();
-        let layer = |name: &str, files: &[&str]| {
-            let root = folder.path().join(name);
-            std::fs::create_dir_all(root.join("opt/extensions")).unwrap();
-            for file in files {
-                std::fs::write(root.join("opt/extensions").join(file), "").unwrap();
-            }
-            root
-        };
-        let layers = vec![layer("low", &["b", "a"]), layer("high", &["c", "a"])];
-        let root = ImageRoot { layers: layers.clone(), lease: None };
-        assert_eq!(root.names("opt/extensions"), ["a", "b", "c"]);
-        assert!(root.names("opt/other").is_empty());
-        let kind = rustix::fs::FileType::CharacterDevice;
-        let gone = layers[1].join("opt/extensions/b");
-        if rustix::fs::mknodat(rustix::fs::CWD, &gone, kind, rustix::fs::Mode::empty(), 0).is_ok() {
-            assert_eq!(root.names("opt/extensions"), ["a", "c"]);
-        }
     }
 
     #[test]
