@@ -212,10 +212,9 @@ def test_a_narrow_hop_behind_the_world_is_told_and_obeyed(up, world):
         for name, device, address in ((world.name, "v0", "192.0.2.1"), (far, "v1", server)):
             ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
             ip("-n", name, "link", "set", device, "up")
-        ip("-n", far, "route", "add", "default", "via", "192.0.2.1")
+        # The far end says that it takes whole segments, as behind a hop that nobody told it of, and sends small ones.
+        ip("-n", far, "route", "add", "default", "via", "192.0.2.1", "advmss", "1460")
         ip("netns", "exec", world.name, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        # The far end says that it takes whole segments, as behind a hop that nobody told it of.
-        ip("-n", far, "link", "set", "v1", "mtu", "1500")
         with world.serve_in(far, server):
             platform = up()
             many = """
