@@ -179,7 +179,9 @@ def test_what_is_stored_only_comes_back(client, function):
     assert client.get_function_recursion_config(FunctionName=function)["RecursiveLoop"] == "Terminate"
     client.put_function_recursion_config(FunctionName=function, RecursiveLoop="Allow")
     assert client.get_function_recursion_config(FunctionName=function)["RecursiveLoop"] == "Allow"
-    arn = "arn:aws:lambda:us-east-1:000000000000:code-signing-config:csc-0123456789abcdefg"
+    profile = "arn:aws:signer:us-east-1:000000000000:/signing-profiles/cart/abcdefghij"
+    made = client.create_code_signing_config(AllowedPublishers={"SigningProfileVersionArns": [profile]})
+    arn = made["CodeSigningConfig"]["CodeSigningConfigArn"]
     client.put_function_code_signing_config(FunctionName=function, CodeSigningConfigArn=arn)
     assert client.get_function_code_signing_config(FunctionName=function)["CodeSigningConfigArn"] == arn
     client.delete_function_code_signing_config(FunctionName=function)

@@ -8,7 +8,7 @@ import pytest
 
 from support import hostile, network, puppet, templates
 from support.network import CONNECT, ref
-from support.world import OTHER, PORT, SERVER, World, ip, refused
+from support.world import OTHER, PORT, SERVER, ip, refused
 
 pytestmark = [pytest.mark.skipif(bool(refused()), reason=str(refused())), pytest.mark.patience(240)]
 
@@ -22,22 +22,6 @@ try:
 except OSError as error:
     answer = type(error).__name__
 """
-
-
-@pytest.fixture
-def world():
-    with World() as world:
-        yield world
-
-
-@pytest.fixture
-def up(start, world, tmp_path):
-    def begin(*arguments, **settings):
-        options = {key: settings.pop(key) for key in ("open_files",) if key in settings}
-        template = network.template(tmp_path, **settings)
-        return start("--world", f"netns:{world.name}", *arguments, template=template, **options)
-
-    return begin
 
 
 def connect(platform, name="Red", host=SERVER, port=PORT, **more):

@@ -8,27 +8,15 @@ import pytest
 
 from support import network, puppet
 from support.network import CONNECT
-from support.world import OTHER, PORT, SERVER, World, refused
+from support.world import OTHER, PORT, SERVER, refused
 
 pytestmark = pytest.mark.skipif(bool(refused()), reason=str(refused()))
 
 
 @pytest.fixture
-def world():
-    with World() as world:
-        yield world
-
-
-@pytest.fixture
-def up(start, world, tmp_path):
-    """A platform with that network, in that world."""
-
-    def begin(*limits, **settings):
-        template = network.template(tmp_path, **settings)
-        limits = [word for limit in limits for word in ("--limit", limit)]
-        return start("--world", f"netns:{world.name}", *limits, template=template)
-
-    return begin
+def up(up):
+    """The same, with limits given as words."""
+    return lambda *limits, **settings: up(*(word for limit in limits for word in ("--limit", limit)), **settings)
 
 
 def connect(platform, name="Red", host=SERVER, port=PORT, **more):

@@ -12,26 +12,11 @@ import pytest
 from support import network, puppet
 from support.network import CONNECT
 from support.paths import BINARY
-from support.world import OTHER, PORT, SERVER, World, refused
+from support.world import OTHER, PORT, SERVER, refused
 
 pytestmark = pytest.mark.skipif(bool(refused()), reason=str(refused()))
 
 INTERFACE = "eni-Private0-Group"
-
-
-@pytest.fixture
-def world():
-    with World() as world:
-        yield world
-
-
-@pytest.fixture
-def up(start, world, tmp_path):
-    def begin(*arguments, **settings):
-        template = network.template(tmp_path, **settings)
-        return start("--world", f"netns:{world.name}", *arguments, template=template)
-
-    return begin
 
 
 def connect(platform, name="Red", host=SERVER, port=PORT, **more):

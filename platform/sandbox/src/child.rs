@@ -507,6 +507,15 @@ fn shrink(plan: &Plan<'_>) {
     }
 }
 
+/// Waits for a signal or for the bell; whether it was the bell, which rings when memory is used up.
+fn is_rung(signals: RawFd, bell: RawFd) -> bool {
+    let wait = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut waits = [wait(signals), wait(bell)];
+    // SAFETY: two live entries; a descriptor of -1 is passed over.
+    unsafe { libc::poll(waits.as_mut_ptr(), 2, -1) };
+    waits[1].revents & libc::POLLIN != 0
+}
+
 fn supervise(plan: &Plan<'_>, signals: RawFd, program: i32) -> ! {
     let mut kept = [plan.status, signals, plan.bell];
     keep_only(plan, &mut kept);
@@ -515,11 +524,7 @@ fn supervise(plan: &Plan<'_>, signals: RawFd, program: i32) -> ! {
     shrink(plan);
     let plan = &Plan { status, ..*plan };
     loop {
-        let wait = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        let mut waits = [wait(signals), wait(bell)];
-        // SAFETY: two live entries; a descriptor of -1 is passed over.
-        unsafe { libc::poll(waits.as_mut_ptr(), 2, -1) };
-        if waits[1].revents & libc::POLLIN != 0 {
+        if is_rung(signals, bell) {
             say(plan, Status::OutOfMemory);
             end(everyone);
         }
@@ -633,11 +638,7 @@ fn supervise_with_companions(plan: &Plan<'_>, signals: RawFd) -> ! {
         }
     }
     loop {
-        let wait = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        let mut waits = [wait(signals), wait(bell)];
-        // SAFETY: two live entries; a descriptor of -1 is passed over.
-        unsafe { libc::poll(waits.as_mut_ptr(), 2, -1) };
-        if waits[1].revents & libc::POLLIN != 0 {
+        if is_rung(signals, bell) {
             say(plan, Status::OutOfMemory);
             household.signal_all(plan, libc::SIGKILL);
             exit();

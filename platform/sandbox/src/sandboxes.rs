@@ -22,6 +22,8 @@ use crate::syscalls;
 /// How long an orderly end may take before the jailer, and with it everything, is killed.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 const REAP_RETRY: Duration = Duration::from_millis(2);
+/// How long a jailer that says nothing more may take to be gone, with everything in it.
+const ENDED: Duration = Duration::from_millis(500);
 /// Longest host name (the kernel's limit).
 const HOST_NAME_BYTES_MAX: usize = 64;
 
@@ -322,7 +324,7 @@ impl Sandboxes {
         &self.shared.abilities
     }
 
-    /// Kills every environment and removes all that was made, within 1 s. Starts fail from now on.
+    /// Kills every environment and removes all that was made, within 1.5 s. Starts fail from now on.
     pub async fn shutdown(&self) {
         let deadline = tokio::time::Instant::now() + SHUTDOWN;
         let mut gone = self.shared.gone.subscribe();
@@ -331,6 +333,7 @@ impl Sandboxes {
             // Its death ends everything but groups, and those the next start removes.
             let _ = rustix::process::pidfd_send_signal(&self.shared.pidfd, rustix::process::Signal::KILL);
         }
+        let deadline = deadline.max(tokio::time::Instant::now() + ENDED);
         while !self.reaped() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(REAP_RETRY).await;
         }
