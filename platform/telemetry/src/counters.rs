@@ -37,6 +37,25 @@ impl FunctionCounters {
     }
 }
 
+type Counter = fn(&FunctionCounters) -> &AtomicU64;
+
+/// Every counter of a function: its name, what it counts, where it is.
+const METRICS: [(&str, &str, Counter); 9] = [
+    ("invocations", "Times the code ran.", |c| &c.invocations),
+    ("errors", "Invocations that ended in a function error.", |c| &c.errors),
+    ("throttles", "Requests answered with 429.", |c| &c.throttles),
+    ("cold_starts", "Environments initialised for an invocation.", |c| &c.cold_starts),
+    ("duration_microseconds", "Time in the handler.", |c| &c.duration_us),
+    ("async_events_received", "Asynchronous events accepted.", |c| &c.async_events_received),
+    ("async_events_dropped", "Asynchronous events dropped without success.", |c| &c.async_events_dropped),
+    ("dead_letter_errors", "Tries that did not bring an event to its dead letters.", |c| {
+        &c.dead_letter_errors
+    }),
+    ("destination_delivery_failures", "Tries that did not bring a record to its destination.", |c| {
+        &c.destination_delivery_failures
+    }),
+];
+
 /// The counters of every function.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -61,63 +80,21 @@ impl Counters {
     /// Sets every counter to zero.
     pub fn reset(&self) {
         for counters in self.functions.read().unwrap_or_else(PoisonError::into_inner).values() {
-            let FunctionCounters {
-                invocations,
-                errors,
-                throttles,
-                cold_starts,
-                duration_us,
-                async_events_received,
-                async_events_dropped,
-                dead_letter_errors,
-                destination_delivery_failures,
-            } = &**counters;
-            for counter in [
-                invocations,
-                errors,
-                throttles,
-                cold_starts,
-                duration_us,
-                async_events_received,
-                async_events_dropped,
-                dead_letter_errors,
-                destination_delivery_failures,
-            ] {
-                counter.store(0, Ordering::Relaxed);
+            for (_, _, counter) in METRICS {
+                counter(counters).store(0, Ordering::Relaxed);
             }
         }
     }
 
     /// All counters in Prometheus' text format, with how many log lines each function lost.
     pub fn prometheus(&self, log_lines_dropped: &[(Arc<str>, u64)]) -> String {
-        type Read = fn(&FunctionCounters) -> u64;
-        const METRICS: [(&str, &str, Read); 9] = [
-            ("invocations", "Times the code ran.", |c| c.invocations.load(Ordering::Relaxed)),
-            ("errors", "Invocations that ended in a function error.", |c| c.errors.load(Ordering::Relaxed)),
-            ("throttles", "Requests answered with 429.", |c| c.throttles.load(Ordering::Relaxed)),
-            ("cold_starts", "Environments initialised for an invocation.", |c| {
-                c.cold_starts.load(Ordering::Relaxed)
-            }),
-            ("duration_microseconds", "Time in the handler.", |c| c.duration_us.load(Ordering::Relaxed)),
-            ("async_events_received", "Asynchronous events accepted.", |c| {
-                c.async_events_received.load(Ordering::Relaxed)
-            }),
-            ("async_events_dropped", "Asynchronous events dropped without success.", |c| {
-                c.async_events_dropped.load(Ordering::Relaxed)
-            }),
-            ("dead_letter_errors", "Tries that did not bring an event to its dead letters.", |c| {
-                c.dead_letter_errors.load(Ordering::Relaxed)
-            }),
-            ("destination_delivery_failures", "Tries that did not bring a record to its destination.", |c| {
-                c.destination_delivery_failures.load(Ordering::Relaxed)
-            }),
-        ];
         let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
-        for (name, help, read) in METRICS {
+        for (name, help, counter) in METRICS {
             let _ = writeln!(text, "# HELP onrush_{name}_total {help}\n# TYPE onrush_{name}_total counter");
             for (function, counters) in functions.iter() {
-                let _ = writeln!(text, "onrush_{name}_total{{function=\"{function}\"}} {}", read(counters));
+                let value = counter(counters).load(Ordering::Relaxed);
+                let _ = writeln!(text, "onrush_{name}_total{{function=\"{function}\"}} {value}");
             }
         }
         let name = "onrush_log_lines_dropped_total";
@@ -142,5 +119,8 @@ mod tests {
         assert!(text.contains("onrush_log_lines_dropped_total{function=\"cart\"} 7\n"), "{text}");
         assert!(text.contains("onrush_throttles_total{function=\"cart\"} 2\n"), "{text}");
         assert!(text.contains("onrush_errors_total{function=\"cart\"} 0\n"), "{text}");
+        counters.reset();
+        let text = counters.prometheus(&[]);
+        assert!(text.contains("onrush_throttles_total{function=\"cart\"} 0\n"), "{text}");
     }
 }
