@@ -186,6 +186,23 @@ def test_an_edit_moves_the_alias_that_follows_and_no_other(home, start):
     assert platform.invoke("plain").json()["text"] == "the second"
 
 
+def test_a_version_keeps_its_layer_as_it_was(home, start):
+    platform = start("--watch", home=home, template=template(home))
+    assert platform.door("Cart").json()["layer"] == "from the layer"
+    (home / "layer/data").write_text("edited in place")
+    seen = wait_for(lambda: platform.door("Cart").json(), lambda seen: seen["layer"] == "edited in place")
+    assert seen["version"] == "2"
+    client = platform.client()
+    client.delete_provisioned_concurrency_config(FunctionName="cart", Qualifier="live")
+    old = platform.invoke("cart", query="?Qualifier=1").json()
+    assert (old["version"], old["layer"]) == ("1", "from the layer")
+    (home / "layer/data").write_text("and once more")
+    wait_for(lambda: platform.invoke("cart").json(), lambda seen: seen["layer"] == "and once more")
+    assert [platform.invoke("cart", query=f"?Qualifier={n}").json()["layer"] for n in (1, 2)] == [
+        "from the layer", "edited in place",
+    ]
+
+
 def test_a_second_version_takes_its_share(home, start):
     platform = start(home=home, template=template(home))
     platform.stop()

@@ -44,7 +44,7 @@ const COPY_TRIES: u32 = 8;
 pub const INLINE_MAX: usize = 4 * 1024 * 1024;
 
 /// Where code lies: in the data folder by its content, or in a folder of the user's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Location {
     /// The package with that SHA-256 in lower-case hex.
     Package(String),

@@ -23,10 +23,11 @@ pub(crate) fn merge(layers: &[Layer], into: &Path) -> io::Result<Option<PathBuf>
         Some((first, [])) => return Ok(Some(first.path.clone())),
         Some(split) => split,
     };
-    // Fixed keys: the same layers find the same folder after a restart.
+    // Fixed keys: the same layers find the same folder after a restart. The place counts, too: links into a folder of the
+    // user's show its edits, and a published version has a copy of it that does not.
     let mut hasher = DefaultHasher::new();
     for layer in layers {
-        (&layer.sha256, &layer.arn).hash(&mut hasher);
+        (&layer.sha256, &layer.arn, &layer.location).hash(&mut hasher);
     }
     let merged = into.join(format!("{:016x}", hasher.finish()));
     if merged.is_dir() {

@@ -6,6 +6,7 @@ mod layer;
 use super::function::{set_code, set_vpc_id};
 use super::image::set_image;
 use super::url::url_of;
+use super::version::Copies;
 use super::{Control, Edit, Fresh};
 use crate::function::{Function, PackageType};
 use crate::package::Location;
@@ -31,10 +32,10 @@ impl Control {
             carry_over(before, &mut function);
             same_version(before, &function)
         });
-        let copy = if around::is_published(before.as_ref(), &around, unchanged) {
-            None
+        let copies = if around::is_published(before.as_ref(), &around, unchanged) {
+            Copies::default()
         } else {
-            self.copy_for(&wanted, around.versions.len())?
+            self.copies_for(&wanted, around.versions.len())?
         };
         self.change(|functions| {
             let before = functions.get(&name);
@@ -43,7 +44,7 @@ impl Control {
             }
             let mut function = wanted;
             let Some(before) = before else {
-                self.surround(functions, &mut function, &around, copy.as_ref())?;
+                self.surround(functions, &mut function, &around, &copies)?;
                 return Ok(Edit::Put(Box::new(function), Fresh::Version));
             };
             carry_over(before, &mut function);
@@ -52,7 +53,7 @@ impl Control {
                 // What is published with this change is published from what it makes.
                 function.version_key = 0;
             }
-            self.surround(functions, &mut function, &around, copy.as_ref())?;
+            self.surround(functions, &mut function, &around, &copies)?;
             if function == **before {
                 return Ok(Edit::Keep(Arc::clone(before)));
             }
@@ -78,7 +79,7 @@ impl Control {
         if package.sha256 == before.code_sha256 {
             return Ok(false);
         }
-        let copy = self.copy_for(&before, before.published.template.following.len())?;
+        let copies = self.copies_for(&before, before.published.template.following.len())?;
         let now = self.change(|functions| {
             let current = functions.get(name).unwrap_or(&before);
             if current.location != before.location || !functions.contains_key(name) {
@@ -86,7 +87,7 @@ impl Control {
             }
             let mut function = Function::clone(current);
             set_code(&mut function, package);
-            self.follow(&mut function, copy.as_ref())?;
+            self.follow(&mut function, &copies)?;
             Ok(Edit::Put(Box::new(function), Fresh::Version))
         })?;
         Ok(now.version_key != before.version_key)

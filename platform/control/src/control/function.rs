@@ -1,7 +1,7 @@
 //! Creating, updating and deleting functions.
 
 use super::image::set_image;
-use super::version::{latest_version, publish_into};
+use super::version::{Copies, latest_version, publish_into};
 use super::{Control, Edit, Fresh};
 use crate::function::{Function, PackageType, State, VpcConfig};
 use crate::image::Image;
@@ -42,12 +42,13 @@ impl Control {
         validate::check_mandatory(&function)?;
         self.source_of_request(&code, &function.architectures)?.put_into(&mut function);
         let publish = publish == Some(true);
+        let copies = if publish { self.copies_of(&function)? } else { Copies::default() };
         let function = self.change(|functions| {
             if functions.contains_key(&name) {
                 return Err(taken(&name));
             }
             if publish {
-                publish_into(&mut function, None, None)?;
+                publish_into(&mut function, None, &copies)?;
             }
             Ok(Edit::Put(Box::new(function), Fresh::Version))
         })?;
@@ -83,13 +84,18 @@ impl Control {
             let before = self.resolve_unqualified(&name)?;
             return edit(&before).map(Arc::new);
         }
+        // Of the layers: the code is new.
+        let copies = match self.function(&name).filter(|_| publish) {
+            Some(before) => self.copies_of(&before)?,
+            None => Copies::default(),
+        };
         let function = self.change(|functions| {
             let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;
             let mut function = edit(before)?;
             if publish {
                 // Whatever was published before, this is another state of the function unless the content is the same.
                 function.version_key = 0;
-                publish_into(&mut function, None, None)?;
+                publish_into(&mut function, None, &copies)?;
             }
             Ok(Edit::Put(Box::new(function), Fresh::Version))
         })?;

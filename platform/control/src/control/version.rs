@@ -9,6 +9,7 @@ use crate::validate::{DESCRIPTION_MAX, Violations};
 use model::error::{ApiError, ErrorCode};
 use model::name::LATEST;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Published versions of one function. Ours: AWS bounds the stored bytes alone.
@@ -38,7 +39,8 @@ impl Control {
         }
         violations.finish()?;
         let name = self.resolve_unqualified(function)?.name.clone();
-        let copy = self.copy_of(&name)?;
+        let copies =
+            self.function(&name).map(|function| self.copies_of(&function)).transpose()?.unwrap_or_default();
         let latest = self.change(|functions| {
             let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;
             check_revision(before, request.revision_id.as_deref())?;
@@ -50,7 +52,7 @@ impl Control {
                 )));
             }
             let mut function = Function::clone(before);
-            if !publish_into(&mut function, request.description, copy)? {
+            if !publish_into(&mut function, request.description, &copies)? {
                 return Ok(Edit::Keep(Arc::clone(before)));
             }
             Ok(Edit::Put(Box::new(function), Fresh::Around))
@@ -95,15 +97,30 @@ impl Control {
         Ok(())
     }
 
-    /// A copy of the code that a version can keep, if the function runs from a folder that may change.
-    fn copy_of(&self, name: &str) -> Result<Option<Package>, ApiError> {
-        match self.function(name).map(|function| function.location.clone()) {
-            Some(Location::Folder(path)) => {
-                self.packages.copy(&path).map(Some).map_err(|error| super::code::api_error(&error))
+    /// Copies of the folders of a function that may change, for a version that is to stay as it is.
+    pub(super) fn copies_of(&self, function: &Function) -> Result<Copies, ApiError> {
+        let copy = |location: &Location| match location {
+            Location::Folder(path) => {
+                self.packages.copy(path).map(Some).map_err(|error| super::code::api_error(&error))
             }
-            _ => Ok(None),
+            Location::Package(_) | Location::Image(_) => Ok(None),
+        };
+        let mut layers = BTreeMap::new();
+        for layer in &function.layers {
+            if let Some(copied) = copy(&layer.location)? {
+                layers.insert(layer.arn.clone(), copied);
+            }
         }
+        Ok(Copies { code: copy(&function.location)?, layers })
     }
+}
+
+/// What a version runs in place of the user's own folders.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Copies {
+    code: Option<Package>,
+    /// By the ARN of the layer's version.
+    layers: BTreeMap<String, Package>,
 }
 
 impl Published {
@@ -116,12 +133,12 @@ impl Published {
     }
 }
 
-/// Adds the next version to a function, unless the latest is the same; whether it did. `copy` is what the version runs
-/// in place of the function's own code.
+/// Adds the next version to a function, unless the latest is the same; whether it did. The version runs
+/// `copies` in place of folders that may change.
 pub(super) fn publish_into(
     function: &mut Function,
     description: Option<String>,
-    copy: Option<Package>,
+    copies: &Copies,
 ) -> Result<bool, ApiError> {
     let mut version = Function {
         published: Published::default(),
@@ -136,10 +153,17 @@ pub(super) fn publish_into(
         last_modified: crate::clock::now(),
         ..function.clone()
     };
-    if let Some(package) = copy {
+    if let (Some(package), Location::Folder(_)) = (copies.code.clone(), &function.location) {
         version.code = package.path;
         version.location = package.location;
         version.lease = package.lease;
+    }
+    for layer in &mut version.layers {
+        if let Some(package) = copies.layers.get(&layer.arn).cloned() {
+            layer.path = package.path;
+            layer.location = package.location;
+            layer.lease = package.lease;
+        }
     }
     if let Some(before) = function.published.versions.get(&function.published.last_version)
         && is_same(before, &version)

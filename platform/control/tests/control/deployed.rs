@@ -202,3 +202,47 @@ fn a_layer_is_published_when_it_changed_and_found_again_after_a_restart() {
     assert!(second.arn.ends_with(":layer:shared:2"));
     assert!(bench.control.layer_by_arn(&first.arn).is_err(), "its files are no more");
 }
+
+#[test]
+fn a_version_keeps_its_layers_as_they_were() {
+    let files = tempfile::tempdir().unwrap();
+    let data = files.path().join("data");
+    std::fs::write(&data, "one").unwrap();
+    let layer =
+        DeployLayer { name: "shared".to_owned(), code: folder(files.path()), ..DeployLayer::default() };
+    let bench = Bench::new();
+    let deploy = |bench: &Bench| {
+        let layers = vec![bench.control.deploy_layer(&layer).unwrap()];
+        let settings = Settings {
+            runtime: Some("python3.13".to_owned()),
+            handler: Some("index.handler".to_owned()),
+            ..Settings::default()
+        };
+        let request = Deploy {
+            name: "cart".to_owned(),
+            code: inline("code"),
+            settings,
+            layers,
+            around: live(),
+            ..Deploy::default()
+        };
+        bench.control.deploy(request).unwrap()
+    };
+    let read = |function: &Function| std::fs::read_to_string(function.layers[0].path.join("data")).unwrap();
+    let first = deploy(&bench);
+    assert_eq!(first.published.last_version, 1);
+    let bench = bench.again();
+    assert_eq!(deploy(&bench).published.last_version, 1, "nothing has changed");
+    std::fs::write(&data, "another").unwrap();
+    let second = deploy(&bench);
+    assert_eq!(second.published.last_version, 2);
+    let bench = bench.again();
+    let third = bench.control.function("cart").unwrap();
+    let version = |number: u64| read(&third.published.versions[&number]);
+    assert_eq!((version(1), version(2), read(&third)), ("one".into(), "another".into(), "another".into()));
+    let made = bench.control.publish("cart", control::PublishVersion::default()).unwrap();
+    assert_eq!(made.version, "2", "what the template published is the same");
+    std::fs::write(&data, "a third time").unwrap();
+    assert_eq!((read(&made), read(&third)), ("another".into(), "a third time".into()));
+    assert!(made.layers[0].arn.ends_with(":layer:shared:2"));
+}

@@ -5,10 +5,9 @@ use super::super::alias::settle_routing;
 use super::super::policy::{policy_mut, statement_of};
 use super::super::provisioned::now_requested;
 use super::super::url::url_of;
-use super::super::version::publish_into;
+use super::super::version::{Copies, publish_into};
 use super::super::{Control, Functions};
 use crate::function::{Function, PolicyStatement};
-use crate::package::{Location, Package};
 use crate::published::{Alias, FromTemplate};
 use crate::request::{Around, DeployVersion};
 use model::error::ApiError;
@@ -30,13 +29,13 @@ impl Control {
         functions: &Functions,
         function: &mut Function,
         around: &Around,
-        copy: Option<&Package>,
+        copies: &Copies,
     ) -> Result<(), ApiError> {
         let before = std::mem::take(&mut function.published.template);
         let mut now = FromTemplate { followed: before.followed.clone(), ..FromTemplate::default() };
         let mut numbers = BTreeMap::from([(LATEST.to_owned(), LATEST.to_owned())]);
         for (index, version) in around.versions.iter().enumerate() {
-            let number = publish_one(function, &before, version, copy)?;
+            let number = publish_one(function, &before, version, copies)?;
             now.versions.insert(version.id.clone(), number);
             if version.follows {
                 now.following.insert(number);
@@ -100,27 +99,21 @@ impl Control {
         Ok(())
     }
 
-    /// A copy of a folder that versions can keep, if any is to be published from one.
-    pub(super) fn copy_for(&self, function: &Function, versions: usize) -> Result<Option<Package>, ApiError> {
-        match &function.location {
-            Location::Folder(path) if versions > 0 => {
-                let copied = self.packages.copy(path);
-                copied.map(Some).map_err(|error| super::super::code::api_error(&error))
-            }
-            _ => Ok(None),
-        }
+    /// Copies of a function's folders that versions can keep, if any are to be published.
+    pub(super) fn copies_for(&self, function: &Function, versions: usize) -> Result<Copies, ApiError> {
+        if versions == 0 { Ok(Copies::default()) } else { self.copies_of(function) }
     }
 
     /// Publishes a function whose code has changed, where the template has an alias that follows it
     /// (`AutoPublishAlias`), and points that alias at the new version.
-    pub(super) fn follow(&self, function: &mut Function, copy: Option<&Package>) -> Result<(), ApiError> {
+    pub(super) fn follow(&self, function: &mut Function, copies: &Copies) -> Result<(), ApiError> {
         let template = function.published.template.clone();
         if template.following.is_empty() {
             return Ok(());
         }
         // Published with the change that makes it: the key is given with that change.
         function.version_key = 0;
-        publish_into(function, None, copy.cloned())?;
+        publish_into(function, None, copies)?;
         let latest = function.published.last_version;
         let revision = self.fresh_id()?;
         for alias in
@@ -170,14 +163,14 @@ fn publish_one(
     function: &mut Function,
     before: &FromTemplate,
     version: &DeployVersion,
-    copy: Option<&Package>,
+    copies: &Copies,
 ) -> Result<u64, ApiError> {
     if let Some(number) = before.versions.get(&version.id).filter(|_| !version.follows)
         && function.published.versions.contains_key(number)
     {
         return Ok(*number);
     }
-    publish_into(function, version.description.clone(), copy.cloned())?;
+    publish_into(function, version.description.clone(), copies)?;
     Ok(function.published.last_version)
 }
 
