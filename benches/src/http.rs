@@ -108,6 +108,56 @@ pub fn fetch(address: SocketAddr, request: &Request) -> Result<Answer> {
     send(address, request)?.answer()
 }
 
+/// A connection that stays open from one request to the next.
+#[derive(Debug)]
+pub struct Kept {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+}
+
+impl Kept {
+    pub fn open(address: SocketAddr) -> Result<Self> {
+        Ok(Self { stream: connect(address)?, bytes: Vec::new() })
+    }
+
+    /// One request, and its status and body.
+    pub fn ask(&mut self, method: &str, path: &str, body: &str) -> Result<(u16, Vec<u8>)> {
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
+        self.stream.write_all((head + body).as_bytes())?;
+        loop {
+            if let Some((status, start, length)) = whole(&self.bytes)? {
+                let body = self.bytes[start..start + length].to_vec();
+                self.bytes.drain(..start + length);
+                return Ok((status, body));
+            }
+            let mut piece = [0; 65_536];
+            let read = self.stream.read(&mut piece)?;
+            if read == 0 {
+                bail!("the connection was closed without an answer");
+            }
+            self.bytes.extend_from_slice(&piece[..read]);
+        }
+    }
+}
+
+/// The status of an answer, and where its body begins and how long it is, once all of it is there.
+fn whole(bytes: &[u8]) -> Result<Option<(u16, usize, usize)>> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(start) = response.parse(bytes)? else { return Ok(None) };
+    let status = response.code.context("the answer has no status")?;
+    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let length = match length {
+        Some(header) => std::str::from_utf8(header.value)?.parse()?,
+        // 204 has none.
+        None => 0,
+    };
+    Ok((bytes.len() - start >= length).then_some((status, start, length)))
+}
+
 type Parsed = (u16, Vec<(String, String)>, Vec<u8>);
 
 fn parse(bytes: &[u8]) -> Result<Parsed> {
@@ -142,6 +192,15 @@ mod tests {
             answer(b"HTTP/1.1 200 OK\r\nX-Amz-Function-Error: Unhandled\r\n\r\n").expect_success().is_err()
         );
         assert!(answer(b"HTTP/1.1 429 Too Many Requests\r\n\r\n").expect_success().is_err());
+    }
+
+    #[test]
+    fn an_answer_is_whole_once_its_body_is_there() {
+        let text = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        let head = text.len() - 5;
+        assert!((0..text.len()).all(|cut| whole(&text[..cut]).unwrap().is_none()));
+        assert_eq!(whole(text).unwrap(), Some((200, head, 5)));
+        assert_eq!(whole(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap(), Some((204, 27, 0)));
     }
 
     #[test]

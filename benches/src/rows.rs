@@ -2,6 +2,7 @@
 
 mod burst;
 mod cold;
+mod control;
 mod density;
 mod events;
 mod interpreters;
@@ -44,6 +45,7 @@ pub const ALL: &[Group] = &[
     Group { name: "burst", about: "a burst of first invocations", run: burst::run },
     Group { name: "density", about: "many environments at once", run: density::run },
     Group { name: "rest", about: "the platform at rest", run: rest::run },
+    Group { name: "control", about: "operations with many functions deployed", run: control::run },
     Group { name: "plan", about: "plans on the virtual clock", run: plan::run },
     Group { name: "queue", about: "the planner's event queue", run: queue::run },
     Group { name: "simulator", about: "the planner under load", run: simulator::run },

@@ -36,13 +36,14 @@ use crate::layer::Layers;
 use crate::package::{Location, Packages};
 use crate::store::{Store, StoreError, Write};
 use model::error::{ApiError, ErrorCode};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Functions of one account. Ours: AWS bounds the stored bytes alone.
-pub const FUNCTIONS_MAX: usize = 10_000;
+pub const FUNCTIONS_MAX: usize = 100_000;
 /// Bytes of all functions' code. Source: Lambda quotas, "Uploaded functions ... 75 GB", published.
 pub const CODE_STORAGE_MAX: u64 = 75 * 1024 * 1024 * 1024;
 
@@ -99,6 +100,8 @@ pub struct Control {
     layers: RwLock<Arc<Layers>>,
     signing: RwLock<Arc<SigningConfigs>>,
     writer: Mutex<Writer>,
+    /// One at a time says which images stay, so that the newest word is the last.
+    images_told: Mutex<()>,
     observer: Observer,
     /// Held so that no second process works on the folder.
     _lock: File,
@@ -109,6 +112,10 @@ pub struct Control {
 struct Writer {
     /// The last key that was given out; persisted with every function that takes one.
     version_key: u64,
+    /// Bytes of the code of all functions, of every version.
+    code_bytes: u64,
+    /// How many versions run each image.
+    images: BTreeMap<String, usize>,
 }
 
 /// What an edit decided, under the writer's lock.
@@ -138,6 +145,18 @@ impl Control {
         self.snapshot().values().cloned().collect()
     }
 
+    /// At most `max` functions by name, those from `name` on. Cost: a lookup, and one pointer copy each.
+    pub fn functions_from(&self, name: &str, max: usize) -> Vec<Arc<Function>> {
+        let functions = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
+        let from = (Bound::Included(name), Bound::Unbounded);
+        functions.range::<str, _>(from).take(max).map(|(_, function)| function.clone()).collect()
+    }
+
+    /// How many functions there are.
+    pub fn count(&self) -> usize {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The function of that bare name. Cost: a short read lock that no writer holds over I/O, and a lookup.
     pub fn function(&self, name: &str) -> Option<Arc<Function>> {
         self.snapshot.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
@@ -147,7 +166,8 @@ impl Control {
     pub fn code_bytes(&self) -> u64 {
         let layers = self.layers();
         let layers = layers.values().flat_map(|layer| layer.versions.values());
-        code_bytes(&self.snapshot()) + layers.map(|version| version.layer.code_size).sum::<u64>()
+        let functions = self.writer.lock().unwrap_or_else(PoisonError::into_inner).code_bytes;
+        functions + layers.map(|version| version.layer.code_size).sum::<u64>()
     }
 
     /// What it was opened with.
@@ -159,29 +179,27 @@ impl Control {
         Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Runs one change: decide on the newest state, make it durable, show it to readers, tell the observer.
+    /// Runs one change: decide on the newest state, make it durable, show it to readers, tell the observer. Cost: the
+    /// size of the function that changes, however many there are beside it.
     fn change(
         &self,
         edit: impl FnOnce(&Functions) -> Result<Edit, ApiError>,
     ) -> Result<Arc<Function>, ApiError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.snapshot();
-        let mut after = Functions::clone(&before);
-        let (function, change, batch) = match edit(&before)? {
+        let (function, after, change, batch) = match edit(&before)? {
             Edit::Keep(function) => return Ok(function),
             Edit::Remove(function) => {
-                after.remove(&function.name);
                 let change = Change::Removed { name: function.name.clone() };
                 let mut batch = vec![Write::Remove(record::key(&function.name))];
                 batch.extend(record::versions(&function, None));
-                (function, change, batch)
+                (function, None, change, batch)
             }
             Edit::Reserve(function) => {
                 let function = self.stamp(*function)?;
                 let change = Change::Reserved { name: function.name.clone(), reserved: function.reserved };
-                after.insert(function.name.clone(), Arc::clone(&function));
                 let batch = vec![record::put(&function)];
-                (function, change, batch)
+                (function.clone(), Some(function), change, batch)
             }
             Edit::Put(mut function, fresh) => {
                 let mut batch = Vec::with_capacity(2);
@@ -197,23 +215,36 @@ impl Control {
                 if let Some(before) = before.get(&function.name) {
                     batch.extend(record::versions(before, Some(&function)));
                 }
-                after.insert(function.name.clone(), Arc::clone(&function));
                 batch.push(record::put(&function));
-                self.check_quotas(&after)?;
-                (Arc::clone(&function), Change::Put(function), batch)
+                (function.clone(), Some(function.clone()), Change::Put(function), batch)
             }
         };
+        let old = before.get(&function.name).cloned();
+        let (of_old, of_new) = (References::of(old.as_deref()), References::of(after.as_deref()));
+        let bytes = writer.code_bytes - of_old.code_bytes + of_new.code_bytes;
+        if matches!(change, Change::Put(_)) {
+            check_quotas(bytes, before.len() + usize::from(old.is_none()))?;
+        }
+        // What readers see can then be changed in place.
+        drop(before);
         self.store.commit(&batch).map_err(|error| store_error(&error))?;
-        let kept = referred_all(&after, &self.layers());
-        let kept_images = image::referred(&after);
-        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+        writer.code_bytes = bytes;
+        let images_differ = writer.count_images(&of_new, &of_old);
+        {
+            let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+            let functions = Arc::make_mut(&mut snapshot);
+            match &after {
+                Some(after) => functions.insert(after.name.clone(), Arc::clone(after)),
+                None => functions.remove(&function.name),
+            };
+        }
         (self.observer)(change);
-        let gone = self.packages.keep(kept);
+        let gone = self.packages.refer(&of_new.packages, &of_old.packages);
         drop(writer);
         // The last holder of an old function may be this one, and removing its code takes time.
-        drop(before);
-        if let Some(images) = &self.images {
-            images.keep(kept_images);
+        drop(old);
+        if images_differ {
+            self.tell_images();
         }
         self.packages.collect(&gone);
         Ok(function)
@@ -252,56 +283,80 @@ impl Control {
             ApiError::new(ErrorCode::Service, format!("the system gave no random bytes: {error}"))
         })
     }
+}
 
-    fn check_quotas(&self, functions: &Functions) -> Result<(), ApiError> {
-        let bytes = code_bytes(functions);
-        if bytes > CODE_STORAGE_MAX || functions.len() > FUNCTIONS_MAX {
-            return Err(ApiError::new(
-                ErrorCode::CodeStorageExceeded,
-                format!(
-                    "Code storage limit exceeded: {bytes} of {CODE_STORAGE_MAX} bytes, {} of {FUNCTIONS_MAX} functions. Delete functions that are not needed.",
-                    functions.len()
-                ),
-            ));
+fn check_quotas(bytes: u64, functions: usize) -> Result<(), ApiError> {
+    if bytes > CODE_STORAGE_MAX || functions > FUNCTIONS_MAX {
+        return Err(ApiError::new(
+            ErrorCode::CodeStorageExceeded,
+            format!(
+                "Code storage limit exceeded: {bytes} of {CODE_STORAGE_MAX} bytes, {functions} of {FUNCTIONS_MAX} functions. Delete functions that are not needed.",
+            ),
+        ));
+    }
+    Ok(())
+}
+
+impl Writer {
+    fn new(version_key: u64, functions: &Functions) -> Self {
+        let mut writer = Self { version_key, code_bytes: 0, images: BTreeMap::new() };
+        for function in functions.values() {
+            let references = References::of(Some(function));
+            writer.code_bytes += references.code_bytes;
+            writer.count_images(&references, &References::default());
         }
-        Ok(())
+        writer
+    }
+
+    /// Whether there is an image now that nobody ran before, or the other way round.
+    fn count_images(&mut self, new: &References<'_>, old: &References<'_>) -> bool {
+        let before = self.images.len();
+        let mut differ = false;
+        for id in &new.images {
+            let count = self.images.entry((*id).to_owned()).or_insert(0);
+            differ |= *count == 0;
+            *count += 1;
+        }
+        for id in &old.images {
+            let Some(count) = self.images.get_mut(*id) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.images.remove(*id);
+                differ = true;
+            }
+        }
+        differ || self.images.len() != before
     }
 }
 
-/// Every version of every function.
-fn all_versions(functions: &Functions) -> impl Iterator<Item = &Arc<Function>> {
-    functions
-        .values()
-        .flat_map(|function| std::iter::once(function).chain(function.published.versions.values()))
+/// What one function needs to be kept, all its versions together; each as often as it is referred to.
+#[derive(Debug, Default)]
+struct References<'a> {
+    code_bytes: u64,
+    packages: Vec<&'a str>,
+    images: Vec<&'a str>,
 }
 
-/// Bytes of code, of every version.
-fn code_bytes(functions: &Functions) -> u64 {
-    all_versions(functions).map(|function| function.code_size).sum()
-}
-
-/// The packages that functions and layers refer to.
-fn referred_all(functions: &Functions, layers: &Layers) -> HashSet<String> {
-    let mut all = referred(functions);
-    for version in layers.values().flat_map(|layer| layer.versions.values()) {
-        if let Location::Package(hex) = &version.layer.location {
-            all.insert(hex.clone());
+impl<'a> References<'a> {
+    fn of(function: Option<&'a Function>) -> Self {
+        let mut references = Self::default();
+        let published = function.into_iter().flat_map(|function| function.published.versions.values());
+        for version in function.into_iter().chain(published.map(|version| &**version)) {
+            references.code_bytes += version.code_size;
+            let layers = version.layers.iter().map(|layer| &layer.location);
+            references.packages.extend(layers.chain([&version.location]).filter_map(package));
+            references.images.extend(version.image.as_ref().map(|image| image.id.as_str()));
         }
+        references
     }
-    all
 }
 
-/// The packages that functions refer to.
-fn referred(functions: &Functions) -> HashSet<String> {
-    let locations = all_versions(functions).flat_map(|function| {
-        std::iter::once(&function.location).chain(function.layers.iter().map(|layer| &layer.location))
-    });
-    locations
-        .filter_map(|location| match location {
-            Location::Package(hex) => Some(hex.clone()),
-            Location::Folder(_) | Location::Image(_) => None,
-        })
-        .collect()
+/// The package that a location names.
+fn package(location: &Location) -> Option<&str> {
+    match location {
+        Location::Package(hex) => Some(hex),
+        Location::Folder(_) | Location::Image(_) => None,
+    }
 }
 
 /// What a caller hears when the store failed; the log hears more.

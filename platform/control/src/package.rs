@@ -15,7 +15,7 @@ pub use layout::LayoutError;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -154,7 +154,8 @@ struct Shelf {
 #[derive(Debug, Default)]
 struct Books {
     leased: HashMap<String, Weak<CodeLease>>,
-    kept: HashSet<String>,
+    /// How often the store refers to each.
+    kept: HashMap<String, usize>,
 }
 
 impl Packages {
@@ -178,13 +179,26 @@ impl Packages {
         Ok(Self { shelf: Arc::new(shelf) })
     }
 
-    /// Says which packages the store refers to, whole. What this takes away is returned: give it to
-    /// [`Packages::collect`] once no lock is held.
-    pub fn keep(&self, kept: HashSet<String>) -> Vec<String> {
+    /// Counts references of the store that are new and such that are gone, each as often as it is made. Packages that
+    /// nobody refers to any more are returned: give them to [`Packages::collect`] once no lock is held.
+    pub fn refer(&self, new: &[&str], gone: &[&str]) -> Vec<String> {
         let mut books = self.shelf.books();
-        let gone = books.kept.difference(&kept).cloned().collect();
-        books.kept = kept;
-        gone
+        for hex in new {
+            match books.kept.get_mut(*hex) {
+                Some(count) => *count += 1,
+                None => drop(books.kept.insert((*hex).to_owned(), 1)),
+            }
+        }
+        let mut unused = Vec::new();
+        for hex in gone {
+            let Some(count) = books.kept.get_mut(*hex) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                books.kept.remove(*hex);
+                unused.push((*hex).to_owned());
+            }
+        }
+        unused
     }
 
     /// Removes those of the packages that nobody needs.
@@ -364,7 +378,7 @@ impl Shelf {
     fn collect(&self, hex: &str) {
         let grave = {
             let mut books = self.books();
-            if books.kept.contains(hex) {
+            if books.kept.contains_key(hex) {
                 return;
             }
             if books.leased.get(hex).is_some_and(|lease| lease.strong_count() > 0) {

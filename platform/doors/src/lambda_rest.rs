@@ -52,27 +52,10 @@ async fn whole(doors: &Arc<Doors>, head: Parts, incoming: Incoming) -> Answer {
         }
     };
     let (control, invoker) = (doors.control.clone(), doors.invoker.clone());
-    let changes = head.method != http::Method::GET;
-    // Zips are unpacked and the store is synced here: not on a thread that serves others. A task of its own, so that
-    // a client that hangs up leaves no door behind its function.
-    let (done, handled) = tokio::sync::oneshot::channel();
-    let after = doors.clone();
-    tokio::spawn(async move {
-        let handled =
-            tokio::task::spawn_blocking(move || control_plane::handle(&control, &invoker, &head, &body))
-                .await;
-        if changes {
-            after.refresh();
-        }
-        let _ = done.send(handled);
-    });
-    let Ok(handled) = handled.await else {
-        return error(&ApiError::new(
-            ErrorCode::Service,
-            "internal failure; the platform's log has the cause",
-        ));
-    };
-    match handled {
+    // Zips are unpacked and the store is synced here: not on a thread that serves others.
+    let handled =
+        tokio::task::spawn_blocking(move || control_plane::handle(&control, &invoker, &head, &body));
+    match handled.await {
         Ok(Some(response)) => response.map(http_body_util::Full::new),
         Ok(None) => error(&ApiError::new(ErrorCode::UnknownOperation, "this path belongs to no operation")),
         Err(failure) => {

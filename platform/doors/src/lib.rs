@@ -29,6 +29,7 @@ pub mod router;
 pub mod server;
 pub mod signature;
 pub mod streaming;
+mod urls;
 
 pub use network_pages::{Later, NetworkLook, NetworkPages};
 pub use router::{Doors, Options, OtherServices};

@@ -9,9 +9,10 @@ use crate::network_pages::NetworkPages;
 use crate::orders::Ordered;
 use crate::signature::Keys;
 use crate::streaming::Outgoing;
+use crate::urls::Urls;
 use crate::{Answer, admin, function_url, http_api, lambda_rest};
 use bytes::Bytes;
-use control::{Control, Function};
+use control::{Change, Control, Function};
 use events::Events;
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
@@ -20,7 +21,6 @@ use http_body_util::Full;
 use invoke::{InvokeError, Invoker};
 use model::stack::HttpApi;
 use model::{LimitId, Refusal};
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -92,14 +92,6 @@ pub struct Doors {
     front: bool,
 }
 
-/// Function URLs, by the first label of their host name and by their function's logical id or name.
-#[derive(Debug, Default)]
-struct Urls {
-    by_id: HashMap<String, Destination>,
-    by_word: HashMap<String, Destination>,
-    by_logical_id: HashMap<String, Arc<Function>>,
-}
-
 /// A request that was told apart, with its path as the door sees it.
 enum Target {
     Url(Destination, String),
@@ -115,7 +107,8 @@ enum Target {
 }
 
 impl Doors {
-    /// Doors in front of `control` and `invoker`.
+    /// Doors in front of `control` and `invoker`. They know of no URL before [`Doors::look`], and each change is to be
+    /// told to [`Doors::apply`] from then on.
     pub fn new(
         options: Options,
         control: Arc<Control>,
@@ -124,7 +117,7 @@ impl Doors {
         logs: Logs,
         counters: Arc<Counters>,
     ) -> Self {
-        let doors = Self {
+        Self {
             account_id: options.account_id,
             region: options.region,
             control,
@@ -142,9 +135,7 @@ impl Doors {
             warned: Warned::default(),
             orders: options.orders,
             front: options.front,
-        };
-        doors.refresh();
-        doors
+        }
     }
 
     /// Other HTTP APIs: those of a template that was changed.
@@ -156,34 +147,24 @@ impl Doors {
         self.apis.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks again at which functions have URLs; to be called after every change.
-    pub fn refresh(&self) {
-        // Locked before the functions are listed: of two refreshes the later one sees the later list.
-        let mut current = self.urls.write().unwrap_or_else(PoisonError::into_inner);
-        let mut urls = Urls::default();
+    /// Looks at all functions and their URLs.
+    pub fn look(&self) {
+        // Locked before the functions are listed, so that no change comes between.
+        let mut urls = self.urls.write().unwrap_or_else(PoisonError::into_inner);
         for function in self.control.functions() {
-            if let Some(id) = &function.logical_id {
-                urls.by_logical_id.insert(id.clone(), function.clone());
-            }
-            for (alias, url) in function.urls() {
-                let to = Destination {
-                    function: function.clone(),
-                    qualifier: alias.map(Into::into),
-                    is_public: function.is_public_url(alias),
-                };
-                urls.by_id.insert(url.id.clone(), to.clone());
-                let suffix = alias.map(|alias| format!(":{alias}")).unwrap_or_default();
-                // SAM names the URL's own resource `CartUrl`.
-                let logical_id = function.logical_id.as_ref();
-                let words = logical_id.into_iter().flat_map(|id| [id.clone(), format!("{id}Url")]);
-                for word in words.chain([function.name.clone()]) {
-                    urls.by_word.insert(format!("{word}{suffix}"), to.clone());
-                    // Without an alias it is the function's own, which comes first, or the first there is.
-                    urls.by_word.entry(word).or_insert_with(|| to.clone());
-                }
-            }
+            urls.put(&function);
         }
-        *current = urls;
+    }
+
+    /// Takes over what changed in the control room.
+    pub fn apply(&self, change: &Change) {
+        let mut urls = self.urls.write().unwrap_or_else(PoisonError::into_inner);
+        match change {
+            Change::Put(function) => urls.put(function),
+            Change::Removed { name } => urls.remove(name),
+            // A destination's function says where the code is; its reservation is the dispatcher's.
+            Change::Reserved { .. } => {}
+        }
     }
 
     /// Answers one request; whatever goes wrong is an answer, too.
@@ -259,7 +240,7 @@ impl Doors {
         match second {
             "lambda-url" => {
                 let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
-                match urls.by_id.get(first) {
+                match urls.by_id(first) {
                     Some(destination) => Target::Url(destination.clone(), path.to_owned()),
                     // As AWS answers for a host name that belongs to no function.
                     None => Target::Unknown("{\"Message\":null}"),
@@ -315,14 +296,14 @@ impl Doors {
             return Target::Api(api.clone(), rest);
         }
         let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
-        match urls.by_word.get(word) {
+        match urls.by_word(word) {
             Some(destination) => Target::Url(destination.clone(), rest),
             None => Target::NoDoor(word.to_owned()),
         }
     }
 
     pub(crate) fn function_by_logical_id(&self, id: &str) -> Option<Arc<Function>> {
-        self.urls.read().unwrap_or_else(PoisonError::into_inner).by_logical_id.get(id).cloned()
+        self.urls.read().unwrap_or_else(PoisonError::into_inner).by_logical_id(id).cloned()
     }
 
     /// URLs of the doors, for people: logical id or function name, and where it answers.
@@ -330,7 +311,6 @@ impl Doors {
         let region = &self.region;
         let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = urls
-            .by_id
             .iter()
             .map(|(id, Destination { function, qualifier, .. })| {
                 let word = function.logical_id.as_ref().unwrap_or(&function.name);

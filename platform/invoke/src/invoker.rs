@@ -30,6 +30,9 @@ use std::time::Duration;
 use telemetry::{Counters, FunctionCounters, Logs, PlatformEvent, Report, Status};
 use tokio::sync::{Notify, RwLock, oneshot};
 
+/// Functions that [`Invoker::prepare`] has found out about when it returns.
+const PREPARED_FIRST_MAX: usize = 100;
+
 /// What the room is told at start.
 #[derive(Debug)]
 pub struct Options {
@@ -537,9 +540,19 @@ impl Invoker {
         version.prepared.get_or_try_init(make).await.cloned()
     }
 
-    /// Finds out, before the first request, what runs each function; errors wait for the first request.
+    /// Finds out, before the first request, what runs each function; errors wait for the first request. Where there are
+    /// very many functions, nobody waits for all of them.
     pub async fn prepare(&self) {
-        let versions: Vec<_> = self.lock().functions.values().map(|known| known.version.clone()).collect();
+        let mut first: Vec<_> = self.lock().functions.values().map(|known| known.version.clone()).collect();
+        let others = first.split_off(first.len().min(PREPARED_FIRST_MAX));
+        self.prepare_each(first).await;
+        if !others.is_empty() {
+            let invoker = self.clone();
+            tokio::spawn(async move { invoker.prepare_each(others).await });
+        }
+    }
+
+    async fn prepare_each(&self, versions: Vec<Arc<Version>>) {
         for version in versions {
             if let Err(error) = self.prepared(&version).await {
                 tracing::warn!(function = %version.function.name, %error, "this function will fail");

@@ -24,7 +24,7 @@ use crate::stack::{self, Read};
 use anyhow::{Context as _, anyhow};
 use control::{Change, Control};
 use doors::Doors;
-use events::{Events, Live};
+use events::Live;
 use invoke::{Invoker, Reactors, StreamFigures};
 use model::{Era, Overrides};
 use network::relay::Namespace;
@@ -34,7 +34,7 @@ use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use telemetry::{Counters, Logs};
 use tokio::signal::unix::{SignalKind, signal};
@@ -200,8 +200,8 @@ async fn serve(
     let invoker = Invoker::new(options, sandboxes.clone(), runtimes.clone(), logs.clone(), counters.clone());
 
     let events = events_queue::open(&arguments, &data_dir, &attachments, &overrides, counters.clone())?;
-    let observer: Arc<OnceLock<(Invoker, Events)>> = Arc::default();
-    let _ = observer.set((invoker.clone(), events.clone()));
+    let watched: Arc<OnceLock<Weak<Doors>>> = Arc::default();
+    let observer = (invoker.clone(), events.clone(), watched.clone());
     let control = Control::open(
         control::Options {
             data_dir: data_dir.clone(),
@@ -212,10 +212,11 @@ async fn serve(
             experimental_snap_start: arguments.experimental_snapstart,
         },
         Box::new(move |change| {
-            if let Some((invoker, events)) = observer.get() {
-                let heard = change.clone();
-                invoker.apply(change);
-                events.apply(&heard);
+            let (invoker, events, doors) = &observer;
+            invoker.apply(change.clone());
+            events.apply(&change);
+            if let Some(doors) = doors.get().and_then(Weak::upgrade) {
+                doors.apply(&change);
             }
         }),
     )
@@ -276,6 +277,8 @@ async fn serve(
         logs.clone(),
         counters.clone(),
     ));
+    let _ = watched.set(Arc::downgrade(&doors));
+    doors.look();
 
     if let Some(debug) = debug.filter(|_| arguments.isolation == Isolation::Namespaces) {
         debug.serve().await?;

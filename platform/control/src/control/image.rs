@@ -1,12 +1,11 @@
 //! Container images of functions: fetched when code is, found again after a restart, kept as long as a version needs them.
 
-use super::{Control, Functions, all_versions};
+use super::{Control, Functions};
 use crate::function::{Function, PackageType, State, StateReason};
 use crate::image::{Image, ImageFault, Images};
 use crate::package::Location;
 use crate::validate::not_run;
 use model::error::{ApiError, ErrorCode};
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
@@ -23,10 +22,20 @@ impl Control {
                 find_image(&*images, Arc::make_mut(version));
             }
         }
-        images.keep(referred(&functions));
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(functions);
         self.images = Some(images);
+        self.tell_images();
         self
+    }
+
+    /// Says which images functions refer to.
+    pub(super) fn tell_images(&self) {
+        let Some(images) = &self.images else { return };
+        let _order = self.images_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = writer.images.keys().cloned().collect();
+        drop(writer);
+        images.keep(kept);
     }
 
     /// Has the image in place that `source` names; `uri` is how it is shown.
@@ -95,12 +104,6 @@ pub(super) fn set_image(function: &mut Function, image: Image) {
     function.image = Some(image);
     function.state = State::Active;
     function.state_reason = None;
-}
-
-/// The images that functions refer to, by id.
-pub(super) fn referred(functions: &Functions) -> HashSet<String> {
-    let images = all_versions(functions).filter_map(|function| function.image.as_ref());
-    images.map(|image| image.id.clone()).collect()
 }
 
 fn uses_images(function: &Function) -> bool {

@@ -1,6 +1,6 @@
 //! Publishing, finding and deleting layers.
 
-use super::{Control, referred_all, store_error};
+use super::{Control, package, store_error};
 use crate::function::{Layer, PolicyStatement};
 use crate::layer::{LayerVersion, LayerVersions, Layers};
 use crate::package::Package;
@@ -391,13 +391,24 @@ impl Control {
             let message = format!("An account has at most {LAYER_NAMES_MAX} layers.");
             return Err(ApiError::new(ErrorCode::CodeStorageExceeded, message));
         }
+        let packages_of = |layer: &LayerVersions| -> Vec<String> {
+            layer
+                .versions
+                .values()
+                .filter_map(|version| package(&version.layer.location))
+                .map(str::to_owned)
+                .collect()
+        };
+        let old = packages_of(&layer);
         let result = edit(&mut layer)?;
+        let new = packages_of(&layer);
         // A layer without versions stays, so that its numbers are not used again.
         let row = super::record::put_layer(&layer);
         after.insert(name.to_owned(), Arc::new(layer));
         let batch: [Write; 1] = [row];
         self.store.commit(&batch).map_err(|error| store_error(&error))?;
-        let gone = self.packages.keep(referred_all(&self.snapshot(), &after));
+        let [new, old] = [&new, &old].map(|all| all.iter().map(String::as_str).collect::<Vec<_>>());
+        let gone = self.packages.refer(&new, &old);
         *self.layers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
         drop(writer);
         drop(before);

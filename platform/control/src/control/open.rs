@@ -1,7 +1,8 @@
 //! Opening: one process per data folder, the store read and checked, left-overs of a crash removed.
 
 use super::{
-    CodeSigningConfig, Control, Functions, Observer, Options, SigningConfigs, Writer, record, referred_all,
+    CodeSigningConfig, Control, Functions, Observer, Options, References, SigningConfigs, Writer, package,
+    record,
 };
 use crate::function::{Function, State, StateReason};
 use crate::layer::Layers;
@@ -160,17 +161,23 @@ impl Control {
                 (layer.name.clone(), Arc::new(layer))
             })
             .collect();
-        packages.keep(referred_all(&functions, &layers));
+        for function in functions.values() {
+            packages.refer(&References::of(Some(function)).packages, &[]);
+        }
+        for version in layers.values().flat_map(|layer| layer.versions.values()) {
+            packages.refer(package(&version.layer.location).as_slice(), &[]);
+        }
         packages.sweep()?;
         Ok(Self {
             options,
             packages,
             store,
+            writer: Mutex::new(Writer::new(contents.version_key, &functions)),
             snapshot: RwLock::new(Arc::new(functions)),
             layers: RwLock::new(Arc::new(layers)),
             signing: RwLock::new(Arc::new(signing)),
-            writer: Mutex::new(Writer { version_key: contents.version_key }),
             images: None,
+            images_told: Mutex::default(),
             observer,
             _lock: lock,
         })

@@ -29,7 +29,10 @@ use serde_json::{Value, json};
 pub fn handle(control: &Control, live: Live<'_>, head: &Parts, body: &Bytes) -> Option<Response<Bytes>> {
     let (operation, path) =
         operation::find(&head.method, head.uri.path(), head.uri.query().unwrap_or_default())?;
-    let answer = Input::read(head, path, body).and_then(|input| run(control, live, operation, &input));
+    let options = control.options();
+    let scope = format!("{}/{}", options.account_id, options.region);
+    let answer =
+        Input::read(head, &scope, path, body).and_then(|input| run(control, live, operation, &input));
     Some(match answer {
         Ok(Answer { status, body: Some(mut body) }) => {
             show_preparation(live, &mut body);

@@ -225,9 +225,8 @@ impl Conductor {
         Ok(Done { changed, waits })
     }
 
-    /// The doors and the runtimes learn what there is now.
+    /// The runtimes learn what there is now.
     async fn settle(&self) {
-        self.doors.refresh();
         self.invoker.prepare().await;
     }
 }

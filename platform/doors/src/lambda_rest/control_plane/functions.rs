@@ -46,20 +46,23 @@ pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiEr
     }
     // Asked for all versions, AWS names each by its qualified ARN.
     let qualified = input.query("FunctionVersion").is_some();
-    let mut functions = control.functions();
-    if qualified {
-        functions = functions
-            .into_iter()
-            .flat_map(|latest| {
-                let published: Vec<_> = latest.published.versions.values().cloned().collect();
-                std::iter::once(latest).chain(published)
-            })
-            .collect();
-    }
-    // `/` sorts before every character of a name.
-    let key = |function: &Arc<Function>| format!("{}/{}", function.name, page::number_key(&function.version));
-    functions.sort_by_cached_key(key);
-    let (functions, next) = page::cut_by(input, LIST_MAX, functions, key)?;
+    let (size, after) = (page::size(input, LIST_MAX)?, page::after(input)?);
+    let key = |function: &Function| format!("{}/{}", function.name, page::number_key(&function.version));
+    let last = after.as_deref().unwrap_or_default();
+    let last = last.split_once('/').unwrap_or((last, ""));
+    // The one that came last, whose versions may be still to come, and one that says whether there are more.
+    let functions = control.functions_from(last.0, size + 2).into_iter().flat_map(|latest| {
+        let published = latest.published.versions.values().filter(|_| qualified).cloned();
+        let published: Vec<_> = published.collect();
+        std::iter::once(latest).chain(published)
+    });
+    let is_new = |function: &Arc<Function>| {
+        (function.name.as_str(), page::number_key(&function.version).as_str()) > last
+    };
+    let mut functions: Vec<_> = functions.filter(is_new).take(size + 1).collect();
+    let more = functions.len() > size;
+    functions.truncate(size);
+    let next = functions.last().filter(|_| more).map(|function| page::marker(input, &key(function)));
     let shapes: Vec<Value> =
         functions.iter().map(|function| configuration::of(function, qualified)).collect();
     Ok(Answer::ok(paged("Functions", &shapes, next.as_deref())))

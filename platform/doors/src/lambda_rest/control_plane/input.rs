@@ -16,14 +16,15 @@ pub struct Input<'a> {
     query: Vec<(String, String)>,
     body: &'a [u8],
     port: Option<u16>,
+    list: String,
 }
 
 impl<'a> Input<'a> {
-    /// Takes a request apart.
+    /// Takes a request apart that is for the account and Region in `scope`.
     ///
     /// # Errors
     /// The query is not percent-encoded UTF-8, or has too many members.
-    pub fn read(head: &Parts, labels: Vec<String>, body: &'a [u8]) -> Result<Self, ApiError> {
+    pub fn read(head: &Parts, scope: &str, labels: Vec<String>, body: &'a [u8]) -> Result<Self, ApiError> {
         let mut query = Vec::new();
         for pair in head.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -39,7 +40,13 @@ impl<'a> Input<'a> {
         let host = head.uri.authority().map(|authority| authority.as_str());
         let host = host.or_else(|| head.headers.get(HOST).and_then(|host| host.to_str().ok()));
         let port = host.and_then(|host| host.rsplit_once(':')).and_then(|(_, port)| port.parse().ok());
-        Ok(Self { labels, query, body, port })
+        let list = format!("{scope}{}", head.uri.path());
+        Ok(Self { labels, query, body, port, list })
+    }
+
+    /// What a list is told apart by: whose it is, and its path.
+    pub fn list(&self) -> &str {
+        &self.list
     }
 
     /// What stood for the path's part of that number; the table guarantees that it is there.

@@ -4,9 +4,19 @@ use super::input::Input;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use model::error::ApiError;
+use ring::hmac;
+use ring::rand::SystemRandom;
+use std::sync::LazyLock;
 
 /// Items of one page, whatever more is asked for. Source: API reference, ListFunctions, published.
 const PAGE_MAX: usize = 50;
+/// Bytes that say that a marker is ours: a SHA-256.
+const TAG_BYTES: usize = 32;
+
+/// What markers are signed with.
+static SECRET: LazyLock<hmac::Key> = LazyLock::new(|| {
+    hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).expect("the system has random bytes")
+});
 
 /// A version as a key that sorts as numbers do, `$LATEST` first.
 pub fn number_key(version: &str) -> String {
@@ -37,23 +47,24 @@ pub fn cut_by<T>(
     items: Vec<T>,
     name: impl Fn(&T) -> String,
 ) -> Result<(Vec<T>, Option<String>), ApiError> {
-    let size = match input.query("MaxItems") {
-        None | Some("") => PAGE_MAX,
-        Some(text) => size(text, items_max)?,
-    };
-    let after = match input.query("Marker") {
-        None | Some("") => None,
-        Some(marker) => Some(read(marker)?),
-    };
+    let (size, after) = (size(input, items_max)?, after(input)?);
     let mut page: Vec<T> =
         items.into_iter().filter(|item| after.as_ref().is_none_or(|after| name(item) > *after)).collect();
     let more = page.len() > size;
     page.truncate(size);
-    let next = page.last().filter(|_| more).map(|item| URL_SAFE_NO_PAD.encode(name(item)));
+    let next = page.last().filter(|_| more).map(|item| marker(input, &name(item)));
     Ok((page, next))
 }
 
-fn size(text: &str, max: i64) -> Result<usize, ApiError> {
+/// How many items the page has at most.
+///
+/// # Errors
+/// `MaxItems` is out of its range.
+pub fn size(input: &Input<'_>, max: i64) -> Result<usize, ApiError> {
+    let text = match input.query("MaxItems") {
+        None | Some("") => return Ok(PAGE_MAX),
+        Some(text) => text,
+    };
     let bad = |constraint: String| {
         Err(ApiError::validation(&text.escape_debug().to_string(), "maxItems", &constraint))
     };
@@ -65,7 +76,33 @@ fn size(text: &str, max: i64) -> Result<usize, ApiError> {
     }
 }
 
-fn read(marker: &str) -> Result<String, ApiError> {
-    let name = URL_SAFE_NO_PAD.decode(marker).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    name.ok_or_else(|| ApiError::invalid("Invalid marker: give the NextMarker of the page before."))
+/// The key that came last on the page before, if there was one.
+///
+/// # Errors
+/// The marker was not given out for this list.
+pub fn after(input: &Input<'_>) -> Result<Option<String>, ApiError> {
+    let marker = match input.query("Marker") {
+        None | Some("") => return Ok(None),
+        Some(marker) => marker,
+    };
+    let read = || {
+        let bytes = URL_SAFE_NO_PAD.decode(marker).ok()?;
+        let (key, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_BYTES)?)?;
+        hmac::verify(&SECRET, &bound(input, key), tag).ok()?;
+        String::from_utf8(key.to_vec()).ok()
+    };
+    let bad = || ApiError::invalid("Invalid marker: give the NextMarker of the page before.");
+    read().map(Some).ok_or_else(bad)
+}
+
+/// The marker that says that `key` came last; good for this list of this account alone, until the platform ends.
+pub fn marker(input: &Input<'_>, key: &str) -> String {
+    let tag = hmac::sign(&SECRET, &bound(input, key.as_bytes()));
+    URL_SAFE_NO_PAD.encode([key.as_bytes(), tag.as_ref()].concat())
+}
+
+/// A key together with the list that it is a key of.
+fn bound(input: &Input<'_>, key: &[u8]) -> Vec<u8> {
+    // No path holds a zero.
+    [input.list().as_bytes(), &[0], key].concat()
 }

@@ -274,3 +274,64 @@ fn versions_and_aliases_have_the_shapes_of_the_api() {
     assert_eq!(bench.json(Method::PUT, &format!("{aliases}/gone"), &json!({})).0, 404);
     assert_eq!(bench.ask(Method::DELETE, &format!("{aliases}/live"), "").0, 204);
 }
+
+#[test]
+fn a_marker_is_good_for_its_own_list_alone() {
+    let bench = Bench::new();
+    for name in ["a", "a-b", "b"] {
+        assert_eq!(bench.create(name).0, 201);
+    }
+    let first = bench.get("/2015-03-31/functions?MaxItems=1").1;
+    let marker = first["NextMarker"].as_str().unwrap();
+    assert_eq!(bench.get(&format!("/2015-03-31/functions?Marker={marker}")).0, 200);
+    // Neither for another list, nor with one letter changed.
+    assert_eq!(bench.get(&format!("/2015-03-31/functions/a/versions?Marker={marker}")).0, 400);
+    for at in 0..marker.len() {
+        let other = if &marker[at..=at] == "A" { "B" } else { "A" };
+        let forged = format!("{}{other}{}", &marker[..at], &marker[at + 1..]);
+        let (status, _) = bench.get(&format!("/2015-03-31/functions?Marker={forged}"));
+        // The last letter of base64 has bits that say nothing.
+        assert!(status == 400 || at + 1 == marker.len(), "{forged}");
+    }
+}
+
+#[test]
+fn functions_and_their_versions_come_in_pages_each_once() {
+    let bench = Bench::new();
+    let mut expected = Vec::new();
+    for name in ["a", "a-b", "a_b", "b", "b1"] {
+        assert_eq!(bench.create(name).0, 201);
+        expected.push(format!("{name}:$LATEST"));
+        for number in 1..=12 {
+            if name != "a-b" {
+                continue;
+            }
+            let description = json!({"Description": number.to_string()});
+            let path = format!("/2015-03-31/functions/{name}/configuration");
+            assert_eq!(bench.json(Method::PUT, &path, &description).0, 200);
+            assert_eq!(
+                bench.json(Method::POST, &format!("/2015-03-31/functions/{name}/versions"), &json!({})).0,
+                201
+            );
+            expected.push(format!("{name}:{number}"));
+        }
+    }
+    for size in [1, 2, 5, 16, 17, 50] {
+        let (mut found, mut marker) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/2015-03-31/functions?FunctionVersion=ALL&MaxItems={size}&Marker={marker}");
+            let (status, page) = bench.get(&path);
+            assert_eq!(status, 200, "{page}");
+            let functions = page["Functions"].as_array().unwrap();
+            assert!(functions.len() <= size);
+            found.extend(functions.iter().map(|function| {
+                let text = |member: &str| function[member].as_str().unwrap().to_owned();
+                format!("{}:{}", text("FunctionName"), text("Version"))
+            }));
+            let Some(next) = page["NextMarker"].as_str() else { break };
+            assert_eq!(functions.len(), size);
+            marker = next.to_owned();
+        }
+        assert_eq!(found, expected, "{size}");
+    }
+}
