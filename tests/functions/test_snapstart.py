@@ -1,12 +1,14 @@
 """SnapStart: versions whose environments have run INIT ahead, with AWS's hooks, log lines and billing."""
 
+import json
 import math
 import sys
+import time
 
 import botocore.exceptions
 import pytest
 
-from support import packages
+from support import extensions, packages
 from support.report import report
 
 RUNTIME = f"python3.{max(sys.version_info.minor, 12)}"
@@ -81,8 +83,11 @@ def test_a_version_is_restored_with_its_hooks_in_order(platform, publish):
     assert seen["hooks"] == ["before-2", "before-1", "after-1", "after-2"]
     assert (seen["type"], seen["event"]) == ("snap-start", {"n": 1})
     log = platform.log("restored")
-    assert any(line.startswith("RESTORE_START Runtime Version: ") for line in log)
-    assert any(line.startswith("RESTORE_REPORT Restore Duration: ") for line in log)
+    assert f"RESTORE_START Runtime Version: {RUNTIME}.onrush (initialised ahead)" in log
+    told = next(line for line in log if line.startswith("RESTORE_REPORT Restore Duration: "))
+    assert told.endswith(" ms\tRestored From: initialised ahead")
+    init = next(line for line in log if line.startswith("INIT_REPORT Init Duration: "))
+    assert init.endswith("\tPhase: init\tStatus: success")
     values = report(answer)
     assert "Init Duration" not in values
     restore = values["Restore Duration"]
@@ -132,6 +137,85 @@ def test_hooks_that_take_too_long_are_told(platform, client, publish):
         client.invoke(FunctionName="slow", Qualifier=version, Payload=b"{}")
     assert failure.value.response["Error"]["Code"] == "SnapStartTimeoutException"
     assert any("Status: timeout" in line for line in platform.log("slow") if line.startswith("RESTORE_REPORT"))
+
+
+LISTENER = """
+register("INVOKE")
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Sink(BaseHTTPRequestHandler):
+    def do_POST(self):
+        for event in json.loads(self.rfile.read(int(self.headers["Content-Length"]))):
+            note(json.dumps(event))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_): pass
+
+server = HTTPServer(("0.0.0.0", 4243), Sink)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+subscribe("/2022-07-01/telemetry", schemaVersion="2022-12-13", types=["platform"], buffering={"timeoutMs": 25},
+          destination={"protocol": "HTTP", "URI": "http://sandbox.localdomain:4243"})
+time.sleep(1)
+note("ready")
+while True: next()
+"""
+
+READER = """
+import os, time
+from snapshot_restore_py import register_after_restore
+register_after_restore(lambda: None)
+
+def handler(event, context):
+    return open("/tmp/listener").read().splitlines()
+"""
+
+
+def test_init_waits_for_extensions_which_hear_of_the_restore(platform, client):
+    layer = extensions.publish(platform, "listener", extensions.layer(listener=LISTENER))
+    code = packages.package({"app.py": READER})
+    logging = {"LogFormat": "JSON", "SystemLogLevel": "DEBUG"}
+    platform.create(
+        "listened", code, RUNTIME, "app.handler", Timeout=20, MemorySize=512, Layers=[layer], LoggingConfig=logging,
+        SnapStart={"ApplyOn": "PublishedVersions"},
+    )
+    made = client.publish_version(FunctionName="listened")["Version"]
+    client.get_waiter("published_version_active").wait(FunctionName="listened", Qualifier=made, WaiterConfig=WAIT)
+    deadline = time.monotonic() + 20
+    lines = []
+    while not any("platform.report" in line for line in lines):
+        assert time.monotonic() < deadline, lines
+        lines = platform.invoke("listened", {}, query=f"?Qualifier={made}", whole=False).json()
+    assert "ready" in lines, "its second of INIT was waited for"
+    heard = [json.loads(line) for line in lines if line.startswith("{")]
+    kinds = [event["type"].removeprefix("platform.") for event in heard]
+    order = ["initStart", "initReport", "restoreStart", "restoreRuntimeDone", "restoreReport", "start", "report"]
+    assert [kind for kind in kinds if kind in order][: len(order)] == order
+    records = {event["type"].removeprefix("platform."): event["record"] for event in reversed(heard)}
+    assert records["initStart"]["initializationType"] == "snap-start"
+    assert records["initReport"]["metrics"]["durationMs"] >= 1000
+    assert records["restoreStart"] == {
+        "runtimeVersion": f"{RUNTIME}.onrush (initialised ahead)", "functionName": "listened", "functionVersion": made,
+    }
+    assert records["restoreRuntimeDone"] == {"status": "success"}
+    took = records["restoreReport"]["metrics"]["durationMs"]
+    assert records["restoreReport"]["status"] == "success" and 0 < took < 1000
+    assert records["report"]["metrics"]["restoreDurationMs"] == took
+    # The function's log has the same objects.
+    logged = [json.loads(line) for line in platform.log("listened") if line.startswith('{"time"')]
+    told = [event for event in logged if event["type"].startswith("platform.restore")]
+    assert [event["record"] for event in told][:3] == [records[f"restore{name}"] for name in ("Start", "RuntimeDone", "Report")]
+
+
+def test_other_runtimes_are_marked(start):
+    platform = start("--experimental-snapstart")
+    client = platform.client()
+    platform.create("other", packages.built("echo"), SnapStart={"ApplyOn": "PublishedVersions"})
+    made = client.publish_version(FunctionName="other")["Version"]
+    client.get_waiter("published_version_active").wait(FunctionName="other", Qualifier=made, WaiterConfig=WAIT)
+    assert "Restore Duration" in report(platform.invoke("other", {}, query=f"?Qualifier={made}"))
+    mark = "provided.al2023.onrush (initialised ahead; experimental: AWS has no SnapStart for it)"
+    assert f"RESTORE_START Runtime Version: {mark}" in platform.log("other")
 
 
 def test_what_aws_refuses_is_refused(platform, client, publish):

@@ -26,9 +26,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use telemetry::{
-    FunctionCounters, FunctionLog, Init, PlatformEvent, Report, Status, iso_time, restore_report, unix_millis,
-};
+use telemetry::{FunctionCounters, FunctionLog, Init, PlatformEvent, Report, Status, iso_time, unix_millis};
 use tokio::sync::{RwLock, oneshot};
 
 /// A function at one configuration, with what is needed to start it.
@@ -174,6 +172,10 @@ pub enum RestoreFailure {
     Failed(String),
 }
 
+/// What a function's environment says of how it was initialised, unless it was ahead. Source: Lambda Developer Guide,
+/// "Defined runtime environment variables", published.
+pub(crate) const ON_DEMAND: &str = "on-demand";
+
 /// How long after-restore hooks may take. Source: Developer Guide, "Lambda SnapStart runtime hooks".
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -312,10 +314,12 @@ impl Environment {
 
     /// Lets the runtime of an environment that was initialised ahead go on, and waits until its after-restore hooks have run.
     async fn restore(&self, life: &Life) -> Result<Duration, RestoreFailure> {
-        let runtime = self.version.function.runtime.as_deref().unwrap_or("provided");
-        // No memory was loaded, and the log says so.
-        let line = format!("RESTORE_START Runtime Version: {runtime}.onrush\tInitialised ahead");
-        life.output.platform(&[PlatformEvent::Fault(&line)]);
+        let function = &self.version.function;
+        life.output.platform(&[PlatformEvent::RestoreStart {
+            runtime_version: restored_runtime(function),
+            function_name: &function.name,
+            function_version: &function.version,
+        }]);
         let begun = Instant::now();
         life.session.restore();
         let mut exit = life.exit.clone();
@@ -337,7 +341,10 @@ impl Environment {
         let duration = begun.elapsed();
         let status = failure.as_ref().map_or(&Status::Success, |(status, _)| status);
         life.drain();
-        life.output.platform(&[PlatformEvent::Fault(&restore_report(duration, status))]);
+        life.output.platform(&[
+            PlatformEvent::RestoreRuntimeDone { status },
+            PlatformEvent::RestoreReport { status, duration },
+        ]);
         match failure {
             None => Ok(duration),
             Some((_, failure)) => {
@@ -350,7 +357,8 @@ impl Environment {
     /// INIT has ended: the log tells what became of extensions, and of a failure.
     fn tell_initialised(&self, life: &Life, phase: &str, status: &Status, duration: Duration) {
         let extensions = life.session.extension_statuses();
-        if *status == Status::Success && extensions.is_empty() && !life.output.is_detailed() {
+        let is_ahead = self.version.initialization_type != ON_DEMAND;
+        if *status == Status::Success && extensions.is_empty() && !is_ahead && !life.output.is_detailed() {
             return;
         }
         life.drain();
@@ -851,6 +859,15 @@ enum SeenOff {
     Runtime(End),
     /// Not even the runtime.
     Neither(End),
+}
+
+/// How the log calls a restored runtime: no memory was loaded, so it says what was done instead, and whether AWS would
+/// have taken the runtime.
+fn restored_runtime(function: &Function) -> String {
+    let runtime = function.runtime.as_deref().unwrap_or("provided");
+    let known = function.runtime.as_deref().is_some_and(control::validate::snap_start::is_restored);
+    let mark = if known { "" } else { "; experimental: AWS has no SnapStart for it" };
+    format!("{runtime}.onrush (initialised ahead{mark})")
 }
 
 /// What extensions hear of an environment that ends with a failure.

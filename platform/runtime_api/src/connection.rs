@@ -413,6 +413,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_runtime_that_waits_for_its_restore_ends_initialisation_with_its_extensions() {
+        let (session, mut stream) = runtime().await;
+        let id = session.register("agent", &["INVOKE".to_owned()]).unwrap();
+        stream.write_all(RESTORE_NEXT.as_bytes()).await.unwrap();
+        while session.idle_since().is_none() {
+            tokio::task::yield_now().await;
+        }
+        tokio::select! {
+            biased;
+            _ = session.initialised() => panic!("the extension is not ready"),
+            () = std::future::ready(()) => {}
+        }
+        session.extension_ready(&id).unwrap();
+        assert_eq!(session.initialised().await, Initialisation::Ready);
+        session.restore();
+        assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 200"));
+        let (job, _answer) = invocation("id-1", "{}");
+        stream.write_all(NEXT.as_bytes()).await.unwrap();
+        session.restored().await.unwrap();
+        session.give(job).unwrap();
+        assert!(read_answer(&mut stream).await.contains("id-1"));
+    }
+
+    #[tokio::test]
     async fn a_runtime_restored_ahead_does_not_stop() {
         let (session, mut stream) = runtime().await;
         session.restore();

@@ -4,7 +4,7 @@
 //! Source: AWS Lambda Developer Guide, "Lambda Telemetry API Event schema reference", "Lambda Logs API" (event types), "Log-level
 //! filtering" (the table of events and levels). Published.
 
-use crate::report::{Report, Status, init_report};
+use crate::report::{Report, Status, init_report, restore_report};
 use crate::time::iso_time;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -34,6 +34,27 @@ pub enum PlatformEvent<'a> {
     InitReport {
         /// Of which kind, and in which phase.
         init: Init<'a>,
+        /// How it ended.
+        status: &'a Status,
+        /// How long it took.
+        duration: Duration,
+    },
+    /// A SnapStart environment is taken into use.
+    RestoreStart {
+        /// `python3.13.onrush (initialised ahead)`.
+        runtime_version: String,
+        /// The function's name.
+        function_name: &'a str,
+        /// The version's number.
+        function_version: &'a str,
+    },
+    /// Its after-restore hooks have run, or failed.
+    RestoreRuntimeDone {
+        /// How it ended.
+        status: &'a Status,
+    },
+    /// The restore is over.
+    RestoreReport {
         /// How it ended.
         status: &'a Status,
         /// How long it took.
@@ -102,7 +123,7 @@ pub enum PlatformEvent<'a> {
 /// Which INIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Init<'a> {
-    /// `on-demand` or `provisioned-concurrency`.
+    /// `on-demand`, `provisioned-concurrency` or `snap-start`.
     pub initialization_type: &'a str,
     /// `init`, or `invoke` when it runs inside an invocation.
     pub phase: &'a str,
@@ -170,9 +191,15 @@ impl PlatformEvent<'_> {
             Self::InitStart { runtime_version: Some(version), .. } => {
                 Some(format!("INIT_START Runtime Version: {version}"))
             }
-            Self::InitReport { init, status, duration } if **status != Status::Success => {
+            Self::InitReport { init, status, duration }
+                if **status != Status::Success || init.runs_ahead() =>
+            {
                 Some(init_report(*duration, init.phase, status))
             }
+            Self::RestoreStart { runtime_version, .. } => {
+                Some(format!("RESTORE_START Runtime Version: {runtime_version}"))
+            }
+            Self::RestoreReport { status, duration } => Some(restore_report(*duration, status)),
             Self::Start { request_id, version, .. } => {
                 Some(format!("START RequestId: {request_id} Version: {version}"))
             }
@@ -194,6 +221,7 @@ impl PlatformEvent<'_> {
             Self::InitStart { .. }
             | Self::InitRuntimeDone { .. }
             | Self::InitReport { .. }
+            | Self::RestoreRuntimeDone { .. }
             | Self::RuntimeDone { .. }
             | Self::LogsDropped { .. } => None,
         }
@@ -210,13 +238,13 @@ impl PlatformEvent<'_> {
                     Level::Debug
                 }
             }
-            Self::InitRuntimeDone { status, .. } | Self::RuntimeDone { status, .. } => {
-                by_status(status, Level::Debug)
-            }
+            Self::InitRuntimeDone { status, .. }
+            | Self::RestoreRuntimeDone { status }
+            | Self::RuntimeDone { status, .. } => by_status(status, Level::Debug),
             Self::InitReport { init, status, .. } => {
-                let well = if init.initialization_type == "on-demand" { Level::Debug } else { Level::Info };
-                by_status(status, well)
+                by_status(status, if init.runs_ahead() { Level::Info } else { Level::Debug })
             }
+            Self::RestoreReport { status, .. } => by_status(status, Level::Info),
             Self::Report(report) => by_status(&report.status, Level::Info),
             Self::Extension { error_type, .. } => {
                 if error_type.is_none() {
@@ -225,7 +253,7 @@ impl PlatformEvent<'_> {
                     Level::Warn
                 }
             }
-            Self::Start { .. } | Self::Subscription { .. } => Level::Info,
+            Self::RestoreStart { .. } | Self::Start { .. } | Self::Subscription { .. } => Level::Info,
             Self::LogsDropped { .. } | Self::Fault(_) => Level::Warn,
             Self::End { .. } => Level::Debug,
         }
@@ -262,6 +290,21 @@ impl PlatformEvent<'_> {
                 put_status(&mut record, status);
                 record.insert("metrics".to_owned(), json!({"durationMs": millis(*duration)}));
                 ("initReport", Value::Object(record))
+            }
+            Self::RestoreStart { runtime_version, function_name, function_version } => (
+                "restoreStart",
+                json!({"runtimeVersion": runtime_version, "functionName": function_name, "functionVersion": function_version}),
+            ),
+            Self::RestoreRuntimeDone { status } => {
+                let mut record = Map::new();
+                put_status(&mut record, status);
+                ("restoreRuntimeDone", Value::Object(record))
+            }
+            Self::RestoreReport { status, duration } => {
+                let mut record = Map::new();
+                put_status(&mut record, status);
+                record.insert("metrics".to_owned(), json!({"durationMs": millis(*duration)}));
+                ("restoreReport", Value::Object(record))
             }
             Self::Start { request_id, version, trace_id } => {
                 let mut record = json!({"requestId": request_id, "version": version});
@@ -336,13 +379,23 @@ impl PlatformEvent<'_> {
                 ("logsDropped", json!({"droppedRecords": records, "droppedBytes": bytes, "reason": reason}))
             }
             Self::Fault(text) => ("fault", json!(text)),
-            Self::InitStart { .. } | Self::InitRuntimeDone { .. } | Self::InitReport { .. } => return None,
+            Self::InitStart { .. }
+            | Self::InitRuntimeDone { .. }
+            | Self::InitReport { .. }
+            | Self::RestoreStart { .. }
+            | Self::RestoreRuntimeDone { .. }
+            | Self::RestoreReport { .. } => return None,
         };
         Some((object(at_ms, kind, &record), later))
     }
 }
 
 impl Init<'_> {
+    /// Whether nobody waits for it: then the log tells of it, whatever came of it.
+    fn runs_ahead(&self) -> bool {
+        self.initialization_type != "on-demand" && self.phase == "init"
+    }
+
     fn record(&self) -> Map<String, Value> {
         Map::from_iter([
             ("initializationType".to_owned(), json!(self.initialization_type)),
@@ -379,6 +432,9 @@ fn metrics(report: &Report<'_>) -> Value {
     });
     if let Some(init) = report.init {
         metrics["initDurationMs"] = json!(millis(init));
+    }
+    if let Some(restore) = report.restore {
+        metrics["restoreDurationMs"] = json!(millis(restore));
     }
     metrics
 }
@@ -461,6 +517,57 @@ mod tests {
         );
         assert_eq!(logs(&done)["record"], json!({"requestId": "id", "status": "failure"}));
         assert!(done.logs(0).unwrap().1 && !start.logs(0).unwrap().1);
+    }
+
+    #[test]
+    fn a_restore_has_the_shapes_of_its_schemas() {
+        let start = PlatformEvent::RestoreStart {
+            runtime_version: "python3.13.onrush (initialised ahead)".to_owned(),
+            function_name: "cart",
+            function_version: "1",
+        };
+        assert_eq!(
+            telemetry(&start),
+            json!({"time": "2024-03-04T17:22:38.033Z", "type": "platform.restoreStart", "record": {
+                "runtimeVersion": "python3.13.onrush (initialised ahead)",
+                "functionName": "cart", "functionVersion": "1"}})
+        );
+        assert!(start.logs(0).is_none(), "the Logs API is older");
+        let failed = Status::Error("Runtime.AfterRestoreError".into());
+        let done = PlatformEvent::RestoreRuntimeDone { status: &failed };
+        assert_eq!(
+            telemetry(&done)["record"],
+            json!({"status": "error", "errorType": "Runtime.AfterRestoreError"})
+        );
+        assert_eq!((done.line(), done.level()), (None, Level::Warn));
+        let duration = Duration::from_micros(15_190);
+        let over = PlatformEvent::RestoreReport { status: &Status::Success, duration };
+        assert_eq!(
+            telemetry(&over)["record"],
+            json!({"status": "success", "metrics": {"durationMs": 15.19}})
+        );
+        assert_eq!(
+            (over.line().unwrap(), over.level()),
+            (restore_report(duration, &Status::Success), Level::Info)
+        );
+        let report = Report { restore: Some(duration), init: None, ..report(Status::Success) };
+        let record = &telemetry(&PlatformEvent::Report(&report))["record"];
+        assert_eq!(record["metrics"]["restoreDurationMs"], json!(15.19));
+    }
+
+    #[test]
+    fn an_init_that_ran_ahead_is_always_told() {
+        let told = |initialization_type, phase| {
+            let init = Init { initialization_type, phase };
+            let duration = Duration::from_millis(80);
+            PlatformEvent::InitReport { init, status: &Status::Success, duration }.line()
+        };
+        assert!(told("on-demand", "init").is_none());
+        assert!(told("snap-start", "invoke").is_none());
+        for kind in ["snap-start", "provisioned-concurrency"] {
+            let line = told(kind, "init").unwrap();
+            assert_eq!(line, "INIT_REPORT Init Duration: 80.00 ms\tPhase: init\tStatus: success");
+        }
     }
 
     #[test]

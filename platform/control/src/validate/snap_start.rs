@@ -11,7 +11,7 @@ const FIRST: [(&str, u32); 3] = [("python3.", 12), ("java", 11), ("dotnet", 8)];
 const TMP_MB_MAX: u32 = 512;
 
 /// Whether AWS restores functions of this runtime.
-fn is_restored(runtime: &str) -> bool {
+pub fn is_restored(runtime: &str) -> bool {
     FIRST.iter().any(|(language, first)| {
         let version = runtime.strip_prefix(language).and_then(|rest| rest.split('.').next());
         version.and_then(|version| version.parse::<u32>().ok()).is_some_and(|version| version >= *first)

@@ -3,7 +3,7 @@
 
 use super::shelf::{Blank, SNAP_START};
 use super::{Core, Invoker, Known, Named};
-use crate::environment::{Environment, Stop, Version};
+use crate::environment::{Environment, ON_DEMAND, Stop, Version};
 use crate::gate::Gate;
 use crate::output::LogStyle;
 use crate::reactors;
@@ -21,7 +21,6 @@ use std::time::Duration;
 const INIT_AHEAD: Duration = Duration::from_secs(130);
 /// What a function's environment says of how it was initialised. Source: Lambda Developer Guide, "Defined runtime
 /// environment variables", published.
-pub(super) const ON_DEMAND: &str = "on-demand";
 const PROVISIONED: &str = "provisioned-concurrency";
 
 /// Environments that are initialised ahead, as the invoker knows them.

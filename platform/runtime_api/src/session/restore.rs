@@ -66,7 +66,7 @@ impl Session {
         }
     }
 
-    /// Whether the runtime may go on at once from `restore/next`, where it ends INIT.
+    /// Whether the runtime may go on at once from `restore/next`, with which its part of INIT ends.
     pub(crate) fn restore_next(&self) -> Result<bool, NoEvent> {
         let mut state = self.lock();
         if state.initialisation.is_some() {
@@ -75,11 +75,16 @@ impl Session {
         if state.restore == Restore::Released {
             return Ok(true);
         }
+        if state.restore == Restore::Parked {
+            return Err(NoEvent::Busy);
+        }
         state.restore = Restore::Parked;
-        state.initialisation = Some(Initialisation::Ready);
+        state.runtime_ready = true;
         state.idle_since = Some(Instant::now());
-        self.initialised.notify_waiters();
-        self.telemetry.close_subscriptions();
+        state.extensions.close();
+        // INIT goes on until every extension has asked for its first event, too. No invocation is pending that could be
+        // announced by this.
+        self.settle_initialisation(&mut state);
         Ok(false)
     }
 
