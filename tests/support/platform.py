@@ -53,18 +53,18 @@ class Result:
 class Platform:
     """One `onrush up`. Use it as a context, or call `stop` or `kill`."""
 
-    def __init__(self, *arguments, home=None, template=None, user=None, open_files=None, binary=BINARY, port=0, command="up"):
+    def __init__(self, *arguments, home=None, template=None, user=None, open_files=None, binary=BINARY, port=0, command="up", errors=None):
         self.home = pathlib.Path(home or tempfile.mkdtemp(prefix="onrush-test-", dir="/tmp"))
         self.owns_home = home is None
         self.data_dir = self.home / "data"
         self.process = None
         try:
-            self._start(arguments, template, user, open_files, [str(binary), command], port)
+            self._start(arguments, template, user, open_files, [str(binary), command], port, errors)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, arguments, template, user, open_files, program, port):
+    def _start(self, arguments, template, user, open_files, program, port, errors):
         self.home.chmod(0o755)
         self.data_dir.mkdir(exist_ok=True)
         if user is not None:
@@ -91,7 +91,7 @@ class Platform:
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=self.errors,
+            stderr=self.errors if errors is None else errors,
             cwd=self.home,
             env=environment,
             start_new_session=True,

@@ -14,6 +14,9 @@ use std::process::ExitCode;
 const FAILED: u8 = 1;
 /// The command line or an input file is wrong.
 const USAGE: u8 = 2;
+/// How long the last words wait for whoever reads them.
+#[cfg(target_os = "linux")]
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments = match Arguments::read() {
@@ -23,18 +26,29 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
         }
     };
-    match run(arguments) {
+    let code = match run(arguments) {
         Ok(code) => code,
         Err(Stop::Usage(message)) => {
-            eprintln!("error: {message}");
+            say(&format!("error: {message}"));
             ExitCode::from(USAGE)
         }
         Err(Stop::Reported) => ExitCode::from(USAGE),
         Err(Stop::Failed(error)) => {
-            eprintln!("error: {error:#}");
+            say(&format!("error: {error:#}"));
             ExitCode::from(FAILED)
         }
-    }
+    };
+    #[cfg(target_os = "linux")]
+    telemetry::messages().flush(LAST_WORDS);
+    code
+}
+
+/// Says a line, or several, on standard error. `up` does not wait for whoever reads it.
+fn say(text: &str) {
+    #[cfg(target_os = "linux")]
+    telemetry::messages().say(format!("{text}\n").as_bytes());
+    #[cfg(not(target_os = "linux"))]
+    eprintln!("{text}");
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Stop> {

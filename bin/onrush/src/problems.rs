@@ -9,14 +9,14 @@ pub fn print(file_name: &str, text: &str, problems: &[Problem], severity: Severi
     for problem in problems {
         let shown = Shown { problem: problem.clone(), severity };
         let source = NamedSource::new(file_name, text.to_owned());
-        eprintln!("{:?}", Report::new(shown).with_source_code(source));
+        crate::say(&format!("{:?}", Report::new(shown).with_source_code(source)));
     }
 }
 
 /// Prints a line to standard error for each kind of warning: the first of it, and how many more there are.
 pub fn print_briefly(file_name: &str, warnings: &[Problem]) {
     for line in brief_lines(file_name, warnings) {
-        eprintln!("warning: {line}");
+        crate::say(&format!("warning: {line}"));
     }
 }
 

@@ -14,6 +14,7 @@ use crate::life::{Gone, LOST, Life, gone};
 use crate::network::{Attachment, Network};
 use crate::output::LogStyle;
 use crate::reactors;
+use crate::standstill;
 use crate::streaming::{Caller, Ending, Flow, Streams, gather};
 use control::Function;
 use limits::Outcome;
@@ -296,7 +297,7 @@ impl Environment {
                 }
             },
             gone = gone(&mut exit) => Status::Error(gone.kind().to_owned()),
-            () = tokio::time::sleep(self.version.init_timeout) => Status::Timeout,
+            () = standstill::until(begun + self.version.init_timeout) => Status::Timeout,
         };
         let duration = begun.elapsed();
         if status == Status::Success {
@@ -336,7 +337,7 @@ impl Environment {
                 let kind = "Runtime.ExitError".to_owned();
                 Some((Status::Error(kind.clone()), RestoreFailure::Failed(kind)))
             }
-            () = tokio::time::sleep(RESTORE_TIMEOUT) => Some((Status::Timeout, RestoreFailure::TimedOut)),
+            () = standstill::until(begun + RESTORE_TIMEOUT) => Some((Status::Timeout, RestoreFailure::TimedOut)),
         };
         let duration = begun.elapsed();
         let status = failure.as_ref().map_or(&Status::Success, |(status, _)| status);
@@ -553,7 +554,7 @@ impl Environment {
             biased;
             () = something => None,
             gone = gone(&mut exit) => Some(self.end_by(gone)),
-            () = tokio::time::sleep_until(deadline.into()) => Some(End::TimedOut),
+            () = standstill::until(deadline) => Some(End::TimedOut),
         }
     }
 
@@ -610,7 +611,7 @@ impl Environment {
                 Ok(Ending::Broken) | Err(_) => return self.end_by(gone),
                 Ok(ending) => ending,
             },
-            () = tokio::time::sleep_until(deadline.into()) => return End::TimedOut,
+            () = standstill::until(deadline) => return End::TimedOut,
         };
         match ending {
             Ending::Replied(reply) => End::Replied(reply),
@@ -637,6 +638,7 @@ impl Environment {
         let patience = if self.is_kept() { deadline.min(Instant::now() + NOT_PROMPT) } else { deadline };
         let sleep = tokio::time::sleep_until(patience.into());
         tokio::pin!(sleep);
+        let mut is_put_off = false;
         loop {
             tokio::select! {
                 biased;
@@ -663,7 +665,13 @@ impl Environment {
                     Err(_) => Waited::Over(self.end_by(gone(&mut exit).await)),
                 },
                 () = &mut sleep => {
-                    if Instant::now() >= deadline {
+                    let now = Instant::now();
+                    if let Some(later) = standstill::reprieve(deadline, now).filter(|_| !is_put_off) {
+                        is_put_off = true;
+                        sleep.as_mut().reset(later.into());
+                        continue;
+                    }
+                    if now >= deadline {
                         return Waited::Over(End::TimedOut);
                     }
                     self.let_go();

@@ -19,6 +19,7 @@ mod network;
 mod output;
 mod reactors;
 mod refusals;
+mod standstill;
 mod streaming;
 
 pub use environment::RestoreFailure;

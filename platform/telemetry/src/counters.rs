@@ -2,6 +2,7 @@
 //!
 //! Source: AWS Lambda Developer Guide, "Types of metrics for Lambda functions".
 
+use crate::messages::messages;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,6 +103,10 @@ impl Counters {
         for (function, dropped) in log_lines_dropped {
             let _ = writeln!(text, "{name}{{function=\"{function}\"}} {dropped}");
         }
+        let name = "onrush_messages_lost_total";
+        let help = "Messages on standard error that nobody read.";
+        let lost = messages().lost();
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {lost}");
         text
     }
 }

@@ -42,6 +42,8 @@ use tracing_subscriber::EnvFilter;
 
 /// How long everything may take to stop before the process just ends; the jailer's end takes the rest along.
 const FAREWELL: Duration = Duration::from_millis(1_500);
+/// How long the logs' last lines may take to be written.
+const LOGS_FAREWELL: Duration = Duration::from_secs(2);
 /// What Lambda gives extensions for their end, and a moment more.
 const EXTENSIONS_FAREWELL: Duration = Duration::from_millis(2_300);
 
@@ -56,7 +58,7 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
     scope::enter();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_env("ONRUSH_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
-        .with_writer(std::io::stderr)
+        .with_writer(telemetry::messages)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_target(false)
         // Saying that a line could not be written would panic where standard error is a file on a full disk.
@@ -98,6 +100,8 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
     };
     // Forks, too; its child holds none of our descriptors.
     let relay = if arguments.isolation == Isolation::Namespaces { answers::namespace() } else { None };
+    // The last fork is over.
+    telemetry::messages().start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(arguments, era, overrides, read, (jailer, relay), listener, begun));
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -305,10 +309,12 @@ async fn serve(
         verifies,
         network: vpc.as_ref().map(|vpc| vpc.summary.as_str()),
     };
-    match arguments.output {
-        Output::Text => super::print(&banner::text(&summary)),
-        Output::Json => super::print(&format!("{}\n", banner::json(&summary))),
-    }
+    let text = match arguments.output {
+        Output::Text => banner::text(&summary),
+        Output::Json => format!("{}\n", banner::json(&summary)),
+    };
+    // With many functions it is more than a pipe holds, and nobody may be reading.
+    drop(tokio::task::spawn_blocking(move || super::print(&text)));
 
     let conductor = conductor::Conductor {
         stage: deploy::Stage { strict_builds: true, ..stage },
@@ -348,7 +354,11 @@ async fn serve(
         edits.abort();
     }
     writer.abort();
-    logs.flush();
+    // On a file server that is gone this takes for ever.
+    let flushed = tokio::task::spawn_blocking(move || logs.flush());
+    if tokio::time::timeout(LOGS_FAREWELL, flushed).await.is_err() {
+        tracing::warn!("the last lines of functions' logs could not be written");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

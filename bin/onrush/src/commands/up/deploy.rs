@@ -83,7 +83,7 @@ async fn functions(
         let runtime = function.runtime.clone();
         let deployed = tokio::task::spawn_blocking(move || -> Result<_, Stop> {
             if let Some(runtime) = runtime {
-                let progress = |line: &str| eprintln!("  {line}");
+                let progress = |line: &str| crate::say(&format!("  {line}"));
                 for warning in
                     runtimes.prepare(&runtime, &progress).map_err(|error| anyhow!("{name}: {error}"))?
                 {
@@ -141,7 +141,8 @@ pub fn is_built(read: &Read, function: &Function) -> bool {
 async fn remove_others(read: &Read, control: &Arc<Control>, deployed: &[String]) -> Result<(), Stop> {
     let of_a_template = control.functions().into_iter().filter(|function| function.logical_id.is_some());
     for other in of_a_template.filter(|other| !deployed.contains(&other.name)) {
-        eprintln!("  {}: removed, {} has no such function that runs", other.name, read.path.display());
+        let path = read.path.display();
+        crate::say(&format!("  {}: removed, {path} has no such function that runs", other.name));
         let (control, name) = (control.clone(), other.name.clone());
         let removed = tokio::task::spawn_blocking(move || control.delete(&name, None));
         let removed = removed.await.context("removing a function failed")?;

@@ -32,7 +32,7 @@ impl Images for Keeper {
     fn fetch(&self, source: &str, architecture: &str) -> Result<FoundImage, ImageFault> {
         let architecture = if architecture == "arm64" { Architecture::Arm64 } else { Architecture::Amd64 };
         let place = Place::parse(source, &self.folder).map_err(|error| fault(&error))?;
-        let progress = |line: &str| eprintln!("  {place}: {line}");
+        let progress = |line: &str| crate::say(&format!("  {place}: {line}"));
         self.store.add(&place, architecture, &progress).map(found).map_err(|error| fault(&error))
     }
 

@@ -26,7 +26,7 @@ pub async fn folder(function: &Function, source: PathBuf, at: &str, stage: &Stag
         tracing::warn!(function = %function.id, "{at}: BuildMethod {other} is not known; the folder runs as it is");
     }
     let id = function.id.clone();
-    let progress = move |line: &str| eprintln!("  {id}: {line}");
+    let progress = move |line: &str| crate::say(&format!("  {id}: {line}"));
     if is_rust(function, &source) {
         let built = tokio::task::spawn_blocking(move || runtimes::build_rust(&source, &progress));
         return Ok(built.await.context("the build failed")?.with_context(|| function.id.clone())?);
