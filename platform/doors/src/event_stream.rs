@@ -27,13 +27,14 @@ const CHECKSUM_BYTES: usize = 4;
 
 /// One message around a payload: what comes before it, and the checksum behind it. So a large payload need not be copied.
 ///
-/// Names are shorter than 256 bytes; values are cut at 32,767.
+/// Names are cut at 255 bytes, values at 32,767, or up to three before: never within a character.
 pub fn around(headers: &[(&str, &str)], payload: &[u8]) -> (Bytes, Bytes) {
     let mut head = BytesMut::with_capacity(128);
     head.put_bytes(0, PRELUDE_BYTES);
     for (name, value) in headers {
-        let name = &name.as_bytes()[..name.len().min(u8::MAX.into())];
-        let value = &value.as_bytes()[..value.len().min(VALUE_MAX)];
+        // Cut between characters: a reader that gets half of one refuses the whole message.
+        let name = cut(name, u8::MAX.into()).as_bytes();
+        let value = cut(value, VALUE_MAX).as_bytes();
         head.put_u8(u8::try_from(name.len()).expect("cut above"));
         head.put_slice(name);
         head.put_u8(STRING);
@@ -51,6 +52,15 @@ pub fn around(headers: &[(&str, &str)], payload: &[u8]) -> (Bytes, Bytes) {
     hasher.update(payload);
     let tail = Bytes::copy_from_slice(&hasher.finalize().to_be_bytes());
     (head.freeze(), tail)
+}
+
+/// The beginning of a text, of at most so many bytes.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// The same in one piece.
@@ -119,5 +129,7 @@ mod tests {
     fn what_is_too_long_for_a_header_is_cut() {
         let (found, _) = read(&message(&[("n", &"v".repeat(40_000))], b""));
         assert_eq!(found[0].1.len(), VALUE_MAX);
+        let (found, _) = read(&message(&[(&"é".repeat(200), &"é".repeat(20_000))], b""));
+        assert_eq!((found[0].0.len(), found[0].1.len()), (254, VALUE_MAX - 1));
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Head {
     pub(crate) mode: Mode,
     /// Only extensions send these.
     pub(crate) extension: Option<Box<ExtensionHeaders>>,
-    framing: Framing,
+    pub(crate) framing: Framing,
     expects_continue: bool,
     pub(crate) keep_alive: bool,
 }
@@ -70,7 +70,7 @@ pub(crate) enum Method {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Framing {
+pub(crate) enum Framing {
     Length(usize),
     Chunked,
 }
@@ -372,7 +372,7 @@ impl Wire {
     }
 }
 
-fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Broken> {
+pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Broken> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let length = match request.parse(bytes) {

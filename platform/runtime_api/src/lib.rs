@@ -16,6 +16,7 @@ mod http;
 mod session;
 mod streaming;
 pub mod telemetry;
+pub mod untrusted;
 
 pub use extensions::{EXTENSIONS_MAX, ExtensionFailure, ExtensionStage, ExtensionStatus, ShutdownReason};
 pub use session::{Answer, Facts, Initialisation, Invocation, Reply, RestoreError, Session};

@@ -195,6 +195,8 @@ pub(crate) struct Walls<'a> {
     pub in_control_group: bool,
     /// Version of Landlock to use; 0 for none.
     pub landlock: u32,
+    /// Whether the host shows the kernel's addresses to everybody, so that they are to be hidden.
+    pub kernel_addresses: bool,
 }
 
 fn errno() -> i32 {
@@ -314,6 +316,11 @@ fn enter(plan: &Plan<'_>, walls: &Walls<'_>) {
     let restricted = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     let proc = c"proc".as_ptr();
     call!(plan, Step::Proc, SYS_mount, proc, c"/proc".as_ptr(), proc, restricted, none);
+    if walls.kernel_addresses {
+        let (nothing, addresses) = (c"/dev/null".as_ptr(), c"/proc/kallsyms".as_ptr());
+        // SAFETY: C strings. Where it fails, the file shows what the host's settings let everybody see.
+        unsafe { libc::syscall(libc::SYS_mount, nothing, addresses, none, libc::MS_BIND, none) };
+    }
     let (empty, tmp, flags) = (c"".as_ptr(), c"/tmp".as_ptr(), MOVE_MOUNT_F_EMPTY_PATH);
     call!(plan, Step::Temporary, SYS_move_mount, walls.temporary, empty, libc::AT_FDCWD, tmp, flags);
     call!(plan, Step::HostName, SYS_sethostname, walls.host_name.as_ptr(), walls.host_name.len());

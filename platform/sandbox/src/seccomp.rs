@@ -80,7 +80,21 @@ const REFUSED: &[RefusedCall] = refused! {
     fanotify_init SYS_fanotify_init "watches whole file systems";
     move_pages SYS_move_pages "acts on other processes' memory";
     migrate_pages SYS_migrate_pages "acts on other processes' memory";
+    quotactl_fd SYS_quotactl_fd "quotas of the host";
+    process_mrelease SYS_process_mrelease "acts on other processes' memory";
 };
+
+/// Refused with EPERM; numbers that all machines share, younger than some libc.
+const REFUSED_YOUNG: &[RefusedCall] = &[
+    RefusedCall { name: "cachestat", number: 451, reason: "shows which of the host's files are in memory" },
+    RefusedCall { name: "statmount", number: 457, reason: "shows where mounts lie on the host" },
+    RefusedCall { name: "listmount", number: 458, reason: "lists mounts" },
+    RefusedCall { name: "lsm_set_self_attr", number: 460, reason: "security modules are the host's" },
+];
+
+/// Calls from here on are answered ENOSYS: they were added after this table was written, and `open_tree_attr`, the first,
+/// shows that they may do what older ones are refused for.
+const FIRST_UNKNOWN: u32 = 467;
 
 /// Refused with EPERM on x86-64 alone; other machines lack them.
 #[cfg(target_arch = "x86_64")]
@@ -108,16 +122,19 @@ const CLONE_FLAGS_REFUSED: [u32; 8] = [
     libc::CLONE_NEWNET as u32,
 ];
 
-/// Socket families that stay: UNIX, INET, INET6 and NETLINK (getifaddrs needs it). Others are either
-/// privileged or reach past the network namespace, as VSOCK does.
-const FAMILIES_ALLOWED: [u32; 4] =
-    [libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32, libc::AF_NETLINK as u32];
+/// Protocols of INET and INET6 that stay: 0 (the family's own), ICMP, TCP, UDP, ICMPv6, MPTCP. Asking for another has the
+/// kernel load its module, such as DCCP or SCTP, for anybody.
+const PROTOCOLS_ALLOWED: [u32; 6] = [0, 1, 6, 17, 58, 262];
+
+/// `NETLINK_ROUTE`, which getifaddrs needs. The others talk to packet filters, IPsec, auditing and devices.
+const NETLINK_ALLOWED: u32 = 0;
 
 /// `TIOCSTI` pushes bytes into a terminal's input; `TIOCLINUX` does so on consoles.
 const TERMINAL_REQUESTS_REFUSED: [u32; 2] = [0x5412, 0x541C];
 
 /// Numbers from here on name the same calls once more, with the x32 calling convention.
 const X32: u32 = 0x4000_0000;
+const _: () = assert!(FIRST_UNKNOWN < X32);
 
 /// What the kernel calls this machine (`AUDIT_ARCH_*`).
 #[cfg(target_arch = "x86_64")]
@@ -130,6 +147,7 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENT_0: u32 = 16;
 const ARGUMENT_1: u32 = 24;
+const ARGUMENT_2: u32 = 32;
 
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
@@ -151,15 +169,25 @@ enum Verdict {
     Unknown,
     /// By the flags.
     Clone,
-    /// By the family.
+    /// By the family: UNIX, INET, INET6 and NETLINK stay. Others are either privileged or reach past the network namespace,
+    /// as VSOCK does, or have their modules loaded for anybody.
     Socket,
+    /// By the protocol, of INET and INET6.
+    Protocol,
+    /// By the protocol, of NETLINK.
+    Netlink,
+    /// By the family of `socketpair`: UNIX alone.
+    Pair,
     /// By the request.
     Ioctl,
 }
 
+/// How many there are.
+const VERDICTS: usize = Verdict::Ioctl as usize + 1;
+
 /// The calls that are refused whatever their arguments.
 pub fn refused_calls() -> impl Iterator<Item = &'static RefusedCall> {
-    REFUSED.iter().chain(REFUSED_HERE)
+    REFUSED.iter().chain(REFUSED_YOUNG).chain(REFUSED_HERE)
 }
 
 /// A jump's aim while the program is put together.
@@ -212,6 +240,7 @@ fn segments() -> Vec<(u32, Verdict)> {
         refused_calls().map(|call| (call.number as u32, Verdict::Refuse)).collect();
     verdicts.insert(libc::SYS_clone as u32, Verdict::Clone);
     verdicts.insert(libc::SYS_socket as u32, Verdict::Socket);
+    verdicts.insert(libc::SYS_socketpair as u32, Verdict::Pair);
     verdicts.insert(libc::SYS_ioctl as u32, Verdict::Ioctl);
     verdicts.insert(libc::SYS_clone3 as u32, Verdict::Unknown);
     let mut segments = vec![(0, Verdict::Allow)];
@@ -224,7 +253,8 @@ fn segments() -> Vec<(u32, Verdict)> {
         next = number + 1;
     }
     segments.push((next, Verdict::Allow));
-    segments.push((X32, Verdict::Unknown));
+    // So are the numbers from X32 on, which name the same calls once more.
+    segments.push((FIRST_UNKNOWN, Verdict::Unknown));
     segments.dedup_by(|later, earlier| {
         let replaced = later.0 == earlier.0;
         if replaced {
@@ -250,41 +280,67 @@ fn search(segments: &[(u32, Verdict)], comparisons: &mut Vec<(u32, Aim, Aim)>) -
     Aim::Verdict(*verdict)
 }
 
-/// The instructions for the verdicts, and where each begins, by its number.
-fn verdicts() -> (BpfProgram, [usize; 6]) {
-    let mut program = BpfProgram::new();
-    let mut places = [0; 6];
-    let mut begin = |program: &BpfProgram, verdict| places[verdict as usize] = program.len();
-    begin(&program, Verdict::Clone);
-    program.push(statement(LOAD, ARGUMENT_0));
+/// Where a comparison leads.
+#[derive(Clone, Copy)]
+enum To {
+    Next,
+    Verdict(Verdict),
+}
+
+/// What each verdict does, one after the other, and where in it each begins.
+fn verdicts() -> (BpfProgram, [usize; VERDICTS]) {
+    use To::Next;
+    let (allow, refuse) = (To::Verdict(Verdict::Allow), To::Verdict(Verdict::Refuse));
     let flags = CLONE_FLAGS_REFUSED.iter().fold(0, |all, flag| all | flag);
-    let mut rest = FAMILIES_ALLOWED.len() + TERMINAL_REQUESTS_REFUSED.len() + 2;
-    let (allow, refuse) = (rest as u8, rest as u8 + 1);
-    program.push(sock_filter { code: JUMP_SET, jt: refuse, jf: allow, k: flags });
-    begin(&program, Verdict::Ioctl);
-    program.push(statement(LOAD, ARGUMENT_1));
-    rest -= 1;
-    for (index, request) in TERMINAL_REQUESTS_REFUSED.into_iter().enumerate() {
-        rest -= 1;
-        let last = index + 1 == TERMINAL_REQUESTS_REFUSED.len();
-        let otherwise = if last { rest as u8 } else { 0 };
-        program.push(sock_filter { code: JUMP_EQUAL, jt: rest as u8 + 1, jf: otherwise, k: request });
+    let equal = |k: u32, then: To| (JUMP_EQUAL, k, then);
+    let families = [
+        (libc::AF_UNIX, Verdict::Allow),
+        (libc::AF_INET, Verdict::Protocol),
+        (libc::AF_INET6, Verdict::Protocol),
+        (libc::AF_NETLINK, Verdict::Netlink),
+    ];
+    // What is looked at, what it is compared with, and what holds if nothing fits.
+    let deciding: [(Verdict, u32, Vec<_>, To); 6] = [
+        (Verdict::Clone, ARGUMENT_0, vec![(JUMP_SET, flags, refuse)], allow),
+        (Verdict::Ioctl, ARGUMENT_1, TERMINAL_REQUESTS_REFUSED.map(|it| equal(it, refuse)).to_vec(), allow),
+        (
+            Verdict::Socket,
+            ARGUMENT_0,
+            families.map(|(family, then)| equal(family as u32, To::Verdict(then))).to_vec(),
+            refuse,
+        ),
+        (Verdict::Protocol, ARGUMENT_2, PROTOCOLS_ALLOWED.map(|it| equal(it, allow)).to_vec(), refuse),
+        (Verdict::Netlink, ARGUMENT_2, vec![equal(NETLINK_ALLOWED, allow)], refuse),
+        (Verdict::Pair, ARGUMENT_0, vec![equal(libc::AF_UNIX as u32, allow)], refuse),
+    ];
+    let mut program = BpfProgram::new();
+    let mut places = [0; VERDICTS];
+    let mut jumps = Vec::new();
+    for (verdict, look_at, comparisons, otherwise) in deciding {
+        places[verdict as usize] = program.len();
+        program.push(statement(LOAD, look_at));
+        let last = comparisons.len() - 1;
+        for (index, (code, k, then)) in comparisons.into_iter().enumerate() {
+            jumps.push((program.len(), then, if index == last { otherwise } else { Next }));
+            program.push(statement(code, k));
+        }
     }
-    begin(&program, Verdict::Socket);
-    program.push(statement(LOAD, ARGUMENT_0));
-    rest -= 1;
-    for (index, family) in FAMILIES_ALLOWED.into_iter().enumerate() {
-        rest -= 1;
-        let last = index + 1 == FAMILIES_ALLOWED.len();
-        let otherwise = if last { rest as u8 + 1 } else { 0 };
-        program.push(sock_filter { code: JUMP_EQUAL, jt: rest as u8, jf: otherwise, k: family });
+    for (verdict, answer) in [
+        (Verdict::Allow, ALLOW),
+        (Verdict::Refuse, ERRNO | libc::EPERM as u32),
+        (Verdict::Unknown, ERRNO | libc::ENOSYS as u32),
+    ] {
+        places[verdict as usize] = program.len();
+        program.push(statement(RETURN, answer));
     }
-    begin(&program, Verdict::Allow);
-    program.push(statement(RETURN, ALLOW));
-    begin(&program, Verdict::Refuse);
-    program.push(statement(RETURN, ERRNO | libc::EPERM as u32));
-    begin(&program, Verdict::Unknown);
-    program.push(statement(RETURN, ERRNO | libc::ENOSYS as u32));
+    for (at, then, otherwise) in jumps {
+        let offset = |to: To| match to {
+            Next => 0,
+            To::Verdict(verdict) => u8::try_from(places[verdict as usize] - at - 1)
+                .expect("the program is shorter than 256 instructions, tested"),
+        };
+        (program[at].jt, program[at].jf) = (offset(then), offset(otherwise));
+    }
     (program, places)
 }
 
@@ -338,10 +394,10 @@ mod tests {
         for number in 0..500 {
             let refused = refused_calls().any(|call| call.number == number);
             let expected = match number {
-                libc::SYS_clone3 => UNKNOWN,
+                libc::SYS_clone3 | 467.. => UNKNOWN,
                 _ if refused => NOT_PERMITTED,
                 // Family 0 is not one of those that stay.
-                libc::SYS_socket => NOT_PERMITTED,
+                libc::SYS_socket | libc::SYS_socketpair => NOT_PERMITTED,
                 _ => ALLOW,
             };
             assert_eq!(answer(&program, number, none), expected, "call {number}");
@@ -358,8 +414,21 @@ mod tests {
         let thread = (libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_THREAD | libc::CLONE_SIGHAND) as u64;
         assert_eq!(with(libc::SYS_clone, 0, thread), ALLOW);
         for family in 0..50 {
-            let expected = if FAMILIES_ALLOWED.contains(&family) { ALLOW } else { NOT_PERMITTED };
-            assert_eq!(with(libc::SYS_socket, 0, family.into()), expected, "family {family}");
+            let stays = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].contains(&family);
+            let expected = if stays { ALLOW } else { NOT_PERMITTED };
+            assert_eq!(with(libc::SYS_socket, 0, family as u64), expected, "family {family}");
+            let expected = if family == libc::AF_UNIX { ALLOW } else { NOT_PERMITTED };
+            assert_eq!(with(libc::SYS_socketpair, 0, family as u64), expected, "pair of family {family}");
+        }
+        for protocol in 0..300 {
+            let socket =
+                |family: i32| answer(&program, libc::SYS_socket, [family as u64, 1, protocol, 0, 0, 0]);
+            let expected = if [0, 1, 6, 17, 58, 262].contains(&protocol) { ALLOW } else { NOT_PERMITTED };
+            assert_eq!(socket(libc::AF_INET), expected, "protocol {protocol}");
+            assert_eq!(socket(libc::AF_INET6), expected, "protocol {protocol}");
+            let expected = if protocol == 0 { ALLOW } else { NOT_PERMITTED };
+            assert_eq!(socket(libc::AF_NETLINK), expected, "netlink {protocol}");
+            assert_eq!(socket(libc::AF_UNIX), ALLOW);
         }
         assert_eq!(with(libc::SYS_ioctl, 1, 0x5412), NOT_PERMITTED);
         assert_eq!(with(libc::SYS_ioctl, 1, 0x541C), NOT_PERMITTED);

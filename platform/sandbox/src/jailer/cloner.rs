@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use seccompiler::sock_filter;
 
@@ -272,8 +273,20 @@ struct Tools<'a> {
     null: RawFd,
     proc: BorrowedFd<'a>,
     landlock: u32,
+    kernel_addresses: bool,
     stack: Vec<u8>,
     spare: Vec<(usize, usize)>,
+}
+
+/// Whether this host shows the kernel's addresses to everybody in `/proc/kallsyms`: with these two settings of its, see
+/// `kallsyms_show_value` in the kernel's kernel/ksyms_common.c.
+fn shows_kernel_addresses(proc: &OwnedFd) -> bool {
+    let setting = |name: &str| -> Option<i32> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(proc, format!("sys/kernel/{name}"), flags, Mode::empty()).ok()?;
+        io::read_to_string(std::fs::File::from(file)).ok()?.trim().parse().ok()
+    };
+    setting("kptr_restrict") == Some(0) && setting("perf_event_paranoid").is_some_and(|level| level <= 1)
 }
 
 /// A cloner's life: one order after another.
@@ -288,6 +301,7 @@ fn serve(socket: &OwnedFd, filter: &[sock_filter], null: &OwnedFd, proc: &OwnedF
         null: null.as_raw_fd(),
         proc: proc.as_fd(),
         landlock: landlock::version(),
+        kernel_addresses: shows_kernel_addresses(proc),
         stack: vec![0; STACK_LEN],
         spare: Vec::with_capacity(SPARE_MAX),
     };
@@ -358,6 +372,7 @@ impl Tools<'_> {
                 maps: [user_map.as_bytes(), group_map.as_bytes()],
                 in_control_group: order.in_control_group,
                 landlock: self.landlock,
+                kernel_addresses: self.kernel_addresses,
             }),
             oom_score: OOM_SCORE,
             proc: self.proc.as_raw_fd(),
