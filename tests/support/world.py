@@ -9,6 +9,7 @@ import time
 
 SERVER = "203.0.113.10"
 OTHER = "203.0.113.11"
+THIRD = "203.0.113.12"
 PORT = 7
 NUMBERS = itertools.count()
 
@@ -58,7 +59,7 @@ def serve(namespace, *addresses):
 
 
 class World:
-    """The namespace, with SERVER and OTHER on its loopback; TCP echo on both, UDP echo on SERVER."""
+    """The namespace, with SERVER, OTHER and THIRD on its loopback; TCP echo on all, UDP echo on SERVER."""
 
     def __init__(self):
         self.name = f"onrush-test-{os.getpid()}-{next(NUMBERS)}"
@@ -72,9 +73,9 @@ class World:
 
     def open(self):
         ip("-n", self.name, "link", "set", "lo", "up")
-        for address in (SERVER, OTHER):
+        for address in (SERVER, OTHER, THIRD):
             ip("-n", self.name, "addr", "add", f"{address}/32", "dev", "lo")
-        self.server = serve(self.name, SERVER, OTHER)
+        self.server = serve(self.name, SERVER, OTHER, THIRD)
 
     @contextlib.contextmanager
     def serve_in(self, namespace, address):

@@ -2,7 +2,8 @@
 //! `--world netns:NAME`, and the thread that carries packets between them.
 //!
 //! Prints `ready`; then each line of its input is a question: `board` is answered with a line `LIMIT USED PEAK REFUSED`
-//! for each row and an empty one, `ready COUNT` and `detach COUNT` with microseconds. It ends with its input.
+//! for each row, a line `ADDRESS USED PEAK REFUSED` for each destination of the NAT gateway and an empty one, `ready COUNT`
+//! and `detach COUNT` with microseconds. It ends with its input.
 
 #[path = "../device.rs"]
 mod device;
@@ -40,6 +41,9 @@ struct Arguments {
     /// So many environments more, in namespaces without a name.
     #[arg(long, default_value_t = 0)]
     idle: u32,
+    /// Subnets that environments are in, two after two: one or two.
+    #[arg(long, default_value_t = 1)]
+    subnets: usize,
     /// Elastic IP addresses of the NAT gateway: one or eight.
     #[arg(long, default_value_t = 1)]
     addresses: u8,
@@ -56,13 +60,14 @@ fn main() -> Result<()> {
     let fabric = start(&arguments)?;
     for (index, name) in (0..).zip(&arguments.inside) {
         let device = namespace::within(name, || device::environment(index, Life::Descriptor))?;
-        attach(&fabric, device, index);
+        // Pairs, so that those who call one destination or another are in each subnet.
+        attach(&fabric, device, index, index as usize / 2 % arguments.subnets);
     }
     let first = arguments.inside.len() as u32;
     let made = (first..first + arguments.idle).map(Environment::new).collect::<Result<Vec<_>>>()?;
     let mut idle: Vec<_> = made
         .into_iter()
-        .map(|mut made| made.take().map(|device| attach(&fabric, device, made.index)))
+        .map(|mut made| made.take().map(|device| attach(&fabric, device, made.index, 0)))
         .collect();
     println!("ready");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -73,8 +78,12 @@ fn main() -> Result<()> {
         let count: u32 = count.parse()?;
         match word {
             "board" => {
-                for row in runtime.block_on(fabric.board())?.rows {
+                let board = runtime.block_on(fabric.board())?;
+                for row in board.rows {
                     println!("{} {} {} {}", row.id, row.used, row.peak, row.refused);
+                }
+                for row in board.gateways.iter().flat_map(|gateway| &gateway.destinations) {
+                    println!("{} {} {} {}", row.destination.address, row.used, row.peak, row.refused);
                 }
             }
             "ready" => {
@@ -83,7 +92,7 @@ fn main() -> Result<()> {
                 for mut environment in environments {
                     let begun = Instant::now();
                     let device = environment.take().context("it is new")?;
-                    let attached = attach(&fabric, device, environment.index);
+                    let attached = attach(&fabric, device, environment.index, 0);
                     environment.ask()?;
                     println!("{}", begun.elapsed().as_secs_f64() * 1e6);
                     idle.push(Some(attached));
@@ -143,12 +152,12 @@ fn start(arguments: &Arguments) -> Result<Fabric> {
 }
 
 /// All are environments of the template's one function.
-fn attach(fabric: &Fabric, device: OwnedFd, index: u32) -> network::fabric::Attached {
+fn attach(fabric: &Fabric, device: OwnedFd, index: u32, choice: usize) -> network::fabric::Attached {
     fabric.attach(Joining {
         device,
         address: device::address(index),
         address6: None,
-        place: Some(Place { function: 0, choice: 0 }),
+        place: Some(Place { function: 0, choice }),
         vpc: Some(0),
         resolver: Some(Ipv4Addr::new(10, 20, 0, 2)),
         function: "cart".into(),

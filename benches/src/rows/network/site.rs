@@ -8,6 +8,7 @@ use rustix::process::{Pid, test_kill_process};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
@@ -241,12 +242,16 @@ impl Site {
 /// The world's namespace, with its addresses.
 pub fn world(name: &str) -> Result<Namespace> {
     let world = Namespace::new(name)?;
-    let first: u8 =
-        WORLD.rsplit('.').next().and_then(|last| last.parse().ok()).context("it is an address")?;
-    for last in first..first + ADDRESSES {
-        world.ip(&format!("address add 203.0.113.{last}/32 dev lo"))?;
+    for number in 0..ADDRESSES.into() {
+        world.ip(&format!("address add {}/32 dev lo", address(number)))?;
     }
     Ok(world)
+}
+
+/// One of the world's addresses.
+pub fn address(number: usize) -> String {
+    let first: Ipv4Addr = WORLD.parse().expect("it is an address");
+    Ipv4Addr::from_bits(first.to_bits() + number as u32).to_string()
 }
 
 /// The platform's network between environments and the world.
