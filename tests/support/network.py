@@ -1,5 +1,11 @@
 """Small templates with a VPC, and what functions do in it."""
 
+import contextlib
+import http.client
+import json
+import threading
+import time
+
 from support import templates
 
 # What a puppet runs: so many connections, each a word there and back; kept when asked for.
@@ -19,6 +25,19 @@ for number in range(event.get("count", 1)):
         answer.append(type(error).__name__)
 """
 
+# The same bytes there and back, for as long as it runs.
+STREAM = """
+import socket
+stream = socket.create_connection((event["host"], event["port"]), 10)
+while True:
+    stream.sendall(bytes(32768))
+    left = 32768
+    while left:
+        piece = stream.recv(65536)
+        if not piece: raise EOFError
+        left -= len(piece)
+"""
+
 ANYWHERE = [{"IpProtocol": "-1", "CidrIp": "0.0.0.0/0"}]
 
 
@@ -27,7 +46,7 @@ def ref(name):
 
 
 def resources(addresses=1, egress=None, gateway="nat", subnets=1):
-    """A VPC; its private subnets lead to a NAT gateway with so many addresses, or to the internet gateway."""
+    """A VPC; its private subnets lead to a NAT gateway with so many addresses, to the internet gateway, or nowhere."""
     found = {
         "Vpc": ("VPC", {"CidrBlock": "10.0.0.0/16"}),
         "Igw": ("InternetGateway", {}),
@@ -57,7 +76,8 @@ def resources(addresses=1, egress=None, gateway="nat", subnets=1):
         },
     )
     target = {"NatGatewayId": ref("Nat")} if gateway == "nat" else {"GatewayId": ref("Igw")}
-    found["Default"] = ("Route", {"RouteTableId": ref("Table"), "DestinationCidrBlock": "0.0.0.0/0"} | target)
+    if gateway != "none":
+        found["Default"] = ("Route", {"RouteTableId": ref("Table"), "DestinationCidrBlock": "0.0.0.0/0"} | target)
     for number in range(subnets):
         found[f"Private{number}"] = ("Subnet", {"VpcId": ref("Vpc"), "CidrBlock": f"10.0.{number}.0/24"})
         association = {"SubnetId": ref(f"Private{number}"), "RouteTableId": ref("Table")}
@@ -75,3 +95,35 @@ def template(home, functions=("Red",), timeout=30, subnets=1, outside=(), **netw
     everyone = {name: ("puppet", settings | {"VpcConfig": config}) for name in functions}
     everyone |= {name: ("puppet", settings) for name in outside}
     return templates.write(home, everyone, resources(subnets=subnets, **network))
+
+
+class Streams:
+    """Puppets that send and hear without a pause until they, or the platform, are ended."""
+
+    def __init__(self, platform, name, host, port, count=4):
+        self.platform = platform
+        event = {"python": STREAM, "host": host, "port": port}
+        self.threads = [threading.Thread(target=self.stream, args=(name, event)) for _ in range(count)]
+        self.count = count
+
+    def stream(self, name, event):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            self.platform.request("POST", f"/2015-03-31/functions/{name}/invocations", json.dumps(event))
+
+    def gateway(self):
+        return self.platform.request("GET", "/_onrush/limits").json()["gateways"][0]["metrics"]
+
+    def __enter__(self):
+        """All have a connection, and it flows."""
+        for thread in self.threads:
+            thread.start()
+        deadline, enough = time.monotonic() + 60, self.gateway()["BytesInFromDestination"] + (4 << 20)
+        while (found := self.gateway())["ActiveConnectionCount"] < self.count or found["BytesInFromDestination"] < enough:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.02)
+        return self
+
+    def __exit__(self, *_):
+        for thread in self.threads:
+            thread.join(90)
+            assert not thread.is_alive()

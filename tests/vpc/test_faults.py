@@ -186,6 +186,43 @@ def test_a_pause_of_the_platform_loses_no_connection(up):
     assert platform.limit("nat.ports", "Nat")["refused"] == 0
 
 
+def test_a_restart_under_load_forgets_all_connections_and_begins_anew(up, world, start, tmp_path):
+    """What was open is gone, as the environments are; a peer that was told nothing does not stand in the way of new ones."""
+    platform = up()
+    with network.Streams(platform, "Red", SERVER, PORT):
+        belongings = platform.kill()
+        assert belongings.wait_gone(10) == []
+    assert world.wait_without_device()
+    again_up = start("--world", f"netns:{world.name}", template=tmp_path / "app.json", home=platform.home)
+    # The peer sends what it has left to nobody: no environment hears any of it.
+    assert connect(again_up, count=8, keep=True, timeout=20) == ["hello"] * 8
+    assert again(again_up) == "again"
+    row = again_up.limit("nat.ports", "Nat")
+    assert (row["used"], row["refused"]) == (8, 0)
+    # With load on it, a stop by Ctrl-C leaves nothing either: the fixture looks.
+    with network.Streams(again_up, "Red", SERVER, PORT):
+        again_up.stop()
+    assert world.wait_without_device()
+
+
+@pytest.mark.parametrize("gateway", ["none", "blackhole"])
+def test_a_route_to_nothing_is_silence_and_says_so(start, world, tmp_path, gateway):
+    """A table without a default route, and one whose default is a peering that is another network's."""
+    found = network.resources(gateway="none")
+    if gateway == "blackhole":
+        other = {"Second": ("VPC", {"CidrBlock": "10.1.0.0/16"}), "Third": ("VPC", {"CidrBlock": "10.2.0.0/16"})}
+        other["Peers"] = ("VPCPeeringConnection", {"VpcId": ref("Second"), "PeerVpcId": ref("Third")})
+        target = {"VpcPeeringConnectionId": ref("Peers")}
+        other["Default"] = ("Route", {"RouteTableId": ref("Table"), "DestinationCidrBlock": "0.0.0.0/0"} | target)
+        found |= {name: {"Type": f"AWS::EC2::{kind}", "Properties": settings} for name, (kind, settings) in other.items()}
+    inside = {"SubnetIds": [ref("Private0")], "SecurityGroupIds": [ref("Group")]}
+    template = templates.write(tmp_path, {"Red": ("puppet", {"Timeout": 3, "MemorySize": 256, "VpcConfig": inside})}, found)
+    platform = start("--world", f"netns:{world.name}", template=template)
+    hangs = platform.invoke("Red", {"python": CONNECT, "host": SERVER, "port": PORT, "timeout": 60})
+    assert hangs.headers["x-onrush-limit"].startswith("route.none; "), hangs
+    assert "Task timed out" in hangs.json()["errorMessage"] and board(platform)["flows"] == 0
+
+
 def test_a_narrow_hop_behind_the_world_is_told_and_obeyed(up, world):
     """F20: 'fragmentation needed' comes back through both translations, and the sender obeys."""
     far, server = world.name + "f", "192.0.2.10"

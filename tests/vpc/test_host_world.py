@@ -52,22 +52,28 @@ def test_functions_reach_what_the_host_reaches_but_not_the_host(start, host, tmp
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_nothing_of_the_hosts_network_stays_changed(start, host, tmp_path, end):
+    """The end comes while connections are full of bytes."""
     before = host.state()
     platform = begin(start, tmp_path)
     assert connect(platform) == ["hello"]
     during = host.state()
     assert "onrush0" in during and during != before
-    if end == "stop":
-        platform.stop()
-        assert host.wait_state(before) == before
-        return
-    belongings = platform.kill()
-    assert belongings.wait_gone(10) == []
+    with network.Streams(platform, "Red", SERVER, PORT):
+        if end == "stop":
+            platform.stop()
+            assert host.wait_state(before) == before
+            return
+        belongings = platform.kill()
+        assert belongings.wait_gone(10) == []
     # The kernel takes back the device, its routes and the table; forwarding of the uplink is for the next start.
     left = host.wait_state(before.replace("up0/forwarding: 0", "up0/forwarding: 1"))
     assert left == before.replace("up0/forwarding: 0", "up0/forwarding: 1")
     start("--world", "none", home=platform.home).stop()
     assert host.wait_state(before) == before
+    # Peers out there still remember the streams, and the same ports are given again: it delays nobody for long.
+    again = start("--world", "host", template=tmp_path / "app.json", home=platform.home)
+    assert connect(again, count=4, keep=True, timeout=20) == ["hello"] * 4
+    assert again.limit("nat.ports", "Nat")["used"] == 4
 
 
 def test_only_one_platform_has_the_hosts_world_and_the_other_says_so(start, host, tmp_path):

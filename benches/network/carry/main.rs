@@ -148,6 +148,7 @@ fn start(arguments: &Arguments) -> Result<Fabric> {
         relay: None,
         relayed: Default::default(),
         hooks,
+        line: None,
     })?)
 }
 

@@ -37,7 +37,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use model::Instant;
-use packets::{PacketEngine, Place};
+use packets::{LineFaults, PacketEngine, Place};
 use tokio::sync::oneshot;
 
 use crate::world::Outside;
@@ -101,6 +101,8 @@ pub struct Setup {
     pub relayed: std::collections::BTreeSet<(IpAddr, Option<u16>)>,
     /// What others do for it.
     pub hooks: Hooks,
+    /// A bad line to the world, for tests of what lives with one.
+    pub line: Option<LineFaults>,
 }
 
 /// An environment's device and who it is.

@@ -50,6 +50,11 @@ impl Frame {
         &self.bytes
     }
 
+    /// The same, to be rewritten.
+    pub fn whole_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
     /// Puts a packet of ours in.
     pub fn put(&mut self, packet: &[u8], offload: Offload) {
         let packet = &packet[..packet.len().min(FRAME_BYTES_MAX - HEADER_BYTES)];

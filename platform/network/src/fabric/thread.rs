@@ -15,7 +15,9 @@ use limits::dns;
 use limits::eni::InterfaceId;
 use limits::nat::GatewayId;
 use model::{Instant, Refusal};
-use packets::{Attachment, EnvironmentId, Event, Offload, PacketEngine, Place, Port, Prepared, craft};
+use packets::{
+    Attachment, BadLine, EnvironmentId, Event, Offload, PacketEngine, Place, Port, Prepared, craft,
+};
 use rustix::event::epoll;
 
 use super::alarm::Alarm;
@@ -118,6 +120,8 @@ pub(super) struct Thread {
     viewers: Vec<Viewer>,
     flow_logs: FlowLogs,
     lost: BTreeMap<Lost, u64>,
+    /// A bad line to the world.
+    line: Option<BadLine>,
     patience: Patience,
 }
 
@@ -128,7 +132,7 @@ pub(super) fn since(began: std::time::Instant) -> Instant {
 
 impl Thread {
     pub fn new(setup: Setup, commands: Sender, inbox: Inbox) -> io::Result<Self> {
-        let Setup { mut engine, began, account, world, relay, relayed, mut hooks } = setup;
+        let Setup { mut engine, began, account, world, relay, relayed, mut hooks, line } = setup;
         let flow_logs = FlowLogs::new(hooks.flow_log.take(), account, began);
         engine.keep_flow_records(flow_logs.are_wanted());
         engine.set_relayed(relayed);
@@ -159,6 +163,7 @@ impl Thread {
             viewers: Vec::new(),
             flow_logs,
             lost: BTreeMap::new(),
+            line: line.map(BadLine::new),
             patience: Patience::default(),
         };
         thread.watch(&thread.inbox.bell, BELL)?;

@@ -122,6 +122,7 @@ impl Vpc {
                 },
                 flow_log: flow_logs.map(flow_log).transpose()?,
             },
+            line: None,
         };
         let is_open = setup.world.is_some();
         let fabric = Fabric::start(setup).context("cannot start the network's thread")?;

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use model::Instant;
-use packets::{Offload, Packet, Port, Verdict};
+use packets::{BadLine, Offload, Packet, Port, Verdict};
 use rustix::event::epoll;
 
 use super::super::batch::{Batch, End};
@@ -38,7 +39,11 @@ impl Thread {
             };
             let Some(device) = device else { break };
             let end = batch.read(device, at_once.min(TURN - read));
-            self.carry_all(now, from, token, &mut batch);
+            if from == Port::World && self.line.is_some() {
+                self.carry_from_line(now, &mut batch);
+            } else {
+                self.carry_all(now, from, token, &mut batch);
+            }
             match end {
                 End::More => {}
                 End::Nothing => break,
@@ -72,22 +77,46 @@ impl Thread {
                 self.show(token, frame::packet(whole));
             }
             let packet = Packet { bytes: frame::packet_mut(whole), offload: *offload };
-            match self.engine.receive_prepared(now, packet, prepared) {
-                Verdict::Forward(to) => self.send(to, whole),
-                Verdict::Answer => self.send_own(from, Offload::default()),
-                Verdict::Resolve { payload } => {
-                    self.resolve(now, from, token, frame::packet(whole), payload);
-                }
-                Verdict::Ask { held, source, destination } => {
-                    let (commands, opening) = (self.commands.clone(), Opening { source, destination });
-                    let reply = HeldReply { commands, held: Some(held), asker: from, opening };
-                    (self.hooks.ask)(opening, reply);
-                }
-                // Counted by the engine.
-                Verdict::Drop(_) => {}
-            }
+            let verdict = self.engine.receive_prepared(now, packet, prepared);
+            self.follow(now, from, token, verdict, whole);
         }
         self.prepared = prepared;
+    }
+
+    /// The same of what came from the world, over a bad line: each packet that leaves it, one by one.
+    fn carry_from_line(&mut self, now: Instant, batch: &mut Batch) {
+        let Some(mut line) = self.line.take() else { return };
+        let mut single = frame::Frame::default();
+        for index in 0..batch.len() {
+            let whole = batch.frame_mut(index);
+            line.from_world(frame::packet(whole), frame::offload(whole), |packet| {
+                let offload = Offload::default();
+                single.put(packet, offload);
+                let whole = single.whole_mut();
+                let packet = Packet { bytes: frame::packet_mut(whole), offload };
+                let verdict = self.engine.receive(now, Port::World, packet);
+                self.follow(now, Port::World, WORLD, verdict, whole);
+            });
+        }
+        self.line = Some(line);
+    }
+
+    /// Does what the engine said of a packet.
+    fn follow(&mut self, now: Instant, from: Port, token: u64, verdict: Verdict, whole: &[u8]) {
+        match verdict {
+            Verdict::Forward(to) => self.send(to, whole),
+            Verdict::Answer => self.send_own(from, Offload::default()),
+            Verdict::Resolve { payload } => {
+                self.resolve(now, from, token, frame::packet(whole), payload);
+            }
+            Verdict::Ask { held, source, destination } => {
+                let (commands, opening) = (self.commands.clone(), Opening { source, destination });
+                let reply = HeldReply { commands, held: Some(held), asker: from, opening };
+                (self.hooks.ask)(opening, reply);
+            }
+            // Counted by the engine.
+            Verdict::Drop(_) => {}
+        }
     }
 
     /// The device answers with errors: others removed it, or its namespace.
@@ -136,7 +165,11 @@ impl Thread {
                     {
                         return self.lose(Lost::HostNetwork);
                     }
-                    (device::write(&world.device, whole), WORLD)
+                    let written = match &mut self.line {
+                        None => device::write(&world.device, whole),
+                        Some(line) => write_over_line(line, &world.device, whole),
+                    };
+                    (written, WORLD)
                 }
             },
             Port::Relay => match &self.relay {
@@ -206,6 +239,17 @@ impl Thread {
         let reply = DnsReply { commands, asker, from: destination, to: source, _open: open };
         (self.hooks.resolve)(question, reply);
     }
+}
+
+/// Writes what leaves the line of a packet, and perhaps of others before it.
+fn write_over_line(line: &mut BadLine, device: &OwnedFd, whole: &[u8]) -> Written {
+    let mut single = frame::Frame::default();
+    let mut written = Written::Whole;
+    line.to_world(frame::packet(whole), frame::offload(whole), |packet| {
+        single.put(packet, Offload::default());
+        written = device::write(device, single.whole());
+    });
+    written
 }
 
 fn destination(packet: &[u8]) -> Option<IpAddr> {
