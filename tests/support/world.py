@@ -16,8 +16,11 @@ NUMBERS = itertools.count()
 SERVE = """
 import socket, sys, threading
 def serve(connection):
-    while piece := connection.recv(65536):
-        connection.sendall(piece)
+    try:
+        while piece := connection.recv(65536):
+            connection.sendall(piece)
+    except ConnectionError:
+        pass
 def accept(listener):
     while True:
         connection, _ = listener.accept()

@@ -37,6 +37,9 @@ pub struct NatFigures {
     pub idle_timeout: Duration,
     /// How long a port rests after its connection ended.
     pub port_cooldown: Duration,
+    /// How far above [`PORT_MIN`] the first port lies that an address gives out; from the highest it goes on at the lowest.
+    /// A driver draws it, so that peers that remember connections of its last run are not met under their ports.
+    pub first_port: u16,
 }
 
 /// A transport protocol with ports.
@@ -189,7 +192,7 @@ struct Pool {
 /// One address's ports towards one destination.
 #[derive(Clone, Debug, Default)]
 struct Ports {
-    /// How many were ever used: these are the lowest.
+    /// How many were ever used: these are the first.
     touched: u32,
     /// Those that were given back, with the moment from which each may be used again; in that order.
     returned: VecDeque<(Instant, u16)>,
@@ -199,7 +202,7 @@ impl Ports {
     fn take(&mut self, now: Instant, figures: &NatFigures) -> Option<u16> {
         if self.touched < figures.ports.min(PORTS_MAX) {
             // PORTS_MAX keeps the sum within 16 bits.
-            let port = u32::from(PORT_MIN) + self.touched;
+            let port = u32::from(PORT_MIN) + (u32::from(figures.first_port) + self.touched) % PORTS_MAX;
             self.touched += 1;
             return u16::try_from(port).ok();
         }
@@ -518,8 +521,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FIGURES: NatFigures =
-        NatFigures { ports: 55_000, idle_timeout: Duration::from_secs(350), port_cooldown: Duration::ZERO };
+    const FIGURES: NatFigures = NatFigures {
+        ports: 55_000,
+        idle_timeout: Duration::from_secs(350),
+        port_cooldown: Duration::ZERO,
+        first_port: 0,
+    };
 
     fn destination(last: u8) -> Destination {
         Destination { address: [203, 0, 113, last].into(), port: 443, protocol: Protocol::Tcp }
@@ -564,6 +571,25 @@ mod tests {
         assert_eq!(told(gateways.busiest(gateway, 64)), all);
         assert_eq!(told(gateways.busiest(gateway, 2)), all[..2]);
         assert!(gateways.busiest(other, 64).is_empty());
+    }
+
+    #[test]
+    fn ports_begin_anywhere_and_go_on_at_the_lowest() {
+        for (first_port, first, last) in
+            [(0, 1_024, 56_023), (60_000, 61_024, 51_511), (u16::MAX, 2_047, 57_046)]
+        {
+            let mut gateways = NatGateways::new(NatFigures { first_port, ..FIGURES });
+            let gateway = gateways.add("nat-a".into(), 1);
+            let pool = gateways.pool(gateway, destination(1));
+            let mut ports = Vec::new();
+            while let Ok(lease) = gateways.open(Instant::START, pool) {
+                ports.push(gateways.translation(lease).unwrap().port);
+            }
+            assert_eq!((ports[0], ports[54_999]), (first, last));
+            ports.sort_unstable();
+            ports.dedup();
+            assert!(ports.len() == 55_000 && ports[0] >= PORT_MIN);
+        }
     }
 
     #[test]

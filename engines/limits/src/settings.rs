@@ -247,6 +247,7 @@ impl NetworkSettings {
                 ports,
                 idle_timeout: seconds(LimitId::NatIdleTimeout)?,
                 port_cooldown: seconds(LimitId::NatPortCooldown)?,
+                first_port: 0,
             },
             nat_addresses: figure(LimitId::NatAddresses, u32::MAX)?.0,
             database: database

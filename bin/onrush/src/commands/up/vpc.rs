@@ -79,7 +79,8 @@ impl Vpc {
     /// # Errors
     /// A world that was asked for by name cannot be opened, or the host has no thread or descriptor left.
     pub fn start(wanted: Wanted<'_>) -> Result<Self, Stop> {
-        let Wanted { stack, region, settings, world: given, flow_logs, state_dir, began, .. } = wanted;
+        let Wanted { stack, region, mut settings, world: given, flow_logs, state_dir, began, .. } = wanted;
+        settings.nat.first_port = random()? as u16;
         let world = world(given)?;
         world::restore_forwarding(&state_dir);
         let (outside, world_relay, said) = match world {
