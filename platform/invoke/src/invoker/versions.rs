@@ -220,7 +220,7 @@ impl Invoker {
             counters: self.0.counters.function(&function.name),
             region: self.0.region.clone(),
             init_timeout,
-            init_billed: self.0.init_billed,
+            init_billed: self.0.init_billed || ahead || is_init_always_billed(&function),
             network: self.0.network.clone(),
             streams: self.0.streams.clone(),
             initialization_type,
@@ -306,6 +306,14 @@ impl Core {
         }
         taken
     }
+}
+
+/// Whether INIT was billed before August 2025, too: of images and of runtimes that the function brings along.
+///
+/// Source: AWS Compute Blog, "AWS Lambda standardizes billing for INIT Phase", published.
+fn is_init_always_billed(function: &Function) -> bool {
+    let brings_its_own = function.runtime.as_deref().is_some_and(|runtime| runtime.starts_with("provided"));
+    function.image.is_some() || brings_its_own
 }
 
 /// The function that a key belongs to.
