@@ -44,7 +44,7 @@ mod temporary;
 pub use ability::{Abilities, Ability, AbilityState};
 pub use jailer::{Jailer, JailerError, fork_jailer, probe};
 pub use root::image::image_places;
-pub use sandbox::{Interface, Sandbox};
+pub use sandbox::{Interface, Sandbox, Started};
 pub use sandboxes::{Sandboxes, StartError};
 pub use seccomp::{RefusedCall, refused_calls};
 pub use spec::{

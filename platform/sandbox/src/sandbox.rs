@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::process::Signal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::cgroup::{Freezer, cpu_quota_us, read_text};
 use crate::child::{self, STATUS_BYTES, Status, Step};
@@ -34,6 +34,7 @@ pub struct Sandbox {
     address: String,
     group: Option<String>,
     pidfd: Arc<OwnedFd>,
+    started: Started,
     exit: watch::Receiver<Option<Exit>>,
     /// `memory.peak` of version 2 cannot be reset for others, so what it was at the last reset is kept.
     peak_at_reset: AtomicU64,
@@ -89,80 +90,43 @@ struct Life {
     address: String,
     group: Option<String>,
     pidfd: Arc<OwnedFd>,
+    started: Started,
     exit: watch::Receiver<Option<Exit>>,
     interface: Option<Interface>,
 }
 
-/// Releases an environment whose start is given up, also when the caller stops waiting.
-struct Unclaimed<'a> {
-    shared: &'a Shared,
-    id: Option<u64>,
-}
-
-impl Drop for Unclaimed<'_> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.shared.release(id);
-        }
-    }
-}
-
-/// Waits until the program is executed, and sets a watch for its end.
-async fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Result<Life, StartError> {
-    let host = |doing: &str, error| StartError::Host { doing: doing.to_owned(), error };
+/// Sets watches for the program's beginning and for its end. Waits for neither.
+fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Result<Life, StartError> {
     rustix::io::ioctl_fionbio(&delivery.status, true).map_err(|error| host("read a pipe", error.into()))?;
     let status = syscalls::watch(Arc::new(delivery.status), Interest::READABLE)
         .map_err(|error| host("watch a pipe", error))?;
-    let first = status
-        .async_io(Interest::READABLE, |status| read_status(status))
-        .await
-        .map_err(|error| host("read a pipe", error))?;
-    match first {
-        Some(Status::Started) => {}
-        Some(Status::Failed { step: Step::Execute, errno }) => {
-            let error = io::Error::from_raw_os_error(errno);
-            return Err(StartError::Program { program: spec.program[0].clone(), error });
-        }
-        Some(Status::Failed { step: Step::WorkingDirectory, errno }) => {
-            let error = io::Error::from_raw_os_error(errno);
-            return Err(StartError::WorkingDirectory { folder: spec.working_directory.clone(), error });
-        }
-        Some(Status::Failed { step, errno }) => {
-            return Err(host(step.words(), io::Error::from_raw_os_error(errno)));
-        }
-        Some(Status::OutOfMemory) => {
-            return Err(host(Step::Execute.words(), io::ErrorKind::OutOfMemory.into()));
-        }
-        // Killed before it could say more.
-        Some(_) | None => {
-            return Err(host(Step::Execute.words(), io::Error::from_raw_os_error(libc::ECHILD)));
-        }
-    }
-    let status = status.into_inner();
     let pidfd = Arc::new(delivery.pidfd);
     let watched =
         syscalls::watch(pidfd.clone(), Interest::READABLE).map_err(|error| host("watch a process", error))?;
+    let (tell, started) = oneshot::channel();
     let (ended, exit) = watch::channel(None);
-    let (shared, group) = (shared.clone(), delivery.group.clone());
+    let (shared, group, spec) = (shared.clone(), delivery.group.clone(), spec.clone());
     let companions = spec.companions.programs.len();
     let (changes, programs) = watch::channel(Programs { program: None, companions: vec![None; companions] });
-    if companions > 0 {
-        let status =
-            syscalls::watch(status, Interest::READABLE).map_err(|error| host("watch a pipe", error))?;
-        tokio::spawn(async move {
+    tokio::spawn(async move {
+        let begun = beginning(&status, &spec).await;
+        let runs = begun.is_ok();
+        // Whoever does not wait for it hears of the end.
+        drop(tell.send(begun));
+        let kills = || {
+            group.as_deref().and_then(|group| shared.groups.limits()?.memory_kills(group).ok()).unwrap_or(0)
+        };
+        // The process is readable once the supervisor and everything below it are dead, not before.
+        if companions > 0 && runs {
             follow(&status, &changes).await;
             drop(watched.readable().await);
-            let kills = group.as_deref().and_then(|group| shared.groups.limits()?.memory_kills(group).ok());
-            ended.send_replace(Some(last_exit(&changes.borrow(), kills.unwrap_or(0))));
-        });
-    } else {
-        tokio::spawn(async move {
-            // Readable once the supervisor and everything below it are dead, not before.
+            ended.send_replace(Some(last_exit(&changes.borrow(), kills())));
+        } else {
+            let status = status.into_inner();
             drop(watched.readable().await);
-            let kills = group.as_deref().and_then(|group| shared.groups.limits()?.memory_kills(group).ok());
-            ended.send_replace(Some(read_exit(&status, kills.unwrap_or(0))));
-        });
-    }
+            ended.send_replace(Some(read_exit(&status, kills())));
+        }
+    });
     let listener = TcpListener::from(delivery.listener);
     Ok(Life {
         listener,
@@ -172,9 +136,54 @@ async fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Re
         address: delivery.address,
         group: delivery.group,
         pidfd,
+        started: Started(Some(started)),
         exit,
         interface: delivery.interface,
     })
+}
+
+fn host(doing: &str, error: io::Error) -> StartError {
+    StartError::Host { doing: doing.to_owned(), error }
+}
+
+/// Waits until the program is executed.
+async fn beginning(status: &AsyncFd<Arc<OwnedFd>>, spec: &Spec) -> Result<(), StartError> {
+    let first = status
+        .async_io(Interest::READABLE, |status| read_status(status))
+        .await
+        .map_err(|error| host("read a pipe", error))?;
+    match first {
+        Some(Status::Started) => Ok(()),
+        Some(Status::Failed { step: Step::Execute, errno }) => {
+            let error = io::Error::from_raw_os_error(errno);
+            Err(StartError::Program { program: spec.program[0].clone(), error })
+        }
+        Some(Status::Failed { step: Step::WorkingDirectory, errno }) => {
+            let error = io::Error::from_raw_os_error(errno);
+            Err(StartError::WorkingDirectory { folder: spec.working_directory.clone(), error })
+        }
+        Some(Status::Failed { step, errno }) => Err(host(step.words(), io::Error::from_raw_os_error(errno))),
+        Some(Status::OutOfMemory) => Err(host(Step::Execute.words(), io::ErrorKind::OutOfMemory.into())),
+        // Killed before it could say more.
+        Some(_) | None => Err(host(Step::Execute.words(), io::Error::from_raw_os_error(libc::ECHILD))),
+    }
+}
+
+/// Tells when the program of an environment runs, or why it does not.
+#[derive(Debug)]
+pub struct Started(Option<oneshot::Receiver<Result<(), StartError>>>);
+
+impl Started {
+    /// Waits until the program is executed; at once when that was waited for before.
+    ///
+    /// # Errors
+    /// As [`Sandboxes::start`](crate::Sandboxes::start); the environment is then of no more use.
+    pub async fn wait(self) -> Result<(), StartError> {
+        match self.0 {
+            Some(started) => started.await.unwrap_or(Err(StartError::JailerGone)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// One message; `None` at the end of the pipe.
@@ -233,16 +242,13 @@ fn last_exit(programs: &Programs, memory_kills: u64) -> Exit {
 }
 
 impl Sandbox {
-    pub(crate) async fn take_over(
+    pub(crate) fn take_over(
         shared: Arc<Shared>,
         id: u64,
         spec: Arc<Spec>,
         delivery: Delivery,
     ) -> Result<Sandbox, StartError> {
-        let mut unclaimed = Unclaimed { shared: &shared, id: Some(id) };
-        let life = begin(&shared, &spec, delivery).await?;
-        unclaimed.id = None;
-        drop(unclaimed);
+        let life = begin(&shared, &spec, delivery).inspect_err(|_| shared.release(id))?;
         Ok(Sandbox {
             id,
             shared,
@@ -255,10 +261,17 @@ impl Sandbox {
             address: life.address,
             group: life.group,
             pidfd: life.pidfd,
+            started: life.started,
             exit: life.exit,
             peak_at_reset: AtomicU64::new(0),
             peak: Mutex::default(),
         })
+    }
+
+    /// Tells when the program runs: to be waited for where the environment was [launched](crate::Sandboxes::launch). The
+    /// first call of a life takes it.
+    pub fn take_started(&mut self) -> Started {
+        Started(self.started.0.take())
     }
 
     /// The non-blocking listener at [`runtime_api_address`](Sandbox::runtime_api_address) *inside* the
@@ -480,7 +493,7 @@ impl Sandbox {
         self.output = None;
         self.companion_output = None;
         let delivery = self.shared.ask(self.id, &Request::Restart { id: self.id }.to_bytes()).await?;
-        let life = begin(&self.shared, &self.spec, delivery).await?;
+        let life = begin(&self.shared, &self.spec, delivery)?;
         self.listener = Some(life.listener);
         self.output = Some(life.output);
         self.companion_output = life.companion_output;
@@ -491,7 +504,7 @@ impl Sandbox {
         self.exit = life.exit;
         self.peak_at_reset.store(0, Ordering::Relaxed);
         *self.peak.lock().unwrap_or_else(PoisonError::into_inner) = Peak::default();
-        Ok(())
+        life.started.wait().await
     }
 }
 

@@ -302,6 +302,17 @@ impl Sandboxes {
     /// [`StartError::Program`] when the program cannot be executed; [`StartError::Host`] when this host lacks
     /// something, named; nothing half-made stays behind.
     pub async fn start(&self, spec: Arc<Spec>) -> Result<Sandbox, StartError> {
+        let mut sandbox = self.launch(spec).await?;
+        sandbox.take_started().wait().await?;
+        Ok(sandbox)
+    }
+
+    /// As [`start`](Sandboxes::start), but waits only until there is an environment, so that whoever serves it can get
+    /// ready meanwhile; [`Sandbox::take_started`] tells when its program runs.
+    ///
+    /// # Errors
+    /// [`StartError::Host`] and [`StartError::Spec`] as there; what concerns the program comes later.
+    pub async fn launch(&self, spec: Arc<Spec>) -> Result<Sandbox, StartError> {
         check(&spec)?;
         if !spec.image.is_empty() && self.shared.isolation == Isolation::Process {
             let problem = "cannot be run as a plain process: run without --isolation process";
@@ -316,7 +327,7 @@ impl Sandboxes {
             });
         }
         let delivery = self.shared.ask(id, &bytes).await?;
-        Sandbox::take_over(self.shared.clone(), id, spec, delivery).await
+        Sandbox::take_over(self.shared.clone(), id, spec, delivery)
     }
 
     /// What this host can enforce; every entry was tried.

@@ -2,7 +2,7 @@
 
 use super::{Environment, HostError, Prepared};
 use crate::extensions;
-use crate::life::{Gone, Inside, LOST, Life, first_end};
+use crate::life::{Gone, Inside, LOST, Life, first_end, gone};
 use crate::output::Output;
 use crate::reactors;
 use runtime_api::{EXTENSIONS_MAX, Session};
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use telemetry::{Init, PlatformEvent};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 impl Environment {
     /// Starts the runtime's process, for the first time or anew, with a Runtime API of its own. Where there are external
@@ -27,7 +28,7 @@ impl Environment {
         let mut slot = self.sandbox.write().await;
         match &mut *slot {
             Some(sandbox) => sandbox.restart().await?,
-            None => *slot = Some(sandboxes.start(Arc::new(self.spec(prepared))).await?),
+            None => *slot = Some(sandboxes.launch(Arc::new(self.spec(prepared))).await?),
         }
         let sandbox = slot.as_mut().expect("a sandbox was just put there");
         if let (Some(network), Some(interface)) = (&self.version.network, sandbox.take_interface()) {
@@ -41,6 +42,7 @@ impl Environment {
             None => None,
         };
         let programs = sandbox.programs();
+        let started = sandbox.take_started();
         drop(slot);
 
         self.home.store(reactors::here(), Ordering::Relaxed);
@@ -66,6 +68,12 @@ impl Environment {
             tasks.push(tokio::spawn(self.clone().start_program(session.clone())));
         }
         let exit = self.watch(&session, &output, programs.clone(), prepared.extensions.clone());
+        // Until here all was done while the environment put itself together.
+        if let Err(error) = started.wait().await {
+            tasks.iter().for_each(JoinHandle::abort);
+            self.take_back(exit).await;
+            return Err(error.into());
+        }
         let names = names.clone();
         let life = Arc::new(Life { session, output, extensions_output, exit, programs, names, tasks });
         let mut idle = self.lock();
@@ -75,6 +83,14 @@ impl Environment {
             self.leave();
         }
         Ok(life)
+    }
+
+    /// Lets go of an environment whose program cannot be started.
+    async fn take_back(&self, mut exit: watch::Receiver<Option<Gone>>) {
+        drop(self.attachment().take());
+        self.kill();
+        gone(&mut exit).await;
+        drop(self.sandbox.write().await.take());
     }
 
     /// INIT begins. One inside an invocation is not told by the log.

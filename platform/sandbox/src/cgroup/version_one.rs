@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::discover::VersionOneMount;
 use super::{CPU_PERIOD_US, Limits, Offered, make_folder, open_folder, read_key, read_number, read_pids};
@@ -17,6 +18,8 @@ pub(super) struct VersionOne {
     cpu: Option<PathBuf>,
     processes: Option<PathBuf>,
     folders: Vec<PathBuf>,
+    /// Whether swap is accounted for here, once it is known.
+    swap: OnceLock<bool>,
 }
 
 fn session_folder(mounts: &[VersionOneMount], controller: &str, session: &str) -> Option<PathBuf> {
@@ -56,7 +59,7 @@ impl VersionOne {
             // All environments together would else weigh as much as one process of the host.
             drop(write(cpu, "cpu.shares", (1_024 * SESSION_WEIGHT).to_string()));
         }
-        Ok(Some(VersionOne { memory, cpu, processes, folders }))
+        Ok(Some(VersionOne { memory, cpu, processes, folders, swap: OnceLock::new() }))
     }
 
     /// Where `freezer.state` of the session's groups is found.
@@ -71,9 +74,9 @@ fn of(folder: &Option<PathBuf>, group: &str) -> io::Result<PathBuf> {
 
 /// The limit that includes swap must never be below the one that does not, so the order depends on the
 /// direction; absent where swap accounting is off.
-fn set_memory(folder: &Path, bytes: u64) -> io::Result<()> {
+fn set_memory(folder: &Path, bytes: u64, swap: &OnceLock<bool>) -> io::Result<()> {
     let value = bytes.to_string();
-    let both = folder.join("memory.memsw.limit_in_bytes").exists();
+    let both = *swap.get_or_init(|| folder.join("memory.memsw.limit_in_bytes").exists());
     if both && write(folder, "memory.limit_in_bytes", &value).is_err() {
         write(folder, "memory.memsw.limit_in_bytes", &value)?;
         return write(folder, "memory.limit_in_bytes", &value);
@@ -102,7 +105,7 @@ impl Limits for VersionOne {
     }
 
     fn set_memory(&self, group: &str, bytes: u64) -> io::Result<()> {
-        set_memory(&of(&self.memory, group)?, bytes)
+        set_memory(&of(&self.memory, group)?, bytes, &self.swap)
     }
 
     fn set_processes(&self, group: &str, count: u32) -> io::Result<()> {
@@ -111,8 +114,10 @@ impl Limits for VersionOne {
 
     fn set_cpu(&self, group: &str, quota_us: Option<u64>) -> io::Result<()> {
         let folder = of(&self.cpu, group)?;
-        let Some(quota_us) = quota_us else { return write(&folder, "cpu.cfs_quota_us", "-1") };
-        write(&folder, "cpu.cfs_period_us", CPU_PERIOD_US.to_string())?;
+        let Some(quota_us) = quota_us else {
+            write(&folder, "cpu.cfs_quota_us", "-1")?;
+            return write(&folder, "cpu.cfs_period_us", CPU_PERIOD_US.to_string());
+        };
         write(&folder, "cpu.cfs_quota_us", quota_us.to_string())
     }
 
@@ -221,6 +226,7 @@ mod tests {
         }
         limits.set_memory("e1", 134_217_728).unwrap();
         limits.set_processes("e1", 1_024).unwrap();
+        limits.set_cpu("e1", None).unwrap();
         limits.set_cpu("e1", Some(1_447)).unwrap();
         let read = |controller: &str, name: &str| fs::read_to_string(file(controller, name)).unwrap();
         assert_eq!(read("memory", "memory.limit_in_bytes"), "134217728");
