@@ -348,6 +348,11 @@ impl Sandboxes {
         while !self.reaped() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(REAP_RETRY).await;
         }
+        if !self.reaped() {
+            // On a busy host the kernel is still taking its networks apart.
+            let last = self.clone();
+            drop(std::thread::Builder::new().name("mourner".into()).spawn(move || last.mourn()));
+        }
         // The jailer removes its groups on its way out; one that was killed could not.
         let groups = self.shared.groups.clone();
         let cleared = tokio::task::spawn_blocking(move || {
@@ -356,6 +361,13 @@ impl Sandboxes {
         if let Ok(Ok(Err(error))) = tokio::time::timeout_at(deadline, cleared).await {
             tracing::warn!(%error, "control groups are left behind; the next start removes them");
         }
+    }
+
+    /// Waits until the jailer is gone from the process table.
+    fn mourn(&self) {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        let jailer = || WaitId::PidFd(self.shared.pidfd.as_fd());
+        while matches!(waitid(jailer(), WaitIdOptions::EXITED), Err(rustix::io::Errno::INTR)) {}
     }
 
     /// Whether the jailer is gone from the process table.
