@@ -10,6 +10,7 @@ import time
 SERVER = "203.0.113.10"
 OTHER = "203.0.113.11"
 THIRD = "203.0.113.12"
+SERVER6 = "2620:0:1::10"
 PORT = 7
 NUMBERS = itertools.count()
 
@@ -27,7 +28,7 @@ def accept(listener):
         threading.Thread(target=serve, args=(connection,), daemon=True).start()
 port, *addresses = sys.argv[1:]
 for address in addresses:
-    listener = socket.socket()
+    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     listener.bind((address, int(port)))
     listener.listen(4096)
     threading.Thread(target=accept, args=(listener,), daemon=True).start()
@@ -62,7 +63,8 @@ def serve(namespace, *addresses):
 
 
 class World:
-    """The namespace, with SERVER, OTHER and THIRD on its loopback; TCP echo on all, UDP echo on SERVER."""
+    """The namespace, with SERVER, OTHER and THIRD on its loopback, and SERVER6 where the kernel speaks IPv6; TCP echo on all, UDP echo on
+    SERVER."""
 
     def __init__(self):
         self.name = f"onrush-test-{os.getpid()}-{next(NUMBERS)}"
@@ -78,7 +80,11 @@ class World:
         ip("-n", self.name, "link", "set", "lo", "up")
         for address in (SERVER, OTHER, THIRD):
             ip("-n", self.name, "addr", "add", f"{address}/32", "dev", "lo")
-        self.server = serve(self.name, SERVER, OTHER, THIRD)
+        addresses = [SERVER, OTHER, THIRD]
+        if os.path.exists("/proc/sys/net/ipv6"):
+            ip("-n", self.name, "-6", "addr", "add", f"{SERVER6}/128", "dev", "lo", "nodad")
+            addresses.append(SERVER6)
+        self.server = serve(self.name, *addresses)
 
     @contextlib.contextmanager
     def serve_in(self, namespace, address):

@@ -31,7 +31,8 @@ pub fn is_private(address: IpAddr) -> bool {
             let [first, second, ..] = address.octets();
             address.is_private() || first == 100 && second & 0xc0 == 64 || is_given_out(address)
         }
-        IpAddr::V6(address) => address.is_unique_local(),
+        // And RFC 3849's range, which VPCs have theirs from here.
+        IpAddr::V6(address) => address.is_unique_local() || address.to_bits() >> 96 == 0x2001_0db8,
     }
 }
 
@@ -78,7 +79,15 @@ mod tests {
         for text in ["1.1.1.1", "10.0.0.5", "223.255.255.255", "2001:db8::1", "fd00:0:1::2"] {
             assert!(!is_martian(text.parse().unwrap()), "{text}");
         }
-        for text in ["10.1.2.3", "172.31.0.4", "192.168.1.1", "100.64.0.1", "198.19.128.4", "fd00::1"] {
+        for text in [
+            "10.1.2.3",
+            "172.31.0.4",
+            "192.168.1.1",
+            "100.64.0.1",
+            "198.19.128.4",
+            "fd00::1",
+            "2001:db8:1::4",
+        ] {
             assert!(is_private(text.parse().unwrap()), "{text}");
         }
         for (text, ours) in [("198.19.128.1", true), ("198.19.255.255", true), ("198.19.127.255", false)] {

@@ -1,7 +1,7 @@
 //! The outer world: where packets go that leave through a gateway, and what of it is out of bounds.
 //!
 //! A world is a TUN device in some network namespace whose kernel does the rest. Addresses that the packet engine gives
-//! out, 198.18.0.0/15, are routed back to the device. The device, its routes and the host's packet rules go with the
+//! out, 198.18.0.0/15 and 2001:db8::/32, are routed back to the device. The device, its routes and the host's packet rules go with the
 //! descriptors that hold them, however the process ends.
 
 mod forwarding;
@@ -13,7 +13,7 @@ pub use keeper::Keeper;
 
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -27,6 +27,9 @@ pub const DEVICE: &std::ffi::CStr = c"onrush0";
 /// What is given out by the packet engine: NAT gateways, functions without a VPC (RFC 2544's range for benchmarks, which
 /// nobody routes).
 pub const OURS: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 18, 0, 0), 15);
+/// The ranges that Amazon would provide to VPCs, where interfaces have their addresses from (RFC 3849's, for documents:
+/// nobody routes it either).
+pub const OURS6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32);
 /// Large enough for every packet; the far ends agree on less.
 const MTU: u32 = 65_535;
 /// Longest name of a namespace (a file's name).
@@ -174,10 +177,21 @@ fn device(place: &'static str) -> Result<OwnedFd, WorldError> {
         _ => WorldError::Kernel { doing: "make a TUN device", error },
     })?;
     let set_up = route::index(DEVICE).and_then(|index| {
+        let socket = Socket::route()?;
+        // A kernel without IPv6 refuses, and so does a namespace where it is off: then IPv4 is all that there is.
+        let mut batch = Batch::default();
+        route::no_own_ipv6_address(&mut batch, index);
+        let speaks_ipv6 = socket.send(batch);
         let mut batch = Batch::default();
         route::up(&mut batch, index, Some(MTU));
         route::route(&mut batch, index, (IpAddr::V4(OURS.0), OURS.1), None, To::Device);
-        Socket::route()?.send(batch)
+        socket.send(batch)?;
+        let mut batch = Batch::default();
+        route::route(&mut batch, index, (IpAddr::V6(OURS6.0), OURS6.1), None, To::Device);
+        if let Err(error) = speaks_ipv6.and_then(|()| socket.send(batch)) {
+            tracing::debug!(%error, "the world has no IPv6");
+        }
+        Ok(())
     });
     set_up.map_err(|error| WorldError::Kernel { doing: "set up the device onrush0", error })?;
     Ok(device)

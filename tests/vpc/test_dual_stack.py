@@ -1,0 +1,128 @@
+"""IPv6: out of dual-stack subnets through an egress-only gateway, for functions that are allowed to, and nowhere else."""
+
+import os
+import socket
+
+import pytest
+
+from support import network, puppet, templates
+from support.host import ROUTER, Host
+from support.network import ref
+from support.world import OTHER, PORT, SERVER, SERVER6, ip, refused
+
+pytestmark = [
+    pytest.mark.skipif(bool(refused()), reason=str(refused())),
+    pytest.mark.skipif(not os.path.exists("/proc/sys/net/ipv6"), reason="this kernel has no IPv6"),
+]
+# The host's own addresses between it and its router, and of another network.
+UPLINK6, ROUTER6, LAN6 = "2620:0:2::2", "2620:0:2::1", "2620:0:3::1"
+CONNECT = """
+import socket
+answer = []
+for host in event["hosts"]:
+    connection = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    connection.settimeout(event.get("timeout", 5))
+    try:
+        connection.connect((host, event["port"]))
+        connection.sendall(b"x" * 100_000)
+        left = 100_000
+        while left: left -= len(connection.recv(65536)) or 1 << 30
+        answer.append(connection.getsockname()[0] and left)
+        if event.get("keep"): kept.setdefault("all", []).append(connection)
+    except OSError as error:
+        answer.append(type(error).__name__)
+"""
+
+
+def resources(egress="Out"):
+    """The usual network, its private subnet dual-stack."""
+    found = network.resources(egress=network.ANYWHERE + [{"IpProtocol": "-1", "CidrIpv6": "::/0"}])
+    more = {
+        "Six": ("VPCCidrBlock", {"VpcId": ref("Vpc"), "AmazonProvidedIpv6CidrBlock": True}),
+        "Out": ("EgressOnlyInternetGateway", {"VpcId": ref("Vpc")}),
+        "Default6": (
+            "Route",
+            {"RouteTableId": ref("Table"), "DestinationIpv6CidrBlock": "::/0"}
+            | ({"EgressOnlyInternetGatewayId": ref("Out")} if egress == "Out" else {"NatGatewayId": ref("Nat")}),
+        ),
+    }
+    blocks = {"Fn::Select": [0, {"Fn::GetAtt": ["Vpc", "Ipv6CidrBlocks"]}]}
+    found["Private0"]["Properties"]["Ipv6CidrBlock"] = {"Fn::Select": [0, {"Fn::Cidr": [blocks, 1, 64]}]}
+    return found | {name: {"Type": f"AWS::EC2::{kind}", "Properties": settings} for name, (kind, settings) in more.items()}
+
+
+def template(home, **settings):
+    """Dual may speak IPv6, Four may not, Free has no VPC."""
+    inside = {"SubnetIds": [ref("Private0")], "SecurityGroupIds": [ref("Group")]}
+    common = {"Timeout": 30, "MemorySize": 256}
+    functions = {
+        "Dual": ("puppet", common | {"VpcConfig": inside | {"Ipv6AllowedForDualStack": True}}),
+        "Four": ("puppet", common | {"VpcConfig": inside}),
+        "Free": ("puppet", common),
+    }
+    return templates.write(home, functions, resources(**settings))
+
+
+def connect(platform, name, *hosts, port=PORT, **more):
+    return puppet.inside(platform, CONNECT, name, hosts=hosts, port=port, **more)
+
+
+def test_who_may_reaches_the_world_by_ipv6_and_takes_no_port_of_a_nat_gateway(start, world, tmp_path):
+    platform = start("--world", f"netns:{world.name}", "--limit", "nat.ports=1", template=template(tmp_path))
+    assert connect(platform, "Dual", *[SERVER6] * 5, SERVER, keep=True) == [0] * 6
+    assert platform.limit("nat.ports", "Nat")["used"] == 1, "IPv4's alone"
+    assert platform.limit("eni.connections", "eni-Private0-Group")["used"] == 6
+    # Whom nobody answers to is told so at once by the function's own kernel, or by silence.
+    for name in ("Four", "Free"):
+        [said] = connect(platform, name, SERVER6, timeout=0.5)
+        assert said in ("OSError", "TimeoutError"), (name, said)
+    assert connect(platform, "Dual", "fe80::1", "::1", "fd00:ec2::254", timeout=0.4) != [0] * 3
+    ping = """
+import subprocess, socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_ICMPV6)
+s.settimeout(5); s.connect((event["host"], 0))
+s.send(bytes([128, 0, 0, 0, 0, 0, 0, 1]) + b"ping"); answer = s.recv(100)[-4:].decode()"""
+    assert puppet.inside(platform, ping, "Dual", host=SERVER6) == "ping"
+
+
+def test_the_interface_carries_both_versions_together(start, world, tmp_path):
+    platform = start("--world", f"netns:{world.name}", "--limit", "eni.connections=4", template=template(tmp_path))
+    assert connect(platform, "Dual", SERVER6, SERVER, SERVER6, OTHER, keep=True) == [0] * 4
+    assert connect(platform, "Dual", SERVER6, timeout=0.5) == ["TimeoutError"]
+    assert connect(platform, "Four", SERVER, timeout=0.5) == ["TimeoutError"]
+    assert "limit=eni.connections" in platform.stderr()
+
+
+@pytest.fixture
+def host():
+    with Host() as host:
+        for namespace, device, address in ((host.host, "up0", UPLINK6), (host.name, "down0", ROUTER6), (host.host, "lan0", LAN6)):
+            ip("-n", namespace, "-6", "addr", "add", f"{address}/64", "dev", device, "nodad")
+        ip("-n", host.host, "-6", "route", "add", "default", "via", ROUTER6)
+        with host.inside():
+            with open("/proc/sys/net/ipv6/conf/all/forwarding", "w") as setting:
+                setting.write("1")
+            yield host
+
+
+def test_a_host_that_forwards_ipv6_lends_its_address_and_is_not_reached_itself(start, host, tmp_path):
+    platform = start("--world", "host", template=template(tmp_path))
+    assert connect(platform, "Dual", SERVER6, SERVER) == [0, 0]
+    listeners = []
+    for address in (UPLINK6, LAN6, "::1", "::"):
+        listener = socket.create_server((address, 0), family=socket.AF_INET6)
+        listener.setblocking(False)
+        listeners.append((address, listener))
+    for address, listener in listeners:
+        said = connect(platform, "Dual", address, port=listener.getsockname()[1], timeout=0.5)
+        assert said in (["TimeoutError"], ["ConnectionRefusedError"], ["OSError"]), (address, said)
+    # The router is of a network that the host is connected to, by either version.
+    assert connect(platform, "Dual", ROUTER6, ROUTER, timeout=0.5) == ["TimeoutError"] * 2
+    for address, listener in listeners:
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        listener.close()
+    before_end = ip("-6", "route", "show", "2001:db8::/32")
+    assert "onrush0" in before_end
+    platform.stop()
+    assert ip("-6", "route", "show", "2001:db8::/32") == ""
