@@ -19,6 +19,8 @@ pub mod limits;
 #[cfg(target_os = "linux")]
 pub mod logs;
 #[cfg(target_os = "linux")]
+mod scope;
+#[cfg(target_os = "linux")]
 pub mod up;
 
 use crate::Stop;

@@ -24,6 +24,9 @@ const CPU_PERIOD_US: u64 = 20_000;
 /// The kernel refuses a quota below 1 ms.
 const CPU_QUOTA_MIN_US: u64 = 1_000;
 
+/// What is said of a version 2 group with processes of others, after its name.
+pub(crate) const CROWDED: &str = "holds other processes and so cannot hand controllers down";
+
 /// Weight of all environments together when the host is busy, in weights of one process.
 const SESSION_WEIGHT: u32 = 32;
 
@@ -70,6 +73,8 @@ pub(crate) trait Limits: Send + Sync {
     fn memory_bell(&self, group: &str) -> io::Result<Option<OwnedFd>>;
     /// Folders that hold the groups, for the record of what to clean.
     fn folders(&self) -> Vec<PathBuf>;
+    /// Takes this process back to where it was found, once the folders are gone.
+    fn leave(&self) {}
     /// Pids in the group, as this process sees them.
     fn processes(&self, group: &str) -> io::Result<Vec<i32>>;
 }
@@ -168,6 +173,9 @@ impl ControlGroups {
         if let Some(parents) = &hierarchies.unified {
             match VersionTwo::open(parents, session) {
                 Ok(version) => {
+                    if let Some(crowded) = version.crowded() {
+                        refusals.push(format!("{} {CROWDED}", crowded.display()));
+                    }
                     unified = Some(version.folder().to_path_buf());
                     two = Some(version);
                 }
@@ -220,6 +228,13 @@ impl ControlGroups {
             folders.push(unified.clone());
         }
         folders
+    }
+
+    /// To be called by the platform itself at its very end, when the folders are gone.
+    pub fn leave(&self) {
+        if let Some(limits) = &self.limits {
+            limits.leave();
+        }
     }
 
     /// Makes a group for at most `processes_max` processes and threads, and opens what joins it. `None` where the host gives no groups.

@@ -109,6 +109,7 @@ impl Jailer {
         while matches!(socket::receive(&self.socket, &mut buffer), Ok((count, _)) if count > 0) {}
         let jailer = rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.pidfd));
         let _ = rustix::process::waitid(jailer, rustix::process::WaitIdOptions::EXITED);
+        self.groups.leave();
     }
 }
 
@@ -150,11 +151,21 @@ pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
         group_refusals: refusals,
         filter,
         open_files,
-        low_limits: shortage::low_limits(),
+        low_limits: shortage::low_limits(&groups.folders()),
     };
-    let pidfd = fork(&settings, theirs, &ours, lock)?;
-    let abilities = await_ready(&ours)?;
-    Ok(Jailer { socket: ours, pidfd, abilities, groups, isolation: options.isolation })
+    let forked = fork(&settings, theirs, &ours, lock);
+    match forked.and_then(|pidfd| Ok((pidfd, await_ready(&ours)?))) {
+        Ok((pidfd, abilities)) => {
+            Ok(Jailer { socket: ours, pidfd, abilities, groups, isolation: options.isolation })
+        }
+        Err(error) => {
+            for folder in groups.folders() {
+                drop(cgroup::clear_folder(&folder));
+            }
+            groups.leave();
+            Err(error)
+        }
+    }
 }
 
 /// Tries on this host everything that environments need, cleans up, and says what was found. Call first in
@@ -181,7 +192,11 @@ pub fn probe(state_dir: &Path) -> Abilities {
                     abilities
                 },
             );
-            abilities.add("user-namespaces", AbilityState::Missing, error.to_string(), Some(CURE));
+            let cure = match &error {
+                JailerError::StateFolder { .. } => "name a folder that you may write: --data-dir FOLDER",
+                _ => CURE,
+            };
+            abilities.add("user-namespaces", AbilityState::Missing, error.to_string(), Some(cure));
             abilities
         }
     };

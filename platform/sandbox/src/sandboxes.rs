@@ -356,7 +356,9 @@ impl Sandboxes {
         // The jailer removes its groups on its way out; one that was killed could not.
         let groups = self.shared.groups.clone();
         let cleared = tokio::task::spawn_blocking(move || {
-            groups.folders().iter().try_for_each(|folder| crate::cgroup::clear_folder(folder))
+            let cleared = groups.folders().iter().try_for_each(|folder| crate::cgroup::clear_folder(folder));
+            groups.leave();
+            cleared
         });
         if let Ok(Ok(Err(error))) = tokio::time::timeout_at(deadline, cleared).await {
             tracing::warn!(%error, "control groups are left behind; the next start removes them");

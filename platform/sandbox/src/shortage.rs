@@ -4,6 +4,7 @@
 //! the values in `/proc/sys`; where several could be meant, the one with the least room is named.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 /// A host that runs a thousand environments, Lambda's default concurrency, has at least this many of each kind of
 /// namespace, and three times as many threads.
@@ -37,9 +38,9 @@ pub(crate) fn hint_or(doing: &str, error: &io::Error, usual: &str) -> String {
         .map_or_else(|| usual.to_owned(), |found| format!("{}: {}", found.what, found.cure))
 }
 
-/// Every limit that is too low for a thousand environments.
-pub(crate) fn low_limits() -> Vec<Shortage> {
-    low(&read)
+/// Every limit that is too low for a thousand environments, whose groups are made in these folders.
+pub(crate) fn low_limits(groups: &[PathBuf]) -> Vec<Shortage> {
+    low(&read, groups)
 }
 
 fn read(path: &str) -> Option<String> {
@@ -59,7 +60,7 @@ fn namespaces(read: Read<'_>, kind: &str) -> Option<(String, u64)> {
     Some((format!("user.max_{kind}_namespaces"), value))
 }
 
-fn low(read: Read<'_>) -> Vec<Shortage> {
+fn low(read: Read<'_>, groups: &[PathBuf]) -> Vec<Shortage> {
     let mut found: Vec<_> = KINDS
         .iter()
         .filter_map(|kind| namespaces(read, kind))
@@ -74,7 +75,12 @@ fn low(read: Read<'_>) -> Vec<Shortage> {
             found.push(setting(name, value, 4 * enough));
         }
     }
-    if let Some(group) = process_group(read).filter(|group| group.limit < THREADS_COMFORTABLE) {
+    // Environments in groups elsewhere, as root's at the top, are not counted in ours.
+    let counts = |group: &ProcessGroup| {
+        let above = Path::new(&group.file).parent().unwrap_or(Path::new("/"));
+        groups.is_empty() || groups.iter().any(|folder| folder.starts_with(above))
+    };
+    if let Some(group) = process_group(read).filter(|it| it.limit < THREADS_COMFORTABLE && counts(it)) {
         found.push(group.shortage());
     }
     found
@@ -90,7 +96,7 @@ impl ProcessGroup {
     fn shortage(&self) -> Shortage {
         let ProcessGroup { file, limit } = self;
         Shortage {
-            what: format!("the control group we were started in allows {limit} processes"),
+            what: format!("the control group we were started in, or one above it, allows {limit} processes"),
             cure: format!("echo max > {file} (with systemd: TasksMax=infinity)"),
         }
     }
@@ -98,7 +104,7 @@ impl ProcessGroup {
 
 fn process_group(read: Read<'_>) -> Option<ProcessGroup> {
     let membership = read("/proc/self/cgroup")?;
-    let of = |line: &str| -> Option<String> {
+    let of = |line: &str| -> Option<Vec<String>> {
         let mut fields = line.splitn(3, ':');
         let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
         let top = match controllers {
@@ -106,9 +112,11 @@ fn process_group(read: Read<'_>) -> Option<ProcessGroup> {
             list if list.split(',').any(|controller| controller == "pids") => "/sys/fs/cgroup/pids",
             _ => return None,
         };
-        Some(format!("{top}{}/pids.max", path.trim_end_matches('/')))
+        // Each group above limits, too: of an ordinary user, systemd's slice.
+        let file = |path: &Path| format!("{top}{}/pids.max", path.to_string_lossy().trim_end_matches('/'));
+        Some(Path::new(path).ancestors().map(file).collect())
     };
-    let groups = membership.lines().filter_map(of);
+    let groups = membership.lines().filter_map(of).flatten();
     groups
         .filter_map(|file| Some(ProcessGroup { limit: number(read, &file)?, file }))
         .min_by_key(|group| group.limit)
@@ -306,6 +314,31 @@ mod tests {
     }
 
     #[test]
+    fn a_slice_above_us_limits_what_is_below_it_alone() {
+        // As systemd made them on a real boot: the scope has no limit of its own.
+        let host: HashMap<_, _> = [
+            (
+                "/proc/self/cgroup",
+                "0::/user.slice/user-1500.slice/user@1500.service/app.slice/run-r1.scope\n",
+            ),
+            ("/sys/fs/cgroup/user.slice/user-1500.slice/pids.max", "2359\n"),
+            (
+                "/sys/fs/cgroup/user.slice/user-1500.slice/user@1500.service/app.slice/run-r1.scope/pids.max",
+                "max\n",
+            ),
+        ]
+        .into();
+        let read = |path: &str| host.get(path).map(|text| (*text).to_owned());
+        let told = |folder: &str| {
+            let found = low(&read, &[PathBuf::from("/sys/fs/cgroup").join(folder)]);
+            found.into_iter().map(|shortage| shortage.cure).collect::<Vec<_>>()
+        };
+        let scope = "user.slice/user-1500.slice/user@1500.service/app.slice/run-r1.scope/onrush-7";
+        assert!(told(scope)[0].contains("user-1500.slice/pids.max"), "{:?}", told(scope));
+        assert_eq!(told("onrush-7"), Vec::<String>::new());
+    }
+
+    #[test]
     fn low_limits_are_listed_before_anything_fails() {
         let host: HashMap<_, _> = [
             ("/proc/sys/user/max_net_namespaces", "3"),
@@ -314,7 +347,7 @@ mod tests {
         ]
         .into();
         let read = |path: &str| host.get(path).map(|text| (*text).to_owned());
-        let found: Vec<_> = low(&read).into_iter().map(|shortage| shortage.what).collect();
+        let found: Vec<_> = low(&read, &[]).into_iter().map(|shortage| shortage.what).collect();
         assert_eq!(found, ["user.max_net_namespaces is 3", "kernel.threads-max is 100"]);
     }
 }

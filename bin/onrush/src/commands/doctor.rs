@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 pub fn run(arguments: &Doctor) -> Result<ExitCode, Stop> {
+    // What `up` could enforce is what is asked for, and it would enter.
+    super::scope::enter();
     let abilities = sandbox::probe(&arguments.data_dir.join("run"));
     if arguments.json || arguments.output == Output::Json {
         super::print(&format!("{}\n", page(&abilities)));

@@ -13,7 +13,6 @@ mod images;
 mod names;
 mod port;
 mod refusal;
-mod scope;
 mod vpc;
 mod watch;
 
@@ -55,7 +54,7 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
     let begun = Instant::now();
     configure(&mut arguments)?;
-    scope::enter();
+    super::scope::enter();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_env("ONRUSH_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
         .with_writer(telemetry::messages)

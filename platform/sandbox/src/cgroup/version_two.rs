@@ -17,25 +17,35 @@ pub(super) struct VersionTwo {
     offered: Offered,
     /// The leaf we moved ourselves into so that our own group may have children with controllers.
     leaf: Option<PathBuf>,
+    /// The folder above holds processes of others and therefore handed nothing down.
+    crowded: bool,
 }
 
 const WANTED: [&str; 3] = ["memory", "cpu", "pids"];
 
 impl VersionTwo {
-    /// Takes a corner. First in our own group when it is ours alone (a delegated scope): the platform moves
-    /// to a leaf, since a group with processes may not hand controllers down. Else, as root, at the top.
+    /// Takes a corner. First in our own group when it is ours alone (a delegated scope, a container's first
+    /// process): the platform moves to a leaf, since a group with processes may not hand controllers down. Else, as
+    /// root, at the top; also when our own group has fewer controllers than the top, as in a service that systemd
+    /// runs without `Delegate=yes`.
     ///
     /// # Errors
     /// When neither place lets us make a folder.
     pub fn open(mount: &UnifiedMount, session: &str) -> io::Result<VersionTwo> {
-        let alone = mount.own != mount.top
-            && read_pids(&mount.own)
-                .is_ok_and(|pids| pids == [rustix::process::getpid().as_raw_nonzero().get()]);
-        if alone && let Ok(version) = VersionTwo::delegated(&mount.own, session) {
+        // The host's own top has no events, and may have processes beside children.
+        let inner = mount.own != mount.top || mount.own.join("cgroup.events").exists();
+        let ours = rustix::process::getpid().as_raw_nonzero().get();
+        let alone = inner && read_pids(&mount.own).is_ok_and(|pids| pids == [ours]);
+        let poorer = rustix::process::geteuid().is_root()
+            && controllers(&mount.own).len() < controllers(&mount.top).len();
+        if alone
+            && !poorer
+            && let Ok(version) = VersionTwo::delegated(&mount.own, session)
+        {
             return Ok(version);
         }
-        hand_down(&mount.top);
-        VersionTwo::below(&mount.top, session, None)
+        let crowded = hand_down(&mount.top);
+        VersionTwo::below(&mount.top, session, None, crowded)
     }
 
     fn delegated(own: &Path, session: &str) -> io::Result<VersionTwo> {
@@ -45,22 +55,26 @@ impl VersionTwo {
             drop(fs::remove_dir(&leaf));
             return Err(error);
         }
-        hand_down(own);
-        VersionTwo::below(own, session, Some(leaf))
+        let crowded = hand_down(own);
+        let below = VersionTwo::below(own, session, Some(leaf.clone()), crowded);
+        if below.is_err() {
+            go_back(own, &leaf);
+        }
+        below
     }
 
-    fn below(parent: &Path, session: &str, leaf: Option<PathBuf>) -> io::Result<VersionTwo> {
+    fn below(parent: &Path, session: &str, leaf: Option<PathBuf>, crowded: bool) -> io::Result<VersionTwo> {
         let folder = parent.join(session);
         make_folder(&folder)?;
-        let controllers = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+        let controllers = controllers(&folder);
         hand_down(&folder);
-        let has = |name: &str| controllers.split_whitespace().any(|controller| controller == name);
+        let has = |name: &str| controllers.contains(&name);
         if has("cpu") {
             // All environments together would else weigh as much as one other group.
             drop(write(&folder, "cpu.weight", (100 * SESSION_WEIGHT).to_string()));
         }
         let offered = Offered { memory: has("memory"), cpu: has("cpu"), processes: has("pids") };
-        Ok(VersionTwo { folder, offered, leaf })
+        Ok(VersionTwo { folder, offered, leaf, crowded })
     }
 
     /// The session's folder.
@@ -68,15 +82,40 @@ impl VersionTwo {
         &self.folder
     }
 
+    /// The group that handed no controllers down, because it holds processes of others.
+    pub fn crowded(&self) -> Option<&Path> {
+        self.folder.parent().filter(|_| self.crowded && self.offered == Offered::default())
+    }
+
     fn group(&self, group: &str) -> PathBuf {
         self.folder.join(group)
     }
 }
 
-/// Hands each wanted controller down to the children; one that is not there is not an error.
-fn hand_down(folder: &Path) {
+/// Which of the wanted controllers a group has, in the order of [`WANTED`].
+fn controllers(folder: &Path) -> Vec<&'static str> {
+    let text = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+    WANTED.into_iter().filter(|wanted| text.split_whitespace().any(|name| name == *wanted)).collect()
+}
+
+/// Hands each wanted controller down to the children; one that is not there is not an error. Answers whether processes
+/// in the group stood in the way.
+fn hand_down(folder: &Path) -> bool {
+    let hand = |controller| write(folder, "cgroup.subtree_control", format!("+{controller}"));
+    let busy = |error: io::Error| error.raw_os_error() == Some(libc::EBUSY);
+    // Each is tried, whatever the one before came to.
+    WANTED.map(hand).into_iter().filter_map(Result::err).any(busy)
+}
+
+/// Moves this process from the leaf back to the group in which it was found, and removes the leaf.
+fn go_back(own: &Path, leaf: &Path) {
+    // A group that hands controllers down takes no process.
     for controller in WANTED {
-        drop(write(folder, "cgroup.subtree_control", format!("+{controller}")));
+        drop(write(own, "cgroup.subtree_control", format!("-{controller}")));
+    }
+    if write(own, "cgroup.procs", "0").is_ok() {
+        // Where a process of ours is still on its way out, the next start sweeps it up.
+        drop(super::remove_folder(leaf));
     }
 }
 
@@ -152,7 +191,14 @@ impl Limits for VersionTwo {
     }
 
     fn folders(&self) -> Vec<PathBuf> {
-        [Some(self.folder.clone()), self.leaf.clone()].into_iter().flatten().collect()
+        // Not the leaf: the platform itself is in it.
+        vec![self.folder.clone()]
+    }
+
+    fn leave(&self) {
+        if let (Some(leaf), Some(own)) = (&self.leaf, self.folder.parent()) {
+            go_back(own, leaf);
+        }
     }
 
     fn processes(&self, group: &str) -> io::Result<Vec<i32>> {
@@ -237,6 +283,39 @@ mod tests {
         assert_eq!(limits.folder(), fake.0.join("own/session"));
         assert_eq!(fake.read("own/session-platform/cgroup.procs"), "0");
         assert_eq!(limits.offered(), Offered { memory: true, cpu: false, processes: true });
+        // Whoever clears the folders must not kill the platform in its leaf.
+        assert_eq!(limits.folders(), [fake.0.join("own/session")]);
+        fs::write(fake.0.join("own/cgroup.procs"), "").unwrap();
+        limits.leave();
+        assert_eq!(fake.read("own/cgroup.procs"), "0");
+        assert!(fake.read("own/cgroup.subtree_control").starts_with("-pids"));
+    }
+
+    #[test]
+    fn a_containers_first_process_finds_its_own_group_at_the_top() {
+        let fake = Fake::new("container");
+        fs::write(fake.0.join("cgroup.procs"), format!("{}\n", std::process::id())).unwrap();
+        fs::write(fake.0.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+        fake.born("session-platform", "");
+        fake.born("session", "cpu memory pids\n");
+        let mount = UnifiedMount { top: fake.0.clone(), own: fake.0.clone() };
+        let limits = VersionTwo::open(&mount, "session").unwrap();
+        assert_eq!(fake.read("session-platform/cgroup.procs"), "0");
+        assert!(limits.offered().cpu);
+    }
+
+    #[test]
+    fn root_leaves_a_service_that_has_fewer_controllers_than_the_top() {
+        // As systemd 252 made them for a service without `Delegate=yes`.
+        let fake = Fake::new("service");
+        fs::write(fake.0.join("own/cgroup.procs"), format!("{}\n", std::process::id())).unwrap();
+        fs::write(fake.0.join("own/cgroup.controllers"), "memory pids\n").unwrap();
+        fs::write(fake.0.join("cgroup.controllers"), "cpuset cpu io memory hugetlb pids rdma misc\n")
+            .unwrap();
+        fake.born("own/session-platform", "");
+        let limits = VersionTwo::open(&fake.mount(), "session").unwrap();
+        let root = rustix::process::geteuid().is_root();
+        assert_eq!(limits.folder(), fake.0.join(if root { "session" } else { "own/session" }));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use super::house::{House, Settings, Unfit, fill_in_stock, step};
 use super::starter::Starter;
 use crate::ability::{Abilities, AbilityState};
-use crate::cgroup::Freezer;
+use crate::cgroup::{self, Freezer};
 use crate::child::{STATUS_BYTES, Status};
 use crate::landlock;
 use crate::root::image;
@@ -25,6 +25,8 @@ const TRIAL_TMP_MB: u32 = 512;
 
 const CURE_DELEGATE: &str =
     "start with: systemd-run --user --scope -p Delegate=yes onrush up (or run as root)";
+const CURE_CROWDED: &str = "move them: cd /sys/fs/cgroup && mkdir -p init && \
+                            for pid in $(cat cgroup.procs); do echo $pid > init/cgroup.procs; done";
 const CURE_ROOT: &str = "run as root";
 
 /// Fills the stock, tries one environment, and reports.
@@ -195,12 +197,20 @@ fn no_walls(abilities: &mut Abilities) {
 
 fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
     let usable = house.groups_usable.load(Ordering::Relaxed);
-    let offered = if usable { house.groups.offered() } else { crate::cgroup::Offered::default() };
-    let cure = Some(if house.privileged { "mount the control groups" } else { CURE_DELEGATE });
+    let offered = if usable { house.groups.offered() } else { cgroup::Offered::default() };
     let refusals = settings.group_refusals.join("; ");
+    let cure = Some(match house.privileged {
+        _ if refusals.contains(cgroup::CROWDED) => CURE_CROWDED,
+        true => "mount the control groups",
+        false => CURE_DELEGATE,
+    });
     // Said once, not with each limit that they would hold.
     let has_groups = usable && house.groups.limits().is_some();
-    let reason = if has_groups { " (no such controller)" } else { "" };
+    let reason = match has_groups {
+        true if refusals.contains(cgroup::CROWDED) => format!(" ({refusals})"),
+        true => " (no such controller)".into(),
+        false => String::new(),
+    };
     if has_groups {
         abilities.enforce("control-groups", "environments have groups of their own");
     } else {
