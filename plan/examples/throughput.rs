@@ -9,9 +9,10 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this program measures real time")]
 
 use limits::api_throttle::{QuotaFigures, QuotaPeriod, Rate, Throttle};
+use limits::gateway::PlanKey;
 use limits::{Decision, Dispatcher, FunctionLimits, Outcome, Settings};
 use model::{Era, Instant, LimitId, Overrides};
-use plan::input::{ClientInput, DoorInput, DoorKind, FunctionInput, RouteInput};
+use plan::input::{DoorInput, DoorKind, FunctionInput, RouteInput};
 use plan::random::Stream;
 use plan::{Load, Options, PlanInput, Scenario};
 use std::cmp::Reverse;
@@ -143,7 +144,7 @@ fn api() -> PlanInput {
         routes: vec![route],
     };
     let methods = [("/cart/GET".to_owned(), throttle)].into();
-    let client = ClientInput {
+    let client = PlanKey {
         key: "AppKey".into(),
         plan: "Basic".into(),
         enabled: true,

@@ -7,7 +7,6 @@ mod load_balancer;
 mod qualifiers;
 
 pub use events::EventInput;
-pub use gateway::{ClientInput, RouteCache};
 pub use qualifiers::{ProvisionedInput, QualifierInput};
 
 use crate::cost::Inventory;
@@ -15,6 +14,7 @@ use crate::load::{Behaviour, Load, Name, Phase, Work};
 use crate::report::Assumption;
 use limits::Network;
 use limits::api_throttle::Throttle;
+use limits::gateway::{MethodCache, PlanKey, plan_keys};
 use model::stack::{ApiRoute, FunctionTarget, PackageType, Stack};
 use std::time::Duration;
 use template::yaml::{Cause, Problem, Problems, did_you_mean};
@@ -35,7 +35,7 @@ pub struct PlanInput {
     /// Doors that lead to them.
     pub doors: Vec<DoorInput>,
     /// API keys of usage plans, for REST APIs.
-    pub clients: Vec<ClientInput>,
+    pub clients: Vec<PlanKey>,
     /// Where the functions are, and the ways out.
     pub network: Network,
     /// What of the stack costs something; a plan without it has no bill.
@@ -109,7 +109,7 @@ pub struct RouteInput {
     /// Whether it asks for an API key.
     pub key_required: bool,
     /// What is cached of it.
-    pub cache: Option<RouteCache>,
+    pub cache: Option<MethodCache>,
 }
 
 /// Where a phase's requests go.
@@ -164,7 +164,7 @@ impl PlanInput {
         let balancers = load_balancer::doors(stack, qualified);
         let doors = urls.chain(apis).chain(balancers).collect();
         let network = Network::from_stack(stack);
-        let clients = gateway::clients(stack);
+        let clients = plan_keys(&stack.usage_plans, &stack.api_keys);
         let inventory = Some(Inventory::of(stack));
         let events = events::of_stack(stack);
         let with_letters = stack.functions.iter().enumerate();
@@ -243,7 +243,7 @@ impl PlanInput {
             let keys: Vec<&str> = self
                 .clients
                 .iter()
-                .filter(|client| client.at(door, route).is_some())
+                .filter(|client| door.takes(client, route).is_some())
                 .map(|client| &*client.key)
                 .collect();
             let help = match keys.first() {
@@ -256,7 +256,7 @@ impl PlanInput {
             return Err(Box::new(no_keys(name, &door.id)));
         }
         let of_key = self.clients.iter().enumerate().filter(|(_, client)| client.key == name.text);
-        let of_key: Vec<(usize, &ClientInput)> = of_key.collect();
+        let of_key: Vec<(usize, &PlanKey)> = of_key.collect();
         if of_key.is_empty() {
             let keys: Vec<&str> = self.clients.iter().map(|client| &*client.key).collect();
             let help = did_you_mean(&name.text, keys.iter().copied());
@@ -270,7 +270,8 @@ impl PlanInput {
         if !route.key_required {
             return Ok(None);
         }
-        let Some((index, client)) = of_key.into_iter().find(|(_, client)| client.at(door, route).is_some())
+        let Some((index, client)) =
+            of_key.into_iter().find(|(_, client)| door.takes(client, route).is_some())
         else {
             let message = format!(
                 "the key `{}` is in no usage plan for the stage `{}` of `{}`: API Gateway answers 403",
@@ -387,6 +388,11 @@ fn function_input(function: &model::stack::Function) -> FunctionInput {
 
 impl DoorInput {
     /// The stage as messages have it: `Api/prod`, or `Api` for an HTTP API's default stage.
+    /// The key's own throttle for a route of this door, where its plan holds there.
+    pub(crate) fn takes(&self, client: &PlanKey, route: &RouteInput) -> Option<Throttle> {
+        client.at(&self.api, &self.stage, &route.path, &route.method)
+    }
+
     pub(crate) fn stage_name(&self) -> String {
         match &*self.stage {
             "" | "$default" => self.api.clone(),

@@ -24,6 +24,7 @@ pub mod eni_per_environment;
 pub mod eni_room;
 pub mod environments;
 pub mod functions;
+pub mod gateway;
 pub mod integration_timeout;
 pub mod leases;
 pub mod nat;

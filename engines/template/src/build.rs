@@ -9,6 +9,7 @@ mod gateways;
 mod lambda;
 mod links;
 mod load_balancer;
+mod mock;
 mod network;
 mod openapi;
 mod role;

@@ -202,12 +202,11 @@ impl Making<'_> {
     fn client(&mut self, client: usize, door: usize, route: usize, method: MethodId) -> ClientId {
         let found = &self.input.clients[client];
         let id = *self.clients.entry(client).or_insert_with(|| {
-            let resource = format!("{} of {}", found.key, found.plan);
-            self.throttle.add_client(Instant::START, resource.into(), found.throttle, found.quota)
+            self.throttle.add_client(Instant::START, found.resource().into(), found.throttle, found.quota)
         });
         let (at, route) = (&self.input.doors[door], &self.input.doors[door].routes[route]);
         // Phases that send one key to one method share its bucket: it is made once.
-        if let Some(own) = found.at(at, route).filter(|_| !self.throttle.has_client_method(id, method)) {
+        if let Some(own) = at.takes(found, route).filter(|_| !self.throttle.has_client_method(id, method)) {
             self.throttle.add_client_method(Instant::START, id, method, own);
         }
         id

@@ -75,6 +75,19 @@ pub struct Integration {
     pub cache_key_parameters: Vec<String>,
     /// Whose entries they are, if not the resource's own (REST).
     pub cache_namespace: Option<String>,
+    /// What a `MOCK` answers; none where its templates have expressions.
+    pub mock: Option<MockResponse>,
+}
+
+/// The answer of a `MOCK` integration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MockResponse {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers with static values.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: String,
 }
 
 /// A method and path, and what they lead to.

@@ -150,6 +150,7 @@ impl Builder<'_, '_> {
                 timeout_ms: HTTP_TIMEOUT_MS,
                 cache_key_parameters: Vec::new(),
                 cache_namespace: None,
+                mock: None,
             };
             routes.push(route(item, &key, Some(integration)));
             stages.push(Stage {
@@ -307,6 +308,7 @@ impl Builder<'_, '_> {
         let parameters = parameters.map(|key| cache_key_parameters(fields, key, problems));
         let namespace = first(["CacheNamespace", "cacheNamespace", ""]);
         let namespace = namespace.and_then(|key| fields.string(key, problems));
+        let mock = (kind == IntegrationKind::Mock).then(|| super::mock::response(fields, problems)).flatten();
         let of_lambda = |uri: &str| uri.contains(":lambda:") || uri.contains(":function:");
         let function = uri.as_deref().map(|uri| (uri, self.links.function(uri)));
         let function = function.filter(|(uri, target)| target.function.logical().is_some() || of_lambda(uri));
@@ -319,6 +321,7 @@ impl Builder<'_, '_> {
             timeout_ms: timeout.unwrap_or(default_ms),
             cache_key_parameters: parameters.unwrap_or_default(),
             cache_namespace: namespace,
+            mock,
         })
     }
 }

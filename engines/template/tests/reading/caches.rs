@@ -102,3 +102,30 @@ fn wrong_settings_are_named_at_their_place() {
         assert!(said.iter().any(|line| line.contains(expected)), "{expected} in {said:#?}");
     }
 }
+
+#[test]
+fn a_mock_answers_what_its_plain_templates_say() {
+    let text = format!(
+        "{API}  Preflight:
+    Type: AWS::ApiGateway::Method
+    Properties:
+      RestApiId: !Ref Api
+      ResourceId: !GetAtt Api.RootResourceId
+      HttpMethod: OPTIONS
+      Integration:
+        Type: MOCK
+        RequestTemplates: {{application/json: '{{ statusCode: 200 }}'}}
+        IntegrationResponses:
+          - StatusCode: '204'
+            ResponseParameters:
+              method.response.header.Access-Control-Allow-Origin: \"'*'\"
+              method.response.header.X-Mapped: integration.response.header.x
+"
+    );
+    let stack = stack(&text);
+    let route = stack.rest_apis[0].routes.iter().find(|route| route.method == "OPTIONS").unwrap();
+    let mock = route.integration.as_ref().unwrap().mock.as_ref().unwrap();
+    assert_eq!((mock.status, mock.body.as_str()), (204, ""));
+    let headers: Vec<_> = mock.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(headers, [("Access-Control-Allow-Origin", "*")]);
+}
