@@ -119,8 +119,10 @@ pub struct CacheKey {
 const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct Entry<V> {
     key: CacheKey,
+    /// None in a slot that is free.
+    value: Option<V>,
     bytes: u64,
     expires: Instant,
     /// Neighbours by the moment of the last use.
@@ -141,9 +143,9 @@ pub struct CacheCounts {
     pub too_large: u64,
 }
 
-/// The cache of one stage.
+/// The cache of one stage; the planner needs no values, the live gateway keeps responses.
 #[derive(Clone, Debug)]
-pub struct ResponseCache {
+pub struct ResponseCache<V = ()> {
     resource: Arc<str>,
     source: Arc<str>,
     capacity: u64,
@@ -151,7 +153,7 @@ pub struct ResponseCache {
     used: u64,
     #[allow(clippy::disallowed_types)]
     index: HashMap<CacheKey, u32, BuildHasherDefault<KeyHasher>>,
-    entries: Vec<Entry>,
+    entries: Vec<Entry<V>>,
     free: Vec<u32>,
     expiries: BTreeSet<(Instant, u32)>,
     newest: u32,
@@ -161,6 +163,13 @@ pub struct ResponseCache {
 }
 
 impl ResponseCache {
+    /// Keeps that there is a response of so many bytes; see [`ResponseCache::put`].
+    pub fn store(&mut self, now: Instant, key: CacheKey, bytes: u64, ttl: Duration) -> bool {
+        self.put(now, key, bytes, ttl, ())
+    }
+}
+
+impl<V> ResponseCache<V> {
     /// An empty cache of so many bytes, called `Api/prod` in messages.
     pub fn new(resource: Arc<str>, capacity: u64, source: Arc<str>) -> Self {
         Self {
@@ -183,21 +192,27 @@ impl ResponseCache {
     /// Whether the cache answers.
     #[inline]
     pub fn lookup(&mut self, now: Instant, key: CacheKey) -> bool {
+        self.get(now, key).is_some()
+    }
+
+    /// The response that the cache answers with.
+    #[inline]
+    pub fn get(&mut self, now: Instant, key: CacheKey) -> Option<&V> {
         let slot = self.index.get(&key).copied();
         let hit = slot.filter(|slot| self.entries[*slot as usize].expires > now);
         let Some(slot) = hit else {
             self.counts.misses += 1;
-            return false;
+            return None;
         };
         self.counts.hits += 1;
         self.unlink(slot);
         self.link(slot);
-        true
+        self.entries[slot as usize].value.as_ref()
     }
 
     /// Keeps a response of so many bytes for `ttl`, in place of what was there. Whether it did: what is too large, or lives
     /// for no time, is not kept.
-    pub fn store(&mut self, now: Instant, key: CacheKey, bytes: u64, ttl: Duration) -> bool {
+    pub fn put(&mut self, now: Instant, key: CacheKey, bytes: u64, ttl: Duration, value: V) -> bool {
         let ttl = ttl.min(TTL_MAX);
         if bytes > RESPONSE_MAX || bytes > self.capacity {
             self.counts.too_large += 1;
@@ -213,7 +228,7 @@ impl ResponseCache {
             self.remove(oldest);
             self.counts.evicted += 1;
         }
-        let entry = Entry { key, bytes, expires: now + ttl, newer: NONE, older: NONE };
+        let entry = Entry { key, value: Some(value), bytes, expires: now + ttl, newer: NONE, older: NONE };
         let expires = entry.expires;
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -303,7 +318,9 @@ impl ResponseCache {
     fn remove(&mut self, key: CacheKey) {
         let Some(slot) = self.index.remove(&key) else { return };
         self.unlink(slot);
-        let Entry { bytes, expires, .. } = self.entries[slot as usize];
+        let entry = &mut self.entries[slot as usize];
+        entry.value = None;
+        let (bytes, expires) = (entry.bytes, entry.expires);
         self.expiries.remove(&(expires, slot));
         self.used -= bytes;
         self.free.push(slot);

@@ -128,6 +128,10 @@ async fn limits(doors: &Doors) -> Value {
     let look = look(doors).await;
     let mut rows = doors.invoker.board();
     rows.extend(doors.events.board());
+    let apis = doors.apis();
+    if !(apis.http.is_empty() && apis.rest.is_empty()) {
+        rows.extend(apis.gateway.board(doors.invoker.now()));
+    }
     rows.extend(look.rows);
     let mut board = value!({ "schema": 1, "at": doors.invoker.now().as_secs_f64(), "limits": rows });
     if let Value::Object(board) = &mut board {

@@ -1,10 +1,10 @@
-//! An HTTP request on its way to a function: what function URLs and HTTP APIs do alike.
+//! An HTTP request on its way to a function: what function URLs and APIs do alike.
 
 use crate::body::Incoming;
 use crate::event::{self, Door};
 use crate::reply::{self, Malformed};
 use crate::router::{Doors, name_limit, read_body, too_large};
-use crate::{Answer, lambda_rest, prelude, server};
+use crate::{Answer, event_v1, lambda_rest, prelude, reply_v1, server};
 use bytes::Bytes;
 use control::{Control, Function};
 use http::HeaderValue;
@@ -12,7 +12,8 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http_body_util::Full;
 use invoke::{Admission, InvokeError, Invoked, Request};
-use model::name::qualified_arn;
+use model::name::{FunctionReference, LATEST, qualified_arn};
+use model::stack::{FunctionTarget, Link};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -58,6 +59,21 @@ impl Destination {
         // As it is now: an alias may have moved since the doors were told of the function.
         let route = control.function(&function.name)?.route(qualifier)?;
         Some((route.key.into(), qualified_arn(&function.arn, qualifier).into()))
+    }
+}
+
+impl Doors {
+    /// Where an API's integration leads; `None` to no function that there is.
+    pub(crate) fn destination(&self, target: &FunctionTarget) -> Option<Destination> {
+        let (function, qualifier) = match &target.function {
+            Link::Logical(id) => (self.function_by_logical_id(id)?, target.qualifier.clone()),
+            Link::Literal(word) => {
+                let reference = FunctionReference::parse(word).ok()?;
+                (self.control.function(&reference.name)?, target.qualifier.clone().or(reference.qualifier))
+            }
+        };
+        let qualifier = qualifier.filter(|qualifier| qualifier != LATEST);
+        Some(Destination { function, qualifier: qualifier.map(Into::into), is_public: false })
     }
 }
 
@@ -113,41 +129,76 @@ impl Arrival<'_> {
 
     /// The event, format 2.0.
     pub(crate) fn event(&self, door: &Door<'_>, body: &Bytes, trace_id: &str) -> Bytes {
-        event::encode(
-            door,
-            &event::Incoming {
-                method: self.head.method.as_str(),
-                raw_path: self.path,
-                raw_query: self.head.uri.query().unwrap_or(""),
-                headers: &self.head.headers,
-                source_ip: self.peer,
-                port: self.port,
-                request_id: self.id,
-                trace_id,
-                now_ms: telemetry::unix_millis(),
-                body,
-            },
-        )
+        event::encode(door, &self.incoming(self.path, body, trace_id))
+    }
+
+    /// The event, format 1.0, of a path within its stage.
+    pub(crate) fn event_v1(
+        &self,
+        api: &event_v1::Api<'_>,
+        path: &str,
+        body: &Bytes,
+        trace_id: &str,
+    ) -> Bytes {
+        event_v1::encode(api, &self.incoming(path, body, trace_id))
+    }
+
+    fn incoming<'a>(&'a self, path: &'a str, body: &'a Bytes, trace_id: &'a str) -> event::Incoming<'a> {
+        event::Incoming {
+            method: self.head.method.as_str(),
+            raw_path: path,
+            raw_query: self.head.uri.query().unwrap_or(""),
+            headers: &self.head.headers,
+            source_ip: self.peer,
+            port: self.port,
+            request_id: self.id,
+            trace_id,
+            now_ms: telemetry::unix_millis(),
+            body,
+        }
+    }
+}
+
+/// How a function's result is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Payload format 2.0.
+    Two,
+    /// Payload format 1.0.
+    One(reply_v1::Reading),
+}
+
+impl Format {
+    fn decode(self, payload: &Bytes) -> Result<Answer, Malformed> {
+        match self {
+            Self::Two => reply::decode(payload),
+            Self::One(reading) => reply_v1::decode(payload, reading),
+        }
     }
 }
 
 /// The HTTP response that a result stands for; `failure`, with the limit behind it, when the function failed or its result
 /// is no HTTP response.
-pub(crate) fn answer_of(function: &Function, invoked: &Invoked, failure: impl FnOnce() -> Answer) -> Answer {
-    let mut answer = decoded(function, invoked).unwrap_or_else(failure);
+pub(crate) fn answer_of(
+    function: &Function,
+    invoked: &Invoked,
+    format: Format,
+    failure: impl FnOnce() -> Answer,
+) -> Answer {
+    let mut answer = decoded(function, invoked, format).unwrap_or_else(failure);
     if let Some(limit) = &invoked.limit {
         name_limit(&mut answer, limit);
     }
     answer
 }
 
-fn decoded(function: &Function, invoked: &Invoked) -> Option<Answer> {
+fn decoded(function: &Function, invoked: &Invoked, format: Format) -> Option<Answer> {
     if invoked.failed {
         return None;
     }
     let decoded = match &invoked.content_type {
-        Some(content_type) => decoded_stream(content_type, &invoked.payload),
-        None => reply::decode(&invoked.payload),
+        Some(content_type) => decoded_stream(content_type, &invoked.payload, format),
+        None => format.decode(&invoked.payload),
     };
     decoded
         .inspect_err(|malformed| {
@@ -158,13 +209,13 @@ fn decoded(function: &Function, invoked: &Invoked) -> Option<Answer> {
 
 /// The response that a gathered stream stands for: its prelude is obeyed, and what is no result is a body as it is (assumed:
 /// no page of AWS's says what doors make of streams that they have gathered).
-fn decoded_stream(content_type: &str, payload: &Bytes) -> Result<Answer, Malformed> {
+fn decoded_stream(content_type: &str, payload: &Bytes, format: Format) -> Result<Answer, Malformed> {
     if prelude::Reader::applies(Some(content_type)) {
         let read = prelude::Reader::default().push(payload)?;
         let (head, body) = read.ok_or(Malformed("the prelude has no end"))?;
         return Ok(head.map(|()| Full::new(body)));
     }
-    Ok(reply::decode(payload).unwrap_or_else(|_| {
+    Ok(format.decode(payload).unwrap_or_else(|_| {
         let mut answer = Answer::new(Full::new(payload.clone()));
         let value = HeaderValue::from_str(content_type).unwrap_or(prelude::OCTETS);
         answer.headers_mut().insert(CONTENT_TYPE, value);
@@ -190,7 +241,7 @@ mod tests {
     #[test]
     fn a_gathered_stream_is_read_by_its_type() {
         let function = Function::new("cart", std::path::PathBuf::new());
-        let decoded = |invoked| decoded(&function, &invoked).map(|answer| answer.into_parts().0);
+        let decoded = |invoked| decoded(&function, &invoked, Format::Two).map(|answer| answer.into_parts().0);
         let with_prelude = stream(prelude::CONTENT_TYPE, b"{\"statusCode\":201}\0\0\0\0\0\0\0\0body");
         assert_eq!(decoded(with_prelude).unwrap().status, 201);
         assert!(decoded(stream(prelude::CONTENT_TYPE, b"{\"statusCode\":201}")).is_none());

@@ -257,7 +257,7 @@ pub fn decode(text: &str, plus_is_space: bool) -> String {
 }
 
 /// Text types go as they are, everything else as base64.
-fn encode_body(headers: &HeaderMap, body: &Bytes) -> (Option<String>, bool) {
+pub(crate) fn encode_body(headers: &HeaderMap, body: &Bytes) -> (Option<String>, bool) {
     if body.is_empty() {
         return (None, false);
     }

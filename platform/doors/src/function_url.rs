@@ -2,7 +2,7 @@
 //!
 //! Source: Lambda Developer Guide, "Lambda function URLs"; answers to failures as recorded on AWS where known.
 
-use crate::arrival::{Arrival, BODY_BYTES_MAX, Destination, NotAdmitted, answer_of};
+use crate::arrival::{Arrival, BODY_BYTES_MAX, Destination, Format, NotAdmitted, answer_of};
 use crate::body::Incoming;
 use crate::event::Door;
 use crate::prelude::{OCTETS, Reader};
@@ -77,7 +77,7 @@ pub(crate) async fn answer(
             Err(error) => Err(error),
         },
         Ok((admission, request)) => match admission.run(request).await {
-            Ok(invoked) => Ok(answer_of(function, &invoked, failure).map(Outgoing::from)),
+            Ok(invoked) => Ok(answer_of(function, &invoked, Format::Two, failure).map(Outgoing::from)),
             Err(error) => Err(error),
         },
         Err(NotAdmitted::Failed(error)) => Err(error),

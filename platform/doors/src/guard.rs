@@ -2,7 +2,6 @@
 
 use crate::arrival::Destination;
 use crate::body::{self, BodyError, Incoming};
-use crate::http_api::Api;
 use crate::router::Doors;
 use crate::signature::{self, Signer};
 use control::access::{Question, allows};
@@ -108,10 +107,10 @@ impl Doors {
         false
     }
 
-    /// Whether an HTTP API may invoke what a route leads to, or whether that is let pass.
+    /// Whether an API may invoke what a route leads to, or whether that is let pass.
     pub(crate) fn lets_api(
         &self,
-        api: &Api,
+        api_id: &str,
         stage: &str,
         route: &ApiRoute,
         method: &str,
@@ -123,7 +122,7 @@ impl Doors {
             partition_of(&self.region),
             self.region,
             self.account_id,
-            api.api_id()
+            api_id
         );
         let path = &route.path;
         let arn = if route.route_key == "$default" {
@@ -146,7 +145,7 @@ impl Doors {
             tracing::info!(function = %name, source_arn = arn, "refused: no permission lets apigateway.amazonaws.com invoke the function");
             return false;
         }
-        if self.warned.first(format!("api {} {} {name}", api.api_id(), route.route_key)) {
+        if self.warned.first(format!("api {api_id} {} {name}", route.route_key)) {
             tracing::warn!(
                 function = %name,
                 source_arn = arn,

@@ -1,54 +1,41 @@
-//! HTTP APIs (API Gateway v2): routes to functions, payload format 2.0.
+//! HTTP APIs (API Gateway v2): routes to functions, payload formats 2.0 and 1.0.
 //!
 //! Source: API Gateway Developer Guide, "Working with routes for HTTP APIs" (route selection: full match, then
 //! greedy path variable, then `$default`), "HTTP API quotas" (30 s integration time-out, 10 MB payload; Lambda's own 6 MB
 //! binds first).
 
-use crate::arrival::{Arrival, BODY_BYTES_MAX, Destination, NotAdmitted, answer_of};
+use crate::arrival::{Arrival, BODY_BYTES_MAX, Format, NotAdmitted, answer_of};
 use crate::body::Incoming;
-use crate::event::{self, Door};
+use crate::event::Door;
+use crate::gateway::{Gateway, Making, Reached, Spot};
 use crate::router::{Doors, json, log_failure, name_limit, name_limit_id};
-use crate::{Answer, cors};
+use crate::routes::{Found, Routes};
+use crate::{Answer, cors, event_v1, reply_v1};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use invoke::{InvokeError, request_id};
 use model::LimitId;
-use model::name::{FunctionReference, LATEST};
-use model::stack::{ApiRoute, FunctionTarget, HttpApi, IntegrationKind, Link, Stage};
-use std::collections::BTreeMap;
+use model::stack::{HttpApi, IntegrationKind, Stage};
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// An HTTP API with its routes in the order in which they are tried.
 #[derive(Debug)]
 pub struct Api {
     api: HttpApi,
-    routes: Vec<Pattern>,
+    routes: Routes,
+    /// Where each route stands among the limits, by stage.
+    spots: Vec<Vec<Spot>>,
     cors: Option<cors::Rules>,
-}
-
-/// A route, taken apart.
-#[derive(Debug)]
-struct Pattern {
-    segments: Vec<Segment>,
-    route: ApiRoute,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Segment {
-    Word(String),
-    Variable(String),
-    Greedy(String),
 }
 
 impl Api {
     /// Sorts the routes: the most specific first.
-    pub fn new(api: HttpApi) -> Self {
-        let mut routes: Vec<_> = api.routes.iter().cloned().map(Pattern::new).collect();
-        routes.sort_by_key(Pattern::rank);
+    pub(crate) fn new(api: HttpApi, making: &mut Making<'_>) -> Self {
+        let routes = Routes::of_http(&api.routes);
+        let spots = making.http(&api);
         let cors = api.cors.as_ref().map(cors::Rules::from);
-        Self { routes, cors, api }
+        Self { routes, spots, cors, api }
     }
 
     pub(crate) fn api_id(&self) -> &str {
@@ -77,94 +64,33 @@ impl Api {
         self.stage(path).is_some_and(|(_, rest)| self.find(method, rest).is_some())
     }
 
-    fn find(&self, method: &str, path: &str) -> Option<(&ApiRoute, BTreeMap<String, String>)> {
-        let segments: Vec<&str> = path.trim_matches('/').split('/').filter(|s| !s.is_empty()).collect();
-        self.routes.iter().find_map(|pattern| {
-            let parameters = pattern.matches(method, &segments)?;
-            Some((&pattern.route, parameters))
-        })
-    }
-}
-
-impl Pattern {
-    fn new(route: ApiRoute) -> Self {
-        let words = route.path.split('/').filter(|word| !word.is_empty());
-        let segments = words.map(|word| {
-            let name = word.strip_prefix('{').and_then(|word| word.strip_suffix('}'));
-            match name {
-                Some(name) => match name.strip_suffix('+') {
-                    Some(name) => Segment::Greedy(name.to_owned()),
-                    None => Segment::Variable(name.to_owned()),
-                },
-                None => Segment::Word(word.to_owned()),
-            }
-        });
-        Self { segments: segments.collect(), route }
+    fn find(&self, method: &str, path: &str) -> Option<Found<'_>> {
+        self.routes.find(method, path)
     }
 
-    /// Lower is tried first: full matches before greedy ones, literal words before variables, a method before `ANY`,
-    /// `$default` last.
-    fn rank(&self) -> (bool, bool, Vec<u8>, bool) {
-        let kinds = self.segments.iter().map(|segment| match segment {
-            Segment::Word(_) => 0,
-            Segment::Variable(_) => 1,
-            Segment::Greedy(_) => 2,
-        });
-        let greedy = self.segments.iter().any(|segment| matches!(segment, Segment::Greedy(_)));
-        (self.is_default(), greedy, kinds.collect(), self.route.method == "ANY")
-    }
-
-    fn is_default(&self) -> bool {
-        self.route.route_key == "$default"
-    }
-
-    fn matches(&self, method: &str, path: &[&str]) -> Option<BTreeMap<String, String>> {
-        if self.is_default() {
-            return Some(BTreeMap::new());
-        }
-        if self.route.method != "ANY" && self.route.method != method {
-            return None;
-        }
-        let mut parameters = BTreeMap::new();
-        let mut rest = path;
-        for segment in &self.segments {
-            let (first, after) = match rest.split_first() {
-                Some((first, after)) => (*first, after),
-                None => return None,
-            };
-            match segment {
-                Segment::Word(word) if word == first => {}
-                Segment::Word(_) => return None,
-                Segment::Variable(name) => {
-                    parameters.insert(name.clone(), event::decode(first, false));
-                }
-                Segment::Greedy(name) => {
-                    parameters.insert(name.clone(), event::decode(&rest.join("/"), false));
-                    return Some(parameters);
-                }
-            }
-            rest = after;
-        }
-        rest.is_empty().then_some(parameters)
+    fn spot(&self, stage: Option<&Stage>, route: usize) -> Spot {
+        let stage = stage.and_then(|stage| self.api.stages.iter().position(|known| known.name == stage.name));
+        self.spots[stage.unwrap_or(0)][route]
     }
 }
 
 pub(crate) async fn answer(
     doors: &Doors,
-    api: &Api,
-    path: &str,
+    reached: &Reached<Api>,
     head: &Parts,
     incoming: Incoming,
     peer: IpAddr,
     port: u16,
 ) -> Answer {
+    let Reached { apis, api, path } = reached;
+    let gateway = &apis.gateway;
     if let Some(preflight) = api.cors.as_ref().and_then(|rules| rules.preflight(&head.method, &head.headers))
     {
         return preflight;
     }
     let id = request_id();
     let arrival = Arrival { path, head, peer, port, id: &id };
-    let mut answer = run(doors, api, arrival, incoming).await;
+    let mut answer = run(doors, gateway, api, arrival, incoming).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         answer.headers_mut().insert("apigw-requestid", value);
     }
@@ -174,11 +100,25 @@ pub(crate) async fn answer(
     answer
 }
 
-async fn run(doors: &Doors, api: &Api, arrival: Arrival<'_>, incoming: Incoming) -> Answer {
+async fn run(
+    doors: &Doors,
+    gateway: &Gateway,
+    api: &Api,
+    arrival: Arrival<'_>,
+    incoming: Incoming,
+) -> Answer {
     let head = arrival.head;
     let not_found = || json(StatusCode::NOT_FOUND, "{\"message\":\"Not Found\"}");
     let Some((stage, inner)) = api.stage(arrival.path) else { return not_found() };
-    let Some((route, parameters)) = api.find(head.method.as_str(), inner) else { return not_found() };
+    let Some(found) = api.find(head.method.as_str(), inner) else { return not_found() };
+    let Found { route, parameters, .. } = &found;
+    let spot = api.spot(stage, found.index);
+    if let Err(refusal) = gateway.admit(doors.invoker.now(), spot, None) {
+        tracing::info!(limit = %refusal.limit, resource = %refusal.resource, max = refusal.max, "refused");
+        let mut answer = json(StatusCode::TOO_MANY_REQUESTS, "{\"message\":\"Too Many Requests\"}");
+        name_limit(&mut answer, &refusal);
+        return answer;
+    }
     let Some(integration) = &route.integration else { return internal_error() };
     let (IntegrationKind::AwsProxy, Some(target)) = (integration.kind, &integration.function) else {
         tracing::warn!(api = api.logical_id(), route = %route.route_key, "this kind of integration is not run");
@@ -187,13 +127,6 @@ async fn run(doors: &Doors, api: &Api, arrival: Arrival<'_>, incoming: Incoming)
             "{\"message\":\"Onrush runs Lambda proxy integrations only\"}",
         );
     };
-    if integration.payload_format_version == "1.0" {
-        tracing::warn!(api = api.logical_id(), route = %route.route_key, "payload format 1.0 is not run yet");
-        return json(
-            StatusCode::NOT_IMPLEMENTED,
-            "{\"message\":\"Onrush does not run payload format 1.0 yet\"}",
-        );
-    }
     let mut incoming = incoming;
     if route.authorization_type == "AWS_IAM" {
         match doors.authenticate_door(head, incoming, "execute-api", BODY_BYTES_MAX).await {
@@ -204,10 +137,10 @@ async fn run(doors: &Doors, api: &Api, arrival: Arrival<'_>, incoming: Incoming)
             }
         }
     }
-    let Some(destination) = destination(doors, target) else { return internal_error() };
+    let Some(destination) = doors.destination(target) else { return internal_error() };
     let function = &destination.function;
     let stage_name = stage.map_or("$default", |stage| &stage.name);
-    if !doors.lets_api(api, stage_name, route, head.method.as_str(), &destination) {
+    if !doors.lets_api(api.api_id(), stage_name, route, head.method.as_str(), &destination) {
         return internal_error();
     }
     let domain = format!("{}.execute-api.{}.amazonaws.com", api.api_id(), doors.region);
@@ -217,26 +150,58 @@ async fn run(doors: &Doors, api: &Api, arrival: Arrival<'_>, incoming: Incoming)
         domain_name: &domain,
         route_key: &route.route_key,
         stage: stage_name,
-        path_parameters: Some(&parameters),
+        path_parameters: Some(parameters),
         stage_variables: stage.map(|stage| &stage.variables),
         nulls: false,
     };
-    let event = |body: &Bytes, trace_id: &str| arrival.event(&door, body, trace_id);
-    let patience = Duration::from_millis(u64::from(integration.timeout_ms));
+    let is_v1 = integration.payload_format_version == "1.0";
+    let event = |body: &Bytes, trace_id: &str| {
+        if !is_v1 {
+            return arrival.event(&door, body, trace_id);
+        }
+        let api = event_v1::Api {
+            account_id: door.account_id,
+            api_id: door.api_id,
+            domain_name: door.domain_name,
+            resource: if route.path.is_empty() { &route.route_key } else { &route.path },
+            resource_id: None,
+            deployment_id: None,
+            extended_request_id: arrival.id,
+            stage: stage_name,
+            whole_path: arrival.path,
+            path_parameters: parameters,
+            stage_variables: door.stage_variables,
+            api_key: None,
+            binary_media_types: None,
+            version: Some("1.0"),
+        };
+        arrival.event_v1(&api, arrival.path, body, trace_id)
+    };
+    let begun = doors.invoker.now();
     let result = match arrival.admit(doors, &destination, request_id(), incoming, event).await {
-        Ok((admission, request)) => tokio::time::timeout(patience, admission.run(request)).await,
+        Ok((admission, request)) => {
+            tokio::time::timeout(gateway.patience(spot), admission.run(request)).await
+        }
         Err(NotAdmitted::Failed(error)) => Ok(Err(error)),
         Err(NotAdmitted::Answered(answer)) => return *answer,
     };
     match result {
         Err(_) => {
-            let limit = LimitId::IntegrationTimeout;
-            tracing::info!(%limit, api = api.logical_id(), function = %function.name, max_ms = integration.timeout_ms, "timed out");
+            let refusal = gateway.expired(doors.invoker.now(), spot);
+            tracing::info!(limit = %refusal.limit, api = api.logical_id(), function = %function.name, max_ms = refusal.max, "timed out");
             let mut answer = unavailable();
-            name_limit_id(&mut answer, limit);
+            name_limit(&mut answer, &refusal);
             answer
         }
-        Ok(Ok(invoked)) => answer_of(function, &invoked, internal_error),
+        Ok(Ok(invoked)) => {
+            gateway.answered(spot, doors.invoker.now().since(begun));
+            let format = if is_v1 {
+                Format::One(reply_v1::Reading { strict: false, decodes: true })
+            } else {
+                Format::Two
+            };
+            answer_of(function, &invoked, format, internal_error)
+        }
         Ok(Err(error)) => {
             log_failure("HTTP API", &error);
             match &error {
@@ -257,18 +222,6 @@ async fn run(doors: &Doors, api: &Api, arrival: Arrival<'_>, incoming: Incoming)
     }
 }
 
-fn destination(doors: &Doors, target: &FunctionTarget) -> Option<Destination> {
-    let (function, qualifier) = match &target.function {
-        Link::Logical(id) => (doors.function_by_logical_id(id)?, target.qualifier.clone()),
-        Link::Literal(word) => {
-            let reference = FunctionReference::parse(word).ok()?;
-            (doors.control.function(&reference.name)?, target.qualifier.clone().or(reference.qualifier))
-        }
-    };
-    let qualifier = qualifier.filter(|qualifier| qualifier != LATEST);
-    Some(Destination { function, qualifier: qualifier.map(Into::into), is_public: false })
-}
-
 fn internal_error() -> Answer {
     json(StatusCode::INTERNAL_SERVER_ERROR, "{\"message\":\"Internal Server Error\"}")
 }
@@ -280,9 +233,13 @@ fn unavailable() -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::stack::{Place, Protocol};
+    use crate::gateway::{ApiParts, Apis, GatewaySettings};
+    use model::Instant;
+    use model::stack::{ApiRoute, Place, Protocol};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
 
-    fn api(routes: &[&str], stages: &[&str]) -> Api {
+    fn api(routes: &[&str], stages: &[&str]) -> Arc<Api> {
         let route = |key: &&str| {
             let (method, path) = key.split_once(' ').unwrap_or((key, ""));
             ApiRoute {
@@ -305,47 +262,22 @@ mod tests {
             cache: Default::default(),
             variables: BTreeMap::new(),
         };
-        Api::new(HttpApi {
-            id: "Api".into(),
-            place: Place::default(),
-            name: "api".into(),
-            api_id: "abc".into(),
-            protocol: Protocol::Http,
-            url: String::new(),
-            routes: routes.iter().map(route).collect(),
-            stages: stages.iter().map(stage).collect(),
-            cors: None,
-        })
-    }
-
-    #[test]
-    fn the_most_specific_route_wins() {
-        let api = api(
-            &[
-                "$default",
-                "ANY /{proxy+}",
-                "GET /cart/{id}",
-                "ANY /cart/{id}",
-                "GET /cart/new",
-                "GET /",
-                "ANY /x/{proxy+}",
-                "GET /{a}/{b}",
-            ],
-            &["$default"],
-        );
-        for (method, path, key) in [
-            ("GET", "/cart/new", "GET /cart/new"),
-            ("GET", "/cart/7", "GET /cart/{id}"),
-            ("PUT", "/cart/7", "ANY /cart/{id}"),
-            ("PUT", "/a/b", "ANY /{proxy+}"),
-            ("GET", "/x/y", "GET /{a}/{b}"),
-            ("GET", "/", "GET /"),
-            ("PUT", "/", "$default"),
-        ] {
-            assert_eq!(api.find(method, path).unwrap().0.route_key, key, "{method} {path}");
-        }
-        assert_eq!(api.find("GET", "/cart/a%20b").unwrap().1["id"], "a b");
-        assert_eq!(api.find("GET", "/q/y/z").unwrap().1["proxy"], "q/y/z");
+        let parts = ApiParts {
+            http_apis: vec![HttpApi {
+                id: "Api".into(),
+                place: Place::default(),
+                name: "api".into(),
+                api_id: "abc".into(),
+                protocol: Protocol::Http,
+                url: String::new(),
+                routes: routes.iter().map(route).collect(),
+                stages: stages.iter().map(stage).collect(),
+                cors: None,
+            }],
+            ..ApiParts::default()
+        };
+        let apis = Apis::new(Instant::START, parts, &GatewaySettings::for_tests());
+        apis.http[0].clone()
     }
 
     #[test]

@@ -62,13 +62,7 @@ pub fn decode(result: &Bytes) -> Result<Answer, Malformed> {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     for (name, value) in structured.headers.unwrap_or_default() {
-        let text = match value {
-            Value::String(text) => text,
-            Value::Number(number) => number.to_string(),
-            Value::Bool(flag) => flag.to_string(),
-            Value::Null => continue,
-            Value::Array(_) | Value::Object(_) => return Err(Malformed("a header's value is no string")),
-        };
+        let Some(text) = header_text(value)? else { continue };
         let name: HeaderName = name.parse().map_err(|_| Malformed("a header's name cannot be sent"))?;
         let value = HeaderValue::from_str(&text).map_err(|_| Malformed("a header's value cannot be sent"))?;
         // The length is that of the body sent, whatever the function says.
@@ -102,7 +96,18 @@ fn plain(result: &Bytes) -> Result<Answer, Malformed> {
     Ok(response)
 }
 
-fn status_code(value: &Value) -> Option<StatusCode> {
+/// A header's value as text; none for `null`.
+pub(crate) fn header_text(value: Value) -> Result<Option<String>, Malformed> {
+    match value {
+        Value::String(text) => Ok(Some(text)),
+        Value::Number(number) => Ok(Some(number.to_string())),
+        Value::Bool(flag) => Ok(Some(flag.to_string())),
+        Value::Null => Ok(None),
+        Value::Array(_) | Value::Object(_) => Err(Malformed("a header's value is no string")),
+    }
+}
+
+pub(crate) fn status_code(value: &Value) -> Option<StatusCode> {
     let code = match value {
         Value::Number(number) => u16::try_from(number.as_u64()?).ok()?,
         Value::String(text) => text.parse().ok()?,

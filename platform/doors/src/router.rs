@@ -3,14 +3,14 @@
 use crate::arrival::Destination;
 use crate::body::Incoming;
 use crate::body::{self, BodyError};
+use crate::gateway::{ApiParts, Apis, GatewaySettings, Reached};
 use crate::guard::{Permissions, SIGNED_BYTES_MAX, Warned};
-use crate::http_api::Api;
 use crate::network_pages::NetworkPages;
 use crate::orders::Ordered;
 use crate::signature::Keys;
 use crate::streaming::Outgoing;
 use crate::urls::Urls;
-use crate::{Answer, admin, function_url, http_api, lambda_rest};
+use crate::{Answer, admin, function_url, http_api, lambda_rest, rest_api};
 use bytes::Bytes;
 use control::{Change, Control, Function};
 use events::Events;
@@ -19,7 +19,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use invoke::{InvokeError, Invoker};
-use model::stack::HttpApi;
 use model::{LimitId, Refusal};
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -44,8 +43,10 @@ pub struct Options {
     pub account_id: String,
     /// Region of every function.
     pub region: String,
-    /// HTTP APIs of the template.
-    pub http_apis: Vec<HttpApi>,
+    /// APIs of the template.
+    pub apis: ApiParts,
+    /// What holds for them.
+    pub gateway: GatewaySettings,
     /// Whether only this machine can reach the doors.
     pub loopback: bool,
     /// The network, where there is one.
@@ -80,7 +81,8 @@ pub struct Doors {
     pub(crate) events: Events,
     pub(crate) logs: Logs,
     pub(crate) counters: Arc<Counters>,
-    apis: RwLock<Arc<[Arc<Api>]>>,
+    apis: RwLock<Arc<Apis>>,
+    gateway: GatewaySettings,
     urls: RwLock<Urls>,
     loopback: bool,
     services: Option<Arc<dyn OtherServices>>,
@@ -95,7 +97,8 @@ pub struct Doors {
 /// A request that was told apart, with its path as the door sees it.
 enum Target {
     Url(Destination, String),
-    Api(Arc<Api>, String),
+    HttpApi(Reached<http_api::Api>),
+    RestApi(Reached<rest_api::Api>),
     Admin,
     Rest,
     Service(&'static str),
@@ -121,11 +124,12 @@ impl Doors {
             account_id: options.account_id,
             region: options.region,
             control,
-            invoker,
             events,
             logs,
             counters,
-            apis: RwLock::new(apis_of(options.http_apis)),
+            apis: RwLock::new(Apis::new(invoker.now(), options.apis, &options.gateway)),
+            gateway: options.gateway,
+            invoker,
             urls: RwLock::default(),
             loopback: options.loopback,
             services: options.services,
@@ -138,12 +142,13 @@ impl Doors {
         }
     }
 
-    /// Other HTTP APIs: those of a template that was changed.
-    pub fn set_http_apis(&self, apis: Vec<HttpApi>) {
-        *self.apis.write().unwrap_or_else(PoisonError::into_inner) = apis_of(apis);
+    /// Other APIs: those of a template that was changed. Their limits begin anew.
+    pub fn set_apis(&self, parts: ApiParts) {
+        let apis = Apis::new(self.invoker.now(), parts, &self.gateway);
+        *self.apis.write().unwrap_or_else(PoisonError::into_inner) = apis;
     }
 
-    fn apis(&self) -> Arc<[Arc<Api>]> {
+    pub(crate) fn apis(&self) -> Arc<Apis> {
         self.apis.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -197,7 +202,8 @@ impl Doors {
                 return Ok(function_url::answer(self, &destination, &path, &head, incoming, peer, port).await);
             }
             Target::Rest => return Ok(lambda_rest::answer(self, head, incoming).await),
-            Target::Api(api, path) => http_api::answer(self, &api, &path, &head, incoming, peer, port).await,
+            Target::HttpApi(reached) => http_api::answer(self, &reached, &head, incoming, peer, port).await,
+            Target::RestApi(reached) => rest_api::answer(self, &reached, &head, incoming, peer, port).await,
             Target::Admin => admin::answer(self, &head, incoming).await,
             Target::Service(service) => self.other_service(service, head, incoming).await,
             Target::Unknown(body) => json(StatusCode::FORBIDDEN, body),
@@ -246,10 +252,10 @@ impl Doors {
                     None => Target::Unknown("{\"Message\":null}"),
                 }
             }
-            "execute-api" => match self.apis().iter().find(|api| api.api_id() == first) {
-                Some(api) => Target::Api(api.clone(), path.to_owned()),
-                None => Target::Unknown("{\"message\":\"Forbidden\"}"),
-            },
+            "execute-api" => {
+                let found = self.api(|http| http.api_id() == first, |rest| rest.api_id() == first, path);
+                found.unwrap_or(Target::Unknown("{\"message\":\"Forbidden\"}"))
+            }
             _ => match self.target_by_path(path) {
                 Target::Rest if self.front && !is_operation(path) => self.front(request.method(), path),
                 // Function URLs and HTTP APIs are made for browsers; the control plane is not.
@@ -264,12 +270,36 @@ impl Doors {
         }
     }
 
-    /// The API that serves a path, or else the first one, which answers as APIs do.
-    fn front(&self, method: &http::Method, path: &str) -> Target {
+    /// The first API that one of the two is for.
+    fn api(
+        &self,
+        http: impl Fn(&http_api::Api) -> bool,
+        rest: impl Fn(&rest_api::Api) -> bool,
+        path: &str,
+    ) -> Option<Target> {
         let apis = self.apis();
-        let serves = apis.iter().find(|api| api.serves(method.as_str(), path));
-        let api = serves.or_else(|| apis.first()).cloned();
-        api.map_or(Target::Rest, |api| Target::Api(api, path.to_owned()))
+        if let Some(api) = apis.http.iter().find(|api| http(api)).cloned() {
+            return Some(Target::HttpApi(Reached { apis, api, path: path.to_owned() }));
+        }
+        let api = apis.rest.iter().find(|api| rest(api)).cloned()?;
+        Some(Target::RestApi(Reached { apis, api, path: path.to_owned() }))
+    }
+
+    /// The API that serves a path, or else the first one, which answers as APIs do. A REST API is served without its
+    /// first stage's name before the path.
+    fn front(&self, method: &http::Method, path: &str) -> Target {
+        let method = method.as_str();
+        let serves = self.api(|http| http.serves(method, path), |rest| rest.serves(method, path), path);
+        match serves.or_else(|| self.api(|_| true, |_| true, path)) {
+            Some(Target::RestApi(reached)) => {
+                let path = match reached.api.first_stage() {
+                    "" => reached.path,
+                    stage => format!("/{stage}{}", reached.path),
+                };
+                Target::RestApi(Reached { path, ..reached })
+            }
+            found => found.unwrap_or(Target::Rest),
+        }
     }
 
     /// Whether a request for the API comes from a client on purpose, and not from a web page through somebody's browser
@@ -292,8 +322,9 @@ impl Doors {
         let Some(door) = own.strip_prefix("door/") else { return Target::Admin };
         let (word, rest) = door.split_once('/').unwrap_or((door, ""));
         let rest = format!("/{rest}");
-        if let Some(api) = self.apis().iter().find(|api| api.logical_id() == word) {
-            return Target::Api(api.clone(), rest);
+        let api = self.api(|http| http.logical_id() == word, |rest| rest.logical_id() == word, &rest);
+        if let Some(api) = api {
+            return api;
         }
         let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
         match urls.by_word(word) {
@@ -322,19 +353,15 @@ impl Doors {
                 (word, format!("http://{id}.lambda-url.{region}.localhost:{port}/"))
             })
             .collect();
-        all.extend(self.apis().iter().map(|api| {
-            (
-                api.logical_id().to_owned(),
-                format!("http://{}.execute-api.{region}.localhost:{port}/", api.api_id()),
-            )
-        }));
+        let apis = self.apis();
+        let door = |logical_id: &str, api_id: &str, stage: &str| {
+            (logical_id.to_owned(), format!("http://{api_id}.execute-api.{region}.localhost:{port}/{stage}"))
+        };
+        all.extend(apis.http.iter().map(|api| door(api.logical_id(), api.api_id(), "")));
+        all.extend(apis.rest.iter().map(|api| door(api.logical_id(), api.api_id(), api.first_stage())));
         all.sort();
         all
     }
-}
-
-fn apis_of(apis: Vec<HttpApi>) -> Arc<[Arc<Api>]> {
-    apis.into_iter().map(|api| Arc::new(Api::new(api))).collect()
 }
 
 /// Whether a path may be one of the Lambda API's: all of them begin with a date.

@@ -25,7 +25,7 @@ use control::{Change, Control};
 use doors::Doors;
 use events::Live;
 use invoke::{Invoker, Reactors, StreamFigures};
-use model::{Era, Overrides};
+use model::{Era, LimitId, Overrides};
 use network::relay::Namespace;
 use runtimes::Runtimes;
 use sandbox::{Jailer, JailerError};
@@ -231,7 +231,7 @@ async fn serve(
         invoker.apply(Change::Put(function));
     }
 
-    let http_apis = read.as_ref().map(|read| read.stack.http_apis.clone()).unwrap_or_default();
+    let apis = read.as_ref().map(|read| doors::ApiParts::from(&read.stack)).unwrap_or_default();
     let stage = deploy::Stage {
         control: control.clone(),
         runtimes: runtimes.clone(),
@@ -257,11 +257,17 @@ async fn serve(
         _ = interrupt.recv() => return Ok(stopped_early(&runtimes, 130)),
         _ = terminate.recv() => return Ok(stopped_early(&runtimes, 143)),
     }
+    let gateway = doors::GatewaySettings {
+        throttle: limits::api_throttle::ApiSettings::from_era(&era, &region, &overrides)
+            .map_err(|error| Stop::Usage(error.to_string()))?,
+        integration_timeout: overrides.get(LimitId::IntegrationTimeout).map(Duration::from_millis),
+    };
     let (orders, ordered) = doors::orders::channel();
     let doors_options = doors::Options {
         account_id: model::name::DEFAULT_ACCOUNT.to_owned(),
         region,
-        http_apis,
+        apis,
+        gateway,
         loopback: arguments.host.is_loopback(),
         services: Some(Arc::new(names::OnTheDoors(services.clone()))),
         network: vpc.as_ref().map(|vpc| vpc.pages.clone() as Arc<dyn doors::NetworkPages>),

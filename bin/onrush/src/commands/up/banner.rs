@@ -37,19 +37,28 @@ impl Summary<'_> {
             gaps.push(format!("network: environments have loopback only{vpc}"));
         }
         if let Some(stack) = self.stack {
-            let open: Vec<_> = stack
-                .http_apis
-                .iter()
-                .flat_map(|api| &api.routes)
+            let http = stack.http_apis.iter().flat_map(|api| &api.routes);
+            let open: Vec<_> = http
+                .chain(stack.rest_apis.iter().flat_map(|api| &api.routes))
                 .filter(|route| route.authorization_type != "NONE")
                 .map(|route| format!("{} ({})", route.route_key, route.authorization_type))
                 .collect();
             if !open.is_empty() {
                 gaps.push(format!("authorizers: whoever reaches this port may call {}", open.join(", ")));
             }
-            let rest: Vec<_> = stack.rest_apis.iter().map(|api| api.id.as_str()).collect();
-            if !rest.is_empty() {
-                gaps.push(format!("REST APIs are read but not served yet: {}", rest.join(", ")));
+            let others: Vec<_> = stack
+                .rest_apis
+                .iter()
+                .flat_map(|api| api.routes.iter().map(move |route| (api, route)))
+                .filter_map(|(api, route)| Some((api, route, route.integration.as_ref()?)))
+                .filter(|(_, _, integration)| integration.mock.is_none() && integration.function.is_none())
+                .map(|(api, route, _)| format!("{} {}", api.id, route.route_key))
+                .collect();
+            if !others.is_empty() {
+                gaps.push(format!(
+                    "integrations other than Lambda proxies answer 501: {}",
+                    others.join(", ")
+                ));
             }
         }
         let signed = self
@@ -69,6 +78,11 @@ impl Summary<'_> {
     fn not_enforced(&self) -> impl Iterator<Item = &sandbox::Ability> {
         self.abilities.items.iter().filter(|item| item.state != AbilityState::Enforced)
     }
+}
+
+/// The stage before a REST API's paths.
+fn stage(url: &str) -> &str {
+    url.splitn(4, '/').nth(3).unwrap_or("")
 }
 
 /// For people; the `ready` line stands alone.
@@ -95,12 +109,12 @@ pub fn text(summary: &Summary<'_>) -> String {
         let _ = writeln!(text, "Doors");
         for (id, url) in doors {
             let _ = writeln!(text, "  {id:<24} {url}");
-            let _ = writeln!(text, "  {:<24} {base}/_onrush/door/{id}/", "");
+            let _ = writeln!(text, "  {:<24} {base}/_onrush/door/{id}/{}", "", stage(url));
         }
     }
     if summary.front {
-        let apis = summary.stack.map_or(0, |stack| stack.http_apis.len());
-        let what = if apis == 0 { "the template has no HTTP API" } else { "the template's APIs" };
+        let apis = summary.stack.map_or(0, |stack| stack.http_apis.len() + stack.rest_apis.len());
+        let what = if apis == 0 { "the template has no API" } else { "the template's APIs" };
         let _ = writeln!(text, "At the root\n  {:<24} {base}/", what);
     }
     if let Some(network) = summary.network {
@@ -123,8 +137,8 @@ pub fn text(summary: &Summary<'_>) -> String {
         let _ = writeln!(text, "Try");
         let _ = writeln!(text, "  onrush invoke {word}{endpoint}");
         match doors.first() {
-            Some((id, _)) => {
-                let _ = writeln!(text, "  curl {base}/_onrush/door/{id}/");
+            Some((id, url)) => {
+                let _ = writeln!(text, "  curl {base}/_onrush/door/{id}/{}", stage(url));
             }
             None => {
                 let _ = writeln!(text, "  aws lambda list-functions --endpoint-url {base}");

@@ -6,8 +6,8 @@ use super::watch::{Interest, Seen, Watcher, resolved};
 use crate::Stop;
 use crate::arguments::{Template, Watch};
 use crate::stack::{self, Read};
-use doors::Doors;
 use doors::orders::{Order, Ordered, Orders, Outcome};
+use doors::{ApiParts, Doors};
 use invoke::Invoker;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -208,14 +208,18 @@ impl Conductor {
         let given = arguments.clone();
         let read = tokio::task::spawn_blocking(move || stack::read(&path, &given, port)).await??;
         let before = self.stage.control.functions();
-        let apis = self.read.as_ref().map(|read| read.stack.http_apis.clone()).unwrap_or_default();
+        let apis = self.read.as_ref().map(|read| ApiParts::from(&read.stack)).unwrap_or_default();
         let deployed = deploy::all(&read, &self.stage).await;
         // Also when one of several was refused: what was deployed answers.
         self.settle().await;
         deployed?;
-        self.doors.set_http_apis(read.stack.http_apis.clone());
+        let wanted = ApiParts::from(&read.stack);
+        let of_apis = difference::of_apis(&apis, &wanted);
+        if difference::of_gateway(&apis, &wanted) {
+            self.doors.set_apis(wanted);
+        }
         let mut changed = difference::of_functions(&before, &self.stage.control.functions());
-        changed.extend(difference::of_apis(&apis, &read.stack.http_apis));
+        changed.extend(of_apis);
         let waits = match &self.read {
             Some(old) => difference::of_the_rest(&old.stack, &read.stack),
             None => difference::of_the_rest(&model::stack::Stack::default(), &read.stack),

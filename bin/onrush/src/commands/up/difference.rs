@@ -1,7 +1,8 @@
 //! What a deployment changed, in words and as JSON.
 
 use control::Function;
-use model::stack::{HttpApi, Stack};
+use doors::ApiParts;
+use model::stack::Stack;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,34 +95,46 @@ fn of_function(old: &Function, new: &Function) -> Vec<String> {
     what
 }
 
-/// How the HTTP APIs differ.
-pub fn of_apis(before: &[HttpApi], after: &[HttpApi]) -> Vec<Changed> {
-    let find = |all: &[HttpApi], id: &str| all.iter().find(|api| api.id == id).cloned();
+/// How the APIs differ.
+pub fn of_apis(before: &ApiParts, after: &ApiParts) -> Vec<Changed> {
+    let (before, after) = (described(before), described(after));
+    let find = |all: &[(String, Value)], id: &str| all.iter().find(|(known, _)| known == id).cloned();
     let mut all = Vec::new();
-    for api in after {
-        match find(before, &api.id) {
-            None => all.push(Changed { word: api.id.clone(), how: "created", what: Vec::new() }),
-            Some(old) if !same_api(&old, api) => {
-                all.push(Changed { word: api.id.clone(), how: "updated", what: vec!["routes".to_owned()] });
+    for (id, api) in &after {
+        match find(&before, id) {
+            None => all.push(Changed { word: id.clone(), how: "created", what: Vec::new() }),
+            Some((_, old)) if old != *api => {
+                all.push(Changed { word: id.clone(), how: "updated", what: vec!["routes".to_owned()] });
             }
             Some(_) => {}
         }
     }
-    for api in before.iter().filter(|api| find(after, &api.id).is_none()) {
-        all.push(Changed { word: api.id.clone(), how: "removed", what: Vec::new() });
+    for (id, _) in before.iter().filter(|(id, _)| find(&after, id).is_none()) {
+        all.push(Changed { word: id.clone(), how: "removed", what: Vec::new() });
     }
     all
 }
 
-/// Where in the template it stands is no difference.
-fn same_api(old: &HttpApi, new: &HttpApi) -> bool {
-    without_places(serde_json::to_value(old)) == without_places(serde_json::to_value(new))
+/// Whether anything of API Gateway's differs: then its limits begin anew.
+pub fn of_gateway(before: &ApiParts, after: &ApiParts) -> bool {
+    let plans = |parts: &ApiParts| {
+        let plans = without_places(serde_json::to_value(&parts.usage_plans));
+        (plans, without_places(serde_json::to_value(&parts.api_keys)))
+    };
+    described(before) != described(after) || plans(before) != plans(after)
+}
+
+/// Logical ids and all that the template says. Where in the template it stands is no difference.
+fn described(parts: &ApiParts) -> Vec<(String, Value)> {
+    let http = parts.http_apis.iter().map(|api| (api.id.clone(), without_places(serde_json::to_value(api))));
+    let rest = parts.rest_apis.iter().map(|api| (api.id.clone(), without_places(serde_json::to_value(api))));
+    http.chain(rest).collect()
 }
 
 /// What the template says of everything that is made once, at the start: the network, databases, roles. A change of it
 /// waits for the next start of `up`. Answers the names of the parts that differ.
 pub fn of_the_rest(before: &Stack, after: &Stack) -> Vec<String> {
-    const LIVE: [&str; 9] = [
+    const LIVE: [&str; 12] = [
         "name",
         "description",
         "functions",
@@ -131,6 +144,9 @@ pub fn of_the_rest(before: &Stack, after: &Stack) -> Vec<String> {
         "layers",
         "permissions",
         "http_apis",
+        "rest_apis",
+        "usage_plans",
+        "api_keys",
     ];
     // Written to no end but for the log, and read from the template; a role that a function got from SAM says nothing.
     const SILENT: [&str; 3] = ["roles", "outputs", "others"];

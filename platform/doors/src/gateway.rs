@@ -1,0 +1,355 @@
+//! What stands before the functions of APIs: throttles, usage plans, stages' caches and integration time-outs, by the
+//! planner's engines on real time.
+
+use crate::http_api;
+use crate::rest_api;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use limits::api_throttle::{ApiSettings, ApiThrottle, Calendar, ClientId, MethodId, Throttle};
+use limits::gateway::{self, MethodCache, MethodSettings, PlanKey};
+use limits::response_cache::{CacheKey, Invalidated, Invalidation};
+use limits::{IntegrationTimeout, ResponseCache};
+use model::stack::{ApiKey, ApiRoute, HttpApi, RestApi, Stack, Stage, UsagePlan};
+use model::{Instant, LimitRow, Refusal};
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Most bytes that this machine keeps of one stage's responses, whatever the size of its cache: those of AWS have up to
+/// 237 GB. What does not fit is made again.
+const CACHE_BYTES_MAX: u64 = 256 << 20;
+
+/// What a template says of API Gateway.
+#[derive(Clone, Debug, Default)]
+pub struct ApiParts {
+    /// HTTP APIs.
+    pub http_apis: Vec<HttpApi>,
+    /// REST APIs.
+    pub rest_apis: Vec<RestApi>,
+    /// Usage plans.
+    pub usage_plans: Vec<UsagePlan>,
+    /// API keys.
+    pub api_keys: Vec<ApiKey>,
+}
+
+impl From<&Stack> for ApiParts {
+    fn from(stack: &Stack) -> Self {
+        Self {
+            http_apis: stack.http_apis.clone(),
+            rest_apis: stack.rest_apis.clone(),
+            usage_plans: stack.usage_plans.clone(),
+            api_keys: stack.api_keys.clone(),
+        }
+    }
+}
+
+/// The figures of API Gateway.
+#[derive(Clone, Debug)]
+pub struct GatewaySettings {
+    /// The account's, and what the user gives.
+    pub throttle: ApiSettings,
+    /// The user's own integration time-out for every route.
+    pub integration_timeout: Option<Duration>,
+}
+
+/// All APIs with the limits before them.
+#[derive(Debug)]
+pub(crate) struct Apis {
+    pub(crate) http: Vec<Arc<http_api::Api>>,
+    pub(crate) rest: Vec<Arc<rest_api::Api>>,
+    pub(crate) gateway: Gateway,
+}
+
+impl Apis {
+    /// Full buckets and empty caches.
+    pub(crate) fn new(now: Instant, parts: ApiParts, settings: &GatewaySettings) -> Arc<Self> {
+        let calendar = Calendar(telemetry::unix_millis() / 1_000);
+        let mut making = Making {
+            now,
+            settings,
+            engines: Engines {
+                throttle: ApiThrottle::new(now, ApiSettings { calendar, ..settings.throttle.clone() }),
+                timeouts: Vec::new(),
+                caches: Vec::new(),
+                namespaces: HashMap::new(),
+            },
+            clients: Vec::new(),
+        };
+        making.keys(&parts);
+        let http = parts.http_apis.into_iter().map(|api| Arc::new(http_api::Api::new(api, &mut making)));
+        let http = http.collect();
+        let rest = parts.rest_apis.into_iter().map(|api| Arc::new(rest_api::Api::new(api, &mut making)));
+        let rest = rest.collect();
+        let gateway = Gateway {
+            engines: Mutex::new(making.engines),
+            clients: making.clients,
+            secret: RandomState::new(),
+        };
+        Arc::new(Self { http, rest, gateway })
+    }
+}
+
+/// An API that a request is for, with the path as the API sees it.
+#[derive(Debug)]
+pub(crate) struct Reached<A> {
+    pub(crate) apis: Arc<Apis>,
+    pub(crate) api: Arc<A>,
+    pub(crate) path: String,
+}
+
+/// Where a route of a stage stands among the limits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spot {
+    method: MethodId,
+    timeout: usize,
+    cached: Option<Cached>,
+}
+
+/// How a route meets its stage's cache.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cached {
+    cache: usize,
+    namespace: u32,
+    ttl: Duration,
+}
+
+/// An API key that a request came with.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    id: ClientId,
+    key: ApiKey,
+    plan: PlanKey,
+}
+
+impl Client {
+    pub(crate) fn value(&self) -> &str {
+        &self.key.value
+    }
+
+    pub(crate) fn key_id(&self) -> &str {
+        &self.key.key_id
+    }
+}
+
+/// A response of a stage's cache.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// What the cache says to a request.
+pub(crate) enum Looked {
+    /// It answers.
+    Hit(Kept),
+    /// It does not; the answer may be kept there.
+    Miss(CacheKey),
+}
+
+/// The limits before all APIs.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    engines: Mutex<Engines>,
+    clients: Vec<Client>,
+    /// Words of cache keys come from clients.
+    secret: RandomState,
+}
+
+#[derive(Debug)]
+struct Engines {
+    throttle: ApiThrottle,
+    timeouts: Vec<IntegrationTimeout>,
+    caches: Vec<ResponseCache<Kept>>,
+    namespaces: HashMap<(usize, String), u32>,
+}
+
+impl Gateway {
+    fn engines(&self) -> MutexGuard<'_, Engines> {
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client whose API key this is, if API Gateway takes the key for a method of a stage.
+    pub(crate) fn client(&self, value: &str, api: &str, stage: &str) -> Option<&Client> {
+        let takes = |client: &&Client| {
+            client.key.value == value
+                && client.plan.enabled
+                && client.plan.stages.iter().any(|(at, name, _)| at == api && name == stage)
+        };
+        self.clients.iter().find(takes)
+    }
+
+    /// Lets one request pass, or names the first limit that is used up.
+    pub(crate) fn admit(&self, now: Instant, spot: Spot, client: Option<&Client>) -> Result<(), Refusal> {
+        let mut engines = self.engines();
+        let way = engines.throttle.way(spot.method, client.map(|client| client.id));
+        engines.throttle.admit(now, &way)
+    }
+
+    /// How long the gateway waits for a route's integration.
+    pub(crate) fn patience(&self, spot: Spot) -> Duration {
+        self.engines().timeouts[spot.timeout].timeout()
+    }
+
+    /// An integration has answered in time.
+    pub(crate) fn answered(&self, spot: Spot, took: Duration) {
+        self.engines().timeouts[spot.timeout].answered(took);
+    }
+
+    /// The gateway waits no longer.
+    pub(crate) fn expired(&self, now: Instant, spot: Spot) -> Refusal {
+        self.engines().timeouts[spot.timeout].expired(now)
+    }
+
+    /// The word that stands for a request's cache key parameters.
+    pub(crate) fn cache_word(&self, values: &[Option<String>]) -> u64 {
+        if values.is_empty() { 0 } else { self.secret.hash_one(values) }
+    }
+
+    /// Asks a stage's cache; `anew`: the request wants its entry made anew, and whether it may. The second value says
+    /// whether the answer has a `Warning` header.
+    pub(crate) fn look(&self, now: Instant, cached: Cached, word: u64, anew: Option<bool>) -> (Looked, bool) {
+        let mut engines = self.engines();
+        let cache = &mut engines.caches[cached.cache];
+        let key = CacheKey { method: cached.namespace, word };
+        // CloudFormation knows no other rule than that of a new stage.
+        let warning = anew.is_some_and(|authorised| {
+            cache.invalidate(key, Invalidation::default(), authorised)
+                == Invalidated::AsUsual { warning: true }
+        });
+        match cache.get(now, key) {
+            Some(kept) => (Looked::Hit(kept.clone()), warning),
+            None => (Looked::Miss(key), warning),
+        }
+    }
+
+    /// Keeps a response.
+    pub(crate) fn keep(&self, now: Instant, cached: Cached, key: CacheKey, kept: Kept) {
+        let of_headers = kept.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        let bytes = kept.body.len() + of_headers.sum::<usize>();
+        self.engines().caches[cached.cache].put(now, key, bytes as u64, cached.ttl, kept);
+    }
+
+    /// The board's rows; of time-outs those that something waited for.
+    pub(crate) fn board(&self, now: Instant) -> Vec<LimitRow> {
+        let engines = self.engines();
+        let mut rows = engines.throttle.board(now);
+        let timeouts = engines.timeouts.iter().map(IntegrationTimeout::row);
+        rows.extend(timeouts.filter(|row| row.peak > 0 || row.refused > 0));
+        rows.extend(engines.caches.iter().map(ResponseCache::row));
+        rows
+    }
+}
+
+/// Limits while the APIs are made.
+pub(crate) struct Making<'a> {
+    now: Instant,
+    settings: &'a GatewaySettings,
+    engines: Engines,
+    clients: Vec<Client>,
+}
+
+impl Making<'_> {
+    fn keys(&mut self, parts: &ApiParts) {
+        for plan in gateway::plan_keys(&parts.usage_plans, &parts.api_keys) {
+            let Some(key) = parts.api_keys.iter().find(|key| key.id == plan.key) else { continue };
+            let throttle = &mut self.engines.throttle;
+            let id = throttle.add_client(self.now, plan.resource().into(), plan.throttle, plan.quota);
+            self.clients.push(Client { id, key: key.clone(), plan });
+        }
+    }
+
+    /// The routes of an HTTP API, for each of its stages.
+    pub(crate) fn http(&mut self, api: &HttpApi) -> Vec<Vec<Spot>> {
+        let stages = stages(&api.stages);
+        let of_stage = stages.into_iter().map(|stage| {
+            let name = stage.map_or("$default", |stage| &stage.name);
+            let spot = |route: &ApiRoute| {
+                let throttle = stage.map(|stage| gateway::route_throttle(stage, route));
+                self.spot(&api.id, name, route, throttle.unwrap_or_default())
+            };
+            api.routes.iter().map(spot).collect()
+        });
+        of_stage.collect()
+    }
+
+    /// The methods of a REST API, for each of its stages.
+    pub(crate) fn rest(&mut self, api: &RestApi) -> Vec<Vec<Spot>> {
+        let stages = stages(&api.stages);
+        let of_stage = stages.into_iter().map(|stage| {
+            let name = stage.map_or("", |stage| &stage.name);
+            let cache = stage.and_then(gateway::cache_bytes).map(|bytes| self.cache(&api.id, name, bytes));
+            let spot = |route: &ApiRoute| {
+                let settings = stage.map(|stage| MethodSettings::of(stage, route)).unwrap_or_default();
+                let mut spot = self.spot(&api.id, name, route, settings.throttle);
+                let kept = cache.and_then(|cache| Some((cache, settings.cache(route)?)));
+                spot.cached = kept.map(|(cache, method)| self.cached(cache, &method));
+                spot
+            };
+            api.routes.iter().map(spot).collect()
+        });
+        of_stage.collect()
+    }
+
+    fn spot(&mut self, api: &str, stage: &str, route: &ApiRoute, own: Throttle) -> Spot {
+        let at = match stage {
+            "" | "$default" => api.to_owned(),
+            stage => format!("{api}/{stage}"),
+        };
+        let resource: Arc<str> = format!("{at} {}", route.route_key).into();
+        let engines = &mut self.engines;
+        let method = engines.throttle.add_method(self.now, Arc::clone(&resource), own);
+        for client in self.clients.iter().filter(|_| route.api_key_required) {
+            if let Some(own) = client.plan.at(api, stage, &route.path, &route.method) {
+                engines.throttle.add_client_method(self.now, client.id, method, own);
+            }
+        }
+        let (timeout, source) = match self.settings.integration_timeout {
+            Some(given) => (given, "given with --limit"),
+            None => (
+                gateway::integration_timeout(route).unwrap_or_default(),
+                "the template; API Gateway Developer Guide, Quotas: HTTP APIs 30 s, REST APIs 29 s by default",
+            ),
+        };
+        engines.timeouts.push(IntegrationTimeout::new(resource, timeout, source.into()));
+        Spot { method, timeout: engines.timeouts.len() - 1, cached: None }
+    }
+
+    fn cache(&mut self, api: &str, stage: &str, bytes: u64) -> usize {
+        let (bytes, source) = match bytes > CACHE_BYTES_MAX {
+            true => (CACHE_BYTES_MAX, "what this host keeps of the template's cache"),
+            false => (bytes, "the template"),
+        };
+        self.engines.caches.push(ResponseCache::new(format!("{api}/{stage}").into(), bytes, source.into()));
+        self.engines.caches.len() - 1
+    }
+
+    fn cached(&mut self, cache: usize, method: &MethodCache) -> Cached {
+        let namespaces = &mut self.engines.namespaces;
+        let next = u32::try_from(namespaces.len()).expect("templates have fewer methods than 2^32");
+        let namespace = *namespaces.entry((cache, method.namespace.clone())).or_insert(next);
+        Cached { cache, namespace, ttl: method.ttl }
+    }
+}
+
+/// Stages to serve; an API without one is served as if it had one without settings.
+fn stages(stages: &[Stage]) -> Vec<Option<&Stage>> {
+    if stages.is_empty() { vec![None] } else { stages.iter().map(Some).collect() }
+}
+
+impl Spot {
+    pub(crate) fn cached(&self) -> Option<Cached> {
+        self.cached
+    }
+}
+
+#[cfg(test)]
+impl GatewaySettings {
+    pub(crate) fn for_tests() -> Self {
+        let era = model::Era::named("today").expect("there is an era `today`");
+        let throttle = ApiSettings::from_era(&era, "us-east-1", &model::Overrides::default());
+        Self { throttle: throttle.expect("the era has its figures"), integration_timeout: None }
+    }
+}

@@ -1,0 +1,369 @@
+//! REST APIs (API Gateway v1): stages, resources and methods that lead to functions, payload format 1.0.
+//!
+//! Source: API Gateway Developer Guide, "Gateway response types", "Set up Lambda proxy integrations in API Gateway", "Enabling
+//! CORS for a REST API resource", "Set up API keys using the API Gateway console"; what is asked in which order:
+//! the method, its authorization, the API key, throttles, the cache. What stands behind the first path segment that is
+//! no stage is forbidden; a path or method that is not there asks for an authentication token, as AWS words it.
+
+mod answers;
+mod cross_origin;
+
+use crate::Answer;
+use crate::arrival::{Arrival, BODY_BYTES_MAX, Format, NotAdmitted, answer_of};
+use crate::body::Incoming;
+use crate::event_v1::{self, is_binary};
+use crate::gateway::{Client, Gateway, Kept, Looked, Making, Reached, Spot};
+use crate::reply_v1;
+use crate::router::{Doors, log_failure, name_limit, name_limit_id};
+use crate::routes::{Found, Resource, Routes};
+use answers::{Type, gateway_response, of_mock};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, WARNING};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue};
+use http_body_util::{BodyExt as _, Full};
+use invoke::{InvokeError, request_id};
+use limits::response_cache::CacheKey;
+use model::LimitId;
+use model::stack::{ApiRoute, IntegrationKind, RestApi, Stage};
+use std::net::IpAddr;
+
+/// Header with an API key.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// A REST API with its methods in the order in which they are tried.
+#[derive(Debug)]
+pub(crate) struct Api {
+    api: RestApi,
+    routes: Routes,
+    /// Where each method stands among the limits, by stage.
+    spots: Vec<Vec<Spot>>,
+    /// Made up as AWS's are: nobody chooses it.
+    deployment_id: String,
+}
+
+/// A request with what it met on its way.
+struct Call<'a> {
+    doors: &'a Doors,
+    gateway: &'a Gateway,
+    api: &'a Api,
+    arrival: Arrival<'a>,
+    stage: Option<&'a Stage>,
+    /// The path within the stage.
+    path: &'a str,
+    extended_id: &'a str,
+}
+
+impl Api {
+    /// Sorts the methods: the most specific resource first.
+    pub(crate) fn new(api: RestApi, making: &mut Making<'_>) -> Self {
+        let deployment_id = short_id(&format!("{} deployment", api.api_id));
+        Self { routes: Routes::of_rest(&api.routes), spots: making.rest(&api), deployment_id, api }
+    }
+
+    pub(crate) fn api_id(&self) -> &str {
+        &self.api.api_id
+    }
+
+    pub(crate) fn logical_id(&self) -> &str {
+        &self.api.id
+    }
+
+    /// The first path segment that leads to something, `Prod`; empty without stages.
+    pub(crate) fn first_stage(&self) -> &str {
+        self.api.stages.first().map_or("", |stage| &stage.name)
+    }
+
+    /// The stage that a path is for, and the path within it.
+    fn stage<'a>(&'a self, path: &'a str) -> Option<(Option<&'a Stage>, &'a str)> {
+        if self.api.stages.is_empty() {
+            return Some((None, path));
+        }
+        let trimmed = path.trim_start_matches('/');
+        let first = trimmed.split('/').next().unwrap_or("");
+        let stage = self.api.stages.iter().find(|stage| stage.name == first)?;
+        let rest = &trimmed[first.len()..];
+        Some((Some(stage), if rest.is_empty() { "/" } else { rest }))
+    }
+
+    /// Whether one of the methods is for a request to that path within the first stage.
+    pub(crate) fn serves(&self, method: &str, path: &str) -> bool {
+        match self.routes.resource(method, path) {
+            Resource::Method(_) => true,
+            Resource::Other(_) => method == "OPTIONS" && self.api.cors.is_some(),
+            Resource::None => false,
+        }
+    }
+
+    fn spot(&self, stage: Option<&Stage>, method: usize) -> Spot {
+        let stage = stage.and_then(|stage| self.api.stages.iter().position(|known| known.name == stage.name));
+        self.spots[stage.unwrap_or(0)][method]
+    }
+}
+
+pub(crate) async fn answer(
+    doors: &Doors,
+    reached: &Reached<Api>,
+    head: &Parts,
+    incoming: Incoming,
+    peer: IpAddr,
+    port: u16,
+) -> Answer {
+    let Reached { apis, api, path } = reached;
+    let gateway = &apis.gateway;
+    let id = request_id();
+    // AWS's have sixteen letters, the last a sign of base64's.
+    let extended_id = STANDARD.encode(&id.as_bytes()[..11]);
+    let arrival = Arrival { path, head, peer, port, id: &id };
+    let mut answer = match api.stage(path) {
+        None => gateway_response(Type::Forbidden),
+        Some((stage, path)) => {
+            let call = Call { doors, gateway, api, arrival, stage, path, extended_id: &extended_id };
+            call.run(incoming).await
+        }
+    };
+    let headers = answer.headers_mut();
+    for (name, value) in [("x-amzn-requestid", &*id), ("x-amz-apigw-id", extended_id.as_str())] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    answer
+}
+
+impl<'a> Call<'a> {
+    async fn run(&self, incoming: Incoming) -> Answer {
+        let head = self.arrival.head;
+        let found = match self.api.routes.resource(head.method.as_str(), self.path) {
+            Resource::Method(found) => found,
+            Resource::Other(methods) => {
+                let rules = self.api.api.cors.as_ref().filter(|_| head.method == http::Method::OPTIONS);
+                return match rules {
+                    Some(rules) => cross_origin::preflight(rules, &methods),
+                    None => gateway_response(Type::MissingAuthenticationToken),
+                };
+            }
+            Resource::None => return gateway_response(Type::MissingAuthenticationToken),
+        };
+        let route = found.route;
+        let mut incoming = incoming;
+        let signed = route.authorization_type == "AWS_IAM";
+        if signed {
+            match self.doors.authenticate_door(head, incoming, "execute-api", BODY_BYTES_MAX).await {
+                Ok(body) => incoming = body,
+                Err(failure) => {
+                    tracing::info!(api = self.api.logical_id(), code = %failure.code, message = failure.message, "the signature was refused");
+                    return answers::unsigned(&failure);
+                }
+            }
+        }
+        let client = match self.client(route) {
+            Ok(client) => client,
+            Err(kind) => return gateway_response(kind),
+        };
+        let spot = self.api.spot(self.stage, found.index);
+        if let Err(refusal) = self.gateway.admit(self.doors.invoker.now(), spot, client) {
+            tracing::info!(limit = %refusal.limit, resource = %refusal.resource, max = refusal.max, "refused");
+            let quota = refusal.limit == LimitId::ApiKeyQuota;
+            let mut answer = gateway_response(if quota { Type::QuotaExceeded } else { Type::Throttled });
+            name_limit(&mut answer, &refusal);
+            return answer;
+        }
+        let Some(cached) = spot.cached() else { return self.integrate(&found, spot, client, incoming).await };
+        let word = self.gateway.cache_word(&self.cache_values(&found));
+        let anew = wants_anew(head).then_some(signed);
+        let (looked, warning) = self.gateway.look(self.doors.invoker.now(), cached, word, anew);
+        let mut answer = match looked {
+            Looked::Hit(kept) => {
+                let mut answer = Answer::new(Full::new(kept.body));
+                (*answer.status_mut(), *answer.headers_mut()) = (kept.status, kept.headers);
+                answer
+            }
+            Looked::Miss(key) => {
+                let answer = self.integrate(&found, spot, client, incoming).await;
+                self.keep(cached, key, answer).await
+            }
+        };
+        if warning {
+            let text = HeaderValue::from_static("199 - \"cache invalidation is not authorized\"");
+            answer.headers_mut().insert(WARNING, text);
+        }
+        answer
+    }
+
+    /// The client of the API key that the method asks for.
+    fn client(&self, route: &ApiRoute) -> Result<Option<&'a Client>, Type> {
+        if !route.api_key_required {
+            return Ok(None);
+        }
+        let value = self.arrival.head.headers.get(API_KEY).and_then(|value| value.to_str().ok());
+        let stage = self.stage.map_or("", |stage| stage.name.as_str());
+        let client = value.and_then(|value| self.gateway.client(value, &self.api.api.id, stage));
+        client.map(Some).ok_or(Type::InvalidApiKey)
+    }
+
+    /// Values of the declared parameters; what is not declared does not tell entries apart.
+    fn cache_values(&self, found: &Found<'_>) -> Vec<Option<String>> {
+        let head = self.arrival.head;
+        let query = event_v1::query(head.uri.query().unwrap_or(""));
+        let declared =
+            found.route.integration.iter().flat_map(|integration| &integration.cache_key_parameters);
+        let value = |parameter: &String| {
+            let (_, rest) = parameter.split_once(".request.")?;
+            match rest.split_once('.')? {
+                ("path", name) => found.parameters.get(name).cloned(),
+                ("querystring", name) => query.get(name)?.last().cloned(),
+                ("header", name) => {
+                    let value = head.headers.get_all(name).iter().next_back()?;
+                    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+                }
+                _ => None,
+            }
+        };
+        declared.map(value).collect()
+    }
+
+    /// Keeps a good answer. AWS does not say which statuses are kept: those of success here.
+    async fn keep(&self, cached: crate::gateway::Cached, key: CacheKey, answer: Answer) -> Answer {
+        let (head, body) = answer.into_parts();
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(never) => match never {},
+        };
+        if head.status.is_success() {
+            let kept = Kept { status: head.status, headers: head.headers.clone(), body: body.clone() };
+            self.gateway.keep(self.doors.invoker.now(), cached, key, kept);
+        }
+        Answer::from_parts(head, Full::new(body))
+    }
+
+    async fn integrate(
+        &self,
+        found: &Found<'_>,
+        spot: Spot,
+        client: Option<&Client>,
+        incoming: Incoming,
+    ) -> Answer {
+        let route = found.route;
+        let Some(integration) = &route.integration else { return answers::internal_error() };
+        match (integration.kind, &integration.function, &integration.mock) {
+            (IntegrationKind::AwsProxy, Some(target), _) => {
+                self.invoke(found, spot, client, incoming, target).await
+            }
+            (IntegrationKind::Mock, _, Some(mock)) => of_mock(mock),
+            _ => {
+                tracing::warn!(api = self.api.logical_id(), method = %route.route_key, "this kind of integration is not run");
+                answers::not_run()
+            }
+        }
+    }
+
+    async fn invoke(
+        &self,
+        found: &Found<'_>,
+        spot: Spot,
+        client: Option<&Client>,
+        incoming: Incoming,
+        target: &model::stack::FunctionTarget,
+    ) -> Answer {
+        let Call { doors, gateway, api, arrival, stage, path, extended_id } = self;
+        let route = found.route;
+        let Some(destination) = doors.destination(target) else { return answers::internal_error() };
+        let function = &destination.function;
+        let stage_name = stage.map_or("", |stage| stage.name.as_str());
+        let method = arrival.head.method.as_str();
+        if !doors.lets_api(api.api_id(), stage_name, route, method, &destination) {
+            return answers::internal_error();
+        }
+        let domain_name = format!("{}.execute-api.{}.amazonaws.com", api.api_id(), doors.region);
+        let resource_id = short_id(&format!("{}{}", api.api_id(), route.path));
+        let whole_path = format!("/{stage_name}{path}");
+        let described = event_v1::Api {
+            account_id: &doors.account_id,
+            api_id: api.api_id(),
+            domain_name: &domain_name,
+            resource: &route.path,
+            resource_id: Some(&resource_id),
+            deployment_id: Some(&api.deployment_id),
+            extended_request_id: extended_id,
+            stage: stage_name,
+            whole_path: if stage.is_some() { &whole_path } else { path },
+            path_parameters: &found.parameters,
+            stage_variables: stage.map(|stage| &stage.variables),
+            api_key: client.map(|client| (client.value(), client.key_id())),
+            binary_media_types: Some(&api.api.binary_media_types),
+            version: None,
+        };
+        let mut trace = None;
+        let event = |body: &Bytes, trace_id: &str| {
+            trace = HeaderValue::from_str(trace_id).ok();
+            arrival.event_v1(&described, path, body, trace_id)
+        };
+        let begun = doors.invoker.now();
+        let result = match arrival.admit(doors, &destination, request_id(), incoming, event).await {
+            Ok((admission, request)) => {
+                tokio::time::timeout(gateway.patience(spot), admission.run(request)).await
+            }
+            Err(NotAdmitted::Failed(error)) => Ok(Err(error)),
+            Err(NotAdmitted::Answered(answer)) => return *answer,
+        };
+        let mut answer = match result {
+            Err(_) => {
+                let refusal = gateway.expired(doors.invoker.now(), spot);
+                tracing::info!(limit = %refusal.limit, api = api.logical_id(), function = %function.name, max_ms = refusal.max, "timed out");
+                let mut answer = gateway_response(Type::IntegrationTimeout);
+                name_limit(&mut answer, &refusal);
+                answer
+            }
+            Ok(Ok(invoked)) => {
+                gateway.answered(spot, doors.invoker.now().since(begun));
+                let reading = reply_v1::Reading { strict: true, decodes: self.accepts_binary() };
+                answer_of(function, &invoked, Format::One(reading), answers::bad_gateway)
+            }
+            Ok(Err(error)) => {
+                log_failure("REST API", &error);
+                let mut answer = answers::internal_error();
+                match &error {
+                    InvokeError::Refused(refusal) => name_limit(&mut answer, refusal),
+                    InvokeError::NoFunction(_) | InvokeError::Restore(_) => {}
+                    InvokeError::Host(_) => name_limit_id(&mut answer, LimitId::HostSandboxes),
+                }
+                answer
+            }
+        };
+        if let Some(trace) = trace {
+            answer.headers_mut().insert("x-amzn-trace-id", trace);
+        }
+        answer
+    }
+
+    /// Whether the first type that the client accepts is one of the API's binary types.
+    fn accepts_binary(&self) -> bool {
+        let accept = self.arrival.head.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+        let first = accept.unwrap_or("").split(',').next().unwrap_or("");
+        is_binary(&self.api.api.binary_media_types, first)
+    }
+}
+
+/// Whether a client wants its entry of the cache made anew.
+fn wants_anew(head: &Parts) -> bool {
+    let values = head.headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("max-age=0"))
+}
+
+/// Six letters and digits, always the same for the same word.
+fn short_id(word: &str) -> String {
+    const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut rest = crc32fast::hash(word.as_bytes());
+    let letters = (0..6).map(|_| {
+        let letter = LETTERS[(rest % 36) as usize];
+        rest /= 36;
+        char::from(letter)
+    });
+    letters.collect()
+}
+
+#[cfg(test)]
+mod tests;
