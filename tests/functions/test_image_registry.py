@@ -10,7 +10,7 @@ import pytest
 from support import images
 from support.images import Layer
 from support.platform import ROLE
-from support.registry import PASSWORD, USER, Registry, TokenRegistry
+from support.registry import PASSWORD, USER, Proxy, Registry, TokenRegistry, certificate
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,52 @@ def test_tokens_are_fetched_and_not_shown_to_others(platform, serve, image):
     assert [path for path, _ in registry.asked if path.startswith("/token?")] == [
         "/token?scope=repository%3Ateam%2Fapp%3Apull&service=tests"
     ]
+
+
+def test_a_token_that_runs_out_is_fetched_again(platform, serve, image):
+    registry = serve(TokenRegistry(image, uses=2))
+    own = image.on(Layer().add("etc/again", "again"))
+    registry.content.update({images.digest(blob): blob for blob in [own.manifest, *own.blobs()]})
+    assert create(platform, "refreshed", f"{registry.host}/team/app:v1") == ["pulled"]
+    pinned = f"{registry.host}/team/app@{images.digest(own.manifest)}"
+    assert create(platform, "again", pinned) == ["pulled"]
+    assert registry.tokens > 2, registry.asked
+
+
+def test_an_identity_token_fetches_tokens_in_place_of_a_password(start, serve, image, tmp_path, monkeypatch):
+    registry = serve(TokenRegistry(image))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    entry = {"auth": base64.b64encode(b"00000000-0000-0000-0000-000000000000:").decode(), "identitytoken": "long&lived"}
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.host: entry}}))
+    platform = start()
+    assert create(platform, "identity", f"{registry.host}/team/app:v1") == ["pulled"]
+    posted = [form for path, form in registry.asked if path == "/token"]
+    assert posted == [{
+        "grant_type": "refresh_token", "service": "tests", "client_id": "onrush", "scope": "repository:team/app:pull",
+        "refresh_token": "long&lived",
+    }]
+    assert all(seen is None or seen.startswith("Bearer ") for path, seen in registry.asked if path != "/token")
+
+
+def test_a_proxy_leads_to_registries_elsewhere(start, serve, image, tmp_path, monkeypatch):
+    tls = certificate(tmp_path)
+    registry = serve(TokenRegistry(image, tls=tls))
+    proxy = serve(Proxy(registry.port))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls[0]))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:p%40ss@127.0.0.1:{proxy.port}")
+    uri = f"{registry.host}/team/app:v1"
+    platform = start()
+    assert create(platform, "proxied", uri) == ["pulled"]
+    authorization = "Basic " + base64.b64encode(b"user:p@ss").decode()
+    assert set(proxy.asked) == {(registry.host, authorization)}
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+    code, message = refused(start(), uri)
+    assert code == "ServiceException" and "the proxy 127.0.0.1" in message and "407" in message, (code, message)
+    monkeypatch.setenv("NO_PROXY", "registry.test")
+    asked = len(proxy.asked)
+    code, message = refused(start(), uri)
+    assert code == "ServiceException" and len(proxy.asked) == asked, (code, message)
 
 
 def test_content_that_lies_is_not_believed(platform, serve, image):

@@ -7,9 +7,11 @@ import http.server
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
+import urllib.parse
 
 import pytest
 
@@ -74,15 +76,17 @@ class Registry:
 
 
 class TokenRegistry:
-    """A registry that wants a token from elsewhere, offers two platforms, and keeps its blobs at another address."""
+    """A registry that wants a token from elsewhere, offers two platforms, and keeps its blobs at another address. With a
+    certificate of `certificate` it speaks TLS, under the name `registry.test`; a token is good for `uses` answers."""
 
-    def __init__(self, image):
+    def __init__(self, image, tls=None, uses=1_000_000):
         manifest = images.descriptor(f"{images.TYPE}.manifest.v1+json", image.manifest)
         other = {**manifest, "digest": images.digest(b"other"), "platform": {"os": "linux", "architecture": "s390x"}}
         mine = {**manifest, "platform": {"os": "linux", "architecture": images.ARCHITECTURE}}
         self.index = images.as_json({"schemaVersion": 2, "manifests": [other, mine]})
         self.content = {images.digest(blob): blob for blob in [image.manifest, *image.blobs()]}
         self.asked = []
+        self.uses, self.left, self.tokens = uses, 0, 0
         registry = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -96,15 +100,27 @@ class TokenRegistry:
                 self.end_headers()
                 self.wfile.write(body)
 
+            def token(self):
+                registry.tokens += 1
+                registry.left = registry.uses
+                return self.answer(200, json.dumps({"access_token": f"t0ken-{registry.tokens}"}).encode())
+
+            def do_POST(self):
+                form = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                registry.asked.append((self.path, dict(urllib.parse.parse_qsl(form))))
+                self.token()
+
             def do_GET(self):
-                base = f"http://127.0.0.1:{registry.port}"
+                base = f"{'https' if tls else 'http'}://{registry.host if tls else f'127.0.0.1:{registry.port}'}"
                 registry.asked.append((self.path, self.headers.get("Authorization")))
                 digest = self.path.split("/")[-1]
                 if self.path.startswith("/token?"):
-                    return self.answer(200, json.dumps({"access_token": "t0ken"}).encode())
+                    return self.token()
                 if self.path.startswith("/elsewhere/"):
                     return self.answer(200, registry.content[digest])
-                if self.headers.get("Authorization") != "Bearer t0ken":
+                is_good = self.headers.get("Authorization") == f"Bearer t0ken-{registry.tokens}" and registry.left > 0
+                registry.left -= 1
+                if not is_good:
                     challenge = f'Bearer realm="{base}/token",service="tests",scope="repository:team/app:pull"'
                     return self.answer(401, WWW_Authenticate=challenge)
                 if self.path == "/v2/team/app/manifests/v1":
@@ -112,14 +128,71 @@ class TokenRegistry:
                 if "/manifests/" in self.path and digest in registry.content:
                     return self.answer(200, registry.content[digest])
                 if "/blobs/" in self.path:
-                    return self.answer(307, Location=f"http://localhost:{registry.port}/elsewhere/{digest}")
+                    to = base if tls else f"http://localhost:{registry.port}"
+                    return self.answer(307, Location=f"{to}/elsewhere/{digest}")
                 self.answer(404, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}')
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self.port = self.server.server_address[1]
-        self.host = f"127.0.0.1:{self.port}"
+        self.host = f"{'registry.test' if tls else '127.0.0.1'}:{self.port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self):
         self.server.shutdown()
         self.server.server_close()
+
+
+def certificate(folder):
+    """A certificate for `registry.test` that signs itself, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    made = folder / "certificate.pem", folder / "key.pem"
+    words = ["-subj", "/CN=registry.test", "-addext", "subjectAltName=DNS:registry.test", "-addext", "basicConstraints=critical,CA:FALSE"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    subprocess.run([openssl, "req", "-x509", *key, "-out", made[0], "-keyout", made[1], "-days", "2", *words], check=True, capture_output=True)
+    return made
+
+
+class Proxy:
+    """An HTTP proxy that wants a password and leads every CONNECT to one port of this machine."""
+
+    def __init__(self, port):
+        self.asked = []
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+            def do_CONNECT(self):
+                proxy.asked.append((self.path, self.headers.get("Proxy-Authorization")))
+                if not self.headers.get("Proxy-Authorization"):
+                    return self.send_error(407)
+                with socket.create_connection(("127.0.0.1", port)) as server:
+                    self.send_response(200)
+                    self.end_headers()
+                    back = threading.Thread(target=pass_on, args=(server, self.connection), daemon=True)
+                    back.start()
+                    pass_on(self.connection, server)
+                    back.join(20)
+                self.close_connection = True
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    close = TokenRegistry.close
+
+
+def pass_on(source, target):
+    try:
+        while piece := source.recv(65536):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass

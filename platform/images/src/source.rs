@@ -5,6 +5,7 @@ mod credentials;
 pub(crate) mod engine;
 mod http;
 pub(crate) mod layout;
+mod proxy;
 pub(crate) mod registry;
 
 use crate::ImageError;

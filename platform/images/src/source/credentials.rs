@@ -1,4 +1,5 @@
 //! Who one is to a registry, as Docker and Podman keep it: `auths`, `credHelpers` and `credsStore` of `config.json`.
+//! A name and a password, or an identity token with which others are fetched.
 
 use base64::Engine as _;
 use serde::Deserialize;
@@ -7,9 +8,14 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Bytes of a configuration, and of what a helper says.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// How long a helper may take: some ask a person, or a service far away.
+const HELPER_PATIENCE: Duration = Duration::from_secs(60);
+/// The name with which helpers say that a secret is an identity token. Source: docker/docker-credential-helpers, "Development".
+const TOKEN_NAME: &str = "<token>";
 
 /// A name and a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,6 +43,7 @@ struct Config {
 #[serde(default)]
 struct Entry {
     auth: Option<String>,
+    identitytoken: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +54,12 @@ struct Helped {
 }
 
 impl Credentials {
+    /// The identity token, with which tokens are fetched in place of a password; `docker login` keeps one where a registry
+    /// gives it.
+    pub fn identity_token(&self) -> Option<&str> {
+        (self.user == TOKEN_NAME).then_some(self.password.as_str())
+    }
+
     /// For a registry, from the first file that has some; `None` for anonymous use.
     pub fn of_host(host: &str) -> Option<Self> {
         files().into_iter().find_map(|path| {
@@ -84,6 +97,9 @@ impl Config {
         for (key, entry) in &self.auths {
             let bare = key.trim_start_matches("https://").trim_start_matches("http://");
             let is_it = names.iter().any(|name| name == key || bare.split('/').next() == Some(name));
+            if let Some(token) = entry.identitytoken.as_ref().filter(|token| is_it && !token.is_empty()) {
+                return Some(Credentials { user: TOKEN_NAME.to_owned(), password: token.clone() });
+            }
             if let Some(auth) = entry.auth.as_ref().filter(|auth| is_it && !auth.is_empty()) {
                 let bytes = base64::engine::general_purpose::STANDARD.decode(auth).ok()?;
                 let text = String::from_utf8(bytes).ok()?;
@@ -113,10 +129,22 @@ fn helped(helper: &str, name: &str) -> Option<Credentials> {
     if let Some(mut input) = child.stdin.take() {
         drop(input.write_all(name.as_bytes()));
     }
-    let mut text = Vec::new();
-    let read = child.stdout.take().map(|output| output.take(CONFIG_BYTES_MAX).read_to_end(&mut text));
+    let output = child.stdout.take()?;
+    let (said, heard) = std::sync::mpsc::channel();
+    // Ends with the helper.
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let read = output.take(CONFIG_BYTES_MAX).read_to_end(&mut text);
+        let _ = said.send(read.ok().map(|_| text));
+    });
+    let Ok(text) = heard.recv_timeout(HELPER_PATIENCE) else {
+        tracing::warn!(helper, "a credential helper does not answer; it is ended");
+        drop(child.kill());
+        drop(child.wait());
+        return None;
+    };
     let status = child.wait().ok()?;
-    read?.ok().filter(|_| status.success())?;
+    let text = text.filter(|_| status.success())?;
     let Helped { username, secret } = serde_json::from_slice(&text).ok()?;
     Some(Credentials { user: username, password: secret })
 }
@@ -149,6 +177,18 @@ mod tests {
         };
         assert_eq!(config.find("ecr.example", &ask).unwrap().user, "ecr-login");
         assert_eq!(config.find("other.example", &ask).unwrap().user, "desktop");
+    }
+
+    #[test]
+    fn an_identity_token_comes_before_a_password() {
+        let config = config(
+            r#"{"auths": {"r.example": {"auth": "dTpw", "identitytoken": "t"}, "s.example": {"identitytoken": ""}}}"#,
+        );
+        let none = |_: &str, _: &str| None;
+        assert_eq!(config.find("r.example", &none).unwrap().identity_token(), Some("t"));
+        assert_eq!(config.find("s.example", &none), None);
+        let named = Credentials { user: "u".to_owned(), password: "p".to_owned() };
+        assert_eq!(named.identity_token(), None);
     }
 
     #[test]

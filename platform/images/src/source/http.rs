@@ -1,11 +1,13 @@
-//! HTTP as pulling needs it: GET, redirects, TLS, bodies as plain readers. For threads that may block.
+//! HTTP as pulling needs it: GET, redirects, a form for tokens, TLS, proxies, bodies as plain readers. For threads that may
+//! block.
 
+use super::proxy::Proxy;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
-use hyper::{Request, Uri};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION, USER_AGENT};
+use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -79,11 +81,12 @@ impl Client {
 
     /// Asks, redirects followed. `authorization` goes to the first server alone.
     pub fn get(&self, url: &str, accept: &str, authorization: Option<&str>) -> Result<Answer<'_>, Failure> {
-        let mut url: Uri = url.parse().map_err(|error| Failure(format!("`{url}`: {error}")))?;
+        let mut url = parsed(url)?;
         let first = url.authority().cloned();
         for _ in 0..=REDIRECTS_MAX {
             let authorization = authorization.filter(|_| url.authority() == first.as_ref());
-            let answer = self.runtime.block_on(self.ask(&url, accept, authorization))?;
+            let answer =
+                self.runtime.block_on(self.ask(&url, Question { accept, authorization, form: None }))?;
             if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
                 return Ok(answer);
             }
@@ -106,7 +109,13 @@ impl Client {
         Err(Failure(format!("{url}: more than {REDIRECTS_MAX} redirects")))
     }
 
-    async fn ask(&self, url: &Uri, accept: &str, authorization: Option<&str>) -> Result<Answer<'_>, Failure> {
+    /// Sends a form, whose answer is JSON. It goes to this server alone: a redirect is the answer.
+    pub fn post(&self, url: &str, form: String) -> Result<Answer<'_>, Failure> {
+        let question = Question { accept: "application/json", authorization: None, form: Some(form) };
+        self.runtime.block_on(self.ask(&parsed(url)?, question))
+    }
+
+    async fn ask(&self, url: &Uri, question: Question<'_>) -> Result<Answer<'_>, Failure> {
         let fail = |error: &dyn std::fmt::Display| {
             Failure(format!("{}: {error}", url.authority().map_or("", |at| at.as_str())))
         };
@@ -119,28 +128,66 @@ impl Client {
         };
         let port = url.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
         let late = |_| fail(&format!("no answer within {} s", PATIENCE.as_secs()));
-        let stream = tokio::time::timeout(PATIENCE, TcpStream::connect((bare, port)));
-        let stream = stream.await.map_err(late)?.map_err(|error| fail(&error))?;
+        let variable = |name: &str| std::env::var(name).ok();
+        let proxy = Proxy::on_the_way_to(url, &variable).map_err(|error| fail(&error))?;
+        let (first, first_port) =
+            proxy.as_ref().map_or((bare, port), |proxy| (proxy.host.as_str(), proxy.port));
+        let stream = tokio::time::timeout(PATIENCE, TcpStream::connect((first, first_port)));
+        let by = |error: io::Error| match &proxy {
+            Some(Proxy { host, port, .. }) => fail(&format!("the proxy {host}:{port}: {error}")),
+            None => fail(&error),
+        };
+        let stream = stream.await.map_err(late)?.map_err(by)?;
         let exchange = async {
             if encrypted {
                 let name = ServerName::try_from(bare.to_owned()).map_err(|error| fail(&error))?;
                 let connector = tokio_rustls::TlsConnector::from(self.tls.clone());
-                let stream = connector.connect(name, stream).await.map_err(|error| fail(&error))?;
-                self.exchange(TokioIo::new(stream), url, accept, authorization).await
+                if let Some(proxy) = &proxy {
+                    let stream = self.tunnel(stream, proxy, &format!("{host}:{port}")).await;
+                    let stream = stream.map_err(|error| fail(&error))?;
+                    let stream = connector.connect(name, stream).await.map_err(|error| fail(&error))?;
+                    self.exchange(TokioIo::new(stream), url, question, None).await
+                } else {
+                    let stream = connector.connect(name, stream).await.map_err(|error| fail(&error))?;
+                    self.exchange(TokioIo::new(stream), url, question, None).await
+                }
             } else {
-                self.exchange(TokioIo::new(stream), url, accept, authorization).await
+                self.exchange(TokioIo::new(stream), url, question, proxy.as_ref()).await
             }
             .map_err(|error| fail(&error))
         };
         tokio::time::timeout(PATIENCE, exchange).await.map_err(late)?
     }
 
+    /// Has a proxy lead to a server, for TLS to go through. Source: RFC 9110, section 9.3.6.
+    async fn tunnel(
+        &self,
+        stream: TcpStream,
+        proxy: &Proxy,
+        to: &str,
+    ) -> Result<TokioIo<hyper::upgrade::Upgraded>, String> {
+        let handshake = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
+        self.runtime.spawn(connection.with_upgrades());
+        let mut request = Request::builder().method(Method::CONNECT).uri(to).header(HOST, to);
+        if let Some(authorization) = &proxy.authorization {
+            request = request.header(PROXY_AUTHORIZATION, authorization);
+        }
+        let request = request.body(Empty::new()).map_err(|error| error.to_string())?;
+        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        if !answer.status().is_success() {
+            return Err(format!("the proxy {}:{} answered {}", proxy.host, proxy.port, answer.status()));
+        }
+        hyper::upgrade::on(answer).await.map(TokioIo::new).map_err(|error| error.to_string())
+    }
+
+    /// One question on a connection. A proxy that is not tunnelled through wants the whole address.
     async fn exchange<S>(
         &self,
         stream: S,
         url: &Uri,
-        accept: &str,
-        authorization: Option<&str>,
+        question: Question<'_>,
+        proxy: Option<&Proxy>,
     ) -> Result<Answer<'_>, String>
     where
         S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
@@ -149,19 +196,40 @@ impl Client {
         // Ends with the body.
         self.runtime.spawn(connection);
         let authority = url.authority().map_or("", |authority| authority.as_str());
-        let mut request = Request::get(url.path_and_query().map_or("/", |path| path.as_str()))
+        let path = url.path_and_query().map_or("/", |path| path.as_str());
+        let mut request = Request::builder()
+            .uri(if proxy.is_some() { url.to_string() } else { path.to_owned() })
             .header(HOST, authority)
             .header(USER_AGENT, concat!("onrush/", env!("CARGO_PKG_VERSION")))
-            .header(ACCEPT, accept);
-        if let Some(authorization) = authorization {
+            .header(ACCEPT, question.accept);
+        if let Some(authorization) = question.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+        if let Some(authorization) = proxy.and_then(|proxy| proxy.authorization.as_ref()) {
+            request = request.header(PROXY_AUTHORIZATION, authorization);
+        }
+        if question.form.is_some() {
+            request = request.method(Method::POST).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        }
+        let body = Full::new(Bytes::from(question.form.unwrap_or_default()));
+        let request = request.body(body).map_err(|error| error.to_string())?;
         let (head, incoming) =
             sender.send_request(request).await.map_err(|error| error.to_string())?.into_parts();
         let body = Body { runtime: &self.runtime, incoming, piece: Bytes::new() };
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     }
+}
+
+/// What is asked of a server.
+struct Question<'a> {
+    accept: &'a str,
+    authorization: Option<&'a str>,
+    /// What a POST carries; a GET without.
+    form: Option<String>,
+}
+
+fn parsed(url: &str) -> Result<Uri, Failure> {
+    url.parse().map_err(|error| Failure(format!("`{url}`: {error}")))
 }
 
 impl Read for Body<'_> {

@@ -86,7 +86,8 @@ impl Registry {
 
     /// Has something to show.
     fn authorize(&self, challenge: Option<Challenge>) -> Result<(), ImageError> {
-        let basic = self.credentials.as_ref().map(|Credentials { user, password }| {
+        let named = self.credentials.as_ref().filter(|credentials| credentials.identity_token().is_none());
+        let basic = named.map(|Credentials { user, password }| {
             let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
             format!("Basic {text}")
         });
@@ -94,13 +95,20 @@ impl Registry {
             None => return Err(self.denied("it asks for credentials in a way that is not known here")),
             Some(Challenge::Basic) => basic.ok_or_else(|| self.denied("it asks for a password"))?,
             Some(Challenge::Bearer { realm, service, scope }) => {
-                let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.repository.name));
-                let mut url =
-                    format!("{realm}{}scope={}", if realm.contains('?') { '&' } else { '?' }, escape(&scope));
-                if let Some(service) = service {
-                    url += &format!("&service={}", escape(&service));
+                if self.base().starts_with("https:") && !realm.starts_with("https:") {
+                    return Err(self.denied("it sends for tokens to where nothing is encrypted"));
                 }
-                let answer = self.client.get(&url, "application/json", basic.as_deref());
+                let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.repository.name));
+                let answer = match self.credentials.as_ref().and_then(Credentials::identity_token) {
+                    Some(identity) => {
+                        self.client.post(&realm, refresh_form(identity, &scope, service.as_deref()))
+                    }
+                    None => self.client.get(
+                        &token_url(&realm, &scope, service.as_deref()),
+                        "application/json",
+                        basic.as_deref(),
+                    ),
+                };
                 let answer = answer.map_err(|failure| broken(&self.repository, &failure))?;
                 if answer.status != 200 {
                     let status = answer.status;
@@ -212,6 +220,25 @@ impl Challenge {
     }
 }
 
+/// Where a token is fetched with a password, or without. Source: Docker's "Token Authentication Specification".
+fn token_url(realm: &str, scope: &str, service: Option<&str>) -> String {
+    let mut url = format!("{realm}{}scope={}", if realm.contains('?') { '&' } else { '?' }, escape(scope));
+    if let Some(service) = service {
+        url += &format!("&service={}", escape(service));
+    }
+    url
+}
+
+/// What is posted for a token where there is an identity token, which is none of the registry's business. Source: Docker's "OAuth2
+/// Token Authentication", `grant_type=refresh_token`.
+fn refresh_form(identity: &str, scope: &str, service: Option<&str>) -> String {
+    let service = escape(service.unwrap_or_default());
+    let (scope, identity) = (escape(scope), escape(identity));
+    format!(
+        "grant_type=refresh_token&service={service}&client_id=onrush&scope={scope}&refresh_token={identity}"
+    )
+}
+
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -242,6 +269,15 @@ mod tests {
             assert_eq!(Challenge::parse(wrong), None, "{wrong}");
         }
         assert_eq!(escape("repository:a/b:pull"), "repository%3Aa%2Fb%3Apull");
+    }
+
+    #[test]
+    fn an_identity_token_is_posted_and_nothing_in_it_is_more_than_text() {
+        assert_eq!(
+            refresh_form("a&b=c", "repository:a/b:pull", Some("r.example")),
+            "grant_type=refresh_token&service=r.example&client_id=onrush&scope=repository%3Aa%2Fb%3Apull&refresh_token=a%26b%3Dc"
+        );
+        assert_eq!(token_url("https://a/t?x=1", "s", None), "https://a/t?x=1&scope=s");
     }
 
     #[test]
