@@ -1,4 +1,4 @@
-"""The aws CLI, unmodified, creates, shows, invokes, changes and deletes functions."""
+"""The aws CLI v2, unmodified, creates, shows, invokes, changes and deletes functions."""
 
 import base64
 import json
@@ -12,7 +12,20 @@ from support import packages
 from support.paths import BINARY
 from support.platform import ROLE
 
-pytestmark = pytest.mark.skipif(shutil.which("aws") is None, reason="the aws CLI is not installed")
+
+
+def second_version():
+    """The aws CLI v2; what comes first on the PATH may be v1."""
+    for program in (shutil.which("aws"), "/usr/bin/aws"):
+        if program and os.path.exists(program):
+            said = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+            if said.startswith("aws-cli/2."):
+                return program
+    return None
+
+
+AWS = second_version()
+pytestmark = pytest.mark.skipif(AWS is None, reason="the aws CLI v2 is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +48,7 @@ def aws(platform, tmp_path_factory):
 
     def run(*words, fails=False):
         ran = subprocess.run(
-            ["aws", "lambda", *words, "--endpoint-url", platform.url, "--output", "json"],
+            [AWS, "lambda", *words, "--endpoint-url", platform.url, "--output", "json"],
             cwd=folder,
             env=environment,
             capture_output=True,
