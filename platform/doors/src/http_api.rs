@@ -14,7 +14,7 @@ use crate::{Answer, cors, event_v1, reply_v1};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
-use invoke::{InvokeError, request_id};
+use invoke::{InvokeError, interface_error, request_id};
 use model::LimitId;
 use model::stack::{HttpApi, IntegrationKind, Stage};
 use std::net::IpAddr;
@@ -207,7 +207,8 @@ async fn run(
             match &error {
                 // AWS shows a throttled integration as 500 or 503 (unconfirmed which): 503, since trying again helps.
                 InvokeError::Refused(refusal) => {
-                    let mut answer = unavailable();
+                    let is_throttled = interface_error(refusal.limit).is_none();
+                    let mut answer = if is_throttled { unavailable() } else { internal_error() };
                     name_limit(&mut answer, refusal);
                     answer
                 }

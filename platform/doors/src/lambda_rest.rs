@@ -77,7 +77,7 @@ pub(crate) fn error(error: &ApiError) -> Answer {
     answer
 }
 
-/// The 429 for a refusal.
+/// The 429 for a refusal; for one of an environment's network interface the 502 with EC2's error.
 ///
 /// Source: the closed enumeration of reasons in the Lambda service model. That the scaling rate shows as
 /// `ConcurrentInvocationLimitExceeded` is unconfirmed; no other member fits.
@@ -93,6 +93,9 @@ pub(crate) fn throttled(refusal: &Refusal) -> Answer {
         LazyLock::new(|| error(&ApiError::throttled(ReservedFunctionConcurrentInvocation)));
     static RESERVED_RATE: LazyLock<Answer> =
         LazyLock::new(|| error(&ApiError::throttled(ReservedFunctionInvocationRate)));
+    if let Some(found) = invoke::interface_error(refusal.limit) {
+        return error(&found);
+    }
     match refusal.limit {
         LimitId::ReservedConcurrency => RESERVED.clone(),
         LimitId::ReservedRequestRate => RESERVED_RATE.clone(),

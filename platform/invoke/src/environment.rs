@@ -11,7 +11,7 @@ use crate::freezer::Freezing;
 use crate::gate::Gate;
 use crate::invoker::{Invoked, Request};
 use crate::life::{Gone, LOST, Life, gone};
-use crate::network::{Attachment, Network};
+use crate::network::{Attachment, Network, Reservation};
 use crate::output::LogStyle;
 use crate::reactors;
 use crate::standstill;
@@ -82,6 +82,8 @@ pub(crate) struct Environment {
     log_stream: String,
     /// Before the sandbox, which must outlive it.
     attachment: Mutex<Option<Box<dyn Attachment>>>,
+    /// Room in the network, from before there is a sandbox until that is attached.
+    reservation: Mutex<Option<Box<dyn Reservation>>>,
     sandbox: RwLock<Option<Sandbox>>,
     /// The reactor that serves its runtime.
     home: AtomicUsize,
@@ -158,6 +160,9 @@ pub(crate) enum HostError {
     Serve(#[from] io::Error),
     #[error(transparent)]
     Restore(#[from] RestoreFailure),
+    /// There is no room for its network interface: a limit of AWS's, not this host's.
+    #[error("{0}")]
+    NoInterface(Refusal),
 }
 
 /// An environment of a SnapStart version could not be restored: the function's fault, not this host's.
@@ -197,6 +202,7 @@ impl Environment {
             version,
             log_stream,
             attachment: Mutex::new(None),
+            reservation: Mutex::new(None),
             sandbox: RwLock::new(None),
             home: AtomicUsize::new(0),
             prompt: AtomicU32::new(0),
@@ -275,6 +281,17 @@ impl Environment {
         }
     }
 
+    /// In eras that made network interfaces at cold starts, one is waited for: before INIT, and outside its time limit.
+    async fn wait_for_interface(&self) -> Result<(), HostError> {
+        let Some(network) = &self.version.network else { return Ok(()) };
+        let reserved = network.reserve(&self.version.function).map_err(HostError::NoInterface)?;
+        let Some(reserved) = reserved else { return Ok(()) };
+        let ready = reserved.ready();
+        *self.reservation() = Some(reserved);
+        tokio::time::sleep_until(ready.into()).await;
+        Ok(())
+    }
+
     /// INIT of a new environment: the inner error says that it failed, and was logged.
     async fn initialise(
         self: &Arc<Self>,
@@ -282,6 +299,7 @@ impl Environment {
         prepared: &Prepared,
         stop: Stop,
     ) -> Result<Result<(Arc<Life>, Duration), Failed>, HostError> {
+        self.wait_for_interface().await?;
         let begun = Instant::now();
         let life = self.begin_life(sandboxes, prepared, "init").await?;
         if stop == Stop::Never {
@@ -751,6 +769,10 @@ impl Environment {
     fn leave(&self) {
         drop(self.attachment().take());
         self.kill();
+    }
+
+    fn reservation(&self) -> MutexGuard<'_, Option<Box<dyn Reservation>>> {
+        self.reservation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn attachment(&self) -> MutexGuard<'_, Option<Box<dyn Attachment>>> {

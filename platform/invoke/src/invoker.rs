@@ -459,6 +459,12 @@ impl Invoker {
                 held.settle(Err(()));
                 caller.answer(Err(InvokeError::Restore(failure)));
             }
+            Err(HostError::NoInterface(refusal)) => {
+                FunctionCounters::count(&version.counters.errors);
+                self.0.refusals.say(&refusal, &request.function, &request.request_id);
+                held.settle(Err(()));
+                caller.answer(Err(InvokeError::Refused(refusal)));
+            }
             Err(error) => {
                 tracing::error!(limit = "host.sandboxes", function = %request.function, %error, "this host cannot run the function");
                 held.settle(Err(()));

@@ -24,6 +24,28 @@ pub struct Attachments {
     pub engine: EnvironmentInterfaces,
     /// Of each function its combinations, one for each of its subnets; none without a VPC.
     pub groups: Vec<Vec<GroupId>>,
+    /// Subnets, in the network's order.
+    subnets: Vec<SubnetId>,
+    /// Combinations of a subnet and a set of groups.
+    shared: BTreeMap<(usize, Vec<usize>), GroupId>,
+}
+
+impl Attachments {
+    /// The network's next function, as many being known as it has index. One with a subnet that was not known when all
+    /// began makes no interfaces.
+    pub fn add_function(&mut self, network: &Network, function: usize) {
+        debug_assert_eq!(self.groups.len(), function);
+        let placement = network.placements.get(function).and_then(Option::as_ref);
+        let places = placement
+            .into_iter()
+            .flat_map(|found| found.subnets.iter().map(|subnet| (*subnet, &found.groups)));
+        let ids = places.map(|(subnet, groups)| {
+            let place = *self.subnets.get(subnet)?;
+            Some(*self.shared.entry((subnet, groups.clone())).or_insert_with(|| self.engine.add(place)))
+        });
+        let ids: Option<Vec<GroupId>> = ids.collect();
+        self.groups.push(ids.unwrap_or_default());
+    }
 }
 
 impl Network {
@@ -53,19 +75,10 @@ impl Network {
     pub fn attachments(&self, settings: &NetworkSettings) -> Option<Attachments> {
         let figures = settings.environment_interfaces.clone()?;
         let (room, subnets) = self.room(settings.quotas.clone());
-        let mut engine = EnvironmentInterfaces::new(figures, room);
-        let mut shared: BTreeMap<(usize, &[usize]), GroupId> = BTreeMap::new();
-        let groups = self.placements.iter().map(|placement| {
-            let places = placement
-                .iter()
-                .flat_map(|found| found.subnets.iter().map(|subnet| (*subnet, found.groups.as_slice())));
-            let ids = places.map(|(subnet, groups)| {
-                *shared.entry((subnet, groups)).or_insert_with(|| engine.add(subnets[subnet]))
-            });
-            ids.collect()
-        });
-        let groups = groups.collect();
-        Some(Attachments { engine, groups })
+        let engine = EnvironmentInterfaces::new(figures, room);
+        let mut found = Attachments { engine, groups: Vec::new(), subnets, shared: BTreeMap::new() };
+        (0..self.placements.len()).for_each(|function| found.add_function(self, function));
+        Some(found)
     }
 }
 

@@ -32,7 +32,8 @@ impl Environment {
         }
         let sandbox = slot.as_mut().expect("a sandbox was just put there");
         if let (Some(network), Some(interface)) = (&self.version.network, sandbox.take_interface()) {
-            *self.attachment() = Some(network.attach(&self.version.function, interface));
+            let reservation = self.reservation().take();
+            *self.attachment() = Some(network.attach(&self.version.function, interface, reservation));
         }
         let listener = tokio::net::TcpListener::from_std(sandbox.take_listener())?;
         let (log, style) = (self.version.log.clone(), self.version.log_style);

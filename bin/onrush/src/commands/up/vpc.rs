@@ -2,6 +2,7 @@
 
 mod called;
 mod carrier;
+mod own_interfaces;
 mod pages;
 
 use crate::Stop;
@@ -16,6 +17,7 @@ use network::fabric::{Fabric, Hooks, Notice, Setup};
 use network::relay::{Namespace, Relay};
 use network::world::{self, Keeper, Outside, World};
 use network::{Attachments, Resolver};
+use own_interfaces::OwnInterfaces;
 use packets::{PacketEngine, PacketSettings};
 use pages::Pages;
 use std::path::{Path, PathBuf};
@@ -99,6 +101,7 @@ impl Vpc {
             namespace: wanted.namespace,
         })?;
         let resolver = answers.resolver();
+        let own = network.attachments(&settings).map(|attachments| OwnInterfaces::new(attachments, began));
         let wired = network.wire(settings);
         let carrier_network = network.clone();
         let shown = (network.gateways.len(), wired.connections.interfaces().unwrap_or(0));
@@ -139,8 +142,15 @@ impl Vpc {
         };
         let (gateways, interfaces) = shown;
         Ok(Self {
-            carrier: Arc::new(Carrier::new(fabric.clone(), stack, carrier_network, began, resolver.clone())),
-            pages: Arc::new(Pages::new(fabric.clone(), resolver, answers.relay())),
+            carrier: Arc::new(Carrier::new(
+                fabric.clone(),
+                stack,
+                carrier_network,
+                began,
+                resolver.clone(),
+                own.clone(),
+            )),
+            pages: Arc::new(Pages::new(fabric.clone(), resolver, answers.relay(), own)),
             summary: format!("{interfaces} shared interfaces, {gateways} NAT gateways; world: {said}"),
             fabric,
             _answers: answers,

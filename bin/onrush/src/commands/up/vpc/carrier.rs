@@ -1,8 +1,9 @@
 //! Gives each environment its place in the network.
 
 use super::called;
+use super::own_interfaces::OwnInterfaces;
 use control::Function;
-use invoke::{Attachment, Network as Carries};
+use invoke::{Attachment, Network as Carries, Reservation};
 use limits::Network;
 use model::Refusal;
 use model::stack::{Link, Stack, VpcConfig};
@@ -34,6 +35,8 @@ pub struct Carrier {
     stack: Arc<Stack>,
     resolver: Arc<Resolver>,
     places: Mutex<Places>,
+    /// In eras that make interfaces at cold starts.
+    own: Option<OwnInterfaces>,
 }
 
 #[derive(Debug)]
@@ -53,6 +56,7 @@ struct Held {
     attached: Attached,
     blame: Arc<Blame>,
     resolver: Arc<Resolver>,
+    _reservation: Option<Box<dyn Reservation>>,
 }
 
 /// The id that AWS would have given.
@@ -86,6 +90,7 @@ impl Carrier {
         network: Network,
         began: Instant,
         resolver: Arc<Resolver>,
+        own: Option<OwnInterfaces>,
     ) -> Self {
         let mut functions = BTreeMap::new();
         for (index, function) in stack.functions.iter().enumerate() {
@@ -95,22 +100,27 @@ impl Carrier {
             }
         }
         let places = Places { network, functions, turns: BTreeMap::new() };
-        Self { fabric, began, stack: Arc::new(stack), resolver, places: Mutex::new(places) }
+        Self { fabric, began, stack: Arc::new(stack), resolver, places: Mutex::new(places), own }
     }
 
-    /// Where the next environment of a function is; `None`: it has no VPC.
-    fn seat(&self, function: &Function) -> Option<Seat> {
+    /// The network's function with that configuration; `None`: it has no VPC.
+    fn index(&self, places: &mut Places, function: &Function) -> Option<usize> {
         let vpc = function.vpc.as_ref().filter(|vpc| !vpc.subnet_ids.is_empty())?;
         let config =
             (vpc.subnet_ids.clone(), vpc.security_group_ids.clone(), vpc.ipv6_allowed_for_dual_stack);
-        let places = &mut *self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = match places.functions.get(&config) {
+        Some(match places.functions.get(&config) {
             Some(index) => *index,
             None => self.add(places, config),
-        };
+        })
+    }
+
+    /// Where the next environment of a function is, in its `reserved` subnet if it has one; `None`: it has no VPC.
+    fn seat(&self, function: &Function, reserved: Option<usize>) -> Option<Seat> {
+        let places = &mut *self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = self.index(places, function)?;
         let placement = places.network.placements.get(index)?.as_ref()?;
         let turn = places.turns.entry(index).or_default();
-        let choice = *turn;
+        let choice = reserved.unwrap_or(*turn);
         // As the planner: the next environment gets the next subnet.
         *turn = (choice + 1) % placement.subnets.len().max(1);
         let vpc = places.network.subnets.get(*placement.subnets.get(choice)?)?.vpc;
@@ -125,6 +135,9 @@ impl Carrier {
         let links = |ids: &[String]| ids.iter().map(|id| logical(&self.stack, id)).collect();
         let vpc = VpcConfig { subnets: links(&config.0), security_groups: links(&config.1), ipv6: config.2 };
         let index = places.network.add_function(&self.stack, Some(&vpc));
+        if let Some(own) = &self.own {
+            own.add_function(&places.network, index);
+        }
         let stack = self.stack.clone();
         self.fabric.change(move |engine, now| {
             engine.add_function(now, &stack, Some(&vpc));
@@ -135,8 +148,27 @@ impl Carrier {
 }
 
 impl Carries for Carrier {
-    fn attach(&self, function: &Function, interface: Interface) -> Box<dyn Attachment> {
-        let seat = self.seat(function);
+    fn reserve(&self, function: &Function) -> Result<Option<Box<dyn Reservation>>, Refusal> {
+        let Some(own) = &self.own else { return Ok(None) };
+        let index = {
+            let places = &mut *self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            self.index(places, function)
+        };
+        let Some(index) = index else { return Ok(None) };
+        let mut draw = [0; 4];
+        // Without randomness all wait equally long.
+        let _ = getrandom::fill(&mut draw);
+        let reserved = own.reserve(index, function.memory_mb, u32::from_ne_bytes(draw))?;
+        Ok(reserved.map(|reserved| Box::new(reserved) as Box<dyn Reservation>))
+    }
+
+    fn attach(
+        &self,
+        function: &Function,
+        interface: Interface,
+        reservation: Option<Box<dyn Reservation>>,
+    ) -> Box<dyn Attachment> {
+        let seat = self.seat(function, reservation.as_ref().map(|reservation| reservation.choice()));
         let blame = Arc::new(Blame::default());
         let dual_stack = function.vpc.as_ref().is_some_and(|vpc| vpc.ipv6_allowed_for_dual_stack);
         let attached = self.fabric.attach(Joining {
@@ -150,7 +182,7 @@ impl Carries for Carrier {
             blame: blame.clone(),
         });
         let (fabric, resolver) = (self.fabric.clone(), self.resolver.clone());
-        Box::new(Held { fabric, began: self.began, attached, blame, resolver })
+        Box::new(Held { fabric, began: self.began, attached, blame, resolver, _reservation: reservation })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the running network shows: its rows of the board, who shares what, metrics, copies of packets.
 
+use super::own_interfaces::OwnInterfaces;
 use super::{answers, called};
 use doors::{Later, NetworkLook, NetworkPages};
 use network::Resolver;
@@ -23,6 +24,7 @@ pub struct Pages {
     fabric: Fabric,
     resolver: Arc<Resolver>,
     relay: Option<Relay>,
+    own: Option<OwnInterfaces>,
     sessions: Mutex<HashMap<(String, u64), Session>>,
 }
 
@@ -33,8 +35,13 @@ struct Session {
 }
 
 impl Pages {
-    pub fn new(fabric: Fabric, resolver: Arc<Resolver>, relay: Option<Relay>) -> Self {
-        Self { fabric, resolver, relay, sessions: Mutex::default() }
+    pub fn new(
+        fabric: Fabric,
+        resolver: Arc<Resolver>,
+        relay: Option<Relay>,
+        own: Option<OwnInterfaces>,
+    ) -> Self {
+        Self { fabric, resolver, relay, own, sessions: Mutex::default() }
     }
 
     /// The packets of a session, which begins when it is asked for the first time.
@@ -57,6 +64,9 @@ impl NetworkPages for Pages {
             let mut board = self.fabric.board().await.ok()?;
             let source: Arc<str> = "this host's setting".into();
             board.rows.extend(self.relay.iter().flat_map(|relay| answers::rows(relay, &source)));
+            if let Some(own) = &self.own {
+                own.board(&mut board.rows);
+            }
             Some(NetworkLook {
                 more: more(&board, &self.resolver),
                 prometheus: prometheus(&board),
