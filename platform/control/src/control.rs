@@ -140,6 +140,11 @@ enum Fresh {
 }
 
 impl Control {
+    /// Why no change can be stored at present, if that is known. Waits for nothing.
+    pub fn trouble(&self) -> Option<String> {
+        self.store.trouble()
+    }
+
     /// All functions, by name. Cost: one pointer copy each.
     pub fn functions(&self) -> Vec<Arc<Function>> {
         self.snapshot().values().cloned().collect()

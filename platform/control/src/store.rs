@@ -59,6 +59,11 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The store cannot be written; nothing of the batch counts then.
     fn commit(&self, batch: &[Write]) -> Result<(), StoreError>;
+
+    /// Why nothing can be written at present, if that is known. Waits for nothing.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Why the store failed.

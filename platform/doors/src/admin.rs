@@ -37,6 +37,7 @@ pub(crate) async fn answer(doors: &Doors, head: &Parts, incoming: Incoming) -> A
         "metrics" => {
             let mut text = doors.counters.prometheus(&doors.logs.dropped());
             text.push_str(&look(doors).await.prometheus);
+            text.push_str(&writable(doors));
             let mut answer = json(StatusCode::OK, text);
             let text = http::HeaderValue::from_static("text/plain; version=0.0.4");
             answer.headers_mut().insert(http::header::CONTENT_TYPE, text);
@@ -110,11 +111,24 @@ fn page(value: &Value) -> Answer {
     json(StatusCode::OK, value.to_string())
 }
 
+/// For alarms: whether the last write reached the disk.
+fn writable(doors: &Doors) -> String {
+    let name = "onrush_store_writable";
+    let stores = [("functions", doors.control.trouble()), ("events", doors.events.trouble())];
+    let rows = stores
+        .map(|(store, trouble)| format!("{name}{{store=\"{store}\"}} {}\n", u8::from(trouble.is_none())));
+    let help = "Whether the last write reached the disk.";
+    format!("# HELP {name} {help}\n# TYPE {name} gauge\n{}", rows.concat())
+}
+
 fn health(doors: &Doors) -> Value {
     let figures = doors.invoker.figures();
     let (waiting, to_tell) = doors.events.pending();
+    let trouble: Vec<String> =
+        [doors.control.trouble(), doors.events.trouble()].into_iter().flatten().collect();
     value!({
-        "status": "ok",
+        "status": if trouble.is_empty() { "ok" } else { "read-only" },
+        "trouble": trouble,
         "version": env!("CARGO_PKG_VERSION"),
         "functions": figures.functions,
         "environments": figures.environments,

@@ -274,6 +274,11 @@ impl Events {
         self.0.options.payload_bytes_max
     }
 
+    /// Why no event can be accepted at present, if that is known. Waits for nothing.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.writer.trouble()
+    }
+
     /// Events that wait or run, and events that somebody is still to hear of.
     pub fn pending(&self) -> (usize, usize) {
         let core = self.0.lock();

@@ -73,6 +73,11 @@ impl Writer {
         }
     }
 
+    /// Why nothing can be committed at present, if that is known.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.store.trouble()
+    }
+
     /// One row, as it was committed last.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.shared.store.get(key)

@@ -1,12 +1,20 @@
 //! The store in one file of this machine.
 
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod faults;
+mod synced;
+
 use super::{Rows, Store, StoreError, Write, seal, unseal};
+use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError};
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use synced::Synced;
 
 const ROWS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("rows");
 /// Page cache: the rows are read once at the start, so a little is enough.
@@ -15,9 +23,12 @@ const CACHE_BYTES: usize = 1024 * 1024;
 /// Rows in one redb file. Every commit is on the disk before it returns; readers do not wait for it.
 pub struct Embedded {
     path: PathBuf,
-    cache_bytes: usize,
+    /// Opens the file; again after a full disk.
+    open: Opener,
     state: RwLock<State>,
 }
+
+type Opener = Box<dyn Fn() -> Result<Database, StoreError> + Send + Sync>;
 
 enum State {
     Open(Database),
@@ -27,13 +38,13 @@ enum State {
     Failed(String),
 }
 
-/// Environments of functions hold secrets: nobody but the owner reads the file. Makes it if need be, empty.
-fn make_private(path: &Path) -> io::Result<()> {
+/// Environments of functions hold secrets: nobody but the owner reads the file. Opens it; makes it if need be, empty.
+fn private(path: &Path) -> io::Result<File> {
     let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
-    Ok(())
+    Ok(file)
 }
 
 impl Embedded {
@@ -50,23 +61,26 @@ impl Embedded {
     /// # Errors
     /// As [`Embedded::open`].
     pub fn with_cache(path: &Path, cache_bytes: usize) -> Result<Self, StoreError> {
-        let state = RwLock::new(State::Open(Self::database(path, cache_bytes)?));
-        Ok(Self { path: path.to_owned(), cache_bytes, state })
+        let file = path.to_owned();
+        Self::over(path, move || {
+            let file = private(&file).map_err(StorageError::Io)?;
+            // Without the check a file that was closed in good order is trusted blindly, and a flipped bit in it leads to
+            // wrong pages. It reads everything once, as the next step does anyway.
+            let mut builder = Database::builder();
+            builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);
+            builder.create_with_backend(Synced(FileBackend::new(file)?))
+        })
     }
 
-    fn database(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
-        make_private(path).map_err(|source| io_error(path.to_owned(), source))?;
-        let opened = Database::builder().set_cache_size(cache_bytes).create(path);
-        opened.map_err(|error| {
-            let path = path.to_owned();
-            match error {
-                DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-                    StoreError::InUse { path }
-                }
-                DatabaseError::Storage(StorageError::Io(source)) => io_error(path, source),
-                other => StoreError::Damaged { path, detail: other.to_string() },
-            }
-        })
+    /// Over whatever `open` opens; `path` is what errors call it.
+    fn over(
+        path: &Path,
+        open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let name = path.to_owned();
+        let open: Opener = Box::new(move || open().map_err(|error| not_opened(name.clone(), error)));
+        let state = RwLock::new(State::Open(open()?));
+        Ok(Self { path: path.to_owned(), open, state })
     }
 
     /// What is open now; opened anew after a full disk.
@@ -78,7 +92,7 @@ impl Embedded {
         drop(state);
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if matches!(*state, State::Closed) {
-            *state = State::Open(Self::database(&self.path, self.cache_bytes)?);
+            *state = State::Open((self.open)()?);
         }
         drop(state);
         Ok(self.state.read().unwrap_or_else(PoisonError::into_inner))
@@ -99,7 +113,7 @@ impl Embedded {
 
     fn unreadable(&self, error: impl Into<redb::Error>) -> StoreError {
         match error.into() {
-            redb::Error::Io(source) => io_error(self.path.clone(), source),
+            redb::Error::Io(source) if !says_damaged(&source) => io_error(self.path.clone(), source),
             other => StoreError::Damaged { path: self.path.clone(), detail: other.to_string() },
         }
     }
@@ -170,6 +184,17 @@ impl Store for Embedded {
         })
     }
 
+    fn trouble(&self) -> Option<String> {
+        // Somebody who opens it anew may hold it for writing; then all is about to be well.
+        match &*self.state.try_read().ok()? {
+            State::Open(_) => None,
+            State::Closed => Some(StoreError::Full { path: self.path.clone() }.to_string()),
+            State::Failed(cause) => {
+                Some(StoreError::ReadOnly { path: self.path.clone(), cause: cause.clone() }.to_string())
+            }
+        }
+    }
+
     fn commit(&self, batch: &[Write]) -> Result<(), StoreError> {
         let state = self.open_state()?;
         let database = match &*state {
@@ -195,6 +220,21 @@ impl Store for Embedded {
         *state = State::Failed(cause.clone());
         Err(StoreError::ReadOnly { path: self.path.clone(), cause })
     }
+}
+
+fn not_opened(path: PathBuf, error: DatabaseError) -> StoreError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            StoreError::InUse { path }
+        }
+        DatabaseError::Storage(StorageError::Io(source)) if !says_damaged(&source) => io_error(path, source),
+        other => StoreError::Damaged { path, detail: other.to_string() },
+    }
+}
+
+/// Whether the file is not what it must be: it begins differently, or ends too early.
+fn says_damaged(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 fn io_error(path: PathBuf, source: io::Error) -> StoreError {
