@@ -157,6 +157,7 @@ fn live(folder: &Path) -> Vec<(String, String)> {
             freeze_after: Duration::from_millis(5),
             layers_folder: folder.join("layers"),
             network: None,
+            memory_max_mb: None,
             trace: true,
         };
         let runtimes = Arc::new(Runtimes::open(folder, false));

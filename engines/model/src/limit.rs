@@ -149,7 +149,7 @@ limit_ids! {
     DbBorrowTimeout = "db.borrow-timeout", "s", Setting;
     /// How long a proxy's client may go without a request.
     DbIdleClientTimeout = "db.idle-client-timeout", "s", Setting;
-    /// Sandboxes this host can hold; never reported as AWS's.
+    /// Memory of this host in use when an environment is started; never reported as AWS's.
     HostMemory = "host.memory", "MB", Setting;
     /// Sandboxes that this host could not make (descriptors, processes, namespaces); never reported as AWS's.
     HostSandboxes = "host.sandboxes", "sandboxes", Setting;

@@ -100,8 +100,18 @@ pub(crate) fn throttled(refusal: &Refusal) -> Answer {
         LimitId::ReservedConcurrency => RESERVED.clone(),
         LimitId::ReservedRequestRate => RESERVED_RATE.clone(),
         LimitId::RequestRate => RATE.clone(),
+        LimitId::HostMemory => error(&no_memory(refusal)),
         _ => CONCURRENT.clone(),
     }
+}
+
+/// This host is at fault, and the message says so; clients try again as after any throttle.
+fn no_memory(refusal: &Refusal) -> ApiError {
+    let mut error = ApiError::throttled(ThrottleReason::ConcurrentInvocation);
+    error.message = format!(
+        "This host has no memory for another environment ({refusal} in use); no limit of AWS's was reached."
+    );
+    error
 }
 
 /// The caller's X-Ray header, or a new one.

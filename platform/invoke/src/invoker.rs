@@ -12,6 +12,7 @@ use crate::layers;
 use crate::network::Network;
 use crate::reactors;
 use crate::refusals::Refusals;
+use crate::room::{Room, Starting};
 use crate::streaming::{Answered, Caller, Streams};
 use bytes::Bytes;
 use control::{Change, Function};
@@ -21,7 +22,7 @@ use limits::{
 };
 use model::{Instant, LimitRow, Refusal};
 use runtimes::{RuntimeError, Runtimes};
-use sandbox::{Sandboxes, StartError};
+use sandbox::{HostMemory, Sandboxes, StartError};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -52,9 +53,15 @@ pub struct Options {
     pub layers_folder: PathBuf,
     /// What carries environments' packets; `None`: they have loopback alone.
     pub network: Option<Arc<dyn Network>>,
+    /// Most of this host's memory that may be in use when an environment is started, in MB; `None`: all but a reserve.
+    pub memory_max_mb: Option<u64>,
     /// Whether to keep every decision for [`Invoker::decisions`]; for comparing with a plan, since it grows.
     pub trace: bool,
 }
+
+/// How many idle environments are given up for one that starts, while the host has no memory left: more than one, so that
+/// the host gets out of its straits.
+const GIVEN_UP_FOR_ONE: usize = 2;
 
 /// One decision of the dispatcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +158,7 @@ struct Shared {
     network: Option<Arc<dyn Network>>,
     streams: Arc<Streams>,
     refusals: Refusals,
+    room: Room,
     /// Held for reading by environments that tell extensions of their end.
     farewells: Arc<RwLock<()>>,
 }
@@ -223,6 +231,7 @@ impl Invoker {
             network: options.network,
             streams: Streams::new(options.streams, started),
             refusals: Refusals::default(),
+            room: Room::new(HostMemory::of_this_process(), options.memory_max_mb),
             farewells: Arc::default(),
         }));
         tokio::spawn(freezer.run());
@@ -328,7 +337,24 @@ impl Invoker {
         match self.decide(function, kind) {
             Ok((entry, id, environment)) => {
                 reactors::admitted();
-                let held = Held { invoker: self.clone(), id, environment, place: None, settled: false };
+                let mut held = Held {
+                    invoker: self.clone(),
+                    id,
+                    environment,
+                    place: None,
+                    starting: None,
+                    settled: false,
+                };
+                if matches!(entry, Entry::Start | Entry::Reset) {
+                    match self.room(entry) {
+                        Ok(starting) => held.starting = Some(starting),
+                        Err(refusal) => {
+                            FunctionCounters::count(&held.environment.version.counters.throttles);
+                            self.0.refusals.say(&refusal, function, request_id);
+                            return Err(InvokeError::Refused(refusal));
+                        }
+                    }
+                }
                 Ok(Admission { entry, held })
             }
             Err(error) => {
@@ -340,6 +366,29 @@ impl Invoker {
                 Err(error)
             }
         }
+    }
+
+    /// Memory of this host for an environment that starts. Where there is none, idle environments are given up for it.
+    fn room(&self, entry: Entry) -> Result<Starting, Refusal> {
+        let now = self.now();
+        let refusal = match self.0.room.take(now) {
+            Ok(starting) => return Ok(starting),
+            Err(refusal) => refusal,
+        };
+        let (mut given_up, mut effects) = (0, Vec::new());
+        let mut core = self.lock();
+        while given_up < GIVEN_UP_FOR_ONE && core.dispatcher.reap_oldest(now, &mut effects) {
+            given_up += 1;
+        }
+        let taken = core.take_out(&effects);
+        drop(core);
+        self.carry_out(taken);
+        // An environment that starts anew after a failure has its place already.
+        if given_up > 0 || entry == Entry::Reset {
+            return Ok(self.0.room.take_anyway());
+        }
+        self.0.room.refused(now);
+        Err(refusal)
     }
 
     /// Whether a function could be invoked now, without invoking it (`InvocationType: DryRun`).
@@ -419,7 +468,9 @@ impl Invoker {
                 return caller.answer(Ok(never_ran(version, &request, failure)));
             }
         };
+        let starting = held.starting.take();
         let started = || {
+            drop(starting);
             if entry != Entry::Run {
                 let now = self.now();
                 self.lock().dispatcher.started(now, id);
@@ -611,6 +662,7 @@ impl Invoker {
         let now = self.now();
         let mut rows = self.lock().dispatcher.board(now);
         rows.extend(self.0.streams.board());
+        rows.push(self.0.room.row(now));
         rows
     }
 
@@ -680,6 +732,8 @@ struct Held {
     id: EnvironmentId,
     environment: Arc<Environment>,
     place: Option<Place>,
+    /// While its INIT runs.
+    starting: Option<Starting>,
     settled: bool,
 }
 

@@ -19,6 +19,7 @@ mod network;
 mod output;
 mod reactors;
 mod refusals;
+mod room;
 mod standstill;
 mod streaming;
 

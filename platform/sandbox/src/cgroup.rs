@@ -13,6 +13,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+#[cfg(test)]
+pub(crate) use discover::UnifiedMount;
 pub(crate) use discover::{Hierarchies, discover};
 use version_one::VersionOne;
 use version_two::VersionTwo;

@@ -28,6 +28,7 @@ mod child;
 mod jailer;
 mod landlock;
 mod leftovers;
+mod memory;
 mod network;
 mod protocol;
 mod root;
@@ -43,6 +44,7 @@ mod temporary;
 
 pub use ability::{Abilities, Ability, AbilityState};
 pub use jailer::{Jailer, JailerError, fork_jailer, probe};
+pub use memory::{HostMemory, Memory};
 pub use root::image::image_places;
 pub use sandbox::{Interface, Sandbox, Started};
 pub use sandboxes::{Sandboxes, StartError};

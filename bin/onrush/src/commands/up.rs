@@ -12,6 +12,7 @@ mod events_queue;
 mod images;
 mod names;
 mod port;
+mod protection;
 mod refusal;
 mod vpc;
 mod watch;
@@ -68,6 +69,7 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
     drop(vpc::world(arguments.world.as_deref())?);
     std::fs::create_dir_all(&arguments.data_dir)
         .with_context(|| format!("cannot make the data folder {}", arguments.data_dir.display()))?;
+    protection::begin();
     // The jailer is forked while this process has one thread and holds nothing.
     let jailer = sandbox::fork_jailer(sandbox::Options {
         state_dir: arguments.data_dir.join("run"),
@@ -196,6 +198,7 @@ async fn serve(
         freeze_after: if debug.is_some() { NEVER } else { Duration::from_millis(arguments.freeze_after) },
         layers_folder: data_dir.join("layers"),
         network: vpc.as_ref().map(|vpc| vpc.carrier.clone() as Arc<dyn invoke::Network>),
+        memory_max_mb: overrides.get(model::LimitId::HostMemory),
         trace: false,
         streams: StreamFigures::from_era(&era, &region, &overrides),
         settings,

@@ -1,0 +1,128 @@
+"""The host has no memory left: here a control group of the test's own, since it is what containers have, too."""
+
+import os
+import pathlib
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+
+from support import packages, puppet
+from support.crowd import crowd
+from support.leftovers import processes, tree
+from support.paths import BINARY
+from support.platform import Platform
+
+MEGABYTE = 1 << 20
+# What the platform may have in all.
+HOST_MB = 400
+# What an environment then keeps for as long as it lives.
+FILL = "kept['all'] = b'x' * (event['mb'] << 20)"
+
+
+def hierarchy():
+    """The memory controller's folder and its file for a limit, on either version; `None` where there is none."""
+    one = pathlib.Path("/sys/fs/cgroup/memory")
+    if (one / "memory.limit_in_bytes").exists():
+        return one, "memory.limit_in_bytes"
+    two = pathlib.Path("/sys/fs/cgroup")
+    if (two / "cgroup.controllers").exists() and "memory" in (two / "cgroup.subtree_control").read_text():
+        return two, "memory.max"
+    return None
+
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or hierarchy() is None or not puppet.here(), reason="no control group for memory to make"
+)
+
+
+@pytest.fixture
+def small_host(tmp_path):
+    """A platform in a control group of `HOST_MB`."""
+    top, limit = hierarchy()
+    group = top / f"onrush-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / limit).write_text(str(HOST_MB * MEGABYTE))
+        wrapper = tmp_path / "inside"
+        # The shell joins before it becomes the platform.
+        wrapper.write_text(f'#!/bin/sh\necho $$ > {group}/cgroup.procs\nexec {BINARY} "$@"\n')
+        wrapper.chmod(0o755)
+        with Platform(binary=wrapper) as platform:
+            yield platform
+    finally:
+        deadline = time.monotonic() + 10
+        for folder, _, _ in list(os.walk(group, topdown=False)):
+            while os.path.exists(folder):
+                try:
+                    os.rmdir(folder)
+                except OSError:
+                    assert time.monotonic() < deadline, folder
+                    time.sleep(0.05)
+
+
+def may_be_protected():
+    tried = subprocess.run(["sh", "-c", "echo -500 > /proc/self/oom_score_adj"], stderr=subprocess.DEVNULL, check=False)
+    return tried.returncode == 0
+
+
+def refused(answers):
+    return [answer for answer in answers if answer.status == 429]
+
+
+def test_new_environments_are_refused_before_anything_is_killed(small_host):
+    platform = small_host
+    platform.create("fat", packages.package(puppet.files()), MemorySize=256, Timeout=60)
+    event = {"python": f"{FILL}\ntime.sleep(5)", "mb": 20}
+
+    def call(number):
+        # One after the other, as memory fills; all of them hold what they have to the end.
+        threading.Event().wait(number * 0.25)
+        return platform.invoke("fat", event, whole=False)
+
+    answers = crowd(call, range(16))
+    kept, turned_away = [a for a in answers if a.status == 200], refused(answers)
+    assert len(kept) + len(turned_away) == len(answers), answers
+    assert all(answer.error is None for answer in kept), kept
+    assert turned_away and {a.headers["x-onrush-limit"].split(";")[0] for a in turned_away} == {"host.memory"}
+    assert "This host has no memory for another environment" in turned_away[0].json()["message"]
+    row = platform.limit("host.memory", "host")
+    assert row["refused"] == len(turned_away) and 0 < row["max"] < HOST_MB and row["peak"] >= row["max"] - 60, row
+    assert platform.alive()
+
+
+def test_idle_environments_make_room_oldest_first(small_host):
+    platform = small_host
+    for name in ("old", "middle", "new", "next"):
+        platform.create(name, packages.package(puppet.files()), MemorySize=512, Timeout=60)
+
+    def count(name, mb=0):
+        answer = platform.invoke(name, {"python": f"{FILL}\nanswer = count", "mb": mb})
+        assert answer.status == 200 and answer.error is None, answer
+        return answer.json()
+
+    # Idle, and full of memory.
+    assert [count("old", 110), count("middle", 110), count("new", 110)] == [1, 1, 1]
+    # Two go for one that comes.
+    assert count("next") == 1
+    assert [count("new"), count("next")] == [2, 2]
+    assert count("old") == 1
+    assert platform.limit("host.memory", "host")["refused"] == 0
+    assert platform.alive()
+
+
+def test_the_kernel_would_take_environments_first(platform):
+    platform.create("rogue", packages.built("rogue"))
+    platform.invoke("rogue", {})
+    score = lambda pid: int(pathlib.Path(f"/proc/{pid}/oom_score_adj").read_text())
+    family = [pid for pid, _ in tree(platform.process.pid)]
+    of_functions = [pid for pid in family if b"/var/task/bootstrap" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert of_functions and all(score(pid) == 500 for pid in of_functions)
+    # Only root with all its capabilities may go below 0.
+    ours = score(platform.process.pid)
+    assert ours == (-500 if may_be_protected() else 0)
+    children = [pid for pid, (parent, _) in processes().items() if parent == platform.process.pid]
+    jailer = [pid for pid in children if re.search(r"^NSpid:.*\t1$", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)]
+    assert jailer and all(score(pid) == ours for pid in jailer)
