@@ -5,11 +5,13 @@
 //! in `staging` is removed at the next start, as is every package that no function refers to.
 
 mod archive;
+mod confined;
 mod folder;
 mod layout;
 mod tree;
 
 pub use archive::ArchiveError;
+pub use confined::{Unpacker, unpack};
 pub use folder::{Listing, list};
 pub use layout::LayoutError;
 
@@ -17,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,6 +81,12 @@ pub enum PackageError {
     /// An entry's name or kind is refused.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// Either of these, as another process has found it.
+    #[error("{why}")]
+    Refused {
+        /// Why.
+        why: String,
+    },
     /// The code's folder or archive cannot be read.
     #[error("{}: {source}", path.display())]
     Unreadable {
@@ -140,6 +149,7 @@ impl Drop for CodeLease {
 #[derive(Debug)]
 pub struct Packages {
     shelf: Arc<Shelf>,
+    unpacker: Option<Arc<dyn Unpacker>>,
 }
 
 #[derive(Debug)]
@@ -176,7 +186,12 @@ impl Packages {
         for folder in [&shelf.code, &shelf.staging] {
             fs::create_dir_all(folder).map_err(|source| disk(folder, source))?;
         }
-        Ok(Self { shelf: Arc::new(shelf) })
+        Ok(Self { shelf: Arc::new(shelf), unpacker: None })
+    }
+
+    /// From now on archives are unpacked by another process.
+    pub fn confine(&mut self, unpacker: Arc<dyn Unpacker>) {
+        self.unpacker = Some(unpacker);
     }
 
     /// Counts references of the store that are new and such that are gone, each as often as it is made. Packages that
@@ -240,7 +255,13 @@ impl Packages {
             return Err(PackageError::ZippedTooLarge { bytes });
         }
         let digest = Sha256::digest(zip);
-        self.place(&digest, bytes, |tree| write_archive(zip, tree))
+        self.place(&digest, bytes, |tree| match &self.unpacker {
+            None => write_archive(zip, tree),
+            Some(unpacker) => {
+                let archive = in_memory(zip).map_err(|source| disk(Path::new("memory"), source))?;
+                confined::hand_over(&**unpacker, archive.as_fd(), tree.root(), tree.path())
+            }
+        })
     }
 
     /// Unpacks an archive of this machine, read piece by piece.
@@ -260,7 +281,10 @@ impl Packages {
         }
         let mut hasher = Sha256::new();
         copy_into(&mut file, &mut hasher).map_err(unreadable)?;
-        self.place(&hasher.finalize(), metadata.len(), |tree| write_archive(&file, tree))
+        self.place(&hasher.finalize(), metadata.len(), |tree| match &self.unpacker {
+            None => write_archive(&file, tree),
+            Some(unpacker) => confined::hand_over(&**unpacker, file.as_fd(), tree.root(), tree.path()),
+        })
     }
 
     /// Makes a package of one file with that text, as CloudFormation does with inline code.
@@ -438,6 +462,13 @@ fn write_archive(
     let archive = archive::Archive::open(source)?;
     let layout = layout::Layout::plan(&archive)?;
     layout.write(&archive, tree)
+}
+
+/// An archive as a file that only descriptors name.
+fn in_memory(zip: &[u8]) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("archive", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(zip)?;
+    Ok(file)
 }
 
 fn copy_into(file: &mut File, hasher: &mut Sha256) -> io::Result<()> {

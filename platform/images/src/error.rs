@@ -105,6 +105,12 @@ pub enum ImageError {
         /// What is wrong.
         why: String,
     },
+    /// Any of these, as another process has found it.
+    #[error("{why}")]
+    Refused {
+        /// What is wrong.
+        why: String,
+    },
     /// A file of this machine cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {

@@ -11,6 +11,7 @@ use rustix::fs::{Timespec, Timestamps};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Chain, Cursor, Read, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Before a name it says that lower layers' file of that name is gone. Source: OCI image specification, "Image Layer
@@ -79,8 +80,34 @@ pub(crate) fn unpack(
     folder: &Path,
     budget: Budget,
 ) -> Result<Facts, ImageError> {
+    let tree = Tree::create(folder).map_err(|source| ImageError::file(folder, source))?;
+    unpack_to(source, blob, diff_id, tree, folder, budget)
+}
+
+/// The same into an open folder; its path is for what is said of it.
+///
+/// # Errors
+/// As [`unpack`].
+pub(crate) fn unpack_within(
+    source: impl Read,
+    blob: Option<Digest>,
+    diff_id: Digest,
+    folder: OwnedFd,
+    path: &Path,
+    budget: Budget,
+) -> Result<Facts, ImageError> {
+    unpack_to(source, blob, diff_id, Tree::within(folder), path, budget)
+}
+
+fn unpack_to(
+    source: impl Read,
+    blob: Option<Digest>,
+    diff_id: Digest,
+    mut tree: Tree,
+    folder: &Path,
+    budget: Budget,
+) -> Result<Facts, ImageError> {
     let fail = |source: io::Error| ImageError::file(folder, source);
-    let mut tree = Tree::create(folder).map_err(fail)?;
     // A compressed layer is never much longer than its content.
     let compressed_max = budget.bytes.saturating_add(OVERHEAD_MAX);
     let mut archive = Decompressed::new(Hashing::new(source, compressed_max), diff_id, compressed_max)?;

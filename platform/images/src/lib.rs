@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod confined;
 mod digest;
 mod error;
 mod layer;
@@ -23,6 +24,7 @@ mod tar;
 mod tree;
 mod zstd;
 
+pub use confined::{Unpacker, unpack};
 pub use digest::Digest;
 pub use error::ImageError;
 pub use manifest::{Architecture, SETTINGS_BYTES_MAX, Settings};

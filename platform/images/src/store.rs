@@ -12,6 +12,7 @@
 //! `staging` is removed at the next start.
 
 use crate::ImageError;
+use crate::confined::{self, Unpacker};
 use crate::digest::Digest;
 use crate::layer::{Budget, Facts, unpack};
 use crate::manifest::{Architecture, Settings};
@@ -40,6 +41,8 @@ pub struct Options {
     pub overlay: bool,
     /// What a merged folder must have, for mounts that overlays get on a layer of their own.
     pub scaffold: Scaffold,
+    /// Who unpacks layers; this process itself without.
+    pub unpacker: Option<Arc<dyn Unpacker>>,
 }
 
 /// An image that is in place.
@@ -177,7 +180,8 @@ impl Store {
                         found.layers.len(),
                         &diff_id.hex()[..12]
                     ));
-                    self.shelf.place_layer(source.open(layer)?, layer.digest(), *diff_id, budget)?
+                    let unpacker = self.options.unpacker.as_deref();
+                    self.shelf.place_layer(source.open(layer)?, layer.digest(), *diff_id, budget, unpacker)?
                 }
             };
             budget.take(&facts)?;
@@ -329,6 +333,7 @@ impl Shelf {
         blob: Option<Digest>,
         diff_id: Digest,
         budget: Budget,
+        unpacker: Option<&dyn Unpacker>,
     ) -> Result<Facts, ImageError> {
         let staged = Staged(self.fresh());
         let root = staged.0.join("root");
@@ -341,7 +346,10 @@ impl Shelf {
             let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             fs::set_permissions(folder, open).map_err(fail(folder))?;
         }
-        let facts = unpack(source, blob, diff_id, &root, budget)?;
+        let facts = match unpacker {
+            None => unpack(source, blob, diff_id, &root, budget)?,
+            Some(unpacker) => confined::hand_over(unpacker, source, blob, diff_id, &root, budget)?,
+        };
         let path = staged.0.join("facts");
         let text = serde_json::to_vec(&facts).map_err(|error| ImageError::file(&path, error))?;
         let written = File::create_new(&path).and_then(|mut file| {

@@ -83,8 +83,12 @@ pub(crate) fn parts(name: &[u8]) -> Done<Parts> {
 impl Tree {
     /// Begins in an existing, empty folder that nobody else writes to.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let root = raw::open(path, FOLDER | OFlags::RDONLY, Mode::empty())?;
-        Ok(Self { root, last: None, overlay: true, implied: 0 })
+        Ok(Self::within(raw::open(path, FOLDER | OFlags::RDONLY, Mode::empty())?))
+    }
+
+    /// The same in an open folder.
+    pub fn within(root: OwnedFd) -> Self {
+        Self { root, last: None, overlay: true, implied: 0 }
     }
 
     /// Makes a folder, or changes the rights of one that is there.

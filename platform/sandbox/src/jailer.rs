@@ -15,6 +15,8 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use house::close_all_but;
+
 use crate::ability::{Abilities, AbilityState};
 use crate::cgroup::{self, ControlGroups};
 use crate::protocol::{Reply, Request};
@@ -259,7 +261,7 @@ fn fork(
         match cloned {
             Ok(Cloned::Child) => {
                 // The platform's end must not live on in us, or we would never see it close.
-                house::close_all_but(&[theirs.as_raw_fd(), lock.as_raw_fd()]);
+                close_all_but(&[theirs.as_raw_fd(), lock.as_raw_fd()]);
                 // In case /proc could not be read; twice does no harm here.
                 syscalls::close(ours.as_raw_fd());
                 syscalls::widen_descriptor_table(settings.open_files);

@@ -17,7 +17,8 @@
 //!
 //! What lives where: [`spec`](Spec) says what to start; `protocol` and `socket` carry it; `root`, `temporary`,
 //! `network` and `cgroup` make the parts of a box; `child` puts a new process into them; `seccomp` is the
-//! table of refused system calls, `landlock` the few folders that may be written. When the platform dies, however it dies, the kernel ends everything below
+//! table of refused system calls, `landlock` the few folders that may be written;
+//! `confined` unpacks what nobody vouches for. When the platform dies, however it dies, the kernel ends everything below
 //! the jailer; control groups are the only thing that can stay, and the next start removes them.
 
 mod ability;
@@ -25,6 +26,7 @@ mod address;
 mod affinity;
 mod cgroup;
 mod child;
+mod confined;
 mod jailer;
 mod landlock;
 mod leftovers;
@@ -43,6 +45,7 @@ mod syscalls;
 mod temporary;
 
 pub use ability::{Abilities, Ability, AbilityState};
+pub use confined::{Work, Workshop, fork_workshop};
 pub use jailer::{Jailer, JailerError, fork_jailer, probe};
 pub use memory::{HostMemory, Memory};
 pub use root::image::image_places;

@@ -12,7 +12,7 @@ use crate::spec::PoolSizes;
 use crate::temporary::{Temporaries, Temporary};
 
 /// First of the host's user ids for environments; far above what distributions and their containers use.
-const FIRST_USER: u32 = 1_500_000_000;
+pub(crate) const FIRST_USER: u32 = 1_500_000_000;
 /// Environments that can exist at once, each with a user id of its own.
 const USERS: u32 = 65_536;
 /// Processes and threads of one environment (AWS Lambda Developer Guide, "Lambda quotas").

@@ -162,6 +162,40 @@ impl Drop for HeldSignals {
     }
 }
 
+/// From now on the kernel reaps this process's children.
+pub(crate) fn leave_children_to_kernel() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Becomes an ordinary user for good, without groups; the process has one thread and is root.
+pub(crate) fn become_user(user: u32) -> io::Result<()> {
+    // SAFETY: numbers alone, and no list of groups.
+    unsafe {
+        check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()) as i32)?;
+        check(libc::syscall(libc::SYS_setresgid, user, user, user) as i32)?;
+        check(libc::syscall(libc::SYS_setresuid, user, user, user) as i32)
+    }
+}
+
+/// No program that is executed may give this process rights, and nobody of its user may look into it.
+pub(crate) fn give_up_new_privileges() -> io::Result<()> {
+    // SAFETY: numbers alone.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        check(libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0))
+    }
+}
+
+/// Installs a system call filter for good. No new privileges must be given up before.
+pub(crate) fn install_filter(filter: &[seccompiler::sock_filter]) -> io::Result<()> {
+    const SECCOMP_SET_MODE_FILTER: u32 = 1;
+    let len = libc::c_ushort::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len, filter: filter.as_ptr().cast::<libc::sock_filter>().cast_mut() };
+    // SAFETY: the program lives across the call, which copies it.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &raw const program) } as i32)
+}
+
 /// Waits for one of two blocked signals and says which came.
 pub(crate) fn wait_for_signal(one: i32, other: i32) -> i32 {
     // SAFETY: the set is initialised by sigemptyset before it is used; no siginfo is asked for.

@@ -14,6 +14,7 @@ mod names;
 mod port;
 mod protection;
 mod refusal;
+mod unpacking;
 mod vpc;
 mod watch;
 
@@ -29,7 +30,7 @@ use invoke::{Invoker, Reactors, StreamFigures};
 use model::{Era, LimitId, Overrides};
 use network::relay::Namespace;
 use runtimes::Runtimes;
-use sandbox::{Jailer, JailerError};
+use sandbox::{Jailer, JailerError, Workshop};
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -101,10 +102,12 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
     };
     // Forks, too; its child holds none of our descriptors.
     let relay = if arguments.isolation == Isolation::Namespaces { answers::namespace() } else { None };
+    let workshop = unpacking::fork();
     // The last fork is over.
     telemetry::messages().start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(arguments, era, overrides, read, (jailer, relay), listener, begun));
+    let result =
+        runtime.block_on(serve(arguments, era, overrides, read, (jailer, relay, workshop), listener, begun));
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
@@ -139,7 +142,7 @@ async fn serve(
     era: Era,
     overrides: Overrides,
     read: Option<Read>,
-    (jailer, relay): (Jailer, Option<Namespace>),
+    (jailer, relay, workshop): (Jailer, Option<Namespace>, Option<Arc<Workshop>>),
     listener: std::net::TcpListener,
     begun: Instant,
 ) -> Result<ExitCode, Stop> {
@@ -228,7 +231,12 @@ async fn serve(
     )
     .context("cannot open the store")?;
     let overlay = sandboxes.abilities().enforced("image-overlay");
-    let images = images::open(&data_dir, overlay).context("cannot open the container images")?;
+    let images =
+        images::open(&data_dir, overlay, workshop.clone()).context("cannot open the container images")?;
+    let control = match workshop {
+        Some(workshop) => control.with_unpacker(Arc::new(unpacking::Archives(workshop))),
+        None => control,
+    };
     let control = Arc::new(control.with_images(images));
     for function in control.functions() {
         invoker.apply(Change::Put(function));

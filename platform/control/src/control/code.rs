@@ -1,12 +1,20 @@
 //! Code as callers give it, turned into a package; and what they hear when that fails.
 
 use super::Control;
-use crate::package::{ArchiveError, LayoutError, Package, PackageError};
+use crate::package::{ArchiveError, LayoutError, Package, PackageError, Unpacker};
 use crate::request::{DeployCode, FunctionCode};
 use crate::store::is_full;
 use model::error::{ApiError, ErrorCode};
+use std::sync::Arc;
 
 impl Control {
+    /// Says who unpacks archives from now on.
+    #[must_use]
+    pub fn with_unpacker(mut self, unpacker: Arc<dyn Unpacker>) -> Self {
+        self.packages.confine(unpacker);
+        self
+    }
+
     /// Unpacks what an API request brings.
     ///
     /// # Errors
@@ -78,9 +86,11 @@ pub fn api_error(error: &PackageError) -> ApiError {
         PackageError::Layout(LayoutError::Empty) => {
             ApiError::invalid("Uploaded file must be a non-empty zip")
         }
-        PackageError::Archive(_) | PackageError::Layout(_) => ApiError::invalid(format!(
-            "Could not unzip uploaded file. Please check your file, then try to upload again. ({error})"
-        )),
+        PackageError::Archive(_) | PackageError::Layout(_) | PackageError::Refused { .. } => {
+            ApiError::invalid(format!(
+                "Could not unzip uploaded file. Please check your file, then try to upload again. ({error})"
+            ))
+        }
         PackageError::Unreadable { .. } | PackageError::Changing { .. } => {
             ApiError::invalid(format!("The code could not be read: {error}"))
         }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 const FOLDER_MODE: u32 = 0o755;
@@ -55,7 +55,22 @@ impl Tree {
     pub fn create(path: &Path) -> Result<Self, PackageError> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
         let root = raw::open(path, flags, Mode::empty()).map_err(|error| disk(path, error.into()))?;
-        Ok(Self { path: path.to_owned(), root, last: None, written: 0, unsynced: Vec::new(), many: false })
+        Ok(Self::within(root, path))
+    }
+
+    /// The same in an open folder; the path is for what is said of it.
+    pub fn within(root: OwnedFd, path: &Path) -> Self {
+        Self { path: path.to_owned(), root, last: None, written: 0, unsynced: Vec::new(), many: false }
+    }
+
+    /// The folder.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Makes a folder and those above it.
@@ -157,10 +172,7 @@ impl Tree {
     }
 
     /// The open folder that a path lies in, and its last part.
-    fn place<'a>(
-        &mut self,
-        path: &'a Path,
-    ) -> Result<(std::os::fd::BorrowedFd<'_>, &'a OsStr), PackageError> {
+    fn place<'a>(&mut self, path: &'a Path) -> Result<(BorrowedFd<'_>, &'a OsStr), PackageError> {
         let name = path.file_name().unwrap_or_default();
         let parent = path.parent().unwrap_or(Path::new(""));
         if parent.as_os_str().is_empty() {

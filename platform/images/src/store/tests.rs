@@ -41,7 +41,7 @@ fn add(store: &Store, place: &Place) -> Result<Image, ImageError> {
 
 fn merging(folder: &Path) -> Store {
     let scaffold = Scaffold { folders: vec!["tmp".into()], files: vec!["etc/hosts".into()] };
-    Store::open(folder, Options { overlay: false, scaffold }).unwrap()
+    Store::open(folder, Options { overlay: false, scaffold, unpacker: None }).unwrap()
 }
 
 /// Three layers: whiteouts, an opaque folder, a folder in the place of a link.

@@ -271,7 +271,7 @@ impl House {
 }
 
 /// Closes what a forked process has from its parent, save standard error and what it needs.
-pub(super) fn close_all_but(keep: &[RawFd]) {
+pub(crate) fn close_all_but(keep: &[RawFd]) {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<i32> =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();

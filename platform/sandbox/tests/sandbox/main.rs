@@ -2,10 +2,11 @@
 //!
 //! Has a `main` of its own, because the jailer must be forked while the process has one thread. The suite
 //! runs three times, each in a process of its own: as root, as an ordinary user, and without namespaces; then
-//! `shortages` lowers the host's limits. What a host cannot do is said: `skipped: reason`. Words on the command line choose tests by name.
+//! `shortages` lowers the host's limits, and `workshop` gives orders. What a host cannot do is said: `skipped: reason`. Words on the command line choose tests by name.
 
 mod shortages;
 mod suite;
+mod workshop;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     match role.as_str() {
         "" => conduct(),
         "victim" => suite::victim(&folder()),
+        "workshop" => workshop::run(&folder()),
         role => match role.strip_prefix("shortage:") {
             // The conductor's folder, the role's, the case's.
             Some(case) => shortages::run(case, &folder(), &folder().join("../../task")),
@@ -76,6 +78,19 @@ fn conduct() -> ExitCode {
         let folder = top.join("shortages");
         fs::create_dir_all(&folder).expect("a folder for the shortages");
         failed |= shortages::conduct(&program, &folder, ROLE, FOLDER, root.then_some(ORDINARY_USER));
+    }
+    if std::env::args().skip(1).all(|word| word.starts_with('-') || "workshop".contains(word.as_str())) {
+        for user in [None, Some(ORDINARY_USER)].into_iter().filter(|user| user.is_none() || root) {
+            let folder = top.join(format!("workshop-{}", user.unwrap_or_default()));
+            fs::create_dir_all(&folder).expect("a folder for the workshop");
+            let mut command = Command::new(&program);
+            command.env(ROLE, "workshop").env(FOLDER, &folder);
+            if let Some(user) = user {
+                std::os::unix::fs::chown(&folder, Some(user), Some(user)).expect("chown");
+                command.uid(user).gid(user);
+            }
+            failed |= !command.status().expect("run the workshop").success();
+        }
     }
     drop(fs::remove_dir_all(top));
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -1,10 +1,12 @@
 //! Joins functions of container images to the room that unpacks them, and says where a template's images are.
 
+use super::unpacking::Layers;
 use crate::Stop;
 use crate::stack::Read;
 use control::{FoundImage, ImageFault, ImageRoot, ImageSettings, Images};
 use images::{Architecture, ImageError, Place, Scaffold, Store};
 use model::stack::{DockerBuild, Function, PackageType};
+use sandbox::Workshop;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,13 +19,20 @@ struct Keeper {
     folder: PathBuf,
 }
 
-/// Opens the images of a data folder. `overlay` says whether the host can lay their layers over each other.
-pub fn open(data_dir: &Path, overlay: bool) -> Result<Arc<dyn Images>, ImageError> {
+/// Opens the images of a data folder. `overlay` says whether the host can lay their layers over each other; without a
+/// workshop this process unpacks them.
+pub fn open(
+    data_dir: &Path,
+    overlay: bool,
+    workshop: Option<Arc<Workshop>>,
+) -> Result<Arc<dyn Images>, ImageError> {
     let (folders, files) = sandbox::image_places();
     let mut files: Vec<PathBuf> = files.map(PathBuf::from).to_vec();
     files.push(runtimes::TRUST.trim_start_matches('/').into());
     let scaffold = Scaffold { folders: folders.map(PathBuf::from).to_vec(), files };
-    let store = Store::open(&data_dir.join("images"), images::Options { overlay, scaffold })?;
+    let unpacker = workshop.map(|workshop| Arc::new(Layers(workshop)) as _);
+    let options = images::Options { overlay, scaffold, unpacker };
+    let store = Store::open(&data_dir.join("images"), options)?;
     let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     Ok(Arc::new(Keeper { store, folder }))
 }
