@@ -21,7 +21,10 @@ const START_MAX: Duration = Duration::from_secs(300);
 #[derive(Clone, Debug)]
 pub struct Function {
     pub name: String,
+    /// A folder; of an image, its archive.
     pub code: PathBuf,
+    /// Whether it is a container image.
+    pub is_image: bool,
     pub runtime: &'static str,
     pub handler: &'static str,
     pub reserved: Option<u32>,
@@ -42,6 +45,7 @@ impl Function {
         Self {
             name,
             code,
+            is_image: false,
             runtime: "provided.al2023",
             handler: "bootstrap",
             reserved: None,
@@ -57,6 +61,12 @@ impl Function {
             "FunctionName": self.name, "CodeUri": self.code, "Handler": self.handler, "Runtime": self.runtime,
             "MemorySize": self.memory_mb, "Timeout": 30, "FunctionUrlConfig": { "AuthType": "NONE", "InvokeMode": mode },
         });
+        if self.is_image {
+            let properties = properties.as_object_mut().expect("it was made above");
+            properties.retain(|name, _| !["CodeUri", "Handler", "Runtime"].contains(&name.as_str()));
+            properties.insert("PackageType".to_owned(), "Image".into());
+            properties.insert("ImageUri".to_owned(), json!(self.code));
+        }
         if let Some(reserved) = self.reserved {
             properties["ReservedConcurrentExecutions"] = reserved.into();
         }

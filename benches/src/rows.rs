@@ -5,6 +5,7 @@ mod cold;
 mod control;
 mod density;
 mod events;
+mod images;
 mod interpreters;
 mod network;
 mod node;
@@ -39,6 +40,7 @@ pub const ALL: &[Group] = &[
     Group { name: "queue-durable", about: "asynchronous events made durable", run: events::run },
     Group { name: "streaming", about: "streamed responses", run: streaming::run },
     Group { name: "cold", about: "cold start of the Rust function", run: cold::run },
+    Group { name: "images", about: "cold start of the same function in an image", run: images::run },
     Group { name: "interpreters", about: "cold start of Python and Node", run: interpreters::run },
     Group { name: "restored", about: "versions with SnapStart", run: restored::run },
     Group { name: "sandboxes", about: "sandboxes made and reaped", run: sandboxes::run },
