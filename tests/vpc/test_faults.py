@@ -92,20 +92,41 @@ def test_a_flood_hurts_only_those_who_share_its_interface_and_memory_stays_bound
         assert connect(platform, name, keep=True) == ["hello"]
     pid, own = hostile.environment(platform, "Red")
     before = hostile.memory_bytes(platform.process.pid)
-    flooding = threading.Thread(target=hostile.flood, args=(pid, own, 200_000))
+    interface = ("eni.connections", "eni-Private0-Group")
+
+    def flood():
+        """On a busy machine its own device loses many: the same again."""
+        deadline = time.monotonic() + 60
+        while not platform.limit(*interface)["refused"] and time.monotonic() < deadline:
+            hostile.flood(pid, own, 200_000)
+
+    flooding = threading.Thread(target=flood)
     flooding.start()
     meanwhile = []
     while flooding.is_alive():
         meanwhile.append((again(platform, "Blue"), connect(platform, "Blue")))
     flooding.join()
     assert meanwhile and set(map(str, meanwhile)) == {"('again', ['hello'])"}, "established and new: as if nothing were"
-    row = platform.limit("eni.connections", "eni-Private0-Group")
+    row = platform.limit(*interface)
     assert row["used"] == row["max"] == 65_000 and row["refused"] > 0
     assert board(platform)["flows"] <= 65_000 + 1_000
     assert hostile.memory_bytes(platform.process.pid) - before < 128 << 20
     # Who shares the interface has no new connection, and keeps the old.
     assert connect(platform, "Pink", timeout=0.5) == ["TimeoutError"]
     assert [again(platform, name) for name in functions] == ["again"] * 3
+
+
+def test_a_guard_of_the_hosts_stops_a_flood_before_awss_limits_do(up):
+    """F18: with `host.new-flows` the neighbours keep their interface."""
+    platform = up("--limit", "host.new-flows=200", "--limit", "eni.connections=5000", functions=("Red", "Pink"))
+    assert connect(platform, "Red", keep=True) == ["hello"]
+    pid, own = hostile.environment(platform, "Red")
+    hostile.flood(pid, own, 20_000)
+    assert platform.limit("host.new-flows", "environment")["refused"] > 0
+    row = platform.limit("eni.connections", "eni-Private0-Group")
+    assert row["used"] < row["max"] and row["refused"] == 0
+    assert connect(platform, "Pink") == ["hello"] and again(platform) == "again"
+    assert "limit=host.new-flows" in platform.stderr()
 
 
 def test_a_port_scan_finds_nobody(up, tmp_path):

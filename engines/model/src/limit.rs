@@ -155,6 +155,8 @@ limit_ids! {
     HostSandboxes = "host.sandboxes", "sandboxes", Setting;
     /// Flows that the packet engine keeps, of all environments and of each; never reported as AWS's.
     HostFlows = "host.flows", "flows", Setting;
+    /// New flows of one environment in a second, where somebody bounds them; never reported as AWS's.
+    HostNewFlows = "host.new-flows", "flows/s", Setting;
     /// Connections to what is attached, or through a relay: two descriptors each of this process; never reported as AWS's.
     HostDescriptors = "host.descriptors", "connections", Setting;
     /// Ports that this host's own addresses have towards one server; never reported as AWS's.

@@ -28,6 +28,7 @@ use limits::Network;
 use limits::nat::GatewayId;
 use limits::network::Wired;
 use limits::tally::Tally;
+use limits::token_bucket::{Refill, TokenBucket};
 use model::stack::{Stack, VpcConfig};
 use model::{Instant, LimitId, LimitRow, Refusal};
 pub use prepared::Prepared;
@@ -72,6 +73,8 @@ pub struct PacketEngine {
     /// What bars a way, and how often it did.
     bars: BTreeMap<(LimitId, Arc<str>), Tally>,
     full: Tally,
+    /// Environments that open flows too fast.
+    fast: Tally,
 }
 
 impl PacketEngine {
@@ -110,6 +113,7 @@ impl PacketEngine {
             dropped: BTreeMap::new(),
             bars: BTreeMap::new(),
             full: Tally::default(),
+            fast: Tally::default(),
         }
     }
 
@@ -154,8 +158,11 @@ impl PacketEngine {
         let resolver =
             interface.and(vpc).and_then(base).map(|base| Ipv4Addr::from_bits(base.saturating_add(2)));
         let attachment = Attachment { resolver: attachment.resolver.or(resolver), ..attachment };
+        let refill = |tokens| Refill { tokens, period: Duration::from_secs(1) };
+        let bucket = |most: u32| TokenBucket::new(self.now, most, refill(most));
+        let new_flows = self.settings.new_flows_max.map(bucket);
         let environment =
-            Environment { generation: 0, attachment, interface, subnet, flows: 0, attached: true };
+            Environment { generation: 0, attachment, interface, subnet, flows: 0, attached: true, new_flows };
         let slot = match self.free_environments.pop() {
             Some(slot) => {
                 let generation = self.environments[slot as usize].generation.wrapping_add(1);
@@ -325,7 +332,15 @@ impl PacketEngine {
         );
         let resource = "flow table".into();
         let (used, max) = (self.table.len().into(), self.table.max().into());
-        rows.push(self.full.row(LimitId::HostFlows, &resource, used, max, &"this host's setting".into()));
+        let setting = "this host's setting".into();
+        rows.push(self.full.row(LimitId::HostFlows, &resource, used, max, &setting));
+        if let Some(max) = self.settings.new_flows_max {
+            let fastest =
+                |environment: &Environment| Some(max - environment.new_flows.as_ref()?.available(self.now));
+            let used = self.environments.iter().filter_map(fastest).max().unwrap_or(0);
+            let resource = "environment".into();
+            rows.push(self.fast.row(LimitId::HostNewFlows, &resource, used.into(), max.into(), &setting));
+        }
         rows
     }
 
@@ -346,6 +361,28 @@ impl PacketEngine {
             IpAddr::V4(address) => address == RESOLVER || environment.attachment.resolver == Some(address),
             IpAddr::V6(address) => address == RESOLVER6,
         }
+    }
+
+    /// Counts a new flow of an environment against its guard, if there is one.
+    fn guard(&mut self, id: EnvironmentId) -> Result<(), Refusal> {
+        let (Some(max), now) = (self.settings.new_flows_max, self.now) else { return Ok(()) };
+        let Some(bucket) = &mut self.environments[id.slot as usize].new_flows else { return Ok(()) };
+        let passes = bucket.take(now, 1);
+        self.fast.reach((max - bucket.available(now)).into());
+        if passes {
+            return Ok(());
+        }
+        self.fast.refuse(now);
+        let max = max.into();
+        let resource = "environment".into();
+        Err(Refusal {
+            limit: LimitId::HostNewFlows,
+            resource,
+            destination: None,
+            used: max,
+            max,
+            retry_at: None,
+        })
     }
 
     /// Counts a refusal of the table itself.

@@ -1,6 +1,7 @@
 //! The environments that packets come from: their addresses and their place in the network.
 
 use limits::eni::InterfaceId;
+use limits::token_bucket::TokenBucket;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// One attached environment: its slot, and which of the slot's it is.
@@ -49,6 +50,8 @@ pub struct Environment {
     /// Flows that are of it, also after it is gone.
     pub flows: u32,
     pub attached: bool,
+    /// What is left of its new flows, where they are bounded.
+    pub new_flows: Option<TokenBucket>,
 }
 
 impl Environment {

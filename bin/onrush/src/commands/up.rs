@@ -185,6 +185,7 @@ async fn serve(
             passthrough: arguments.aws_passthrough,
             namespace: relay,
             settings: network_settings,
+            overrides: &overrides,
             world: arguments.world.as_deref(),
             flow_logs: arguments.flow_logs.as_deref(),
             state_dir: data_dir.join("run"),

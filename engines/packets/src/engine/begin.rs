@@ -54,6 +54,7 @@ impl PacketEngine {
         bytes: &[u8],
         to_resolver: bool,
     ) -> Result<Granted, Refusal> {
+        self.guard(id)?;
         let environment = &self.environments[id.slot as usize];
         let (own, own_max) = (environment.flows, self.settings.environment_flows_max);
         if self.table.len() >= self.table.max() {

@@ -13,6 +13,7 @@ use anyhow::{Context as _, anyhow};
 use carrier::Carrier;
 use limits::{Network, NetworkSettings};
 use model::stack::Stack;
+use model::{LimitId, Overrides};
 use network::fabric::{Fabric, Hooks, Notice, Setup};
 use network::relay::{Namespace, Relay};
 use network::world::{self, Keeper, Outside, World};
@@ -40,6 +41,8 @@ pub struct Wanted<'a> {
     /// Where the relay stands.
     pub namespace: Option<Namespace>,
     pub settings: NetworkSettings,
+    /// `--limit`, for those of this host's.
+    pub overrides: &'a Overrides,
     /// `--world` as it was given.
     pub world: Option<&'a str>,
     /// `--flow-logs`.
@@ -108,7 +111,14 @@ impl Vpc {
         let packet_settings = PacketSettings {
             private_world: matches!(world, World::Namespace(_)),
             seed: [random()?, random()?],
+            new_flows_max: of_host(wanted.overrides, LimitId::HostNewFlows),
             ..PacketSettings::default()
+        };
+        let flows_max = of_host(wanted.overrides, LimitId::HostFlows).unwrap_or(packet_settings.flows_max);
+        let packet_settings = PacketSettings {
+            flows_max,
+            environment_flows_max: packet_settings.environment_flows_max.min(flows_max),
+            ..packet_settings
         };
         let setup = Setup {
             engine: PacketEngine::new(network, wired, packet_settings),
@@ -196,6 +206,11 @@ fn by_relay(possible: bool, asked_for: bool) -> Result<(Option<Outside>, Option<
         Err(error) if asked_for => Err(error),
         Err(_) => Ok((None, None, "none (no relay can be made here)".to_owned())),
     }
+}
+
+/// A limit of this host's that was given.
+fn of_host(overrides: &Overrides, limit: LimitId) -> Option<u32> {
+    overrides.get(limit).map(|figure| u32::try_from(figure).unwrap_or(u32::MAX))
 }
 
 fn random() -> Result<u64, Stop> {

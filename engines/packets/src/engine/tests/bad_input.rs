@@ -89,6 +89,28 @@ fn one_environment_does_not_fill_the_table() {
 }
 
 #[test]
+fn a_guard_bounds_new_flows_of_each_environment_and_touches_no_known_one() {
+    let settings = PacketSettings { new_flows_max: Some(10), ..PacketSettings::default() };
+    let mut rig = Rig::with(&[], 1, settings);
+    for port in 1..=20 {
+        let (verdict, _) = rig.leave(port, REMOTE, flags::SYN);
+        let refused = Verdict::Drop(Reason::Refused(LimitId::HostNewFlows));
+        assert_eq!(verdict, if port <= 10 { Verdict::Forward(Port::World) } else { refused });
+    }
+    assert_eq!((rig.used(LimitId::EniConnections), rig.used(LimitId::HostNewFlows)), (10, 10));
+    // What is known goes on, and so do others.
+    for _ in 0..100 {
+        assert_eq!(rig.leave(1, REMOTE, flags::ACK).0, Verdict::Forward(Port::World));
+    }
+    let mut packet = segment(([169, 254, 0, 6].into(), 1), REMOTE, flags::SYN);
+    assert_eq!(rig.send(Port::Environment(rig.free), &mut packet), Verdict::Forward(Port::World));
+    // A tenth of a second later there is room for one.
+    rig.now += Duration::from_millis(100);
+    assert_eq!(rig.leave(11, REMOTE, flags::SYN).0, Verdict::Forward(Port::World));
+    assert_eq!(rig.leave(12, REMOTE, flags::SYN).0, Verdict::Drop(Reason::Refused(LimitId::HostNewFlows)));
+}
+
+#[test]
 fn headers_that_lie_are_dropped() {
     let mut rig = Rig::new(&[]);
     let good = segment((INSIDE, 40_000), REMOTE, flags::SYN);
