@@ -4,6 +4,7 @@
 //! environment stands in the queue at most once, so the queue is no longer than the environments are many.
 
 use crate::environment::Environment;
+use crate::spare;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +14,9 @@ use tokio::sync::Notify;
 /// seldom.
 const SOON: Duration = Duration::from_millis(1);
 const RELUCTANT: Duration = Duration::from_millis(50);
+/// When nothing was to be frozen for this long, and so many environments were before, spare memory is given back.
+const QUIET: Duration = Duration::from_secs(1);
+const SPARE_AFTER: usize = 64;
 
 /// Environments that are to be frozen, soonest first.
 #[derive(Debug)]
@@ -36,9 +40,18 @@ impl Freezer {
 
     /// Freezes what is due, until cancelled.
     pub(crate) async fn run(self: Arc<Self>) {
+        // What the start took, too.
+        let mut frozen = SPARE_AFTER;
         loop {
             let next = self.lock().front().map(|(due, _)| *due);
             match next {
+                None if frozen >= SPARE_AFTER => tokio::select! {
+                    () = tokio::time::sleep(QUIET) => {
+                        frozen = 0;
+                        drop(tokio::task::spawn_blocking(spare::give_back));
+                    }
+                    () = self.wake.notified() => {}
+                },
                 None => self.wake.notified().await,
                 Some(due) => tokio::select! {
                     () = tokio::time::sleep_until(due.into()) => {}
@@ -49,7 +62,7 @@ impl Freezer {
             while let Some(environment) = self.pop_due(now) {
                 // The time since the last use decides, not the time since it was queued.
                 match environment.freeze_if_idle(self.after) {
-                    Freezing::Over => {}
+                    Freezing::Over => frozen = frozen.saturating_add(1),
                     Freezing::NotYet(left) => {
                         self.push(now + left.max(Duration::from_millis(1)), environment);
                     }

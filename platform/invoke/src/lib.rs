@@ -20,6 +20,7 @@ mod output;
 mod reactors;
 mod refusals;
 mod room;
+mod spare;
 mod standstill;
 mod streaming;
 

@@ -332,10 +332,21 @@ impl Wire {
 
     /// Resolves when the peer hangs up or sends something it should not while it waits for `next`.
     pub(crate) async fn disturbed(&mut self) -> Broken {
-        match self.fill().await {
-            Ok(0) => Broken::Closed,
-            Ok(_) => Broken::Malformed("a request before the last one was answered"),
-            Err(broken) => broken,
+        if self.buffer.is_empty() {
+            // An environment that waits, perhaps for minutes, holds no buffer for what will come.
+            self.buffer = BytesMut::new();
+        }
+        let mut byte = [0];
+        loop {
+            if let Err(error) = self.stream.readable().await {
+                return error.into();
+            }
+            match self.stream.try_read(&mut byte) {
+                Ok(0) => return Broken::Closed,
+                Ok(_) => return Broken::Malformed("a request before the last one was answered"),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return error.into(),
+            }
         }
     }
 

@@ -143,6 +143,15 @@ pub(crate) struct Controls {
     pub cpu_quota: Option<fs::File>,
 }
 
+impl Group {
+    /// Lets go of every descriptor, eight on a host with version 1. The group serves whoever is in it on, and cannot be used
+    /// again.
+    pub fn close(&mut self) {
+        (self.birthplace, self.bell, self.controls) = (None, None, None);
+        self.entrances = Vec::new();
+    }
+}
+
 impl Controls {
     /// Starts a new peak and lifts the CPU quota.
     fn refresh(&self) -> io::Result<()> {

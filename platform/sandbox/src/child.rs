@@ -7,6 +7,8 @@
 //! calls alone. The order of the steps matters: each needs what the next gives up.
 #![allow(unsafe_code)]
 
+pub(crate) mod small;
+
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 
@@ -108,14 +110,19 @@ pub(crate) const SPARE_MAX: usize = 16;
 /// Bytes of one status message.
 pub(crate) const STATUS_BYTES: usize = 8;
 
+/// Kinds of status messages that [`small`] writes, too.
+const EXITED: u8 = 3;
+const SIGNALED: u8 = 4;
+const OUT_OF_MEMORY: u8 = 5;
+
 impl Status {
     fn to_bytes(self) -> [u8; STATUS_BYTES] {
         let (kind, step, value) = match self {
             Status::Started => (1, 0, 0),
             Status::Failed { step, errno } => (2, step as u8, errno),
-            Status::Exited { code } => (3, 0, code),
-            Status::Signaled { signal } => (4, 0, signal),
-            Status::OutOfMemory => (5, 0, 0),
+            Status::Exited { code } => (EXITED, 0, code),
+            Status::Signaled { signal } => (SIGNALED, 0, signal),
+            Status::OutOfMemory => (OUT_OF_MEMORY, 0, 0),
             Status::CompanionExited { index, code } => (6, index, code),
             Status::CompanionSignaled { index, signal } => (7, index, signal),
             Status::CompanionFailed { index, errno } => (8, index, errno),
@@ -131,9 +138,9 @@ impl Status {
         match kind {
             1 => Some(Status::Started),
             2 => Some(Status::Failed { step: Step::from_byte(step)?, errno: value }),
-            3 => Some(Status::Exited { code: value }),
-            4 => Some(Status::Signaled { signal: value }),
-            5 => Some(Status::OutOfMemory),
+            EXITED => Some(Status::Exited { code: value }),
+            SIGNALED => Some(Status::Signaled { signal: value }),
+            OUT_OF_MEMORY => Some(Status::OutOfMemory),
             6 => Some(Status::CompanionExited { index: step, code: value }),
             7 => Some(Status::CompanionSignaled { index: step, signal: value }),
             8 => Some(Status::CompanionFailed { index: step, errno: value }),
@@ -180,6 +187,8 @@ pub(crate) struct Plan<'a> {
     pub companion_output: RawFd,
     /// Memory that a supervisor can do without: where it begins, and its bytes.
     pub spare: &'a [(usize, usize)],
+    /// Where a supervisor needs hardly any.
+    pub small: Option<&'a small::Small>,
     /// Highest address of a stack for the moment between `vfork` and `execve`; aligned to 16.
     pub stack_top: *mut libc::c_void,
 }
@@ -366,8 +375,16 @@ fn give_up_privileges(plan: &Plan<'_>) {
 
 /// The jailer blocks all signals, so all of these wait until the supervisor reads them.
 fn watch_signals(plan: &Plan<'_>) -> RawFd {
-    // SAFETY: the set is initialised before use; signalfd gets a live set.
-    let descriptor = unsafe {
+    let set = watched_signals();
+    // SAFETY: signalfd gets a live set.
+    let descriptor = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    must(plan, Step::Supervise, descriptor.into());
+    descriptor
+}
+
+fn watched_signals() -> libc::sigset_t {
+    // SAFETY: the set is initialised before use.
+    unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         for signal in [
@@ -381,10 +398,8 @@ fn watch_signals(plan: &Plan<'_>) -> RawFd {
         ] {
             libc::sigaddset(&raw mut set, signal);
         }
-        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
-    };
-    must(plan, Step::Supervise, descriptor.into());
-    descriptor
+        set
+    }
 }
 
 /// Starts the program, where there are companions.
@@ -528,6 +543,9 @@ fn supervise(plan: &Plan<'_>, signals: RawFd, program: i32) -> ! {
     keep_only(plan, &mut kept);
     let [status, signals, bell] = kept;
     let everyone = if plan.walls.is_some() { -1 } else { -program };
+    if let Some(small) = plan.small {
+        small.live(program, everyone, bell);
+    }
     shrink(plan);
     let plan = &Plan { status, ..*plan };
     loop {

@@ -16,7 +16,6 @@ mod protection;
 mod refusal;
 mod unpacking;
 mod vpc;
-mod wall_clock;
 mod watch;
 
 use crate::Stop;
@@ -150,9 +149,6 @@ async fn serve(
     // Before anything else that takes time, so that Ctrl-C works from the start.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    if let Some(file) = &arguments.wall_clock {
-        tokio::spawn(wall_clock::follow(file.clone()));
-    }
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let port = listener.local_addr()?.port();
 
@@ -206,7 +202,7 @@ async fn serve(
         freeze_after: if debug.is_some() { NEVER } else { Duration::from_millis(arguments.freeze_after) },
         layers_folder: data_dir.join("layers"),
         network: vpc.as_ref().map(|vpc| vpc.carrier.clone() as Arc<dyn invoke::Network>),
-        memory_max_mb: overrides.get(LimitId::HostMemory),
+        memory_max_mb: overrides.get(model::LimitId::HostMemory),
         trace: false,
         streams: StreamFigures::from_era(&era, &region, &overrides),
         settings,

@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use seccompiler::sock_filter;
 
 use super::house::{Unfit, close_all_but};
+use crate::child::small::Small;
 use crate::child::{self, Plan, SPARE_MAX, Walls};
 use crate::landlock;
 use crate::protocol::{Malformed, Reader, Writer};
@@ -276,6 +277,7 @@ struct Tools<'a> {
     kernel_addresses: bool,
     stack: Vec<u8>,
     spare: Vec<(usize, usize)>,
+    small: Option<Small>,
 }
 
 /// Whether this host shows the kernel's addresses to everybody in `/proc/kallsyms`: with these two settings of its, see
@@ -304,10 +306,12 @@ fn serve(socket: &OwnedFd, filter: &[sock_filter], null: &OwnedFd, proc: &OwnedF
         kernel_addresses: shows_kernel_addresses(proc),
         stack: vec![0; STACK_LEN],
         spare: Vec::with_capacity(SPARE_MAX),
+        small: None,
     };
     let mut buffer = vec![0; PACKET_BYTES_MAX];
     // Last, when what lives long has its place; what the heap gains later the supervisors keep.
     tools.spare = syscalls::spare_memory();
+    tools.small = Small::prepare();
     loop {
         let Ok((count, descriptors)) = socket::receive(socket, &mut buffer) else { return };
         if count == 0 {
@@ -392,6 +396,7 @@ impl Tools<'_> {
             companion_environment: &companion_environment,
             companion_output: companion_output.map_or(-1, AsRawFd::as_raw_fd),
             spare: &self.spare,
+            small: self.small.as_ref(),
             stack_top,
         };
         let _guise = unfit("act for another user", Guise::of(outside))?;

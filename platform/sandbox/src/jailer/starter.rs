@@ -31,6 +31,10 @@ const CORE_BYTES: u64 = 1;
 /// What a runtime may map beyond MemorySize where only RLIMIT_DATA limits it: interpreters reserve freely.
 const DATA_SLACK_BYTES: u64 = 512 << 20;
 
+/// Environments whose control groups stay open, to be used again; the groups of all others hold no descriptors, so that
+/// some 2,500 fit into 20,000.
+const GROUPS_OPEN_MAX: usize = 256;
+
 /// Parts of one environment on their way into it.
 struct Parts {
     spec: Arc<Spec>,
@@ -190,7 +194,7 @@ impl<'a> Starter<'a> {
                 return Err(unfit);
             }
         };
-        let environment = Environment {
+        let mut environment = Environment {
             spec: parts.spec,
             pid: born.pid,
             pidfd,
@@ -202,6 +206,11 @@ impl<'a> Starter<'a> {
             user: parts.user,
         };
         let mut registry = self.house.registry();
+        if let Some(group) = &mut environment.group
+            && registry.environments.len() >= GROUPS_OPEN_MAX
+        {
+            group.close();
+        }
         registry.environments.insert(id, environment);
         registry.adopt(id, born.pid);
         Ok((born, group))

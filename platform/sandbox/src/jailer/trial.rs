@@ -17,8 +17,9 @@ use crate::root::image;
 use crate::shortage::Shortage;
 use crate::spec::{Isolation, Spec};
 
-/// Descriptors of the jailer that one environment holds; the platform has half as many.
-const DESCRIPTORS_PER_ENVIRONMENT: u64 = 14;
+/// Descriptors of the platform that one environment holds, with the caller's connection; the jailer has six, and eight more
+/// for each of the first 256.
+const DESCRIPTORS_PER_ENVIRONMENT: u64 = 8;
 const OPEN_FILES_COMFORTABLE: u64 = 10_000;
 const TRIAL_MEMORY_MB: u32 = 128;
 const TRIAL_TMP_MB: u32 = 512;

@@ -68,6 +68,7 @@ tests![
     life::a_double_forked_child_dies_with_the_environment,
     life::restart_keeps_tmp_and_ends_everything_else,
     life::two_hundred_starts_at_once,
+    life::a_supervisor_holds_hardly_any_memory,
     life::an_abandoned_start_leaves_nothing,
     companions::they_start_first_and_each_end_is_told,
     companions::the_program_is_asked_to_end_alone,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sandbox::{Isolation, Options, PoolSizes, StartError, fork_jailer};
 
-use super::{Bench, Leftovers, Outcome, Output, Test, check, children, signal, soon, within};
+use super::{Bench, Leftovers, Outcome, Output, Test, check, children, descendants, signal, soon, within};
 
 pub async fn ends_are_told_apart(bench: Bench) -> Test {
     for (words, code, signal) in [
@@ -141,6 +141,33 @@ pub async fn two_hundred_starts_at_once(bench: Bench) -> Test {
     check(took < Duration::from_secs(5), format!("took {took:?}"))
 }
 
+/// What lives as long as each environment, and is not the function's.
+pub async fn a_supervisor_holds_hardly_any_memory(bench: Bench) -> Test {
+    if !cfg!(target_arch = "x86_64") {
+        return Err(Outcome::Skipped("this machine's supervisors keep their memory".into()));
+    }
+    let before = descendants(std::process::id());
+    let mut sandbox = bench.start(&["say", "here", "pause"]).await?;
+    Output::of(&mut sandbox)?.until("here").await?;
+    let held = |pid: &u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        text.starts_with("Name:\tonrush-").then_some((field("VmRSS:")?, field("VmPTE:")?))
+    };
+    let mut found = Vec::new();
+    soon("the supervisor keeps its memory", || {
+        let new = descendants(std::process::id()).into_iter().filter(|pid| !before.contains(pid));
+        found = new.filter_map(|pid| held(&pid)).collect();
+        // Two pages, and at most three levels of tables for them and for what the kernel keeps there.
+        found.len() == 1 && found.iter().all(|(resident, tables)| *resident <= 16 && *tables <= 24)
+    })
+    .await
+    .map_err(|_| Outcome::Failed(format!("resident and page tables, KiB: {found:?}")))
+}
+
 pub async fn an_abandoned_start_leaves_nothing(bench: Bench) -> Test {
     let before = children();
     let spec = Arc::new(bench.spec(&["pause"]));
@@ -245,7 +272,7 @@ impl Process {
 
 /// Every process below `pid`.
 fn below(pid: u32) -> Vec<Process> {
-    super::descendants(pid).into_iter().filter_map(Process::of).collect()
+    descendants(pid).into_iter().filter_map(Process::of).collect()
 }
 
 fn jailer_of(platform: u32) -> Option<i32> {
