@@ -35,6 +35,7 @@ const SERVICE_BYTES_MAX: usize = 1 << 20;
 /// What load balancers and scripts ask without keys.
 const HEALTH: &str = "/_onrush/health";
 
+const TWO_HOSTS: &str = "{\"message\":\"Bad Request: more than one Host\"}";
 const FOREIGN: &str = "{\"message\":\"Onrush serves its API to programs on this machine, not to web pages or under foreign host names; use http://127.0.0.1\"}";
 
 /// What the doors are told at start.
@@ -107,6 +108,8 @@ enum Target {
     NoDoor(String),
     /// A web page of somebody else's drives a browser on this machine.
     Foreign,
+    /// Which of them is meant, another server may see otherwise.
+    TwoHosts,
 }
 
 impl Doors {
@@ -209,6 +212,7 @@ impl Doors {
             Target::Unknown(body) => json(StatusCode::FORBIDDEN, body),
             Target::NoDoor(word) => self.no_door(&word),
             Target::Foreign => json(StatusCode::FORBIDDEN, FOREIGN),
+            Target::TwoHosts => json(StatusCode::BAD_REQUEST, TWO_HOSTS),
         };
         Ok(whole.map(Outgoing::from))
     }
@@ -239,8 +243,14 @@ impl Doors {
 
     fn target(&self, request: &Request<hyper::body::Incoming>) -> Target {
         let path = request.uri().path();
-        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-        let host = host.or_else(|| request.uri().host()).unwrap_or("");
+        let mut hosts = request.headers().get_all(HOST).iter();
+        let host = hosts.next().and_then(|host| host.to_str().ok());
+        if hosts.next().is_some() {
+            return Target::TwoHosts;
+        }
+        // A target with a name of its own is for that name, whatever the header says (RFC 9112, 3.2.2).
+        let named = request.uri().authority().map(http::uri::Authority::as_str);
+        let host = named.or(host).unwrap_or("");
         let mut labels = host.split('.');
         let (first, second) = (labels.next().unwrap_or(""), labels.next().unwrap_or(""));
         match second {

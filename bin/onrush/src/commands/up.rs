@@ -202,7 +202,7 @@ async fn serve(
         freeze_after: if debug.is_some() { NEVER } else { Duration::from_millis(arguments.freeze_after) },
         layers_folder: data_dir.join("layers"),
         network: vpc.as_ref().map(|vpc| vpc.carrier.clone() as Arc<dyn invoke::Network>),
-        memory_max_mb: overrides.get(model::LimitId::HostMemory),
+        memory_max_mb: overrides.get(LimitId::HostMemory),
         trace: false,
         streams: StreamFigures::from_era(&era, &region, &overrides),
         settings,
