@@ -18,7 +18,7 @@ LONG = "ONRUSH_LONG" in os.environ
 # Requests at once, and environments that may start at once.
 HERD, BUCKET = (5_000, 200) if LONG else (1_000, 40)
 # Asynchronous events of which half fail every time.
-EVENTS = 10_000 if LONG else 400
+EVENTS = 10_000 if LONG else 200
 DEAD = account_arn("sqs", "dead")
 
 

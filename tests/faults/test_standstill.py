@@ -14,7 +14,7 @@ from support.crowd import crowd
 pytestmark = pytest.mark.skipif(not puppet.here(), reason=f"no {puppet.PYTHON}")
 
 # Seconds that the platform stands still; the long checks ask for more.
-PAUSE_S = float(os.environ.get("ONRUSH_PAUSE", "3"))
+PAUSE_S = float(os.environ.get("ONRUSH_PAUSE", "2.5"))
 CALLS = 12
 
 

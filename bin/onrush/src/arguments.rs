@@ -236,6 +236,9 @@ pub struct Up {
     /// tests; the age that an event may reach stays (`--limit async.queue-age=SECONDS`).
     #[arg(long, default_value_t = 1, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub event_speed: u32,
+    /// A file that says how many seconds the wall clock is ahead, read again and again: for tests of clocks that jump.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub wall_clock: Option<PathBuf>,
     /// Follow every save: of code, of what is built (Rust, npm, pip), of the template. Running requests end on the code that
     /// they began with; a template with problems changes nothing. `--watch=off` follows nothing, not even code.
     #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_value = "code", default_missing_value = "all")]

@@ -16,4 +16,4 @@ pub use logs::{FunctionLog, Line, Logs};
 pub use messages::{Messages, messages};
 pub use platform_event::{Init, Level, PlatformEvent, SubscriptionKind};
 pub use report::{Report, Status, init_report, restore_report};
-pub use time::{apache_time, iso_time, unix_millis};
+pub use time::{apache_time, iso_time, set_wall_clock_ahead, unix_millis};

@@ -1,11 +1,21 @@
 //! Wall-clock time as AWS writes it. Limits never use it: they run on the monotonic clock.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How far the wall clock is set ahead, in milliseconds: for tests of clocks that jump.
+static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
+
+/// Sets the wall clock of this process ahead of the host's, or with a negative number behind it; in milliseconds.
+pub fn set_wall_clock_ahead(ms: i64) {
+    AHEAD_MS.store(ms, Ordering::Relaxed);
+}
 
 /// Milliseconds of Unix time, now.
 pub fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    now.saturating_add_signed(AHEAD_MS.load(Ordering::Relaxed))
 }
 
 /// `2024-03-04T17:22:38.033Z`.

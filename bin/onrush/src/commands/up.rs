@@ -16,6 +16,7 @@ mod protection;
 mod refusal;
 mod unpacking;
 mod vpc;
+mod wall_clock;
 mod watch;
 
 use crate::Stop;
@@ -149,6 +150,9 @@ async fn serve(
     // Before anything else that takes time, so that Ctrl-C works from the start.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    if let Some(file) = &arguments.wall_clock {
+        tokio::spawn(wall_clock::follow(file.clone()));
+    }
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let port = listener.local_addr()?.port();
 

@@ -121,7 +121,7 @@ fn a_flipped_bit_in_a_closed_store_is_found_or_harmless() {
     let whole = std::fs::read(&path).unwrap();
     let used: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
-    for round in 0..rounds(160, 20_000) {
+    for round in 0..rounds(160, 4_000) {
         let mut flipped = whole.clone();
         // Mostly where something is, and often in the first page, which says where all else is.
         let at = match round % 4 {
