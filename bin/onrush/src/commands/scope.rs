@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 /// Set in the scope, so that it is entered once.
 const ENTERED: &str = "ONRUSH_SCOPE";
-/// How long the service manager may take to answer a trial.
-const TRIAL: Duration = Duration::from_secs(2);
+/// How long the service manager may take to answer a trial: seconds on a machine that has just begun, or is busy. Where there
+/// is none, it is told at once.
+const TRIAL: Duration = Duration::from_secs(10);
 
 /// Starts this program again inside a delegated scope, when it runs as an ordinary user and the user's service manager
 /// grants one. Returns when it does not; what then cannot be enforced is said with everything else.

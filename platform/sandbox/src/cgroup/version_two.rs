@@ -32,7 +32,6 @@ impl VersionTwo {
     /// # Errors
     /// When neither place lets us make a folder.
     pub fn open(mount: &UnifiedMount, session: &str) -> io::Result<VersionTwo> {
-        // The host's own top has no events, and may have processes beside children.
         let inner = mount.own != mount.top || mount.own.join("cgroup.events").exists();
         let ours = rustix::process::getpid().as_raw_nonzero().get();
         let alone = inner && read_pids(&mount.own).is_ok_and(|pids| pids == [ours]);
@@ -99,12 +98,18 @@ fn controllers(folder: &Path) -> Vec<&'static str> {
 }
 
 /// Hands each wanted controller down to the children; one that is not there is not an error. Answers whether processes
-/// in the group stood in the way.
+/// in the group stand in the way. Then nothing is handed down: the kernel would refuse `memory` alone, and with the
+/// others it makes children that no process may enter (`domain invalid`).
 fn hand_down(folder: &Path) -> bool {
-    let hand = |controller| write(folder, "cgroup.subtree_control", format!("+{controller}"));
-    let busy = |error: io::Error| error.raw_os_error() == Some(libc::EBUSY);
-    // Each is tried, whatever the one before came to.
-    WANTED.map(hand).into_iter().filter_map(Result::err).any(busy)
+    // The host's own top has no events, and may have processes beside children.
+    let inner = folder.join("cgroup.events").exists();
+    if inner && fs::read_to_string(folder.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty()) {
+        return true;
+    }
+    for controller in WANTED {
+        drop(write(folder, "cgroup.subtree_control", format!("+{controller}")));
+    }
+    false
 }
 
 /// Moves this process from the leaf back to the group in which it was found, and removes the leaf.
@@ -302,6 +307,19 @@ mod tests {
         let limits = VersionTwo::open(&mount, "session").unwrap();
         assert_eq!(fake.read("session-platform/cgroup.procs"), "0");
         assert!(limits.offered().cpu);
+    }
+
+    #[test]
+    fn a_containers_group_with_other_processes_is_said_to_be_crowded() {
+        let fake = Fake::new("crowded");
+        fs::write(fake.0.join("cgroup.procs"), format!("1\n{}\n", std::process::id())).unwrap();
+        fs::write(fake.0.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+        fake.born("session", "");
+        let mount = UnifiedMount { top: fake.0.clone(), own: fake.0.clone() };
+        let limits = VersionTwo::open(&mount, "session").unwrap();
+        assert_eq!(limits.crowded(), Some(fake.0.as_path()));
+        assert_eq!(fake.read("cgroup.subtree_control"), "");
+        assert_eq!(limits.offered(), Offered::default());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Has a `main` of its own, because the jailer must be forked while the process has one thread. The suite
 //! runs three times, each in a process of its own: as root, as an ordinary user, and without namespaces; then
-//! `shortages` lowers the host's limits, and `workshop` gives orders. What a host cannot do is said: `skipped: reason`. Words on the command line choose tests by name.
+//! `shortages` lowers the host's limits, and `workshop` gives orders. What a host cannot do is said: `skipped: reason`. Words on the command line choose tests by name. On a host that is
+//! ten times slower, as an emulated one, SANDBOX_TEST_SLOWNESS=10 stretches every bound on time.
 
 mod shortages;
 mod suite;

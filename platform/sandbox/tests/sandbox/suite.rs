@@ -21,7 +21,14 @@ use tokio::net::unix::pipe;
 pub use life::victim;
 
 /// No program of the suite needs longer; a test that waits this long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How many times slower than usual the host is: an emulated processor's tests say so.
+const SLOWNESS: &str = "SANDBOX_TEST_SLOWNESS";
+
+/// A bound on time, longer on a slow host.
+pub fn allow(time: Duration) -> Duration {
+    time * std::env::var(SLOWNESS).ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
 
 /// Why a test did not pass.
 pub enum Outcome {
@@ -148,7 +155,7 @@ pub async fn run_spec(sandboxes: &Sandboxes, spec: Spec) -> Result<(String, Exit
 
 /// Waits, but not forever.
 pub async fn within<T>(future: impl Future<Output = T>) -> Result<T, Outcome> {
-    tokio::time::timeout(PATIENCE, future).await.map_err(|_| Outcome::Failed("took too long".into()))
+    tokio::time::timeout(allow(PATIENCE), future).await.map_err(|_| Outcome::Failed("took too long".into()))
 }
 
 /// A program's output, as it comes.
@@ -218,7 +225,7 @@ pub fn check(condition: bool, words: impl Into<String>) -> Test {
 
 /// Polls for something that becomes true soon.
 pub async fn soon(what: &str, mut condition: impl FnMut() -> bool) -> Test {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + allow(PATIENCE);
     while !condition() {
         check(Instant::now() < deadline, what)?;
         tokio::time::sleep(Duration::from_millis(2)).await;

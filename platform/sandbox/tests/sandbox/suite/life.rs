@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use sandbox::{Isolation, Options, PoolSizes, StartError, fork_jailer};
 
-use super::{Bench, Leftovers, Outcome, Output, Test, check, children, descendants, signal, soon, within};
+use super::{
+    Bench, Leftovers, Outcome, Output, Test, allow, check, children, descendants, signal, soon, within,
+};
 
 pub async fn ends_are_told_apart(bench: Bench) -> Test {
     for (words, code, signal) in [
@@ -66,13 +68,15 @@ pub async fn freezing_stops_timers_and_thawing_resumes_them(bench: Bench) -> Tes
     let frozen = output.bytes_within(Duration::from_millis(100)).await;
     check(frozen == 0, format!("{frozen} bytes while frozen"))?;
     sandbox.thaw()?;
-    let thawed = output.bytes_within(Duration::from_millis(100)).await;
+    let thawed = output.bytes_within(allow(Duration::from_millis(100))).await;
     check(thawed > 50, format!("{thawed} bytes after thawing"))
 }
 
 pub async fn a_frozen_environment_can_be_killed(bench: Bench) -> Test {
     let mut sandbox = bench.start(&["tick"]).await?;
-    Output::of(&mut sandbox)?.until("\n3\n").await?;
+    // Kept: without a reader the program would end by itself.
+    let mut output = Output::of(&mut sandbox)?;
+    output.until("\n3\n").await?;
     sandbox.freeze()?;
     sandbox.kill();
     let exit = within(sandbox.exited()).await?;
@@ -108,7 +112,10 @@ pub async fn restart_keeps_tmp_and_ends_everything_else(bench: Bench) -> Test {
         }
         let restarting = Instant::now();
         within(sandbox.restart()).await??;
-        check(restarting.elapsed() < Duration::from_secs(5), format!("took {:?}", restarting.elapsed()))?;
+        check(
+            restarting.elapsed() < allow(Duration::from_secs(5)),
+            format!("took {:?}", restarting.elapsed()),
+        )?;
         within(output.rest()).await??;
     }
     Ok(())
@@ -138,7 +145,7 @@ pub async fn two_hundred_starts_at_once(bench: Bench) -> Test {
     check(running.len() == 200, format!("{} of 200", running.len()))?;
     let ids: std::collections::HashSet<u64> = running.iter().map(|sandbox| sandbox.id).collect();
     check(ids.len() == 200, "ids repeat")?;
-    check(took < Duration::from_secs(5), format!("took {took:?}"))
+    check(took < allow(Duration::from_secs(5)), format!("took {took:?}"))
 }
 
 /// What lives as long as each environment, and is not the function's.
