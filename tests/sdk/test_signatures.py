@@ -79,13 +79,14 @@ def test_boto3_with_the_right_keys_works_and_with_others_does_not(platform):
         assert {one["FunctionName"] for one in right.list_functions()["Functions"]} == {"Signed", "Open", "Caller"}
         right.invoke(FunctionName="Open", Payload=b"{}")
         right.get_function_configuration(FunctionName="Open:$LATEST")
+    assert client(platform, region="eu-west-1").list_functions()["Functions"] == [], "another Region's"
     for wrong, code in [
         (client(platform, secret="other"), "InvalidSignatureException"),
         (client(platform, "AKIAOTHER"), "UnrecognizedClientException"),
         (client(platform, TEMPORARY), "UnrecognizedClientException"),
         (client(platform, TEMPORARY, token="other"), "UnrecognizedClientException"),
         (client(platform, "ASIAENDED", "x", "x"), "ExpiredTokenException"),
-        (client(platform, region="eu-west-1"), "InvalidSignatureException"),
+        (client(platform, region="nowhere"), "InvalidSignatureException"),
     ]:
         with pytest.raises(wrong.exceptions.ClientError) as failure:
             wrong.list_functions()

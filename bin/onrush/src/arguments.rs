@@ -279,9 +279,14 @@ pub struct Up {
     /// Under which word it was started.
     #[arg(skip)]
     pub words: Words,
-    /// Verify signatures with these access keys: KEY:SECRET, or a file such as ~/.aws/credentials. May be repeated. Without
-    /// it whoever reaches the port is let in, signed or not.
-    #[arg(long, value_name = "KEY:SECRET|FILE", env = "ONRUSH_CREDENTIALS", hide_env_values = true)]
+    /// Verify signatures with these access keys: KEY:SECRET, KEY:SECRET@ACCOUNT for one of another account, or a file such as
+    /// ~/.aws/credentials. May be repeated. Without it whoever reaches the port is let in, signed or not.
+    #[arg(
+        long,
+        value_name = "KEY:SECRET[@ACCOUNT]|FILE",
+        env = "ONRUSH_CREDENTIALS",
+        hide_env_values = true
+    )]
     pub credentials: Vec<String>,
     /// What becomes of calls to function URLs and HTTP APIs for which the function's resource policy has no permission: run
     /// with a warning, or refused as AWS does (403, 500).

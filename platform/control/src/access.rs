@@ -13,6 +13,8 @@ pub struct Question<'a> {
     pub action: &'a str,
     /// `apigateway.amazonaws.com`; `None` is anybody.
     pub service: Option<&'a str>,
+    /// The account of a caller that signs, twelve digits.
+    pub account: Option<&'a str>,
     /// What the service acts for.
     pub source_arn: Option<&'a str>,
     /// Whose that is.
@@ -53,7 +55,7 @@ pub fn allows(policy: &[PolicyStatement], question: &Question<'_>) -> bool {
 fn statement_allows(statement: &Value, question: &Question<'_>) -> bool {
     statement["Effect"] == "Allow"
         && action_fits(statement["Action"].as_str().unwrap_or_default(), question.action)
-        && principal_fits(&statement["Principal"], question.service)
+        && principal_fits(&statement["Principal"], question)
         && conditions_hold(&statement["Condition"], question)
 }
 
@@ -61,8 +63,17 @@ fn action_fits(allowed: &str, asked: &str) -> bool {
     allowed == "*" || allowed.eq_ignore_ascii_case("lambda:*") || allowed.eq_ignore_ascii_case(asked)
 }
 
-fn principal_fits(allowed: &Value, service: Option<&str>) -> bool {
-    allowed == "*" || allowed["AWS"] == "*" || service.is_some_and(|service| allowed["Service"] == service)
+fn principal_fits(allowed: &Value, question: &Question<'_>) -> bool {
+    let is_account = |account: &str| {
+        // The number itself, or the ARN of the account's root.
+        let named = allowed["AWS"].as_str().unwrap_or_default();
+        let root = || named.strip_prefix("arn:")?.split_once(":iam::").map(|(_, rest)| rest);
+        named == account || root().is_some_and(|rest| rest.strip_suffix(":root") == Some(account))
+    };
+    allowed == "*"
+        || allowed["AWS"] == "*"
+        || question.service.is_some_and(|service| allowed["Service"] == service)
+        || question.account.is_some_and(is_account)
 }
 
 /// A condition that is not known is one that does not hold.
@@ -154,6 +165,28 @@ mod tests {
         function.policy =
             policy(&[json!({"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "lambda:*"})]);
         assert!(function.is_public_url(None));
+    }
+
+    #[test]
+    fn another_account_is_let_in_by_its_number_or_its_root() {
+        let question = Question {
+            action: "lambda:InvokeFunction",
+            account: Some("123456789012"),
+            ..Question::default()
+        };
+        for (principal, fits) in [
+            (json!({"AWS": "123456789012"}), true),
+            (json!({"AWS": "arn:aws:iam::123456789012:root"}), true),
+            (json!({"AWS": "arn:aws-cn:iam::123456789012:root"}), true),
+            (json!({"AWS": "arn:aws:iam::123456789012:user/a"}), false),
+            (json!({"AWS": "arn:aws:iam::210987654321:root"}), false),
+            (json!({"AWS": "1234567890123"}), false),
+            (json!({"Service": "123456789012"}), false),
+        ] {
+            let document =
+                json!({"Effect": "Allow", "Action": "lambda:InvokeFunction", "Principal": principal});
+            assert_eq!(allows(&policy(&[document]), &question), fits, "{principal}");
+        }
     }
 
     #[test]

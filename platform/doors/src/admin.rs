@@ -130,6 +130,8 @@ fn health(doors: &Doors) -> Value {
         "status": if trouble.is_empty() { "ok" } else { "read-only" },
         "trouble": trouble,
         "version": env!("CARGO_PKG_VERSION"),
+        "account_id": doors.account_id,
+        "region": doors.region,
         "functions": figures.functions,
         "environments": figures.environments,
         "in_flight": figures.in_flight,

@@ -33,8 +33,21 @@ pub struct Door<'a> {
     pub path_parameters: Option<&'a BTreeMap<String, String>>,
     /// Variables of the stage.
     pub stage_variables: Option<&'a BTreeMap<String, String>>,
+    /// Who signed the request, where the door asks for `AWS_IAM`.
+    pub signer: Option<IamCaller<'a>>,
     /// Function URLs write absent members as `null`, HTTP APIs leave them out.
     pub nulls: bool,
+}
+
+/// Who signed a request: an account's access key.
+#[derive(Clone, Copy, Debug)]
+pub struct IamCaller<'a> {
+    /// The key's id.
+    pub access_key_id: &'a str,
+    /// The account that the key is of.
+    pub account_id: &'a str,
+    /// The partition of the door's Region.
+    pub partition: &'a str,
 }
 
 /// The request as it came.
@@ -91,6 +104,8 @@ struct Context<'a> {
     api_id: &'a str,
     #[serde(skip_serializing_if = "Maybe::is_absent")]
     authentication: Maybe<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorizer: Option<Authorizer<'a>>,
     domain_name: &'a str,
     domain_prefix: &'a str,
     http: Http<'a>,
@@ -109,6 +124,25 @@ struct Http<'a> {
     protocol: &'static str,
     source_ip: String,
     user_agent: &'a str,
+}
+
+#[derive(Serialize)]
+struct Authorizer<'a> {
+    iam: Iam<'a>,
+}
+
+/// Source: Lambda Developer Guide, "Invoking Lambda function URLs", request payload format, `requestContext.authorizer`;
+/// the caller is an account's root, as GetCallerIdentity says here, so no organisation and no user pool is known.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Iam<'a> {
+    access_key: &'a str,
+    account_id: &'a str,
+    caller_id: &'a str,
+    cognito_identity: (),
+    principal_org_id: (),
+    user_arn: String,
+    user_id: &'a str,
 }
 
 /// A member that is there, is `null`, or is left out.
@@ -158,6 +192,7 @@ pub fn encode(door: &Door<'_>, incoming: &Incoming<'_>) -> Bytes {
             account_id: door.account_id,
             api_id: door.api_id,
             authentication: Maybe::of(None, door.nulls),
+            authorizer: door.signer.map(authorizer),
             domain_name: door.domain_name,
             domain_prefix: door.domain_name.split('.').next().unwrap_or(door.domain_name),
             http: Http {
@@ -180,6 +215,21 @@ pub fn encode(door: &Door<'_>, incoming: &Incoming<'_>) -> Bytes {
     };
     // Strings and maps of strings: nothing here can fail to become JSON.
     serde_json::to_vec(&event).unwrap_or_default().into()
+}
+
+fn authorizer(caller: IamCaller<'_>) -> Authorizer<'_> {
+    let IamCaller { access_key_id, account_id, partition } = caller;
+    Authorizer {
+        iam: Iam {
+            access_key: access_key_id,
+            account_id,
+            caller_id: account_id,
+            cognito_identity: (),
+            principal_org_id: (),
+            user_arn: format!("arn:{partition}:iam::{account_id}:root"),
+            user_id: account_id,
+        },
+    }
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> &'a str {
@@ -303,6 +353,7 @@ mod tests {
             stage: "$default",
             path_parameters: None,
             stage_variables: None,
+            signer: None,
             nulls,
         };
         let body = Bytes::from_static(body.as_bytes());
@@ -349,6 +400,17 @@ mod tests {
             assert_eq!(event.get(member), Some(&Value::Null), "{member}");
         }
         assert_eq!(event["requestContext"].get("authentication"), Some(&Value::Null));
+    }
+
+    #[test]
+    fn a_signer_is_told_to_the_function() {
+        let signer = IamCaller { access_key_id: "AKIA1", account_id: "123456789012", partition: "aws-cn" };
+        let iam = serde_json::to_value(authorizer(signer)).unwrap();
+        let expected = json!({ "iam": {
+            "accessKey": "AKIA1", "accountId": "123456789012", "callerId": "123456789012", "cognitoIdentity": null,
+            "principalOrgId": null, "userArn": "arn:aws-cn:iam::123456789012:root", "userId": "123456789012",
+        } });
+        assert_eq!(iam, expected);
     }
 
     #[test]

@@ -43,10 +43,15 @@ pub(crate) async fn answer(
     if !doors.lets_in(destination, url) {
         return json(StatusCode::FORBIDDEN, FORBIDDEN).map(Outgoing::from);
     }
-    let incoming = match url.auth_type {
-        AuthType::None => incoming,
+    let (signer, incoming) = match url.auth_type {
+        AuthType::None => (None, incoming),
         AuthType::AwsIam => match doors.authenticate_door(head, incoming, "lambda", BODY_BYTES_MAX).await {
-            Ok(incoming) => incoming,
+            Ok((signer, incoming)) if doors.lets_signer(destination, &signer) => (Some(signer), incoming),
+            Ok((signer, _)) => {
+                let key = signer.access_key_id;
+                tracing::info!(function = %function.name, key, "refused: no permission lets this account call the function URL");
+                return json(StatusCode::FORBIDDEN, FORBIDDEN).map(Outgoing::from);
+            }
             Err(failure) => {
                 tracing::info!(function = %function.name, code = %failure.code, message = failure.message, "the signature was refused");
                 return json(StatusCode::FORBIDDEN, FORBIDDEN).map(Outgoing::from);
@@ -55,16 +60,18 @@ pub(crate) async fn answer(
     };
     let id = request_id();
     let arrival = Arrival { path, head, peer, port, id: &id };
+    let caller = signer.as_ref().map(|signer| doors.caller(signer));
     let event = |body: &Bytes, trace_id: &str| {
         let domain = format!("{}.lambda-url.{}.on.aws", url.id, doors.region);
         let door = Door {
-            account_id: "anonymous",
+            account_id: caller.map_or("anonymous", |caller| caller.account_id),
             api_id: &url.id,
             domain_name: &domain,
             route_key: "$default",
             stage: "$default",
             path_parameters: None,
             stage_variables: None,
+            signer: caller,
             nulls: true,
         };
         arrival.event(&door, body, trace_id)

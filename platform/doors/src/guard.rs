@@ -2,6 +2,7 @@
 
 use crate::arrival::Destination;
 use crate::body::{self, BodyError, Incoming};
+use crate::event::IamCaller;
 use crate::router::Doors;
 use crate::signature::{self, Signer};
 use control::access::{Question, allows};
@@ -45,16 +46,17 @@ impl Doors {
         !self.keys.is_empty()
     }
 
-    /// Checks a request's signature, over its whole body of at most `limit` bytes; the body is given back.
+    /// Checks a request's signature, for `region` or for any, over its whole body of at most `limit` bytes; the body is
+    /// given back.
     pub(crate) async fn authenticate(
         &self,
         head: &Parts,
         incoming: Incoming,
-        service: Option<&str>,
+        (region, service): (Option<&str>, Option<&str>),
         limit: usize,
     ) -> Result<(Signer, Incoming), ApiError> {
         let now_s = telemetry::unix_millis() / 1_000;
-        let scope = signature::Scope { region: &self.region, service, now_s };
+        let scope = signature::Scope { region, service, now_s };
         let pending = signature::begin(&self.keys, head, scope)?;
         let body = body::read(incoming, limit).await.map_err(|error| match error {
             BodyError::TooLarge => {
@@ -69,22 +71,53 @@ impl Doors {
         Ok((signer, Incoming::Whole(body)))
     }
 
-    /// The same for a door that asks for `AWS_IAM`. Without keys any signature does, but there must be one.
+    /// The same for a door that asks for `AWS_IAM`. Without keys any signature does, but there must be one. The signer is
+    /// who the request says.
     pub(crate) async fn authenticate_door(
         &self,
         head: &Parts,
         incoming: Incoming,
         service: &str,
         limit: usize,
-    ) -> Result<Incoming, ApiError> {
+    ) -> Result<(Signer, Incoming), ApiError> {
         if self.verifies() {
-            return self.authenticate(head, incoming, Some(service), limit).await.map(|(_, body)| body);
+            return self.authenticate(head, incoming, (Some(&self.region), Some(service)), limit).await;
         }
         let presigned = head.uri.query().unwrap_or_default().contains("X-Amz-Signature=");
         if presigned || head.headers.contains_key(http::header::AUTHORIZATION) {
-            return Ok(incoming);
+            let access_key_id = signature::access_key_id_of(head).unwrap_or_default().to_owned();
+            let signer = Signer { access_key_id, account_id: None, region: self.region.clone() };
+            return Ok((signer, incoming));
         }
         Err(ApiError::new(ErrorCode::MissingAuthenticationToken, "Missing Authentication Token"))
+    }
+
+    /// A signer as an event says who it is.
+    pub(crate) fn caller<'a>(&'a self, signer: &'a Signer) -> IamCaller<'a> {
+        IamCaller {
+            access_key_id: &signer.access_key_id,
+            account_id: signer.account_id.as_deref().unwrap_or(&self.home_account_id),
+            partition: partition_of(&self.region),
+        }
+    }
+
+    /// Whether a caller who signed may call a function URL: any of the function's account, and of another those that its
+    /// policy names. Both permissions are asked for, as of anybody.
+    pub(crate) fn lets_signer(&self, destination: &Destination, signer: &Signer) -> bool {
+        let account = self.caller(signer).account_id;
+        if account == self.account_id {
+            return true;
+        }
+        let question = Question {
+            action: "lambda:InvokeFunctionUrl",
+            account: Some(account),
+            function_url_auth_type: Some("AWS_IAM"),
+            via_function_url: true,
+            ..Question::default()
+        };
+        let policy = destination.function.policy_of(destination.qualifier.as_deref());
+        let invoke = Question { action: "lambda:InvokeFunction", ..question };
+        allows(policy, &question) && allows(policy, &invoke)
     }
 
     /// Whether a function URL may be called by anybody, or whether that is let pass.

@@ -127,10 +127,14 @@ async fn run(
             "{\"message\":\"Onrush runs Lambda proxy integrations only\"}",
         );
     };
-    let mut incoming = incoming;
+    let (mut incoming, mut signer) = (incoming, None);
     if route.authorization_type == "AWS_IAM" {
         match doors.authenticate_door(head, incoming, "execute-api", BODY_BYTES_MAX).await {
-            Ok(body) => incoming = body,
+            // HTTP APIs have no policy that could name another account.
+            Ok((found, _)) if doors.caller(&found).account_id != doors.account_id => {
+                return json(StatusCode::FORBIDDEN, "{\"message\":\"Forbidden\"}");
+            }
+            Ok((found, body)) => (signer, incoming) = (Some(found), body),
             Err(failure) => {
                 tracing::info!(api = api.logical_id(), code = %failure.code, message = failure.message, "the signature was refused");
                 return json(StatusCode::FORBIDDEN, "{\"message\":\"Forbidden\"}");
@@ -152,6 +156,7 @@ async fn run(
         stage: stage_name,
         path_parameters: Some(parameters),
         stage_variables: stage.map(|stage| &stage.variables),
+        signer: signer.as_ref().map(|signer| doors.caller(signer)),
         nulls: false,
     };
     let is_v1 = integration.payload_format_version == "1.0";

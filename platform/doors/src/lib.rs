@@ -26,6 +26,7 @@ pub mod lambda_rest;
 pub mod network_pages;
 pub mod orders;
 pub mod prelude;
+pub mod realms;
 pub mod reply;
 mod reply_v1;
 mod rest_api;
@@ -38,6 +39,7 @@ mod urls;
 
 pub use gateway::{ApiParts, GatewaySettings};
 pub use network_pages::{Later, NetworkLook, NetworkPages};
+pub use realms::{Opens, Realm};
 pub use router::{Doors, Options, OtherServices};
 pub use server::serve;
 

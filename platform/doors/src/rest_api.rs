@@ -152,7 +152,11 @@ impl<'a> Call<'a> {
         let signed = route.authorization_type == "AWS_IAM";
         if signed {
             match self.doors.authenticate_door(head, incoming, "execute-api", BODY_BYTES_MAX).await {
-                Ok(body) => incoming = body,
+                // A resource policy could name another account; REST APIs have none here.
+                Ok((signer, _)) if self.doors.caller(&signer).account_id != self.doors.account_id => {
+                    return gateway_response(Type::Forbidden);
+                }
+                Ok((_, body)) => incoming = body,
                 Err(failure) => {
                     tracing::info!(api = self.api.logical_id(), code = %failure.code, message = failure.message, "the signature was refused");
                     return answers::unsigned(&failure);

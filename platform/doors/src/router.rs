@@ -7,6 +7,7 @@ use crate::gateway::{ApiParts, Apis, GatewaySettings, Reached};
 use crate::guard::{Permissions, SIGNED_BYTES_MAX, Warned};
 use crate::network_pages::NetworkPages;
 use crate::orders::Ordered;
+use crate::realms::{Opens, Others, Realm};
 use crate::signature::Keys;
 use crate::streaming::Outgoing;
 use crate::urls::Urls;
@@ -44,6 +45,10 @@ pub struct Options {
     pub account_id: String,
     /// Region of every function.
     pub region: String,
+    /// The account of keys that name none.
+    pub home_account_id: String,
+    /// Who opens other accounts and Regions; without it there are no others.
+    pub opens: Option<Arc<dyn Opens>>,
     /// APIs of the template.
     pub apis: ApiParts,
     /// What holds for them.
@@ -69,14 +74,15 @@ pub trait OtherServices: Send + Sync {
     /// The service that a request is for, if it is one of these.
     fn takes(&self, headers: &HeaderMap) -> Option<&'static str>;
 
-    /// Its answer. May wait for the disk.
-    fn answer(&self, service: &'static str, head: &Parts, body: &Bytes) -> Response<Bytes>;
+    /// Its answer to a caller of that account and Region. May wait for the disk.
+    fn answer(&self, service: &'static str, head: &Parts, body: &Bytes, caller: &Realm) -> Response<Bytes>;
 }
 
 /// All doors.
 pub struct Doors {
     pub(crate) account_id: String,
     pub(crate) region: String,
+    pub(crate) home_account_id: String,
     pub(crate) control: Arc<Control>,
     pub(crate) invoker: Invoker,
     pub(crate) events: Events,
@@ -92,12 +98,14 @@ pub struct Doors {
     pub(crate) keys: Keys,
     pub(crate) permissions: Permissions,
     pub(crate) warned: Warned,
+    pub(crate) others: Others,
     front: bool,
 }
 
 /// A request that was told apart, with its path as the door sees it.
 enum Target {
-    Url(Destination, String),
+    /// A function URL; of other doors than these if they are named.
+    Url(Option<Arc<Doors>>, Destination, String),
     HttpApi(Reached<http_api::Api>),
     RestApi(Reached<rest_api::Api>),
     Admin,
@@ -126,6 +134,7 @@ impl Doors {
         Self {
             account_id: options.account_id,
             region: options.region,
+            home_account_id: options.home_account_id,
             control,
             events,
             logs,
@@ -140,6 +149,7 @@ impl Doors {
             keys: options.keys,
             permissions: options.permissions,
             warned: Warned::default(),
+            others: Others::new(options.opens),
             orders: options.orders,
             front: options.front,
         }
@@ -187,28 +197,51 @@ impl Doors {
     ) -> Result<Response<Outgoing>, Infallible> {
         let target = self.target(&request);
         let (head, incoming) = request.into_parts();
-        let service = match target {
-            Target::Rest => Some("lambda"),
-            _ => None,
+        // A template's parameters and secrets are in one Region; who one is, and functions, are in any.
+        let (region, service) = match target {
+            Target::Rest => (None, Some("lambda")),
+            Target::Service("sts") | Target::Admin => (None, None),
+            _ => (Some(self.region.as_str()), None),
         };
         let guarded = matches!(target, Target::Rest | Target::Service(_))
             || (matches!(target, Target::Admin) && head.uri.path() != HEALTH);
+        let mut signer = None;
         let incoming = match guarded && self.verifies() {
-            true => match self.authenticate(&head, incoming.into(), service, SIGNED_BYTES_MAX).await {
-                Ok((_, incoming)) => incoming,
-                Err(failure) => return Ok(lambda_rest::error(&failure).map(Outgoing::from)),
-            },
+            true => {
+                match self.authenticate(&head, incoming.into(), (region, service), SIGNED_BYTES_MAX).await {
+                    Ok((found, incoming)) => {
+                        signer = Some(found);
+                        incoming
+                    }
+                    Err(failure) => return Ok(lambda_rest::error(&failure).map(Outgoing::from)),
+                }
+            }
             false => incoming.into(),
         };
+        let realm = guarded.then(|| self.realm_of(&head, signer.as_ref())).flatten();
+        let other = match (&target, &realm) {
+            (Target::Rest | Target::Admin, Some(realm)) => match self.of(realm.clone()).await {
+                Ok(doors) => Some(doors),
+                Err(failure) => return Ok(lambda_rest::error(&failure).map(Outgoing::from)),
+            },
+            _ => None,
+        };
+        let doors = other.as_ref().unwrap_or(self);
         let whole = match target {
-            Target::Url(destination, path) => {
-                return Ok(function_url::answer(self, &destination, &path, &head, incoming, peer, port).await);
+            Target::Url(of, destination, path) => {
+                let doors = of.as_ref().unwrap_or(self);
+                return Ok(
+                    function_url::answer(doors, &destination, &path, &head, incoming, peer, port).await
+                );
             }
-            Target::Rest => return Ok(lambda_rest::answer(self, head, incoming).await),
+            Target::Rest => return Ok(lambda_rest::answer(doors, head, incoming).await),
             Target::HttpApi(reached) => http_api::answer(self, &reached, &head, incoming, peer, port).await,
             Target::RestApi(reached) => rest_api::answer(self, &reached, &head, incoming, peer, port).await,
-            Target::Admin => admin::answer(self, &head, incoming).await,
-            Target::Service(service) => self.other_service(service, head, incoming).await,
+            Target::Admin => admin::answer(doors, &head, incoming).await,
+            Target::Service(service) => {
+                let caller = realm.unwrap_or_else(|| self.realm());
+                self.other_service(service, head, incoming, caller).await
+            }
             Target::Unknown(body) => json(StatusCode::FORBIDDEN, body),
             Target::NoDoor(word) => self.no_door(&word),
             Target::Foreign => json(StatusCode::FORBIDDEN, FOREIGN),
@@ -217,14 +250,21 @@ impl Doors {
         Ok(whole.map(Outgoing::from))
     }
 
-    async fn other_service(&self, service: &'static str, head: Parts, incoming: Incoming) -> Answer {
+    async fn other_service(
+        &self,
+        service: &'static str,
+        head: Parts,
+        incoming: Incoming,
+        caller: Realm,
+    ) -> Answer {
         let Some(services) = self.services.clone() else { return json(StatusCode::NOT_FOUND, "{}") };
         let too_large = "{\"__type\":\"RequestEntityTooLargeException\"}";
         let body = match read_body(incoming, SERVICE_BYTES_MAX, too_large).await {
             Ok(body) => body,
             Err(answer) => return answer,
         };
-        let answered = tokio::task::spawn_blocking(move || services.answer(service, &head, &body)).await;
+        let answered =
+            tokio::task::spawn_blocking(move || services.answer(service, &head, &body, &caller)).await;
         answered
             .map_or_else(|_| json(StatusCode::INTERNAL_SERVER_ERROR, "{}"), |answer| answer.map(Full::new))
     }
@@ -255,9 +295,14 @@ impl Doors {
         let (first, second) = (labels.next().unwrap_or(""), labels.next().unwrap_or(""));
         match second {
             "lambda-url" => {
-                let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
-                match urls.by_id(first) {
-                    Some(destination) => Target::Url(destination.clone(), path.to_owned()),
+                let at = |doors: &Doors| {
+                    doors.urls.read().unwrap_or_else(PoisonError::into_inner).by_id(first).cloned()
+                };
+                let found = at(self).map(|destination| (None, destination));
+                let found = found
+                    .or_else(|| self.others.look(at).map(|(doors, destination)| (Some(doors), destination)));
+                match found {
+                    Some((of, destination)) => Target::Url(of, destination, path.to_owned()),
                     // As AWS answers for a host name that belongs to no function.
                     None => Target::Unknown("{\"Message\":null}"),
                 }
@@ -338,7 +383,7 @@ impl Doors {
         }
         let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
         match urls.by_word(word) {
-            Some(destination) => Target::Url(destination.clone(), rest),
+            Some(destination) => Target::Url(None, destination.clone(), rest),
             None => Target::NoDoor(word.to_owned()),
         }
     }

@@ -35,13 +35,17 @@ const SHOWN_MAX: usize = 256;
 pub struct Signer {
     /// The access key's id.
     pub access_key_id: String,
+    /// The account that the key is of; `None`: whichever the platform was started for.
+    pub account_id: Option<String>,
+    /// The Region that was signed for.
+    pub region: String,
 }
 
 /// What a request must be signed for.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope<'a> {
-    /// The Region that is served here.
-    pub region: &'a str,
+    /// The Region that is served here; `None`: any.
+    pub region: Option<&'a str>,
     /// The service: `lambda`, `execute-api`, or whichever was named.
     pub service: Option<&'a str>,
     /// Seconds since 1970.
@@ -70,7 +74,7 @@ pub fn begin<'a>(keys: &'a Keys, head: &'a Parts, scope: Scope<'_>) -> Result<Pe
             claim.time
         ));
     }
-    if claim.region != scope.region {
+    if scope.region.map_or(!model::name::is_region(claim.region), |region| region != claim.region) {
         return invalid(format!(
             "Credential should be scoped to a valid region, not '{}'. ",
             shown(claim.region)
@@ -121,8 +125,23 @@ impl Pending<'_> {
             }
             _ => body,
         };
-        Ok((Signer { access_key_id: key.id.clone() }, body))
+        let signer = Signer {
+            access_key_id: key.id.clone(),
+            account_id: key.account_id.clone(),
+            region: claim.region.to_owned(),
+        };
+        Ok((signer, body))
     }
+}
+
+/// The Region in a request's credential scope, if it has the form of one. Nothing is verified.
+pub fn region_of(head: &Parts) -> Option<&str> {
+    claim::scope_of(head).map(|[_, region]| region).filter(|region| model::name::is_region(region))
+}
+
+/// The access key's id of a request. Nothing is verified.
+pub fn access_key_id_of(head: &Parts) -> Option<&str> {
+    claim::scope_of(head).map(|[id, _]| id)
 }
 
 /// The time of now as a signature writes it.

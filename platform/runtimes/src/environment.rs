@@ -2,7 +2,7 @@
 
 use crate::image::DEFAULT_PATH;
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What AWS tells a function about itself; borrowed from whoever holds it.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct FunctionFacts<'a> {
     pub json_log_level: Option<&'a str>,
     /// `us-east-1`.
     pub region: &'a str,
+    /// The function's account, twelve digits.
+    pub account_id: &'a str,
     /// `_HANDLER`; empty for a function without one.
     pub handler: &'a str,
     /// `on-demand` or `provisioned-concurrency`.
@@ -66,6 +68,9 @@ const LOCAL_ACCESS_KEY_ID: &str = "ASIAONRUSHLOCAL00000";
 const LOCAL_SECRET_ACCESS_KEY: &str = "onrush-local-secret-opens-nothing-elsewhere";
 /// In its place where signatures are verified: nobody but this platform's functions can sign with their key.
 static OWN_SECRET_ACCESS_KEY: OnceLock<String> = OnceLock::new();
+/// The same of accounts that are not the platform's own, each with a key of its own; the beginning of its id.
+static OTHER_SECRET_ACCESS_KEYS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+const OTHER_ACCESS_KEY_ID_PREFIX: &str = "ASIAONRUSH";
 /// Before the function's name, so that an endpoint of ours knows who asks.
 const LOCAL_SESSION_TOKEN_PREFIX: &str = "onrush-local-session.";
 
@@ -122,9 +127,9 @@ pub fn base_environment(facts: &FunctionFacts<'_>) -> Vec<(String, String)> {
     set("AWS_LAMBDA_RUNTIME_API", facts.runtime_api);
     set("AWS_REGION", facts.region);
     set("AWS_DEFAULT_REGION", facts.region);
-    set("AWS_ACCESS_KEY_ID", LOCAL_ACCESS_KEY_ID);
-    let secret = OWN_SECRET_ACCESS_KEY.get().map_or(LOCAL_SECRET_ACCESS_KEY, String::as_str);
-    set("AWS_SECRET_ACCESS_KEY", secret);
+    let (id, secret) = credentials(facts.account_id);
+    set("AWS_ACCESS_KEY_ID", &id);
+    set("AWS_SECRET_ACCESS_KEY", &secret);
     set("AWS_SESSION_TOKEN", &format!("{LOCAL_SESSION_TOKEN_PREFIX}{}", facts.name));
     // Programs of images are told what to call by their arguments.
     if !facts.image {
@@ -142,13 +147,37 @@ pub fn base_environment(facts: &FunctionFacts<'_>) -> Vec<(String, String)> {
     all.into_iter().collect()
 }
 
+/// The access key of an account's functions.
+fn credentials(account_id: &str) -> (String, String) {
+    let others = OTHER_SECRET_ACCESS_KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    match others.get(account_id) {
+        Some(secret) => (format!("{OTHER_ACCESS_KEY_ID_PREFIX}{account_id}"), secret.clone()),
+        None => {
+            let secret = OWN_SECRET_ACCESS_KEY.get().map_or(LOCAL_SECRET_ACCESS_KEY, String::as_str);
+            (LOCAL_ACCESS_KEY_ID.to_owned(), secret.to_owned())
+        }
+    }
+}
+
+/// The same as [`own_key`] for the functions of an account that is not the platform's own.
+pub fn key_of_account(account_id: &str) -> Option<(String, String, &'static str)> {
+    let secret = fresh_secret()?;
+    let mut others = OTHER_SECRET_ACCESS_KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    others.insert(account_id.to_owned(), secret.clone());
+    Some((format!("{OTHER_ACCESS_KEY_ID_PREFIX}{account_id}"), secret, LOCAL_SESSION_TOKEN_PREFIX))
+}
+
+fn fresh_secret() -> Option<String> {
+    let mut bytes = [0; 20];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// Gives functions a secret that is new with each start, for where signatures are verified; to be called before the first
 /// of them starts. The id of their access key, the secret, and how their session tokens begin; `None` when the system has no
 /// random bytes to give.
 pub fn own_key() -> Option<(&'static str, &'static str, &'static str)> {
-    let mut bytes = [0; 20];
-    getrandom::fill(&mut bytes).ok()?;
-    let fresh = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let fresh = fresh_secret()?;
     Some((LOCAL_ACCESS_KEY_ID, OWN_SECRET_ACCESS_KEY.get_or_init(|| fresh), LOCAL_SESSION_TOKEN_PREFIX))
 }
 
@@ -204,6 +233,7 @@ mod tests {
             log_stream: "2026/01/01/[$LATEST]00000000000000000000000000000000",
             json_log_level: None,
             region: "eu-west-1",
+            account_id: "000000000000",
             handler: "app.handler",
             initialization_type: "on-demand",
             runtime_api: "127.0.0.1:9001",

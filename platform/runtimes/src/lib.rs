@@ -23,7 +23,9 @@ mod python;
 mod runtime;
 mod rust_build;
 
-pub use environment::{FunctionFacts, RESERVED_VARIABLES, base_environment, extension_environment, own_key};
+pub use environment::{
+    FunctionFacts, RESERVED_VARIABLES, base_environment, extension_environment, key_of_account, own_key,
+};
 pub use error::{BuildError, RuntimeError};
 pub use function_build::{Build, FunctionBuildError};
 pub use image::ImageProgram;

@@ -178,7 +178,12 @@ impl Services {
         };
         // What is put is synced to the disk: not on a thread that serves others.
         let (services, body) = (self.clone(), body.to_bytes());
-        let answered = tokio::task::spawn_blocking(move || services.answer(&aws.service, &head, &body)).await;
+        let answered = tokio::task::spawn_blocking(move || {
+            let region = aws.region.as_deref().unwrap_or(&services.options.region);
+            let account_id = account_of(&head.headers).unwrap_or(&services.options.account_id);
+            services.answer(&aws.service, &head, &body, (account_id, region))
+        });
+        let answered = answered.await;
         whole(answered.unwrap_or_else(|_| unavailable("internal failure; the platform's log has the cause")))
     }
 
@@ -204,15 +209,24 @@ impl Services {
         by_target.or_else(by_scope)
     }
 
-    /// Answers a request to a service of this room.
-    pub fn answer(&self, service: &str, head: &http::request::Parts, body: &Bytes) -> Answer {
+    /// Answers a request to a service of this room; `caller` is the account and Region of who asks.
+    pub fn answer(
+        &self,
+        service: &str,
+        head: &http::request::Parts,
+        body: &Bytes,
+        caller: (&str, &str),
+    ) -> Answer {
         let Options { region, account_id, .. } = &self.options;
         let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
         if service == "sts" {
             let function =
                 text("x-amz-security-token").and_then(|token| token.strip_prefix(sts::SESSION_TOKEN_PREFIX));
-            let role_arn = function.and_then(|function| self.roles.get(function)).map(String::as_str);
-            let caller = sts::Caller { account_id, role_arn, function };
+            let own = caller.0 == account_id;
+            let role_arn = function.filter(|_| own).and_then(|function| self.roles.get(function));
+            let role_arn = role_arn.map(String::as_str);
+            let partition = model::name::partition_of(caller.1);
+            let caller = sts::Caller { account_id: caller.0, partition, role_arn, function };
             let form = match head.method {
                 Method::GET => head.uri.query().unwrap_or_default(),
                 _ => std::str::from_utf8(body).unwrap_or_default(),
@@ -234,6 +248,13 @@ impl Services {
             other => Err(Refused::unknown_operation(other, operation)),
         })
     }
+}
+
+/// The account of a function that signs with its own key, where that is not the platform's.
+fn account_of(headers: &HeaderMap) -> Option<&str> {
+    let authorization = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let id = authorization.split_once("Credential=")?.1.split('/').next()?;
+    id.strip_prefix("ASIAONRUSH").filter(|account| model::name::is_account(account))
 }
 
 fn host_of(request: &Request<Incoming>) -> Option<String> {
@@ -376,7 +397,7 @@ mod tests {
             .into_parts()
             .0;
         for body in ["[]", "{", "\u{0}"] {
-            let answer = services.answer("ssm", &head, &Bytes::from(body));
+            let answer = services.answer("ssm", &head, &Bytes::from(body), ("000000000000", "us-east-1"));
             assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
             assert!(String::from_utf8_lossy(answer.body()).contains("SerializationException"));
         }

@@ -15,6 +15,7 @@ const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller<'a> {
     pub account_id: &'a str,
+    pub partition: &'a str,
     /// The function's role, if a function asks.
     pub role_arn: Option<&'a str>,
     /// The function's name: the session's name on AWS, too.
@@ -44,14 +45,14 @@ pub(crate) fn answer(caller: &Caller<'_>, form: &str) -> Answer {
 }
 
 fn identity(caller: &Caller<'_>) -> Answer {
-    let account = caller.account_id;
+    let (account, partition) = (caller.account_id, caller.partition);
     let (arn, user) = match (caller.role_arn, caller.function) {
         (role, Some(function)) => {
             let role = role.and_then(|arn| arn.rsplit_once('/')).map_or("onrush", |(_, name)| name);
-            let arn = format!("arn:aws:sts::{account}:assumed-role/{role}/{function}");
+            let arn = format!("arn:{partition}:sts::{account}:assumed-role/{role}/{function}");
             (arn, format!("AROAONRUSHLOCAL00000:{function}"))
         }
-        _ => (format!("arn:aws:iam::{account}:root"), account.to_owned()),
+        _ => (format!("arn:{partition}:iam::{account}:root"), account.to_owned()),
     };
     let text = format!(
         "<GetCallerIdentityResponse xmlns=\"{NAMESPACE}\"><GetCallerIdentityResult><Arn>{}</Arn><UserId>{}</UserId>\
@@ -76,7 +77,8 @@ mod tests {
     #[test]
     fn a_function_is_its_role_in_a_session_of_its_name() {
         let role_arn = Some("arn:aws:iam::000000000000:role/service/shop-role");
-        let caller = Caller { account_id: "000000000000", role_arn, function: Some("cart") };
+        let caller =
+            Caller { account_id: "000000000000", partition: "aws", role_arn, function: Some("cart") };
         let answer = answer(&caller, "Version=2011-06-15&Action=GetCallerIdentity");
         let text = String::from_utf8(answer.into_body().to_vec()).unwrap();
         assert!(text.contains("<Arn>arn:aws:sts::000000000000:assumed-role/shop-role/cart</Arn>"), "{text}");
@@ -84,7 +86,7 @@ mod tests {
 
     #[test]
     fn other_actions_are_refused_without_repeating_markup() {
-        let caller = Caller { account_id: "000000000000", role_arn: None, function: None };
+        let caller = Caller { account_id: "000000000000", partition: "aws", role_arn: None, function: None };
         let answer = answer(&caller, "Action=<script>");
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
         assert!(!String::from_utf8(answer.into_body().to_vec()).unwrap().contains("<script>"));

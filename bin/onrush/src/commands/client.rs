@@ -5,6 +5,7 @@ use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -45,20 +46,44 @@ pub async fn send(
     let mut request = request
         .body(Full::new(body.clone()))
         .map_err(|error| anyhow!("cannot ask {endpoint}{path}: {error}"))?;
-    sign(&mut request, &body);
+    if let Some((id, secret)) = keys() {
+        let region = match region() {
+            Some(region) => region,
+            // Where the template's functions are.
+            None => home(&mut sender, authority).await?,
+        };
+        sign(&mut request, &body, (&id, &secret), &region);
+    }
     let (head, body) = sender.send_request(request).await?.into_parts();
     let body = body.collect().await?.to_bytes();
     Ok(Answer { status: head.status, headers: head.headers, body })
 }
 
-/// Signs with the keys that AWS's tools take from the environment, if there are any: an Onrush with `--credentials` asks.
-fn sign(request: &mut Request<Full<Bytes>>, body: &[u8]) {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let (Some(id), Some(secret)) = (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) else {
-        return;
-    };
-    let region = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
-    let region = region.unwrap_or_else(|| model::era::DEFAULT_REGION.to_owned());
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The keys that AWS's tools take from the environment, if there are any: an Onrush with `--credentials` asks for them.
+fn keys() -> Option<(String, String)> {
+    variable("AWS_ACCESS_KEY_ID").zip(variable("AWS_SECRET_ACCESS_KEY"))
+}
+
+fn region() -> Option<String> {
+    variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"))
+}
+
+/// The Region that the platform was started for, which it tells anybody.
+async fn home(sender: &mut SendRequest<Full<Bytes>>, authority: &str) -> Result<String, Stop> {
+    let request = Request::builder().uri("/_onrush/health").header("host", authority);
+    let request =
+        request.body(Full::default()).map_err(|error| anyhow!("cannot ask {authority}: {error}"))?;
+    let body = sender.send_request(request).await?.into_body().collect().await?.to_bytes();
+    let page: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    Ok(page["region"].as_str().unwrap_or(model::era::DEFAULT_REGION).to_owned())
+}
+
+/// Signs as AWS's tools do.
+fn sign(request: &mut Request<Full<Bytes>>, body: &[u8], (id, secret): (&str, &str), region: &str) {
     let mut insert = |name: &'static str, value: &str| {
         if let Ok(value) = http::HeaderValue::from_str(value) {
             request.headers_mut().insert(name, value);
@@ -69,7 +94,7 @@ fn sign(request: &mut Request<Full<Bytes>>, body: &[u8]) {
         insert("x-amz-security-token", &token);
     }
     let (head, whole) = std::mem::take(request).into_parts();
-    let signed = doors::signature::sign(&head, body, &id, &secret, &region, "lambda");
+    let signed = doors::signature::sign(&head, body, id, secret, region, "lambda");
     *request = Request::from_parts(head, whole);
     if let Some(value) = signed.and_then(|signed| http::HeaderValue::from_str(&signed.authorization).ok()) {
         request.headers_mut().insert(http::header::AUTHORIZATION, value);

@@ -13,6 +13,7 @@ mod images;
 mod names;
 mod port;
 mod protection;
+mod realms;
 mod refusal;
 mod unpacking;
 mod vpc;
@@ -24,7 +25,6 @@ use crate::arguments::{Isolation, Output, Up, Watch, Words};
 use crate::samconfig;
 use crate::stack::{self, Read};
 use anyhow::{Context as _, anyhow};
-use control::{Change, Control};
 use doors::Doors;
 use events::Live;
 use invoke::{Invoker, Reactors, StreamFigures};
@@ -36,7 +36,7 @@ use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use telemetry::{Counters, Logs};
 use tokio::signal::unix::{SignalKind, signal};
@@ -213,39 +213,37 @@ async fn serve(
     };
     let invoker = Invoker::new(options, sandboxes.clone(), runtimes.clone(), logs.clone(), counters.clone());
 
-    let events = events_queue::open(&arguments, &data_dir, &attachments, &overrides, counters.clone())?;
-    let watched: Arc<OnceLock<Weak<Doors>>> = Arc::default();
-    let observer = (invoker.clone(), events.clone(), watched.clone());
-    let control = Control::open(
-        control::Options {
-            data_dir: data_dir.clone(),
-            account_id: model::name::DEFAULT_ACCOUNT.to_owned(),
-            region: region.clone(),
-            account_concurrency,
-            unreserved_minimum: era.settings.unreserved_minimum,
-            experimental_snap_start: arguments.experimental_snapstart,
-        },
-        Box::new(move |change| {
-            let (invoker, events, doors) = &observer;
-            invoker.apply(change.clone());
-            events.apply(&change);
-            if let Some(doors) = doors.get().and_then(Weak::upgrade) {
-                doors.apply(&change);
-            }
-        }),
-    )
-    .context("cannot open the store")?;
+    let queues = events_queue::Queues::of(&arguments, &attachments, &overrides)?;
+    let events = queues.open(&data_dir, counters.clone())?;
     let overlay = sandboxes.abilities().enforced("image-overlay");
-    let images =
-        images::open(&data_dir, overlay, workshop.clone()).context("cannot open the container images")?;
-    let control = match workshop {
-        Some(workshop) => control.with_unpacker(Arc::new(unpacking::Archives(workshop))),
-        None => control,
+    let control_options = control::Options {
+        data_dir: data_dir.clone(),
+        account_id: model::name::DEFAULT_ACCOUNT.to_owned(),
+        region: region.clone(),
+        account_concurrency,
+        unreserved_minimum: era.settings.unreserved_minimum,
+        experimental_snap_start: arguments.experimental_snapstart,
     };
-    let control = Arc::new(control.with_images(images));
-    for function in control.functions() {
-        invoker.apply(Change::Put(function));
-    }
+    let realms::Parts { control, doors: watched, .. } =
+        realms::parts(control_options, invoker.clone(), events.clone(), overlay, workshop.clone())?;
+    let others = realms::Realms::new(realms::Ground {
+        data_dir: data_dir.clone(),
+        home_account_id: model::name::DEFAULT_ACCOUNT.to_owned(),
+        era: era.clone(),
+        overrides: overrides.clone(),
+        sandboxes: sandboxes.clone(),
+        runtimes: runtimes.clone(),
+        network: vpc.as_ref().map(|vpc| vpc.carrier.clone() as Arc<dyn invoke::Network>),
+        services: services.clone(),
+        keys: keys.clone(),
+        permissions: arguments.permissions.into(),
+        freeze_after: Duration::from_millis(arguments.freeze_after),
+        experimental_snap_start: arguments.experimental_snapstart,
+        loopback: arguments.host.is_loopback(),
+        queues,
+        workshop,
+        runtime: tokio::runtime::Handle::current(),
+    });
 
     let apis = read.as_ref().map(|read| doors::ApiParts::from(&read.stack)).unwrap_or_default();
     let stage = deploy::Stage {
@@ -282,6 +280,9 @@ async fn serve(
     let doors_options = doors::Options {
         account_id: model::name::DEFAULT_ACCOUNT.to_owned(),
         region,
+        home_account_id: model::name::DEFAULT_ACCOUNT.to_owned(),
+        // Words of SAM's know no Region: whatever a client signs for, the template's functions are meant.
+        opens: (arguments.words == Words::Up).then(|| others.clone() as Arc<dyn doors::Opens>),
         apis,
         gateway,
         loopback: arguments.host.is_loopback(),
@@ -304,6 +305,11 @@ async fn serve(
     ));
     let _ = watched.set(Arc::downgrade(&doors));
     doors.look();
+    if arguments.words == Words::Up {
+        for realm in others.stored() {
+            doors.of(realm).await.map_err(|error| anyhow!(error.message))?;
+        }
+    }
 
     if let Some(debug) = debug.filter(|_| arguments.isolation == Isolation::Namespaces) {
         debug.serve().await?;
@@ -356,13 +362,19 @@ async fn serve(
     conducting.abort();
     runtimes.stop_installers();
     // While the reactors live: they serve the APIs that extensions speak.
-    if tokio::time::timeout(EXTENSIONS_FAREWELL, invoker.tell_extensions_of_the_end()).await.is_err() {
+    let told =
+        async { tokio::join!(invoker.tell_extensions_of_the_end(), others.tell_extensions_of_the_end()) };
+    if tokio::time::timeout(EXTENSIONS_FAREWELL, told).await.is_err() {
         tracing::warn!("extensions did not end in their time");
     }
     let _ = stop.send(());
     let farewell = async {
         let _ = server.await;
-        let _ = tokio::task::spawn_blocking(move || events.close()).await;
+        let closing = move || {
+            events.close();
+            others.close();
+        };
+        let _ = tokio::task::spawn_blocking(closing).await;
         sandboxes.shutdown().await;
     };
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {

@@ -139,20 +139,7 @@ impl<'a> Claim<'a> {
         expires_s: Option<u64>,
         is_presigned: bool,
     ) -> Result<Self, ApiError> {
-        // A slash is a slash or `%2F`: no part of a credential holds one.
-        let (mut parts, mut rest) = (Vec::with_capacity(5), credential);
-        loop {
-            let at = rest.char_indices().find_map(|(at, _)| {
-                ["/", "%2F", "%2f"]
-                    .iter()
-                    .find(|mark| rest[at..].starts_with(**mark))
-                    .map(|mark| (at, mark.len()))
-            });
-            let Some((at, length)) = at.filter(|_| parts.len() < 5) else { break };
-            parts.push(&rest[..at]);
-            rest = &rest[at + length..];
-        }
-        parts.push(rest);
+        let parts = split(credential);
         let [access_key_id, date, region, service, terminator] = parts[..] else {
             return Err(incomplete(format!(
                 "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '{}'",
@@ -199,6 +186,37 @@ impl<'a> Claim<'a> {
             payload,
             is_presigned,
         })
+    }
+}
+
+/// The parts of a credential; one more than there should be if there are too many.
+fn split(credential: &str) -> Vec<&str> {
+    // A slash is a slash or `%2F`: no part of a credential holds one.
+    let (mut parts, mut rest) = (Vec::with_capacity(6), credential);
+    loop {
+        let at = rest.char_indices().find_map(|(at, _)| {
+            ["/", "%2F", "%2f"]
+                .iter()
+                .find(|mark| rest[at..].starts_with(**mark))
+                .map(|mark| (at, mark.len()))
+        });
+        let Some((at, length)) = at.filter(|_| parts.len() < 5) else { break };
+        parts.push(&rest[..at]);
+        rest = &rest[at + length..];
+    }
+    parts.push(rest);
+    parts
+}
+
+/// The access key's id and the Region that a request names, whatever else it lacks.
+pub(super) fn scope_of(head: &Parts) -> Option<[&str; 2]> {
+    let credential = match text(head, "authorization") {
+        Some(authorization) => authorization.split_once("Credential=")?.1.split([',', ' ']).next()?,
+        None => find(head.uri.query().unwrap_or_default(), "X-Amz-Credential")?,
+    };
+    match split(credential)[..] {
+        [id, _, region, _, _] => Some([id, region]),
+        _ => None,
     }
 }
 

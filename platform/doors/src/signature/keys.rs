@@ -1,7 +1,7 @@
 //! The access keys that are taken: from `KEY:SECRET`, or from a file such as `~/.aws/credentials`.
 
 use super::time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,8 @@ pub struct Key {
     pub session_token: Option<SessionToken>,
     /// When temporary credentials end, in seconds since 1970.
     pub expires_s: Option<u64>,
+    /// The account that it is of, twelve digits; `None`: whichever the platform was started for.
+    pub account_id: Option<String>,
 }
 
 /// A session token, whole or by its beginning.
@@ -79,7 +81,7 @@ pub enum KeysError {
 }
 
 impl Keys {
-    /// Reads `KEY:SECRET`, or the file of that name in the format of the AWS CLI.
+    /// Reads `KEY:SECRET` or `KEY:SECRET@ACCOUNT`, or the file of that name in the format of the AWS CLI.
     ///
     /// # Errors
     /// See [`KeysError`].
@@ -87,11 +89,14 @@ impl Keys {
         if let Some((id, secret)) =
             word.split_once(':').filter(|(id, secret)| is_id(id) && !secret.is_empty())
         {
+            let with_account =
+                secret.rsplit_once('@').filter(|(_, account)| model::name::is_account(account));
             self.put(Key {
                 id: id.to_owned(),
-                secret: secret.to_owned(),
+                secret: with_account.map_or(secret, |(secret, _)| secret).to_owned(),
                 session_token: None,
                 expires_s: None,
+                account_id: with_account.map(|(_, account)| account.to_owned()),
             });
             return Ok(());
         }
@@ -113,6 +118,11 @@ impl Keys {
     /// Takes one more.
     pub fn put(&mut self, key: Key) {
         self.0.insert(key.id.clone(), key);
+    }
+
+    /// The accounts that keys are of, each once.
+    pub fn accounts(&self) -> BTreeSet<String> {
+        self.0.values().filter_map(|key| key.account_id.clone()).collect()
     }
 
     /// Whether there is none: then nothing is verified.
@@ -161,6 +171,7 @@ fn read(text: &str, path: &Path) -> Result<Vec<Key>, KeysError> {
             secret,
             session_token: members.remove("aws_session_token").map(SessionToken::Is),
             expires_s: expires.and_then(|text| expiry(&text)),
+            account_id: members.remove("aws_account_id").filter(|account| model::name::is_account(account)),
         });
     }
     if keys.is_empty() {
@@ -205,5 +216,19 @@ mod tests {
         let mut keys = Keys::default();
         keys.add("AKID:a:b").unwrap();
         assert_eq!(keys.find("AKID", None).unwrap().secret, "a:b");
+    }
+
+    #[test]
+    fn a_key_may_be_of_another_account() {
+        let mut keys = Keys::default();
+        keys.add("AKID:a@b@123456789012").unwrap();
+        keys.add("OTHER:a@123").unwrap();
+        let key = keys.find("AKID", None).unwrap();
+        assert_eq!((key.secret.as_str(), key.account_id.as_deref()), ("a@b", Some("123456789012")));
+        let key = keys.find("OTHER", None).unwrap();
+        assert_eq!((key.secret.as_str(), key.account_id.as_deref()), ("a@123", None));
+        let text = "[d]\naws_access_key_id=x\naws_secret_access_key=y\naws_account_id=210987654321\n";
+        read(text, Path::new("f")).unwrap().into_iter().for_each(|key| keys.put(key));
+        assert_eq!(keys.accounts().into_iter().collect::<Vec<_>>(), ["123456789012", "210987654321"]);
     }
 }

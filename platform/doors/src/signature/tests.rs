@@ -9,7 +9,13 @@ const NOW_S: u64 = 1_440_938_160;
 
 fn keys() -> Keys {
     let mut keys = Keys::default();
-    keys.put(Key { id: ID.to_owned(), secret: SECRET.to_owned(), session_token: None, expires_s: None });
+    keys.put(Key {
+        id: ID.to_owned(),
+        secret: SECRET.to_owned(),
+        session_token: None,
+        expires_s: None,
+        account_id: None,
+    });
     keys
 }
 
@@ -22,7 +28,7 @@ fn head(method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
 }
 
 fn verify(keys: &Keys, head: &Parts, body: &str, now_s: u64) -> Result<(Signer, Bytes), ApiError> {
-    let scope = Scope { region: "us-east-1", service: None, now_s };
+    let scope = Scope { region: Some("us-east-1"), service: None, now_s };
     begin(keys, head, scope)?.finish(head, Bytes::copy_from_slice(body.as_bytes()))
 }
 
@@ -208,7 +214,7 @@ fn what_is_wrong_is_said_as_aws_does() {
     );
     assert!(said(&request(&whole.replace("host;", "")), NOW_S).1.contains("must be a 'SignedHeader'"));
     assert_eq!(said(&request(&whole.replace("/service/", "/")), NOW_S).0, "IncompleteSignatureException");
-    let scope = Scope { region: "us-east-1", service: Some("lambda"), now_s: NOW_S };
+    let scope = Scope { region: Some("us-east-1"), service: Some("lambda"), now_s: NOW_S };
     let other = begin(&keys(), &request(&whole), scope).err().unwrap();
     assert_eq!(other.message, "Credential should be scoped to correct service: 'lambda'. ");
 }
@@ -222,6 +228,7 @@ fn temporary_credentials_need_their_token_and_their_time() {
         secret: SECRET.to_owned(),
         session_token: token,
         expires_s: Some(NOW_S),
+        account_id: None,
     });
     let mut request =
         head("GET", "/", &[("host", "h"), ("x-amz-date", TIME), ("x-amz-security-token", "token")]);

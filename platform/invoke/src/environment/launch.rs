@@ -165,6 +165,7 @@ impl Environment {
             log_stream: &self.log_stream,
             json_log_level: self.version.log_style.level_name(),
             region: &self.version.region,
+            account_id: &self.version.facts.account_id,
             handler: function.handler.as_deref().unwrap_or(""),
             initialization_type: self.version.initialization_type,
             runtime_api: "127.0.0.1:9001",

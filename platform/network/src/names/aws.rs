@@ -13,6 +13,8 @@ use super::Name;
 /// (RFC 2544). Which one has which is said by `limits::network::service_address`, since routes of gateway endpoints ask, too.
 const SERVICES: u32 = 0xC613_8000;
 const SERVICES_LAST: u32 = 0xC613_BFFF;
+/// Services whose answers are of the caller's Region, whichever that is.
+const ANY_REGION: [&str; 3] = ["lambda", "lambda-url", "sts"];
 /// Names remembered of services that are not served, to say in the log which one was called.
 const REMEMBERED_MAX: usize = 1_024;
 
@@ -37,7 +39,8 @@ impl ServiceAddresses {
 
     /// The address for one of AWS's names; `None` when it is left to the world.
     pub fn address(&self, aws: &AwsName, name: &Name) -> Option<Ipv4Addr> {
-        let here = aws.region.as_ref().is_none_or(|region| *region == self.region);
+        let here = aws.region.as_ref().is_none_or(|region| *region == self.region)
+            || ANY_REGION.contains(&aws.service.as_str());
         let usual = service_address(&aws.service);
         if here && self.served_at(usual).is_some_and(|service| service == aws.service) {
             return Some(usual);
@@ -86,6 +89,7 @@ mod tests {
         assert_eq!(addresses.not_served(sqs).unwrap().unwrap().as_str(), "sqs.us-east-1.amazonaws.com");
         let elsewhere = address("ssm.eu-west-1.amazonaws.com").unwrap();
         assert_eq!(addresses.served_at(elsewhere), None, "another Region's parameters are not here");
+        assert_eq!(address("sts.eu-west-1.amazonaws.com"), address("sts.us-east-1.amazonaws.com"));
         let world = ServiceAddresses::new("us-east-1", ["ssm".into()], true);
         let sqs = "sqs.us-east-1.amazonaws.com";
         assert_eq!(world.address(&AwsName::read(sqs).unwrap(), &Name::new(sqs).unwrap()), None);

@@ -44,6 +44,7 @@ fn variables(launch: &Launch, handler: &str, user: &[(&str, &str)]) -> Vec<(Stri
         log_stream: "2026/01/01/[$LATEST]0",
         json_log_level: None,
         region: "us-east-1",
+        account_id: "000000000000",
         handler,
         initialization_type: "on-demand",
         runtime_api: "{api}",

@@ -3,6 +3,7 @@
 use crate::Stop;
 use anyhow::anyhow;
 use bytes::Bytes;
+use doors::Realm;
 use doors::signature::{Key, Keys, SessionToken};
 use http::request::Parts;
 use http::{HeaderMap, Response};
@@ -61,6 +62,17 @@ pub fn keys(words: &[String]) -> Result<Keys, Stop> {
             secret: secret.to_owned(),
             session_token: Some(SessionToken::Begins(token.to_owned())),
             expires_s: None,
+            account_id: None,
+        });
+    }
+    for account in keys.accounts().into_iter().filter(|account| account != model::name::DEFAULT_ACCOUNT) {
+        let Some((id, secret, token)) = runtimes::key_of_account(&account) else { continue };
+        keys.put(Key {
+            id,
+            secret,
+            session_token: Some(SessionToken::Begins(token.to_owned())),
+            expires_s: None,
+            account_id: Some(account),
         });
     }
     Ok(keys)
@@ -74,7 +86,7 @@ impl doors::OtherServices for OnTheDoors {
         self.0.service_of(headers)
     }
 
-    fn answer(&self, service: &'static str, head: &Parts, body: &Bytes) -> Response<Bytes> {
-        self.0.answer(service, head, body)
+    fn answer(&self, service: &'static str, head: &Parts, body: &Bytes, caller: &Realm) -> Response<Bytes> {
+        self.0.answer(service, head, body, (&caller.account_id, &caller.region))
     }
 }
