@@ -195,7 +195,7 @@ def shop(tmp_path):
 
 def test_samconfig_env_vars_and_dotenv_are_found_beside_the_template(start, shop):
     platform = start("--parameter-overrides", "Label=line", home=shop.parent, template=shop / "template.yaml")
-    assert platform.client().list_functions()["Functions"][0]["FunctionName"].startswith("shop-Cart")
+    assert platform.client("eu-central-1").list_functions()["Functions"][0]["FunctionName"].startswith("shop-Cart")
     seen = platform.invoke("Cart", LOOK).json()
     assert seen == {
         "STAGE": "test one",
