@@ -60,6 +60,7 @@ pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream) {
 async fn exchange(session: &Session, wire: &mut Wire) -> Result<bool, Broken> {
     let head = wire.head().await?;
     let keep = head.keep_alive;
+    wire.closes = !keep;
     match route(head.method, &head.path) {
         Route::Next => {
             wire.body(&head, 0).await?;
@@ -392,6 +393,14 @@ mod tests {
         };
         assert_eq!(session.initialised().await, failed);
         assert!(ask(&mut stream, &request).await.starts_with("HTTP/1.1 403"));
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_the_connections_end_is_told_of_it() {
+        let (_session, mut stream) = runtime().await;
+        let ping = |more: &str| format!("GET /2018-06-01/ping HTTP/1.1\r\n{more}\r\n");
+        assert!(!ask(&mut stream, &ping("")).await.contains("Connection"));
+        assert!(ask(&mut stream, &ping("Connection: close\r\n")).await.contains("\r\nConnection: close\r\n"));
     }
 
     const RESTORE_NEXT: &str = "GET /2018-06-01/runtime/restore/next HTTP/1.1\r\n\r\n";

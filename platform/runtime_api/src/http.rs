@@ -108,6 +108,9 @@ pub(crate) struct Wire {
     scanned: usize,
     /// A refused body was left unread: no further request can follow on this connection.
     pub(crate) spent: bool,
+    /// The request asked for the connection's end, and its answer says so: Node's agent keeps a connection otherwise, and its
+    /// next request would find it closed. Source: RFC 9112, section 9.6.
+    pub(crate) closes: bool,
 }
 
 impl Wire {
@@ -120,6 +123,7 @@ impl Wire {
             out: Vec::with_capacity(1024),
             scanned: 0,
             spent: false,
+            closes: false,
         }
     }
 
@@ -362,6 +366,9 @@ impl Wire {
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(status.as_bytes());
         out.extend_from_slice(b"\r\nContent-Type: application/json\r\n");
+        if self.closes {
+            out.extend_from_slice(b"Connection: close\r\n");
+        }
         for (name, value) in headers {
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b": ");
