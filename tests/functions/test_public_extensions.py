@@ -1,18 +1,21 @@
-"""An extension that others have published, unmodified: `lambda-sigterm`, an internal one with which a Python function hears of
-its end."""
+"""Extensions that others have published, unmodified: `@serverless/aws-lambda-otel-extension-dist` (external, with a wrapper of the
+runtime; the Logs API) and `lambda-sigterm` (internal, so that a Python function hears of its end)."""
 
+import json
+import shutil
 import subprocess
 import sys
 import time
 
 import pytest
 
-from support import packages
+from support import extensions, packages
 from support.paths import BUILT
 
-# The first run of a fresh clone installs it.
+# The first run of a fresh clone installs them.
 pytestmark = pytest.mark.patience(400)
-VERSION = "0.1.2"
+OTEL = "@serverless/aws-lambda-otel-extension-dist"
+OTEL_VERSION, SIGTERM_VERSION = "0.1.11", "0.1.2"
 # From Python 3.12 on AWS's runtime client waits in a thread of its own, so that a signal's handler can run.
 PYTHON = f"python3.{max(sys.version_info.minor, 12)}"
 
@@ -27,11 +30,44 @@ def log_until(platform, name, wanted):
         time.sleep(0.05)
 
 
+def test_an_external_extension_from_npm_gets_reports_and_traces(platform):
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    folder = BUILT / "otel-extension"
+    archive = folder / "node_modules" / OTEL / "extension.zip"
+    if not archive.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["npm", "install", "--omit=dev", "--no-audit", "--no-fund", "--silent", "--prefix", folder]
+        made = subprocess.run([*command, f"{OTEL}@{OTEL_VERSION}"], capture_output=True, text=True)
+        if made.returncode != 0:
+            pytest.skip(f"{OTEL} cannot be installed: {(made.stderr or made.stdout)[-300:]}")
+    layer = extensions.publish(platform, "otel", archive.read_bytes())
+    major = int(subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.lstrip("v").split(".")[0])
+    code = packages.package({"app.js": "exports.handler = async (event) => ({ got: event.n });"})
+    variables = {
+        "AWS_LAMBDA_EXEC_WRAPPER": "/opt/otel-extension/otel-handler",
+        # To the log, in place of a server.
+        "SLS_OTEL_REPORT_TYPE": "json",
+    }
+    platform.create(
+        "traced", code, f"nodejs{min(max(major // 2 * 2, 16), 24)}.x", "app.handler", variables, Timeout=30, MemorySize=1024,
+        Layers=[layer],
+    )
+    answer = platform.invoke("traced", {"n": 1})
+    assert (answer.error, answer.json()) == (None, {"got": 1}), answer
+    lines, found = log_until(platform, "traced", '[{"resourceSpans"')
+    assert "EXTENSION\tName: otel-extension\tState: Ready\tEvents: [INVOKE,SHUTDOWN]" in lines, lines
+    assert any(line.startswith("LOGS\tName: otel-extension\tState: Subscribed") for line in lines), lines
+    spans = json.dumps(json.loads(found[0]))
+    assert answer.request_id in spans and "arn:aws:lambda:us-east-1:000000000000:function:traced" in spans
+
+
 def test_an_internal_extension_from_pypi_lets_python_hear_of_its_end(platform):
     folder = BUILT / "lambda-sigterm"
     if not (folder / "lambda_sigterm").is_dir():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--target", folder]
-        made = subprocess.run([*command, f"lambda-sigterm=={VERSION}"], capture_output=True, text=True)
+        made = subprocess.run([*command, f"lambda-sigterm=={SIGTERM_VERSION}"], capture_output=True, text=True)
         if made.returncode != 0:
             pytest.skip(f"lambda-sigterm cannot be installed: {made.stderr[-300:]}")
     app = """
