@@ -30,7 +30,7 @@ fn main() -> Result<(), Failure> {
     let interfaces = arguments.next().is_none_or(|word| word != "loopback");
     let task = folder.join("task");
     build(&task)?;
-    let pool = PoolSizes { networks: 16, groups: 16, temporaries: 16 };
+    let pool = PoolSizes { networks: 16, groups: 16, temporaries: 16, blanks: 4 };
     let jailer = fork_jailer(Options {
         state_dir: folder.join("run"),
         isolation: Isolation::Namespaces,

@@ -3,8 +3,10 @@
 //!
 //! The supervisor is pid 1 of the environment: it reaps orphans (a runtime as pid 1 would get no default
 //! signal actions and would have to), reports how the program ended, and takes everything with it when it
-//! goes. Runs in a copy of a process with threads, so it allocates nothing, takes no lock, and makes raw
-//! calls alone. The order of the steps matters: each needs what the next gives up.
+//! goes. Runs in a copy of a cloner that has libc alone of all libraries, so it allocates nothing and makes raw calls
+//! alone. The order of the steps matters: each needs what the next gives up.
+//!
+//! A process may also be [parked](park) ahead, before it is known which version it will serve, and [filled](fill) later.
 #![allow(unsafe_code)]
 
 pub(crate) mod small;
@@ -36,10 +38,12 @@ pub(crate) enum Step {
     Seccomp,
     Supervise,
     Execute,
+    Root,
+    UserNamespace,
 }
 
 impl Step {
-    const ALL: [Step; 15] = [
+    const ALL: [Step; 17] = [
         Step::IdentityMaps,
         Step::Group,
         Step::GroupNamespace,
@@ -55,6 +59,8 @@ impl Step {
         Step::Seccomp,
         Step::Supervise,
         Step::Execute,
+        Step::Root,
+        Step::UserNamespace,
     ];
 
     fn from_byte(byte: u8) -> Option<Step> {
@@ -79,6 +85,8 @@ impl Step {
             Step::Seccomp => "install the system call filter",
             Step::Supervise => "set up the supervisor",
             Step::Execute => "start the program",
+            Step::Root => "enter the root",
+            Step::UserNamespace => "make a user namespace",
         }
     }
 }
@@ -102,6 +110,8 @@ pub(crate) enum Status {
     CompanionSignaled { index: u8, signal: i32 },
     /// A companion could not be executed, for this errno.
     CompanionFailed { index: u8, errno: i32 },
+    /// A blank environment stands ready.
+    Parked,
 }
 
 /// Ranges of memory that a supervisor lets go of; if there are more, it keeps the others.
@@ -126,6 +136,7 @@ impl Status {
             Status::CompanionExited { index, code } => (6, index, code),
             Status::CompanionSignaled { index, signal } => (7, index, signal),
             Status::CompanionFailed { index, errno } => (8, index, errno),
+            Status::Parked => (9, 0, 0),
         };
         let [a, b, c, d] = value.to_ne_bytes();
         [kind, step, 0, 0, a, b, c, d]
@@ -144,6 +155,7 @@ impl Status {
             6 => Some(Status::CompanionExited { index: step, code: value }),
             7 => Some(Status::CompanionSignaled { index: step, signal: value }),
             8 => Some(Status::CompanionFailed { index: step, errno: value }),
+            9 => Some(Status::Parked),
             _ => None,
         }
     }
@@ -255,13 +267,57 @@ pub(crate) fn run(plan: &Plan<'_>) -> ! {
     }
     // Before the limit of open files, which the jailer's own descriptors may exceed.
     let signals = watch_signals(plan);
-    for &entrance in plan.entrances {
-        call!(plan, Step::Group, SYS_write, entrance, c"0".as_ptr(), 1_usize);
-    }
-    change_identity(plan);
+    join_groups(plan);
+    become_user(plan);
     if let Some(walls) = &plan.walls {
         enter(plan, walls);
     }
+    settle(plan, signals)
+}
+
+/// What a blank environment has ready for the version that it will serve.
+#[derive(Clone, Copy)]
+pub(crate) struct Parked {
+    signals: RawFd,
+    /// Detached: `/proc` of its own processes.
+    proc: RawFd,
+}
+
+/// Does ahead what no version has a say in. The caller's process is the first of a new pid namespace and has all
+/// privileges still.
+pub(crate) fn park(plan: &Plan<'_>) -> Parked {
+    write_own(plan, c"self/oom_score_adj", plan.oom_score);
+    let signals = watch_signals(plan);
+    join_groups(plan);
+    let parked = Parked { signals, proc: detached_proc(plan) };
+    say(plan, Status::Parked);
+    parked
+}
+
+/// Makes of a blank environment one of the version whose root `root` names, as [`run`] does at once, and in the end with
+/// the same: of its namespaces the user's alone is its own to rule, and that is made when all others are complete.
+pub(crate) fn fill(plan: &Plan<'_>, walls: &Walls<'_>, root: RawFd, outside: u32, parked: Parked) -> ! {
+    call!(plan, Step::Root, SYS_setns, root, libc::CLONE_NEWNS);
+    call!(plan, Step::Root, SYS_unshare, libc::CLONE_NEWNS);
+    attach(plan, Step::Proc, parked.proc, c"/proc");
+    hide_addresses(walls);
+    attach(plan, Step::Temporary, walls.temporary, c"/tmp");
+    call!(plan, Step::HostName, SYS_sethostname, walls.host_name.as_ptr(), walls.host_name.len());
+    if outside != 0 {
+        // The user namespace belongs to whom we act for. Capabilities stay, see `syscalls::keep_capabilities`.
+        const SAME: u32 = u32::MAX;
+        call!(plan, Step::UserNamespace, SYS_setresgid, SAME, outside, SAME);
+        call!(plan, Step::UserNamespace, SYS_setresuid, SAME, outside, SAME);
+        call!(plan, Step::UserNamespace, SYS_prctl, libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
+    }
+    call!(plan, Step::UserNamespace, SYS_unshare, libc::CLONE_NEWUSER);
+    map_identity(plan, walls.maps);
+    become_user(plan);
+    settle(plan, parked.signals)
+}
+
+/// The last steps, the same for all: gives everything up and starts the program.
+fn settle(plan: &Plan<'_>, signals: RawFd) -> ! {
     // SAFETY: reads a C string.
     must(plan, Step::WorkingDirectory, unsafe {
         libc::syscall(libc::SYS_chdir, plan.working_directory.as_ptr())
@@ -308,11 +364,17 @@ fn map_identity(plan: &Plan<'_>, [user, group]: [&[u8]; 2]) {
     }
 }
 
-fn change_identity(plan: &Plan<'_>) {
+/// Joins the control groups. In walls these become the top of what the environment can see.
+fn join_groups(plan: &Plan<'_>) {
+    for &entrance in plan.entrances {
+        call!(plan, Step::Group, SYS_write, entrance, c"0".as_ptr(), 1_usize);
+    }
     if plan.walls.as_ref().is_some_and(|walls| walls.in_control_group) {
-        // After joining, so that the environment's own groups are its top.
         call!(plan, Step::GroupNamespace, SYS_unshare, libc::CLONE_NEWCGROUP);
     }
+}
+
+fn become_user(plan: &Plan<'_>) {
     let Some((user, group)) = plan.identity else { return };
     call!(plan, Step::Identity, SYS_setresgid, group, group, group);
     call!(plan, Step::Identity, SYS_setresuid, user, user, user);
@@ -320,19 +382,48 @@ fn change_identity(plan: &Plan<'_>) {
 
 /// Completes the copy of the mounts that we were cloned with: the version's root is in place already, see `root`.
 fn enter(plan: &Plan<'_>, walls: &Walls<'_>) {
-    const MOVE_MOUNT_F_EMPTY_PATH: u32 = 4;
     let none = 0_usize;
     let restricted = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     let proc = c"proc".as_ptr();
     call!(plan, Step::Proc, SYS_mount, proc, c"/proc".as_ptr(), proc, restricted, none);
+    hide_addresses(walls);
+    attach(plan, Step::Temporary, walls.temporary, c"/tmp");
+    call!(plan, Step::HostName, SYS_sethostname, walls.host_name.as_ptr(), walls.host_name.len());
+}
+
+/// Covers the list of the kernel's addresses, where the host shows it to everybody.
+fn hide_addresses(walls: &Walls<'_>) {
     if walls.kernel_addresses {
         let (nothing, addresses) = (c"/dev/null".as_ptr(), c"/proc/kallsyms".as_ptr());
         // SAFETY: C strings. Where it fails, the file shows what the host's settings let everybody see.
-        unsafe { libc::syscall(libc::SYS_mount, nothing, addresses, none, libc::MS_BIND, none) };
+        unsafe { libc::syscall(libc::SYS_mount, nothing, addresses, 0_usize, libc::MS_BIND, 0_usize) };
     }
-    let (empty, tmp, flags) = (c"".as_ptr(), c"/tmp".as_ptr(), MOVE_MOUNT_F_EMPTY_PATH);
-    call!(plan, Step::Temporary, SYS_move_mount, walls.temporary, empty, libc::AT_FDCWD, tmp, flags);
-    call!(plan, Step::HostName, SYS_sethostname, walls.host_name.as_ptr(), walls.host_name.len());
+}
+
+/// Mounts a detached tree at `place`.
+fn attach(plan: &Plan<'_>, step: Step, tree: RawFd, place: &CStr) {
+    const MOVE_MOUNT_F_EMPTY_PATH: u32 = 4;
+    let (empty, at) = (c"".as_ptr(), libc::AT_FDCWD);
+    call!(plan, step, SYS_move_mount, tree, empty, at, place.as_ptr(), MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+/// A `/proc` of our pid namespace, attached nowhere yet.
+fn detached_proc(plan: &Plan<'_>) -> RawFd {
+    const FSOPEN_CLOEXEC: u32 = 1;
+    const FSCONFIG_CMD_CREATE: u32 = 6;
+    const FSMOUNT_CLOEXEC: u32 = 1;
+    const NOSUID_NODEV_NOEXEC: u32 = 2 | 4 | 8;
+    let none = 0_usize;
+    // SAFETY: a C string, numbers, and null where nothing is told.
+    let context = unsafe { libc::syscall(libc::SYS_fsopen, c"proc".as_ptr(), FSOPEN_CLOEXEC) };
+    must(plan, Step::Proc, context);
+    call!(plan, Step::Proc, SYS_fsconfig, context, FSCONFIG_CMD_CREATE, none, none, 0);
+    // SAFETY: numbers alone.
+    let mount = unsafe { libc::syscall(libc::SYS_fsmount, context, FSMOUNT_CLOEXEC, NOSUID_NODEV_NOEXEC) };
+    must(plan, Step::Proc, mount);
+    // SAFETY: closes what was made above.
+    unsafe { libc::syscall(libc::SYS_close, context) };
+    mount as RawFd
 }
 
 fn give_up_privileges(plan: &Plan<'_>) {
@@ -758,10 +849,11 @@ mod tests {
             Status::CompanionExited { index: 9, code: 1 },
             Status::CompanionSignaled { index: 0, signal: 9 },
             Status::CompanionFailed { index: 3, errno: 13 },
+            Status::Parked,
         ] {
             assert_eq!(Status::from_bytes(status.to_bytes()), Some(status));
         }
-        assert_eq!(Status::from_bytes([9; STATUS_BYTES]), None);
+        assert_eq!(Status::from_bytes([99; STATUS_BYTES]), None);
         assert_eq!(Status::from_bytes([2, 99, 0, 0, 0, 0, 0, 0]), None);
     }
 

@@ -3,6 +3,7 @@
 //!
 //! [`fork_jailer`] runs in the platform; [`serve`](house) is the jailer's own life.
 
+mod blanks;
 mod cloner;
 mod house;
 mod starter;
@@ -174,7 +175,7 @@ pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
 /// `main`, as [`fork_jailer`]. Never fails: what does not work is the answer.
 pub fn probe(state_dir: &Path) -> Abilities {
     let folder = state_dir.join(format!("doctor-{}", std::process::id()));
-    let pool = PoolSizes { networks: 0, groups: 0, temporaries: 0 };
+    let pool = PoolSizes { networks: 0, groups: 0, temporaries: 0, blanks: 0 };
     let options =
         Options { state_dir: folder.clone(), isolation: Isolation::Namespaces, pool, interfaces: true };
     let abilities = match fork_jailer(options.clone()) {

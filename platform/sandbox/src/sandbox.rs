@@ -226,7 +226,7 @@ async fn follow(status: &AsyncFd<Arc<OwnedFd>>, changes: &watch::Sender<Programs
             Status::CompanionFailed { index, errno } => {
                 companion(programs, index, Ending::NotExecuted(errno));
             }
-            Status::Started => {}
+            Status::Started | Status::Parked => {}
         });
     }
 }

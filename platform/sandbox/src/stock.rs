@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use crate::address::Blocks;
@@ -17,6 +17,8 @@ pub(crate) const FIRST_USER: u32 = 1_500_000_000;
 const USERS: u32 = 65_536;
 /// Processes and threads of one environment (AWS Lambda Developer Guide, "Lambda quotas").
 pub(crate) const PROCESSES_MAX: u32 = 1_024;
+/// The version that blank environments take parts for: none that exists.
+pub(crate) const BLANK: u64 = u64::MAX - 1;
 /// Below a quarter of its size a stock is low.
 const LOW_SHARE: usize = 4;
 /// Used networks and file systems kept per version, and in all.
@@ -51,6 +53,10 @@ impl<T> Recycled<T> {
         self.take(oldest)
     }
 
+    fn has(&self, version_key: u64) -> bool {
+        self.by_version.contains_key(&version_key)
+    }
+
     fn take(&mut self, version_key: u64) -> Option<T> {
         let kept = self.by_version.get_mut(&version_key)?;
         let thing = kept.pop();
@@ -80,6 +86,8 @@ pub(crate) struct Stock {
     temporaries: Mutex<Vec<Temporary>>,
     used_temporaries: Mutex<Recycled<Temporary>>,
     users: Mutex<VecDeque<u32>>,
+    /// How many of each part blank environments hold: as good as in stock.
+    lent: AtomicUsize,
     next_group: AtomicU64,
 }
 
@@ -103,8 +111,29 @@ impl Stock {
             temporaries: Mutex::default(),
             used_temporaries: Mutex::new(Recycled::new()),
             users: Mutex::new((0..USERS).map(|user| FIRST_USER + user).collect()),
+            lent: AtomicUsize::new(0),
             next_group: AtomicU64::new(1),
         }
+    }
+
+    /// The size of `/tmp` that is made ahead, MiB.
+    pub fn tmp_mb(&self) -> u32 {
+        self.tmp_mb
+    }
+
+    /// `count` blank environments have taken parts.
+    pub fn lend(&self, count: usize) {
+        self.lent.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// `count` blank environments are none any more.
+    pub fn take_back(&self, count: usize) {
+        self.lent.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Whether there is a network that this version has used: with it come the other parts.
+    pub fn has_used(&self, version_key: u64) -> bool {
+        locked(&self.used_networks).has(version_key)
     }
 
     /// Whether `/tmp` is counted as the group's memory.
@@ -206,7 +235,8 @@ impl Stock {
 
     /// Whether so little is made ahead that the next starts would have to wait for parts.
     pub fn is_low(&self) -> bool {
-        let low = |ready: usize, size: usize| ready < size.div_ceil(LOW_SHARE);
+        let lent = self.lent.load(Ordering::Relaxed);
+        let low = |ready: usize, size: usize| ready + lent < size.div_ceil(LOW_SHARE);
         low(locked(&self.networks).len(), self.sizes.networks)
             || low(locked(&self.temporaries).len(), self.sizes.temporaries)
             || (!self.groups_of.folders().is_empty() && low(locked(&self.groups).len(), self.sizes.groups))
@@ -215,10 +245,11 @@ impl Stock {
     /// Makes one missing part. `false` when nothing is missing. The calling thread may end up in another
     /// network namespace.
     pub fn refill(&self) -> io::Result<bool> {
-        if locked(&self.networks).len() < self.sizes.networks {
+        let lent = self.lent.load(Ordering::Relaxed);
+        if locked(&self.networks).len() + lent < self.sizes.networks {
             let network = self.make_network()?;
             locked(&self.networks).push(network);
-        } else if locked(&self.groups).len() < self.sizes.groups {
+        } else if locked(&self.groups).len() + lent < self.sizes.groups {
             let Some(group) = self.make_group()? else { return self.refill_temporary() };
             locked(&self.groups).push(group);
         } else {
@@ -228,7 +259,8 @@ impl Stock {
     }
 
     fn refill_temporary(&self) -> io::Result<bool> {
-        if locked(&self.temporaries).len() >= self.sizes.temporaries {
+        let lent = self.lent.load(Ordering::Relaxed);
+        if locked(&self.temporaries).len() + lent >= self.sizes.temporaries {
             return Ok(false);
         }
         let temporary = self.temporaries_of.create(self.tmp_mb)?;

@@ -68,6 +68,8 @@ pub(super) struct Descriptors<'a> {
     pub birthplace: Option<BorrowedFd<'a>>,
     pub bell: Option<BorrowedFd<'a>>,
     pub companion_output: Option<BorrowedFd<'a>>,
+    /// For a blank: where its order will come from.
+    pub orders: Option<BorrowedFd<'a>>,
     pub entrances: &'a [OwnedFd],
 }
 
@@ -75,6 +77,8 @@ const HAS_WALLS: u8 = 1;
 const HAS_BIRTHPLACE: u8 = 2;
 const HAS_BELL: u8 = 4;
 const HAS_COMPANIONS: u8 = 8;
+const IS_BLANK: u8 = 16;
+const HAS_TEMPORARY: u8 = 32;
 
 /// The jailer's end of one cloner.
 pub(super) struct Cloner {
@@ -167,7 +171,35 @@ impl Order {
             given |= HAS_COMPANIONS;
             passed.push(output);
         }
+        if let Some(orders) = descriptors.orders {
+            given |= IS_BLANK;
+            passed.push(orders);
+        }
         passed.extend(descriptors.entrances.iter().map(AsFd::as_fd));
+        (self.to_bytes(given), passed)
+    }
+
+    /// What a blank is told, with the root's mount namespace, a `/tmp` in place of its own, and where companions write.
+    pub fn fill<'a>(
+        &self,
+        root: BorrowedFd<'a>,
+        temporary: Option<BorrowedFd<'a>>,
+        companion_output: Option<BorrowedFd<'a>>,
+    ) -> (Vec<u8>, Vec<BorrowedFd<'a>>) {
+        let mut given = 0;
+        let mut passed = vec![root];
+        if let Some(temporary) = temporary {
+            given |= HAS_TEMPORARY;
+            passed.push(temporary);
+        }
+        if let Some(output) = companion_output {
+            given |= HAS_COMPANIONS;
+            passed.push(output);
+        }
+        (self.to_bytes(given), passed)
+    }
+
+    fn to_bytes(&self, given: u8) -> Vec<u8> {
         let mut writer = Writer::of(given);
         writer.optional(self.host_name.as_ref().map(String::as_bytes));
         writer.u32(u32::from(self.in_control_group));
@@ -193,7 +225,7 @@ impl Order {
             writer.count(texts.len());
             texts.iter().for_each(|text| writer.bytes(text.as_bytes()));
         }
-        (writer.0, passed)
+        writer.0
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<(Order, u8), Malformed> {
@@ -278,6 +310,8 @@ struct Tools<'a> {
     stack: Vec<u8>,
     spare: Vec<(usize, usize)>,
     small: Option<Small>,
+    /// The cloner's own end.
+    socket: RawFd,
 }
 
 /// Whether this host shows the kernel's addresses to everybody in `/proc/kallsyms`: with these two settings of its, see
@@ -307,6 +341,7 @@ fn serve(socket: &OwnedFd, filter: &[sock_filter], null: &OwnedFd, proc: &OwnedF
         stack: vec![0; STACK_LEN],
         spare: Vec::with_capacity(SPARE_MAX),
         small: None,
+        socket: socket.as_raw_fd(),
     };
     let mut buffer = vec![0; PACKET_BYTES_MAX];
     // Last, when what lives long has its place; what the heap gains later the supervisors keep.
@@ -318,7 +353,7 @@ fn serve(socket: &OwnedFd, filter: &[sock_filter], null: &OwnedFd, proc: &OwnedF
             return;
         }
         let Ok((order, given)) = Order::from_bytes(&buffer[..count]) else { return };
-        let (answer, pidfd) = match tools.make(&order, given, &descriptors) {
+        let (answer, pidfd) = match tools.make(&order, given, &descriptors, &mut buffer) {
             Ok((pid, pidfd)) => (Answer::Made { pid }, Some(pidfd)),
             Err(unfit) => {
                 let errno = unfit.error.raw_os_error().unwrap_or(libc::EIO);
@@ -336,8 +371,56 @@ fn unfit<T, E: Into<io::Error>>(doing: &str, result: Result<T, E>) -> Result<T, 
     result.map_err(|error| Unfit { doing: doing.to_owned(), error: error.into() })
 }
 
+/// The texts of an order as system calls want them.
+struct Texts {
+    maps: [String; 2],
+    /// What `programs` points to.
+    _candidates: Vec<CString>,
+    programs: Vec<*const libc::c_char>,
+    arguments: Vec<*const libc::c_char>,
+    environment: Vec<*const libc::c_char>,
+    companions: Vec<*const libc::c_char>,
+    companion_environment: Vec<*const libc::c_char>,
+}
+
+impl Texts {
+    /// The pointers are good for as long as the order.
+    fn of(order: &Order) -> Texts {
+        let Maps { inside_user, inside_group, outside } = order.maps.unwrap_or_default();
+        let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
+            texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+        };
+        let candidates = candidates(&order.arguments, &order.environment);
+        Texts {
+            maps: [format!("{inside_user} {outside} 1"), format!("{inside_group} {outside} 1")],
+            programs: candidates.iter().map(|program| program.as_ptr()).collect(),
+            _candidates: candidates,
+            arguments: pointers(&order.arguments),
+            environment: pointers(&order.environment),
+            companions: order.companions.iter().map(|program| program.as_ptr()).collect(),
+            companion_environment: pointers(&order.companion_environment),
+        }
+    }
+}
+
+/// The descriptors of a process to be, by number.
+struct Ends {
+    status: RawFd,
+    output: RawFd,
+    bell: RawFd,
+    companion_output: Option<RawFd>,
+    temporary: Option<RawFd>,
+    entrances: Vec<RawFd>,
+}
+
 impl Tools<'_> {
-    fn make(&mut self, order: &Order, given: u8, passed: &[OwnedFd]) -> Result<(i32, OwnedFd), Unfit> {
+    fn make(
+        &mut self,
+        order: &Order,
+        given: u8,
+        passed: &[OwnedFd],
+        buffer: &mut [u8],
+    ) -> Result<(i32, OwnedFd), Unfit> {
         // Fewer than were sent arrive when our table of descriptors is full.
         let missing = || Unfit {
             doing: "receive an environment's descriptors".into(),
@@ -350,57 +433,113 @@ impl Tools<'_> {
         if given & HAS_WALLS != 0 {
             unfit("enter the network namespace", syscalls::setns(next()?.as_fd(), libc::CLONE_NEWNET))?;
             unfit("enter the root", syscalls::setns(next()?.as_fd(), libc::CLONE_NEWNS))?;
-            temporary = Some(next()?);
+            temporary = Some(next()?.as_raw_fd());
         }
         let birthplace = if given & HAS_BIRTHPLACE != 0 { Some(next()?) } else { None };
         let bell = if given & HAS_BELL != 0 { Some(next()?) } else { None };
-        let companion_output = if given & HAS_COMPANIONS != 0 { Some(next()?) } else { None };
-        let entrances: Vec<RawFd> = rest.map(AsRawFd::as_raw_fd).collect();
-        let outside = order.maps.map_or(0, |maps| maps.outside);
-        let maps = order.maps.unwrap_or_default();
-        let user_map = format!("{} {outside} 1", maps.inside_user);
-        let group_map = format!("{} {outside} 1", maps.inside_group);
-        let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
-            texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+        let companion_output = if given & HAS_COMPANIONS != 0 { Some(next()?.as_raw_fd()) } else { None };
+        let orders = if given & IS_BLANK != 0 { Some(next()?) } else { None };
+        let ends = Ends {
+            status: status.as_raw_fd(),
+            output: output.as_raw_fd(),
+            bell: bell.map_or(-1, AsRawFd::as_raw_fd),
+            companion_output,
+            temporary,
+            entrances: rest.map(AsRawFd::as_raw_fd).collect(),
         };
-        let candidates = candidates(&order.arguments, &order.environment);
-        let programs: Vec<_> = candidates.iter().map(|program| program.as_ptr()).collect();
-        let (arguments, environment) = (pointers(&order.arguments), pointers(&order.environment));
-        let companions: Vec<_> = order.companions.iter().map(|program| program.as_ptr()).collect();
-        let companion_environment = pointers(&order.companion_environment);
+        if let Some(orders) = orders {
+            return unfit("clone a blank", self.clone_blank(order, &ends, birthplace, orders, buffer));
+        }
+        let texts = Texts::of(order);
         let stack_top = self.stack_top();
-        let plan = Plan {
-            walls: order.host_name.as_ref().zip(temporary).map(|(host_name, temporary)| Walls {
-                temporary: temporary.as_raw_fd(),
+        let plan = self.plan(order, &texts, &ends, stack_top);
+        let _guise = unfit("act for another user", Guise::of(order.maps.map_or(0, |maps| maps.outside)))?;
+        unfit("clone a process", clone_child(&plan, birthplace))
+    }
+
+    fn plan<'a>(
+        &'a self,
+        order: &'a Order,
+        texts: &'a Texts,
+        ends: &'a Ends,
+        stack_top: *mut libc::c_void,
+    ) -> Plan<'a> {
+        Plan {
+            walls: order.host_name.as_ref().zip(ends.temporary).map(|(host_name, temporary)| Walls {
+                temporary,
                 host_name: host_name.as_bytes(),
-                maps: [user_map.as_bytes(), group_map.as_bytes()],
+                maps: [texts.maps[0].as_bytes(), texts.maps[1].as_bytes()],
                 in_control_group: order.in_control_group,
                 landlock: self.landlock,
                 kernel_addresses: self.kernel_addresses,
             }),
             oom_score: OOM_SCORE,
             proc: self.proc.as_raw_fd(),
-            status: status.as_raw_fd(),
+            status: ends.status,
             null: self.null,
-            output: output.as_raw_fd(),
-            bell: bell.map_or(-1, AsRawFd::as_raw_fd),
-            entrances: &entrances,
+            output: ends.output,
+            bell: ends.bell,
+            entrances: &ends.entrances,
             identity: order.identity,
             resource_limits: &order.resource_limits,
             filter: self.filter,
             working_directory: &order.working_directory,
-            programs: &programs,
-            arguments: &arguments,
-            environment: &environment,
-            companions: if companion_output.is_some() { &companions } else { &[] },
-            companion_environment: &companion_environment,
-            companion_output: companion_output.map_or(-1, AsRawFd::as_raw_fd),
+            programs: &texts.programs,
+            arguments: &texts.arguments,
+            environment: &texts.environment,
+            companions: if ends.companion_output.is_some() { &texts.companions } else { &[] },
+            companion_environment: &texts.companion_environment,
+            companion_output: ends.companion_output.unwrap_or(-1),
             spare: &self.spare,
             small: self.small.as_ref(),
             stack_top,
-        };
-        let _guise = unfit("act for another user", Guise::of(outside))?;
-        unfit("clone a process", clone_child(&plan, birthplace))
+        }
+    }
+
+    /// A process in new pid, IPC and UTS namespaces that waits for its order. The other namespaces follow with it.
+    fn clone_blank(
+        &mut self,
+        order: &Order,
+        ends: &Ends,
+        birthplace: Option<&OwnedFd>,
+        orders: &OwnedFd,
+        buffer: &mut [u8],
+    ) -> io::Result<(i32, OwnedFd)> {
+        let flags = libc::CLONE_PARENT | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        // SAFETY: we have one thread. The child calls libc alone, see `leave_libraries_to_parent`.
+        #[allow(unsafe_code)]
+        match unsafe { syscalls::clone3(flags as u64, birthplace.map(AsFd::as_fd)) }? {
+            Cloned::Child => self.wait_for_order(order, ends, orders, buffer),
+            Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        }
+    }
+
+    /// A blank's life until it is filled, or nobody has a use for it any more.
+    fn wait_for_order(&mut self, blank: &Order, ends: &Ends, orders: &OwnedFd, buffer: &mut [u8]) -> ! {
+        // Its end is how the jailer learns that the cloner is gone.
+        syscalls::close(self.socket);
+        let texts = Texts::of(blank);
+        let stack_top = self.stack_top();
+        let parked = child::park(&self.plan(blank, &texts, ends, stack_top));
+        let Ok((count, passed)) = socket::receive(orders, buffer) else { syscalls::exit_now(0) };
+        if count == 0 {
+            syscalls::exit_now(0);
+        }
+        let Ok((order, given)) = Order::from_bytes(&buffer[..count]) else { syscalls::exit_now(73) };
+        let mut rest = passed.iter().map(AsRawFd::as_raw_fd);
+        let root = rest.next();
+        let temporary = if given & HAS_TEMPORARY != 0 { rest.next() } else { ends.temporary };
+        let companion_output = if given & HAS_COMPANIONS != 0 { rest.next() } else { None };
+        let complete = given & HAS_COMPANIONS == 0 || companion_output.is_some();
+        let ends = Ends { companion_output, temporary, entrances: Vec::new(), ..*ends };
+        let outside = order.maps.map_or(0, |maps| maps.outside);
+        let texts = Texts::of(&order);
+        let plan = self.plan(&order, &texts, &ends, stack_top);
+        match (root, &plan.walls) {
+            (Some(root), Some(walls)) if complete => child::fill(&plan, walls, root, outside, parked),
+            // Our table of descriptors was full.
+            _ => syscalls::exit_now(74),
+        }
     }
 
     fn stack_top(&mut self) -> *mut libc::c_void {
@@ -500,15 +639,19 @@ mod tests {
             birthplace: Some(read.as_fd()),
             bell: None,
             companion_output: None,
+            orders: None,
             entrances: &entrances,
         };
         for order in [order, Order::default()] {
             let (bytes, passed) = order.to_packet(&descriptors);
             assert_eq!(passed.len(), 4);
-            assert_eq!(Order::from_bytes(&bytes), Ok((order, HAS_BIRTHPLACE)));
+            assert_eq!(Order::from_bytes(&bytes), Ok((order.clone(), HAS_BIRTHPLACE)));
             for end in 0..bytes.len() {
                 assert_eq!(Order::from_bytes(&bytes[..end]), Err(Malformed));
             }
+            let (bytes, passed) = order.fill(read.as_fd(), None, Some(read.as_fd()));
+            assert_eq!(passed.len(), 2);
+            assert_eq!(Order::from_bytes(&bytes), Ok((order, HAS_COMPANIONS)));
         }
         for answer in [Answer::Made { pid: 7 }, Answer::Failed { doing: "clone".into(), errno: 11 }] {
             assert_eq!(Answer::from_bytes(&answer.to_bytes()), Ok(answer));

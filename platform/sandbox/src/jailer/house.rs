@@ -15,8 +15,9 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::process::Signal;
 use seccompiler::sock_filter;
 
+use super::blanks::{self, Blanks};
 use super::cloner::Cloner;
-use super::starter::Starter;
+use super::starter::{Parts, Starter};
 use super::trial;
 use crate::cgroup::{self, ControlGroups, Group};
 use crate::network::Network;
@@ -43,6 +44,9 @@ const STRAYS_MAX: usize = 1024;
 /// Parts are made ahead once no environment was started for this long: a start, and the INIT that follows it, would
 /// else wait for them on a busy processor, and for the kernel's locks (measured: 1.5 ms of 5).
 const CALM: Duration = Duration::from_millis(10);
+/// Environments whose control groups stay open, to be used again; the groups of all others hold no descriptors, so that
+/// some 2,500 fit into 20,000.
+const GROUPS_OPEN_MAX: usize = 256;
 /// Starts are worth two threads: 1.4 times the rate of one (measured).
 const STARTERS: usize = 2;
 
@@ -92,6 +96,11 @@ impl Registry {
         }
     }
 
+    /// Whether a child that belonged to no environment has died; it is then forgotten.
+    pub fn forget(&mut self, pid: i32) -> bool {
+        self.claim(pid)
+    }
+
     fn claim(&mut self, pid: i32) -> bool {
         let at = self.strays.iter().position(|stray| *stray == pid);
         at.and_then(|at| self.strays.remove(at)).is_some()
@@ -117,6 +126,7 @@ pub(super) struct House {
     pub filter: Vec<sock_filter>,
     pub roots: Mutex<Roots>,
     pub stock: OnceLock<Stock>,
+    pub blanks: Blanks,
     pub registry: Mutex<Registry>,
     pub jobs: Sender<Job>,
     /// Held for reading while a start is under way, for writing at the end.
@@ -163,12 +173,88 @@ impl House {
         self.last_start_us.fetch_max(now_us, Ordering::Relaxed);
     }
 
+    /// Whether starts have paused.
+    fn is_calm(&self) -> bool {
+        Instant::now() >= self.last_start() + CALM
+    }
+
+    fn last_start(&self) -> Instant {
+        self.began + Duration::from_micros(self.last_start_us.load(Ordering::Relaxed))
+    }
+
+    /// The cloner to ask for what is made ahead.
+    pub fn quiet_cloner(&self) -> &Cloner {
+        self.cloners.last().expect("there is one per starter")
+    }
+
+    /// A user id of its own for an environment, where we may give it one.
+    pub fn take_user(&self) -> Result<Option<u32>, Unfit> {
+        let exhausted = || io::Error::from_raw_os_error(libc::EUSERS);
+        let user = self.privileged.then(|| self.stock().take_user().ok_or_else(exhausted));
+        step("find a free user id", user.transpose())
+    }
+
+    /// A group for an environment of that version; `None` where there are none.
+    pub fn take_group(&self, version_key: u64) -> Result<Option<Group>, Unfit> {
+        if !self.groups_usable.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        step("make a control group", self.stock().take_group(version_key))
+    }
+
+    /// Takes back what was gathered for an environment that has no process.
+    pub fn give_back(&self, parts: Parts) {
+        let stock = self.stock();
+        let key = parts.version_key;
+        if let Some(user) = parts.user {
+            stock.put_user(user);
+        }
+        if let Some(group) = parts.group {
+            drop(self.jobs.send(Job::RemoveGroup(group.name)));
+        }
+        if let Some(temporary) = parts.temporary {
+            stock.put_temporary(key, temporary);
+        }
+        drop(parts.network.and_then(|network| stock.put_network(key, network)));
+    }
+
+    /// The same at once, before anybody does the jobs.
+    pub fn discard(&self, mut parts: Parts) {
+        if let Some(group) = parts.group.take() {
+            drop(self.groups.remove(&group.name));
+        }
+        self.give_back(parts);
+    }
+
+    /// Enters an environment into the registry.
+    pub fn move_in(&self, id: u64, pid: i32, pidfd: OwnedFd, spec: Arc<Spec>, parts: Parts) {
+        let Parts { group, network, temporary, user, version_key: _ } = parts;
+        let mut environment =
+            Environment { spec, pid, pidfd, dead: false, released: false, group, network, temporary, user };
+        let mut registry = self.registry();
+        if let Some(group) = &mut environment.group
+            && registry.environments.len() >= GROUPS_OPEN_MAX
+        {
+            group.close();
+        }
+        registry.environments.insert(id, environment);
+        registry.adopt(id, pid);
+    }
+
+    /// Makes one thing that is missing; `false` when nothing is. Blanks are for quiet moments.
+    fn refill(&self) -> bool {
+        if self.is_calm() && self.blanks.refill(self).unwrap_or(false) {
+            return true;
+        }
+        self.stock().refill().unwrap_or(false)
+    }
+
     /// When parts may be made ahead: at once when the stock is nearly empty, else when starts have paused.
     fn refill_due(&self) -> Instant {
         if self.stock().is_low() {
             return self.began;
         }
-        self.began + Duration::from_micros(self.last_start_us.load(Ordering::Relaxed)) + CALM
+        self.last_start() + CALM
     }
 
     /// The platform has no more use for it: its processes end, its parts go back.
@@ -253,6 +339,7 @@ impl House {
         loop {
             self.reap();
             let living = self.registry().environments.values().any(|environment| !environment.dead);
+            let living = living || !self.blanks.end();
             if !living || Instant::now() > deadline {
                 break;
             }
@@ -351,6 +438,7 @@ fn set_up(
         filter: settings.filter.clone(),
         roots: Mutex::new(Roots::new(&stage)),
         stock: OnceLock::new(),
+        blanks: Blanks::new(if walls { settings.pool.blanks } else { 0 }),
         registry: Mutex::default(),
         jobs,
         open: RwLock::new(()),
@@ -517,6 +605,7 @@ fn keep(house: &House, jobs: &Receiver<Job>) {
         let due = match (refill_due, dying.is_empty()) {
             (Some(due), true) => Some(due),
             (Some(due), false) => Some(due.min(next_death)),
+            (None, true) if house.blanks.is_crowded() => Some(house.last_start() + blanks::REST),
             (None, true) => None,
             (None, false) => Some(next_death),
         };
@@ -534,8 +623,10 @@ fn keep(house: &House, jobs: &Receiver<Job>) {
             Err(RecvTimeoutError::Timeout) if refill_due.is_none_or(|due| due > Instant::now()) => {}
             Err(RecvTimeoutError::Timeout) => {
                 let _open = house.open.read();
-                hungry =
-                    hungry && !house.ending.load(Ordering::SeqCst) && house.stock().refill().unwrap_or(false);
+                if house.blanks.is_crowded() && Instant::now() >= house.last_start() + blanks::REST {
+                    house.blanks.settle(house);
+                }
+                hungry = hungry && !house.ending.load(Ordering::SeqCst) && house.refill();
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }

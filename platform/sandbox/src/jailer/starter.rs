@@ -4,11 +4,11 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
 
+use super::blanks::{self, Blank};
 use super::cloner::{Cloner, Descriptors, Maps, Order};
 use super::house::{Environment, House, Job, Unfit, step};
 use crate::cgroup::Group;
@@ -17,7 +17,7 @@ use crate::protocol::Reply;
 use crate::root::{INSIDE_GROUP, INSIDE_USER};
 use crate::socket;
 use crate::spec::{Isolation, Spec};
-use crate::stock::PROCESSES_MAX;
+use crate::stock::{BLANK, PROCESSES_MAX};
 use crate::syscalls;
 use crate::temporary::Temporary;
 
@@ -31,17 +31,15 @@ const CORE_BYTES: u64 = 1;
 /// What a runtime may map beyond MemorySize where only RLIMIT_DATA limits it: interpreters reserve freely.
 const DATA_SLACK_BYTES: u64 = 512 << 20;
 
-/// Environments whose control groups stay open, to be used again; the groups of all others hold no descriptors, so that
-/// some 2,500 fit into 20,000.
-const GROUPS_OPEN_MAX: usize = 256;
-
 /// Parts of one environment on their way into it.
-struct Parts {
-    spec: Arc<Spec>,
-    group: Option<Group>,
-    network: Option<Network>,
-    temporary: Option<Temporary>,
-    user: Option<u32>,
+#[derive(Default)]
+pub(super) struct Parts {
+    pub group: Option<Group>,
+    pub network: Option<Network>,
+    pub temporary: Option<Temporary>,
+    pub user: Option<u32>,
+    /// The version that has used them, or will.
+    pub version_key: u64,
 }
 
 /// A process that has been made, and what the platform gets of it.
@@ -81,7 +79,10 @@ impl<'a> Starter<'a> {
     pub fn start(&self, id: u64, spec: Arc<Spec>) {
         let _open = self.house.open.read();
         self.house.note_start();
-        let made = self.gather(spec).and_then(|parts| self.bring_up(id, parts));
+        let made = match self.blank_for(&spec) {
+            Some(blank) => self.fill(id, spec, blank),
+            None => self.gather(&spec).and_then(|parts| self.bring_up(id, spec, parts)),
+        };
         self.answer(id, made);
         self.house.note_start();
     }
@@ -90,11 +91,11 @@ impl<'a> Starter<'a> {
     pub fn restart(&self, id: u64) {
         let _open = self.house.open.read();
         self.house.note_start();
-        let made = self.take_apart(id).and_then(|parts| self.bring_up(id, parts));
+        let made = self.take_apart(id).and_then(|(spec, parts)| self.bring_up(id, spec, parts));
         self.answer(id, made);
     }
 
-    fn take_apart(&self, id: u64) -> Result<Parts, Unfit> {
+    fn take_apart(&self, id: u64) -> Result<(Arc<Spec>, Parts), Unfit> {
         let mut registry = self.house.registry();
         let gone = || Unfit {
             doing: "restart an environment that is gone".into(),
@@ -109,42 +110,32 @@ impl<'a> Starter<'a> {
         if let Some(network) = &mut network {
             step("renew the listener", network.renew())?;
         }
-        let group = self.take_group(environment.spec.version_key)?;
-        Ok(Parts {
-            spec: environment.spec,
-            group,
-            network,
-            temporary: environment.temporary,
-            user: environment.user,
-        })
+        let version_key = environment.spec.version_key;
+        let group = self.take_group(version_key)?;
+        let Environment { spec, temporary, user, .. } = environment;
+        Ok((spec, Parts { group, network, temporary, user, version_key }))
     }
 
     fn take_group(&self, version_key: u64) -> Result<Option<Group>, Unfit> {
-        if !self.house.groups_usable.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let group = step("make a control group", self.house.stock().take_group(version_key));
+        let group = self.house.take_group(version_key);
         drop(self.house.jobs.send(Job::Refill));
         group
     }
 
-    fn gather(&self, spec: Arc<Spec>) -> Result<Parts, Unfit> {
+    fn gather(&self, spec: &Spec) -> Result<Parts, Unfit> {
         let house = self.house;
         let stock = house.stock();
-        let mut parts = Parts { spec, group: None, network: None, temporary: None, user: None };
+        let key = spec.version_key;
+        let mut parts = Parts { version_key: key, ..Parts::default() };
         let made = (|| {
-            if house.privileged {
-                let exhausted = || io::Error::from_raw_os_error(libc::EUSERS);
-                parts.user = Some(step("find a free user id", stock.take_user().ok_or_else(exhausted))?);
-            }
-            parts.group = self.take_group(parts.spec.version_key)?;
+            parts.user = house.take_user()?;
+            parts.group = self.take_group(key)?;
             if house.isolation == Isolation::Namespaces {
-                let (key, size_mb) = (parts.spec.version_key, parts.spec.tmp_mb);
-                parts.temporary = Some(step("make /tmp", stock.take_temporary(key, size_mb))?);
+                parts.temporary = Some(step("make /tmp", stock.take_temporary(key, spec.tmp_mb))?);
                 // Last, because this thread may be inside from here on.
                 let network = step("make a network namespace", stock.take_network(key))?;
                 let network = parts.network.insert(network);
-                if parts.spec.dual_stack {
+                if spec.dual_stack {
                     step("give an interface an IPv6 address", network.speak_ipv6())?;
                 }
             }
@@ -154,33 +145,17 @@ impl<'a> Starter<'a> {
         match made {
             Ok(()) => Ok(parts),
             Err(unfit) => {
-                self.give_back(parts);
+                house.give_back(parts);
                 Err(unfit)
             }
         }
     }
 
-    /// What was gathered for a start that failed.
-    fn give_back(&self, parts: Parts) {
-        let stock = self.house.stock();
-        let key = parts.spec.version_key;
-        if let Some(user) = parts.user {
-            stock.put_user(user);
-        }
-        if let Some(group) = parts.group {
-            drop(self.house.jobs.send(Job::RemoveGroup(group.name)));
-        }
-        if let Some(temporary) = parts.temporary {
-            stock.put_temporary(key, temporary);
-        }
-        drop(parts.network.and_then(|network| stock.put_network(key, network)));
-    }
-
-    fn bring_up(&self, id: u64, mut parts: Parts) -> Result<(Born, Option<String>), Unfit> {
-        let born = match self.limit(&mut parts).and_then(|()| self.clone_into(&parts)) {
+    fn bring_up(&self, id: u64, spec: Arc<Spec>, mut parts: Parts) -> Result<(Born, Option<String>), Unfit> {
+        let born = match self.limit(&mut parts, &spec).and_then(|()| self.clone_into(&parts, &spec)) {
             Ok(born) => born,
             Err(unfit) => {
-                self.give_back(parts);
+                self.house.give_back(parts);
                 return Err(unfit);
             }
         };
@@ -194,26 +169,65 @@ impl<'a> Starter<'a> {
                 return Err(unfit);
             }
         };
-        let mut environment = Environment {
-            spec: parts.spec,
-            pid: born.pid,
-            pidfd,
-            dead: false,
-            released: false,
-            group: parts.group,
-            network: parts.network,
-            temporary: parts.temporary,
-            user: parts.user,
-        };
-        let mut registry = self.house.registry();
-        if let Some(group) = &mut environment.group
-            && registry.environments.len() >= GROUPS_OPEN_MAX
-        {
-            group.close();
-        }
-        registry.environments.insert(id, environment);
-        registry.adopt(id, born.pid);
+        self.house.move_in(id, born.pid, pidfd, spec, parts);
         Ok((born, group))
+    }
+
+    /// A blank environment, unless the version has parts of its own to be used again.
+    fn blank_for(&self, spec: &Spec) -> Option<Blank> {
+        if self.house.isolation == Isolation::Process || self.house.stock().has_used(spec.version_key) {
+            return None;
+        }
+        let blank = self.house.blanks.take(self.house);
+        drop(self.house.jobs.send(Job::Refill));
+        blank
+    }
+
+    /// Makes a blank one the version's.
+    fn fill(&self, id: u64, spec: Arc<Spec>, blank: Blank) -> Result<(Born, Option<String>), Unfit> {
+        let Blank { mut parts, pid, pidfd, status, output, orders } = blank;
+        parts.version_key = spec.version_key;
+        let told = self.tell(&mut parts, &spec, &orders).and_then(|companion_output| {
+            let (listener, address) = self.listener(&parts)?;
+            let interface = interface(&parts)?;
+            let copy = step("copy a pidfd", pidfd.try_clone())?;
+            Ok(Born { pid, pidfd: copy, status, listener, output, companion_output, address, interface })
+        });
+        let group = parts.group.as_ref().map(|group| group.name.clone());
+        self.house.move_in(id, pid, pidfd, spec, parts);
+        if told.is_err() {
+            self.house.release(id);
+        }
+        told.map(|born| (born, group))
+    }
+
+    /// Sends a blank what it is to be. What companions write can be read from what comes back.
+    fn tell(&self, parts: &mut Parts, spec: &Arc<Spec>, orders: &OwnedFd) -> Result<Option<OwnedFd>, Unfit> {
+        let house = self.house;
+        if let Some(network) = parts.network.as_mut().filter(|_| spec.dual_stack) {
+            step("give an interface an IPv6 address", network.speak_ipv6())?;
+        }
+        let mut other = None;
+        if parts.temporary.as_ref().is_none_or(|temporary| temporary.size_mb != spec.tmp_mb) {
+            let sized = step("make /tmp", house.stock().take_temporary(spec.version_key, spec.tmp_mb))?;
+            other = Some(step("copy /tmp", sized.open())?);
+            if let Some(unused) = parts.temporary.replace(sized) {
+                house.stock().put_temporary(BLANK, unused);
+            }
+        }
+        self.limit(parts, spec)?;
+        let (companion_read, companion_write) = companion_pipe(spec)?;
+        let root = self
+            .root(spec)?
+            .ok_or_else(|| Unfit { doing: "find a root".into(), error: io::ErrorKind::Unsupported.into() })?;
+        let order = self.order(parts, spec)?;
+        let (bytes, passed) = order.fill(
+            root.as_fd(),
+            other.as_ref().map(AsFd::as_fd),
+            companion_write.as_ref().map(AsFd::as_fd),
+        );
+        step("tell a blank what it is to be", socket::send(orders, &bytes, &passed))?;
+        Ok(companion_read)
     }
 
     fn answer(&self, id: u64, made: Result<(Born, Option<String>), Unfit>) {
@@ -240,13 +254,13 @@ impl<'a> Starter<'a> {
     }
 
     /// Limits the group's memory. CPU has no limit until INIT is over.
-    fn limit(&self, parts: &mut Parts) -> Result<(), Unfit> {
-        let counts = self.tmp_counts_as_memory(parts);
+    fn limit(&self, parts: &mut Parts, spec: &Spec) -> Result<(), Unfit> {
+        let counts = parts.temporary.is_some() && self.house.stock().tmp_counts_as_memory();
         let (Some(limits), Some(group)) = (self.house.groups.limits(), &mut parts.group) else {
             return Ok(());
         };
-        let tmp_mb = if counts { parts.spec.tmp_mb } else { 0 };
-        let bytes = (u64::from(parts.spec.memory_mb) + u64::from(tmp_mb)) << 20;
+        let tmp_mb = if counts { spec.tmp_mb } else { 0 };
+        let bytes = (u64::from(spec.memory_mb) + u64::from(tmp_mb)) << 20;
         if limits.offered().memory && group.memory_bytes != bytes {
             step("limit memory", limits.set_memory(&group.name, bytes))?;
             group.memory_bytes = bytes;
@@ -254,59 +268,50 @@ impl<'a> Starter<'a> {
         Ok(())
     }
 
-    fn tmp_counts_as_memory(&self, parts: &Parts) -> bool {
-        parts.temporary.is_some() && self.house.stock().tmp_counts_as_memory()
-    }
-
     /// The limits of one environment's processes.
-    fn resource_limits(&self, parts: &Parts) -> Vec<(u32, u64, u64)> {
+    fn resource_limits(&self, parts: &Parts, spec: &Spec) -> Vec<(u32, u64, u64)> {
         let mut limits = self.resource_limits.clone();
         if parts.group.is_none() || !self.house.groups.offered().memory {
-            let bytes = (u64::from(parts.spec.memory_mb) << 20) + DATA_SLACK_BYTES;
+            let bytes = (u64::from(spec.memory_mb) << 20) + DATA_SLACK_BYTES;
             let most = syscalls::hard_limit(libc::RLIMIT_DATA);
             limits.push((libc::RLIMIT_DATA, bytes.min(most), bytes.min(most)));
         }
         limits
     }
 
-    fn clone_into(&self, parts: &Parts) -> Result<Born, Unfit> {
-        let house = self.house;
-        let (listener, address) = match &parts.network {
+    /// A copy of the listener inside, and its address.
+    fn listener(&self, parts: &Parts) -> Result<(OwnedFd, String), Unfit> {
+        match &parts.network {
             Some(network) => {
                 let listener = step("listen in the network", network.listener())?;
-                (step("copy a descriptor", listener.try_clone_to_owned())?, RUNTIME_API.to_string())
+                Ok((step("copy a descriptor", listener.try_clone_to_owned())?, RUNTIME_API.to_string()))
             }
-            None => step("listen on loopback", network::listen_on_host())?,
-        };
-        let interface = parts.network.as_ref().and_then(Network::interface).map(|(device, block)| {
-            let addresses = (block.address().into(), block.address6().into());
-            step("copy a descriptor", device.try_clone_to_owned()).map(|device| (device, addresses))
-        });
-        let interface = interface.transpose()?;
+            None => step("listen on loopback", network::listen_on_host()),
+        }
+    }
+
+    /// The mount namespace with the version's root, where there are walls.
+    fn root(&self, spec: &Spec) -> Result<Option<Arc<OwnedFd>>, Unfit> {
+        let Some(mounts) = &self.house.mounts else { return Ok(None) };
+        let mut roots = self.house.roots.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let root = roots.namespace(spec, mounts);
+        root.map(Some).map_err(|failed| Unfit { doing: failed.doing, error: failed.error })
+    }
+
+    fn clone_into(&self, parts: &Parts, spec: &Arc<Spec>) -> Result<Born, Unfit> {
+        let house = self.house;
+        let (listener, address) = self.listener(parts)?;
+        let interface = interface(parts)?;
         let spec = match house.isolation {
-            Isolation::Namespaces => parts.spec.clone(),
-            Isolation::Process => Arc::new(parts.spec.outside(&RUNTIME_API.to_string(), &address)),
+            Isolation::Namespaces => spec.clone(),
+            Isolation::Process => Arc::new(spec.outside(&RUNTIME_API.to_string(), &address)),
         };
-        let (status_read, status_write) = step("make a pipe", pipe(PipeFlags::CLOEXEC))?;
-        let (output_read, output_write) = step("make a pipe", pipe(PipeFlags::CLOEXEC))?;
+        let (status_read, status_write) = step("make a pipe", pipe())?;
+        let (output_read, output_write) = step("make a pipe", pipe())?;
         // The platform reads without blocking; the program writes as programs do, and waits when it is full.
         step("set up the output pipe", rustix::io::ioctl_fionbio(&output_read, true))?;
-        let (companion_read, companion_write) = match spec.companions.programs.is_empty() {
-            true => (None, None),
-            false => {
-                let (read, write) = step("make a pipe", pipe(PipeFlags::CLOEXEC))?;
-                step("set up the output pipe", rustix::io::ioctl_fionbio(&read, true))?;
-                (Some(read), Some(write))
-            }
-        };
-        let root = match &house.mounts {
-            Some(mounts) => {
-                let mut roots = house.roots.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                let root = roots.namespace(&spec, mounts);
-                Some(root.map_err(|failed| Unfit { doing: failed.doing, error: failed.error })?)
-            }
-            None => None,
-        };
+        let (companion_read, companion_write) = companion_pipe(&spec)?;
+        let root = self.root(&spec)?;
         let temporary = parts.temporary.as_ref().map(Temporary::open).transpose();
         let temporary = step("copy /tmp", temporary)?;
         let walls = match (&parts.network, &root, &temporary) {
@@ -323,6 +328,7 @@ impl<'a> Starter<'a> {
             birthplace: group.and_then(|group| group.birthplace.as_ref()).map(AsFd::as_fd),
             bell: group.and_then(|group| group.bell.as_ref()).map(AsFd::as_fd),
             companion_output: companion_write.as_ref().map(AsFd::as_fd),
+            orders: None,
             entrances: group.map_or(&[], |group| &group.entrances),
         };
         let order = self.order(parts, &spec)?;
@@ -363,7 +369,7 @@ impl<'a> Starter<'a> {
             } else {
                 parts.user.map(|user| (user, user))
             },
-            resource_limits: self.resource_limits(parts),
+            resource_limits: self.resource_limits(parts, spec),
             working_directory: text(spec.working_directory.clone())?,
             arguments: programs(&spec.program)?,
             environment: variables(&spec.environment)?,
@@ -396,25 +402,56 @@ impl<'a> Starter<'a> {
     }
 
     /// Makes an environment without a program, for the trial. Its group's name comes along.
-    pub fn try_out(&self, spec: Arc<Spec>) -> Result<Born, Unfit> {
+    pub fn try_out(&self, spec: &Arc<Spec>) -> Result<Born, Unfit> {
         let mut parts = self.gather(spec)?;
-        let made = self.limit(&mut parts).and_then(|()| self.clone_into(&parts));
+        let made = self.limit(&mut parts, spec).and_then(|()| self.clone_into(&parts, spec));
         if let Ok(born) = &made {
             // Its parts are of no further use: wait for its end, then let go of them.
-            let mut poll = [rustix::event::PollFd::new(&born.pidfd, rustix::event::PollFlags::IN)];
-            while rustix::event::poll(&mut poll, None) == Err(rustix::io::Errno::INTR) {}
-            while syscalls::reap().is_some() {}
+            wait_and_reap(&born.pidfd);
         }
-        if let Some(group) = parts.group.take() {
-            drop(self.house.groups.remove(&group.name));
-        }
-        self.give_back(parts);
+        self.house.discard(parts);
         made
+    }
+
+    /// The same with a blank, whose status comes back.
+    pub fn try_blank(&self, spec: &Arc<Spec>) -> Result<OwnedFd, Unfit> {
+        let Blank { mut parts, pidfd, status, orders, .. } = blanks::make(self.house)?;
+        let told = self.tell(&mut parts, spec, &orders);
+        drop(orders);
+        wait_and_reap(&pidfd);
+        self.house.discard(parts);
+        told.map(|_| status)
     }
 }
 
-fn pipe(flags: PipeFlags) -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::pipe::pipe_with(flags)?)
+/// While there is no reaper yet.
+fn wait_and_reap(pidfd: &OwnedFd) {
+    let mut poll = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
+    while rustix::event::poll(&mut poll, None) == Err(rustix::io::Errno::INTR) {}
+    while syscalls::reap().is_some() {}
+}
+
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?)
+}
+
+/// For what companions write, if there are any.
+fn companion_pipe(spec: &Spec) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Unfit> {
+    if spec.companions.programs.is_empty() {
+        return Ok((None, None));
+    }
+    let (read, write) = step("make a pipe", pipe())?;
+    step("set up the output pipe", rustix::io::ioctl_fionbio(&read, true))?;
+    Ok((Some(read), Some(write)))
+}
+
+/// A copy of the device's descriptor, and its addresses.
+fn interface(parts: &Parts) -> Result<Option<(OwnedFd, (u32, u128))>, Unfit> {
+    let copy = parts.network.as_ref().and_then(Network::interface).map(|(device, block)| {
+        let addresses = (block.address().into(), block.address6().into());
+        step("copy a descriptor", device.try_clone_to_owned()).map(|device| (device, addresses))
+    });
+    copy.transpose()
 }
 
 /// The limits that all environments' processes have. A host with lower limits of its own keeps them; `open-files` says

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -93,9 +94,18 @@ fn try_once(house: &House, settings: &Settings) -> Result<(), Unfit> {
         dual_stack: false,
         companions: Default::default(),
     };
-    let born = Starter::new(house, 0).try_out(Arc::new(spec))?;
+    let (starter, spec) = (Starter::new(house, 0), Arc::new(spec));
+    hear(&starter.try_out(&spec)?.status)?;
+    if house.blanks.is_usable() && starter.try_blank(&spec).and_then(|status| hear(&status)).is_err() {
+        house.blanks.give_up();
+    }
+    Ok(())
+}
+
+/// Hears that a trial went well.
+fn hear(status: &OwnedFd) -> Result<(), Unfit> {
     let mut bytes = [0; STATUS_BYTES];
-    let read = step("read the trial's status", rustix::io::read(&born.status, &mut bytes))?;
+    let read = step("read the trial's status", rustix::io::read(status, &mut bytes))?;
     let unfit =
         |words: &str, errno| Unfit { doing: words.to_owned(), error: io::Error::from_raw_os_error(errno) };
     match Status::from_bytes(bytes).filter(|_| read == STATUS_BYTES) {

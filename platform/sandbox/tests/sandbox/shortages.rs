@@ -56,7 +56,7 @@ pub fn conduct(program: &Path, folder: &Path, role: &str, folder_name: &str, use
 
 /// One case, in its process.
 pub fn run(case: &str, folder: &Path, task: &Path) -> ExitCode {
-    let pool = PoolSizes { networks: 2, groups: 2, temporaries: 2 };
+    let pool = PoolSizes { networks: 2, groups: 2, temporaries: 2, blanks: 1 };
     let options =
         Options { state_dir: folder.join("run"), isolation: Isolation::Namespaces, pool, interfaces: true };
     let result = match (case.split_once('-'), fork_jailer(options)) {
