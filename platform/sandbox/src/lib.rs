@@ -11,6 +11,7 @@
 //!                                                                  reaper:   waits for the dead
 //!                                                                     |- cloners: small processes that environments
 //!                                                                     |  are cloned from, one per starter
+//!                                                                     |- blanks: environments that wait for a version
 //!                                                                     `- supervisor, pid 1 of the environment
 //!                                                                          `- the program and what it starts
 //! ```

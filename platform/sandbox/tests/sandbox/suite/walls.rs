@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sandbox::Bind;
 
@@ -58,6 +59,58 @@ pub async fn a_program_sees_what_lambda_shows_and_nothing_else(bench: Bench) -> 
         seen.push({ output }.rest().await?);
     }
     check(seen[0] != seen[1] || seen[0].is_empty(), format!("both run as {seen:?}"))
+}
+
+/// More at once than blank environments stand ready: some are made of blanks, some from nothing.
+pub async fn all_are_walled_alike_whether_blanks_or_made_from_nothing(bench: Bench) -> Test {
+    bench.needs_walls()?;
+    // Blanks are made when starts have paused.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let files = ["/proc/self/mountinfo", "/proc/self/cgroup", "/proc/self/status", "/proc/1/status"];
+    let words: Vec<_> =
+        ["about"].into_iter().chain(files.into_iter().flat_map(|file| ["show", file])).collect();
+    let mut sandboxes = Vec::new();
+    for _ in 0..20 {
+        sandboxes.push(bench.start(&words).await?);
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for sandbox in &mut sandboxes {
+        seen.insert(walls_told_by(&Output::of(sandbox)?.rest().await?));
+    }
+    check(seen.len() == 1 && seen.iter().all(|walls| walls.contains("/var/task")), format!("{seen:#?}"))
+}
+
+/// What a program says of its walls, without what is its alone: ids of mounts, devices.
+fn walls_told_by(text: &str) -> String {
+    let kept = [
+        "Uid:",
+        "Gid:",
+        "Groups:",
+        "Cap",
+        "NoNewPrivs",
+        "Seccomp",
+        "NSpid",
+        "hostname=",
+        "pid=",
+        "cwd=",
+        "fd=",
+        "env=",
+        "nofile=",
+        "0::",
+        "1:",
+        "2:",
+        "3:",
+    ];
+    let line = |line: &str| match line.split_once(" - ") {
+        // mount ids device root place options … - type source options (proc_pid_mountinfo(5))
+        Some((mount, kind)) => {
+            let fields: Vec<&str> = mount.split(' ').collect();
+            let kind = kind.split(' ').next().unwrap_or("");
+            Some(format!("{} {} {kind}", fields.get(4).unwrap_or(&""), fields.get(5).unwrap_or(&"")))
+        }
+        None => kept.iter().any(|word| line.starts_with(word)).then(|| line.to_owned()),
+    };
+    text.lines().filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
 pub async fn nothing_is_carried_to_the_next_environment(bench: Bench) -> Test {
