@@ -20,14 +20,14 @@ pub struct PoolSizes {
     pub groups: usize,
     /// File systems for `/tmp` of the default size; a loop device and about 1.5 ms each.
     pub temporaries: usize,
-    /// Blank environments, which hold one of each of the above, at rest; more while starts come faster than they can be
-    /// made, up to 16. A process of 0.3 MB each.
+    /// Blank environments at rest, which hold one of each of the above; 4 once there was a start, up to 16 while starts come
+    /// faster than they can be made. A process of 1.2 MB each, 0.8 of it shared with the others.
     pub blanks: usize,
 }
 
 impl Default for PoolSizes {
     fn default() -> Self {
-        PoolSizes { networks: 8, groups: 8, temporaries: 8, blanks: 2 }
+        PoolSizes { networks: 8, groups: 8, temporaries: 8, blanks: 1 }
     }
 }
 

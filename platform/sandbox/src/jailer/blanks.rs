@@ -26,6 +26,10 @@ use crate::temporary::Temporary;
 
 /// Most that stand ready, when starts came faster than blanks could be made.
 const READY_MAX: usize = 16;
+/// As many stand ready, at least, once there was a start.
+const BUSY: usize = 4;
+/// One of this many descriptors that the host lets us open may be a blank's; it holds some sixteen.
+const DESCRIPTORS_EACH: u64 = 256;
 /// After so long without a start, no more than at rest.
 pub(super) const REST: Duration = Duration::from_secs(60);
 /// Longest time that one may take to get ready.
@@ -49,17 +53,20 @@ pub(super) struct Blank {
 pub(super) struct Blanks {
     ready: Mutex<Vec<Blank>>,
     at_rest: usize,
+    most: usize,
     wanted: AtomicUsize,
     /// Whether they work here.
     usable: AtomicBool,
 }
 
 impl Blanks {
-    /// None yet; `at_rest` are to be made.
-    pub fn new(at_rest: usize) -> Blanks {
-        let at_rest = at_rest.min(READY_MAX);
+    /// None yet; `at_rest` are to be made, and more when they are wanted and `open_files` allows.
+    pub fn new(at_rest: usize, open_files: u64) -> Blanks {
+        let affordable = usize::try_from(open_files / DESCRIPTORS_EACH).unwrap_or(READY_MAX);
+        let most = affordable.clamp(at_rest.min(READY_MAX), READY_MAX);
+        let at_rest = at_rest.min(most);
         let wanted = AtomicUsize::new(at_rest);
-        Blanks { at_rest, wanted, usable: AtomicBool::new(at_rest > 0), ready: Mutex::default() }
+        Blanks { at_rest, most, wanted, usable: AtomicBool::new(at_rest > 0), ready: Mutex::default() }
     }
 
     fn ready(&self) -> MutexGuard<'_, Vec<Blank>> {
@@ -82,11 +89,12 @@ impl Blanks {
         }
         loop {
             let Some(blank) = self.ready().pop() else {
-                let more = |wanted: usize| Some((wanted * 2).min(READY_MAX));
+                let more = |wanted: usize| Some((wanted * 2).max(BUSY).min(self.most));
                 let _ = self.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
                 return None;
             };
             house.stock().take_back(1);
+            self.wanted.fetch_max(BUSY.min(self.most), Ordering::Relaxed);
             if !has_ended(&blank.pidfd) {
                 return Some(blank);
             }
@@ -168,6 +176,7 @@ fn furnish(house: &House, parts: &mut Parts) -> Result<(), Unfit> {
     let stock = house.stock();
     parts.user = house.take_user()?;
     parts.group = house.take_group(BLANK)?;
+    house.limit_memory_ahead(parts)?;
     parts.temporary = Some(step("make /tmp", stock.take_temporary(BLANK, stock.tmp_mb()))?);
     parts.network = Some(step("make a network namespace", stock.take_network(BLANK))?);
     Ok(())

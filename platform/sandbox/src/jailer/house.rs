@@ -137,6 +137,8 @@ pub(super) struct House {
     /// When the jailer began, and when the last start was under way, in microseconds after that.
     began: Instant,
     last_start_us: AtomicU64,
+    /// The memory limit that was wanted last; 0 before the first.
+    last_memory_bytes: AtomicU64,
     /// One per starter.
     pub cloners: Vec<Cloner>,
     pub mounts: Option<Mounts>,
@@ -200,6 +202,25 @@ impl House {
             return Ok(None);
         }
         step("make a control group", self.stock().take_group(version_key))
+    }
+
+    /// Limits the memory of the group among `parts`, unless that is its limit already.
+    pub fn limit_memory(&self, parts: &mut Parts, bytes: u64) -> Result<(), Unfit> {
+        let (Some(limits), Some(group)) = (self.groups.limits(), &mut parts.group) else { return Ok(()) };
+        if limits.offered().memory && group.memory_bytes != bytes {
+            step("limit memory", limits.set_memory(&group.name, bytes))?;
+            group.memory_bytes = bytes;
+        }
+        self.last_memory_bytes.store(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives the group among `parts` the limit that was wanted last: most functions of a host have one of a few.
+    pub fn limit_memory_ahead(&self, parts: &mut Parts) -> Result<(), Unfit> {
+        match self.last_memory_bytes.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            bytes => self.limit_memory(parts, bytes),
+        }
     }
 
     /// Takes back what was gathered for an environment that has no process.
@@ -438,7 +459,7 @@ fn set_up(
         filter: settings.filter.clone(),
         roots: Mutex::new(Roots::new(&stage)),
         stock: OnceLock::new(),
-        blanks: Blanks::new(if walls { settings.pool.blanks } else { 0 }),
+        blanks: Blanks::new(if walls { settings.pool.blanks } else { 0 }, settings.open_files),
         registry: Mutex::default(),
         jobs,
         open: RwLock::new(()),
@@ -446,6 +467,7 @@ fn set_up(
         ending: AtomicBool::new(false),
         began: Instant::now(),
         last_start_us: AtomicU64::new(0),
+        last_memory_bytes: AtomicU64::new(0),
         cloners,
         mounts,
         state_dir: settings.state_dir.clone(),
@@ -601,6 +623,10 @@ fn keep(house: &House, jobs: &Receiver<Job>) {
             dying.pop_front();
             next_death = now + if dying.len() > TRICKLE_BACKLOG_MAX { TRICKLE / 20 } else { TRICKLE };
         }
+        if house.blanks.is_crowded() && now >= house.last_start() + blanks::REST {
+            let _open = house.open.read();
+            house.blanks.settle(house);
+        }
         let refill_due = hungry.then(|| house.refill_due());
         let due = match (refill_due, dying.is_empty()) {
             (Some(due), true) => Some(due),
@@ -623,9 +649,6 @@ fn keep(house: &House, jobs: &Receiver<Job>) {
             Err(RecvTimeoutError::Timeout) if refill_due.is_none_or(|due| due > Instant::now()) => {}
             Err(RecvTimeoutError::Timeout) => {
                 let _open = house.open.read();
-                if house.blanks.is_crowded() && Instant::now() >= house.last_start() + blanks::REST {
-                    house.blanks.settle(house);
-                }
                 hungry = hungry && !house.ending.load(Ordering::SeqCst) && house.refill();
             }
             Err(RecvTimeoutError::Disconnected) => return,

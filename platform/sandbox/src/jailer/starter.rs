@@ -51,9 +51,11 @@ pub(super) struct Born {
     output: OwnedFd,
     companion_output: Option<OwnedFd>,
     address: String,
-    /// A copy of the device's descriptor, and its addresses.
-    interface: Option<(OwnedFd, (u32, u128))>,
+    interface: Option<Device>,
 }
+
+/// A copy of the descriptor of an interface's device, and its addresses.
+type Device = (OwnedFd, (u32, u128));
 
 /// One thread's tools for making environments.
 pub(super) struct Starter<'a> {
@@ -256,16 +258,8 @@ impl<'a> Starter<'a> {
     /// Limits the group's memory. CPU has no limit until INIT is over.
     fn limit(&self, parts: &mut Parts, spec: &Spec) -> Result<(), Unfit> {
         let counts = parts.temporary.is_some() && self.house.stock().tmp_counts_as_memory();
-        let (Some(limits), Some(group)) = (self.house.groups.limits(), &mut parts.group) else {
-            return Ok(());
-        };
         let tmp_mb = if counts { spec.tmp_mb } else { 0 };
-        let bytes = (u64::from(spec.memory_mb) + u64::from(tmp_mb)) << 20;
-        if limits.offered().memory && group.memory_bytes != bytes {
-            step("limit memory", limits.set_memory(&group.name, bytes))?;
-            group.memory_bytes = bytes;
-        }
-        Ok(())
+        self.house.limit_memory(parts, (u64::from(spec.memory_mb) + u64::from(tmp_mb)) << 20)
     }
 
     /// The limits of one environment's processes.
@@ -445,8 +439,8 @@ fn companion_pipe(spec: &Spec) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Unf
     Ok((Some(read), Some(write)))
 }
 
-/// A copy of the device's descriptor, and its addresses.
-fn interface(parts: &Parts) -> Result<Option<(OwnedFd, (u32, u128))>, Unfit> {
+/// What the platform gets of the interface, if there is one.
+fn interface(parts: &Parts) -> Result<Option<Device>, Unfit> {
     let copy = parts.network.as_ref().and_then(Network::interface).map(|(device, block)| {
         let addresses = (block.address().into(), block.address6().into());
         step("copy a descriptor", device.try_clone_to_owned()).map(|device| (device, addresses))

@@ -110,7 +110,10 @@ fn walls_told_by(text: &str) -> String {
         }
         None => kept.iter().any(|word| line.starts_with(word)).then(|| line.to_owned()),
     };
-    text.lines().filter_map(line).collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<_> = text.lines().filter_map(line).collect();
+    // Mounts are told in the order in which they were made.
+    lines.sort_unstable();
+    lines.join("\n")
 }
 
 pub async fn nothing_is_carried_to_the_next_environment(bench: Bench) -> Test {
