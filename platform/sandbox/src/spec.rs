@@ -20,8 +20,9 @@ pub struct PoolSizes {
     pub groups: usize,
     /// File systems for `/tmp` of the default size; a loop device and about 1.5 ms each.
     pub temporaries: usize,
-    /// Blank environments at rest, which hold one of each of the above; 4 once there was a start, up to 16 while starts come
-    /// faster than they can be made. A process of 1.2 MB each, 0.8 of it shared with the others.
+    /// Blank environments that stay after a minute without a start, which hold one of each of the above; none before the
+    /// first start, 4 after it, up to 16 while starts come faster than they can be made. A process of 0.8 MB each, and 1.9 MB
+    /// that it shares with the platform.
     pub blanks: usize,
 }
 

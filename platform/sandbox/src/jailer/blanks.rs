@@ -60,12 +60,13 @@ pub(super) struct Blanks {
 }
 
 impl Blanks {
-    /// None yet; `at_rest` are to be made, and more when they are wanted and `open_files` allows.
+    /// None before the first start, so that a platform that runs nothing holds nothing for it. Then more than `at_rest`
+    /// while they are wanted and `open_files` allows.
     pub fn new(at_rest: usize, open_files: u64) -> Blanks {
         let affordable = usize::try_from(open_files / DESCRIPTORS_EACH).unwrap_or(READY_MAX);
         let most = affordable.clamp(at_rest.min(READY_MAX), READY_MAX);
         let at_rest = at_rest.min(most);
-        let wanted = AtomicUsize::new(at_rest);
+        let wanted = AtomicUsize::new(0);
         Blanks { at_rest, most, wanted, usable: AtomicBool::new(at_rest > 0), ready: Mutex::default() }
     }
 
