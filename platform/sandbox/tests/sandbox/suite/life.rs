@@ -156,18 +156,22 @@ pub async fn a_supervisor_holds_hardly_any_memory(bench: Bench) -> Test {
     let before = descendants(std::process::id());
     let mut sandbox = bench.start(&["say", "here", "pause"]).await?;
     Output::of(&mut sandbox)?.until("here").await?;
-    let held = |pid: &u32| {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-            line.split_whitespace().next()?.parse::<u64>().ok()
-        };
-        text.starts_with("Name:\tonrush-").then_some((field("VmRSS:")?, field("VmPTE:")?))
+    let status = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    // The program is new; its supervisor may have stood ready as a blank before.
+    let held = |pid: u32| {
+        let program = status(pid);
+        let supervisor = program.starts_with("Name:\tprobe").then(|| field(&program, "PPid:"))??;
+        let text = status(u32::try_from(supervisor).ok()?);
+        Some((field(&text, "VmRSS:")?, field(&text, "VmPTE:")?))
     };
     let mut found = Vec::new();
     soon("the supervisor keeps its memory", || {
         let new = descendants(std::process::id()).into_iter().filter(|pid| !before.contains(pid));
-        found = new.filter_map(|pid| held(&pid)).collect();
+        found = new.filter_map(held).collect();
         // Two pages, and at most three levels of tables for them and for what the kernel keeps there.
         found.len() == 1 && found.iter().all(|(resident, tables)| *resident <= 16 && *tables <= 24)
     })
