@@ -14,8 +14,12 @@ use tokio::net::unix::pipe::Receiver;
 const LINE_BYTES_MAX: usize = 256 * 1024;
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
-/// Most bytes read in one go before others get their turn: a function that floods its log is one of many.
-const DRAIN_BYTES_MAX: usize = 4 << 20;
+/// Most bytes followed in one go before others get their turn: a function that floods its log is one of many, and shares
+/// its reactor with invocations that take less than a millisecond.
+const FOLLOW_BYTES_MAX: usize = 2 * READ_BYTES;
+/// Most bytes read before an invocation's log is read: a pipe holds at most this much (Linux, /proc/sys/fs/pipe-max-size),
+/// and whoever fills it meanwhile is not waited for.
+const DRAIN_BYTES_MAX: usize = 1 << 20;
 /// What `LogType: Tail` returns. Source: Lambda API reference, Invoke, LogResult: the last 4 KB.
 const TAIL_BYTES: usize = 4 * 1024;
 
@@ -146,7 +150,7 @@ impl Output {
     pub(crate) async fn follow(self: Arc<Self>) {
         while self.pipe.readable().await.is_ok() {
             // `try_read` also tells the reactor when the pipe is empty.
-            match self.read(|buffer| self.pipe.try_read(buffer)) {
+            match self.read(FOLLOW_BYTES_MAX, |buffer| self.pipe.try_read(buffer)) {
                 Drained::Empty => {}
                 Drained::More => tokio::task::yield_now().await,
                 Drained::Closed => return,
@@ -157,25 +161,26 @@ impl Output {
     /// Reads what is there now, without waiting: called before an invocation's log is read.
     pub(crate) fn drain(&self) -> Drained {
         // Past the reactor, which may not yet have heard of the last bytes.
-        self.read(|buffer| rustix::io::read(&self.pipe, buffer).map_err(io::Error::from))
+        self.read(DRAIN_BYTES_MAX, |buffer| rustix::io::read(&self.pipe, buffer).map_err(io::Error::from))
     }
 
-    fn read(&self, mut read_some: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Drained {
+    fn read(&self, limit: usize, mut read_some: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Drained {
         let mut state = self.lock();
         if state.closed {
             return Drained::Closed;
         }
-        BUFFER.with_borrow_mut(|buffer| self.read_into(buffer, &mut state, &mut read_some))
+        BUFFER.with_borrow_mut(|buffer| self.read_into(limit, buffer, &mut state, &mut read_some))
     }
 
     fn read_into(
         &self,
+        limit: usize,
         buffer: &mut [u8],
         state: &mut State,
         read_some: &mut impl FnMut(&mut [u8]) -> io::Result<usize>,
     ) -> Drained {
         let mut read = 0;
-        while read < DRAIN_BYTES_MAX {
+        while read < limit {
             match read_some(buffer) {
                 Ok(0) => {
                     state.closed = true;
