@@ -302,6 +302,10 @@ def test_refused_operations_say_so(platform, client):
         arguments = {member: "x" for member in shape.members if shape.members[member].serialization.get("location") == "uri"}
         answer = attempt(platform, name, arguments)
         assert answer.status in (404, 501), (name, answer)
+    for member in ({"AcceleratorConfig": {"AcceleratorMemorySize": 1}}, {"PublishTo": "LATEST_PUBLISHED"}):
+        body = {"Runtime": "provided.al2023", "Handler": "bootstrap", "Role": ROLE, "Code": {"ZipFile": "UEsFBg=="}}
+        answer = platform.request("POST", "/2015-03-31/functions", json.dumps({"FunctionName": "new"} | body | member))
+        assert answer.status == 501 and next(iter(member)) in answer.json()["message"], answer
     with pytest.raises(botocore.exceptions.ClientError) as failure:
         client.create_event_source_mapping(FunctionName="model", EventSourceArn=NOWHERE)
     assert "not run here" in failure.value.response["Error"]["Message"]
@@ -322,3 +326,21 @@ def test_the_documented_table_says_of_each_operation_what_it_is(valid):
             named |= {prefix + first[1] + "s" for word, prefix in prefixes.items() if word in row.split("|")[1]}
     missing = [name for name, _ in valid if name not in named and name != "Invoke"]
     assert not missing, missing
+
+
+def test_the_readmes_table_has_every_operation_and_setting(valid):
+    """README.md: each operation of the model once, by what becomes of it, and each setting of CreateFunction."""
+    from support.paths import ROOT
+
+    section = (ROOT / "README.md").read_text().split("## The Lambda API")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| ")]
+    said = [(word, what.strip()) for names, what in rows for word in re.findall(r"`(\w+)`", names)]
+    operations = [(word, what) for word, what in said if word in MODEL.operation_names]
+    assert len(operations) == len(dict(operations))
+    works = {name for name, _ in valid}
+    assert {word for word, what in operations if what in ("works", "stored")} == works
+    refused = {word for word, what in operations if what == "refused"}
+    in_words = ("CapacityProvider", "ScalingConfig", "DurableExecution", "ResourcePolicy")
+    assert refused == {name for name in REFUSED if not any(word in name for word in in_words)}
+    settings = set(MODEL.operation_model("CreateFunction").input_shape.members) - {"FunctionName"}
+    assert settings <= {word for word, _ in said}, settings - {word for word, _ in said}

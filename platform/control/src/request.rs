@@ -52,6 +52,8 @@ pub struct UpdateFunctionCode {
     pub dry_run: Option<bool>,
     /// Whether to publish a version.
     pub publish: Option<bool>,
+    /// Where, of functions with a capacity provider.
+    pub publish_to: Option<serde_json::Value>,
     /// `x86_64` or `arm64`.
     pub architectures: Option<Vec<String>>,
     /// The code.
@@ -120,6 +122,12 @@ pub struct Settings {
     pub capacity_provider_config: Option<serde_json::Value>,
     /// Durable executions.
     pub durable_config: Option<serde_json::Value>,
+    /// Accelerators.
+    pub accelerator_config: Option<serde_json::Value>,
+    /// A runtime of the customer's.
+    pub runtime_config: Option<serde_json::Value>,
+    /// Where a version is published, of functions with a capacity provider.
+    pub publish_to: Option<serde_json::Value>,
 }
 
 /// Size of `/tmp`.

@@ -417,6 +417,9 @@ fn refuse_what_is_not_run(settings: &Settings) -> Result<(), ApiError> {
         ("TenancyConfig", given(&settings.tenancy_config)),
         ("CapacityProviderConfig", given(&settings.capacity_provider_config)),
         ("DurableConfig", given(&settings.durable_config)),
+        ("AcceleratorConfig", given(&settings.accelerator_config)),
+        ("RuntimeConfig", given(&settings.runtime_config)),
+        ("PublishTo", given(&settings.publish_to)),
     ];
     match members.iter().find(|(_, given)| *given) {
         Some((member, _)) => Err(not_run(&format!("The member {member}"))),

@@ -68,6 +68,9 @@ impl Control {
         let mut violations = Violations::default();
         validate::check_architectures(request.architectures.as_deref(), &mut violations);
         violations.finish()?;
+        if request.publish_to.is_some() {
+            return Err(validate::not_run("The member PublishTo"));
+        }
         let publish = request.publish == Some(true);
         let before = self.resolve_unqualified(&name)?;
         check_source(before.package_type == PackageType::Image, &request.code, "updating")?;

@@ -5,7 +5,7 @@ use super::{Control, Edit, Fresh};
 use crate::function::Function;
 use crate::package::{Location, Package};
 use crate::published::{self, Published};
-use crate::validate::{DESCRIPTION_MAX, Violations};
+use crate::validate::{DESCRIPTION_MAX, Violations, not_run};
 use model::error::{ApiError, ErrorCode};
 use model::name::LATEST;
 use serde::Deserialize;
@@ -25,6 +25,8 @@ pub struct PublishVersion {
     pub description: Option<String>,
     /// Only publish this revision.
     pub revision_id: Option<String>,
+    /// Where, of functions with a capacity provider: not run.
+    pub publish_to: Option<serde_json::Value>,
 }
 
 impl Control {
@@ -38,6 +40,9 @@ impl Control {
             violations.length(description, "description", DESCRIPTION_MAX);
         }
         violations.finish()?;
+        if request.publish_to.is_some() {
+            return Err(not_run("The member PublishTo"));
+        }
         let name = self.resolve_unqualified(function)?.name.clone();
         let copies =
             self.function(&name).map(|function| self.copies_of(&function)).transpose()?.unwrap_or_default();
