@@ -35,7 +35,7 @@ while True:
             text = event.get("body") or "null"
             text = base64.b64decode(text).decode() if event["isBase64Encoded"] else text
         else:
-            scope = dict(os=os, time=time, event=event, count=count, kept=kept, answer=None)
+            scope = dict(os=os, time=time, event=event, count=count, kept=kept, answer=None, trace=headers["Lambda-Runtime-Trace-Id"])
             exec(told[0] if told else event.get("python", ""), scope)
             text = json.dumps(scope["answer"])
     except Exception as error:

@@ -3,6 +3,7 @@
 mod asynchronous;
 pub mod control_plane;
 mod invocations;
+mod lineage;
 mod response_stream;
 
 use crate::Answer;

@@ -27,6 +27,8 @@ pub struct FunctionCounters {
     pub async_events_dropped: AtomicU64,
     /// Tries that did not bring an event to its dead letters (DeadLetterErrors).
     pub dead_letter_errors: AtomicU64,
+    /// Invocations that were stopped as part of a loop (RecursiveInvocationsDropped).
+    pub recursive_invocations_dropped: AtomicU64,
     /// Tries that did not bring a record to its destination (DestinationDeliveryFailures).
     pub destination_delivery_failures: AtomicU64,
 }
@@ -41,7 +43,7 @@ impl FunctionCounters {
 type Counter = fn(&FunctionCounters) -> &AtomicU64;
 
 /// Every counter of a function: its name, what it counts, where it is.
-const METRICS: [(&str, &str, Counter); 9] = [
+const METRICS: [(&str, &str, Counter); 10] = [
     ("invocations", "Times the code ran.", |c| &c.invocations),
     ("errors", "Invocations that ended in a function error.", |c| &c.errors),
     ("throttles", "Requests answered with 429.", |c| &c.throttles),
@@ -51,6 +53,9 @@ const METRICS: [(&str, &str, Counter); 9] = [
     ("async_events_dropped", "Asynchronous events dropped without success.", |c| &c.async_events_dropped),
     ("dead_letter_errors", "Tries that did not bring an event to its dead letters.", |c| {
         &c.dead_letter_errors
+    }),
+    ("recursive_invocations_dropped", "Invocations stopped as part of a loop.", |c| {
+        &c.recursive_invocations_dropped
     }),
     ("destination_delivery_failures", "Tries that did not bring a record to its destination.", |c| {
         &c.destination_delivery_failures

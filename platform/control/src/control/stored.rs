@@ -1,4 +1,4 @@
-//! Settings that are kept and answered, and change nothing here: runtime management, recursion, code signing.
+//! Settings that are kept and answered: runtime management and code signing, which change nothing here, and recursion.
 
 use super::Control;
 use crate::function::Function;

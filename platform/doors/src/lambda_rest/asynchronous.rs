@@ -2,7 +2,7 @@
 //!
 //! Source: Lambda API reference, Invoke and InvokeAsync; the text for an event that is too large as recorded on AWS.
 
-use super::{error, given_trace_header, invocations};
+use super::{error, given_trace_header, invocations, lineage};
 use crate::Answer;
 use crate::body::Incoming;
 use crate::router::{Doors, json, name_limit_id};
@@ -47,13 +47,14 @@ async fn invoke_async(
     let (name, qualifier) = invocations::target(doors, reference, head)?;
     let named = doors.control.resolve(&name, qualifier.as_deref())?;
     let function = doors.control.function(&name).unwrap_or(named);
+    let trace_id = lineage::next(doors, given_trace_header(&head.headers), &function)?;
     let arrival = Arrival {
         function,
         qualifier: qualifier.map(Into::into),
         request_id: id.clone(),
         payload: invocations::read_payload(incoming).await?,
         client_context: None,
-        trace_id: given_trace_header(&head.headers),
+        trace_id,
     };
     // The model binds the one member, `Status`, to the HTTP status; the body is empty.
     accept(doors, arrival).await

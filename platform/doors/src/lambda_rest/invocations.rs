@@ -2,7 +2,7 @@
 //!
 //! Source: Lambda API reference, Invoke; headers and bodies as recorded on AWS.
 
-use super::{asynchronous, error, given_trace_header, throttled};
+use super::{asynchronous, error, given_trace_header, lineage, throttled};
 use crate::Answer;
 use crate::body::Incoming;
 use crate::body::{self, BodyError};
@@ -86,6 +86,7 @@ pub(super) struct Call {
     pub(super) kind: Kind,
     tail: bool,
     client_context: Option<Arc<str>>,
+    trace_id: Option<Arc<str>>,
 }
 
 impl Call {
@@ -121,7 +122,8 @@ impl Call {
             }
         };
         let client_context = client_context(header("x-amz-client-context"))?;
-        Ok(Self { function, qualifier, key, kind, tail, client_context })
+        let trace_id = lineage::next(doors, given_trace_header(&head.headers), &function)?;
+        Ok(Self { function, qualifier, key, kind, tail, client_context, trace_id })
     }
 
     /// What the limits are asked for.
@@ -129,7 +131,7 @@ impl Call {
         self.key.as_deref().unwrap_or(&self.function.name)
     }
 
-    pub(super) fn request(&self, id: &Arc<str>, head: &Parts, payload: Bytes) -> Request {
+    pub(super) fn request(&self, id: &Arc<str>, payload: Bytes) -> Request {
         Request {
             function: self.function.name.as_str().into(),
             invoked_arn: match &self.qualifier {
@@ -140,7 +142,7 @@ impl Call {
             payload,
             tail: self.tail,
             client_context: self.client_context.clone(),
-            trace_id: given_trace_header(&head.headers),
+            trace_id: self.trace_id.clone(),
         }
     }
 
@@ -212,13 +214,13 @@ async fn run(
                 request_id: id.clone(),
                 payload,
                 client_context: call.client_context,
-                trace_id: given_trace_header(&head.headers),
+                trace_id: call.trace_id,
             };
             return asynchronous::accept(doors, arrival).await;
         }
     }
     let result = match doors.invoker.admit(call.runs(), id) {
-        Ok(admission) => admission.run(call.request(id, head, payload)).await,
+        Ok(admission) => admission.run(call.request(id, payload)).await,
         Err(error) => Err(error),
     };
     let invoked = match result {

@@ -53,7 +53,7 @@ async fn run(
         return Ok(answer.map(Outgoing::from));
     }
     let answered = match doors.invoker.admit(call.runs(), id) {
-        Ok(admission) => admission.run_streaming(call.request(id, head, payload)).await,
+        Ok(admission) => admission.run_streaming(call.request(id, payload)).await,
         Err(error) => Err(error),
     };
     match answered {
