@@ -58,6 +58,11 @@ def test_provisioned_environments_are_initialised_ahead_and_spill_over(client, p
     assert json.loads(answer["Payload"].read())["seen"]["AWS_LAMBDA_INITIALIZATION_TYPE"] == "on-demand"
     row = platform.limit("lambda.provisioned-concurrency", "settings:live")
     assert (row["max"], row["peak"], row["refused"]) == (2, 1, 0)
+    metrics = platform.request("GET", "/_onrush/metrics").body.decode()
+    labels = f'{{function="{function}",qualifier="live"}}'
+    assert f"onrush_provisioned_concurrency_invocations_total{labels} 1\n" in metrics, metrics
+    assert f"onrush_provisioned_concurrency_spillover_invocations_total{labels} 0\n" in metrics
+    assert f"onrush_provisioned_concurrency_utilization{labels} 0\n" in metrics
     listed = client.list_provisioned_concurrency_configs(FunctionName=function)["ProvisionedConcurrencyConfigs"]
     assert [one["FunctionArn"][-5:] for one in listed] == [":live"]
 

@@ -8,7 +8,9 @@ use crate::router::{Doors, json, read_body};
 use control::Change;
 use http::request::Parts;
 use http::{Method, StatusCode};
+use limits::ProvisionedCounts;
 use serde_json::{Value, json as value};
+use std::fmt::Write as _;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -36,6 +38,7 @@ pub(crate) async fn answer(doors: &Doors, head: &Parts, incoming: Incoming) -> A
         "functions" => page(&functions(doors)),
         "metrics" => {
             let mut text = doors.counters.prometheus(&doors.logs.dropped());
+            text.push_str(&provisioned(doors));
             text.push_str(&look(doors).await.prometheus);
             text.push_str(&writable(doors));
             let mut answer = json(StatusCode::OK, text);
@@ -154,6 +157,42 @@ async fn limits(doors: &Doors) -> Value {
         board.extend(look.more);
     }
     board
+}
+
+/// Provisioned concurrency under CloudWatch's names, in Prometheus' text format; nothing where there is none.
+///
+/// Source: Lambda Developer Guide, "Types of metrics for Lambda functions".
+fn provisioned(doors: &Doors) -> String {
+    type Value = fn(&ProvisionedCounts) -> f64;
+    const METRICS: [(&str, &str, &str, Value); 4] = [
+        ("provisioned_concurrent_executions", "gauge", "Requests that run on it.", |counts| {
+            f64::from(counts.in_use)
+        }),
+        ("provisioned_concurrency_invocations_total", "counter", "Requests that ran on it.", |counts| {
+            counts.invocations as f64
+        }),
+        (
+            "provisioned_concurrency_spillover_invocations_total",
+            "counter",
+            "Requests that ran on demand instead.",
+            |counts| counts.spillover as f64,
+        ),
+        ("provisioned_concurrency_utilization", "gauge", "The part of it that is in use.", |counts| {
+            f64::from(counts.in_use) / f64::from(counts.allocated.max(1))
+        }),
+    ];
+    let all = doors.invoker.all_provisioned();
+    let mut text = String::new();
+    for (name, kind, help, value) in METRICS.iter().filter(|_| !all.is_empty()) {
+        let _ = writeln!(text, "# HELP onrush_{name} {help}\n# TYPE onrush_{name} {kind}");
+        for (key, counts) in &all {
+            let (function, qualifier) = key.split_once(':').unwrap_or((key, ""));
+            let value = value(counts);
+            let _ =
+                writeln!(text, "onrush_{name}{{function=\"{function}\",qualifier=\"{qualifier}\"}} {value}");
+        }
+    }
+    text
 }
 
 /// The network's part; empty where there is none.

@@ -239,6 +239,18 @@ impl Invoker {
         }
     }
 
+    /// How all provisioned concurrency fares, by `cart:live`.
+    pub fn all_provisioned(&self) -> Vec<(Arc<str>, ProvisionedCounts)> {
+        let core = self.lock();
+        let counts = |(key, known): (&Arc<str>, &Known)| match known.callee {
+            Callee::Provisioned(pool) => Some((Arc::clone(key), core.dispatcher.provisioned(pool)?)),
+            Callee::Function(_) => None,
+        };
+        let mut all: Vec<_> = core.functions.iter().filter_map(counts).collect();
+        all.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        all
+    }
+
     /// Ends and begins what was taken out of the core.
     pub(super) fn carry_out(&self, taken: Taken) {
         super::end_all(taken.ended);
