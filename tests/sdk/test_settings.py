@@ -187,6 +187,10 @@ def test_what_is_stored_only_comes_back(client, function):
     profile = "arn:aws:signer:us-east-1:000000000000:/signing-profiles/cart/abcdefghij"
     made = client.create_code_signing_config(AllowedPublishers={"SigningProfileVersionArns": [profile]})
     arn = made["CodeSigningConfig"]["CodeSigningConfigArn"]
+    client.tag_resource(Resource=arn, Tags={"team": "cart", "left": "over"})
+    client.untag_resource(Resource=arn, TagKeys=["left"])
+    assert client.list_tags(Resource=arn)["Tags"] == {"team": "cart"}
+    assert "Tags" not in client.get_code_signing_config(CodeSigningConfigArn=arn)["CodeSigningConfig"]
     client.put_function_code_signing_config(FunctionName=function, CodeSigningConfigArn=arn)
     assert client.get_function_code_signing_config(FunctionName=function)["CodeSigningConfigArn"] == arn
     client.delete_function_code_signing_config(FunctionName=function)

@@ -33,6 +33,9 @@ pub struct CodeSigningConfig {
     pub code_signing_policies: CodeSigningPolicies,
     /// `2025-11-24T23:08:11.000+0000`, UTC.
     pub last_modified: String,
+    /// Kept with it, and no part of what the API shows of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
 }
 
 /// Whose signatures count.
@@ -63,7 +66,7 @@ pub struct CodeSigningSettings {
     pub allowed_publishers: Option<AllowedPublishers>,
     /// What becomes of other code; `Warn` by default.
     pub code_signing_policies: Option<CodeSigningPolicies>,
-    /// Tags: checked, not kept.
+    /// Tags.
     pub tags: Option<BTreeMap<String, String>>,
 }
 
@@ -112,6 +115,7 @@ impl Control {
                 untrusted_artifact_on_deployment: Some("Warn".to_owned()),
             },
             last_modified: String::new(),
+            tags: BTreeMap::new(),
         };
         self.put_signing_config(settings, |_| Ok(config))
     }
@@ -167,7 +171,7 @@ impl Control {
         base: impl FnOnce(&SigningConfigs) -> Result<CodeSigningConfig, ApiError>,
     ) -> Result<Arc<CodeSigningConfig>, ApiError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut after = SigningConfigs::clone(&self.signing_configs());
+        let after = SigningConfigs::clone(&self.signing_configs());
         let mut config = base(&after)?;
         config.description = settings.description.unwrap_or(config.description);
         config.allowed_publishers = settings.allowed_publishers.unwrap_or(config.allowed_publishers);
@@ -176,7 +180,32 @@ impl Control {
         if policy.is_some() {
             config.code_signing_policies.untrusted_artifact_on_deployment = policy;
         }
+        config.tags = settings.tags.unwrap_or(config.tags);
         config.last_modified = crate::clock::now();
+        self.keep_signing_config(after, config)
+    }
+
+    /// Changes the tags of one.
+    pub(super) fn tag_signing_config(
+        &self,
+        arn: &str,
+        edit: impl FnOnce(&mut BTreeMap<String, String>),
+    ) -> Result<(), ApiError> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut config = CodeSigningConfig::clone(&*self.signing_config(arn)?);
+        edit(&mut config.tags);
+        let mut violations = Violations::default();
+        validate::check_tags(&config.tags, &mut violations);
+        violations.finish()?;
+        self.keep_signing_config(SigningConfigs::clone(&self.signing_configs()), config).map(drop)
+    }
+
+    /// Stores a configuration among the others; with the writer's lock held.
+    fn keep_signing_config(
+        &self,
+        mut after: SigningConfigs,
+        config: CodeSigningConfig,
+    ) -> Result<Arc<CodeSigningConfig>, ApiError> {
         let config = Arc::new(config);
         after.insert(config.code_signing_config_arn.clone(), Arc::clone(&config));
         if after.len() > CONFIGS_MAX {

@@ -1,4 +1,4 @@
-//! Tags of functions.
+//! Tags of functions and code signing configurations.
 
 use super::Control;
 use crate::validate::{self, Violations};
@@ -6,20 +6,26 @@ use model::error::{ApiError, Violation};
 use std::collections::BTreeMap;
 
 impl Control {
-    /// The tags of the function with that ARN.
+    /// The tags of the function or code signing configuration with that ARN.
     ///
     /// # Errors
-    /// There is no such function.
+    /// There is nothing of that ARN.
     pub fn tags(&self, arn: &str) -> Result<BTreeMap<String, String>, ApiError> {
+        if is_signing(arn) {
+            return Ok(self.signing_config(arn)?.tags.clone());
+        }
         Ok(self.tagged(arn)?.tags.clone())
     }
 
     /// Adds tags, or changes their values.
     ///
     /// # Errors
-    /// There is no such function, or there would be too many tags.
+    /// There is nothing of that ARN, or there would be too many tags.
     pub fn tag(&self, arn: &str, tags: Option<BTreeMap<String, String>>) -> Result<(), ApiError> {
         let tags = tags.ok_or_else(|| ApiError::validations(&[Violation::missing("tags")]))?;
+        if is_signing(arn) {
+            return self.tag_signing_config(arn, |all| all.extend(tags));
+        }
         let name = self.tagged(arn)?.name.clone();
         self.change_around(&name, |function| {
             function.tags.extend(tags);
@@ -33,8 +39,11 @@ impl Control {
     /// Takes tags away; those that are not there do not matter.
     ///
     /// # Errors
-    /// There is no such function.
+    /// There is nothing of that ARN.
     pub fn untag(&self, arn: &str, keys: &[String]) -> Result<(), ApiError> {
+        if is_signing(arn) {
+            return self.tag_signing_config(arn, |all| all.retain(|key, _| !keys.contains(key)));
+        }
         let name = self.tagged(arn)?.name.clone();
         self.change_around(&name, |function| {
             function.tags.retain(|key, _| !keys.contains(key));
@@ -53,4 +62,8 @@ impl Control {
         }
         self.resolve_unqualified(arn)
     }
+}
+
+fn is_signing(arn: &str) -> bool {
+    arn.starts_with("arn:") && arn.split(':').nth(5) == Some("code-signing-config")
 }

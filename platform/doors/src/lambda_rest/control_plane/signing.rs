@@ -3,24 +3,34 @@
 use super::functions::paged;
 use super::input::Input;
 use super::{Answer, page};
-use control::{CodeSigningSettings, Control};
+use control::{CodeSigningConfig, CodeSigningSettings, Control};
 use model::error::ApiError;
 use serde_json::{Value, json};
 
 const LIST_MAX: i64 = 10_000;
 
+/// What the API shows of one: all but its tags.
+fn shape(config: &CodeSigningConfig) -> Value {
+    let mut shape = json!(config);
+    if let Value::Object(members) = &mut shape {
+        members.remove("Tags");
+    }
+    shape
+}
+
 pub(super) fn create(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let config = control.create_signing_config(input.body::<CodeSigningSettings>()?)?;
-    Ok(Answer::created(json!({"CodeSigningConfig": *config})))
+    Ok(Answer::created(json!({"CodeSigningConfig": shape(&config)})))
 }
 
 pub(super) fn get(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    Ok(Answer::ok(json!({"CodeSigningConfig": *control.signing_config(input.label(0))?})))
+    let config = control.signing_config(input.label(0))?;
+    Ok(Answer::ok(json!({"CodeSigningConfig": shape(&config)})))
 }
 
 pub(super) fn update(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let config = control.update_signing_config(input.label(0), input.body::<CodeSigningSettings>()?)?;
-    Ok(Answer::ok(json!({"CodeSigningConfig": *config})))
+    Ok(Answer::ok(json!({"CodeSigningConfig": shape(&config)})))
 }
 
 pub(super) fn delete(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
@@ -31,7 +41,7 @@ pub(super) fn delete(control: &Control, input: &Input<'_>) -> Result<Answer, Api
 pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let configs = control.signing_configs();
     let (found, next) = page::cut(input, LIST_MAX, configs.iter().collect(), |(arn, _)| arn)?;
-    let shapes: Vec<Value> = found.into_iter().map(|(_, config)| json!(**config)).collect();
+    let shapes: Vec<Value> = found.into_iter().map(|(_, config)| shape(config)).collect();
     Ok(Answer::ok(paged("CodeSigningConfigs", &shapes, next.as_deref())))
 }
 
