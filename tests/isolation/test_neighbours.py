@@ -72,7 +72,8 @@ def test_a_fork_bomb_stays_in_its_box_and_is_cleared_away(platform, rogue, neigh
         # Its own memory is the other wall that it may meet first; and its children leave it little time to say so.
         assert answer.json()["errorType"] in ("Runtime.OutOfMemory", "Sandbox.Timedout"), answer
     platform.client().delete_function(FunctionName=name)
-    wait_for(lambda: len(tree(platform.process.pid)) <= before + 4, "processes of the bomb are left")
+    # Sixteen environments may stand ready, of one process each, and others be in the making.
+    wait_for(lambda: len(tree(platform.process.pid)) <= before + 24, "processes of the bomb are left")
 
 
 def test_a_memory_hog_is_ended_alone(platform, rogue, neighbour):

@@ -158,6 +158,8 @@ fn confine(folder: BorrowedFd<'_>, filter: &BpfProgram) -> io::Result<()> {
         (Resource::Nofile, OPEN_FILES_MAX),
         (Resource::Core, 0),
     ] {
+        // No more than there is: raising it is root's, and not of every root.
+        let limit = rustix::process::getrlimit(resource).maximum.map_or(limit, |most| limit.min(most));
         rustix::process::setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }
     if rustix::process::geteuid().is_root() {
