@@ -96,8 +96,24 @@ class Up:
         return found[0]
 
     def groups(self):
-        """The groups of living environments."""
-        return [group for group in self.session().iterdir() if group.is_dir() and (group / "cgroup.procs").read_text()]
+        """The groups of environments in which a function's program runs; others stand ready for one."""
+        return [group for group in self.session().iterdir() if group.is_dir() and any(map(is_program, processes(group)))]
+
+
+def processes(group):
+    try:
+        return (group / "cgroup.procs").read_text().split()
+    except OSError:
+        return []
+
+
+def is_program(pid):
+    """Whether it is no process of Onrush's own."""
+    try:
+        line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return bool(line) and b"onrush" not in line.split(b"\0")[0]
 
 
 def number(group, file, key=None):
