@@ -108,12 +108,12 @@ def processes(group):
 
 
 def is_program(pid):
-    """Whether it is no process of Onrush's own."""
+    """Whether it is a function's program: a bootstrap, or an interpreter."""
     try:
         line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
-    return bool(line) and b"onrush" not in line.split(b"\0")[0]
+    return b"/bootstrap" in line or b"python" in line
 
 
 def number(group, file, key=None):
