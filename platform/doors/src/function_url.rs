@@ -6,7 +6,7 @@ use crate::arrival::{Arrival, BODY_BYTES_MAX, Destination, Format, NotAdmitted, 
 use crate::body::Incoming;
 use crate::event::Door;
 use crate::prelude::{OCTETS, Reader};
-use crate::router::{Doors, json, log_failure, name_limit, name_limit_id};
+use crate::router::{Doors, json, log_failure, name_limit, with_cause};
 use crate::streaming::Outgoing;
 use crate::{Answer, cors, lambda_rest, reply};
 use bytes::Bytes;
@@ -15,7 +15,6 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use invoke::{Answered, InvokeError, Invoked, ResponseStream, request_id};
-use model::LimitId;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -103,20 +102,12 @@ pub(crate) async fn answer(
 /// The answer to a request that did not run.
 fn refused(error: &InvokeError) -> Answer {
     log_failure("function URL", error);
-    match error {
-        InvokeError::Refused(refusal) => {
-            let mut answer = lambda_rest::throttled(refusal);
-            name_limit(&mut answer, refusal);
-            answer
-        }
+    let answer = match error {
+        InvokeError::Refused(refusal) => lambda_rest::throttled(refusal),
         InvokeError::NoFunction(_) => json(StatusCode::FORBIDDEN, "{\"Message\":null}"),
-        InvokeError::Restore(_) => failure(),
-        InvokeError::Host(_) => {
-            let mut answer = failure();
-            name_limit_id(&mut answer, LimitId::HostSandboxes);
-            answer
-        }
-    }
+        InvokeError::Restore(_) | InvokeError::Host(_) => failure(),
+    };
+    with_cause(answer, error)
 }
 
 /// A response that begins with what the function says of it: its prelude, or its content type. Its head goes to the client

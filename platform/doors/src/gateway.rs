@@ -1,10 +1,13 @@
 //! What stands before the functions of APIs: throttles, usage plans, stages' caches and integration time-outs, by the
 //! planner's engines on real time.
 
-use crate::http_api;
-use crate::rest_api;
+use crate::arrival::{Arrival, Destination, NotAdmitted};
+use crate::body::Incoming;
+use crate::router::{Doors, log_failure};
+use crate::{Answer, http_api, rest_api};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use invoke::{InvokeError, Invoked, request_id};
 use limits::api_throttle::{ApiSettings, ApiThrottle, Calendar, ClientId, MethodId, Throttle};
 use limits::gateway::{self, MethodCache, MethodSettings, PlanKey};
 use limits::response_cache::{CacheKey, Invalidated, Invalidation};
@@ -107,6 +110,30 @@ pub(crate) struct Spot {
     cached: Option<Cached>,
 }
 
+/// Where the routes of an API stand, by stage and in the template's order.
+#[derive(Debug)]
+pub(crate) struct Spots(Vec<Vec<Spot>>);
+
+impl Spots {
+    /// Of a route in one of the API's stages; an API without stages has one set of spots.
+    pub(crate) fn of(&self, stages: &[Stage], stage: Option<&Stage>, route: usize) -> Spot {
+        let stage = stage.and_then(|stage| stages.iter().position(|known| known.name == stage.name));
+        self.0[stage.unwrap_or(0)][route]
+    }
+}
+
+/// What became of a request at the function behind a route.
+pub(crate) enum Asked {
+    /// The function's result.
+    Invoked(Invoked),
+    /// The gateway waits no longer.
+    Slow(Refusal),
+    /// A limit, or nothing that could run it.
+    Failed(InvokeError),
+    /// The request itself is at fault: its answer.
+    Answered(Box<Answer>),
+}
+
 /// How a route meets its stage's cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cached {
@@ -188,19 +215,39 @@ impl Gateway {
         engines.throttle.admit(now, &way)
     }
 
-    /// How long the gateway waits for a route's integration.
-    pub(crate) fn patience(&self, spot: Spot) -> Duration {
-        self.engines().timeouts[spot.timeout].timeout()
-    }
-
-    /// An integration has answered in time.
-    pub(crate) fn answered(&self, spot: Spot, took: Duration) {
-        self.engines().timeouts[spot.timeout].answered(took);
-    }
-
-    /// The gateway waits no longer.
-    pub(crate) fn expired(&self, now: Instant, spot: Spot) -> Refusal {
-        self.engines().timeouts[spot.timeout].expired(now)
+    /// Asks a function, and waits as long as a route's integration may take. `kind` is the API's, for the log.
+    pub(crate) async fn ask(
+        &self,
+        doors: &Doors,
+        (kind, spot): (&str, Spot),
+        arrival: Arrival<'_>,
+        destination: &Destination,
+        incoming: Incoming,
+        event: impl FnOnce(&Bytes, &str) -> Bytes,
+    ) -> Asked {
+        let begun = doors.invoker.now();
+        let (admission, request) =
+            match arrival.admit(doors, destination, request_id(), incoming, event).await {
+                Ok(admitted) => admitted,
+                Err(NotAdmitted::Failed(error)) => return failed(kind, error),
+                Err(NotAdmitted::Answered(answer)) => return Asked::Answered(answer),
+            };
+        let patience = self.engines().timeouts[spot.timeout].timeout();
+        let ran = tokio::time::timeout(patience, admission.run(request)).await;
+        let now = doors.invoker.now();
+        let timeout = &mut self.engines().timeouts[spot.timeout];
+        match ran {
+            Ok(Ok(invoked)) => {
+                timeout.answered(now.since(begun));
+                Asked::Invoked(invoked)
+            }
+            Ok(Err(error)) => failed(kind, error),
+            Err(_) => {
+                let refusal = timeout.expired(now);
+                tracing::info!(limit = %refusal.limit, resource = %refusal.resource, function = %destination.function.name, max_ms = refusal.max, "timed out");
+                Asked::Slow(refusal)
+            }
+        }
     }
 
     /// The word that stands for a request's cache key parameters.
@@ -243,6 +290,11 @@ impl Gateway {
     }
 }
 
+fn failed(kind: &str, error: InvokeError) -> Asked {
+    log_failure(kind, &error);
+    Asked::Failed(error)
+}
+
 /// Limits while the APIs are made.
 pub(crate) struct Making<'a> {
     now: Instant,
@@ -262,7 +314,7 @@ impl Making<'_> {
     }
 
     /// The routes of an HTTP API, for each of its stages.
-    pub(crate) fn http(&mut self, api: &HttpApi) -> Vec<Vec<Spot>> {
+    pub(crate) fn http(&mut self, api: &HttpApi) -> Spots {
         let stages = stages(&api.stages);
         let of_stage = stages.into_iter().map(|stage| {
             let name = stage.map_or("$default", |stage| &stage.name);
@@ -272,11 +324,11 @@ impl Making<'_> {
             };
             api.routes.iter().map(spot).collect()
         });
-        of_stage.collect()
+        Spots(of_stage.collect())
     }
 
     /// The methods of a REST API, for each of its stages.
-    pub(crate) fn rest(&mut self, api: &RestApi) -> Vec<Vec<Spot>> {
+    pub(crate) fn rest(&mut self, api: &RestApi) -> Spots {
         let stages = stages(&api.stages);
         let of_stage = stages.into_iter().map(|stage| {
             let name = stage.map_or("", |stage| &stage.name);
@@ -290,7 +342,7 @@ impl Making<'_> {
             };
             api.routes.iter().map(spot).collect()
         });
-        of_stage.collect()
+        Spots(of_stage.collect())
     }
 
     fn spot(&mut self, api: &str, stage: &str, route: &ApiRoute, own: Throttle) -> Spot {
@@ -345,11 +397,52 @@ impl Spot {
     }
 }
 
+/// What tests of APIs are made of.
 #[cfg(test)]
-impl GatewaySettings {
-    pub(crate) fn for_tests() -> Self {
-        let era = model::Era::named("today").expect("there is an era `today`");
-        let throttle = ApiSettings::from_era(&era, "us-east-1", &model::Overrides::default());
-        Self { throttle: throttle.expect("the era has its figures"), integration_timeout: None }
+pub(crate) mod samples {
+    use super::{ApiParts, Apis, GatewaySettings};
+    use limits::api_throttle::ApiSettings;
+    use model::stack::{ApiRoute, Place, Stage};
+    use model::{Era, Instant, Overrides};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    /// Served, by the figures of today.
+    pub(crate) fn apis(parts: ApiParts) -> Arc<Apis> {
+        let era = Era::named("today").unwrap();
+        let throttle = ApiSettings::from_era(&era, "us-east-1", &Overrides::default()).unwrap();
+        Apis::new(Instant::START, parts, &GatewaySettings { throttle, integration_timeout: None })
+    }
+
+    /// Routes by their keys, that lead nowhere.
+    pub(crate) fn routes(keys: &[&str]) -> Vec<ApiRoute> {
+        let route = |key: &&str| {
+            let (method, path) = key.split_once(' ').unwrap_or((key, ""));
+            ApiRoute {
+                id: String::new(),
+                place: Place::default(),
+                method: method.to_owned(),
+                path: path.to_owned(),
+                route_key: (*key).to_owned(),
+                integration: None,
+                authorization_type: "NONE".to_owned(),
+                api_key_required: false,
+            }
+        };
+        keys.iter().map(route).collect()
+    }
+
+    /// Stages without settings.
+    pub(crate) fn stages(names: &[&str]) -> Vec<Stage> {
+        let stage = |name: &&str| Stage {
+            id: String::new(),
+            place: Place::default(),
+            name: (*name).to_owned(),
+            default_throttle: Default::default(),
+            route_throttles: BTreeMap::new(),
+            cache: Default::default(),
+            variables: BTreeMap::new(),
+        };
+        names.iter().map(stage).collect()
     }
 }

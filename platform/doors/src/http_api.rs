@@ -4,18 +4,17 @@
 //! greedy path variable, then `$default`), "HTTP API quotas" (30 s integration time-out, 10 MB payload; Lambda's own 6 MB
 //! binds first).
 
-use crate::arrival::{Arrival, BODY_BYTES_MAX, Format, NotAdmitted, answer_of};
+use crate::arrival::{Arrival, BODY_BYTES_MAX, Format, answer_of};
 use crate::body::Incoming;
 use crate::event::Door;
-use crate::gateway::{Gateway, Making, Reached, Spot};
-use crate::router::{Doors, json, log_failure, name_limit, name_limit_id};
+use crate::gateway::{Asked, Gateway, Making, Reached, Spots};
+use crate::router::{Doors, json, with_cause, with_limit};
 use crate::routes::{Found, Routes};
 use crate::{Answer, cors, event_v1, reply_v1};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use invoke::{InvokeError, interface_error, request_id};
-use model::LimitId;
 use model::stack::{HttpApi, IntegrationKind, Stage};
 use std::net::IpAddr;
 
@@ -25,7 +24,7 @@ pub struct Api {
     api: HttpApi,
     routes: Routes,
     /// Where each route stands among the limits, by stage.
-    spots: Vec<Vec<Spot>>,
+    spots: Spots,
     cors: Option<cors::Rules>,
 }
 
@@ -67,11 +66,6 @@ impl Api {
     fn find(&self, method: &str, path: &str) -> Option<Found<'_>> {
         self.routes.find(method, path)
     }
-
-    fn spot(&self, stage: Option<&Stage>, route: usize) -> Spot {
-        let stage = stage.and_then(|stage| self.api.stages.iter().position(|known| known.name == stage.name));
-        self.spots[stage.unwrap_or(0)][route]
-    }
 }
 
 pub(crate) async fn answer(
@@ -112,12 +106,13 @@ async fn run(
     let Some((stage, inner)) = api.stage(arrival.path) else { return not_found() };
     let Some(found) = api.find(head.method.as_str(), inner) else { return not_found() };
     let Found { route, parameters, .. } = &found;
-    let spot = api.spot(stage, found.index);
+    let spot = api.spots.of(&api.api.stages, stage, found.index);
     if let Err(refusal) = gateway.admit(doors.invoker.now(), spot, None) {
         tracing::info!(limit = %refusal.limit, resource = %refusal.resource, max = refusal.max, "refused");
-        let mut answer = json(StatusCode::TOO_MANY_REQUESTS, "{\"message\":\"Too Many Requests\"}");
-        name_limit(&mut answer, &refusal);
-        return answer;
+        return with_limit(
+            json(StatusCode::TOO_MANY_REQUESTS, "{\"message\":\"Too Many Requests\"}"),
+            &refusal,
+        );
     }
     let Some(integration) = &route.integration else { return internal_error() };
     let (IntegrationKind::AwsProxy, Some(target)) = (integration.kind, &integration.function) else {
@@ -182,24 +177,8 @@ async fn run(
         };
         arrival.event_v1(&api, arrival.path, body, trace_id)
     };
-    let begun = doors.invoker.now();
-    let result = match arrival.admit(doors, &destination, request_id(), incoming, event).await {
-        Ok((admission, request)) => {
-            tokio::time::timeout(gateway.patience(spot), admission.run(request)).await
-        }
-        Err(NotAdmitted::Failed(error)) => Ok(Err(error)),
-        Err(NotAdmitted::Answered(answer)) => return *answer,
-    };
-    match result {
-        Err(_) => {
-            let refusal = gateway.expired(doors.invoker.now(), spot);
-            tracing::info!(limit = %refusal.limit, api = api.logical_id(), function = %function.name, max_ms = refusal.max, "timed out");
-            let mut answer = unavailable();
-            name_limit(&mut answer, &refusal);
-            answer
-        }
-        Ok(Ok(invoked)) => {
-            gateway.answered(spot, doors.invoker.now().since(begun));
+    match gateway.ask(doors, ("HTTP API", spot), arrival, &destination, incoming, event).await {
+        Asked::Invoked(invoked) => {
             let format = if is_v1 {
                 Format::One(reply_v1::Reading { strict: false, decodes: true })
             } else {
@@ -207,24 +186,13 @@ async fn run(
             };
             answer_of(function, &invoked, format, internal_error)
         }
-        Ok(Err(error)) => {
-            log_failure("HTTP API", &error);
-            match &error {
-                // AWS shows a throttled integration as 500 or 503 (unconfirmed which): 503, since trying again helps.
-                InvokeError::Refused(refusal) => {
-                    let is_throttled = interface_error(refusal.limit).is_none();
-                    let mut answer = if is_throttled { unavailable() } else { internal_error() };
-                    name_limit(&mut answer, refusal);
-                    answer
-                }
-                InvokeError::NoFunction(_) | InvokeError::Restore(_) => internal_error(),
-                InvokeError::Host(_) => {
-                    let mut answer = internal_error();
-                    name_limit_id(&mut answer, LimitId::HostSandboxes);
-                    answer
-                }
-            }
+        Asked::Answered(answer) => *answer,
+        Asked::Slow(refusal) => with_limit(unavailable(), &refusal),
+        // AWS shows a throttled integration as 500 or 503 (unconfirmed which): 503, since trying again helps.
+        Asked::Failed(InvokeError::Refused(refusal)) if interface_error(refusal.limit).is_none() => {
+            with_limit(unavailable(), &refusal)
         }
+        Asked::Failed(error) => with_cause(internal_error(), &error),
     }
 }
 
@@ -239,51 +207,23 @@ fn unavailable() -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::{ApiParts, Apis, GatewaySettings};
-    use model::Instant;
-    use model::stack::{ApiRoute, Place, Protocol};
-    use std::collections::BTreeMap;
+    use crate::gateway::{ApiParts, samples};
+    use model::stack::{Place, Protocol};
     use std::sync::Arc;
 
     fn api(routes: &[&str], stages: &[&str]) -> Arc<Api> {
-        let route = |key: &&str| {
-            let (method, path) = key.split_once(' ').unwrap_or((key, ""));
-            ApiRoute {
-                id: String::new(),
-                place: Place::default(),
-                method: method.to_owned(),
-                path: path.to_owned(),
-                route_key: (*key).to_owned(),
-                integration: None,
-                authorization_type: "NONE".to_owned(),
-                api_key_required: false,
-            }
-        };
-        let stage = |name: &&str| Stage {
-            id: String::new(),
+        let api = HttpApi {
+            id: "Api".into(),
             place: Place::default(),
-            name: (*name).to_owned(),
-            default_throttle: Default::default(),
-            route_throttles: BTreeMap::new(),
-            cache: Default::default(),
-            variables: BTreeMap::new(),
+            name: "api".into(),
+            api_id: "abc".into(),
+            protocol: Protocol::Http,
+            url: String::new(),
+            routes: samples::routes(routes),
+            stages: samples::stages(stages),
+            cors: None,
         };
-        let parts = ApiParts {
-            http_apis: vec![HttpApi {
-                id: "Api".into(),
-                place: Place::default(),
-                name: "api".into(),
-                api_id: "abc".into(),
-                protocol: Protocol::Http,
-                url: String::new(),
-                routes: routes.iter().map(route).collect(),
-                stages: stages.iter().map(stage).collect(),
-                cors: None,
-            }],
-            ..ApiParts::default()
-        };
-        let apis = Apis::new(Instant::START, parts, &GatewaySettings::for_tests());
-        apis.http[0].clone()
+        samples::apis(ApiParts { http_apis: vec![api], ..ApiParts::default() }).http[0].clone()
     }
 
     #[test]

@@ -9,12 +9,12 @@ mod answers;
 mod cross_origin;
 
 use crate::Answer;
-use crate::arrival::{Arrival, BODY_BYTES_MAX, Format, NotAdmitted, answer_of};
+use crate::arrival::{Arrival, BODY_BYTES_MAX, Format, answer_of};
 use crate::body::Incoming;
 use crate::event_v1::{self, is_binary};
-use crate::gateway::{Client, Gateway, Kept, Looked, Making, Reached, Spot};
+use crate::gateway::{Asked, Client, Gateway, Kept, Looked, Making, Reached, Spot, Spots};
 use crate::reply_v1;
-use crate::router::{Doors, log_failure, name_limit, name_limit_id};
+use crate::router::{Doors, with_cause, with_limit};
 use crate::routes::{Found, Resource, Routes};
 use answers::{Type, gateway_response, of_mock};
 use base64::Engine as _;
@@ -24,7 +24,7 @@ use http::header::{ACCEPT, CACHE_CONTROL, WARNING};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 use http_body_util::{BodyExt as _, Full};
-use invoke::{InvokeError, request_id};
+use invoke::request_id;
 use limits::response_cache::CacheKey;
 use model::LimitId;
 use model::stack::{ApiRoute, IntegrationKind, RestApi, Stage};
@@ -32,6 +32,8 @@ use std::net::IpAddr;
 
 /// Header with an API key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// X-Ray's header.
+const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 /// A REST API with its methods in the order in which they are tried.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ pub(crate) struct Api {
     api: RestApi,
     routes: Routes,
     /// Where each method stands among the limits, by stage.
-    spots: Vec<Vec<Spot>>,
+    spots: Spots,
     /// Made up as AWS's are: nobody chooses it.
     deployment_id: String,
 }
@@ -95,11 +97,6 @@ impl Api {
             Resource::Other(_) => method == "OPTIONS" && self.api.cors.is_some(),
             Resource::None => false,
         }
-    }
-
-    fn spot(&self, stage: Option<&Stage>, method: usize) -> Spot {
-        let stage = stage.and_then(|stage| self.api.stages.iter().position(|known| known.name == stage.name));
-        self.spots[stage.unwrap_or(0)][method]
     }
 }
 
@@ -167,13 +164,12 @@ impl<'a> Call<'a> {
             Ok(client) => client,
             Err(kind) => return gateway_response(kind),
         };
-        let spot = self.api.spot(self.stage, found.index);
+        let spot = self.api.spots.of(&self.api.api.stages, self.stage, found.index);
         if let Err(refusal) = self.gateway.admit(self.doors.invoker.now(), spot, client) {
             tracing::info!(limit = %refusal.limit, resource = %refusal.resource, max = refusal.max, "refused");
             let quota = refusal.limit == LimitId::ApiKeyQuota;
-            let mut answer = gateway_response(if quota { Type::QuotaExceeded } else { Type::Throttled });
-            name_limit(&mut answer, &refusal);
-            return answer;
+            let kind = if quota { Type::QuotaExceeded } else { Type::Throttled };
+            return with_limit(gateway_response(kind), &refusal);
         }
         let Some(cached) = spot.cached() else { return self.integrate(&found, spot, client, incoming).await };
         let word = self.gateway.cache_word(&self.cache_values(&found));
@@ -237,7 +233,10 @@ impl<'a> Call<'a> {
             Err(never) => match never {},
         };
         if head.status.is_success() {
-            let kept = Kept { status: head.status, headers: head.headers.clone(), body: body.clone() };
+            let mut headers = head.headers.clone();
+            // It is of this request alone.
+            headers.remove(TRACE_ID);
+            let kept = Kept { status: head.status, headers, body: body.clone() };
             self.gateway.keep(self.doors.invoker.now(), cached, key, kept);
         }
         Answer::from_parts(head, Full::new(body))
@@ -305,40 +304,18 @@ impl<'a> Call<'a> {
             trace = HeaderValue::from_str(trace_id).ok();
             arrival.event_v1(&described, path, body, trace_id)
         };
-        let begun = doors.invoker.now();
-        let result = match arrival.admit(doors, &destination, request_id(), incoming, event).await {
-            Ok((admission, request)) => {
-                tokio::time::timeout(gateway.patience(spot), admission.run(request)).await
-            }
-            Err(NotAdmitted::Failed(error)) => Ok(Err(error)),
-            Err(NotAdmitted::Answered(answer)) => return *answer,
-        };
-        let mut answer = match result {
-            Err(_) => {
-                let refusal = gateway.expired(doors.invoker.now(), spot);
-                tracing::info!(limit = %refusal.limit, api = api.logical_id(), function = %function.name, max_ms = refusal.max, "timed out");
-                let mut answer = gateway_response(Type::IntegrationTimeout);
-                name_limit(&mut answer, &refusal);
-                answer
-            }
-            Ok(Ok(invoked)) => {
-                gateway.answered(spot, doors.invoker.now().since(begun));
+        let asked = gateway.ask(doors, ("REST API", spot), *arrival, &destination, incoming, event).await;
+        let mut answer = match asked {
+            Asked::Invoked(invoked) => {
                 let reading = reply_v1::Reading { strict: true, decodes: self.accepts_binary() };
                 answer_of(function, &invoked, Format::One(reading), answers::bad_gateway)
             }
-            Ok(Err(error)) => {
-                log_failure("REST API", &error);
-                let mut answer = answers::internal_error();
-                match &error {
-                    InvokeError::Refused(refusal) => name_limit(&mut answer, refusal),
-                    InvokeError::NoFunction(_) | InvokeError::Restore(_) => {}
-                    InvokeError::Host(_) => name_limit_id(&mut answer, LimitId::HostSandboxes),
-                }
-                answer
-            }
+            Asked::Answered(answer) => return *answer,
+            Asked::Slow(refusal) => with_limit(gateway_response(Type::IntegrationTimeout), &refusal),
+            Asked::Failed(error) => with_cause(answers::internal_error(), &error),
         };
         if let Some(trace) = trace {
-            answer.headers_mut().insert("x-amzn-trace-id", trace);
+            answer.headers_mut().insert(TRACE_ID, trace);
         }
         answer
     }

@@ -456,6 +456,22 @@ pub(crate) fn name_limit(answer: &mut Answer, refusal: &Refusal) {
     }
 }
 
+/// An answer to a request that a limit refused.
+pub(crate) fn with_limit(mut answer: Answer, refusal: &Refusal) -> Answer {
+    name_limit(&mut answer, refusal);
+    answer
+}
+
+/// An answer to a request whose function could not be run, with the limit behind that.
+pub(crate) fn with_cause(mut answer: Answer, error: &InvokeError) -> Answer {
+    match error {
+        InvokeError::Refused(refusal) => name_limit(&mut answer, refusal),
+        InvokeError::NoFunction(_) | InvokeError::Restore(_) => {}
+        InvokeError::Host(_) => name_limit_id(&mut answer, LimitId::HostSandboxes),
+    }
+    answer
+}
+
 /// What [`LIMIT_HEADER`] says.
 pub(crate) fn limit_text(refusal: &Refusal) -> String {
     let Refusal { limit, resource, used, max, .. } = refusal;

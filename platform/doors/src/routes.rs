@@ -174,24 +174,7 @@ impl Pattern {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::stack::Place;
-
-    fn routes(keys: &[&str]) -> Vec<ApiRoute> {
-        let route = |key: &&str| {
-            let (method, path) = key.split_once(' ').unwrap_or((key, ""));
-            ApiRoute {
-                id: String::new(),
-                place: Place::default(),
-                method: method.to_owned(),
-                path: path.to_owned(),
-                route_key: (*key).to_owned(),
-                integration: None,
-                authorization_type: "NONE".to_owned(),
-                api_key_required: false,
-            }
-        };
-        keys.iter().map(route).collect()
-    }
+    use crate::gateway::samples::routes;
 
     #[test]
     fn the_most_specific_route_wins() {

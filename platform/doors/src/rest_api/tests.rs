@@ -1,22 +1,11 @@
 //! Stages, and what tells entries of a cache apart.
 
 use super::*;
-use crate::gateway::{ApiParts, Apis, GatewaySettings};
-use model::Instant;
+use crate::gateway::{ApiParts, samples};
 use model::stack::{EndpointType, Place};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn api(stages: &[&str]) -> Arc<Api> {
-    let stage = |name: &&str| Stage {
-        id: String::new(),
-        place: Place::default(),
-        name: (*name).to_owned(),
-        default_throttle: Default::default(),
-        route_throttles: BTreeMap::new(),
-        cache: Default::default(),
-        variables: BTreeMap::new(),
-    };
     let rest = RestApi {
         id: "Api".into(),
         place: Place::default(),
@@ -25,13 +14,12 @@ fn api(stages: &[&str]) -> Arc<Api> {
         endpoint_type: EndpointType::Edge,
         url: String::new(),
         routes: Vec::new(),
-        stages: stages.iter().map(stage).collect(),
+        stages: samples::stages(stages),
         api_key_source: "HEADER".into(),
         binary_media_types: Vec::new(),
         cors: None,
     };
-    let parts = ApiParts { rest_apis: vec![rest], ..ApiParts::default() };
-    Apis::new(Instant::START, parts, &GatewaySettings::for_tests()).rest[0].clone()
+    samples::apis(ApiParts { rest_apis: vec![rest], ..ApiParts::default() }).rest[0].clone()
 }
 
 #[test]
