@@ -54,7 +54,12 @@ def soon(look, wanted, seconds=10):
 
 def noted(platform, name, extension, wanted):
     """The lines that an extension has noted, once they are as wanted; each look is an invocation."""
-    look = lambda: run(platform, name, READ % extension).splitlines()  # noqa: E731
+
+    def look():
+        lines = run(platform, name, READ % extension)
+        # Before anything is noted there is no file.
+        return [] if isinstance(lines, dict) else lines.splitlines()
+
     return soon(look, wanted)
 
 

@@ -36,6 +36,11 @@ impl Conductor {
     pub async fn run(mut self, mut orders: Orders) {
         let mut watcher = self.interest().map(Watcher::start);
         let mut written = self.written();
+        // What was saved after the deployment and before anybody watched must not be missed either.
+        if self.watch == Watch::All {
+            let differs = self.is_stale();
+            self.saved(&Seen::Everything, differs).await;
+        }
         loop {
             let seen = async {
                 match &mut watcher {
@@ -70,6 +75,12 @@ impl Conductor {
         let Some(read) = self.read.as_ref().filter(|_| self.watch == Watch::All) else { return Vec::new() };
         let env_files = self.stage.env_files.paths(read);
         env_files.iter().chain([&read.path]).map(|path| resolved(path)).collect()
+    }
+
+    /// Whether the template is no longer the one that was deployed.
+    fn is_stale(&self) -> bool {
+        let Some(read) = &self.read else { return false };
+        std::fs::read_to_string(&read.path).is_ok_and(|text| text != read.text)
     }
 
     fn written(&self) -> Written {
