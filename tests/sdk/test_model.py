@@ -276,6 +276,91 @@ def bad_calls(name, arguments):
         yield "at a stale revision", arguments | {"RevisionId": "00000000-0000-4000-8000-000000000000"}
 
 
+def sample(shape):
+    """A value of a shape with its required members and no others."""
+    kind = shape.type_name
+    if kind == "structure":
+        return {member: sample(shape.members[member]) for member in getattr(shape, "required_members", [])}
+    if kind == "list":
+        return [sample(shape.member)]
+    if kind == "string" and shape.enum:
+        return shape.enum[0]
+    number = max(shape.metadata.get("min", 1), 1)
+    return {"map": {"AB": "v"}, "string": "x", "integer": number, "long": number, "boolean": True}.get(kind, "eA==")
+
+
+def refuses(pattern, text):
+    with contextlib.suppress(re.error):
+        return not re.fullmatch(pattern, text)
+    return False
+
+
+def bad_values(shape):
+    """What is wrong, where below a value, and the value: the constraints of a shape and of all that it holds. A place is a
+    chain of members, `[]` and `{}`; what is to be left out is no value."""
+    kind, rules = shape.type_name, shape.metadata
+    yield "of the wrong type", (), 7 if kind in ("string", "blob") else "a text"
+    if kind == "string":
+        if shape.enum:
+            yield "out of its set", (), "nonsense"
+        if rules.get("max", 9_999) < 9_999:
+            yield "too long", (), "x" * (rules["max"] + 1)
+        if rules.get("min"):
+            yield "too short", (), ""
+        if refuses(rules.get("pattern", ".*"), "!! §"):
+            yield "against its pattern", (), "!! §"
+    elif kind in ("integer", "long"):
+        yield "a fraction", (), 1.5
+        for edge, beyond in (("min", -1), ("max", 1)):
+            if edge in rules:
+                yield f"beyond its {edge}", (), rules[edge] + beyond
+    elif kind == "list":
+        if rules.get("max", 999) < 999:
+            yield "too many", (), [sample(shape.member)] * (rules["max"] + 1)
+        yield from ((what, ("[]", *place), value) for what, place, value in bad_values(shape.member))
+    elif kind == "map":
+        yield from ((what, ("{}", *place), value) for what, place, value in bad_values(shape.value))
+    elif kind == "structure":
+        for member, inner in shape.members.items():
+            if member in getattr(shape, "required_members", []):
+                yield "left out", (member,), None
+            yield from ((what, (member, *place), value) for what, place, value in bad_values(inner))
+
+
+def with_value(shape, current, place, value):
+    """`current` with another value at a place; what is on the way there is made."""
+    if not place:
+        return value
+    first, *rest = place
+    if first == "[]":
+        return [with_value(shape.member, None, rest, value)]
+    if first == "{}":
+        return {"AB": with_value(shape.value, None, rest, value)}
+    members = dict(current) if isinstance(current, dict) else sample(shape)
+    if value is None and not rest:
+        members.pop(first, None)
+    else:
+        members[first] = with_value(shape.members[first], members.get(first), rest, value)
+    return members
+
+
+def deep_calls(name, arguments):
+    """A valid call with one constraint broken anywhere, in members that it does not have, too."""
+    shape = MODEL.operation_model(name).input_shape
+    for member, inner in shape.members.items():
+        location = inner.serialization.get("location")
+        if member == shape.serialization.get("payload"):
+            continue
+        for what, place, value in bad_values(inner):
+            # On the wire of a path, a query and a header all is text, and a path has no empty part.
+            if location and inner.type_name in ("string", "boolean") and what == "of the wrong type":
+                continue
+            if location == "uri" and value == "" or location == "querystring" and inner.type_name == "list":
+                continue
+            where = ".".join((member, *place))
+            yield f"{where} {what}", with_value(shape, arguments, (member, *place), value)
+
+
 # Deleting what is not there is no error, as on AWS; listing the versions of no layer neither.
 IDEMPOTENT = {"DeleteLayerVersion", "ListLayerVersions"}
 
@@ -294,6 +379,21 @@ def test_bad_calls_are_refused_with_an_error_of_the_models(platform, client, val
             with contextlib.suppress(client.exceptions.ResourceConflictException):
                 getattr(client, snake(name))(**arguments)
     assert not failures, "\n".join(failures)
+
+
+def test_each_constraint_of_each_member_is_checked(platform, client, valid):
+    """Members that are not run may be refused by name before anything else is said of them."""
+    failures, tried = [], 0
+    for name, arguments in valid:
+        for what, bad in deep_calls(name, arguments):
+            tried += 1
+            answer = attempt(platform, name, bad)
+            if not (400 <= answer.status < 500 or answer.status == 501):
+                failures.append(f"{name} {what}: {answer.status} {answer.body[:120]!r}")
+        # The call itself again, for what follows; what is there already is as good.
+        with contextlib.suppress(client.exceptions.ResourceConflictException, client.exceptions.ResourceNotFoundException):
+            getattr(client, snake(name))(**arguments)
+    assert tried > 700 and not failures, "\n".join(failures)
 
 
 def test_refused_operations_say_so(platform, client):

@@ -71,6 +71,13 @@ pub struct FunctionCode {
     pub s3_bucket: Option<String>,
     /// Its key.
     pub s3_key: Option<String>,
+    /// Its version.
+    pub s3_object_version: Option<String>,
+    /// `COPY` or `REFERENCE`.
+    pub s3_object_storage_mode: Option<String>,
+    /// The key of the archive: checked, and nothing is encrypted with it.
+    #[serde(rename = "SourceKMSKeyArn")]
+    pub source_kms_key_arn: Option<String>,
     /// A container image.
     pub image_uri: Option<String>,
 }

@@ -9,7 +9,7 @@ mod runtime;
 pub mod snap_start;
 
 pub use environment::{ENVIRONMENT_MAX, RESERVED_VARIABLES};
-pub use runtime::{RUNTIMES, check_runtime};
+pub use runtime::{RUNTIMES, check_runtime, is_known};
 
 use crate::function::{Cors, Function, LogFormat, PackageType, SnapStart, TracingMode, VpcConfig};
 use crate::image::{IMAGE_LIST_MAX, WORKING_DIRECTORY_MAX};
@@ -39,6 +39,11 @@ const TAG_VALUE_MAX: usize = 256;
 const CORS_LIST_MAX: usize = 100;
 const CORS_METHODS_MAX: usize = 6;
 const CORS_AGE_MAX_S: u32 = 86_400;
+const CORS_HEADER_MAX: usize = 1_024;
+const CORS_ORIGIN_MAX: usize = 253;
+const ARN_MAX: usize = 10_000;
+/// Characters of a refused value that an answer repeats.
+const SHOWN_MAX: usize = 256;
 const ROLE_PATTERN: &str = r"arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+";
 
 /// Gathers everything that breaks the service model, so that one answer names all of it.
@@ -85,6 +90,21 @@ impl Violations {
         }
     }
 
+    /// A member that must have at least one character, and at most `max`.
+    pub(crate) fn some_length(&mut self, value: &str, member: &str, max: usize) {
+        if value.is_empty() {
+            self.add(value, member, "Member must have length greater than or equal to 1");
+        }
+        self.length(value, member, max);
+    }
+
+    /// An ARN of any service, or nothing: such a member is taken away with an empty text.
+    pub(crate) fn any_arn(&mut self, value: Option<&str>, member: &str) {
+        let Some(value) = value.filter(|value| !value.is_empty()) else { return };
+        let fits = is_any_arn(value) && value.len() <= ARN_MAX;
+        self.pattern(fits, &shown(value), member, r"(arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*)|()");
+    }
+
     pub(crate) fn one_of(&mut self, value: Option<&str>, member: &str, set: &[&str]) {
         if let Some(value) = value.filter(|value| !set.contains(value)) {
             self.add(value, member, format!("Member must satisfy enum value set: [{}]", set.join(", ")));
@@ -117,6 +137,9 @@ pub fn check_settings(settings: &Settings, violations: &mut Violations) {
     if let Some(description) = &settings.description {
         violations.length(description, "description", DESCRIPTION_MAX);
     }
+    let dead_letter = settings.dead_letter_config.as_ref().and_then(|config| config.target_arn.as_deref());
+    violations.any_arn(dead_letter, "deadLetterConfig.targetArn");
+    violations.any_arn(settings.kms_key_arn.as_deref(), "kMSKeyArn");
     violations.range(settings.timeout, "timeout", TIMEOUT_S);
     violations.range(settings.memory_size, "memorySize", MEMORY_MB);
     if let Some(storage) = &settings.ephemeral_storage {
@@ -295,16 +318,27 @@ pub fn check_tags(tags: &BTreeMap<String, String>, violations: &mut Violations) 
 /// Checks the cross-origin settings of a function URL.
 pub fn check_cors(cors: &Cors, violations: &mut Violations) {
     let lists = [
-        (&cors.allow_headers, "cors.allowHeaders", CORS_LIST_MAX),
-        (&cors.allow_methods, "cors.allowMethods", CORS_METHODS_MAX),
-        (&cors.allow_origins, "cors.allowOrigins", CORS_LIST_MAX),
-        (&cors.expose_headers, "cors.exposeHeaders", CORS_LIST_MAX),
+        (&cors.allow_headers, "cors.allowHeaders", CORS_LIST_MAX, CORS_HEADER_MAX),
+        (&cors.allow_methods, "cors.allowMethods", CORS_METHODS_MAX, CORS_HEADER_MAX),
+        (&cors.allow_origins, "cors.allowOrigins", CORS_LIST_MAX, CORS_ORIGIN_MAX),
+        (&cors.expose_headers, "cors.exposeHeaders", CORS_LIST_MAX, CORS_HEADER_MAX),
     ];
-    for (list, member, max) in lists {
+    for (list, member, max, longest) in lists {
         let Some(list) = list else { continue };
         if list.len() > max {
             let shown = format!("[{}]", list.join(", "));
             violations.add(shown, member, format!("Member must have length less than or equal to {max}"));
+        }
+        if list.iter().any(|item| item.chars().count() > longest) {
+            let constraint = format!(
+                "Member must satisfy constraint: [Member must have length less than or equal to {longest}]"
+            );
+            violations.add(format!("[{} items]", list.len()), member, constraint);
+        }
+        if member == "cors.allowOrigins" && list.iter().any(String::is_empty) {
+            let constraint =
+                "Member must satisfy constraint: [Member must have length greater than or equal to 1]";
+            violations.add(format!("[{}]", list.join(", ")), member, constraint);
         }
         for item in list.iter().filter(|item| item.contains(char::is_control)) {
             violations.add(
@@ -337,6 +371,38 @@ pub fn check_architectures(architectures: Option<&[String]>, violations: &mut Vi
             "architectures",
             "Member must satisfy constraint: [Member must satisfy enum value set: [x86_64, arm64]], exactly one",
         );
+    }
+}
+
+/// Whether a text is an ARN of some service: `arn:aws:sqs:…`.
+pub fn is_any_arn(text: &str) -> bool {
+    let mut parts = text.splitn(4, ':');
+    let (scheme, partition, service, rest) = (parts.next(), parts.next(), parts.next(), parts.next());
+    let is_partition = |text: &str| {
+        text.is_empty()
+            || text
+                .strip_prefix("aws")
+                .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-'))
+    };
+    let is_service = |text: &str| {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+        !text.is_empty() && text.bytes().all(fits)
+    };
+    scheme == Some("arn")
+        && partition.is_some_and(is_partition)
+        && service.is_some_and(is_service)
+        && rest.is_some()
+}
+
+/// The start of a value that is refused, printable.
+pub(crate) fn shown(value: &str) -> String {
+    value.chars().take(SHOWN_MAX).collect::<String>().escape_debug().to_string()
+}
+
+/// Checks the keys of tags that are to be taken away.
+pub fn check_tag_keys(keys: &[String], violations: &mut Violations) {
+    for key in keys {
+        violations.some_length(key, "tagKeys", TAG_KEY_MAX);
     }
 }
 
@@ -405,7 +471,6 @@ fn refuse_what_is_not_run(settings: &Settings) -> Result<(), ApiError> {
     let given = |value: &Option<serde_json::Value>| match value {
         None | Some(serde_json::Value::Null) => false,
         Some(serde_json::Value::Array(items)) => !items.is_empty(),
-        Some(serde_json::Value::Object(members)) => !members.is_empty(),
         Some(_) => true,
     };
     let members = [

@@ -4,6 +4,7 @@ use super::Control;
 use crate::package::{ArchiveError, LayoutError, Package, PackageError, Unpacker};
 use crate::request::{DeployCode, FunctionCode};
 use crate::store::is_full;
+use crate::validate::Violations;
 use model::error::{ApiError, ErrorCode};
 use std::sync::Arc;
 
@@ -20,7 +21,11 @@ impl Control {
     /// # Errors
     /// It brings nothing, or more than one thing, or what cannot be unpacked.
     pub(super) fn code_of_request(&self, code: &FunctionCode) -> Result<Package, ApiError> {
-        let s3 = code.s3_bucket.is_some() || code.s3_key.is_some();
+        let s3 = [&code.s3_bucket, &code.s3_key, &code.s3_object_version, &code.s3_object_storage_mode];
+        let s3 = s3.into_iter().any(Option::is_some);
+        let mut violations = Violations::default();
+        violations.any_arn(code.source_kms_key_arn.as_deref(), "sourceKMSKeyArn");
+        violations.finish()?;
         match &code.zip_file {
             Some(_) if s3 => Err(ApiError::invalid(
                 "Please do not provide other FunctionCode parameters when providing a ZipFile.",

@@ -1,12 +1,13 @@
 //! Publishing, finding and deleting layers.
 
+use super::policy::{ORGANISATION_PATTERN, is_organisation};
 use super::{Control, package, store_error};
 use crate::function::{Layer, PolicyStatement};
 use crate::layer::{LayerVersion, LayerVersions, Layers};
 use crate::package::Package;
 use crate::request::FunctionCode;
 use crate::store::Write;
-use crate::validate::{DESCRIPTION_MAX, LAYERS_MAX, Violations};
+use crate::validate::{DESCRIPTION_MAX, LAYERS_MAX, Violations, is_known, shown};
 use model::error::{ApiError, ErrorCode, Violation};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -90,6 +91,10 @@ impl LayerMembers {
                 let constraint = format!("Member must have length less than or equal to {max}");
                 violations.add(format!("[{}]", list.join(", ")), member, constraint);
             }
+        }
+        for runtime in self.compatible_runtimes.iter().filter(|runtime| !is_known(runtime)) {
+            let constraint = "Member must satisfy enum value set of Lambda's runtimes";
+            violations.add(shown(runtime), "compatibleRuntimes", constraint);
         }
         for architecture in &self.compatible_architectures {
             violations.one_of(Some(architecture), "compatibleArchitectures", &["x86_64", "arm64"]);
@@ -274,6 +279,10 @@ impl Control {
         let fits = principal == "*" || model::name::is_account(principal) || principal.starts_with("arn:aws");
         let pattern = r"\d{12}|\*|arn:(aws[a-zA-Z-]*):iam::\d{12}:root";
         violations.pattern(fits, &principal.escape_debug().to_string(), "principal", pattern);
+        if let Some(organisation) = &request.organization_id {
+            let fits = is_organisation(organisation);
+            violations.pattern(fits, &shown(organisation), "organizationId", ORGANISATION_PATTERN);
+        }
         violations.finish()?;
         let found = self.layer_version(name, version)?;
         let principal = match principal {

@@ -2,7 +2,7 @@
 
 use super::Control;
 use crate::function::{Function, PolicyStatement};
-use crate::validate::Violations;
+use crate::validate::{Violations, shown};
 use model::error::{ApiError, ErrorCode, Violation};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -210,11 +210,7 @@ pub(super) fn arn_of(function: &Function, qualifier: Option<&str>) -> String {
 /// Checks lengths and patterns of the service model.
 fn check(request: &AddPermission) -> Result<(), ApiError> {
     let mut violations = Violations::default();
-    let lengths = [
-        (&request.principal, "principal"),
-        (&request.event_source_token, "eventSourceToken"),
-        (&request.principal_org_id, "principalOrgID"),
-    ];
+    let lengths = [(&request.principal, "principal"), (&request.event_source_token, "eventSourceToken")];
     for (value, member) in lengths {
         if let Some(value) = value {
             violations.length(value, member, MEMBER_MAX);
@@ -225,9 +221,45 @@ fn check(request: &AddPermission) -> Result<(), ApiError> {
         let shown: String = account.chars().take(MEMBER_MAX).collect();
         violations.pattern(fits, &shown.escape_debug().to_string(), "sourceAccount", r"\d{12}");
     }
+    if let Some(source) = &request.source_arn {
+        let pattern = r"arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1})?:(\d{12})?:(.*)";
+        violations.pattern(is_source_arn(source), &shown(source), "sourceArn", pattern);
+    }
+    if let Some(organisation) = &request.principal_org_id {
+        violations.pattern(
+            is_organisation(organisation),
+            &shown(organisation),
+            "principalOrgID",
+            ORGANISATION_PATTERN,
+        );
+    }
     let kind = request.function_url_auth_type.as_deref();
     violations.one_of(kind, "functionUrlAuthType", &["NONE", "AWS_IAM"]);
     violations.finish()
+}
+
+/// The id of an organisation.
+pub(super) const ORGANISATION_PATTERN: &str = "o-[a-z0-9]{10,32}";
+
+pub(super) fn is_organisation(id: &str) -> bool {
+    id.strip_prefix("o-").is_some_and(|rest| {
+        (10..=32).contains(&rest.len())
+            && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    })
+}
+
+/// Whether a text is the ARN of what calls: Region and account may be left out, wildcards in the rest.
+fn is_source_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [scheme, partition, service, region, account, _] = parts.as_slice() else { return false };
+    let word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    *scheme == "arn"
+        && partition.starts_with("aws")
+        && word(partition)
+        && !service.is_empty()
+        && word(service)
+        && (region.is_empty() || model::name::is_region(region))
+        && (account.is_empty() || model::name::is_account(account))
 }
 
 fn document(policy: &[PolicyStatement]) -> Value {

@@ -41,6 +41,9 @@ impl Control {
     /// # Errors
     /// There is nothing of that ARN.
     pub fn untag(&self, arn: &str, keys: &[String]) -> Result<(), ApiError> {
+        let mut violations = Violations::default();
+        validate::check_tag_keys(keys, &mut violations);
+        violations.finish()?;
         if is_signing(arn) {
             return self.tag_signing_config(arn, |all| all.retain(|key, _| !keys.contains(key)));
         }

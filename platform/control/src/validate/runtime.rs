@@ -22,15 +22,8 @@ pub fn check_runtime(runtime: &str) -> Result<(), ApiError> {
     if RUNTIMES.contains(&runtime) {
         return Ok(());
     }
-    let known = ELSEWHERE.iter().find(|(family, _)| {
-        let digits = runtime.strip_prefix(family);
-        digits
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_digit() || c == 'c'))
-            && runtime.len() <= 24
-            && runtime.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte))
-    });
-    Err(ApiError::invalid(match known {
-        Some((_, way_out)) => {
+    Err(ApiError::invalid(match elsewhere(runtime) {
+        Some(way_out) => {
             format!("The runtime parameter of {runtime} is not supported by Onrush: {way_out}.")
         }
         None => format!(
@@ -39,6 +32,23 @@ pub fn check_runtime(runtime: &str) -> Result<(), ApiError> {
             RUNTIMES.join(", ")
         ),
     }))
+}
+
+/// Whether Lambda has, or has had, a runtime of that id, wherever it can run.
+pub fn is_known(runtime: &str) -> bool {
+    RUNTIMES.contains(&runtime) || runtime == "nodejs" || elsewhere(runtime).is_some()
+}
+
+/// The way out for a runtime that AWS knows.
+fn elsewhere(runtime: &str) -> Option<&'static str> {
+    let known = ELSEWHERE.iter().find(|(family, _)| {
+        let digits = runtime.strip_prefix(family);
+        digits
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_digit() || c == 'c'))
+            && runtime.len() <= 24
+            && runtime.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte))
+    });
+    known.map(|(_, way_out)| *way_out)
 }
 
 #[cfg(test)]

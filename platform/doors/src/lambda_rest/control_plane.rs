@@ -155,7 +155,7 @@ fn run(
         "AddLayerVersionPermission" => layers::add_permission(control, input),
         "RemoveLayerVersionPermission" => layers::remove_permission(control, input),
         "GetLayerVersionPolicy" => layers::policy(control, input),
-        "ListEventSourceMappings" => Ok(Answer::ok(json!({"EventSourceMappings": []}))),
+        "ListEventSourceMappings" => around::list_mappings(control, input),
         "GetEventSourceMapping" | "UpdateEventSourceMapping" | "DeleteEventSourceMapping" => {
             let message = "The resource you requested does not exist.";
             Err(ApiError::new(ErrorCode::ResourceNotFound, message))

@@ -29,6 +29,18 @@ const CLIENT_CONTEXT_MAX: usize = 3_583;
 /// The one function's name in the runtime interface emulator of AWS's images, `aws-lambda-rie`.
 const EMULATOR_NAME: &str = "function";
 
+/// Headers that ask for what no function here is, and what AWS answers for such a function (the second text is ours).
+const UNKNOWN_HERE: [(&str, &str); 2] = [
+    (
+        "x-amz-tenant-id",
+        "The invoked function is not enabled with tenancy configuration. Remove the tenant ID from your request and try again.",
+    ),
+    (
+        "x-amz-durable-execution-name",
+        "The invoked function is not a durable function. Remove the durable execution name from your request and try again.",
+    ),
+];
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
 pub(super) const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
@@ -122,6 +134,11 @@ impl Call {
             }
         };
         let client_context = client_context(header("x-amz-client-context"))?;
+        for (name, advice) in UNKNOWN_HERE {
+            if head.headers.contains_key(name) {
+                return Err(ApiError::invalid(advice));
+            }
+        }
         let trace_id = lineage::next(doors, given_trace_header(&head.headers), &function)?;
         Ok(Self { function, qualifier, key, kind, tail, client_context, trace_id })
     }

@@ -4,6 +4,7 @@ use super::functions::paged;
 use super::input::Input;
 use super::{Answer, page};
 use control::package::{UNZIPPED_MAX, ZIPPED_MAX};
+use control::validate::is_any_arn;
 use control::{AddPermission, CODE_STORAGE_MAX, Control, Function, UrlSettings};
 use model::error::{ApiError, Violation};
 use model::name::qualified_arn;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const URLS_MAX: i64 = 50;
+const MAPPINGS_MAX: i64 = 10_000;
 /// The port of a URL when the caller did not say which one it used.
 const DEFAULT_PORT: u16 = 4566;
 
@@ -129,6 +131,21 @@ pub(super) fn remove_permission(control: &Control, input: &Input<'_>) -> Result<
 pub(super) fn policy(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let (function, policy) = control.policy(input.label(0), input.query("Qualifier"))?;
     Ok(Answer::ok(json!({"Policy": policy.to_string(), "RevisionId": function.revision_id})))
+}
+
+/// There are none; what is asked is checked all the same.
+pub(super) fn list_mappings(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    page::size(input, MAPPINGS_MAX)?;
+    page::after(input)?;
+    if let Some(arn) = input.query("EventSourceArn").filter(|arn| !is_any_arn(arn)) {
+        let constraint =
+            "Member must satisfy regular expression pattern: arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\\-])+:.*";
+        return Err(ApiError::validation(&arn.escape_debug().to_string(), "eventSourceArn", constraint));
+    }
+    if let Some(function) = input.query("FunctionName") {
+        control.resolve_with_qualifier(function, None)?;
+    }
+    Ok(Answer::ok(json!({"EventSourceMappings": []})))
 }
 
 /// Which times an answer has: making a URL tells only of the making.

@@ -44,6 +44,10 @@ pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiEr
         let constraint = "Member must satisfy enum value set: [ALL]";
         return Err(ApiError::validation(&version.escape_debug().to_string(), "functionVersion", constraint));
     }
+    if let Some(region) = input.query("MasterRegion").filter(|region| !is_master_region(region)) {
+        let pattern = r"Member must satisfy regular expression pattern: ALL|(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}";
+        return Err(ApiError::validation(&region.escape_debug().to_string(), "masterRegion", pattern));
+    }
     // Asked for all versions, AWS names each by its qualified ARN.
     let qualified = input.query("FunctionVersion").is_some();
     let (size, after) = (page::size(input, LIST_MAX)?, page::after(input)?);
@@ -66,6 +70,11 @@ pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiEr
     let shapes: Vec<Value> =
         functions.iter().map(|function| configuration::of(function, qualified)).collect();
     Ok(Answer::ok(paged("Functions", &shapes, next.as_deref())))
+}
+
+/// Functions have no copies in other Regions: whichever is named, all are listed.
+fn is_master_region(text: &str) -> bool {
+    text == "ALL" || model::name::is_region(text)
 }
 
 pub(super) fn update_code(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {

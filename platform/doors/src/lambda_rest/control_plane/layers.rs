@@ -4,6 +4,7 @@ use super::functions::paged;
 use super::input::Input;
 use super::{Answer, page};
 use control::layer::LayerVersion;
+use control::validate::{Violations, is_known};
 use control::{Control, LayerPermission, PublishLayer};
 use model::error::{ApiError, ErrorCode, Violation};
 use serde_json::{Value, json};
@@ -30,6 +31,7 @@ pub(super) fn delete(control: &Control, input: &Input<'_>) -> Result<Answer, Api
 }
 
 pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    check_filter(input)?;
     let layers = control.layers();
     let latest = layers.values().filter_map(|layer| {
         let latest = layer.versions.values().rev().find(|version| suits(version, input))?;
@@ -47,6 +49,7 @@ pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiEr
 }
 
 pub(super) fn list_versions(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    check_filter(input)?;
     let layers = control.layers();
     let name = control.layer_name(input.label(0))?;
     // The newest first, as AWS lists them.
@@ -83,7 +86,24 @@ pub(super) fn policy(control: &Control, input: &Input<'_>) -> Result<Answer, Api
     Ok(Answer::ok(json!({"Policy": document.to_string(), "RevisionId": version.revision_id})))
 }
 
-/// Whether a version suits what the query asks for; one that says nothing suits everything.
+/// What lists may be asked to leave out.
+fn check_filter(input: &Input<'_>) -> Result<(), ApiError> {
+    let runtime = input.query("CompatibleRuntime").filter(|runtime| !is_known(runtime));
+    let architecture = input.query("CompatibleArchitecture");
+    let architecture = architecture.filter(|asked| !matches!(*asked, "x86_64" | "arm64"));
+    let mut violations = Violations::default();
+    for (value, member, set) in [
+        (runtime, "compatibleRuntime", "Member must satisfy enum value set of Lambda's runtimes"),
+        (architecture, "compatibleArchitecture", "Member must satisfy enum value set: [x86_64, arm64]"),
+    ] {
+        if let Some(value) = value {
+            violations.add(value.escape_debug().to_string(), member, set);
+        }
+    }
+    violations.finish()
+}
+
+/// Whether a version suits what the query asks for: it names the runtime and the architecture.
 fn suits(version: &LayerVersion, input: &Input<'_>) -> bool {
     let fits = |asked: Option<&str>, list: &[String]| {
         asked.is_none_or(|asked| list.iter().any(|found| found == asked))

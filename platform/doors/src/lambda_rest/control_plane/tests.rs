@@ -219,7 +219,7 @@ fn urls_tags_and_policies_are_kept() {
 
     let policy = "/2015-03-31/functions/cart/policy";
     assert_eq!(bench.get(policy).0, 404);
-    let asked = json!({"StatementId": "s1", "Action": "lambda:InvokeFunction", "Principal": "apigateway.amazonaws.com", "SourceArn": "arn:aws:execute-api:x"});
+    let asked = json!({"StatementId": "s1", "Action": "lambda:InvokeFunction", "Principal": "apigateway.amazonaws.com", "SourceArn": "arn:aws:execute-api:us-east-1:000000000000:x/*"});
     assert_eq!(bench.json(Method::POST, policy, &asked).0, 201);
     assert_eq!(bench.json(Method::POST, policy, &asked).0, 409);
     let kept: Value = serde_json::from_str(bench.get(policy).1["Policy"].as_str().unwrap()).unwrap();

@@ -5,10 +5,12 @@ use super::input::Input;
 use super::{Answer, configuration, page};
 use control::{Alias, AliasSettings, Control, Function, PublishVersion};
 use model::error::ApiError;
-use model::name::qualified_arn;
+use model::name::{LATEST, qualified_arn};
 use serde_json::{Value, json};
 
 const LIST_MAX: i64 = 10_000;
+/// Characters of a version.
+const VERSION_MAX: usize = 1_024;
 
 pub(super) fn publish(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let version = control.publish(input.label(0), input.body::<PublishVersion>()?)?;
@@ -47,6 +49,12 @@ pub(super) fn delete_alias(control: &Control, input: &Input<'_>) -> Result<Answe
 pub(super) fn list_aliases(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let function = control.resolve_unqualified(input.label(0))?;
     let version = input.query("FunctionVersion");
+    let is_version =
+        |text: &&str| *text == LATEST || (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+    if let Some(bad) = version.filter(|version| !is_version(version) || version.len() > VERSION_MAX) {
+        let pattern = r"Member must satisfy regular expression pattern: (\$LATEST|[0-9]+)";
+        return Err(ApiError::validation(&bad.escape_debug().to_string(), "functionVersion", pattern));
+    }
     let stands_for = |alias: &&Alias| {
         version.is_none_or(|version| {
             alias.version == version || alias.routing.as_ref().is_some_and(|(other, _)| other == version)
