@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from support import network, puppet, templates
+from support import network, packages, puppet, templates
 from support.network import ref
 from support.paths import BINARY
 
@@ -42,10 +42,14 @@ def test_plan_and_live_refuse_the_same_environment_an_interface(start, tmp_path)
     assert planned["summary"]["ok"] == FIT
 
     platform = start("--era", "2019-05", *LIMITS, template=template)
+    # A function that comes later, into a subnet that nobody has spoken of, waits and counts just so.
+    elsewhere = {"SubnetIds": ["subnet-0123456789abcdef0"], "SecurityGroupIds": ["sg-0123456789abcdef0"]}
+    platform.create("Late", packages.package(puppet.files()), Timeout=60, MemorySize=MEMORY_MB, VpcConfig=elsewhere)
     gate = tmp_path / "red/gate"
-    with concurrent.futures.ThreadPoolExecutor(ENVIRONMENTS) as crowd:
+    with concurrent.futures.ThreadPoolExecutor(ENVIRONMENTS + 1) as crowd:
         order = lambda: crowd.submit(platform.invoke, "Red", {"python": puppet.HOLD})
         waiting = [order() for _ in range(FIT)]
+        late = crowd.submit(platform.invoke, "Late", {"python": "answer = 1"})
         while platform.limit("subnet.addresses", "Private0")["used"] < FIT:
             time.sleep(0.05)
         # Nobody waits for what there is no room for.
@@ -53,11 +57,12 @@ def test_plan_and_live_refuse_the_same_environment_an_interface(start, tmp_path)
             answer = platform.request("POST", "/2015-03-31/functions/Red/invocations", "{}")
             assert answer.status == 502 and answer.headers["x-amzn-errortype"] == "SubnetIPAddressLimitReachedException"
             assert answer.headers["x-onrush-limit"] == f"subnet.addresses; resource=Private0; used={FIT}; max={FIT}"
-        assert not any(order.done() for order in waiting), "their interfaces take some ten seconds"
+        assert platform.limit("subnet.addresses", elsewhere["SubnetIds"][0])["used"] == 1
+        assert not any(order.done() for order in [*waiting, late]), "their interfaces take some ten seconds"
         row = platform.limit("subnet.addresses", "Private0")
         assert (row["used"], row["refused"]) == (FIT, ENVIRONMENTS - FIT)
         gate.touch()
-        assert [order.result().status for order in waiting] == [200] * FIT
+        assert [order.result().status for order in [*waiting, late]] == [200] * (FIT + 1)
     # What AWS bills and times out is the function's own time, not its interface's.
     report = waiting[0].result().line("REPORT")
     assert float(report.split("Init Duration: ")[1].split(" ms")[0]) < 9_000

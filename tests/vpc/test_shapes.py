@@ -78,6 +78,23 @@ def test_a_function_created_by_the_api_stands_where_its_configuration_says(start
         assert puppet.inside(platform, look_up, "Late") == "10.0.3.4"
 
 
+@pytest.mark.parametrize("with_template", [True, False])
+def test_a_function_in_a_subnet_that_no_template_knows_has_a_way_out(start, tmp_path, with_template):
+    """As the plan takes it: a NAT gateway with one address, for all that is elsewhere."""
+    with World() as world:
+        template = network.template(tmp_path) if with_template else None
+        platform = start("--world", f"netns:{world.name}", "--limit", "nat.ports=3", template=template)
+        config = {"SubnetIds": ["subnet-0123456789abcdef0"], "SecurityGroupIds": ["sg-0123456789abcdef0"]}
+        platform.create("Late", packages.package(puppet.files()), VpcConfig=config, Timeout=30)
+        assert connect(platform, "Late", count=3, keep=True) == ["hello"] * 3
+        assert connect(platform, "Late", timeout=0.5) == ["TimeoutError"]
+        row = platform.limit("nat.ports", "nat-elsewhere")
+        assert (row["used"], row["refused"] > 0) == (3, True)
+        look_up = "import socket\nanswer = socket.gethostbyname('ssm.us-east-1.amazonaws.com')"
+        assert puppet.inside(platform, look_up, "Late").startswith("198.19.")
+        assert not with_template or connect(platform, "Red") == ["hello"]
+
+
 def test_a_load_balancer_has_a_name_and_an_address_and_a_group_that_refers_to_itself(start, tmp_path):
     variables = {"Variables": {"BALANCER": {"Fn::GetAtt": ["Balancer", "DNSName"]}}}
     inside = lambda group: {

@@ -137,6 +137,11 @@ impl Connections {
         self.interfaces.create(now, name, subnet, takes)
     }
 
+    /// Where interfaces need room.
+    pub const fn room_mut(&mut self) -> &mut InterfaceRoom {
+        self.interfaces.room_mut()
+    }
+
     /// Adds a NAT gateway with so many addresses.
     pub fn add_gateway(&mut self, name: Arc<str>, addresses: u16) -> GatewayId {
         self.traffic.add_gateway(Arc::clone(&name));

@@ -241,6 +241,11 @@ impl Interfaces {
         self.groups.iter().map(|group| u64::from(group.interfaces)).sum()
     }
 
+    /// Where the interfaces need room.
+    pub const fn room_mut(&mut self) -> &mut InterfaceRoom {
+        &mut self.room
+    }
+
     /// The board's rows of the room for interfaces.
     pub fn room_rows(&self) -> Vec<LimitRow> {
         self.room.rows()

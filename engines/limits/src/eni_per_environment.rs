@@ -158,6 +158,11 @@ impl EnvironmentInterfaces {
         self.groups.iter().map(|group| group.made.len() as u64).sum()
     }
 
+    /// Where the interfaces need room.
+    pub const fn room_mut(&mut self) -> &mut InterfaceRoom {
+        &mut self.room
+    }
+
     /// The figures.
     pub const fn figures(&self) -> &EnvironmentInterfaceFigures {
         &self.figures

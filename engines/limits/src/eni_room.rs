@@ -55,6 +55,8 @@ struct Subnet {
     vpc: VpcId,
     /// Addresses that it can give out; `None`: not known, any number.
     size: Option<u64>,
+    /// Whether it has a row: no function ever was in it otherwise.
+    told: bool,
 }
 
 impl Place {
@@ -92,6 +94,12 @@ impl InterfaceRoom {
         }
     }
 
+    /// The VPC of that name, which is added if it is new.
+    pub fn vpc(&mut self, name: &str) -> VpcId {
+        let known = self.vpcs.iter().position(|vpc| &*vpc.name == name).and_then(|at| u32::try_from(at).ok());
+        known.map_or_else(|| self.add_vpc(name.into()), VpcId)
+    }
+
     /// Adds a VPC.
     pub fn add_vpc(&mut self, name: Arc<str>) -> VpcId {
         let id = u32::try_from(self.vpcs.len()).expect("fewer VPCs than 2^32");
@@ -106,8 +114,13 @@ impl InterfaceRoom {
         let size = self.quotas.per_subnet.as_ref().map_or(size, |(given, _)| Some(u64::from(*given)));
         let mut place = Place::new(name);
         place.add(size.map_or(taken, |size| taken.min(size)));
-        self.subnets.push(Subnet { place, vpc, size });
+        self.subnets.push(Subnet { place, vpc, size, told: true });
         SubnetId(id)
+    }
+
+    /// The subnet has no row until room is asked for in it: no function is there yet.
+    pub fn keep_quiet(&mut self, subnet: SubnetId) {
+        self.subnets[subnet.0 as usize].told = false;
     }
 
     /// Takes room for `count` interfaces in the subnet, for all or none.
@@ -115,7 +128,8 @@ impl InterfaceRoom {
     /// # Errors
     /// The refusal names the limit without room; [`error_code`] says what the caller of a function gets.
     pub fn take(&mut self, now: Instant, subnet: SubnetId, count: u64) -> Result<(), Refusal> {
-        let Subnet { place, vpc, size } = &mut self.subnets[subnet.0 as usize];
+        let Subnet { place, vpc, size, told } = &mut self.subnets[subnet.0 as usize];
+        *told = true;
         let vpc = &mut self.vpcs[vpc.0 as usize];
         if let Some((max, _)) = &self.quotas.per_region {
             self.region.check(now, LimitId::EniPerRegion, count, u64::from(*max))?;
@@ -153,7 +167,7 @@ impl InterfaceRoom {
             let vpcs = self.vpcs.iter();
             rows.extend(vpcs.map(|vpc| row(vpc, LimitId::EniPerVpc, u64::from(*max), source)));
         }
-        let subnets = self.subnets.iter().filter_map(|subnet| {
+        let subnets = self.subnets.iter().filter(|subnet| subnet.told).filter_map(|subnet| {
             Some(row(&subnet.place, LimitId::SubnetAddresses, subnet.size?, &self.sizes))
         });
         rows.extend(subnets);

@@ -59,6 +59,8 @@ pub struct Network {
     pub proxies: Vec<Proxy>,
     /// What was assumed of things outside the template.
     pub notes: Vec<Note>,
+    /// How many addresses were made up for gateways.
+    made_up: u32,
 }
 
 /// A VPC.

@@ -76,7 +76,7 @@ impl Network {
         for group in &stack.security_groups {
             network.group(stack, &Link::Logical(group.id.clone()));
         }
-        network.stand_gateways(stack);
+        network.stand_gateways(stack, 0);
         network.add_hosts(stack);
         network.add_zones(stack);
         for subnet in &mut network.subnets {
@@ -92,8 +92,11 @@ impl Network {
     /// Adds a function that is made later, as `CreateFunction` does, with subnets and groups of the stack or of outside. The
     /// index of its placement; [`Network::wire_function`] then makes its interfaces.
     pub fn add_function(&mut self, stack: &Stack, config: Option<&VpcConfig>) -> usize {
+        let gateways = self.gateways.len();
         let placement = config.filter(|config| !config.subnets.is_empty()).map(|config| {
             let placement = self.place(stack, config);
+            // A subnet from outside may be the first, and then the gateway that it leads to is new, too.
+            self.stand_gateways(stack, gateways);
             self.add_interfaces(&placement);
             placement
         });

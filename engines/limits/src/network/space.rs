@@ -2,7 +2,7 @@
 
 use super::Network;
 use crate::eni_per_environment::{EnvironmentInterfaces, GroupId};
-use crate::eni_room::{InterfaceRoom, Quotas, SubnetId, VpcId};
+use crate::eni_room::{InterfaceRoom, Quotas, SubnetId};
 use crate::settings::NetworkSettings;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,20 +31,20 @@ pub struct Attachments {
 }
 
 impl Attachments {
-    /// The network's next function, as many being known as it has index. One with a subnet that was not known when all
-    /// began makes no interfaces.
+    /// The network's next function, as many being known as it has index.
     pub fn add_function(&mut self, network: &Network, function: usize) {
         debug_assert_eq!(self.groups.len(), function);
+        network.add_rooms(self.engine.room_mut(), &mut self.subnets);
         let placement = network.placements.get(function).and_then(Option::as_ref);
         let places = placement
             .into_iter()
             .flat_map(|found| found.subnets.iter().map(|subnet| (*subnet, &found.groups)));
-        let ids = places.map(|(subnet, groups)| {
+        let ids = places.filter_map(|(subnet, groups)| {
             let place = *self.subnets.get(subnet)?;
             Some(*self.shared.entry((subnet, groups.clone())).or_insert_with(|| self.engine.add(place)))
         });
-        let ids: Option<Vec<GroupId>> = ids.collect();
-        self.groups.push(ids.unwrap_or_default());
+        let ids = ids.collect();
+        self.groups.push(ids);
     }
 }
 
@@ -52,23 +52,27 @@ impl Network {
     /// The room for interfaces in this network, and its subnets' places in it.
     pub fn room(&self, quotas: Quotas) -> (InterfaceRoom, Vec<SubnetId>) {
         let mut room = InterfaceRoom::new(quotas);
-        let mut vpcs: BTreeMap<&str, VpcId> = BTreeMap::new();
+        let mut subnets = Vec::new();
+        self.add_rooms(&mut room, &mut subnets);
         let used: BTreeSet<usize> = self
             .placements
             .iter()
             .flatten()
             .flat_map(|placement| placement.subnets.iter().copied())
             .collect();
-        let subnets = self.subnets.iter().enumerate().map(|(index, subnet)| {
-            let Space { vpc, size, taken } = &subnet.space;
-            // Where no function is, there is nothing to tell.
-            let (size, taken) = if used.contains(&index) { (*size, *taken) } else { (None, 0) };
-            let name = if vpc.is_empty() { "vpc" } else { vpc };
-            let vpc = *vpcs.entry(name).or_insert_with(|| room.add_vpc(name.into()));
-            room.add_subnet(vpc, subnet.name.as_str().into(), size, taken)
-        });
-        let subnets = subnets.collect();
+        // Where no function is, there is nothing to tell.
+        let quiet = subnets.iter().enumerate().filter(|(index, _)| !used.contains(index));
+        quiet.for_each(|(_, subnet)| room.keep_quiet(*subnet));
         (room, subnets)
+    }
+
+    /// The room of those subnets that became known since: those of functions that are made later may be from outside.
+    pub(super) fn add_rooms(&self, room: &mut InterfaceRoom, known: &mut Vec<SubnetId>) {
+        for subnet in self.subnets.iter().skip(known.len()) {
+            let Space { vpc, size, taken } = &subnet.space;
+            let vpc = room.vpc(if vpc.is_empty() { "vpc" } else { vpc });
+            known.push(room.add_subnet(vpc, subnet.name.as_str().into(), *size, *taken));
+        }
     }
 
     /// The interfaces of environments, in eras that make them at cold starts.
@@ -106,6 +110,40 @@ mod tests {
         }
         assert_eq!(found.engine.count(), 1, "3 GB together");
         assert!(network.attachments(&settings("2019-10")).is_none());
+    }
+
+    #[test]
+    fn who_comes_later_finds_the_room_of_its_subnet_wherever_that_is() {
+        let mut network = Network::simple(1, 2, 1);
+        network.placements[0] = Some(Placement { subnets: vec![0], groups: vec![0], ipv6: false });
+        for subnet in &mut network.subnets {
+            subnet.space = Space { vpc: "Vpc".into(), size: Some(2), taken: 1 };
+        }
+        let mut found = network.attachments(&settings("2019-05")).unwrap();
+        let rows = |found: &Attachments| {
+            let rows = found.engine.board(Instant::START).into_iter();
+            rows.filter(|row| row.id == LimitId::SubnetAddresses).count()
+        };
+        assert_eq!(rows(&found), 1, "nobody is in the other");
+        // A subnet of the template that had no function, and one of another VPC that nobody knew.
+        network.placements.push(Some(Placement { subnets: vec![1], groups: vec![0], ipv6: false }));
+        found.add_function(&network, 1);
+        network.subnets.push(network.subnets[0].clone());
+        network.subnets[2].space = Space { vpc: "Other".into(), size: None, taken: 0 };
+        network.placements.push(Some(Placement { subnets: vec![2], groups: vec![0], ipv6: false }));
+        found.add_function(&network, 2);
+        for function in [1, 2] {
+            let group = found.groups[function][0];
+            let ready = found.engine.begin(Instant::START, group, 3_008, 0).unwrap();
+            assert!(ready > Instant::START, "it waits for its interface");
+        }
+        let refusal = found.engine.begin(Instant::START, found.groups[1][0], 3_008, 0).unwrap_err();
+        assert_eq!((refusal.limit, refusal.used, refusal.max), (LimitId::SubnetAddresses, 2, 2));
+        assert_eq!(rows(&found), 2);
+        let quotas =
+            found.engine.board(Instant::START).into_iter().filter(|row| row.id == LimitId::EniPerVpc);
+        let quotas: Vec<String> = quotas.map(|row| format!("{} {}", row.resource, row.used)).collect();
+        assert!(quotas.is_empty() || quotas == ["Vpc 1", "Other 1"], "{quotas:?}");
     }
 
     #[test]

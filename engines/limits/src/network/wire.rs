@@ -39,10 +39,8 @@ impl Network {
     pub fn wire(&self, settings: NetworkSettings) -> Wired {
         let (room, places) = self.room(settings.quotas.clone());
         let mut engine = Connections::new(settings).within(room);
-        let gateways = self.gateways.iter();
-        let gateways =
-            gateways.map(|gateway| engine.add_gateway(gateway.name.as_str().into(), gateway.addresses));
-        let gateways = gateways.collect();
+        let mut gateways = Vec::new();
+        self.add_gateways(&mut engine, &mut gateways);
         let databases = self.databases.iter().map(|database| {
             let Database { name, connections, source, .. } = database;
             Some(engine.add_database(name.as_str().into(), (*connections)?, (*source).into()))
@@ -75,6 +73,8 @@ impl Network {
     pub fn wire_function(&self, wired: &mut Wired, now: Instant, function: usize) {
         debug_assert_eq!(wired.interfaces.len(), function);
         let belong_to_environments = wired.connections.settings().environment_interfaces.is_some();
+        self.add_rooms(wired.connections.room_mut(), &mut wired.places);
+        self.add_gateways(&mut wired.connections, &mut wired.gateways);
         let (mut ids, mut undeployed) = (Vec::new(), None);
         if let Some(Some(Placement { subnets, groups, .. })) = self.placements.get(function) {
             for subnet in subnets {
@@ -85,7 +85,7 @@ impl Network {
                         Some(place) if !belong_to_environments => {
                             connections.create_interface(now, name, *place, Duration::ZERO)
                         }
-                        // A subnet that was not known when the others were wired has any number of addresses.
+                        // What an environment has of its own is counted when it begins.
                         _ => (connections.add_interface(name), None),
                     }
                 });
@@ -95,6 +95,13 @@ impl Network {
         }
         wired.interfaces.push(ids);
         wired.undeployed.push(undeployed);
+    }
+
+    /// The engines of those gateways that became known since: a function that is made later may be in a subnet from outside.
+    fn add_gateways(&self, engine: &mut Connections, known: &mut Vec<GatewayId>) {
+        for gateway in self.gateways.iter().skip(known.len()) {
+            known.push(engine.add_gateway(gateway.name.as_str().into(), gateway.addresses));
+        }
     }
 
     /// What the shared interface of a subnet and a set of groups is called on the board: `eni-SUBNET-GROUP+GROUP`.

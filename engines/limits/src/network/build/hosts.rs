@@ -10,9 +10,9 @@ const MADE_UP: u32 = u32::from_be_bytes([198, 18, 128, 1]);
 
 impl Network {
     /// Gives NAT gateways their places and addresses.
-    pub(super) fn stand_gateways(&mut self, stack: &Stack) {
-        let mut made_up = MADE_UP;
-        for index in 0..self.gateways.len() {
+    /// Gives addresses to the gateways from the `first` on.
+    pub(super) fn stand_gateways(&mut self, stack: &Stack, first: usize) {
+        for index in first..self.gateways.len() {
             let found = stack.nat_gateways.get(index);
             let subnet = found.and_then(|nat| stack.subnet(nat.subnet.as_ref()?.logical()?));
             let subnet = subnet.and_then(|subnet| self.subnets.iter().position(|one| one.name == subnet.id));
@@ -34,8 +34,8 @@ impl Network {
                 own.clone()
             };
             while external.len() < wanted {
-                external.push(Ipv4Addr::from(made_up).into());
-                made_up += 1;
+                external.push(Ipv4Addr::from(MADE_UP.wrapping_add(self.made_up)).into());
+                self.made_up += 1;
             }
             let has_table = subnet.is_some_and(|subnet| self.subnets[subnet].table.is_some());
             let gateway = &mut self.gateways[index];

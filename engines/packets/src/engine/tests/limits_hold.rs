@@ -1,6 +1,7 @@
 //! The limits' numbers, to the last connection.
 
 use super::*;
+use model::stack::Link;
 
 const OTHER: &str = "203.0.113.10:443";
 
@@ -136,4 +137,32 @@ fn a_full_table_refuses_in_its_own_name() {
     assert_eq!(rig.used(LimitId::NatPorts), 3);
     let row = rig.engine.board().pop().unwrap();
     assert_eq!((row.id, row.used, row.max, row.refused), (LimitId::HostFlows, 3, 3, 1));
+}
+
+#[test]
+fn a_function_that_comes_later_brings_its_subnet_and_gateway_along() {
+    let mut rig = Rig::new(&["nat.ports=1"]);
+    rig.connect(1, REMOTE);
+    let links = |id: &str| vec![Link::Literal(id.to_owned())];
+    let config = VpcConfig { subnets: links("subnet-9"), security_groups: links("sg-9"), ipv6: false };
+    for number in 0..2_u8 {
+        let function = rig.engine.add_function(rig.now, &Stack::default(), Some(&config));
+        let address = Ipv4Addr::new(169, 254, 1, 2 + 4 * number);
+        let place = Some(Place { function, choice: 0 });
+        let later = Attachment { address, address6: None, place, resolver: None };
+        let later = rig.engine.attach(rig.now, later).unwrap();
+        let mut packet = segment((address, 1), REMOTE, flags::SYN);
+        let verdict = rig.send(Port::Environment(later), &mut packet);
+        let ports = |rig: &Rig, name: &str| {
+            let rows = rig.engine.board();
+            rows.into_iter().find(|row| row.id == LimitId::NatPorts && &*row.resource == name).unwrap().used
+        };
+        assert_eq!((ports(&rig, "NatGateway"), ports(&rig, "nat-elsewhere")), (1, 1));
+        // Both share the one gateway of all that is elsewhere, and it has room for one.
+        assert_eq!(verdict == Verdict::Forward(Port::World), number == 0, "{verdict:?}");
+        if number == 0 {
+            let view = View::read(&packet, &Offload::default()).unwrap();
+            assert_eq!(view.source, IpAddr::from([198, 18, 128, 1]));
+        }
+    }
 }
