@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from support.paths import STOREFRONT
+from support.paths import BINARY, STOREFRONT
 from support.platform import Platform
 
 
@@ -38,6 +38,20 @@ def test_up_names_functions_doors_and_what_it_does_not_run(platform):
     }
     assert {"StorefrontApi", "CartFunction"} <= {door["id"] for door in platform.summary["doors"]}
     assert "loopback" in str(platform.summary["gaps"]) or "NAT gateways" in platform.summary["network"]
+
+
+def test_explain_answers_for_every_resource(platform):
+    template = STOREFRONT / "template.yaml"
+    resources = template.read_text().split("\nResources:\n")[1].split("\nOutputs:\n")[0]
+    ids = re.findall(r"^  (\w+):$", resources, re.M)
+    assert len(ids) > 15
+    beside = ["--template", template, "--endpoint", platform.url, "--json"]
+    for id in ids:
+        for words in ([id], ["CartFunction", id]):
+            ran = subprocess.run([BINARY, "explain", *words, *beside], capture_output=True, text=True)
+            assert ran.returncode == 0, (words, ran)
+            told = json.loads(ran.stdout)
+            assert (told["resource"], bool(told["about"])) == (id, True) if "about" in told else told["arrives"], told
 
 
 @pytest.mark.parametrize("way", ["host", "path"])

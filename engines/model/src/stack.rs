@@ -38,6 +38,7 @@ pub use network::{
 pub use zone::{HostedZone, RecordSet};
 
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Where something is defined in the template's text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -196,6 +197,9 @@ pub struct Stack {
     pub outputs: Vec<Output>,
     /// Resources of types that Onrush does not run.
     pub others: Vec<OtherResource>,
+    /// Every resource's type by its logical id, also of those that the SAM transform makes.
+    #[serde(skip)]
+    pub types: BTreeMap<String, String>,
 }
 
 impl Stack {

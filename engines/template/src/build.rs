@@ -11,6 +11,7 @@ mod links;
 mod load_balancer;
 mod mock;
 mod network;
+mod network_properties;
 mod openapi;
 mod role;
 mod routing;
@@ -142,6 +143,7 @@ impl Builder<'_, '_> {
                 metadata: resource.metadata.as_deref(),
             });
         }
+        self.stack.types = items.iter().map(|item| (item.id.to_owned(), item.kind.to_owned())).collect();
         let mut others: BTreeMap<&str, Vec<&Item<'_>>> = BTreeMap::new();
         for item in &items {
             let done = self.network(item) || self.lambda(item) || self.api(item) || self.database(item);
@@ -153,6 +155,7 @@ impl Builder<'_, '_> {
         self.join_zones(&items);
         self.join_functions(&items);
         self.check_vpc_roles(&items);
+        self.check_network_properties(&items);
         self.join_apis(&items);
         self.join_load_balancers(&items);
         self.report_others(&others);

@@ -3,6 +3,7 @@
 mod about;
 mod destination;
 mod now;
+mod policy;
 
 use crate::Stop;
 use crate::arguments::{Explain, Output, Template, Transport};
@@ -44,6 +45,17 @@ struct Way {
     /// What the limit of each step has in use now.
     used: Vec<Option<Use>>,
     verdict: String,
+    /// What the policy of the endpoint at its end says.
+    policy: Option<Policy>,
+}
+
+/// The policy of an endpoint.
+struct Policy {
+    endpoint: String,
+    /// Its statements in words.
+    statements: Vec<String>,
+    /// The one that refuses what is asked for, if that is certain.
+    refuses: Option<String>,
 }
 
 pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
@@ -157,7 +169,26 @@ impl View<'_> {
         }
         let verdict = self.verdict(to, &explanation.path);
         let used = explanation.steps.iter().map(|step| self.now.as_ref()?.of(step, to)).collect();
-        Way { subnet, name, explanation, used, verdict }
+        let policy = self.policy(&explanation.path, to);
+        Way { subnet, name, explanation, used, verdict, policy }
+    }
+
+    /// The policy of the endpoint that a way ends at.
+    fn policy(&self, path: &Path, to: &Destination) -> Option<Policy> {
+        let endpoint = match path {
+            Path::Service(endpoint) => &self.network.endpoints[*endpoint].name,
+            Path::Host(host) => &self.network.hosts[*host].name,
+            _ => return None,
+        };
+        let found = self.stack.vpc_endpoints.iter().find(|found| found.id == *endpoint)?;
+        let document = found.policy.as_deref()?;
+        let service = policy::prefix(&found.service_name);
+        Some(Policy {
+            endpoint: endpoint.clone(),
+            statements: policy::lines(Some(document)),
+            refuses: service
+                .and_then(|service| policy::refuses(Some(document), service, to.resource.as_deref())),
+        })
     }
 
     /// The functions that share the interface of a subnet and a set of groups.
@@ -263,6 +294,9 @@ impl View<'_> {
             "subnet": self.network.subnets[way.subnet].name, "name": way.name, "steps": steps.collect::<Vec<_>>(),
             "arrives": way.arrives(), "limit": limit, "resource": resource, "verdict": way.verdict,
             "cure": way.explanation.cure,
+            "policy": way.policy.as_ref().map(|policy| json!({
+                "endpoint": policy.endpoint, "statements": policy.statements, "refuses": policy.refuses,
+            })),
         })
     }
 
@@ -301,7 +335,20 @@ impl View<'_> {
                     let _ = writeln!(text, "    {:<14}  {:<resources$}  {used}", "", "");
                 }
             }
+            for statement in way.policy.iter().flat_map(|policy| &policy.statements) {
+                let statement = statement.trim_start_matches("policy: ");
+                let _ = writeln!(text, "    {:<14}  {statement}", "policy");
+            }
             let _ = writeln!(text, "\n{}", way.verdict);
+            if let Some(policy) = &way.policy
+                && let Some(why) = &policy.refuses
+            {
+                let endpoint = &policy.endpoint;
+                let _ = writeln!(
+                    text,
+                    "AWS would answer AccessDenied there: the policy of {endpoint} refuses, {why}."
+                );
+            }
             if let Some(cure) = &way.explanation.cure {
                 let _ = writeln!(text, "Cure: {cure}.");
             }

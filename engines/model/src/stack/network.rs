@@ -300,8 +300,8 @@ pub enum EndpointKind {
     Gateway,
     /// A network interface.
     Interface,
-    /// A Gateway Load Balancer.
-    GatewayLoadBalancer,
+    /// Of another type: before a gateway load balancer, of a resource, of a service network. It is not run.
+    Other,
 }
 
 /// A VPC endpoint.
@@ -329,4 +329,7 @@ pub struct VpcEndpoint {
     pub dns_name: String,
     /// Whether the service's usual names lead to it.
     pub private_dns: bool,
+    /// Its policy, as JSON; without, everything is allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }

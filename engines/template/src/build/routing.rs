@@ -2,11 +2,15 @@
 
 use super::{Builder, Item, choice, span};
 use crate::problem::{Problem, quoted};
+use crate::yaml::Node;
 use model::stack::{Cidr, Destination, EndpointKind, Link, NatGateway, Route, RouteTarget, VpcEndpoint};
 use std::collections::BTreeMap;
 
 /// Addresses of one NAT gateway: one primary and seven secondary ones (VPC User Guide, "NAT gateway basics").
 const MAX_NAT_ADDRESSES: usize = 8;
+
+/// Characters of an endpoint's policy (AWS PrivateLink Guide, "AWS PrivateLink quotas").
+const MAX_POLICY_CHARS: usize = 20_480;
 
 impl Builder<'_, '_> {
     pub(super) fn route(&mut self, item: &Item<'_>) {
@@ -39,6 +43,8 @@ impl Builder<'_, '_> {
             ),
             ("LocalGatewayId", "AWS::EC2::LocalGateway", RouteTarget::OtherGateway),
             ("CarrierGatewayId", "AWS::EC2::CarrierGateway", RouteTarget::OtherGateway),
+            ("CoreNetworkArn", "AWS::NetworkManager::CoreNetwork", RouteTarget::OtherGateway),
+            ("OdbNetworkArn", "AWS::ODB::OdbNetwork", RouteTarget::OtherGateway),
         ];
         let mut target = None;
         if let Some(gateway) = self.link(fields, "GatewayId", "AWS::EC2::InternetGateway", false) {
@@ -165,14 +171,22 @@ impl Builder<'_, '_> {
     pub(super) fn vpc_endpoint(&mut self, item: &Item<'_>) {
         let fields = &item.fields;
         let vpc = self.link(fields, "VpcId", "AWS::EC2::VPC", true);
-        let service = fields.require("ServiceName", &mut self.problems);
-        let service = service.and_then(|node| node.string(&mut self.problems).map(str::to_owned));
         const KINDS: &[(&str, EndpointKind)] = &[
             ("Gateway", EndpointKind::Gateway),
             ("Interface", EndpointKind::Interface),
-            ("GatewayLoadBalancer", EndpointKind::GatewayLoadBalancer),
+            ("GatewayLoadBalancer", EndpointKind::Other),
+            ("Resource", EndpointKind::Other),
+            ("ServiceNetwork", EndpointKind::Other),
         ];
         let kind = fields.get("VpcEndpointType").and_then(|node| choice(node, KINDS, &mut self.problems));
+        let of_service = kind != Some(EndpointKind::Other);
+        let service = match fields.get("ServiceName") {
+            None if !of_service => Some(String::new()),
+            _ => fields
+                .require("ServiceName", &mut self.problems)
+                .and_then(|node| node.string(&mut self.problems).map(str::to_owned)),
+        };
+        let policy = fields.get("PolicyDocument").and_then(|node| self.endpoint_policy(node));
         let subnets = self.links_to(fields, "SubnetIds", "AWS::EC2::Subnet");
         let security_groups = self.links_to(fields, "SecurityGroupIds", "AWS::EC2::SecurityGroup");
         let route_tables = self.links_to(fields, "RouteTableIds", "AWS::EC2::RouteTable");
@@ -189,6 +203,36 @@ impl Builder<'_, '_> {
             route_tables,
             dns_name: self.resolver.identity(item.index).endpoint_name(),
             private_dns,
+            policy,
         }));
+    }
+
+    /// An endpoint's policy as JSON, whether it was written as a document or as its text.
+    fn endpoint_policy(&mut self, node: &Node) -> Option<String> {
+        let (document, chars) = match node.as_str() {
+            Some(text) => match serde_json::from_str::<serde_json::Value>(text) {
+                Ok(document) => (document, text.chars().count()),
+                Err(error) => {
+                    let problem = Problem::at(node.span, format!("the policy is no JSON: {error}"));
+                    self.problems.push(problem);
+                    return None;
+                }
+            },
+            None => {
+                node.mapping(&mut self.problems)?;
+                let document = crate::resolve::json(node);
+                let chars = document.to_string().chars().count();
+                (document, chars)
+            }
+        };
+        if chars > MAX_POLICY_CHARS {
+            let message = format!("the policy has {chars} characters, and {MAX_POLICY_CHARS} is the most");
+            self.problems.push(Problem::at(node.span, message));
+        }
+        if !(document["Statement"].is_array() || document["Statement"].is_object()) {
+            self.problems.push(Problem::at(node.span, "the policy has no Statement"));
+            return None;
+        }
+        Some(document.to_string())
     }
 }

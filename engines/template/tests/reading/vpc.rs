@@ -56,6 +56,84 @@ fn ipv6_and_further_ranges_are_read() {
 }
 
 #[test]
+fn nothing_that_is_said_of_the_network_is_passed_over_in_silence() {
+    let text = with(
+        "\x20 Wide: {Type: 'AWS::EC2::VPC', Properties: {CidrBlock: 10.2.0.0/16, EnableDnsSuport: true, Tags: []}}
+  Three: {Type: 'AWS::EC2::Subnet', Properties: {VpcId: !Ref Vpc, CidrBlock: 10.1.2.0/24, EnableDns64: true}}
+  Four: {Type: 'AWS::EC2::Subnet', Properties: {VpcId: !Ref Vpc, CidrBlock: 10.1.3.0/24, EnableDns64: false}}
+  Nat: {Type: 'AWS::EC2::NatGateway', Properties: {ConnectivityType: private, SubnetId: !Ref Three}}
+  Six64:
+    Type: AWS::EC2::Route
+    Properties: {RouteTableId: !Ref Table, DestinationIpv6CidrBlock: '64:ff9b::/96', NatGatewayId: !Ref Nat}
+  Cloud:
+    Type: AWS::EC2::Route
+    Properties: {RouteTableId: !Ref Table, DestinationCidrBlock: 10.200.0.0/16, CoreNetworkArn: 'arn:aws:x'}
+  Group:
+    Type: AWS::EC2::SecurityGroup
+    Properties:
+      GroupDescription: g
+      VpcId: !Ref Vpc
+      SecurityGroupEgress: {IpProtocol: tcp, FromPort: 1, ToPort: 1, CidrIp: 0.0.0.0/0, Descripton: x}
+  Endpoint:
+    Type: AWS::EC2::VPCEndpoint
+    Properties: {VpcId: !Ref Vpc, ServiceName: com.amazonaws.us-east-1.s3, IpAddressType: dualstack}
+  Mesh:
+    Type: AWS::EC2::VPCEndpoint
+    Properties: {VpcId: !Ref Vpc, VpcEndpointType: ServiceNetwork, ServiceNetworkArn: 'arn:aws:y'}
+",
+    );
+    let said = warnings(&text);
+    for (part, help) in [
+        (
+            "AWS::EC2::VPC has no property `EnableDnsSuport`; it is not read",
+            "did you mean `EnableDnsSupport`?",
+        ),
+        ("EnableDns64 of AWS::EC2::Subnet is not run", "64:ff9b::/96"),
+        ("NAT64 is not run: `Six64` of 64:ff9b::/96 leads nowhere", "dropped at Nat (route.none)"),
+        ("an egress rule of a security group has no property `Descripton`", "did you mean `Description`?"),
+        ("IpAddressType of AWS::EC2::VPCEndpoint is not run", "IPv4 addresses alone"),
+        ("ServiceNetworkArn of AWS::EC2::VPCEndpoint is not run", ""),
+        ("`Mesh` is not run", ""),
+    ] {
+        let found = said.iter().find(|line| line.contains(part));
+        assert!(found.is_some_and(|line| line.contains(help)), "{part}\nin\n{said:#?}");
+    }
+    assert_eq!(said.len(), 7, "{said:#?}");
+    // The routes are what they are.
+    let stack = stack(&text);
+    assert!(
+        matches!(&stack.routes[1].target, RouteTarget::OtherGateway(link) if link.as_str() == "arn:aws:x")
+    );
+}
+
+#[test]
+fn an_endpoint_keeps_its_policy_however_it_is_written() {
+    let endpoint = |policy: &str| {
+        with(&format!(
+            "\x20 Endpoint:
+    Type: AWS::EC2::VPCEndpoint
+    Properties: {{VpcId: !Ref Vpc, ServiceName: com.amazonaws.us-east-1.s3, PolicyDocument: {policy}}}
+"
+        ))
+    };
+    let statement = r#"{"Statement":[{"Effect":"Allow","Principal":"*","Action":"s3:*","Resource":"*"}]}"#;
+    for written in [statement.to_owned(), format!("'{statement}'")] {
+        let stack = stack(&endpoint(&written));
+        let kept: &str = stack.vpc_endpoints[0].policy.as_deref().unwrap();
+        assert!(kept.contains(r#""Action":"s3:*""#), "{kept}");
+    }
+    for (written, said) in [
+        ("'{'", "the policy is no JSON"),
+        ("{Version: '2012-10-17'}", "the policy has no Statement"),
+        (&*format!("{{Statement: [{{Sid: {}}}]}}", "x".repeat(20_480)), "and 20480 is the most"),
+    ] {
+        let found = problems(&endpoint(written));
+        assert!(found.iter().any(|line| line.contains(said)), "{said}: {found:?}");
+    }
+    assert_eq!(stack(&endpoint("!Ref AWS::NoValue")).vpc_endpoints[0].policy, None);
+}
+
+#[test]
 fn network_acls_have_their_entries_and_every_vpc_its_own() {
     let stack = stack(&with(
         "\x20 Acl: {Type: 'AWS::EC2::NetworkAcl', Properties: {VpcId: !Ref Vpc}}

@@ -1,5 +1,7 @@
 //! What a resource of the template has to do with the network.
 
+mod rest;
+
 use super::View;
 use crate::Stop;
 use limits::network::{Hop, Host, To};
@@ -64,7 +66,7 @@ impl View<'_> {
         ids.extend(stack.http_apis.iter().map(|found| found.id.clone()));
         ids.extend(stack.rest_apis.iter().map(|found| found.id.clone()));
         ids.extend(stack.hosted_zones.iter().map(|found| found.id.clone()));
-        ids.extend(stack.others.iter().map(|found| found.id.clone()));
+        ids.extend(stack.types.keys().cloned());
         ids
     }
 
@@ -345,6 +347,9 @@ impl View<'_> {
             }));
             let groups: Vec<&str> = first.groups.iter().map(|group| &*network.groups[*group].name).collect();
             lines.push(format!("security groups: {}", or_none(&groups)));
+            if matches!(first.what, limits::network::HostKind::Endpoint(_)) {
+                lines.extend(self.policy_of(id));
+            }
             let kind = match first.what {
                 limits::network::HostKind::Database(_) => "a database instance",
                 limits::network::HostKind::Proxy(_) => "a database proxy",
@@ -362,60 +367,18 @@ impl View<'_> {
                 .any(|route| matches!(route.to, To::Service(_)) && route.hop == Hop::Service(index))
         });
         let subnets: Vec<&str> = leads.map(|subnet| &*subnet.name).collect();
-        let lines = vec![
+        let mut lines = vec![
             format!("leads to {} past the NAT gateways", endpoint.service),
             format!("subnets that lead to it: {}", or_none(&subnets)),
         ];
+        lines.extend(self.policy_of(id));
         Some(("a gateway endpoint".to_owned(), lines))
     }
 
-    fn of_names(&self, id: &str) -> Option<(String, Vec<String>)> {
-        let stack = self.stack;
-        let by = |service: String| vec![format!("functions reach it as {service}:443")];
-        if let Some(url) = stack.http_apis.iter().find(|api| api.id == id).map(|api| &api.url) {
-            let mut lines = vec![format!("a door: clients reach it at {url}; it stands in no VPC")];
-            lines.extend(self.service_behind(id).map(by).unwrap_or_default());
-            return Some(("an HTTP API".to_owned(), lines));
-        }
-        if let Some(url) = stack.rest_apis.iter().find(|api| api.id == id).map(|api| &api.url) {
-            let mut lines = vec![format!("a door: clients reach it at {url}; it stands in no VPC")];
-            lines.extend(self.service_behind(id).map(by).unwrap_or_default());
-            return Some(("a REST API".to_owned(), lines));
-        }
-        if stack.ssm_parameters.iter().any(|found| found.id == id) {
-            return Some(("a parameter of SSM".to_owned(), self.service_behind(id).map(by)?));
-        }
-        if stack.secrets.iter().any(|found| found.id == id) {
-            return Some(("a secret".to_owned(), self.service_behind(id).map(by)?));
-        }
-        if let Some(balancer) = stack.load_balancers.iter().find(|found| found.id == id) {
-            let lines = vec![
-                format!("name: {}", balancer.dns_name),
-                "faces the internet: functions reach it through a NAT gateway, by its public addresses"
-                    .to_owned(),
-            ];
-            return Some(("a load balancer".to_owned(), lines));
-        }
-        let zone = stack.hosted_zones.iter().find(|found| found.id == id)?;
-        let vpcs: Vec<&str> = zone.vpcs.iter().map(Link::as_str).collect();
-        let mut lines = vec![format!("domain: {}", zone.name), format!("seen from: {}", or_none(&vpcs))];
-        lines.extend(zone.records.iter().map(|record| {
-            let to = record.alias.clone().unwrap_or_else(|| record.values.join(", "));
-            format!("{} {} {to}", record.name, record.record_type)
-        }));
-        Some(("a hosted zone".to_owned(), lines))
-    }
-
-    fn of_others(&self, id: &str) -> Option<(String, Vec<String>)> {
-        if let Some(other) = self.stack.others.iter().find(|found| found.id == id) {
-            let lines = match self.service_behind(id) {
-                Some(service) => vec![format!("functions reach it as {service}:443")],
-                None => vec!["not part of the network that is run here".to_owned()],
-            };
-            return Some((other.resource_type.clone(), lines));
-        }
-        let is_role = self.stack.roles.iter().any(|role| role.id == id);
-        is_role.then(|| ("a role".to_owned(), vec!["not part of the network".to_owned()]))
+    /// What an endpoint lets through.
+    fn policy_of(&self, id: &str) -> Vec<String> {
+        let endpoint = self.stack.vpc_endpoints.iter().find(|found| found.id == id);
+        super::policy::lines(endpoint.and_then(|found| found.policy.as_deref()))
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Destination {
     pub(super) host: Option<String>,
     pub(super) port: u16,
     pub(super) protocol: Transport,
+    /// The ARN of the resource behind a service that was asked about.
+    pub(super) resource: Option<String>,
 }
 
 /// What the user asks about.
@@ -42,9 +44,11 @@ impl Destination {
             return Ok(Wanted::Place(Self::new(&word, Some(host), port, protocol)));
         }
         if let Some(service) = view.service_behind(&word) {
-            return Ok(Wanted::Place(Self::new(&service, None, port.unwrap_or(HTTPS), protocol)));
+            let to = Self::new(&service, None, port.unwrap_or(HTTPS), protocol);
+            return Ok(Wanted::Place(Self { resource: view.arn_of(&word), ..to }));
         }
-        let is_resource = !word.contains(['.', ':']) && view.about(&word).is_ok();
+        let is_id = view.stack.types.contains_key(&word) || !word.contains(['.', ':']);
+        let is_resource = is_id && view.about(&word).is_ok();
         if is_resource {
             return Ok(Wanted::Resource(word));
         }
@@ -65,7 +69,7 @@ impl Destination {
     fn new(word: &str, host: Option<String>, port: u16, protocol: Transport) -> Self {
         let name = if word.contains(':') { format!("[{word}]") } else { word.to_owned() };
         let title = if protocol == Transport::Icmp { name } else { format!("{name}:{port}") };
-        Self { title, word: word.to_owned(), host, port, protocol }
+        Self { title, word: word.to_owned(), host, port, protocol, resource: None }
     }
 
     /// The name that an address stands for, where the name's own is not asked for.
@@ -127,6 +131,29 @@ impl View<'_> {
             HostKind::LoadBalancer(index) => self.stack.load_balancers.get(index)?.ports.first().copied(),
         };
         Some((host.name.clone(), port.unwrap_or(HTTPS)))
+    }
+
+    /// The ARN of a resource that stands behind a service, where it is known.
+    fn arn_of(&self, id: &str) -> Option<String> {
+        let stack = self.stack;
+        if let Some(function) = stack.function(id) {
+            return Some(function.arn.clone());
+        }
+        if let Some(secret) = stack.secrets.iter().find(|found| found.id == id) {
+            return Some(secret.arn.clone());
+        }
+        let of = |service: &str, rest: &str| {
+            format!("arn:aws:{service}:{}:{}:{rest}", stack.region, stack.account_id)
+        };
+        if let Some(parameter) = stack.ssm_parameters.iter().find(|found| found.id == id) {
+            return Some(of("ssm", &format!("parameter/{}", parameter.name.trim_start_matches('/'))));
+        }
+        let other = stack.others.iter().find(|found| found.id == id)?;
+        match &*other.resource_type {
+            "AWS::S3::Bucket" => Some(format!("arn:aws:s3:::{}", other.physical_id)),
+            "AWS::DynamoDB::Table" => Some(of("dynamodb", &format!("table/{}", other.physical_id))),
+            _ => None,
+        }
     }
 
     /// The host name of AWS by which functions reach a resource that stands behind a service.

@@ -219,6 +219,52 @@ fn every_resource_of_the_storefront_has_an_answer() {
     });
 }
 
+/// One of each type that has to do with a network.
+const ALL_TYPES: &str = include_str!("all-types.yaml");
+
+#[test]
+fn every_resource_of_every_type_has_an_answer_also_what_sam_makes() {
+    for template in [STOREFRONT, ALL_TYPES] {
+        ask(template, |view| {
+            assert!(view.stack.types.len() > 25 && view.stack.types.contains_key("CartFunction"));
+            for (id, kind) in &view.stack.types {
+                let about = view.answer(id, None, Transport::Tcp, false);
+                let (text, _) = about.unwrap_or_else(|problem| panic!("{id} ({kind}): {problem:?}"));
+                assert!(text.starts_with(&format!("{id}: ")) && text.lines().count() > 1, "{kind}: {text}");
+                let way = view.answer("CartFunction", Some(id), Transport::Tcp, true);
+                let (text, _) = way.unwrap_or_else(|problem| panic!("to {id} ({kind}): {problem:?}"));
+                assert!(serde_json::from_str::<Value>(&text).is_ok(), "{text}");
+            }
+        });
+    }
+}
+
+#[test]
+fn an_endpoints_policy_is_shown_and_what_it_refuses_is_named() {
+    let refuse = |to: &str| {
+        let (text, arrives) = explain(ALL_TYPES, "CartFunction", to);
+        assert!(
+            arrives && text.contains("statement 1 (Orders): Allow s3:GetObject on arn:aws:s3:::orders/*"),
+            "{text}"
+        );
+        text
+    };
+    let said = "AWS would answer AccessDenied there: the policy of S3Endpoint refuses, no statement allows anything of \
+                arn:aws:s3:::shop-pictures";
+    assert!(refuse("Pictures").contains(said), "{}", refuse("Pictures"));
+    for may_be in ["Orders", "s3.us-east-1.amazonaws.com:443"] {
+        assert!(!refuse(may_be).contains("AccessDenied"));
+    }
+    let (text, _) = explain(ALL_TYPES, "CartFunction", "Parameter");
+    assert!(
+        text.contains("the policy of SsmEndpoint refuses, statement 2: Deny ssm:* on *")
+            && text.contains("10.0."),
+        "{text}"
+    );
+    let (about, _) = ask(ALL_TYPES, |view| view.answer("SsmEndpoint", None, Transport::Tcp, false)).unwrap();
+    assert!(about.contains("policy: statement 2: Deny ssm:* on *"), "{about}");
+}
+
 #[test]
 fn slips_are_told_with_what_was_meant() {
     for (source, to, expected) in [
