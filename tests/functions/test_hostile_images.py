@@ -44,6 +44,7 @@ def base(platform, tmp_path_factory):
     """Keeps the lower layers there."""
     folder = images.puppet_image().layout(tmp_path_factory.mktemp("base") / "layout")
     platform.client().create_function(FunctionName="base", Role=ROLE, PackageType="Image", Code={"ImageUri": str(folder)})
+    assert platform.settled("base")["State"] == "Active"
 
 
 @pytest.fixture
@@ -64,7 +65,12 @@ def create(platform, tmp_path, request):
             print(f"refused after {time.monotonic() - begun:.3f} s: {error.response['Error']['Message']}")
             return error.response["Error"]["Message"]
         request.addfinalizer(lambda: platform.client().delete_function(FunctionName="hostile"))
-        return None
+        shown = platform.settled("hostile")
+        if shown["State"] == "Active":
+            return None
+        assert (shown["State"], shown["StateReasonCode"]) == ("Failed", "InvalidImage"), shown
+        print(f"failed after {time.monotonic() - begun:.3f} s: {shown['StateReason']}")
+        return shown["StateReason"]
 
     return make
 

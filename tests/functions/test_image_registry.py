@@ -31,6 +31,7 @@ def create(platform, name, uri):
     platform.client(timeout=60).create_function(
         FunctionName=name, Role=ROLE, PackageType="Image", Code={"ImageUri": uri}, Timeout=20, MemorySize=256
     )
+    platform.client().get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
     return answers(platform, name)
 
 
@@ -57,6 +58,8 @@ def test_images_are_pulled_by_tag_and_by_digest(platform, serve, image, tmp_path
     other = image.on(Layer().add("etc/more", "x"), Cmd=["newer"])
     registry.push(other, "team/app", "v1")
     platform.client().update_function_code(FunctionName="tagged", ImageUri=f"{registry.host}/team/app:v1")
+    waiter = platform.client().get_waiter("function_updated_v2")
+    waiter.wait(FunctionName="tagged", WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
     assert answers(platform, "tagged") == ["newer"] and answers(platform, "pinned") == ["pulled"]
     code, message = refused(platform, f"{registry.host}/team/app:absent")
     assert code == "InvalidParameterValueException" and "does not exist" in message, message
@@ -117,10 +120,12 @@ def test_an_identity_token_fetches_tokens_in_place_of_a_password(start, serve, i
     platform = start()
     assert create(platform, "identity", f"{registry.host}/team/app:v1") == ["pulled"]
     posted = [form for path, form in registry.asked if path == "/token"]
-    assert posted == [{
+    expected = {
         "grant_type": "refresh_token", "service": "tests", "client_id": "onrush", "scope": "repository:team/app:pull",
         "refresh_token": "long&lived",
-    }]
+    }
+    # One for the look, one for the pull.
+    assert posted == [expected] * 2
     assert all(seen is None or seen.startswith("Bearer ") for path, seen in registry.asked if path != "/token")
 
 
@@ -149,8 +154,14 @@ def test_content_that_lies_is_not_believed(platform, serve, image):
     registry = serve(TokenRegistry(own))
     layer = images.digest(own.layers[-1].bytes)
     registry.content[layer] = Layer().add("etc/own", "other").bytes
-    code, message = refused(platform, f"{registry.host}/team/app:v1")
-    assert "it is damaged" in message and own.layers[-1].diff_id in message, message
+    platform.client().create_function(
+        FunctionName="lie", Role=ROLE, PackageType="Image", Code={"ImageUri": f"{registry.host}/team/app:v1"}
+    )
+    shown = platform.settled("lie")
+    assert (shown["State"], shown["StateReasonCode"]) == ("Failed", "InvalidImage"), shown
+    assert "it is damaged" in shown["StateReason"] and own.layers[-1].diff_id in shown["StateReason"], shown
+    with pytest.raises(botocore.exceptions.ClientError, match="in the following state: Failed"):
+        platform.client().invoke(FunctionName="lie")
 
 
 def test_nobody_there_is_said_and_an_earlier_pull_runs_on(start, serve, image, tmp_path):

@@ -27,6 +27,7 @@ def make(platform, layouts, request):
         platform.client().create_function(
             FunctionName=name, Role=ROLE, PackageType="Image", Code={"ImageUri": str(folder)}, **options
         )
+        assert platform.settled(name)["State"] == "Active"
         return name
 
     return create
@@ -50,6 +51,16 @@ def refused(call, code="InvalidParameterValueException"):
         call()
     assert caught.value.response["Error"]["Code"] == code, caught.value
     return caught.value.response["Error"]["Message"]
+
+
+def fails(platform, uri, name="hostile"):
+    """The reason of a function whose image is seen and then cannot be had."""
+    client = platform.client()
+    client.create_function(FunctionName=name, PackageType="Image", Role=ROLE, Code={"ImageUri": str(uri)})
+    shown = platform.settled(name)
+    assert shown["State"] == "Failed" and shown["LastUpdateStatus"] == "Failed", shown
+    client.delete_function(FunctionName=name)
+    return shown["StateReasonCode"], shown["StateReason"]
 
 
 def test_an_image_runs_and_is_shown_as_aws_shows_it(platform, make, layouts):
@@ -193,6 +204,7 @@ def test_new_code_runs_and_old_versions_keep_theirs(platform, make, layouts):
     client.publish_version(FunctionName=name)
     second = base.on(Layer().add("etc/version", "two")).layout(layouts / "second")
     client.update_function_code(FunctionName=name, ImageUri=str(second))
+    platform.settled(name)
     assert run(platform, name, source) == "two"
     old = platform.invoke(name + ":1", {"python": source})
     assert old.error is None and old.json() == "one", old
@@ -203,6 +215,7 @@ def test_an_archive_of_docker_save_runs(platform, tmp_path):
     client = platform.client()
     for name, uri in (("saved", str(archive)), ("saved-tag", f"docker-archive:{archive}:latest")):
         client.create_function(FunctionName=name, Role=ROLE, PackageType="Image", Code={"ImageUri": uri}, Timeout=20)
+        platform.settled(name)
         assert run(platform, name, "answer = 1") == 1
     wrong = {"PackageType": "Image", "Code": {"ImageUri": f"docker-archive:{archive}:other"}, "Role": ROLE}
     assert "app:latest" in refused(lambda: client.create_function(FunctionName="saved-other", **wrong))
@@ -240,9 +253,8 @@ def test_hostile_images_are_refused_by_name_and_leave_nothing(platform, layouts,
     client = platform.client()
     for name, (layer, words) in hostile.items():
         folder = images.puppet_image().on(layer).layout(layouts / f"hostile-{name}")
-        request = {"PackageType": "Image", "Role": ROLE, "Code": {"ImageUri": str(folder)}}
-        message = refused(lambda: client.create_function(FunctionName="hostile", **request))
-        assert words in message, (name, message)
+        code, message = fails(platform, folder)
+        assert code == "InvalidImage" and words in message, (name, code, message)
     many = images.puppet_image()
     many.layers += [Layer()] * 10_000
     folder = many.layout(layouts / "many")
@@ -270,15 +282,16 @@ def test_damaged_content_is_not_believed(platform, layouts):
     image = images.puppet_image().on(Layer().add("etc/precious", "x" * 100))
     folder = image.layout(layouts / "damaged")
     blob = folder / "blobs/sha256" / images.digest(image.layers[-1].bytes).split(":")[1]
-    request = {"PackageType": "Image", "Role": ROLE, "Code": {"ImageUri": str(folder)}}
-    create = lambda: platform.client().create_function(FunctionName="damaged", **request)  # noqa: E731
     good = blob.read_bytes()
     blob.write_bytes(Layer().add("etc/precious", "y" * 100).bytes)
-    assert "it is damaged" in refused(create)
+    code, message = fails(platform, folder)
+    assert code == "InvalidImage" and "it is damaged" in message, (code, message)
     blob.unlink()
-    assert "does not exist" in refused(create)
+    assert fails(platform, folder)[0] == "ImageDeleted"
     blob.write_bytes(good)
-    assert create()["PackageType"] == "Image"
+    request = {"PackageType": "Image", "Role": ROLE, "Code": {"ImageUri": str(folder)}}
+    assert platform.client().create_function(FunctionName="damaged", **request)["State"] == "Pending"
+    assert platform.settled("damaged")["State"] == "Active"
 
 
 def test_an_image_for_another_processor_is_refused_with_the_cure(platform, layouts):
@@ -357,6 +370,7 @@ def test_images_survive_kill_9_and_unused_ones_go(start, tmp_path):
         first.client().create_function(
             FunctionName=name, Role=ROLE, PackageType="Image", Code={"ImageUri": str(folder)}, Timeout=20
         )
+        first.settled(name)
     layers = first.data_dir / "images/layers"
     # Both have the two layers of the base.
     assert len(list(layers.iterdir())) == 4

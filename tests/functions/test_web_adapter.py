@@ -60,6 +60,7 @@ def web(platform, tmp_path_factory):
     client.create_function(
         FunctionName="web", Role=ROLE, PackageType="Image", Code={"ImageUri": str(folder)}, Timeout=20, MemorySize=512
     )
+    platform.settled("web")
     client.create_function_url_config(FunctionName="web", AuthType="NONE")
     for action, condition in (("InvokeFunctionUrl", {"FunctionUrlAuthType": "NONE"}), ("InvokeFunction", {})):
         client.add_permission(

@@ -238,6 +238,18 @@ class Platform:
         client.close()
         return name
 
+    def settled(self, name, seconds=http.PATIENCE_S):
+        """A function's configuration once nothing of it is being made or changed: images are fetched in the background."""
+        deadline = time.monotonic() + seconds
+        while True:
+            answer = self.request("GET", f"/2015-03-31/functions/{name}/configuration")
+            assert answer.status == 200, answer
+            shown = answer.json()
+            if shown["State"] != "Pending" and shown.get("LastUpdateStatus") != "InProgress":
+                return shown
+            assert time.monotonic() < deadline, shown
+            time.sleep(0.02)
+
     def invoke(self, name, event=None, body=None, headers=None, query="", timeout=http.PATIENCE_S, whole=True):
         """Invoke with the log's tail. `body` is sent as it is, `event` as JSON.
 

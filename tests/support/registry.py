@@ -5,6 +5,7 @@ import crypt
 import http.client
 import http.server
 import json
+import select
 import shutil
 import socket
 import ssl
@@ -77,7 +78,8 @@ class Registry:
 
 class TokenRegistry:
     """A registry that wants a token from elsewhere, offers two platforms, and keeps its blobs at another address. With a
-    certificate of `certificate` it speaks TLS, under the name `registry.test`; a token is good for `uses` answers."""
+    certificate of `certificate` it speaks TLS, under the name `registry.test`; a token is good for `uses` answers. Of the blobs
+    in `held` it gives half, and the rest when they are there no more; who left before is in `left_early`."""
 
     def __init__(self, image, tls=None, uses=1_000_000):
         manifest = images.descriptor(f"{images.TYPE}.manifest.v1+json", image.manifest)
@@ -86,7 +88,8 @@ class TokenRegistry:
         self.index = images.as_json({"schemaVersion": 2, "manifests": [other, mine]})
         self.content = {images.digest(blob): blob for blob in [image.manifest, *image.blobs()]}
         self.asked = []
-        self.uses, self.left, self.tokens = uses, 0, 0
+        self.held, self.left_early = set(), []
+        self.uses, self.left, self.tokens = uses, {}, 0
         registry = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -102,8 +105,23 @@ class TokenRegistry:
 
             def token(self):
                 registry.tokens += 1
-                registry.left = registry.uses
+                registry.left[f"Bearer t0ken-{registry.tokens}"] = registry.uses
                 return self.answer(200, json.dumps({"access_token": f"t0ken-{registry.tokens}"}).encode())
+
+            def hold(self, digest):
+                content = registry.content[digest]
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[: len(content) // 2])
+                while digest in registry.held:
+                    time.sleep(0.02)
+                    # Nobody sends anything here: what can be read is the end.
+                    if select.select([self.connection], [], [], 0)[0]:
+                        registry.left_early.append(digest)
+                        self.close_connection = True
+                        return
+                self.wfile.write(registry.content[digest][len(content) // 2 :])
 
             def do_POST(self):
                 form = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -117,10 +135,10 @@ class TokenRegistry:
                 if self.path.startswith("/token?"):
                     return self.token()
                 if self.path.startswith("/elsewhere/"):
-                    return self.answer(200, registry.content[digest])
-                is_good = self.headers.get("Authorization") == f"Bearer t0ken-{registry.tokens}" and registry.left > 0
-                registry.left -= 1
-                if not is_good:
+                    return self.hold(digest) if digest in registry.held else self.answer(200, registry.content[digest])
+                token = self.headers.get("Authorization")
+                registry.left[token] = registry.left.get(token, 0) - 1
+                if registry.left[token] < 0:
                     challenge = f'Bearer realm="{base}/token",service="tests",scope="repository:team/app:pull"'
                     return self.answer(401, WWW_Authenticate=challenge)
                 if self.path == "/v2/team/app/manifests/v1":

@@ -11,6 +11,7 @@ mod layer;
 mod open;
 mod policy;
 mod provisioned;
+mod pull;
 mod record;
 mod resolve;
 mod signing;
@@ -23,6 +24,7 @@ pub use alias::{AliasSettings, RoutingSettings};
 pub use layer::{LayerPermission, PublishLayer};
 pub use open::OpenError;
 pub use policy::{AddPermission, POLICY_MAX};
+pub use pull::not_ready;
 pub use signing::{
     AllowedPublishers, CodeSigningConfig, CodeSigningPolicies, CodeSigningSettings, SigningConfigs,
 };
@@ -100,6 +102,7 @@ pub struct Control {
     layers: RwLock<Arc<Layers>>,
     signing: RwLock<Arc<SigningConfigs>>,
     writer: Mutex<Writer>,
+    pulls: pull::Pulls,
     /// One at a time says which images stay, so that the newest word is the last.
     images_told: Mutex<()>,
     observer: Observer,

@@ -1,6 +1,6 @@
 //! A function as it is deployed: its settings, its code, its reservation and its URL.
 
-use crate::image::{Image, ImageConfig};
+use crate::image::{Image, ImageConfig, Pull};
 use crate::package::{CodeLease, Location};
 use crate::published::Published;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,12 @@ pub struct Function {
     pub state_reason: Option<StateReason>,
     /// How the last change ended.
     pub last_update_status: LastUpdateStatus,
+    /// Why it failed, or what it waits for.
+    #[serde(default)]
+    pub last_update_reason: Option<StateReason>,
+    /// The container image that is being fetched for it; what it has runs on meanwhile.
+    #[serde(default)]
+    pub pull: Option<Pull>,
     /// Where logs go and in which form.
     pub logging: Logging,
     /// Whether traces are sampled.
@@ -145,6 +151,8 @@ impl Function {
             state: State::Active,
             state_reason: None,
             last_update_status: LastUpdateStatus::Successful,
+            last_update_reason: None,
+            pull: None,
             logging: Logging { group: model::name::default_log_group(name), ..Logging::default() },
             tracing: TracingMode::PassThrough,
             dead_letter_arn: None,
@@ -159,6 +167,15 @@ impl Function {
             source_key: 0,
             lease: None,
         }
+    }
+
+    /// The last change is in force, and nothing more is on its way.
+    pub(crate) fn settle(&mut self) {
+        self.state = State::Active;
+        self.state_reason = None;
+        self.last_update_status = LastUpdateStatus::Successful;
+        self.last_update_reason = None;
+        self.pull = None;
     }
 
     /// The ARN with the version behind.

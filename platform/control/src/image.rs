@@ -14,17 +14,43 @@ pub const WORKING_DIRECTORY_MAX: usize = 1_000;
 
 /// Has container images. Calls may take as long as a download; they come from threads that may block.
 pub trait Images: Send + Sync + fmt::Debug {
-    /// Has the image in place that `source` names, an `ImageUri` or a path of this machine, for `x86_64` or `arm64`.
+    /// Looks at the image that `source` names, an `ImageUri` or a path of this machine, for `x86_64` or `arm64`; no layer is
+    /// fetched for that.
     ///
     /// # Errors
     /// It cannot be had.
-    fn fetch(&self, source: &str, architecture: &str) -> Result<FoundImage, ImageFault>;
+    fn look(&self, source: &str, architecture: &str) -> Result<Sight, ImageFault>;
+
+    /// Has an image in place, as long as `wanted` says so.
+    ///
+    /// # Errors
+    /// It cannot be had, or nobody wants it any more.
+    fn fetch(
+        &self,
+        source: &str,
+        architecture: &str,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<FoundImage, ImageFault>;
 
     /// An image that was fetched before, by its id; also by a process before this one.
     fn find(&self, id: &str) -> Option<FoundImage>;
 
     /// Says which images functions refer to, by id; others may go.
     fn keep(&self, ids: HashSet<String>);
+}
+
+/// What a look at an image finds.
+#[derive(Clone, Debug)]
+pub enum Sight {
+    /// It is in place.
+    Here(FoundImage),
+    /// It has to be fetched.
+    Elsewhere {
+        /// What to fetch: the very image that was seen, where that can be named.
+        source: String,
+        /// SHA-256 of its manifest, 64 hex digits, if it is known.
+        digest: Option<String>,
+    },
 }
 
 /// Why an image cannot be had.
@@ -113,16 +139,50 @@ pub struct Image {
 }
 
 impl Image {
+    /// An image that was found under that URI.
+    pub(crate) fn new(uri: &str, found: FoundImage) -> Self {
+        let FoundImage { id, digest, settings, root } = found;
+        Self { uri: uri.to_owned(), id, digest, settings, root }
+    }
+
     /// The URI with the digest in place of the tag.
     pub fn resolved_uri(&self) -> String {
-        let without_digest = self.uri.split('@').next().unwrap_or_default();
-        let slash = without_digest.rfind('/').map_or(0, |at| at + 1);
-        let name = match without_digest[slash..].find(':') {
-            Some(colon) => &without_digest[..slash + colon],
-            None => without_digest,
-        };
-        format!("{name}@sha256:{}", self.digest)
+        resolved_uri(&self.uri, &self.digest)
     }
+}
+
+fn resolved_uri(uri: &str, digest: &str) -> String {
+    let without_digest = uri.split('@').next().unwrap_or_default();
+    let slash = without_digest.rfind('/').map_or(0, |at| at + 1);
+    let name = match without_digest[slash..].find(':') {
+        Some(colon) => &without_digest[..slash + colon],
+        None => without_digest,
+    };
+    format!("{name}@sha256:{digest}")
+}
+
+impl Pull {
+    /// The URI with the digest in place of the tag, once that is known.
+    pub fn resolved_uri(&self) -> Option<String> {
+        self.digest.as_ref().map(|digest| resolved_uri(&self.uri, digest))
+    }
+}
+
+/// An image on its way to a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    /// As it was given.
+    pub uri: String,
+    /// Where it is fetched from.
+    pub source: String,
+    /// What the function runs on from then on: `x86_64` or `arm64`.
+    pub architecture: String,
+    /// SHA-256 of its manifest, 64 hex digits, if it is known.
+    pub digest: Option<String>,
+    /// Whether a version is published once it is there.
+    pub publish: bool,
+    /// Tells this pull from any other.
+    pub ticket: String,
 }
 
 /// `ImageConfig`: what takes the place of an image's own settings. An absent or empty list leaves them.

@@ -21,13 +21,13 @@ pub use control::{
     AddPermission, AliasSettings, AllowedPublishers, CODE_STORAGE_MAX, Change, CodeSigningConfig,
     CodeSigningPolicies, CodeSigningSettings, Control, FUNCTIONS_MAX, LayerPermission, OpenError, Options,
     POLICY_MAX, PublishLayer, PublishVersion, RoutingSettings, RuntimeManagementSettings, SigningConfigs,
-    url_id,
+    not_ready, url_id,
 };
 pub use function::{
     AuthType, Cors, EventInvokeConfig, Function, FunctionUrl, InvokeMode, LastUpdateStatus, Layer, LogFormat,
     Logging, PackageType, PolicyStatement, SnapStart, State, StateReason, TracingMode, VpcConfig,
 };
-pub use image::{FoundImage, Image, ImageConfig, ImageFault, ImageRoot, ImageSettings, Images};
+pub use image::{FoundImage, Image, ImageConfig, ImageFault, ImageRoot, ImageSettings, Images, Pull, Sight};
 pub use model::error::{ApiError, ErrorCode};
 pub use package::{CodeLease, Location, list as list_folder};
 pub use published::{Alias, FromTemplate, Provisioned, Published, RecursiveLoop, Route, RuntimeManagement};

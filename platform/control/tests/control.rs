@@ -16,5 +16,7 @@ mod functions;
 mod hostile;
 #[path = "control/pack.rs"]
 mod pack;
+#[path = "control/pulls.rs"]
+mod pulls;
 #[path = "control/versions.rs"]
 mod versions;

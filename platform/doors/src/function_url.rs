@@ -105,7 +105,7 @@ fn refused(error: &InvokeError) -> Answer {
     let answer = match error {
         InvokeError::Refused(refusal) => lambda_rest::throttled(refusal),
         InvokeError::NoFunction(_) => json(StatusCode::FORBIDDEN, "{\"Message\":null}"),
-        InvokeError::Restore(_) | InvokeError::Host(_) => failure(),
+        InvokeError::NotReady(_) | InvokeError::Restore(_) | InvokeError::Host(_) => failure(),
     };
     with_cause(answer, error)
 }

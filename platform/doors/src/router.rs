@@ -466,7 +466,7 @@ pub(crate) fn with_limit(mut answer: Answer, refusal: &Refusal) -> Answer {
 pub(crate) fn with_cause(mut answer: Answer, error: &InvokeError) -> Answer {
     match error {
         InvokeError::Refused(refusal) => name_limit(&mut answer, refusal),
-        InvokeError::NoFunction(_) | InvokeError::Restore(_) => {}
+        InvokeError::NoFunction(_) | InvokeError::NotReady(_) | InvokeError::Restore(_) => {}
         InvokeError::Host(_) => name_limit_id(&mut answer, LimitId::HostSandboxes),
     }
     answer
@@ -515,6 +515,7 @@ pub(crate) fn log_failure(door: &str, error: &InvokeError) {
         InvokeError::NoFunction(name) => {
             tracing::warn!(door, function = %name, "a door leads to no function");
         }
+        InvokeError::NotReady(_) => tracing::warn!(door, "{error}"),
         InvokeError::Restore(failure) => tracing::warn!(door, "{failure}"),
         InvokeError::Host(cause) => tracing::error!(door, %cause, "this host could not run a function"),
     }

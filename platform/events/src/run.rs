@@ -115,7 +115,7 @@ fn refused(error: InvokeError) -> Refused {
     match error {
         InvokeError::NoFunction(_) => Refused::NoFunction,
         InvokeError::Refused(refusal) => Refused::Limit(refusal),
-        InvokeError::Restore(_) | InvokeError::Host(_) => host(),
+        InvokeError::NotReady(_) | InvokeError::Restore(_) | InvokeError::Host(_) => host(),
     }
 }
 

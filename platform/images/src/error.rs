@@ -111,6 +111,9 @@ pub enum ImageError {
         /// What is wrong.
         why: String,
     },
+    /// It was given up on the way.
+    #[error("nobody wants it any more")]
+    Unwanted,
     /// A file of this machine cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {

@@ -30,4 +30,4 @@ pub use error::ImageError;
 pub use manifest::{Architecture, SETTINGS_BYTES_MAX, Settings};
 pub use merge::Scaffold;
 pub use place::{Place, Repository};
-pub use store::{ENTRIES_MAX, IMAGE_BYTES_MAX, Image, LAYERS_MAX, Lease, Options, Store};
+pub use store::{ENTRIES_MAX, IMAGE_BYTES_MAX, Image, LAYERS_MAX, Lease, Look, Options, Store};

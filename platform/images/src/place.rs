@@ -73,6 +73,15 @@ impl Place {
         Ok(Self::Registry { repository, written: reference.to_owned() })
     }
 
+    /// What [`Place::parse`] reads as this place, wherever it is taken from.
+    pub fn reference(&self) -> String {
+        match self {
+            // Absolute, so it needs no word before it.
+            Self::Path { .. } => self.to_string(),
+            Self::Registry { written, .. } => written.clone(),
+        }
+    }
+
     /// A path that may have a tag behind it.
     fn path(text: &str, folder: &Path) -> Self {
         let whole = folder.join(text);

@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::layer::{Budget, Facts, unpack};
 use crate::manifest::{Architecture, Settings};
 use crate::merge::{Scaffold, merge};
-use crate::place::Place;
+use crate::place::{Place, Repository};
 use crate::source::{Found, Source, archive::Archive, engine, layout::Layout, registry::Registry};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -25,7 +25,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Bytes of an image's files together. Source: Lambda quotas, "Container image code package size", 10 GB, published.
 pub const IMAGE_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
@@ -62,6 +62,42 @@ pub struct Image {
     pub lease: Arc<Lease>,
 }
 
+/// What a look at an image found.
+#[derive(Debug)]
+pub enum Look {
+    /// It is in place.
+    Here(Image),
+    /// It has to be fetched.
+    Elsewhere {
+        /// Where from: what was asked for, by digest if a registry has it.
+        place: Place,
+        /// Of its manifest, or else of its configuration, 64 hex digits; an engine may not say.
+        digest: Option<String>,
+    },
+}
+
+/// Who has an image.
+enum Origin {
+    /// A Docker or Podman of this machine.
+    Engine(engine::Held),
+    Source(Box<dyn Source>),
+}
+
+/// Bytes of a layer as long as somebody wants them.
+struct Watched<'a> {
+    source: Box<dyn io::Read + 'a>,
+    wanted: &'a dyn Fn() -> bool,
+}
+
+impl io::Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !(self.wanted)() {
+            return Err(io::Error::other("nobody wants it any more"));
+        }
+        self.source.read(buffer)
+    }
+}
+
 /// Keeps one image on the disk; it goes when the last lease is gone and nobody says [`Store::keep`].
 #[derive(Debug)]
 pub struct Lease {
@@ -89,8 +125,29 @@ struct Shelf {
     folder: PathBuf,
     next: AtomicU64,
     books: Mutex<Books>,
-    /// Taken for reading while an image is being made: its layers belong to no image yet.
-    making: RwLock<()>,
+    making: Mutex<Makers>,
+}
+
+/// Images that are being made: their layers belong to no image yet, so nothing is swept meanwhile. Nor does anybody wait for a
+/// sweep: a download takes minutes, and a look at another image must not.
+#[derive(Debug, Default)]
+struct Makers {
+    count: usize,
+    /// Somebody wanted to sweep; the last one who leaves does.
+    sweep: bool,
+}
+
+/// Held while an image is being made.
+struct Making(Arc<Shelf>);
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        let mut makers = self.0.makers();
+        makers.count -= 1;
+        if makers.count == 0 && std::mem::take(&mut makers.sweep) {
+            self.0.clone().sweep_aside();
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -120,7 +177,7 @@ impl Store {
             folder: folder.to_owned(),
             next: AtomicU64::new(0),
             books: Mutex::default(),
-            making: RwLock::default(),
+            making: Mutex::default(),
         };
         let staging = shelf.at("staging");
         if staging.exists() {
@@ -133,19 +190,70 @@ impl Store {
         Ok(Self { shelf: Arc::new(shelf), options })
     }
 
-    /// Has an image in place: finds it, checks it, and unpacks those of its layers that are not there.
+    /// Finds an image without fetching any of its layers: it is here already, or where and what it is.
     ///
     /// # Errors
-    /// It is not there, damaged, hostile, too large or for another platform; or the disk refuses. Nothing of it stays then but
-    /// whole layers, until the next sweep.
+    /// It is not there, its documents are damaged or too large, or it is for another platform.
+    pub fn look(&self, place: &Place, architecture: Architecture) -> Result<Look, ImageError> {
+        let elsewhere = |place: &Place, digest| Look::Elsewhere { place: place.clone(), digest };
+        let source = match self.origin(place)? {
+            Origin::Engine(held) => {
+                let digest = held.id.map(|id| id.hex());
+                let here = digest.as_deref().and_then(|id| self.find(id));
+                return Ok(here.map_or_else(|| elsewhere(place, digest), Look::Here));
+            }
+            Origin::Source(source) => source,
+        };
+        let found = source.find(architecture)?;
+        let _making = Shelf::begin(&self.shelf);
+        if found.configuration.diff_ids.iter().all(|id| self.shelf.facts(&id.hex()).is_some()) {
+            return self.complete(place, &*source, &found, &|_| (), &|| true).map(Look::Here);
+        }
+        Ok(match (place, found.digest) {
+            // The tag may mean another image by the time when this one is fetched.
+            (Place::Registry { repository, .. }, Some(digest)) => {
+                let repository = Repository { digest: Some(digest), ..repository.clone() };
+                let written = repository.to_string();
+                elsewhere(&Place::Registry { repository, written }, Some(digest.hex()))
+            }
+            (_, digest) => elsewhere(place, Some(digest.unwrap_or(found.id).hex())),
+        })
+    }
+
+    /// Has an image in place: finds it, checks it, and unpacks those of its layers that are not there. `wanted` is asked again
+    /// and again while bytes come in; once it says no, this ends.
+    ///
+    /// # Errors
+    /// It is not there, damaged, hostile, too large or for another platform; or the disk refuses; or nobody wants it any more.
+    /// Nothing of it stays then but whole layers, until the next sweep.
     pub fn add(
         &self,
         place: &Place,
         architecture: Architecture,
         progress: &dyn Fn(&str),
+        wanted: &dyn Fn() -> bool,
     ) -> Result<Image, ImageError> {
         let mut saved = None;
-        let source: Box<dyn Source> = match place {
+        let source: Box<dyn Source> = match self.origin(place)? {
+            Origin::Source(source) => source,
+            Origin::Engine(held) => {
+                if let Some(image) = held.id.and_then(|id| self.find(&id.hex())) {
+                    return Ok(image);
+                }
+                progress("saved from the images of this machine");
+                let staged = saved.insert(StagedFile(self.shelf.fresh()));
+                held.save(&staged.0)?;
+                Box::new(Archive::open(&staged.0, None)?)
+            }
+        };
+        let found = source.find(architecture)?;
+        let _making = Shelf::begin(&self.shelf);
+        self.complete(place, &*source, &found, progress, wanted)
+    }
+
+    /// Who has what is at a place.
+    fn origin(&self, place: &Place) -> Result<Origin, ImageError> {
+        Ok(Origin::Source(match place {
             Place::Path { path, tag } if path.is_dir() => {
                 Box::new(Layout { folder: path.clone(), tag: tag.clone() })
             }
@@ -155,20 +263,21 @@ impl Store {
                 return Err(ImageError::Missing { reference: path.display().to_string(), why });
             }
             Place::Registry { repository, written } => match engine::find(repository, written) {
-                Some(held) => {
-                    if let Some(image) = held.id.and_then(|id| self.find(&id.hex())) {
-                        return Ok(image);
-                    }
-                    progress("saved from the images of this machine");
-                    let staged = saved.insert(StagedFile(self.shelf.fresh()));
-                    held.save(&staged.0)?;
-                    Box::new(Archive::open(&staged.0, None)?)
-                }
+                Some(held) => return Ok(Origin::Engine(held)),
                 None => Box::new(Registry::new(repository)?),
             },
-        };
-        let found = source.find(architecture)?;
-        let _making = self.shelf.making.read().unwrap_or_else(PoisonError::into_inner);
+        }))
+    }
+
+    /// Unpacks what is missing of an image that was found, and writes it down. Nobody sweeps meanwhile.
+    fn complete(
+        &self,
+        place: &Place,
+        source: &dyn Source,
+        found: &Found,
+        progress: &dyn Fn(&str),
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Image, ImageError> {
         let mut budget = Budget::default();
         for (number, (layer, diff_id)) in found.layers.iter().zip(&found.configuration.diff_ids).enumerate() {
             let facts = match self.shelf.facts(&diff_id.hex()) {
@@ -181,7 +290,13 @@ impl Store {
                         &diff_id.hex()[..12]
                     ));
                     let unpacker = self.options.unpacker.as_deref();
-                    self.shelf.place_layer(source.open(layer)?, layer.digest(), *diff_id, budget, unpacker)?
+                    let bytes = Watched { source: source.open(layer)?, wanted };
+                    let placed = self.shelf.place_layer(bytes, layer.digest(), *diff_id, budget, unpacker);
+                    // Whatever it was called on the way.
+                    if !wanted() {
+                        return Err(ImageError::Unwanted);
+                    }
+                    placed?
                 }
             };
             budget.take(&facts)?;
@@ -195,7 +310,7 @@ impl Store {
             bytes: IMAGE_BYTES_MAX - budget.bytes,
             settings: found.configuration.settings.clone(),
         };
-        self.record(&found, &record)?;
+        self.record(found, &record)?;
         self.image(&found.id.hex(), &record)?.ok_or_else(|| {
             let gone = io::Error::new(io::ErrorKind::NotFound, "a layer went while its image was made");
             ImageError::file(&self.shelf.folder, gone)
@@ -277,6 +392,15 @@ impl Shelf {
 
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn makers(&self) -> MutexGuard<'_, Makers> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(shelf: &Arc<Self>) -> Making {
+        shelf.makers().count += 1;
+        Making(Arc::clone(shelf))
     }
 
     /// A name in staging that was never used by this process; the process before has been cleaned away.
@@ -374,7 +498,11 @@ impl Shelf {
     }
 
     fn sweep(&self) {
-        let _nobody_makes = self.making.write().unwrap_or_else(PoisonError::into_inner);
+        let mut makers = self.makers();
+        if makers.count > 0 {
+            makers.sweep = true;
+            return;
+        }
         let needed = |books: &Books, id: &str| {
             books.kept.contains(id) || books.leased.get(id).is_some_and(|lease| lease.strong_count() > 0)
         };
@@ -405,6 +533,7 @@ impl Shelf {
                 bury("layers", &hex);
             }
         }
+        drop(makers);
         for grave in graves {
             drop(Staged(grave));
         }

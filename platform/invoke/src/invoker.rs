@@ -15,7 +15,7 @@ use crate::refusals::Refusals;
 use crate::room::{Room, Starting};
 use crate::streaming::{Answered, Caller, Streams};
 use bytes::Bytes;
-use control::{Change, Function};
+use control::{Change, Function, State};
 use limits::{
     Callee, Decision, Dispatcher, Effect, EnvironmentId, FunctionId, FunctionLimits, InvocationType, Outcome,
     ProvisionedId, Settings, StreamFigures,
@@ -114,6 +114,9 @@ pub enum InvokeError {
     /// There is no such function (any more).
     #[error("no function is called {0}")]
     NoFunction(Arc<str>),
+    /// Its image is still being fetched, or could not be had.
+    #[error("{}", control::not_ready(*.0))]
+    NotReady(State),
     /// A limit refused it.
     #[error("{0}")]
     Refused(Refusal),
@@ -406,6 +409,10 @@ impl Invoker {
         let core = &mut *core;
         let no_function = || InvokeError::NoFunction(function.into());
         let known = core.functions.get(function).ok_or_else(no_function)?;
+        let state = known.version.function.state;
+        if state != State::Active {
+            return Err(InvokeError::NotReady(state));
+        }
         let decision = core.dispatcher.invoke_as(now, known.callee, kind);
         if let Some(trace) = &mut core.trace {
             trace.push(Decided { function: function.into(), decision: decision.clone() });
@@ -601,6 +608,7 @@ impl Invoker {
     /// very many functions, nobody waits for all of them.
     pub async fn prepare(&self) {
         let mut first: Vec<_> = self.lock().functions.values().map(|known| known.version.clone()).collect();
+        first.retain(|version| version.function.state == State::Active);
         let others = first.split_off(first.len().min(PREPARED_FIRST_MAX));
         self.prepare_each(first).await;
         if !others.is_empty() {

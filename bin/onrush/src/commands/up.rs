@@ -49,6 +49,9 @@ const LOGS_FAREWELL: Duration = Duration::from_secs(2);
 /// What Lambda gives extensions for their end, and a moment more.
 const EXTENSIONS_FAREWELL: Duration = Duration::from_millis(2_300);
 
+/// How long the ready line waits for images that are being fetched: those of this machine are there by then, and others
+/// hold nobody up who wants another function.
+const IMAGES_PATIENCE: Duration = Duration::from_secs(10);
 /// How long INIT may take under a debugger.
 const DEBUGGED_INIT: Duration = Duration::from_secs(900);
 /// Longer than any run.
@@ -305,6 +308,7 @@ async fn serve(
     ));
     let _ = watched.set(Arc::downgrade(&doors));
     doors.look();
+    control.begin_pulls();
     if arguments.words == Words::Up {
         for realm in others.stored() {
             doors.of(realm).await.map_err(|error| anyhow!(error.message))?;
@@ -323,6 +327,12 @@ async fn serve(
     let server = tokio::spawn(doors::serve(listener, doors.clone(), reactors, async {
         let _ = stopped.await;
     }));
+    let mut is_over = false;
+    tokio::select! {
+        () = images_in_place(&control) => {}
+        _ = interrupt.recv() => is_over = true,
+        _ = terminate.recv() => is_over = true,
+    }
     let base = format!("http://{}", SocketAddr::new(arguments.host, port));
     let summary = banner::Summary {
         base: &base,
@@ -341,7 +351,9 @@ async fn serve(
         Output::Json => format!("{}\n", banner::json(&summary)),
     };
     // With many functions it is more than a pipe holds, and nobody may be reading.
-    drop(tokio::task::spawn_blocking(move || super::print(&text)));
+    if !is_over {
+        drop(tokio::task::spawn_blocking(move || super::print(&text)));
+    }
 
     let conductor = conductor::Conductor {
         stage: deploy::Stage { strict_builds: true, ..stage },
@@ -354,9 +366,11 @@ async fn serve(
         data_dir,
     };
     let conducting = tokio::spawn(conductor.run(ordered));
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    if !is_over {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     }
     tracing::info!("stopping");
     conducting.abort();
@@ -393,6 +407,15 @@ async fn serve(
         tracing::warn!("the last lines of functions' logs could not be written");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for images that are being fetched, for a while, and names the functions that go on waiting.
+async fn images_in_place(control: &Arc<control::Control>) {
+    let control = control.clone();
+    let waited = tokio::task::spawn_blocking(move || control.wait_for_pulls(IMAGES_PATIENCE));
+    for name in waited.await.unwrap_or_default() {
+        crate::say(&format!("  {name}: its image is still being fetched; what it has answers until then"));
+    }
 }
 
 /// The process that holds a data folder, as the folder's lock says.

@@ -3,12 +3,13 @@
 mod around;
 mod layer;
 
-use super::function::{set_code, set_vpc_id};
-use super::image::set_image;
+use super::function::{Source, set_code, set_vpc_id};
+use super::pull::await_image;
 use super::url::url_of;
 use super::version::Copies;
 use super::{Control, Edit, Fresh};
-use crate::function::{Function, PackageType};
+use crate::function::{Function, PackageType, State};
+use crate::image::{Image, Pull};
 use crate::package::Location;
 use crate::request::{Around, Deploy, DeployCode};
 use crate::validate::{self, Violations};
@@ -22,8 +23,35 @@ impl Control {
     ///
     /// # Errors
     /// As AWS would answer the template.
+    ///
+    /// An image that has to be fetched is fetched in the background: the function is Pending, or runs as it was, until all of
+    /// this is done once more with the image at hand.
     pub fn deploy(&self, request: Deploy) -> Result<Arc<Function>, ApiError> {
-        let (wanted, around) = self.wanted(request)?;
+        self.deploy_with(request, None)
+    }
+
+    /// The same with the image that was fetched for it.
+    pub(super) fn deploy_image(&self, request: Deploy, image: Image) -> Result<Arc<Function>, ApiError> {
+        self.deploy_with(request, Some(image))
+    }
+
+    fn deploy_with(&self, request: Deploy, image: Option<Image>) -> Result<Arc<Function>, ApiError> {
+        let again = matches!(request.code, DeployCode::Image { .. }).then(|| Box::new(request.clone()));
+        let (wanted, around, pull) = self.wanted(request, image)?;
+        if let Some(pull) = pull {
+            let function = self.change(|functions| {
+                let before = functions.get(&wanted.name);
+                let runs = before.filter(|before| before.state == State::Active);
+                let mut function = runs.map_or(wanted, |before| Function::clone(before));
+                if let (None, Some(before)) = (runs, before) {
+                    carry_over(before, &mut function);
+                }
+                await_image(&mut function, pull);
+                Ok(Edit::Put(Box::new(function), if runs.is_some() { Fresh::Around } else { Fresh::Version }))
+            })?;
+            self.pull(&function, again);
+            return Ok(function);
+        }
         let name = wanted.name.clone();
         let reserved = wanted.reserved;
         let before = self.function(&name);
@@ -94,7 +122,11 @@ impl Control {
     }
 
     /// The function as the template says it, all checked.
-    fn wanted(&self, request: Deploy) -> Result<(Function, Around), ApiError> {
+    fn wanted(
+        &self,
+        request: Deploy,
+        image: Option<Image>,
+    ) -> Result<(Function, Around, Option<Pull>), ApiError> {
         let Deploy {
             name,
             logical_id,
@@ -146,8 +178,11 @@ impl Control {
         set_vpc_id(&mut function.vpc, vpc_id);
         function.layers = layers;
         if let DeployCode::Image { uri, source } = &code {
-            let image = self.image_of_deploy(&function, uri, source)?;
-            set_image(&mut function, image);
+            let source = match image {
+                Some(image) => Source::Image(image),
+                None => self.image_of_deploy(&function, uri, source)?,
+            };
+            source.put_into(&mut function);
         } else {
             let package = self.code_of_deploy(&code, function.runtime.as_deref())?;
             set_code(&mut function, package);
@@ -155,7 +190,8 @@ impl Control {
         if let Some(url) = url {
             function.url = Some(url_of(&function, None, url, &crate::clock::now())?);
         }
-        Ok((function, around))
+        let pull = function.pull.take();
+        Ok((function, around, pull))
     }
 
     /// Roles are read but never assumed, so a template without one gets a name that says so.

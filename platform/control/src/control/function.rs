@@ -1,10 +1,11 @@
 //! Creating, updating and deleting functions.
 
 use super::image::set_image;
+use super::pull::{await_image, check_settled};
 use super::version::{Copies, latest_version, publish_into};
 use super::{Control, Edit, Fresh};
-use crate::function::{Function, PackageType, State, VpcConfig};
-use crate::image::Image;
+use crate::function::{Function, LastUpdateStatus, PackageType, VpcConfig};
+use crate::image::{Image, Pull};
 use crate::package::Package;
 use crate::request::{
     CreateFunction, FunctionCode, Settings, UpdateFunctionCode, UpdateFunctionConfiguration,
@@ -40,8 +41,11 @@ impl Control {
         validate::apply_settings(settings, &mut function)?;
         validate::snap_start::check(&function, self.options.experimental_snap_start)?;
         validate::check_mandatory(&function)?;
-        self.source_of_request(&code, &function.architectures)?.put_into(&mut function);
+        let source = self.source_of_request(&code, &function.architectures)?;
+        let later = source.is_pull();
         let publish = publish == Some(true);
+        source.publishing(publish).put_into(&mut function);
+        let publish = publish && !later;
         let copies = if publish { self.copies_of(&function)? } else { Copies::default() };
         let function = self.change(|functions| {
             if functions.contains_key(&name) {
@@ -52,6 +56,10 @@ impl Control {
             }
             Ok(Edit::Put(Box::new(function), Fresh::Version))
         })?;
+        if later {
+            self.pull(&function, None);
+            return Ok(as_if_published(function));
+        }
         Ok(if publish { latest_version(&function) } else { function })
     }
 
@@ -73,20 +81,32 @@ impl Control {
         }
         let publish = request.publish == Some(true);
         let before = self.resolve_unqualified(&name)?;
+        check_settled(&before)?;
         check_source(before.package_type == PackageType::Image, &request.code, "updating")?;
         let architectures = request.architectures.as_ref().unwrap_or(&before.architectures);
-        let source = self.source_of_request(&request.code, architectures)?;
+        let source = self.source_of_request(&request.code, architectures)?.publishing(publish);
+        let later = source.is_pull();
         let edit = |before: &Function| {
+            check_settled(before)?;
             check_revision(before, request.revision_id.as_deref())?;
             let mut function = before.clone();
-            function.architectures = request.architectures.unwrap_or(function.architectures);
+            // What is fetched says itself what it runs on.
+            if !later {
+                function.architectures = request.architectures.unwrap_or(function.architectures);
+            }
             source.put_into(&mut function);
             Ok(function)
         };
         if request.dry_run == Some(true) {
             let before = self.resolve_unqualified(&name)?;
-            return edit(&before).map(Arc::new);
+            let mut function = edit(&before)?;
+            if let Some(pull) = function.pull.take() {
+                function.code_sha256 = pull.digest.unwrap_or_default();
+                function.settle();
+            }
+            return Ok(Arc::new(function));
         }
+        let publish = publish && !later;
         // Of the layers: the code is new.
         let copies = match self.function(&name).filter(|_| publish) {
             Some(before) => self.copies_of(&before)?,
@@ -100,8 +120,13 @@ impl Control {
                 function.version_key = 0;
                 publish_into(&mut function, None, &copies)?;
             }
-            Ok(Edit::Put(Box::new(function), Fresh::Version))
+            // Environments of what it runs meanwhile stay.
+            Ok(Edit::Put(Box::new(function), if later { Fresh::Around } else { Fresh::Version }))
         })?;
+        if later {
+            self.pull(&function, None);
+            return Ok(as_if_published(function));
+        }
         Ok(if publish { latest_version(&function) } else { function })
     }
 
@@ -122,6 +147,7 @@ impl Control {
         let layers = self.layers_of(settings.layers.as_deref())?;
         self.change(|functions| {
             let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;
+            check_settled(before)?;
             check_revision(before, revision_id.as_deref())?;
             let mut function = Function::clone(before);
             if let Some(layers) = layers {
@@ -130,6 +156,8 @@ impl Control {
             validate::apply_settings(settings, &mut function)?;
             validate::check_mandatory(&function)?;
             validate::snap_start::check(&function, self.options.experimental_snap_start)?;
+            function.last_update_status = LastUpdateStatus::Successful;
+            function.last_update_reason = None;
             Ok(Edit::Put(Box::new(function), Fresh::Version))
         })
     }
@@ -140,7 +168,7 @@ impl Control {
             return self.code_of_request(code).map(Source::Package);
         };
         let architecture = architectures.first().map_or("x86_64", String::as_str);
-        self.fetch_image(uri, uri, architecture).map(Source::Image)
+        self.see_image(uri, uri, architecture)
     }
 
     /// Deletes a function, or the one version of it that a qualifier names. Invocations in flight keep the code that they run.
@@ -247,6 +275,8 @@ impl Control {
 pub(super) enum Source {
     Package(Package),
     Image(Image),
+    /// An image that has to be fetched.
+    Pull(Pull),
 }
 
 impl Source {
@@ -254,7 +284,20 @@ impl Source {
         match self {
             Source::Package(package) => set_code(function, package),
             Source::Image(image) => set_image(function, image),
+            Source::Pull(pull) => await_image(function, pull),
         }
+    }
+
+    fn is_pull(&self) -> bool {
+        matches!(self, Source::Pull(_))
+    }
+
+    /// Says whether a version is to be published of what has to be fetched.
+    fn publishing(mut self, publish: bool) -> Self {
+        if let Source::Pull(pull) = &mut self {
+            pull.publish = publish;
+        }
+        self
     }
 }
 
@@ -279,8 +322,19 @@ pub(super) fn set_code(function: &mut Function, package: Package) {
     function.lease = package.lease;
     function.package_type = PackageType::Zip;
     function.image = None;
-    function.state = State::Active;
-    function.state_reason = None;
+    function.settle();
+}
+
+/// A function whose image is still to come as its caller sees it: under the number of the version that will be published.
+fn as_if_published(function: Arc<Function>) -> Arc<Function> {
+    match &function.pull {
+        Some(pull) if pull.publish => {
+            let version = (function.published.last_version + 1).to_string();
+            let code_sha256 = pull.digest.clone().unwrap_or_default();
+            Arc::new(Function { version, code_sha256, ..Function::clone(&function) })
+        }
+        _ => function,
+    }
 }
 
 /// Names the VPC that the subnets belong to, when the template knows it.

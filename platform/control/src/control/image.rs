@@ -1,8 +1,9 @@
 //! Container images of functions: fetched when code is, found again after a restart, kept as long as a version needs them.
 
+use super::function::Source;
 use super::{Control, Functions};
 use crate::function::{Function, PackageType, State, StateReason};
-use crate::image::{Image, ImageFault, Images};
+use crate::image::{Image, ImageFault, Images, Pull, Sight};
 use crate::package::Location;
 use crate::validate::not_run;
 use model::error::{ApiError, ErrorCode};
@@ -38,11 +39,11 @@ impl Control {
         images.keep(kept);
     }
 
-    /// Has the image in place that `source` names; `uri` is how it is shown.
+    /// Looks at the image that `source` names; `uri` is how it is shown.
     ///
     /// # Errors
     /// As AWS words it: it is not there, access is denied, or it is no image that can run.
-    pub(super) fn fetch_image(&self, uri: &str, source: &str, architecture: &str) -> Result<Image, ApiError> {
+    pub(super) fn see_image(&self, uri: &str, source: &str, architecture: &str) -> Result<Source, ApiError> {
         self.try_image(uri, source, architecture)?.map_err(|fault| api_error(uri, &fault))
     }
 
@@ -50,15 +51,15 @@ impl Control {
     /// without a network is a start all the same.
     ///
     /// # Errors
-    /// As [`Control::fetch_image`].
+    /// As [`Control::see_image`].
     pub(super) fn image_of_deploy(
         &self,
         function: &Function,
         uri: &str,
         source: &str,
-    ) -> Result<Image, ApiError> {
+    ) -> Result<Source, ApiError> {
         let fault = match self.try_image(uri, source, &function.architectures[0])? {
-            Ok(image) => return Ok(image),
+            Ok(source) => return Ok(source),
             Err(fault) => fault,
         };
         let before =
@@ -67,7 +68,7 @@ impl Control {
         match (&fault, before.filter(|image| image.uri == uri && !image.root.layers.is_empty())) {
             (ImageFault::Failed(text), Some(image)) => {
                 tracing::warn!(function = function.name, "the image that was pulled before is run: {text}");
-                Ok(image)
+                Ok(Source::Image(image))
             }
             _ => Err(api_error(uri, &fault)),
         }
@@ -78,32 +79,44 @@ impl Control {
         uri: &str,
         source: &str,
         architecture: &str,
-    ) -> Result<Result<Image, ImageFault>, ApiError> {
+    ) -> Result<Result<Source, ImageFault>, ApiError> {
         let Some(images) = &self.images else {
             return Err(not_run("A function from a container image (ImageUri)"));
         };
-        Ok(images.fetch(source, architecture).map(|found| Image {
+        let (source, digest) = match images.look(source, architecture) {
+            Ok(Sight::Here(found)) => return Ok(Ok(Source::Image(Image::new(uri, found)))),
+            Ok(Sight::Elsewhere { source, digest }) => (source, digest),
+            Err(fault) => return Ok(Err(fault)),
+        };
+        Ok(Ok(Source::Pull(Pull {
             uri: uri.to_owned(),
-            id: found.id,
-            digest: found.digest,
-            settings: found.settings,
-            root: found.root,
-        }))
+            source,
+            architecture: architecture.to_owned(),
+            digest,
+            publish: false,
+            ticket: self.fresh_id()?,
+        })))
     }
 }
 
 /// Makes a function run an image.
 pub(super) fn set_image(function: &mut Function, image: Image) {
-    function.code = PathBuf::new();
-    function.location = Location::Image(image.id.clone());
     // What AWS shows of an image: its digest, and no size.
-    function.code_sha256.clone_from(&image.digest);
+    set_no_image(function, image.digest.clone());
+    function.location = Location::Image(image.id.clone());
+    function.image = Some(image);
+    function.settle();
+}
+
+/// Makes a function be one of an image that is not there yet; `digest` as far as it is known.
+pub(super) fn set_no_image(function: &mut Function, digest: String) {
+    function.code = PathBuf::new();
+    function.location = Location::Image(String::new());
+    function.code_sha256 = digest;
     function.code_size = 0;
     function.lease = None;
     function.package_type = PackageType::Image;
-    function.image = Some(image);
-    function.state = State::Active;
-    function.state_reason = None;
+    function.image = None;
 }
 
 fn uses_images(function: &Function) -> bool {

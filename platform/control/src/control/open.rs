@@ -177,6 +177,7 @@ impl Control {
             layers: RwLock::new(Arc::new(layers)),
             signing: RwLock::new(Arc::new(signing)),
             images: None,
+            pulls: Default::default(),
             images_told: Mutex::default(),
             observer,
             _lock: lock,

@@ -1,6 +1,7 @@
 //! Tags of functions and code signing configurations.
 
 use super::Control;
+use super::pull::check_settled;
 use crate::validate::{self, Violations};
 use model::error::{ApiError, Violation};
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ impl Control {
         }
         let name = self.tagged(arn)?.name.clone();
         self.change_around(&name, |function| {
+            check_settled(function)?;
             function.tags.extend(tags);
             let mut violations = Violations::default();
             validate::check_tags(&function.tags, &mut violations);
@@ -49,6 +51,7 @@ impl Control {
         }
         let name = self.tagged(arn)?.name.clone();
         self.change_around(&name, |function| {
+            check_settled(function)?;
             function.tags.retain(|key, _| !keys.contains(key));
             Ok(())
         })?;

@@ -1,8 +1,9 @@
 //! Published versions: numbered, immutable, one for each state of code and configuration.
 
 use super::function::check_revision;
+use super::pull::check_settled;
 use super::{Control, Edit, Fresh};
-use crate::function::Function;
+use crate::function::{Function, LastUpdateStatus};
 use crate::package::{Location, Package};
 use crate::published::{self, Published};
 use crate::validate::{DESCRIPTION_MAX, Violations, not_run};
@@ -48,6 +49,7 @@ impl Control {
             self.function(&name).map(|function| self.copies_of(&function)).transpose()?.unwrap_or_default();
         let latest = self.change(|functions| {
             let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;
+            check_settled(before)?;
             check_revision(before, request.revision_id.as_deref())?;
             let (asked, current) = (request.code_sha256.as_deref(), &before.code_sha256);
             if let Some(asked) = asked.filter(|asked| !asked.is_empty() && asked != current) {
@@ -156,6 +158,9 @@ pub(super) fn publish_into(
         event_invoke: Default::default(),
         tags: Default::default(),
         last_modified: crate::clock::now(),
+        // How an update ended says nothing of what is published.
+        last_update_status: LastUpdateStatus::Successful,
+        last_update_reason: None,
         ..function.clone()
     };
     if let (Some(package), Location::Folder(_)) = (copies.code.clone(), &function.location) {

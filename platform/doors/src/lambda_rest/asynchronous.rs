@@ -7,6 +7,7 @@ use crate::Answer;
 use crate::body::Incoming;
 use crate::router::{Doors, json, name_limit_id};
 use bytes::Bytes;
+use control::State;
 use events::{Arrival, EventError};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -46,6 +47,9 @@ async fn invoke_async(
 ) -> Result<Answer, ApiError> {
     let (name, qualifier) = invocations::target(doors, reference, head)?;
     let named = doors.control.resolve(&name, qualifier.as_deref())?;
+    if named.state != State::Active {
+        return Err(invocations::not_ready(named.state));
+    }
     let function = doors.control.function(&name).unwrap_or(named);
     let trace_id = lineage::next(doors, given_trace_header(&head.headers), &function)?;
     let arrival = Arrival {

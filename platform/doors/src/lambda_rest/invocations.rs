@@ -10,7 +10,7 @@ use crate::router::{Doors, name_limit, name_limit_id};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use control::Function;
+use control::{Function, State};
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -109,6 +109,7 @@ impl Call {
         let function = doors.control.function(&name).or_else(|| meant(doors, &name));
         let function = function.ok_or_else(|| missing(qualifier.as_deref()))?;
         let key = match qualifier.as_deref() {
+            None | Some(LATEST) if function.state != State::Active => return Err(not_ready(function.state)),
             None | Some(LATEST) => None,
             Some(other) => Some(function.route(other).ok_or_else(|| missing(Some(other)))?.key),
         };
@@ -172,6 +173,7 @@ impl Call {
                 Ok(answer)
             }
             InvokeError::NoFunction(_) => Err(missing(doors, &self.function.name, self.qualifier.as_deref())),
+            InvokeError::NotReady(state) => Err(not_ready(state)),
             InvokeError::Restore(failure) => {
                 let code = match failure {
                     RestoreFailure::TimedOut => ErrorCode::SnapStartTimeout,
@@ -189,6 +191,11 @@ impl Call {
             }
         }
     }
+}
+
+/// The answer to a call of a function whose image is being fetched, or could not be had.
+pub(super) fn not_ready(state: State) -> ApiError {
+    ApiError::new(ErrorCode::ResourceConflict, control::not_ready(state))
 }
 
 fn missing(doors: &Doors, name: &str, qualifier: Option<&str>) -> ApiError {

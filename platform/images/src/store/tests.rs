@@ -36,7 +36,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn add(store: &Store, place: &Place) -> Result<Image, ImageError> {
-    store.add(place, Architecture::Amd64, &|_| ())
+    store.add(place, Architecture::Amd64, &|_| (), &|| true)
 }
 
 fn merging(folder: &Path) -> Store {
@@ -91,8 +91,8 @@ fn layers_are_unpacked_once_and_go_with_their_last_image() {
     let count = || names(&path.join("layers")).count();
     let unpacked = std::cell::Cell::new(0);
     let seen = |_: &str| unpacked.set(unpacked.get() + 1);
-    let first = store.add(&one, Architecture::Arm64, &seen).unwrap();
-    let second = store.add(&two, Architecture::Arm64, &seen).unwrap();
+    let first = store.add(&one, Architecture::Arm64, &seen, &|| true).unwrap();
+    let second = store.add(&two, Architecture::Arm64, &seen, &|| true).unwrap();
     assert_eq!((count(), unpacked.get()), (3, 3), "the lowest is shared");
     store.shelf.sweep();
     assert_eq!(count(), 3, "leases keep both");
@@ -105,12 +105,42 @@ fn layers_are_unpacked_once_and_go_with_their_last_image() {
 }
 
 #[test]
+fn a_look_fetches_no_layer_and_a_pull_ends_when_nobody_wants_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = layout(&folder.path().join("layout"), &three());
+    let path = folder.path().join("store");
+    let store = Store::open(&path, Options::default()).unwrap();
+    let Look::Elsewhere { place: again, digest } = store.look(&place, Architecture::Amd64).unwrap() else {
+        panic!("it is not there yet")
+    };
+    assert_eq!((again, names(&path.join("layers")).count()), (place.clone(), 0));
+    let left = std::cell::Cell::new(2);
+    let wanted = || left.replace(left.get().max(1) - 1) > 0;
+    let given_up = store.add(&place, Architecture::Amd64, &|_| (), &wanted);
+    assert!(matches!(given_up, Err(ImageError::Unwanted)), "{given_up:?}");
+    assert_eq!(names(&path.join("staging")).count(), 0);
+    let image = add(&store, &place).unwrap();
+    assert_eq!(Some(&image.digest), digest.as_ref());
+    let Look::Here(found) = store.look(&place, Architecture::Amd64).unwrap() else { panic!("it is there") };
+    assert_eq!(found.id, image.id);
+    // A sweep while another is made takes nothing, and is made up for.
+    let making = Shelf::begin(&store.shelf);
+    drop((image, found));
+    store.shelf.sweep();
+    assert_eq!(names(&path.join("layers")).count(), 3);
+    drop(making);
+    store.shelf.sweep();
+    assert_eq!(names(&path.join("layers")).count(), 0);
+}
+
+#[test]
 fn what_a_crash_left_half_made_is_not_believed() {
     let folder = tempfile::tempdir().unwrap();
     let place = layout(&folder.path().join("layout"), &three());
     let path = folder.path().join("store");
     let store = merging(&path);
-    let id = add(&store, &place).unwrap().id;
+    let image = add(&store, &place).unwrap();
+    let id = image.id.clone();
     store.shelf.books().kept.insert(id.clone());
     // Killed while a layer was being made, and once more between a layer and its record.
     fs::create_dir_all(path.join("staging/7/root/etc")).unwrap();

@@ -3,8 +3,8 @@
 use super::unpacking::Layers;
 use crate::Stop;
 use crate::stack::Read;
-use control::{FoundImage, ImageFault, ImageRoot, ImageSettings, Images};
-use images::{Architecture, ImageError, Place, Scaffold, Store};
+use control::{FoundImage, ImageFault, ImageRoot, ImageSettings, Images, Sight};
+use images::{Architecture, ImageError, Look, Place, Scaffold, Store};
 use model::stack::{DockerBuild, Function, PackageType};
 use sandbox::Workshop;
 use std::collections::{BTreeMap, HashSet};
@@ -38,11 +38,25 @@ pub fn open(
 }
 
 impl Images for Keeper {
-    fn fetch(&self, source: &str, architecture: &str) -> Result<FoundImage, ImageFault> {
-        let architecture = if architecture == "arm64" { Architecture::Arm64 } else { Architecture::Amd64 };
+    fn look(&self, source: &str, architecture: &str) -> Result<Sight, ImageFault> {
+        let place = Place::parse(source, &self.folder).map_err(|error| fault(&error))?;
+        let look = self.store.look(&place, architecture_of(architecture)).map_err(|error| fault(&error))?;
+        Ok(match look {
+            Look::Here(image) => Sight::Here(found(image)),
+            Look::Elsewhere { place, digest } => Sight::Elsewhere { source: place.reference(), digest },
+        })
+    }
+
+    fn fetch(
+        &self,
+        source: &str,
+        architecture: &str,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<FoundImage, ImageFault> {
         let place = Place::parse(source, &self.folder).map_err(|error| fault(&error))?;
         let progress = |line: &str| crate::say(&format!("  {place}: {line}"));
-        self.store.add(&place, architecture, &progress).map(found).map_err(|error| fault(&error))
+        let image = self.store.add(&place, architecture_of(architecture), &progress, wanted);
+        image.map(found).map_err(|error| fault(&error))
     }
 
     fn find(&self, id: &str) -> Option<FoundImage> {
@@ -52,6 +66,10 @@ impl Images for Keeper {
     fn keep(&self, ids: HashSet<String>) {
         self.store.keep(ids);
     }
+}
+
+fn architecture_of(word: &str) -> Architecture {
+    if word == "arm64" { Architecture::Arm64 } else { Architecture::Amd64 }
 }
 
 fn found(image: images::Image) -> FoundImage {

@@ -190,9 +190,11 @@ impl Realms {
             permissions: ground.permissions,
         };
         let (of_invoker, of_events) = (invoker.clone(), events.clone());
-        let doors = Arc::new(Doors::new(options, control, of_invoker, of_events, logs.clone(), counters));
+        let doors =
+            Arc::new(Doors::new(options, control.clone(), of_invoker, of_events, logs.clone(), counters));
         let _ = watched.set(Arc::downgrade(&doors));
         doors.look();
+        control.begin_pulls();
         let writer = ground.runtime.spawn(logs.clone().write_behind());
         let open = Open { invoker, events, logs, writer };
         self.open.lock().unwrap_or_else(PoisonError::into_inner).push(open);

@@ -1,6 +1,6 @@
 //! A function as the API shows it: the shape `FunctionConfiguration`.
 
-use control::{Function, LogFormat, SnapStart};
+use control::{Function, LogFormat, SnapStart, State};
 use model::name::LATEST;
 use serde_json::{Value, json};
 
@@ -23,6 +23,10 @@ pub fn pending(function: &Function, qualified: bool) -> Value {
 /// Source: recorded on AWS, answers of UpdateFunctionConfiguration and UpdateFunctionCode.
 pub fn updating(function: &Function) -> Value {
     let mut shape = of(function, false);
+    // What its image will be, where that has to be fetched.
+    if let Some(digest) = function.pull.as_ref().and_then(|pull| pull.digest.as_ref()) {
+        shape["CodeSha256"] = json!(digest);
+    }
     shape["LastUpdateStatus"] = json!("InProgress");
     shape["LastUpdateStatusReason"] = json!("The function is being created.");
     shape["LastUpdateStatusReasonCode"] = json!("Creating");
@@ -46,7 +50,6 @@ pub fn of(function: &Function, qualified: bool) -> Value {
         "TracingConfig": {"Mode": function.tracing},
         "RevisionId": function.revision_id,
         "State": function.state,
-        "LastUpdateStatus": function.last_update_status,
         "PackageType": function.package_type,
         "Architectures": function.architectures,
         "EphemeralStorage": {"Size": function.tmp_mb},
@@ -58,6 +61,9 @@ pub fn of(function: &Function, qualified: bool) -> Value {
             shape[member] = value;
         }
     };
+    // Recorded so: what has never been there has not been updated.
+    let was_there = function.state != State::Pending;
+    add("LastUpdateStatus", was_there.then(|| json!(function.last_update_status)));
     add("Runtime", function.runtime.as_ref().map(|runtime| json!(runtime)));
     add("Handler", function.handler.as_ref().map(|handler| json!(handler)));
     let variables = &function.environment;
@@ -66,6 +72,8 @@ pub fn of(function: &Function, qualified: bool) -> Value {
     add("DeadLetterConfig", function.dead_letter_arn.as_ref().map(|arn| json!({"TargetArn": arn})));
     add("StateReason", function.state_reason.as_ref().map(|reason| json!(reason.text)));
     add("StateReasonCode", function.state_reason.as_ref().map(|reason| json!(reason.code)));
+    add("LastUpdateStatusReason", function.last_update_reason.as_ref().map(|reason| json!(reason.text)));
+    add("LastUpdateStatusReasonCode", function.last_update_reason.as_ref().map(|reason| json!(reason.code)));
     let layer = |layer: &control::Layer| json!({"Arn": layer.arn, "CodeSize": layer.code_size});
     let layers: Vec<Value> = function.layers.iter().map(layer).collect();
     add("Layers", (!layers.is_empty()).then(|| json!(layers)));

@@ -17,11 +17,18 @@ pub(super) fn create(control: &Control, input: &Input<'_>) -> Result<Answer, Api
 
 pub(super) fn get(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let version = control.resolve(input.label(0), input.query("Qualifier"))?;
-    let code = match &version.image {
-        Some(image) => {
+    let code = match (&version.image, &version.pull) {
+        (Some(image), _) => {
             json!({"RepositoryType": "ECR", "ImageUri": image.uri, "ResolvedImageUri": image.resolved_uri()})
         }
-        None => json!({"RepositoryType": "S3"}),
+        (None, Some(pull)) => {
+            let mut code = json!({"RepositoryType": "ECR", "ImageUri": pull.uri});
+            if let Some(resolved) = pull.resolved_uri() {
+                code["ResolvedImageUri"] = json!(resolved);
+            }
+            code
+        }
+        (None, None) => json!({"RepositoryType": "S3"}),
     };
     let mut answer = json!({"Configuration": qualified(control, input)?, "Code": code});
     // Tags and reservation belong to the function as a whole.
