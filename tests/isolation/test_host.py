@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support import packages
+from support import packages, puppet, templates
 from support.crowd import crowd
 from support.leftovers import Belongings, processes
 from support.paths import BINARY
@@ -206,6 +206,34 @@ def test_an_ordinary_user_runs_functions(start):
         assert platform.stop() == 0
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.mark.skipif(not puppet.here(), reason=f"{puppet.PYTHON} is not installed")
+@pytest.mark.parametrize("isolation", ["namespaces", "process"])
+def test_whatever_the_umask_functions_read_their_code(start, tmp_path, isolation):
+    """Folders that only their owner may read, as hardened hosts make them: code, a layer, and what is edited meanwhile."""
+    layer = {"Type": "AWS::Serverless::LayerVersion", "Properties": {"ContentUri": "layer/", "LayerName": "shared"}}
+    layers = {"Layers": [{"Ref": "Shared"}]} if isolation == "namespaces" else {}
+    template = templates.write(tmp_path, {"Red": ("puppet", layers), "Echo": ("echo", {})}, {"Shared": layer} if layers else {})
+    (tmp_path / "layer").mkdir()
+    (tmp_path / "layer/word").write_text("shared")
+    (tmp_path / "red/word").write_text("before")
+    for path in [path for name in ("red", "echo", "layer") for path in (tmp_path / name, *(tmp_path / name).rglob("*"))]:
+        path.chmod(path.stat().st_mode & 0o700)
+    platform = start("--isolation", isolation, home=tmp_path, template=template, umask=0o077)
+    assert platform.invoke("Echo", {"as": "closed"}).json() == {"as": "closed"}
+    read = "answer = open(os.environ['LAMBDA_TASK_ROOT'] + '/word').read()"
+    assert puppet.inside(platform, read) == "before"
+    if layers:
+        assert puppet.inside(platform, "answer = open('/opt/word').read()") == "shared"
+    (tmp_path / "red/word").write_text("after it")
+    deadline = time.monotonic() + 30
+    while puppet.inside(platform, read) != "after it":
+        assert time.monotonic() < deadline, "the edit is not seen"
+        time.sleep(0.05)
+    # What comes by the API is nobody's own, either.
+    platform.create("made", packages.built("echo"))
+    assert platform.invoke("made", 1).json() == 1
 
 
 @pytest.mark.parametrize("limit", ["256:", "256:256"], ids=["soft", "hard"])

@@ -53,18 +53,18 @@ class Result:
 class Platform:
     """One `onrush up`. Use it as a context, or call `stop` or `kill`."""
 
-    def __init__(self, *arguments, home=None, template=None, user=None, open_files=None, binary=BINARY, port=0, command="up", errors=None):
+    def __init__(self, *arguments, home=None, template=None, user=None, open_files=None, binary=BINARY, port=0, command="up", errors=None, umask=-1):
         self.home = pathlib.Path(home or tempfile.mkdtemp(prefix="onrush-test-", dir="/tmp"))
         self.owns_home = home is None
         self.data_dir = self.home / "data"
         self.process = None
         try:
-            self._start(arguments, template, user, open_files, [str(binary), command], port, errors)
+            self._start(arguments, template, user, open_files, [str(binary), command], port, errors, umask)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, arguments, template, user, open_files, program, port, errors):
+    def _start(self, arguments, template, user, open_files, program, port, errors, umask):
         self.home.chmod(0o755)
         self.data_dir.mkdir(exist_ok=True)
         if user is not None:
@@ -95,6 +95,7 @@ class Platform:
             cwd=self.home,
             env=environment,
             start_new_session=True,
+            umask=umask,
         )
         self.summary = self._wait_ready()
         self.url = self.summary["ready"]

@@ -150,6 +150,8 @@ impl Drop for CodeLease {
 pub struct Packages {
     shelf: Arc<Shelf>,
     unpacker: Option<Arc<dyn Unpacker>>,
+    /// Whether functions run as other users than this process does, as they do for root.
+    for_others: bool,
 }
 
 #[derive(Debug)]
@@ -186,7 +188,11 @@ impl Packages {
         for folder in [&shelf.code, &shelf.staging] {
             fs::create_dir_all(folder).map_err(|source| disk(folder, source))?;
         }
-        Ok(Self { shelf: Arc::new(shelf), unpacker: None })
+        // Whatever the umask, who runs a package comes through; nobody looks around.
+        let passable = fs::Permissions::from_mode(0o711);
+        fs::set_permissions(&shelf.code, passable).map_err(|source| disk(&shelf.code, source))?;
+        let for_others = rustix::process::geteuid().is_root();
+        Ok(Self { shelf: Arc::new(shelf), unpacker: None, for_others })
     }
 
     /// From now on archives are unpacked by another process.
@@ -305,19 +311,36 @@ impl Packages {
         })
     }
 
-    /// The user's own folder as it is.
+    /// The user's own folder as it is. What runs as another user could not read a folder that is its owner's alone, as a
+    /// umask of 027 or 077 makes them: of such a one the files are a copy that everybody may read, as in an archive that
+    /// SAM makes of it.
     ///
     /// # Errors
-    /// It cannot be read, or holds more than a package may.
+    /// It cannot be read, holds more than a package may, or cannot be copied.
     pub fn folder(&self, path: &Path) -> Result<Package, PackageError> {
         let listing = list(path)?;
+        let (path, lease) = if self.for_others && !listing.is_open {
+            let copy = self.copy(path)?;
+            (copy.path, copy.lease)
+        } else {
+            (listing.root.clone(), None)
+        };
         Ok(Package {
-            location: Location::Folder(listing.root.clone()),
-            path: listing.root,
+            location: Location::Folder(listing.root),
+            path,
             sha256: base64(&listing.fingerprint),
             size: listing.bytes,
-            lease: None,
+            lease,
         })
+    }
+
+    /// Where a folder's files lie that was deployed before, and what keeps them there.
+    pub fn of_folder(&self, path: &Path) -> (PathBuf, Option<Arc<CodeLease>>) {
+        match self.folder(path) {
+            Ok(package) => (package.path, package.lease),
+            // What is wrong with it, its next deployment or invocation says.
+            Err(_) => (path.to_owned(), None),
+        }
     }
 
     /// A copy of the user's own folder, for those who must not see it change: of one moment, so that no save is in it by
@@ -500,4 +523,64 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         }
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    /// A folder as a umask of 077 makes it.
+    fn closed() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("lib")).unwrap();
+        for (name, own) in [("bootstrap", 0o700), ("lib/data", 0o600), ("lib", 0o700), ("", 0o700)] {
+            let path = folder.path().join(name);
+            if !path.exists() {
+                fs::write(&path, name).unwrap();
+            }
+            fs::set_permissions(path, fs::Permissions::from_mode(own)).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_folder_of_its_owners_alone_is_read_by_others_in_a_copy() {
+        let (data, code) = (tempfile::tempdir().unwrap(), closed());
+        let mut packages = Packages::open(data.path()).unwrap();
+        packages.for_others = true;
+        let package = packages.folder(code.path()).unwrap();
+        assert_eq!(package.location, Location::Folder(fs::canonicalize(code.path()).unwrap()));
+        assert!(package.path.starts_with(data.path()), "{package:?}");
+        let modes = ["", "bootstrap", "lib", "lib/data"].map(|name| mode(&package.path.join(name)));
+        assert_eq!(modes, [0o755, 0o755, 0o755, 0o644]);
+        assert_eq!(packages.of_folder(code.path()).0, package.path);
+
+        // The next save has a copy of its own; the one before goes with whoever ran it.
+        fs::write(code.path().join("lib/data"), "another").unwrap();
+        let saved = packages.folder(code.path()).unwrap();
+        assert_eq!(fs::read_to_string(saved.path.join("lib/data")).unwrap(), "another");
+        assert_ne!(saved.sha256, package.sha256);
+        let old = package.path.clone();
+        drop(package);
+        assert!(!old.exists() && saved.path.exists());
+    }
+
+    #[test]
+    fn a_folder_that_all_may_read_is_bound_as_it_is_and_so_is_the_runners_own() {
+        let (data, code) = (tempfile::tempdir().unwrap(), closed());
+        let mut packages = Packages::open(data.path()).unwrap();
+        packages.for_others = false;
+        let root = fs::canonicalize(code.path()).unwrap();
+        assert_eq!(packages.folder(code.path()).unwrap().path, root);
+        packages.for_others = true;
+        for (name, open) in [("", 0o755), ("bootstrap", 0o755), ("lib", 0o755), ("lib/data", 0o644)] {
+            assert_ne!(packages.folder(code.path()).unwrap().path, root, "{name} is closed");
+            fs::set_permissions(root.join(name), fs::Permissions::from_mode(open)).unwrap();
+        }
+        assert_eq!(packages.folder(code.path()).unwrap().path, root);
+    }
 }

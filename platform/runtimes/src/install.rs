@@ -80,7 +80,15 @@ impl Shelf {
     /// A folder of this name, made if need be; for what needs no installation.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, RuntimeError> {
         let folder = self.root.join(name);
-        fs::create_dir_all(&folder).map_err(|source| RuntimeError::Files { path: folder.clone(), source })?;
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        // Not as the umask has it: functions run as other users.
+        let open = |folder: &Path| fs::set_permissions(folder, Permissions::from_mode(0o755));
+        fs::create_dir_all(&folder)
+            .and_then(|()| open(&self.root))
+            .and_then(|()| open(&folder))
+            .map_err(|source| RuntimeError::Files { path: folder.clone(), source })?;
         Ok(folder)
     }
 

@@ -104,7 +104,8 @@ impl Control {
         let Some(before) = self.function(name) else { return Ok(false) };
         let Location::Folder(folder) = &before.location else { return Ok(false) };
         let package = self.code_of_deploy(&DeployCode::Folder(folder.clone()), before.runtime.as_deref())?;
-        if package.sha256 == before.code_sha256 {
+        // The path, too: a folder may have been closed to others as a whole.
+        if package.sha256 == before.code_sha256 && package.path == before.code {
             return Ok(false);
         }
         let copies = self.copies_for(&before, before.published.template.following.len())?;

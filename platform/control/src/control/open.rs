@@ -148,7 +148,9 @@ impl Control {
             .map(|mut layer| {
                 for version in layer.versions.values_mut() {
                     match &version.layer.location {
-                        Location::Folder(path) => version.layer.path = path.clone(),
+                        Location::Folder(path) => {
+                            (version.layer.path, version.layer.lease) = packages.of_folder(path);
+                        }
                         Location::Package(hex) => {
                             if let Some((path, lease)) = packages.find(hex) {
                                 (version.layer.path, version.layer.lease) = (path, Some(lease));
@@ -190,7 +192,7 @@ fn find_code(packages: &Packages, function: &mut Function) {
     let mut missing = None;
     let mut find = |location: &Location| -> (PathBuf, Option<Arc<CodeLease>>) {
         match location {
-            Location::Folder(path) => (path.clone(), None),
+            Location::Folder(path) => packages.of_folder(path),
             Location::Package(hex) => match packages.find(hex) {
                 Some((path, lease)) => (path, Some(lease)),
                 None => {

@@ -22,6 +22,8 @@ pub struct Listing {
     pub bytes: u64,
     /// SHA-256 over every name, mode, size and time of change; contents are not read.
     pub fingerprint: [u8; 32],
+    /// Whether every user may read all of it, and start what its owner may start.
+    pub is_open: bool,
 }
 
 /// Lists a folder, [`DATA_FOLDER`] left out. Links are noted, not followed.
@@ -31,19 +33,27 @@ pub struct Listing {
 pub fn list(path: &Path) -> Result<Listing, PackageError> {
     let unreadable = |path: &Path, source| PackageError::Unreadable { path: path.to_owned(), source };
     let root = fs::canonicalize(path).map_err(|source| unreadable(path, source))?;
-    let mut walk = Walk { hasher: Sha256::new(), bytes: 0, entries: 0 };
+    let top = fs::metadata(&root).map_err(|source| unreadable(&root, source))?;
+    let mut walk = Walk { hasher: Sha256::new(), bytes: 0, entries: 0, is_open: is_open(&top) };
     walk.folder(&root, 0).map_err(|stop| match stop {
         Stop::Read { path, source } => unreadable(&path, source),
         Stop::TooLarge => PackageError::UnzippedTooLarge,
         Stop::TooMany => LayoutError::TooMany.into(),
     })?;
-    Ok(Listing { root, bytes: walk.bytes, fingerprint: walk.hasher.finalize().into() })
+    Ok(Listing { root, bytes: walk.bytes, fingerprint: walk.hasher.finalize().into(), is_open: walk.is_open })
+}
+
+/// Whether others may do what the owner may, writing aside. Links have no say.
+fn is_open(metadata: &fs::Metadata) -> bool {
+    let owner = metadata.mode() >> 6 & 0o5;
+    metadata.is_symlink() || metadata.mode() & owner == owner && metadata.mode() & 0o4 != 0
 }
 
 struct Walk {
     hasher: Sha256,
     bytes: u64,
     entries: usize,
+    is_open: bool,
 }
 
 enum Stop {
@@ -87,6 +97,7 @@ impl Walk {
         self.hasher.update((name.len() as u64).to_le_bytes());
         self.hasher.update(name.as_bytes());
         self.hasher.update(metadata.mode().to_le_bytes());
+        self.is_open &= is_open(&metadata);
         if metadata.is_dir() {
             return self.folder(path, depth + 1);
         }
