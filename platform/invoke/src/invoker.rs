@@ -619,9 +619,12 @@ impl Invoker {
 
     async fn prepare_each(&self, versions: Vec<Arc<Version>>) {
         for version in versions {
-            if let Err(error) = self.prepared(&version).await {
-                tracing::warn!(function = %version.function.name, %error, "this function will fail");
-            }
+            let Err(error) = self.prepared(&version).await else { continue };
+            let cure = match &*error {
+                RuntimeError::InvalidEntrypoint { hint, .. } => format!(": {hint}"),
+                _ => String::new(),
+            };
+            tracing::warn!(function = %version.function.name, %error, "this function will fail{cure}");
         }
     }
 
@@ -848,17 +851,17 @@ fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Re
         return prepare_image(runtimes, function, image);
     }
     let runtime = function.runtime.as_deref().unwrap_or("");
-    for warning in runtimes.prepare(runtime, &|line| tracing::info!("{line}"))? {
+    for warning in runtimes.untold(runtimes.prepare(runtime, &|line| tracing::info!("{line}"))?) {
         tracing::warn!(function = %function.name, "{warning}");
     }
     let opt = layers::merge(&function.layers, layers_folder).map_err(files_error)?;
-    let launch = runtimes.resolve(&runtimes::Request {
+    let mut launch = runtimes.resolve(&runtimes::Request {
         runtime,
         handler: function.handler.as_deref().unwrap_or(""),
         code: &function.code,
         layers: opt.as_deref(),
     })?;
-    for warning in &launch.warnings {
+    for warning in runtimes.untold(std::mem::take(&mut launch.warnings)) {
         tracing::warn!(function = %function.name, "{warning}");
     }
     let extensions = extensions::list(opt.as_slice()).map_err(files_error)?.into();

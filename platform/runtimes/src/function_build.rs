@@ -228,7 +228,7 @@ impl Runtimes {
             let locked = staging.join("package-lock.json").is_file();
             let word = if locked { "ci" } else { "install" };
             progress(&format!("npm {word} --omit=dev, for Node {}", interpreter.version));
-            let mut npm = node::npm_command(&interpreter);
+            let mut npm = node::npm_command(&interpreter, self.shelf.root());
             npm.args([
                 word,
                 "--omit=dev",

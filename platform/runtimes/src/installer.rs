@@ -1,4 +1,4 @@
-//! Runs pip and npm: bounded in time, with their last complaint, and not past the end of who asked.
+//! Runs pip and npm: bounded in time, with their complaint, and not past the end of who asked.
 
 use std::{
     io::{self, Read},
@@ -49,7 +49,7 @@ impl Installers {
         }
     }
 
-    /// Runs an installer to its end or to [`INSTALL_MAX`]; the error is its last complaint in one line.
+    /// Runs an installer to its end or to [`INSTALL_MAX`]; the error is its complaint in one line.
     pub(crate) fn run(&self, command: &mut Command) -> Result<(), String> {
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
@@ -71,7 +71,7 @@ impl Installers {
         match status {
             None => Err(format!("{program} took longer than {} s", INSTALL_MAX.as_secs())),
             Some(status) if status.success() => Ok(()),
-            Some(status) => Err(last_complaint(&String::from_utf8_lossy(&complaints))
+            Some(status) => Err(complaint(&String::from_utf8_lossy(&complaints))
                 .unwrap_or_else(|| format!("{program} ended with {status}"))),
         }
     }
@@ -104,11 +104,33 @@ fn wait_at_most(child: &mut Child, leader: Pid, limit: Duration) -> io::Result<O
     }
 }
 
-/// The last line that says `error` (pip and npm prefix theirs), else the last line at all.
-fn last_complaint(text: &str) -> Option<String> {
+/// npm's sentence, the first of its lines that is none of its figures; else the last line that says `error` (pip prefixes
+/// its own), else the last line at all.
+fn complaint(text: &str) -> Option<String> {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let is_error = |line: &&str| line.to_ascii_lowercase().contains("error");
-    lines().rfind(is_error).or_else(|| lines().next_back()).map(str::to_owned)
+    let of_npm = lines().find(|line| npm_says(line).is_some_and(|words| !words.is_empty()));
+    of_npm.or_else(|| lines().rfind(is_error)).or_else(|| lines().next_back()).map(str::to_owned)
+}
+
+/// What npm says in one of its lines; nothing where it is a code, a place, or where to read on.
+fn npm_says(line: &str) -> Option<&str> {
+    const ASIDE: [&str; 12] = [
+        "code ",
+        "errno ",
+        "syscall ",
+        "path ",
+        "dest ",
+        "signal ",
+        "command ",
+        "cwd ",
+        "at ",
+        "A complete log",
+        "Log files were not",
+        "You can rerun",
+    ];
+    let words = ["npm error", "npm ERR!"].iter().find_map(|mark| line.strip_prefix(mark))?.trim();
+    Some(if ASIDE.iter().any(|aside| words.starts_with(aside)) { "" } else { words })
 }
 
 #[cfg(test)]
@@ -117,11 +139,25 @@ mod tests {
     use std::sync::mpsc;
 
     #[test]
+    fn what_npm_says_is_the_reason_not_how_it_ends() {
+        let npm = "npm error code EACCES\nnpm error syscall mkdir\nnpm error path /nowhere\nnpm error errno EACCES\n\
+                   npm error\nnpm error EACCES: permission denied, mkdir '/nowhere'\nnpm error     at async x.js:1\n\
+                   npm error Log files were not written due to an error writing to the directory: /nowhere/_logs\n\
+                   npm error You can rerun the command with `--loglevel=verbose` to see the logs\n";
+        let reason = complaint(npm).unwrap();
+        assert_eq!(reason, "npm error EACCES: permission denied, mkdir '/nowhere'");
+        let older = "npm ERR! code ETARGET\nnpm ERR! notarget No matching version found for x@9.\nnpm ERR! A complete log \
+                     of this run can be found in: /x\n";
+        assert_eq!(complaint(older).unwrap(), "npm ERR! notarget No matching version found for x@9.");
+        assert_eq!(complaint("npm error code E404\n").unwrap(), "npm error code E404");
+    }
+
+    #[test]
     fn an_installers_last_error_is_the_reason() {
         let noisy = "WARNING: x\nERROR: Could not find a version\nnotice: y\n";
-        assert_eq!(last_complaint(noisy).as_deref(), Some("ERROR: Could not find a version"));
-        assert_eq!(last_complaint("a\nb\n\n").as_deref(), Some("b"));
-        assert_eq!(last_complaint(""), None);
+        assert_eq!(complaint(noisy).as_deref(), Some("ERROR: Could not find a version"));
+        assert_eq!(complaint("a\nb\n\n").as_deref(), Some("b"));
+        assert_eq!(complaint(""), None);
         let installers = Installers::default();
         let failed = installers.run(Command::new("sh").args(["-c", "echo 'npm error dead' >&2; exit 3"]));
         assert_eq!(failed, Err("npm error dead".to_owned()));

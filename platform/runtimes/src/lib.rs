@@ -13,6 +13,7 @@ mod cache;
 mod environment;
 mod error;
 mod function_build;
+mod handler;
 mod image;
 mod install;
 mod installer;

@@ -1,9 +1,12 @@
 //! Node.js: the nearest installed interpreter, our bootstrap, and the AWS SDK's common clients.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
-    Launch, Request, RuntimeError, Runtimes, Warning,
+    Launch, Request, RuntimeError, Runtimes, Warning, handler,
     install::{Installed, place},
     interpreter::{Candidate, Interpreter, LANGUAGE_ROOT, Places, Version, ask, by_distance},
 };
@@ -23,6 +26,8 @@ const PACKAGES: [&str; 8] = [
     "@aws-sdk/client-ssm",
     "@aws-sdk/lib-dynamodb",
 ];
+/// npm's cache, for users without a home; on the shelf.
+const NPM_CACHE: &str = ".npm";
 /// Where version managers keep their Nodes, below the home, and the program in each version's folder.
 const MANAGERS: [(&str, &str); 6] = [
     (".nvm/versions/node", "bin/node"),
@@ -92,7 +97,8 @@ pub(crate) fn resolve(
     binds.push((folder, "/var/runtime".to_owned()));
     let mut environment = crate::runtime::managed_environment(request.runtime);
     environment.push(("NODE_PATH".to_owned(), node_path(major)));
-    Ok(Launch { program, binds, environment, warnings: warning.into_iter().collect() })
+    let warnings = warning.into_iter().chain(handler::warning(request, handler::Language::Node)).collect();
+    Ok(Launch { program, binds, environment, warnings })
 }
 
 pub(crate) fn prepare(
@@ -105,7 +111,7 @@ pub(crate) fn prepare(
     let mut warnings = Vec::new();
     let installed = runtimes.shelf.install(&shelf_name(&interpreter), &PACKAGES, |staging| {
         progress(&format!("installing the AWS SDK's common clients for Node {} (once)", interpreter.version));
-        runtimes.shelf.installers.run(&mut npm(&interpreter, staging))
+        runtimes.shelf.installers.run(&mut npm(&interpreter, runtimes.shelf.root(), staging))
     })?;
     if let Installed::Failed(reason) = installed {
         warnings.push(format!(
@@ -117,8 +123,8 @@ pub(crate) fn prepare(
     Ok(warnings)
 }
 
-fn npm(interpreter: &Interpreter, staging: &std::path::Path) -> Command {
-    let mut npm = npm_command(interpreter);
+fn npm(interpreter: &Interpreter, shelf: &Path, staging: &Path) -> Command {
+    let mut npm = npm_command(interpreter, shelf);
     npm.args(["install", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--no-update-notifier"]);
     npm.args([
         "--loglevel=error",
@@ -130,6 +136,12 @@ fn npm(interpreter: &Interpreter, staging: &std::path::Path) -> Command {
     npm
 }
 
+/// Whether this user has a home folder that may be written to.
+fn has_home() -> bool {
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    std::env::var_os("HOME").is_some_and(|home| rustix::fs::access(home, access).is_ok())
+}
+
 /// What runs a Node runtime.
 pub(crate) fn interpreter(runtimes: &Runtimes, runtime: &str) -> Result<Interpreter, RuntimeError> {
     let major = runtime.strip_prefix("nodejs").and_then(|rest| rest.strip_suffix(".x")?.parse().ok());
@@ -137,14 +149,18 @@ pub(crate) fn interpreter(runtimes: &Runtimes, runtime: &str) -> Result<Interpre
     find(runtimes, runtime, major).map(|(interpreter, _)| interpreter)
 }
 
-/// The interpreter's own npm where there is one, run by that very node.
-pub(crate) fn npm_command(interpreter: &Interpreter) -> Command {
+/// The interpreter's own npm where there is one, run by that very node. npm does nothing without its cache: a user who has
+/// no home to write to, as services have none, gets one on the shelf.
+pub(crate) fn npm_command(interpreter: &Interpreter, shelf: &Path) -> Command {
     let beside = interpreter.program.with_file_name("npm");
     let mut npm = Command::new(if beside.exists() { beside } else { PathBuf::from("npm") });
     let mut path = vec![interpreter.prefix.join("bin")];
     path.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
     if let Ok(path) = std::env::join_paths(path) {
         npm.env("PATH", path);
+    }
+    if !has_home() && std::env::var_os("npm_config_cache").is_none() {
+        npm.env("npm_config_cache", shelf.join(NPM_CACHE));
     }
     npm
 }

@@ -9,7 +9,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Launch, Request, RuntimeError, Runtimes, Warning,
+    Launch, Request, RuntimeError, Runtimes, Warning, handler,
     install::{Installed, place},
     installer::Installers,
     interpreter::{Candidate, Interpreter, LANGUAGE_ROOT, Places, Version, ask, by_distance},
@@ -81,7 +81,7 @@ pub(crate) fn resolve(
         program,
         binds,
         environment: crate::runtime::managed_environment(request.runtime),
-        warnings: warning.into_iter().collect(),
+        warnings: warning.into_iter().chain(handler::warning(request, handler::Language::Python)).collect(),
     })
 }
 

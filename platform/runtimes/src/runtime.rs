@@ -1,7 +1,7 @@
 //! The room's face: one value that resolves and prepares runtimes for a machine and a data directory.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -51,7 +51,12 @@ pub struct Runtimes {
     /// Where this process has put our bootstrap, by folder and file to start: a start need not look again. The
     /// lock is held while putting it there, so that concurrent first starts do not stumble over each other.
     pub(crate) placed: Mutex<HashMap<PathBuf, String>>,
+    /// Warnings that were told.
+    told: Mutex<BTreeSet<Warning>>,
 }
+
+/// So many warnings are remembered as told.
+const TOLD_MAX: usize = 1_000;
 
 /// Set to anything to run Python functions on Onrush's own bootstrap.
 const OWN_BOOTSTRAP: &str = "ONRUSH_OWN_BOOTSTRAP";
@@ -83,6 +88,7 @@ impl Runtimes {
             builds: Shelf::below(data_dir, "builds", None),
             interpreters: Mutex::default(),
             placed: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -114,6 +120,20 @@ impl Runtimes {
             launch.environment.extend(TRUST_VARIABLES.map(|name| (name.to_owned(), TRUST.to_owned())));
         }
         Ok(launch)
+    }
+
+    /// Those of some warnings that nobody was told yet; now they are. Many functions share a runtime, and what is to be said
+    /// of it.
+    pub fn untold(&self, warnings: Vec<Warning>) -> Vec<Warning> {
+        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut is_new = |warning: &Warning| {
+            let is_new = !told.contains(warning);
+            if is_new && told.len() < TOLD_MAX {
+                told.insert(warning.clone());
+            }
+            is_new
+        };
+        warnings.into_iter().filter(|warning| is_new(warning)).collect()
     }
 
     /// Kills the pip and npm that run now, and lets none begin: for the end of the process.

@@ -84,9 +84,8 @@ async fn functions(
         let deployed = tokio::task::spawn_blocking(move || -> Result<_, Stop> {
             if let Some(runtime) = runtime {
                 let progress = |line: &str| crate::say(&format!("  {line}"));
-                for warning in
-                    runtimes.prepare(&runtime, &progress).map_err(|error| anyhow!("{name}: {error}"))?
-                {
+                let warnings = runtimes.prepare(&runtime, &progress);
+                for warning in runtimes.untold(warnings.map_err(|error| anyhow!("{name}: {error}"))?) {
                     tracing::warn!(function = %name, "{warning}");
                 }
             }

@@ -1,0 +1,96 @@
+//! Whether a handler's module is where it says: told at the deployment, where AWS tells it at the first invocation.
+
+use std::fs;
+
+use crate::{Request, Warning};
+
+/// A handler's language, by how it names a module.
+#[derive(Clone, Copy)]
+pub(crate) enum Language {
+    /// `folder.module.function`, or with slashes.
+    Python,
+    /// `folder/module.function`.
+    Node,
+}
+
+/// A warning if the package has nothing that the handler's module could be. Layers may bring modules, too: with any, nothing
+/// is said. The folder is listed once.
+pub(crate) fn warning(request: &Request<'_>, language: Language) -> Option<Warning> {
+    let Request { handler, code, layers: None, .. } = *request else { return None };
+    let (module, ending) = match language {
+        Language::Python => (handler.rsplit_once('.').map(|(module, _)| module.replace('.', "/")), "py"),
+        Language::Node => {
+            let name = handler.rfind('/').map_or(0, |slash| slash + 1);
+            (handler[name..].find('.').map(|dot| handler[..name + dot].to_owned()), "js")
+        }
+    };
+    let Some(module) = module else {
+        return Some(format!("handler `{handler}` names no function: MODULE.FUNCTION is wanted"));
+    };
+    if module.split('/').any(|part| part == "..") {
+        return None;
+    }
+    let wanted = code.join(module.trim_start_matches('/'));
+    let (folder, stem) = (wanted.parent()?, wanted.file_name()?.to_str()?);
+    // A module may be source, compiled, native, or a folder.
+    let is_it =
+        |name: &str| name.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    // What cannot be listed is not judged, but for a folder that is not there.
+    let found = match fs::read_dir(folder) {
+        Ok(entries) => entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_it)),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    };
+    (!found).then(|| {
+        format!(
+            "handler `{handler}`: there is no {module}.{ending} in {}; invocations will fail with Runtime.ImportModuleError",
+            code.display()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn said(code: &Path, handler: &str, language: Language) -> Option<Warning> {
+        warning(&Request { runtime: "", handler, code, layers: None }, language)
+    }
+
+    #[test]
+    fn a_module_that_is_there_in_any_form_is_not_missed() {
+        let code = tempfile::tempdir().unwrap();
+        for folder in ["pkg/sub", "whole"] {
+            fs::create_dir_all(code.path().join(folder)).unwrap();
+        }
+        for file in
+            ["app.py", "native.cpython-313-x86_64-linux-gnu.so", "pkg/sub/deep.pyc", "index.mjs", "pkg/a.cjs"]
+        {
+            fs::write(code.path().join(file), "").unwrap();
+        }
+        for handler in ["app.h", "native.h", "pkg.sub.deep.h", "pkg/sub/deep.h", "whole.h"] {
+            assert_eq!(said(code.path(), handler, Language::Python), None, "{handler}");
+        }
+        for handler in ["index.handler", "pkg/a.handler", "index.nested.handler", "./pkg/a.h", "app.h"] {
+            assert_eq!(said(code.path(), handler, Language::Node), None, "{handler}");
+        }
+    }
+
+    #[test]
+    fn a_module_that_is_not_there_is_named() {
+        let code = tempfile::tempdir().unwrap();
+        fs::write(code.path().join("app.py"), "").unwrap();
+        let missing = said(code.path(), "apps.main.h", Language::Python).unwrap();
+        assert!(
+            missing.contains("there is no apps/main.py in ") && missing.contains("ImportModuleError"),
+            "{missing}"
+        );
+        assert!(said(code.path(), "ap.h", Language::Node).unwrap().contains("there is no ap.js in "));
+        for language in [Language::Python, Language::Node] {
+            assert!(said(code.path(), "app", language).unwrap().contains("MODULE.FUNCTION"));
+        }
+        let layers = Some(code.path());
+        let request = Request { runtime: "", handler: "x.h", code: code.path(), layers };
+        assert_eq!(warning(&request, Language::Python), None, "a layer may bring it");
+    }
+}
