@@ -2,11 +2,14 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Set in the scope, so that it is entered once.
 const ENTERED: &str = "ONRUSH_SCOPE";
+/// Where a user's service manager listens.
+const RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
 /// How long the service manager may take to answer a trial: seconds on a machine that has just begun, or is busy. Where there
 /// is none, it is told at once.
 const TRIAL: Duration = Duration::from_secs(10);
@@ -26,6 +29,11 @@ pub fn enter() {
 fn scope() -> Command {
     let mut command = Command::new("systemd-run");
     command.args(["--user", "--scope", "--quiet", "--collect", "-p", "Delegate=yes", "--"]);
+    // After `su`, and in jobs, nothing says where the user's service manager listens, though it may run.
+    let folder = format!("/run/user/{}", rustix::process::geteuid().as_raw());
+    if std::env::var_os(RUNTIME_DIR).is_none() && Path::new(&folder).is_dir() {
+        command.env(RUNTIME_DIR, folder);
+    }
     command
 }
 

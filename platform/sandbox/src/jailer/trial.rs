@@ -27,6 +27,12 @@ const TRIAL_TMP_MB: u32 = 512;
 
 const CURE_DELEGATE: &str =
     "start with: systemd-run --user --scope -p Delegate=yes onrush up (or run as root)";
+/// Of a user whose service manager does not run, as after `su`: the scope is then entered at the next start.
+const CURE_LINGER: &str = "sudo loginctl enable-linger $USER, then start again (or run as root)";
+/// Of a scope that has groups, but not every controller: older service managers hand users memory and pids alone.
+const CURE_CONTROLLERS: &str = "sudo sh -c 'd=/etc/systemd/system/user@.service.d; mkdir -p $d && \
+                                printf \"[Service]\\nDelegate=yes\\n\" > $d/delegate.conf && systemctl daemon-reload', \
+                                then log in again (or run as root)";
 const CURE_CROWDED: &str = "move them: cd /sys/fs/cgroup && mkdir -p init && \
                             for pid in $(cat cgroup.procs); do echo $pid > init/cgroup.procs; done";
 const CURE_ROOT: &str = "run as root";
@@ -213,7 +219,7 @@ fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
     let cure = Some(match house.privileged {
         _ if refusals.contains(cgroup::CROWDED) => CURE_CROWDED,
         true => "mount the control groups",
-        false => CURE_DELEGATE,
+        false => cure_of_user(usable && house.groups.limits().is_some()),
     });
     // Said once, not with each limit that they would hold.
     let has_groups = usable && house.groups.limits().is_some();
@@ -256,6 +262,19 @@ fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
             let detail = format!("SIGSTOP, which a program can undo{reason}");
             abilities.add("freezer", AbilityState::Loose, detail, cure);
         }
+    }
+}
+
+/// What an ordinary user can do about groups, which depends on whether a service manager could hand some over: it can where
+/// the host runs systemd on control groups version 2.
+fn cure_of_user(has_groups: bool) -> &'static str {
+    let is_there = |path: &str| Path::new(path).exists();
+    let has_manager = || is_there(&format!("/run/user/{}/systemd", rustix::process::geteuid().as_raw()));
+    match is_there("/run/systemd/system") && is_there("/sys/fs/cgroup/cgroup.controllers") {
+        false => CURE_ROOT,
+        true if has_groups => CURE_CONTROLLERS,
+        true if !has_manager() => CURE_LINGER,
+        true => CURE_DELEGATE,
     }
 }
 

@@ -31,10 +31,9 @@ impl Summary<'_> {
     /// What a template asks for and is not run: said here, never skipped silently.
     fn gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
-        if self.network.is_none() {
-            let with_vpc = self.functions.iter().any(|function| function.vpc.is_some());
-            let vpc = if with_vpc { "; the template's VPC carries no packets" } else { "" };
-            gaps.push(format!("network: environments have loopback only{vpc}"));
+        // What environments have in its place is said of `network-interface`.
+        if self.network.is_none() && self.functions.iter().any(|function| function.vpc.is_some()) {
+            gaps.push("network: the template's VPC carries no packets".to_owned());
         }
         if let Some(stack) = self.stack {
             let http = stack.http_apis.iter().flat_map(|api| &api.routes);
@@ -121,6 +120,9 @@ pub fn text(summary: &Summary<'_>) -> String {
         let _ = writeln!(text, "Network\n  {network}");
     }
     let _ = writeln!(text, "Not enforced here");
+    if summary.gaps().is_empty() && summary.not_enforced().next().is_none() {
+        let _ = writeln!(text, "  nothing: this host has all that it takes");
+    }
     for gap in summary.gaps() {
         let _ = writeln!(text, "  {gap}");
     }
@@ -161,7 +163,7 @@ pub fn json(summary: &Summary<'_>) -> Value {
     let doors: Vec<_> = summary
         .doors
         .iter()
-        .map(|(id, url)| json!({ "id": id, "url": url, "path_url": format!("{}/_onrush/door/{id}/", summary.base) }))
+        .map(|(id, url)| json!({ "id": id, "url": url, "path_url": format!("{}/_onrush/door/{id}/{}", summary.base, stage(url)) }))
         .collect();
     let not_enforced: Vec<_> = summary
         .not_enforced()

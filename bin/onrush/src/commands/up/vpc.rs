@@ -161,7 +161,11 @@ impl Vpc {
                 own.clone(),
             )),
             pages: Arc::new(Pages::new(fabric.clone(), resolver, answers.relay(), own)),
-            summary: format!("{interfaces} shared interfaces, {gateways} NAT gateways; world: {said}"),
+            summary: format!(
+                "{}, {}; world: {said}",
+                number_of(interfaces, "shared interface"),
+                number_of(gateways as u64, "NAT gateway")
+            ),
             fabric,
             _answers: answers,
             _world_relay: world_relay,
@@ -209,6 +213,10 @@ fn by_relay(possible: bool, asked_for: bool) -> Result<(Option<Outside>, Option<
 }
 
 /// A limit of this host's that was given.
+fn number_of(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 fn of_host(overrides: &Overrides, limit: LimitId) -> Option<u32> {
     overrides.get(limit).map(|figure| u32::try_from(figure).unwrap_or(u32::MAX))
 }
