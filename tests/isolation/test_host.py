@@ -44,6 +44,14 @@ def busy(platform, name="busy", number=5):
     return threads
 
 
+@pytest.fixture
+def open_folder():
+    """A folder that plain processes of other users reach; pytest's own are closed."""
+    folder = Path(tempfile.mkdtemp(prefix="onrush-test-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 # ---- The end ------------------------------------------------------------------------------------------------------
 
 
@@ -210,23 +218,23 @@ def test_an_ordinary_user_runs_functions(start):
 
 @pytest.mark.skipif(not puppet.here(), reason=f"{puppet.PYTHON} is not installed")
 @pytest.mark.parametrize("isolation", ["namespaces", "process"])
-def test_whatever_the_umask_functions_read_their_code(start, tmp_path, isolation):
+def test_whatever_the_umask_functions_read_their_code(open_folder, start, isolation):
     """Folders that only their owner may read, as hardened hosts make them: code, a layer, and what is edited meanwhile."""
     layer = {"Type": "AWS::Serverless::LayerVersion", "Properties": {"ContentUri": "layer/", "LayerName": "shared"}}
     layers = {"Layers": [{"Ref": "Shared"}]} if isolation == "namespaces" else {}
-    template = templates.write(tmp_path, {"Red": ("puppet", layers), "Echo": ("echo", {})}, {"Shared": layer} if layers else {})
-    (tmp_path / "layer").mkdir()
-    (tmp_path / "layer/word").write_text("shared")
-    (tmp_path / "red/word").write_text("before")
-    for path in [path for name in ("red", "echo", "layer") for path in (tmp_path / name, *(tmp_path / name).rglob("*"))]:
+    template = templates.write(open_folder, {"Red": ("puppet", layers), "Echo": ("echo", {})}, {"Shared": layer} if layers else {})
+    (open_folder / "layer").mkdir()
+    (open_folder / "layer/word").write_text("shared")
+    (open_folder / "red/word").write_text("before")
+    for path in [path for name in ("red", "echo", "layer") for path in (open_folder / name, *(open_folder / name).rglob("*"))]:
         path.chmod(path.stat().st_mode & 0o700)
-    platform = start("--isolation", isolation, home=tmp_path, template=template, umask=0o077)
+    platform = start("--isolation", isolation, home=open_folder, template=template, umask=0o077)
     assert platform.invoke("Echo", {"as": "closed"}).json() == {"as": "closed"}
     read = "answer = open(os.environ['LAMBDA_TASK_ROOT'] + '/word').read()"
     assert puppet.inside(platform, read) == "before"
     if layers:
         assert puppet.inside(platform, "answer = open('/opt/word').read()") == "shared"
-    (tmp_path / "red/word").write_text("after it")
+    (open_folder / "red/word").write_text("after it")
     deadline = time.monotonic() + 30
     while puppet.inside(platform, read) != "after it":
         assert time.monotonic() < deadline, "the edit is not seen"
