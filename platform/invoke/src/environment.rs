@@ -25,7 +25,7 @@ use limits::Outcome;
 use model::Refusal;
 use runtime_api::{Facts, ShutdownReason};
 use runtimes::Launch;
-use sandbox::{Sandbox, Sandboxes, StartError};
+use sandbox::{Heritage, Sandbox, Sandboxes, StartError};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -57,6 +57,8 @@ pub(crate) struct Version {
     pub(crate) prepared: tokio::sync::OnceCell<Arc<Prepared>>,
     /// Who may run next, by reactor.
     pub(crate) gates: Box<[Gate]>,
+    /// What its environments leave to one another.
+    pub(crate) heritage: Heritage,
 }
 
 impl Version {

@@ -51,7 +51,7 @@ pub use jailer::{Jailer, JailerError, fork_jailer, probe};
 pub use memory::{HostMemory, Memory};
 pub use root::image::image_places;
 pub use sandbox::{Interface, Sandbox, Started};
-pub use sandboxes::{Sandboxes, StartError};
+pub use sandboxes::{Heritage, Sandboxes, StartError};
 pub use seccomp::{RefusedCall, refused_calls};
 pub use spec::{
     Bind, COMPANIONS_MAX, Companions, Ending, Exit, Isolation, Options, PoolSizes, Programs, Spec,

@@ -29,6 +29,10 @@ pub(crate) enum Request {
         turn: u64,
     },
     Shutdown,
+    /// No more environments of that version will come.
+    Forget {
+        version_key: u64,
+    },
 }
 
 /// From the jailer.
@@ -87,12 +91,16 @@ impl Request {
             Request::Release { .. } => 3,
             Request::Shutdown => 4,
             Request::Socket { .. } => 5,
+            Request::Forget { .. } => 6,
         });
         if let Request::Restart { id } | Request::Release { id } | Request::Socket { id, .. } = self {
             writer.u64(*id);
         }
         if let Request::Socket { turn, .. } = self {
             writer.u64(*turn);
+        }
+        if let Request::Forget { version_key } = self {
+            writer.u64(*version_key);
         }
         writer.0
     }
@@ -105,6 +113,7 @@ impl Request {
             3 => Request::Release { id: reader.u64()? },
             4 => Request::Shutdown,
             5 => Request::Socket { id: reader.u64()?, turn: reader.u64()? },
+            6 => Request::Forget { version_key: reader.u64()? },
             _ => return Err(Malformed),
         };
         reader.end(request)
@@ -402,6 +411,7 @@ mod tests {
             Request::Restart { id: 8 },
             Request::Release { id: 9 },
             Request::Socket { id: 9, turn: 10 },
+            Request::Forget { version_key: 11 },
             Request::Shutdown,
         ] {
             assert_eq!(Request::from_bytes(&request.to_bytes()), Ok(request));

@@ -98,9 +98,37 @@ pub(crate) struct Shared {
     /// `None` once the jailer is gone.
     waiting: Mutex<Option<Waiting>>,
     next_id: AtomicU64,
-    /// Releases, sent in the background because dropping cannot wait. At most one per environment.
-    releases: mpsc::UnboundedSender<u64>,
+    next_version: AtomicU64,
+    /// What dropping says, sent in the background because it cannot wait. At most one per environment and version.
+    farewells: mpsc::UnboundedSender<Request>,
     gone: watch::Sender<bool>,
+}
+
+/// What environments of one version of a function leave to the next of them: networks, groups and file systems that are
+/// cleaned and used again, by nobody else. It is destroyed when this is dropped.
+pub struct Heritage {
+    version_key: u64,
+    shared: Arc<Shared>,
+}
+
+impl Heritage {
+    /// What [`Spec::version_key`] has to be.
+    pub fn version_key(&self) -> u64 {
+        self.version_key
+    }
+}
+
+impl std::fmt::Debug for Heritage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Heritage").field("version_key", &self.version_key).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Heritage {
+    fn drop(&mut self) {
+        // Closed only when the runtime is ending, and everything with it.
+        let _ = self.shared.farewells.send(Request::Forget { version_key: self.version_key });
+    }
 }
 
 /// Starts environments. Cheap to clone; all clones speak to the same jailer.
@@ -170,7 +198,7 @@ impl Shared {
 
     pub fn release(&self, id: u64) {
         // Closed only when the runtime is ending; then the socket closes soon and says it all.
-        let _ = self.releases.send(id);
+        let _ = self.farewells.send(Request::Release { id });
     }
 
     fn deliver(&self, id: u64, result: Result<Answer, StartError>) {
@@ -259,9 +287,9 @@ async fn read_replies(shared: Arc<Shared>) {
     shared.gone.send_replace(true);
 }
 
-async fn send_releases(shared: Arc<Shared>, mut releases: mpsc::UnboundedReceiver<u64>) {
-    while let Some(id) = releases.recv().await {
-        if shared.send(&Request::Release { id }.to_bytes()).await.is_err() {
+async fn send_farewells(shared: Arc<Shared>, mut farewells: mpsc::UnboundedReceiver<Request>) {
+    while let Some(farewell) = farewells.recv().await {
+        if shared.send(&farewell.to_bytes()).await.is_err() {
             return;
         }
     }
@@ -278,7 +306,7 @@ impl Sandboxes {
         // Also the jailer's end would turn non-blocking if this were an attribute of the file; of a socket it
         // is one of each end.
         rustix::io::ioctl_fionbio(&socket, true)?;
-        let (releases, released) = mpsc::unbounded_channel();
+        let (farewells, said) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             socket: syscalls::watch(Arc::new(socket), Interest::READABLE | Interest::WRITABLE)?,
             pidfd,
@@ -287,12 +315,19 @@ impl Sandboxes {
             isolation,
             waiting: Mutex::new(Some(HashMap::new())),
             next_id: AtomicU64::new(1),
-            releases,
+            next_version: AtomicU64::new(1),
+            farewells,
             gone: watch::Sender::new(false),
         });
         tokio::spawn(read_replies(shared.clone()));
-        tokio::spawn(send_releases(shared.clone(), released));
+        tokio::spawn(send_farewells(shared.clone(), said));
         Ok(Sandboxes { shared })
+    }
+
+    /// A new version of some function, whoever's it is: no other has its key.
+    pub fn heritage(&self) -> Heritage {
+        let version_key = self.shared.next_version.fetch_add(1, Ordering::Relaxed);
+        Heritage { version_key, shared: self.shared.clone() }
     }
 
     /// Starts one environment and waits until its program is executed (about half a millisecond). Many starts

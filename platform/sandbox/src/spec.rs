@@ -60,7 +60,7 @@ pub struct Bind {
 pub struct Spec {
     /// Host name shown inside; at most 64 bytes.
     pub hostname: String,
-    /// Recycled parts stay within one key and never go to another.
+    /// Recycled parts stay within one key and never go to another: [`Heritage::version_key`](crate::Heritage::version_key).
     pub version_key: u64,
     /// Folders laid over each other to be the whole root, lowest first, as images have them; none for a root made of
     /// the host's `/usr`, `task` and `opt`. Needs walls.

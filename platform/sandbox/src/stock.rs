@@ -68,6 +68,13 @@ impl<T> Recycled<T> {
         }
         thing
     }
+
+    /// Hands back all that is kept for a version.
+    fn forget(&mut self, version_key: u64) -> Vec<T> {
+        let Some(kept) = self.by_version.remove(&version_key) else { return Vec::new() };
+        self.order.retain(|key| *key != version_key);
+        kept
+    }
 }
 
 /// Everything that starts draw from. Methods that make something may take milliseconds; no lock is held then.
@@ -224,6 +231,17 @@ impl Stock {
         }
     }
 
+    /// Destroys what is kept for a version that is gone. Networks are handed back, to be destroyed slowly.
+    pub fn forget(&self, version_key: u64) -> Vec<Network> {
+        let groups = locked(&self.used_groups).forget(version_key);
+        for group in groups {
+            drop(self.groups_of.remove(&group.name));
+        }
+        let temporaries = locked(&self.used_temporaries).forget(version_key);
+        drop(temporaries);
+        locked(&self.used_networks).forget(version_key)
+    }
+
     /// A user id that no living environment has. Ids go round, so one is not used again for long.
     pub fn take_user(&self) -> Option<u32> {
         locked(&self.users).pop_front()
@@ -282,6 +300,17 @@ mod tests {
         assert_eq!(recycled.take(2), Some("b"));
         assert_eq!(recycled.take(2), None);
         assert_eq!(recycled.take(1), Some("a"));
+    }
+
+    #[test]
+    fn what_was_kept_for_a_version_goes_with_it() {
+        let mut recycled = Recycled::new();
+        for (version, thing) in [(1, "a"), (2, "b"), (1, "c")] {
+            assert_eq!(recycled.put(version, thing), None);
+        }
+        assert_eq!(recycled.forget(1), ["a", "c"]);
+        assert!(recycled.forget(1).is_empty() && !recycled.has(1));
+        assert_eq!((recycled.order.len(), recycled.take(2)), (1, Some("b")));
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl Environment {
         };
         Spec {
             hostname: "169-254-100-6".to_owned(),
-            version_key: function.version_key,
+            version_key: self.version.heritage.version_key(),
             image: function.image.as_ref().map(|image| image.root.layers.clone()).unwrap_or_default(),
             task: function.code.clone(),
             opt: prepared.opt.clone(),

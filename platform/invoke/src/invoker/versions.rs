@@ -226,6 +226,7 @@ impl Invoker {
             initialization_type,
             prepared: tokio::sync::OnceCell::new(),
             gates: (0..reactors::GATES).map(|_| Gate::default()).collect(),
+            heritage: self.0.sandboxes.heritage(),
             function,
         })
     }

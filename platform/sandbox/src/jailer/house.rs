@@ -1,6 +1,6 @@
 //! What the jailer's threads share, and the life of the process: set up, try out, serve, clean up.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
@@ -80,6 +80,8 @@ pub(super) struct Environment {
 #[derive(Default)]
 pub(super) struct Registry {
     pub environments: HashMap<u64, Environment>,
+    /// Versions that are gone, while environments of theirs live.
+    forgotten: HashSet<u64>,
     pids: HashMap<i32, u64>,
     strays: VecDeque<i32>,
 }
@@ -101,6 +103,11 @@ impl Registry {
         self.claim(pid)
     }
 
+    /// Whether an environment of that version is alive, or dead and unburied.
+    fn has(&self, version_key: u64) -> bool {
+        self.environments.values().any(|environment| environment.spec.version_key == version_key)
+    }
+
     fn claim(&mut self, pid: i32) -> bool {
         let at = self.strays.iter().position(|stray| *stray == pid);
         at.and_then(|at| self.strays.remove(at)).is_some()
@@ -113,6 +120,8 @@ pub(super) enum Job {
     Refill,
     /// An environment is dead and nobody wants it.
     Bury(Box<Environment>),
+    /// A version is gone: nobody needs the parts that were kept for it.
+    Forget(u64),
     /// A group whose processes are gone.
     RemoveGroup(String),
 }
@@ -309,8 +318,24 @@ impl House {
 
     fn bury(&self, registry: &mut Registry, id: u64) {
         if let Some(environment) = registry.environments.remove(&id) {
+            let version_key = environment.spec.version_key;
             drop(self.jobs.send(Job::Bury(Box::new(environment))));
+            if registry.forgotten.contains(&version_key) {
+                drop(self.jobs.send(Job::Forget(version_key)));
+                if !registry.has(version_key) {
+                    registry.forgotten.remove(&version_key);
+                }
+            }
         }
+    }
+
+    /// Lets go of what is kept for a version, now and when its last environments are dead.
+    pub fn forget(&self, version_key: u64) {
+        let mut registry = self.registry();
+        if registry.has(version_key) {
+            registry.forgotten.insert(version_key);
+        }
+        drop(self.jobs.send(Job::Forget(version_key)));
     }
 
     /// A child of ours has been reaped.
@@ -593,6 +618,7 @@ fn start(house: &House, number: usize) {
             Ok(Request::Start { id, spec }) => starter.start(id, Arc::from(spec)),
             Ok(Request::Restart { id }) => starter.restart(id),
             Ok(Request::Release { id }) => house.release(id),
+            Ok(Request::Forget { version_key }) => house.forget(version_key),
             Ok(Request::Socket { id, turn }) => starter.socket(id, turn),
             // A platform that talks nonsense is as good as gone.
             Ok(Request::Shutdown) | Err(_) => house.finish(),
@@ -645,6 +671,7 @@ fn keep(house: &House, jobs: &Receiver<Job>) {
             Ok(Job::Refill) => hungry = true,
             Ok(Job::RemoveGroup(group)) => drop(house.groups.remove(&group)),
             Ok(Job::Bury(environment)) => bury(house, *environment, &mut dying),
+            Ok(Job::Forget(version_key)) => dying.extend(house.stock().forget(version_key)),
             // What cannot be made now is made when it is needed, or that start says why not.
             Err(RecvTimeoutError::Timeout) if refill_due.is_none_or(|due| due > Instant::now()) => {}
             Err(RecvTimeoutError::Timeout) => {

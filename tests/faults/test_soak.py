@@ -1,0 +1,194 @@
+"""Everything at once for a while, then the same again: what the platform holds afterwards does not grow.
+
+    ONRUSH_SOAK=1200 nice target/venv/bin/pytest -s tests/faults/test_soak.py
+
+runs for 20 minutes and prints a census after each round, and the growth in an hour. The suite's own run takes seconds.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import socket
+import threading
+import time
+
+import pytest
+
+from support import census, network, packages, puppet, streamer, templates
+from support.platform import Platform
+from support.world import PORT, SERVER, World, refused
+
+pytestmark = [
+    pytest.mark.skipif(not puppet.here(), reason=f"no {puppet.PYTHON}"),
+    pytest.mark.skipif(bool(refused()), reason=refused() or ""),
+]
+
+SECONDS = float(os.environ.get("ONRUSH_SOAK", "9"))
+SEED = int(os.environ.get("ONRUSH_SEED", "7"))
+IS_LONG = "ONRUSH_SOAK" in os.environ
+# The first rounds fill pools and caches: what comes after is compared with the fullest of them.
+WARM_ROUNDS = 2
+ROUND_S = min(60, SECONDS / (WARM_ROUNDS + 1))
+CLIENTS = 6
+GUESTS = 3
+# What may be more in a settled platform than in another: a pool that is being filled, a connection that is being closed.
+SLACK = {"processes": 4, "threads": 6, "descriptors": 48, "mounts": 60, "networks": 6, "groups": 24, "files": 40}
+GROWTH_MIB = 24
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory):
+    home = tmp_path_factory.mktemp("soak")
+    config = {"SubnetIds": [network.ref("Private0")], "SecurityGroupIds": [network.ref("Group")]}
+    api = {"Get": {"Type": "Api", "Properties": {"Method": "any", "Path": "/cart/{id}"}}}
+    url = {"AuthType": "NONE"}
+    functions = {
+        "Echo": ("echo", {"FunctionUrlConfig": url}),
+        "Red": ("puppet", {"Events": api, "Timeout": 1}),
+        "Blue": ("puppet", {"VpcConfig": config, "Timeout": 10}),
+        "Flow": ("streamer", {"FunctionUrlConfig": url | {"InvokeMode": "RESPONSE_STREAM"}, "Timeout": 10}),
+        "Turn": ("puppet", {"ReservedConcurrentExecutions": 3}),
+    }
+    with World() as world:
+        template = templates.write(home, functions, network.resources())
+        limits = ["--limit", "lambda.account-concurrency=200"]
+        with Platform("--world", f"netns:{world.name}", *limits, home=home, template=template) as platform:
+            yield platform
+
+
+class Client(threading.Thread):
+    """Does one thing after another, by lot, until the round is over."""
+
+    def __init__(self, platform, number, turn, over):
+        super().__init__()
+        self.platform, self.number, self.over = platform, number, over
+        self.lots = random.Random(f"{SEED} {number} {turn}")
+        self.done, self.wrong = 0, []
+
+    def run(self):
+        acts = [self.call, self.call, self.fail, self.later, self.flow, self.leave, self.url, self.api, self.network]
+        acts += [self.update] if self.number == 0 else [self.guest] if self.number == 1 else []
+        while not self.over.is_set():
+            act = self.lots.choice(acts)
+            try:
+                act()
+                self.done += 1
+            except Exception as error:
+                self.wrong.append(f"{act.__name__}: {type(error).__name__}: {error}")
+
+    def invoke(self, name, event, kind="RequestResponse", expected=(200, 202, 429)):
+        headers = {"X-Amz-Invocation-Type": kind}
+        path = f"/2015-03-31/functions/{name}/invocations"
+        answer = self.platform.request("POST", path, json.dumps(event), headers)
+        assert answer.status in expected, answer
+        return answer
+
+    def call(self):
+        event = {"n": self.lots.randrange(1 << 30), "pad": "x" * self.lots.choice((0, 100, 100_000))}
+        answer = self.invoke("Echo", event)
+        assert answer.status == 429 or answer.json() == event
+
+    def fail(self):
+        # The last is over after a second, at the function's time-out.
+        sources = ["os._exit(1)", "raise KeyError", "kept['all'] = [b'x'] * 1000", "time.sleep(2)"]
+        self.invoke("Red", {"python": self.lots.choices(sources, [4, 4, 4, 1])[0]})
+
+    def later(self):
+        source = self.lots.choice(["answer = 1", "answer = 2", "os._exit(1)"])
+        self.invoke("Turn", {"python": source}, "Event")
+
+    def flow(self):
+        source = f"for n in range({self.lots.randrange(20)}): write(b'x' * 10_000)"
+        answer = self.platform.door("Flow", "/", "POST", json.dumps({"python": source}))
+        assert answer.status in (200, 429), answer
+
+    def leave(self):
+        """A client that goes amid a stream, or amid a call."""
+        body = json.dumps({"python": "for n in range(20): write(b'x' * 1000); time.sleep(0.01)"}).encode()
+        head = f"POST /_onrush/door/Flow/ HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        with socket.create_connection(("127.0.0.1", self.platform.port), 10) as connection:
+            connection.sendall(head + body)
+            connection.recv(self.lots.choice((1, 1000)))
+
+    def url(self):
+        answer = self.platform.door("Echo", "/a?b=1", "PUT", b"c" * self.lots.randrange(1000))
+        assert answer.status in (200, 429), answer
+
+    def api(self):
+        answer = self.platform.door("ServerlessRestApi", "/Prod/cart/7", headers={"x-puppet": "answer = {'statusCode': 201}"})
+        assert answer.status in (201, 429, 500, 502), answer
+
+    def network(self):
+        event = {"python": network.CONNECT, "host": SERVER, "port": PORT, "keep": self.lots.random() < 0.3}
+        answer = self.invoke("Blue", event)
+        assert answer.status == 429 or answer.json() == ["hello"], answer
+
+    def update(self):
+        lambda_ = self.platform.client()
+        with contextlib.closing(lambda_):
+            match self.lots.randrange(4):
+                case 0:
+                    lambda_.update_function_configuration(FunctionName="Red", Description=str(self.lots.random()))
+                case 1:
+                    code = puppet.files() | {"note": str(self.lots.random())}
+                    lambda_.update_function_code(FunctionName="Turn", ZipFile=packages.package(code))
+                case 2:
+                    lambda_.update_function_code(FunctionName="Turn", ZipFile=packages.package(puppet.files() | {"v": str(self.lots.random())}))
+                    version = lambda_.publish_version(FunctionName="Turn")["Version"]
+                    lambda_.invoke(FunctionName=f"Turn:{version}", Payload=b'{"python": "answer = 1"}')
+                    lambda_.delete_function(FunctionName="Turn", Qualifier=version)
+                case 3:
+                    layer = lambda_.publish_layer_version(
+                        LayerName="notes", Content={"ZipFile": packages.package({"note": str(self.lots.random())})}
+                    )
+                    lambda_.delete_layer_version(LayerName="notes", VersionNumber=layer["Version"])
+
+    def guest(self):
+        """A function that comes and goes."""
+        name = f"guest-{self.lots.randrange(GUESTS)}"
+        self.platform.create(name, packages.package(puppet.files()))
+        self.invoke(name, {"python": "answer = 1"})
+        self.invoke(name, {"python": "answer = 1"}, "Event")
+        with contextlib.closing(self.platform.client()) as lambda_:
+            lambda_.delete_function(FunctionName=name)
+
+
+def growth(taken, kind):
+    """By least squares, in an hour."""
+    mean = lambda values: sum(values) / len(values)
+    times, values = [at for at, _ in taken], [found[kind] for _, found in taken]
+    spread = sum((at - mean(times)) ** 2 for at in times)
+    return 3600 * sum((at - mean(times)) * (value - mean(values)) for at, value in zip(times, values)) / spread if spread else 0.0
+
+
+@pytest.mark.patience(int(SECONDS) * 2 + 120)
+def test_what_is_held_does_not_grow(platform):
+    taken, begun, turns, done = [], time.monotonic(), 0, 0
+    print(f"seed {SEED}")
+    while time.monotonic() - begun < SECONDS or len(taken) <= WARM_ROUNDS:
+        over = threading.Event()
+        clients = [Client(platform, number, turns, over) for number in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        over.wait(ROUND_S)
+        over.set()
+        for client in clients:
+            client.join()
+        wrong = [line for client in clients for line in client.wrong]
+        done += sum(client.done for client in clients)
+        assert not wrong, (SEED, turns, wrong[:5])
+        turns += 1
+        found = census.settle(platform)
+        taken.append((time.monotonic() - begun, found))
+        print(f"{taken[-1][0]:6.0f} s {done:7} acts", "  ".join(f"{kind} {number:.4g}" for kind, number in found.items()), flush=True)
+    platform.alive()
+    if IS_LONG:
+        later = taken[len(taken) // 3 :]
+        print("growth in an hour:", "  ".join(f"{kind} {growth(later, kind):+.1f}" for kind in taken[0][1]))
+    warm, last = [found for _, found in taken[:WARM_ROUNDS]], taken[-1][1]
+    more = {kind: (max(found[kind] for found in warm), last[kind]) for kind in SLACK}
+    grown = {kind: pair for kind, pair in more.items() if pair[1] > pair[0] + SLACK[kind]}
+    assert not grown, f"seed {SEED}: more than before: {grown}"
+    assert last["up_mib"] <= max(found["up_mib"] for found in warm) + GROWTH_MIB, taken
