@@ -9,6 +9,7 @@ mod difference;
 mod edits;
 mod env_vars;
 mod events_queue;
+mod farewell;
 mod images;
 mod names;
 mod port;
@@ -27,6 +28,7 @@ use crate::stack::{self, Read};
 use anyhow::{Context as _, anyhow};
 use doors::Doors;
 use events::Live;
+use farewell::Farewell;
 use invoke::{Invoker, Reactors, StreamFigures};
 use model::{Era, LimitId, Overrides};
 use network::relay::Namespace;
@@ -46,6 +48,9 @@ use tracing_subscriber::EnvFilter;
 const FAREWELL: Duration = Duration::from_millis(1_500);
 /// How long the logs' last lines may take to be written.
 const LOGS_FAREWELL: Duration = Duration::from_secs(2);
+/// How long the network's devices and the host's settings may take to be as they were: 20 ms mostly, seconds where the
+/// kernel is still taking hundreds of environments' networks apart.
+const NETWORK_FAREWELL: Duration = Duration::from_secs(10);
 /// What Lambda gives extensions for their end, and a moment more.
 const EXTENSIONS_FAREWELL: Duration = Duration::from_millis(2_300);
 
@@ -135,8 +140,22 @@ fn configure(arguments: &mut Up) -> Result<(), Stop> {
     Ok(())
 }
 
+/// Begins the end, which is over within [`farewell::LONGEST`] whatever stands in its way. The jailer and all environments
+/// end with this process; what is left of them on the host, the next start removes.
+fn end(first_step: &'static str) -> Farewell {
+    let farewell = Farewell::at(first_step);
+    farewell.watch(farewell::LONGEST, |step| {
+        let bound_s = farewell::LONGEST.as_secs();
+        crate::say(&format!("not stopped after {bound_s} s, {step} was waited for: ending without it; the next start clears up"));
+        telemetry::messages().flush(crate::LAST_WORDS);
+        std::process::exit(i32::from(crate::FAILED));
+    });
+    farewell
+}
+
 /// A signal came while functions were being deployed: what was started for that must not outlive us.
 fn stopped_early(runtimes: &Runtimes, code: u8) -> ExitCode {
+    end("a deployment");
     runtimes.stop_installers();
     ExitCode::from(code)
 }
@@ -373,6 +392,7 @@ async fn serve(
         }
     }
     tracing::info!("stopping");
+    let end = end("extensions");
     conducting.abort();
     runtimes.stop_installers();
     // While the reactors live: they serve the APIs that extensions speak.
@@ -381,6 +401,7 @@ async fn serve(
     if tokio::time::timeout(EXTENSIONS_FAREWELL, told).await.is_err() {
         tracing::warn!("extensions did not end in their time");
     }
+    end.waits_for("connections, events and environments");
     let _ = stop.send(());
     let farewell = async {
         let _ = server.await;
@@ -395,17 +416,23 @@ async fn serve(
         tracing::warn!("not everything stopped in time; what is left ends with this process");
     }
     if let Some(vpc) = vpc {
-        vpc.end();
+        end.waits_for("the network");
+        let ended = tokio::task::spawn_blocking(move || vpc.end());
+        if tokio::time::timeout(NETWORK_FAREWELL, ended).await.is_err() {
+            tracing::warn!("the network did not end in its time; what is left of it the next start removes");
+        }
     }
     if let Some(edits) = edits {
         edits.abort();
     }
+    end.waits_for("the logs");
     writer.abort();
     // On a file server that is gone this takes for ever.
     let flushed = tokio::task::spawn_blocking(move || logs.flush());
     if tokio::time::timeout(LOGS_FAREWELL, flushed).await.is_err() {
         tracing::warn!("the last lines of functions' logs could not be written");
     }
+    end.waits_for("files and sockets to close");
     Ok(ExitCode::SUCCESS)
 }
 

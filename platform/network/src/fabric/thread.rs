@@ -123,6 +123,8 @@ pub(super) struct Thread {
     /// A bad line to the world.
     line: Option<BadLine>,
     patience: Patience,
+    /// It was told to end: for good, even if a bug of ours comes between.
+    is_over: bool,
 }
 
 /// The engine's time.
@@ -165,6 +167,7 @@ impl Thread {
             lost: BTreeMap::new(),
             line: line.map(BadLine::new),
             patience: Patience::default(),
+            is_over: false,
         };
         thread.watch(&thread.inbox.bell, BELL)?;
         thread.watch(&thread.alarm, ALARM)?;
@@ -183,6 +186,7 @@ impl Thread {
             match catch_unwind(AssertUnwindSafe(|| self.turn())) {
                 Ok(Turn::Again) => {}
                 Ok(Turn::End) => return,
+                Err(_) if self.is_over => return,
                 Err(_) => {
                     tracing::error!("the network's thread met a bug of ours; a packet is lost");
                     std::thread::sleep(AFTER_PANIC);
@@ -249,7 +253,10 @@ impl Thread {
                 }
                 Command::Held(held, reached) => self.release(now, held, reached),
                 Command::Short(held, shortage) => self.short(now, held, *shortage),
-                Command::End => return Turn::End,
+                Command::End => {
+                    self.is_over = true;
+                    return Turn::End;
+                }
             }
         }
         self.inbox.bell.ring();

@@ -1,0 +1,75 @@
+//! The end of `up`: what it is waiting for, and the longest that it may wait for anything.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long the end may take from Ctrl-C on, whatever it waits for: all the bounds of its steps, and as long again for
+/// what has none (a file system that hangs, the kernel that takes networks apart).
+pub const LONGEST: Duration = Duration::from_secs(30);
+
+/// The step that the end is at.
+#[derive(Debug)]
+pub struct Farewell(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    step: Mutex<&'static str>,
+    /// Never rung: the thread that waits at it wakes when the time is over.
+    never: Condvar,
+}
+
+impl Farewell {
+    /// An end whose first step this is.
+    pub fn at(step: &'static str) -> Self {
+        Self(Arc::new(Shared { step: Mutex::new(step), never: Condvar::new() }))
+    }
+
+    /// Unless the process is gone by then, calls `late` after `longest` with the step that the end is at, on a thread of its
+    /// own: no runtime of the platform's is in its way.
+    pub fn watch(&self, longest: Duration, late: impl FnOnce(&'static str) + Send + 'static) {
+        let shared = self.0.clone();
+        let watch = move || {
+            let step = shared.step.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = shared.never.wait_timeout_while(step, longest, |_| true);
+            let step = *waited.unwrap_or_else(PoisonError::into_inner).0;
+            late(step);
+        };
+        // Without a thread the end has no bound but those of its steps.
+        if let Err(error) = std::thread::Builder::new().name("farewell".into()).spawn(watch) {
+            tracing::debug!(%error, "nobody watches over the end");
+        }
+    }
+
+    /// What is waited for from now on, for people.
+    pub fn waits_for(&self, step: &'static str) {
+        *self.0.step.lock().unwrap_or_else(PoisonError::into_inner) = step;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn an_end_that_takes_too_long_says_what_it_waits_for() {
+        let (said, heard) = channel();
+        let farewell = Farewell::at("extensions");
+        farewell.waits_for("the network");
+        farewell.watch(Duration::ZERO, move |step| {
+            let _ = said.send(step);
+        });
+        assert_eq!(heard.recv(), Ok("the network"));
+    }
+
+    #[test]
+    fn an_end_in_time_is_not_disturbed() {
+        let (said, heard) = channel();
+        let farewell = Farewell::at("extensions");
+        farewell.watch(LONGEST, move |step| {
+            let _ = said.send(step);
+        });
+        farewell.waits_for("the logs");
+        assert!(heard.try_recv().is_err());
+    }
+}
