@@ -159,7 +159,8 @@ impl<'a> Claim<'a> {
                 shown(&time)
             )));
         }
-        let headers = decode(headers, false);
+        // In a header nothing is escaped, and a percent sign may stand in a header's name.
+        let headers = if is_presigned { decode(headers, false) } else { headers.to_owned() };
         let signed_headers: Vec<String> =
             headers.split(';').take(SIGNED_HEADERS_MAX).map(str::to_ascii_lowercase).collect();
         if !signed_headers.iter().any(|name| name == "host") {
