@@ -101,7 +101,7 @@ def test_a_disk_that_fails_makes_it_read_only_until_a_restart(tmp_path):
             assert health["status"] == "read-only" and "store.redb" in health["trouble"][0], health
             assert writable(platform)[0] == 0
             assert platform.invoke("echo", {"n": 2}).json() == {"n": 2}, "who needs no disk goes on"
-            platform.kill().wait_gone(5)
+            platform.kill().wait_gone(20)
             with Platform(home=top) as restarted:
                 description = restarted.client().get_function_configuration(FunctionName="echo")["Description"]
                 assert description in [taken[-1] if taken else "", text], "what was acknowledged is there"

@@ -285,7 +285,7 @@ def test_dead_letters_wait_until_somebody_takes_them(start, tmp_path, listener):
     listener.is_down.clear()
     endpoint = ("--endpoint", f"sqs={listener.url}")
     again = start(*FAST, *endpoint, template=tmp_path / "app.json", home=home)
-    assert data == again.data_dir and not (left := old.wait_gone(5, successor=True)), left
+    assert data == again.data_dir and not (left := old.wait_gone(20, successor=True)), left
     letters = listener.wait(DEAD, 20)
     assert {letter.json()["n"] for letter in letters} == set(range(20))
     wait_until(lambda: events(again) == (0, 0), "all is told")
@@ -357,7 +357,7 @@ def test_no_accepted_event_is_lost_to_kill_9(start, tmp_path, listener):
     for number in range(KILLS):
         platform = start(*arguments, template=template, home=tmp_path)
         if old is not None:
-            assert not (left := old.wait_gone(5, successor=True)), left
+            assert not (left := old.wait_gone(20, successor=True)), left
         senders = [Sender(platform, "Echo", numbers, accepted, pause=0.01) for _ in range(4)]
         assert senders[0].has_begun.wait(30)
         # Not a wait for anything: the moment of death is what varies.
@@ -375,7 +375,7 @@ def test_no_accepted_event_is_lost_to_kill_9(start, tmp_path, listener):
             again.kill()
             again.wait(10)
     last = start(*arguments, template=template, home=tmp_path)
-    assert not (left := old.wait_gone(5, successor=True)), left
+    assert not (left := old.wait_gone(20, successor=True)), left
     wait_until(lambda: accepted <= set(heard(listener)), f"seed {seed}: lost {len(accepted - set(heard(listener)))}")
     wait_until(lambda: events(last) == (0, 0), "all is told")
     every = heard(listener)
@@ -439,7 +439,7 @@ def test_a_full_disk_refuses_events_and_loses_none(start, tmp_path, listener):
         filler.truncate(0)
         filler.close()
         again = start(*arguments, template=template, home=home)
-        assert not (left := old.wait_gone(5, successor=True)), left
+        assert not (left := old.wait_gone(20, successor=True)), left
         wait_until(lambda: accepted <= set(heard(listener)), "every accepted event ran")
         number += 1
         send(again, "Echo", {"n": number})

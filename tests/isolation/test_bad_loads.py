@@ -187,6 +187,7 @@ def test_a_recording_is_replayed(plan, tmp_path):
 
 
 @pytest.mark.skipif(not os.environ.get("ONRUSH_LONG"), reason="takes minutes and 600 MB of disk: ONRUSH_LONG=1")
+@pytest.mark.patience(2000)
 def test_fifty_million_lines_are_taken(plan, tmp_path):
     with open(tmp_path / "arrivals.csv", "w") as file:
         for second in range(50_000):

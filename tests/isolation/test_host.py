@@ -79,7 +79,7 @@ def test_ctrl_c_twice_and_at_once_is_still_clean(start, tmp_path):
     for _ in range(3):
         platform.process.send_signal(signal.SIGINT)
     platform.process.wait(10)
-    assert not (left := belongings.wait_gone(5)), left
+    assert not (left := belongings.wait_gone(20)), left
 
 
 def test_ctrl_c_before_it_is_ready_leaves_nothing(tmp_path):
@@ -93,7 +93,7 @@ def test_ctrl_c_before_it_is_ready_leaves_nothing(tmp_path):
     belongings = Belongings(process.pid, tmp_path / "data")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
-    assert not (left := belongings.wait_gone(5)), left
+    assert not (left := belongings.wait_gone(20)), left
 
 
 def test_kill_9_and_a_new_start_leave_nothing(start, tmp_path):
@@ -103,7 +103,7 @@ def test_kill_9_and_a_new_start_leave_nothing(start, tmp_path):
     for thread in threads:
         thread.join(30)
     second = start(home=tmp_path)
-    assert not (left := old.wait_gone(5, successor=True)), left
+    assert not (left := old.wait_gone(20, successor=True)), left
     assert second.invoke("busy", {}).json()["count"] == 1
     assert second.stop() == 0
 

@@ -59,7 +59,7 @@ def test_acknowledged_functions_survive_kill_9_at_any_time(start, tmp_path):
     for number in range(ROUNDS):
         platform = start(home=tmp_path)
         if old is not None:
-            assert not (left := old.wait_gone(5, successor=True)), left
+            assert not (left := old.wait_gone(20, successor=True)), left
         client = platform.client()
         asked = threading.Event()
 
@@ -111,7 +111,7 @@ def test_acknowledged_functions_survive_kill_9_at_any_time(start, tmp_path):
         again.wait(10)
 
     last = start(home=tmp_path)
-    assert not (left := old.wait_gone(5, successor=True)), left
+    assert not (left := old.wait_gone(20, successor=True)), left
     client = last.client()
     pages = client.get_paginator("list_functions").paginate()
     there = {function["FunctionName"]: function for page in pages for function in page["Functions"]}
@@ -134,7 +134,7 @@ def test_what_kill_9_leaves_behind_is_gone_after_the_next_start(start, tmp_path)
     sleeper.join(30)
     assert len(old.processes) > 3
     second = start(home=tmp_path)
-    assert not (left := old.wait_gone(5, successor=True)), left
+    assert not (left := old.wait_gone(20, successor=True)), left
     assert second.invoke("busy", {}).json()["count"] == 1
 
 

@@ -93,7 +93,12 @@ class Belongings:
 
 
 def command(pid):
+    """The command line; of a process that is ending, its name, its state and where it is in the kernel."""
     try:
-        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        text = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        if text:
+            return text
+        name, state = pathlib.Path(f"/proc/{pid}/stat").read_text().split("(", 1)[1].rsplit(") ", 1)
+        return f"({name}) in state {state[0]} at {pathlib.Path(f'/proc/{pid}/wchan').read_text()}, parent {state.split()[1]}"
     except OSError:
         return ""

@@ -35,6 +35,7 @@ mod routes;
 pub mod server;
 pub mod signature;
 pub mod streaming;
+pub mod untrusted;
 mod urls;
 
 pub use gateway::{ApiParts, GatewaySettings};

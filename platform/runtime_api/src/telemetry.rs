@@ -36,6 +36,11 @@ pub(crate) enum Api {
     Logs,
 }
 
+/// What is wrong with the body of a subscription, asked of both APIs.
+pub(crate) fn subscription_problems(body: &[u8]) -> [Result<(), String>; 2] {
+    [Api::Telemetry, Api::Logs].map(|api| Wanted::parse(api, body).map(drop))
+}
+
 /// Why a subscription is not taken.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SubscribeError {

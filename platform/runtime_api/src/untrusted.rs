@@ -1,7 +1,8 @@
-//! A request of a runtime read from bytes alone, by the parsers that are served: for fuzzing.
+//! What runtimes and extensions send, read from bytes alone by the parsers that are served: for fuzzing.
 
 use crate::chunks::{Chunks, Taken};
 use crate::http::{Broken, Framing, parse_head};
+use crate::telemetry::subscription_problems;
 use bytes::BytesMut;
 
 /// What a request came to.
@@ -55,6 +56,12 @@ pub fn read(bytes: &[u8], piece: usize) -> Outcome {
     }
 }
 
+/// Reads the body with which an extension subscribes to telemetry, as the Telemetry API and the older Logs API do: every
+/// problem, joined by `; `, or none.
+pub fn subscribe(body: &[u8]) -> [Result<(), String>; 2] {
+    subscription_problems(body)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +73,14 @@ mod tests {
             Lambda-Runtime-Function-Error-Type: T\r\n\r\nGET";
         let error = (Some("T".to_owned()), None);
         assert_eq!(read(bytes, 1), Outcome::Whole { body: b"abc".to_vec(), error, left: 3 });
+    }
+
+    #[test]
+    fn a_subscription_is_read_by_both_apis() {
+        let body = br#"{"schemaVersion":"2022-07-01","types":["platform"],"destination":{"protocol":"HTTP","URI":"http://sandbox:80"}}"#;
+        let [telemetry, logs] = subscribe(body);
+        assert_eq!(telemetry, Ok(()));
+        assert_eq!(logs, Err("schemaVersion \"2022-07-01\" is not supported".to_owned()));
     }
 
     proptest! {

@@ -19,6 +19,7 @@ mod server;
 mod ssm;
 mod store;
 pub mod sts;
+pub mod untrusted;
 pub mod vault;
 
 pub use authority::{Authority, AuthorityError};

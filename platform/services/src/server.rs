@@ -235,19 +235,30 @@ impl Services {
         }
         let operation =
             text("x-amz-target").and_then(|target| target.split_once('.')).map_or("", |(_, name)| name);
-        let request: Value = match serde_json::from_slice(if body.is_empty() { b"{}" } else { body }) {
-            Ok(request @ Value::Object(_)) => request,
-            _ => {
-                let refused = Refused::new("SerializationException", "The request's body is no JSON object.");
-                return answer::of_json(Err(refused));
-            }
-        };
-        answer::of_json(match service {
-            "ssm" => Ssm { vault: &self.vault, region, account_id }.answer(operation, &request),
-            "secretsmanager" => secrets_manager::answer(&self.vault, operation, &request),
-            other => Err(Refused::unknown_operation(other, operation)),
-        })
+        of_operation(&self.vault, (region, account_id), service, operation, body)
     }
+}
+
+/// Answers an operation of a service whose requests are JSON; `home` is the Region and the account of what there is.
+pub(crate) fn of_operation(
+    vault: &Vault,
+    (region, account_id): (&str, &str),
+    service: &str,
+    operation: &str,
+    body: &[u8],
+) -> Answer {
+    let request: Value = match serde_json::from_slice(if body.is_empty() { b"{}" } else { body }) {
+        Ok(request @ Value::Object(_)) => request,
+        _ => {
+            let refused = Refused::new("SerializationException", "The request's body is no JSON object.");
+            return answer::of_json(Err(refused));
+        }
+    };
+    answer::of_json(match service {
+        "ssm" => Ssm { vault, region, account_id }.answer(operation, &request),
+        "secretsmanager" => secrets_manager::answer(vault, operation, &request),
+        other => Err(Refused::unknown_operation(other, operation)),
+    })
 }
 
 /// The account of a function that signs with its own key, where that is not the platform's.
