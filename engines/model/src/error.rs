@@ -123,6 +123,8 @@ error_codes! {
     RecursiveInvocation = "RecursiveInvocationException", 400, Upper, User;
     /// The request as a whole is too long; said by the framework before Lambda sees it.
     RequestEntityTooLarge = "RequestEntityTooLargeException", 413, Upper, User;
+    /// The request did not come in its time. Source: Lambda API reference, "Common Error Types", published.
+    RequestTimeout = "RequestTimeoutException", 408, Lower, User;
     /// The payload is too long.
     RequestTooLarge = "RequestTooLargeException", 413, Lower, User;
     /// The thing exists already, or is being changed.

@@ -161,6 +161,10 @@ limit_ids! {
     HostDescriptors = "host.descriptors", "connections", Setting;
     /// Ports that this host's own addresses have towards one server; never reported as AWS's.
     HostPorts = "host.ports", "ports", No;
+    /// Connections of one client's address to the doors; never reported as AWS's.
+    HostClientConnections = "host.client-connections", "connections", Setting;
+    /// How long a client of the doors may stand still; never reported as AWS's.
+    HostClientTimeout = "host.client-timeout", "s", Setting;
     /// Asynchronous events that this host keeps, waiting or still to be heard of.
     HostEvents = "host.events", "events", No;
     /// Memory of one environment; the program that needs more is killed.

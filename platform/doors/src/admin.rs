@@ -147,6 +147,7 @@ async fn limits(doors: &Doors) -> Value {
     let look = look(doors).await;
     let mut rows = doors.invoker.board();
     rows.extend(doors.events.board());
+    rows.extend(doors.clients.board());
     let apis = doors.apis();
     if !(apis.http.is_empty() && apis.rest.is_empty()) {
         rows.extend(apis.gateway.board(doors.invoker.now()));

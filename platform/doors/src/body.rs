@@ -1,26 +1,19 @@
 //! Reading request bodies: bounded in size and in time.
 
+use crate::clients::{self, Clients};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
-use std::time::Duration;
-
-/// Longest wait for the next piece of a body. A client that trickles slower is cut off.
-const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
+use std::sync::Arc;
+use tokio::time::{Instant, timeout_at};
 
 /// A request's body on its way in.
 #[derive(Debug)]
 pub enum Incoming {
-    /// Still to come.
-    Wire(hyper::body::Incoming),
+    /// Still to come, from one of these clients.
+    Wire(hyper::body::Incoming, Arc<Clients>),
     /// Here already: a signature was over it.
     Whole(Bytes),
-}
-
-impl From<hyper::body::Incoming> for Incoming {
-    fn from(body: hyper::body::Incoming) -> Self {
-        Self::Wire(body)
-    }
 }
 
 /// Why a body was not read.
@@ -39,10 +32,10 @@ pub enum BodyError {
 /// # Errors
 /// See [`BodyError`].
 pub async fn read(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
-    let mut body = match body {
+    let (mut body, clients) = match body {
         Incoming::Whole(whole) if whole.len() > limit => return Err(BodyError::TooLarge),
         Incoming::Whole(whole) => return Ok(whole),
-        Incoming::Wire(body) => body,
+        Incoming::Wire(body, clients) => (body, clients),
     };
     let lower = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if lower > limit {
@@ -50,15 +43,23 @@ pub async fn read(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
     }
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
+    let begun = Instant::now();
+    let mut last = begun;
     loop {
-        let frame = match tokio::time::timeout(PIECE_TIMEOUT, body.frame()).await {
-            Err(_) => return Err(BodyError::TooSlow),
+        let count = first.len() + rest.len();
+        let due = clients::due(clients.timeout(), begun, last, count as u64);
+        let frame = match timeout_at(due, body.frame()).await {
+            Err(_) => {
+                clients.was_slow("request body");
+                return Err(BodyError::TooSlow);
+            }
             Ok(None) => break,
             Ok(Some(Err(_))) => return Err(BodyError::Broken),
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
-        if first.len() + rest.len() + data.len() > limit {
+        last = Instant::now();
+        if count + data.len() > limit {
             return Err(BodyError::TooLarge);
         }
         // Most bodies are one piece, and are then not copied.

@@ -4,6 +4,7 @@
 //! reach the client all the same, so such a body fails only when the buffer is empty: hyper flushes its connection then, and
 //! only then.
 
+use crate::clients::{self, Clients};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use std::io;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
 
 /// How often a connection had nothing left to send.
 #[derive(Debug, Default)]
@@ -39,16 +41,58 @@ impl Flushes {
     }
 }
 
-/// A connection that tells of its flushes.
+/// A connection that tells of its flushes, and fails when its client takes nothing of what it is sent.
 pub(crate) struct Watched {
     io: TokioIo<TcpStream>,
     flushes: Arc<Flushes>,
+    clients: Arc<Clients>,
+    /// Since a write had to wait for the first time, until all is sent.
+    waits: Option<Waits>,
+}
+
+/// A client that is slower than what it is sent.
+struct Waits {
+    begun: Instant,
+    last: Instant,
+    bytes: u64,
+    timer: Pin<Box<Sleep>>,
 }
 
 impl Watched {
-    pub(crate) fn new(stream: TcpStream) -> (Self, Arc<Flushes>) {
+    pub(crate) fn new(stream: TcpStream, clients: Arc<Clients>) -> (Self, Arc<Flushes>) {
         let flushes = Arc::new(Flushes::default());
-        (Self { io: TokioIo::new(stream), flushes: flushes.clone() }, flushes)
+        (Self { io: TokioIo::new(stream), flushes: flushes.clone(), clients, waits: None }, flushes)
+    }
+
+    /// Gives on what came of a write, unless the client has had its time.
+    fn written(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match (&written, &mut self.waits) {
+            (Poll::Ready(Ok(count)), Some(waits)) => {
+                waits.bytes += *count as u64;
+                waits.last = Instant::now();
+            }
+            (Poll::Ready(_), _) => {}
+            (Poll::Pending, waits) => {
+                let now = Instant::now();
+                let waits = waits.get_or_insert_with(|| Waits {
+                    begun: now,
+                    last: now,
+                    bytes: 0,
+                    timer: Box::pin(tokio::time::sleep_until(now)),
+                });
+                let due = clients::due(self.clients.timeout(), waits.begun, waits.last, waits.bytes);
+                waits.timer.as_mut().reset(due);
+                if waits.timer.as_mut().poll(context).is_ready() {
+                    self.clients.was_slow("answer");
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        written
     }
 }
 
@@ -68,7 +112,8 @@ impl Write for Watched {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.written(written, context)
     }
 
     fn poll_write_vectored(
@@ -76,7 +121,8 @@ impl Write for Watched {
         context: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, pieces)
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, pieces);
+        self.written(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -86,6 +132,7 @@ impl Write for Watched {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(context);
         if flushed.is_ready() {
+            self.waits = None;
             self.flushes.flushed();
         }
         flushed

@@ -3,6 +3,7 @@
 use crate::arrival::Destination;
 use crate::body::{self, BodyError, Incoming};
 use crate::event::IamCaller;
+use crate::lambda_rest::too_slow;
 use crate::router::Doors;
 use crate::signature::{self, Signer};
 use control::access::{Question, allows};
@@ -63,7 +64,8 @@ impl Doors {
                 let message = format!("Request must be smaller than {limit} bytes");
                 ApiError::new(ErrorCode::RequestEntityTooLarge, message)
             }
-            BodyError::TooSlow | BodyError::Broken => {
+            BodyError::TooSlow => too_slow(),
+            BodyError::Broken => {
                 ApiError::new(ErrorCode::InvalidRequestContent, "The request's body did not arrive.")
             }
         })?;

@@ -48,7 +48,8 @@ async fn whole(doors: &Arc<Doors>, head: Parts, incoming: Incoming) -> Answer {
             answer.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
             return answer;
         }
-        Err(BodyError::TooSlow | BodyError::Broken) => {
+        Err(BodyError::TooSlow) => return error(&too_slow()),
+        Err(BodyError::Broken) => {
             return json(StatusCode::BAD_REQUEST, "{\"message\":\"the request's body did not arrive\"}");
         }
     };
@@ -66,12 +67,20 @@ async fn whole(doors: &Arc<Doors>, head: Parts, incoming: Incoming) -> Answer {
     }
 }
 
+/// The error for a request that did not come in its time.
+pub(crate) fn too_slow() -> ApiError {
+    ApiError::new(ErrorCode::RequestTimeout, "The request's body did not arrive in time.")
+}
+
 /// An AWS error as HTTP.
 pub(crate) fn error(error: &ApiError) -> Answer {
     let body = serde_json::to_vec(error).unwrap_or_default();
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut answer = json(status, Bytes::from(body));
     answer.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(error.code.as_str()));
+    if error.code == ErrorCode::RequestTimeout {
+        name_limit_id(&mut answer, LimitId::HostClientTimeout);
+    }
     if error.code == ErrorCode::RequestTooLarge || error.code == ErrorCode::RequestEntityTooLarge {
         name_limit_id(&mut answer, LimitId::PayloadSize);
     }

@@ -13,6 +13,7 @@
 pub mod admin;
 mod arrival;
 pub mod body;
+pub mod clients;
 pub mod cors;
 pub mod event;
 pub mod event_stream;

@@ -3,6 +3,7 @@
 use crate::arrival::Destination;
 use crate::body::Incoming;
 use crate::body::{self, BodyError};
+use crate::clients::Clients;
 use crate::gateway::{ApiParts, Apis, GatewaySettings, Reached};
 use crate::guard::{Permissions, SIGNED_BYTES_MAX, Warned};
 use crate::network_pages::NetworkPages;
@@ -65,6 +66,8 @@ pub struct Options {
     pub keys: Keys,
     /// What becomes of requests without permission.
     pub permissions: Permissions,
+    /// Who may be connected, and how slow they may be.
+    pub clients: Clients,
     /// Whether a path that is no operation's belongs to the APIs, as `sam local start-api` has it.
     pub front: bool,
 }
@@ -99,6 +102,7 @@ pub struct Doors {
     pub(crate) permissions: Permissions,
     pub(crate) warned: Warned,
     pub(crate) others: Others,
+    pub(crate) clients: Arc<Clients>,
     front: bool,
 }
 
@@ -151,6 +155,7 @@ impl Doors {
             warned: Warned::default(),
             others: Others::new(options.opens),
             orders: options.orders,
+            clients: Arc::new(options.clients),
             front: options.front,
         }
     }
@@ -197,6 +202,7 @@ impl Doors {
     ) -> Result<Response<Outgoing>, Infallible> {
         let target = self.target(&request);
         let (head, incoming) = request.into_parts();
+        let incoming = Incoming::Wire(incoming, self.clients.clone());
         // A template's parameters and secrets are in one Region; who one is, and functions, are in any.
         let (region, service) = match target {
             Target::Rest => (None, Some("lambda")),
@@ -207,16 +213,14 @@ impl Doors {
             || (matches!(target, Target::Admin) && head.uri.path() != HEALTH);
         let mut signer = None;
         let incoming = match guarded && self.verifies() {
-            true => {
-                match self.authenticate(&head, incoming.into(), (region, service), SIGNED_BYTES_MAX).await {
-                    Ok((found, incoming)) => {
-                        signer = Some(found);
-                        incoming
-                    }
-                    Err(failure) => return Ok(lambda_rest::error(&failure).map(Outgoing::from)),
+            true => match self.authenticate(&head, incoming, (region, service), SIGNED_BYTES_MAX).await {
+                Ok((found, incoming)) => {
+                    signer = Some(found);
+                    incoming
                 }
-            }
-            false => incoming.into(),
+                Err(failure) => return Ok(lambda_rest::error(&failure).map(Outgoing::from)),
+            },
+            false => incoming,
         };
         let realm = guarded.then(|| self.realm_of(&head, signer.as_ref())).flatten();
         let other = match (&target, &realm) {
@@ -503,7 +507,11 @@ pub(crate) async fn read_body(
             answer.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
             answer
         }
-        BodyError::TooSlow => json(StatusCode::REQUEST_TIMEOUT, "{\"message\":\"Request Timeout\"}"),
+        BodyError::TooSlow => {
+            let mut answer = json(StatusCode::REQUEST_TIMEOUT, "{\"message\":\"Request Timeout\"}");
+            name_limit_id(&mut answer, LimitId::HostClientTimeout);
+            answer
+        }
         BodyError::Broken => json(StatusCode::BAD_REQUEST, "{\"message\":\"Bad Request\"}"),
     })
 }

@@ -1,7 +1,9 @@
 //! The listener: bounded connections, a handler each, one signal to stop.
 
+use crate::clients::{CONNECTIONS_MAX, refusal_answer};
 use crate::flushed::Watched;
 use crate::router::Doors;
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
@@ -12,13 +14,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// Most connections served at once; more wait in the listener's backlog.
-const CONNECTIONS_MAX: usize = 16_384;
-/// Longest wait for a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections beyond their client's limit that are told so at once; more are closed without a word.
+const REFUSALS_MAX: usize = 64;
+/// How long one of them may take to hear it.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Largest request head, in bytes: request line and headers. Source: Lambda quotas, 1 MB request line and headers
 /// for the API; API Gateway's 10,240 bytes are the doors' own affair.
 pub(crate) const HEAD_BYTES_MAX: usize = 1 << 20;
@@ -34,6 +37,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let (closing, closed) = watch::channel(false);
     let port = listener.local_addr().map_or(0, |address| address.port());
     tokio::pin!(stop);
@@ -55,12 +59,21 @@ pub async fn serve(
             },
             () = &mut stop => break,
         };
+        let guest = match doors.clients.enter(peer.ip()) {
+            Ok(guest) => guest,
+            Err(refusal) => {
+                if let Ok(turn) = refusals.clone().try_acquire_owned() {
+                    tokio::spawn(refuse(stream, refusal_answer(&refusal), turn));
+                }
+                continue;
+            }
+        };
         let (doors, closed) = (doors.clone(), closed.clone());
         reactors.next().spawn(async move {
             if let Err(error) = converse(stream, peer, port, doors, closed).await {
                 tracing::debug!(%error, "a connection ended badly");
             }
-            drop(place);
+            drop((guest, place));
         });
     }
     drop(listener);
@@ -75,6 +88,20 @@ async fn accept(listener: &TcpListener) -> io::Result<(std::net::TcpStream, Sock
     Ok((stream.into_std()?, peer))
 }
 
+/// Tells a client that it has too many connections, and ends this one once it has heard.
+async fn refuse(stream: std::net::TcpStream, answer: Bytes, _turn: OwnedSemaphorePermit) {
+    let Ok(mut stream) = TcpStream::from_std(stream) else { return };
+    let told = async {
+        stream.write_all(&answer).await?;
+        stream.shutdown().await?;
+        // What it has sent must be read, or the kernel takes the answer back.
+        let mut request = [0; 4_096];
+        while stream.read(&mut request).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, told).await;
+}
+
 /// One connection, until it ends or everything does.
 async fn converse(
     stream: std::net::TcpStream,
@@ -85,14 +112,14 @@ async fn converse(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::from_std(stream)?;
     let _ = stream.set_nodelay(true);
-    let (stream, flushes) = Watched::new(stream);
+    let (stream, flushes) = Watched::new(stream, doors.clients.clone());
     let service = service_fn(async |request| {
         let answer = doors.answer(request, peer.ip(), port).await?;
         Ok::<_, Infallible>(answer.map(|body| body.over(&flushes)))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(doors.clients.timeout())
         .max_buf_size(HEAD_BYTES_MAX)
         // A client may close its sending side and still wait for the answer.
         .half_close(true)

@@ -312,6 +312,12 @@ async fn serve(
         network: vpc.as_ref().map(|vpc| vpc.pages.clone() as Arc<dyn doors::NetworkPages>),
         orders: Some(orders),
         front: arguments.words == Words::StartApi,
+        clients: doors::clients::Clients::new(
+            overrides
+                .get(LimitId::HostClientConnections)
+                .map(|most| u32::try_from(most).unwrap_or(u32::MAX).max(1)),
+            overrides.get(LimitId::HostClientTimeout).map(|s| Duration::from_secs(s.max(1))),
+        ),
         keys,
         permissions: arguments.permissions.into(),
     };

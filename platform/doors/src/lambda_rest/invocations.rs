@@ -346,7 +346,8 @@ pub(super) async fn read_payload(incoming: Incoming) -> Result<Bytes, ApiError> 
             );
             ApiError::new(ErrorCode::RequestTooLarge, message)
         }
-        BodyError::TooSlow | BodyError::Broken => ApiError::new(
+        BodyError::TooSlow => super::too_slow(),
+        BodyError::Broken => ApiError::new(
             ErrorCode::InvalidRequestContent,
             "Could not parse request body into json: it did not arrive",
         ),

@@ -186,6 +186,8 @@ impl Realms {
             network: None,
             orders: None,
             front: false,
+            // Those of home: who is connected is the listener's affair.
+            clients: doors::clients::Clients::new(None, None),
             keys: ground.keys.clone(),
             permissions: ground.permissions,
         };
