@@ -8,20 +8,92 @@ import contextlib
 import ctypes
 import os
 import pathlib
+import socket
+import stat
 import subprocess
+import threading
 import time
 
 from support.world import World, ip
 
 CLONE_NEWNET = 0x40000000
+CLONE_NEWNS = 0x00020000
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 # The network between the host and its router, and the host's other network, where nobody is asked for anything.
 UPLINK, ROUTER, LAN = "192.168.77.2", "192.168.77.1", "192.168.88.1"
 
 
 def enter(file):
+    call("setns", file, CLONE_NEWNET)
+
+
+def call(name, *arguments):
+    """A function of the C library that answers 0."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(file, CLONE_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), "setns")
+    if getattr(libc, name)(*arguments) != 0:
+        raise OSError(ctypes.get_errno(), name)
+
+
+@contextlib.contextmanager
+def own_mounts():
+    """What the calling thread mounts is there for it alone, and for what it starts."""
+    before, here = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY), os.getcwd()
+    try:
+        call("unshare", CLONE_NEWNS)
+        call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+        yield
+    finally:
+        call("setns", before, CLONE_NEWNS)
+        os.close(before)
+        os.chdir(here)
+
+
+@contextlib.contextmanager
+def tun_for_everybody():
+    """A /dev/net/tun that ordinary users may open, as most hosts have."""
+    with own_mounts():
+        call("mount", b"tmpfs", b"/dev/net", b"tmpfs", 0, b"mode=755")
+        os.mknod("/dev/net/tun", 0o666 | stat.S_IFCHR, os.makedev(10, 200))
+        os.chmod("/dev/net/tun", 0o666)
+        yield
+
+
+@contextlib.contextmanager
+def every_name_is(address, folder):
+    """The host's resolver says that every name is `address`; yields the names that it was asked for. Call it `inside` a host."""
+    answers = socket.socket(type=socket.SOCK_DGRAM)
+    answers.bind(("127.0.0.1", 53))
+    asked = []
+
+    def serve():
+        while True:
+            query, peer = answers.recvfrom(4096)
+            if not query:
+                return
+            name, at = [], 12
+            while length := query[at]:
+                name.append(query[at + 1 : at + 1 + length].decode())
+                at += 1 + length
+            asked.append(".".join(name).lower())
+            question = query[12 : at + 5]
+            is_a = question[-4:-2] == b"\0\1"
+            head = query[:2] + b"\x81\x80\0\1" + (b"\0\1" if is_a else b"\0\0") + bytes(4)
+            record = b"\xc0\x0c\0\1\0\1" + (60).to_bytes(4, "big") + b"\0\4" + socket.inet_aton(address)
+            answers.sendto(head + question + (record if is_a else b""), peer)
+
+    settings = folder / "resolv.conf"
+    settings.write_text("nameserver 127.0.0.1\n")
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        with own_mounts():
+            call("mount", str(settings).encode(), os.path.realpath("/etc/resolv.conf").encode(), None, MS_BIND, None)
+            yield asked
+    finally:
+        # Nothing is a question; it ends the serving.
+        answers.sendto(b"", answers.getsockname())
+        thread.join(5)
+        answers.close()
 
 
 class Host(World):
@@ -41,6 +113,11 @@ class Host(World):
         ip("-n", self.host, "addr", "add", f"{LAN}/24", "dev", "lan0")
         for device in ("lan0", "lan1"):
             ip("-n", self.host, "link", "set", device, "up")
+        # The kernel tells devices that their peers are up in its own time, up to a second when other devices come and go.
+        deadline = time.monotonic() + 10
+        while "NO-CARRIER" in (links := ip("-n", self.host, "-o", "link")) or "DOWN" in links:
+            assert time.monotonic() < deadline, links
+            time.sleep(0.01)
 
     def close(self):
         super().close()

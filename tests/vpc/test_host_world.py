@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from support import network, puppet
-from support.host import LAN, ROUTER, UPLINK, Host
+from support.host import LAN, ROUTER, UPLINK, Host, every_name_is
 from support.network import CONNECT
 from support.world import PORT, SERVER, refused
 
@@ -99,3 +99,18 @@ def test_a_world_whose_uplink_goes_away_comes_back_with_it(start, host, tmp_path
         if answers == ["hello"]:
             break
     assert answers == ["hello"], platform.stderr()
+
+
+def test_with_passthrough_names_of_awss_lead_to_the_world_but_for_those_that_are_served_here(start, host, tmp_path):
+    look_up = "import socket\nanswer = socket.gethostbyname(event['host'])"
+    sqs, ssm = "sqs.us-east-1.amazonaws.com", "ssm.us-east-1.amazonaws.com"
+    with every_name_is(SERVER, tmp_path) as asked:
+        platform = start("--world", "host", "--aws-passthrough", template=network.template(tmp_path, outside=["Free"]))
+        for name in ("Red", "Free"):
+            assert connect(platform, name, host=sqs) == ["hello"]
+            assert puppet.inside(platform, look_up, name, host=sqs) == SERVER
+            assert puppet.inside(platform, look_up, name, host=ssm).startswith("198.19.")
+        assert platform.limit("nat.ports", "Nat")["peak"] >= 1
+        # A name of the VPC's own is nobody else's business.
+        assert puppet.inside(platform, look_up, "Red", host="ip-10-0-3-4.ec2.internal") == "10.0.3.4"
+        assert sqs in asked and not [name for name in asked if "ssm" in name or "internal" in name], asked
