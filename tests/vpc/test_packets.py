@@ -31,6 +31,8 @@ import socket
 s = socket.socket(type=socket.SOCK_DGRAM); s.settimeout(5)
 s.sendto(b"x" * 1400, (event["host"], event["port"])); answer = len(s.recv(2000))"""
     assert puppet.inside(platform, udp, host=SERVER, port=PORT) == 1400
+    # Larger than any packet of the way: it goes in pieces, and comes back so.
+    assert puppet.inside(platform, udp.replace("1400", "40_000").replace("2000", "65_536"), host=SERVER, port=PORT) == 40_000
     # A million bytes each way: offloaded frames pass whole.
     many = """
 import socket, threading
@@ -81,6 +83,23 @@ def test_another_address_gives_as_many_ports_again_until_the_interface_is_full(u
     row = platform.limit("eni.connections", "eni-Private0-Group")
     assert (row["used"], row["max"]) == (30, 30) and row["refused"] >= 1
     assert platform.limit("nat.ports", "Nat")["refused"] == 0, "no metric of AWS's shows this"
+
+
+@pytest.mark.parametrize(("limit", "resource"), [("nat.bandwidth", "Nat"), ("environment.bandwidth", "environment")])
+def test_a_bandwidth_that_is_given_drops_what_is_above_and_tcp_finds_its_pace(up, limit, resource):
+    platform = up(f"{limit}=16")
+    many = """
+import socket, threading
+s = socket.create_connection((event["host"], event["port"]), 10)
+sent = os.urandom(2 << 20)
+threading.Thread(target=s.sendall, args=(sent,)).start()
+heard = b""
+while len(heard) < len(sent): heard += s.recv(1 << 16)
+answer = heard == sent"""
+    assert puppet.inside(platform, many, host=SERVER, port=PORT) is True
+    row = platform.limit(limit, resource)
+    assert (row["max"], row["peak"]) == (16, 16) and row["refused"] > 0
+    assert "dropped packet" in platform.stderr() and f"limit={limit} resource={resource}" in platform.stderr()
 
 
 def test_functions_of_one_subnet_and_group_share_the_interface_and_the_board_says_so(up):

@@ -8,10 +8,13 @@ mod held;
 mod inbound;
 mod outbound;
 mod pass;
+mod police;
 mod prepared;
 mod records;
 #[cfg(test)]
 mod tests;
+
+pub use police::Bandwidth;
 
 use crate::environment::{Attachment, Environment, EnvironmentId, Place};
 use crate::event::Event;
@@ -73,6 +76,8 @@ pub struct PacketEngine {
     /// What bars a way, and how often it did.
     bars: BTreeMap<(LimitId, Arc<str>), Tally>,
     full: Tally,
+    /// What links carry, where that is bounded.
+    police: police::Police,
     /// Environments that open flows too fast.
     fast: Tally,
 }
@@ -87,6 +92,7 @@ impl PacketEngine {
     }
 
     fn empty(network: Network, wired: Wired, settings: PacketSettings, table: Table) -> Self {
+        let police = police::Police::new(settings.bandwidth);
         Self {
             gateway_of: BTreeMap::new(),
             network,
@@ -113,6 +119,7 @@ impl PacketEngine {
             dropped: BTreeMap::new(),
             bars: BTreeMap::new(),
             full: Tally::default(),
+            police,
             fast: Tally::default(),
         }
     }
@@ -184,6 +191,7 @@ impl PacketEngine {
         let Some(environment) = self.environment(id) else { return };
         let is_empty = environment.flows == 0;
         self.environments[id.slot as usize].attached = false;
+        self.police.forget(id.slot);
         if is_empty {
             self.free_environments.push(id.slot);
         }
@@ -341,6 +349,7 @@ impl PacketEngine {
             let resource = "environment".into();
             rows.push(self.fast.row(LimitId::HostNewFlows, &resource, used.into(), max.into(), &setting));
         }
+        rows.extend(self.police.rows(self.now));
         rows
     }
 

@@ -24,7 +24,7 @@ mod timers;
 pub mod wire;
 
 pub use checksum::{Checksum, updated};
-pub use engine::{EVENTS_MAX, Mtu, PacketEngine, Prepared};
+pub use engine::{Bandwidth, EVENTS_MAX, Mtu, PacketEngine, Prepared};
 pub use environment::{Attachment, EnvironmentId, Place};
 pub use event::Event;
 pub use faults::{BadLine, Fates, LineFaults};

@@ -15,6 +15,8 @@ pub struct PacketSettings {
     /// New flows of one environment in a second, as many at once (`host.new-flows`): a guard against floods from one
     /// function, which AWS does not have. `None`: none.
     pub new_flows_max: Option<u32>,
+    /// What environments, interfaces and gateways carry, where it is bounded.
+    pub bandwidth: crate::engine::Bandwidth,
     /// Silence after which TCP without a VPC is forgotten. AWS does not say; assumed to be as with one.
     pub tcp_idle_timeout: Duration,
     /// Silence after which UDP is forgotten while nothing or one answer came (EC2 User Guide, "Security group connection
@@ -38,6 +40,7 @@ impl Default for PacketSettings {
             flows_max: 1 << 20,
             environment_flows_max: 1 << 17,
             new_flows_max: None,
+            bandwidth: crate::engine::Bandwidth::default(),
             tcp_idle_timeout: Duration::from_secs(350),
             udp_timeout: Duration::from_secs(30),
             udp_stream_timeout: Duration::from_secs(180),

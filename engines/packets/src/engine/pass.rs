@@ -31,6 +31,9 @@ impl PacketEngine {
         if is_too_big(view, bytes, offload, mtu) {
             return self.too_big(view, bytes, mtu);
         }
+        if let Some(dropped) = self.police(slot, view, bytes, offload, true) {
+            return dropped;
+        }
         let turn = self.note(slot, view, bytes, offload, true);
         let flow = &self.table.flows()[slot as usize];
         if flow.has(marks::NOWHERE) {
@@ -50,6 +53,9 @@ impl PacketEngine {
         };
         if is_too_big(view, bytes, offload, self.mtu.environments) {
             return self.too_big(view, bytes, self.mtu.environments);
+        }
+        if let Some(dropped) = self.police(slot, view, bytes, offload, false) {
+            return dropped;
         }
         let turn = self.note(slot, view, bytes, offload, false);
         let flow = &self.table.flows()[slot as usize];

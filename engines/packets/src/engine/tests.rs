@@ -5,6 +5,7 @@ mod fragments_follow;
 mod icmp_errors;
 mod limits_hold;
 mod offloads;
+mod police;
 mod records;
 mod relayed;
 mod round_trip;

@@ -19,7 +19,7 @@ use network::relay::{Namespace, Relay};
 use network::world::{self, Keeper, Outside, World};
 use network::{Attachments, Resolver};
 use own_interfaces::OwnInterfaces;
-use packets::{PacketEngine, PacketSettings};
+use packets::{Bandwidth, PacketEngine, PacketSettings};
 use pages::Pages;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -112,6 +112,13 @@ impl Vpc {
             private_world: matches!(world, World::Namespace(_)),
             seed: [random()?, random()?],
             new_flows_max: of_host(wanted.overrides, LimitId::HostNewFlows),
+            // This machine's speed is no limit of AWS's: only figures that were given bound it.
+            bandwidth: Bandwidth {
+                environment: wanted.overrides.get(LimitId::EnvironmentBandwidth),
+                interface: wanted.overrides.get(LimitId::EniBandwidth),
+                gateway: wanted.overrides.get(LimitId::NatBandwidth),
+                gateway_packets: wanted.overrides.get(LimitId::NatPackets),
+            },
             ..PacketSettings::default()
         };
         let flows_max = of_host(wanted.overrides, LimitId::HostFlows).unwrap_or(packet_settings.flows_max);
