@@ -89,6 +89,22 @@ def test_dig_gets_the_vpcs_names(platform):
     assert (code, out) == (0, "10.0.3.4\n")
 
 
+def test_awss_sdk_for_rust_calls_lambda_by_its_usual_name(start, tmp_path):
+    """Out of a VPC, by TLS that the environment's own variables let it trust, signed with the environment's keys."""
+    client = BUILT / "rust-client/bootstrap"
+    if not client.is_file():
+        pytest.skip("the client is not built: scripts/build-test-functions")
+    inside = {"SubnetIds": [ref("Private0")], "SecurityGroupIds": [ref("Group")]}
+    functions = {"Red": ("puppet", {"Timeout": 30, "MemorySize": 256, "VpcConfig": inside}), "Echo": ("echo", {})}
+    template = templates.write(tmp_path, functions, network.resources())
+    shutil.copy(client, tmp_path / "red/rust-client")
+    platform = start("--world", "none", template=template)
+    code, out, error = run(platform, "/var/task/rust-client", "inside", "Echo")
+    assert (code, error) == (0, ""), error
+    assert json.loads(out) == [200, '{"from":"inside"}']
+    assert platform.limit("nat.ports", "Nat")["peak"] >= 1, "through the gateway, as any service without an endpoint"
+
+
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
     if why := postgres.refused():

@@ -64,8 +64,9 @@ def test_spoofed_land_smurf_and_mutilated_packets_leave_no_trace(up, world):
     plain = hostile.udp(own, SERVER, PORT)
     packets += [plain[:10], plain[:27], hostile.ipv4(own, SERVER, b"x" * 8, length=1000), hostile.ipv4(own, SERVER, b"x" * 8, length=10)]
     packets += [hostile.ipv4(own, SERVER, b"x" * 8, checksum_right=False), hostile.ipv4(own, SERVER, b"x" * 20, 47)]
-    # Pieces of TCP, and pieces that overlap.
+    # Pieces of TCP, pieces that overlap, and one that crosses the longest packet's end.
     packets += [hostile.ipv4(own, SERVER, b"x" * 64, 6, 0x2000), hostile.ipv4(own, SERVER, b"x" * 64, 17, 0x2008)]
+    packets.append(hostile.ipv4(own, SERVER, b"x" * 64, 17, 0x1FFE))
     before, dropped = arrived(world), sum(board(platform)["dropped"].values())
     assert hostile.send(pid, packets * 10) >= len(packets) * 9
     # One that may, to know that all others were looked at.
@@ -288,6 +289,21 @@ def test_two_networks_with_the_same_addresses_do_not_meet(start, world, tmp_path
     assert [platform.limit("nat.ports", name)["used"] for name in ("Nat", "SecondNat")] == [2, 2]
     names = [row["name"] for row in board(platform)["interfaces"]]
     assert names == ["eni-Private0-Group", "eni-SecondPrivate0-SecondGroup"]
+    # Nothing of one gets into the other, by any address that the other has.
+    listen = """
+import socket
+kept["listener"] = socket.create_server(("0.0.0.0", 8080))
+kept["listener"].setblocking(False)
+answer = 1"""
+    assert puppet.inside(platform, listen, "Blue") == 1
+    _, neighbour = hostile.environment(platform, "Blue")
+    for address in (neighbour, "10.0.0.4", "10.0.0.5", "198.18.0.2"):
+        assert connect(platform, "Red", host=address, port=8080, timeout=0.3) != ["hello"], address
+    nobody = """
+try: kept["listener"].accept(); answer = "somebody"
+except BlockingIOError: answer = "nobody"
+"""
+    assert puppet.inside(platform, nobody, "Blue") == "nobody"
 
 
 def test_sixty_rules_are_looked_at_and_the_sixty_first_destination_is_barred(up):
@@ -296,6 +312,19 @@ def test_sixty_rules_are_looked_at_and_the_sixty_first_destination_is_barred(up)
     assert connect(platform) == ["hello"]
     assert connect(platform, host=OTHER, timeout=0.5) == ["TimeoutError"]
     assert "limit=sg.no-rule" in platform.stderr()
+
+
+def test_a_full_flow_table_is_the_hosts_limit_and_what_is_open_goes_on(up):
+    platform = up("--limit", "host.flows=40", functions=("Red", "Blue"))
+    assert connect(platform, "Blue", keep=True) == ["hello"]
+    said = connect(platform, "Red", count=40, keep=True, timeout=0.5)
+    # The resolver's questions are flows, too: a few less than the bound are the function's own.
+    opened = said.count("hello")
+    assert 30 <= opened < 40 and set(said[opened:]) == {"TimeoutError"}, said
+    assert connect(platform, "Blue", timeout=0.5) == ["TimeoutError"]
+    assert again(platform, "Red") == again(platform, "Blue") == "again"
+    assert {row["id"] for row in board(platform)["limits"] if row["refused"]} == {"host.flows"}
+    assert "limit=host.flows" in platform.stderr()
 
 
 def test_no_descriptor_left_is_the_hosts_limit_and_never_awss(start, tmp_path):

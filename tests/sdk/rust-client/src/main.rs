@@ -1,4 +1,5 @@
-//! AWS's SDK for Rust as it is published, driven by `tests/sdk/test_other_sdks.py`: what it saw, as JSON.
+//! AWS's SDK for Rust as it is published: what it saw, as JSON. Driven by `tests/sdk/test_other_sdks.py`, and inside a function of
+//! a VPC by `tests/vpc/test_clients.py`.
 
 use aws_credential_types::Credentials;
 use aws_sdk_lambda::client::Waiters as _;
@@ -10,6 +11,7 @@ use aws_sdk_lambda::types::{
     FunctionCode, InvocationType, InvokeWithResponseStreamResponseEvent as Event, LogType, Runtime,
 };
 use aws_sdk_lambda::{Client, Config};
+use aws_smithy_http_client::tls;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::time::Duration;
@@ -19,6 +21,11 @@ const WAIT: Duration = Duration::from_secs(60);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, function] = words.as_slice()
+        && word == "inside"
+    {
+        return inside(function).await;
+    }
     let [endpoint, role, echo, rogue, streams] = words.as_slice() else { return Err("five words".into()) };
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -110,6 +117,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
         false => json!(missing.to_string()),
     };
     println!("{seen}");
+    Ok(())
+}
+
+/// As programs in functions do: everything but the client's cryptography from the environment, the service at its usual name.
+async fn inside(function: &str) -> Result<(), Box<dyn Error>> {
+    let of = std::env::var;
+    let (key, secret) = (of("AWS_ACCESS_KEY_ID")?, of("AWS_SECRET_ACCESS_KEY")?);
+    let credentials = Credentials::new(key, secret, of("AWS_SESSION_TOKEN").ok(), None, "environment");
+    let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(of("AWS_REGION")?))
+        .credentials_provider(credentials)
+        .retry_config(RetryConfig::disabled())
+        .http_client(aws_smithy_http_client::Builder::new().tls_provider(tls).build_https())
+        .build();
+    let ran =
+        Client::from_conf(config).invoke().function_name(function).payload(blob(r#"{"from": "inside"}"#));
+    let ran = ran.send().await?;
+    println!("{}", json!([ran.status_code(), text(ran.payload())]));
     Ok(())
 }
 
