@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -77,6 +78,14 @@ impl<T> Recycled<T> {
     }
 }
 
+/// User ids that no living environment has.
+struct Users {
+    /// Never used yet.
+    unused: Range<u32>,
+    /// Used before, the longest ago first.
+    used: VecDeque<u32>,
+}
+
 /// Everything that starts draw from. Methods that make something may take milliseconds; no lock is held then.
 pub(crate) struct Stock {
     sizes: PoolSizes,
@@ -92,7 +101,7 @@ pub(crate) struct Stock {
     used_groups: Mutex<Recycled<Group>>,
     temporaries: Mutex<Vec<Temporary>>,
     used_temporaries: Mutex<Recycled<Temporary>>,
-    users: Mutex<VecDeque<u32>>,
+    users: Mutex<Users>,
     /// How many of each part blank environments hold: as good as in stock.
     lent: AtomicUsize,
     next_group: AtomicU64,
@@ -117,7 +126,7 @@ impl Stock {
             used_groups: Mutex::new(Recycled::new()),
             temporaries: Mutex::default(),
             used_temporaries: Mutex::new(Recycled::new()),
-            users: Mutex::new((0..USERS).map(|user| FIRST_USER + user).collect()),
+            users: Mutex::new(Users { unused: FIRST_USER..FIRST_USER + USERS, used: VecDeque::new() }),
             lent: AtomicUsize::new(0),
             next_group: AtomicU64::new(1),
         }
@@ -244,11 +253,12 @@ impl Stock {
 
     /// A user id that no living environment has. Ids go round, so one is not used again for long.
     pub fn take_user(&self) -> Option<u32> {
-        locked(&self.users).pop_front()
+        let users = &mut *locked(&self.users);
+        users.unused.next().or_else(|| users.used.pop_front())
     }
 
     pub fn put_user(&self, user: u32) {
-        locked(&self.users).push_back(user);
+        locked(&self.users).used.push_back(user);
     }
 
     /// Whether so little is made ahead that the next starts would have to wait for parts.
