@@ -42,13 +42,15 @@ impl Freezer {
     pub(crate) async fn run(self: Arc<Self>) {
         // What the start took, too.
         let mut frozen = SPARE_AFTER;
+        let mut give_back: fn() = spare::give_back_start;
         loop {
             let next = self.lock().front().map(|(due, _)| *due);
             match next {
                 None if frozen >= SPARE_AFTER => tokio::select! {
                     () = tokio::time::sleep(QUIET) => {
                         frozen = 0;
-                        drop(tokio::task::spawn_blocking(spare::give_back));
+                        drop(tokio::task::spawn_blocking(give_back));
+                        give_back = spare::give_back;
                     }
                     () = self.wake.notified() => {}
                 },

@@ -103,7 +103,7 @@ fn connections_and_datagrams_reach_an_attached_server() {
         }
     });
 
-    let namespace = Namespace::fork().unwrap();
+    let namespace = Namespace::fork(|| ()).unwrap();
     let device = namespace.device().try_clone_to_owned().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let here = Here(Server { host: "127.0.0.1".into(), port, tls: false });
@@ -199,7 +199,7 @@ fn the_world_is_reached_and_what_is_private_is_not() {
         route::address(&mut batch, loopback, ("10.0.0.1".parse().unwrap(), 32));
         Socket::route().unwrap().send(batch).unwrap();
         let servers = [TcpListener::bind((public, 443)).unwrap(), TcpListener::bind("10.0.0.1:443").unwrap()];
-        let namespace = Namespace::fork().unwrap();
+        let namespace = Namespace::fork(|| ()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let entered = runtime.enter();
         let relay = Relay::start(namespace, Arc::new(Everywhere), Outside::default()).unwrap();

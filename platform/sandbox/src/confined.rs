@@ -17,7 +17,7 @@ use seccompiler::BpfProgram;
 use crate::jailer::close_all_but;
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::syscalls::{self, Cloned};
-use crate::{landlock, seccomp, stock};
+use crate::{landlock, resident, seccomp, stock};
 
 /// What is done: the order, the open input, the folder to write below; the answer's bytes. Runs in the confined child, whose
 /// memory is a copy of the process as it was when the workshop was forked.
@@ -124,6 +124,7 @@ fn serve(orders: &OwnedFd, filter: &BpfProgram, work: Work) {
         let _ = rustix::stdio::dup2_stderr(&null);
     }
     let mut buffer = vec![0; PACKET_BYTES_MAX];
+    resident::let_go_of_code();
     loop {
         let Ok((count, descriptors)) = socket::receive(orders, &mut buffer) else { return };
         if count == 0 {

@@ -19,7 +19,8 @@
 //! What lives where: [`spec`](Spec) says what to start; `protocol` and `socket` carry it; `root`, `temporary`,
 //! `network` and `cgroup` make the parts of a box; `child` puts a new process into them; `seccomp` is the
 //! table of refused system calls, `landlock` the few folders that may be written;
-//! `confined` unpacks what nobody vouches for. When the platform dies, however it dies, the kernel ends everything below
+//! `confined` unpacks what nobody vouches for; `resident` is
+//! about what processes at rest hold. When the platform dies, however it dies, the kernel ends everything below
 //! the jailer; control groups are the only thing that can stay, and the next start removes them.
 
 mod ability;
@@ -34,6 +35,7 @@ mod leftovers;
 mod memory;
 mod network;
 mod protocol;
+mod resident;
 mod root;
 mod sandbox;
 mod sandboxes;
@@ -49,6 +51,7 @@ pub use ability::{Abilities, Ability, AbilityState};
 pub use confined::{Work, Workshop, fork_workshop};
 pub use jailer::{Jailer, JailerError, fork_jailer, probe};
 pub use memory::{HostMemory, Memory};
+pub use resident::let_go_of_code;
 pub use root::image::image_places;
 pub use sandbox::{Interface, Sandbox, Started};
 pub use sandboxes::{Heritage, Sandboxes, StartError};

@@ -1,5 +1,5 @@
 //! The few system calls that the standard library and rustix do not wrap safely. Every `unsafe` of the room
-//! is here and in `child`.
+//! is here, in `child` and in `resident`.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;

@@ -66,11 +66,12 @@ pub(super) struct Listeners {
 }
 
 impl Namespace {
-    /// Makes one. Best called while this process is small: it forks.
+    /// Makes one. Best called while this process is small: it forks. The child calls `settled` when it has handed the parts
+    /// over, before it waits to be asked for more.
     ///
     /// # Errors
     /// With the step that the kernel refused.
-    pub fn fork() -> Result<Self, NamespaceError> {
+    pub fn fork(settled: fn()) -> Result<Self, NamespaceError> {
         let step = |step: &str| {
             let step = step.to_owned();
             move |error: io::Error| NamespaceError::Step { step, error }
@@ -81,7 +82,7 @@ impl Namespace {
         let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let pid = message::fork(|| {
             message::close_all_but(&theirs);
-            serve(theirs.as_fd(), user, group)
+            serve(theirs.as_fd(), user, group, settled)
         });
         drop(theirs);
         let pid = pid.map_err(step("start a process"))?;
@@ -177,7 +178,7 @@ fn send_failure(socket: BorrowedFd<'_>, step: &str, error: &io::Error) {
 }
 
 /// The child: makes the namespace, hands its parts over, and then makes sockets until nobody asks any more.
-fn serve(socket: BorrowedFd<'_>, user: u32, group: u32) -> i32 {
+fn serve(socket: BorrowedFd<'_>, user: u32, group: u32, settled: fn()) -> i32 {
     let (parts, _table) = match make(user, group) {
         Ok(made) => made,
         Err((step, error)) => {
@@ -189,6 +190,7 @@ fn serve(socket: BorrowedFd<'_>, user: u32, group: u32) -> i32 {
         return 1;
     }
     drop(parts);
+    settled();
     let mut bytes = [0; BYTES_MAX];
     loop {
         let length = match rustix::net::recv(socket, &mut bytes, RecvFlags::empty()) {

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use seccompiler::sock_filter;
@@ -18,10 +19,10 @@ use seccompiler::sock_filter;
 use super::house::{Unfit, close_all_but};
 use crate::child::small::Small;
 use crate::child::{self, Plan, SPARE_MAX, Walls};
-use crate::landlock;
 use crate::protocol::{Malformed, Reader, Writer};
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::syscalls::{self, Cloned};
+use crate::{landlock, resident};
 
 /// The host's out-of-memory killer takes environments before the platform, cloners included.
 const OOM_SCORE: &[u8] = b"500";
@@ -29,6 +30,8 @@ const OOM_SCORE: &[u8] = b"500";
 const PATH_FOLDERS_MAX: usize = 64;
 /// For the moment between `vfork` and `execve`.
 const STACK_LEN: usize = 64 * 1024;
+/// After so long without an order what only the start took goes.
+const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 
 /// The identity maps of a user namespace: one user, one group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -347,7 +350,12 @@ fn serve(socket: &OwnedFd, filter: &[sock_filter], null: &OwnedFd, proc: &OwnedF
     // Last, when what lives long has its place; what the heap gains later the supervisors keep.
     tools.spare = syscalls::spare_memory();
     tools.small = Small::prepare();
+    let mut is_settled = false;
     loop {
+        if !is_settled && is_quiet(socket) {
+            resident::let_go_of_code();
+            is_settled = true;
+        }
         let Ok((count, descriptors)) = socket::receive(socket, &mut buffer) else { return };
         if count == 0 {
             return;
@@ -365,6 +373,11 @@ fn serve(socket: &OwnedFd, filter: &[sock_filter], null: &OwnedFd, proc: &OwnedF
             return;
         }
     }
+}
+
+/// Whether no order comes for a while.
+fn is_quiet(orders: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(orders, PollFlags::IN)], Some(&QUIET)) == Ok(0)
 }
 
 fn unfit<T, E: Into<io::Error>>(doing: &str, result: Result<T, E>) -> Result<T, Unfit> {

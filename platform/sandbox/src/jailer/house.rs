@@ -22,6 +22,7 @@ use super::trial;
 use crate::cgroup::{self, ControlGroups, Group};
 use crate::network::Network;
 use crate::protocol::{Reply, Request};
+use crate::resident;
 use crate::root::{Mounts, Roots};
 use crate::shortage::Shortage;
 use crate::socket::{self, PACKET_BYTES_MAX};
@@ -643,7 +644,13 @@ fn keep(house: &House, jobs: &Receiver<Job>) {
     let mut dying: VecDeque<Network> = VecDeque::new();
     let mut next_death = Instant::now();
     let mut hungry = true;
+    let mut is_settled = false;
     loop {
+        if !hungry && !is_settled {
+            // All that only the start took.
+            resident::let_go_of_code();
+            is_settled = true;
+        }
         let now = Instant::now();
         if !dying.is_empty() && now >= next_death {
             dying.pop_front();

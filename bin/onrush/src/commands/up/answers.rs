@@ -46,7 +46,7 @@ pub struct Answers {
 
 /// The relay's namespace; without the right to make one, that is said. Early, since it forks.
 pub fn namespace() -> Option<Namespace> {
-    let made = Namespace::fork();
+    let made = Namespace::fork(sandbox::let_go_of_code);
     made.inspect_err(|error| {
         tracing::warn!("functions reach no attached server and no AWS endpoint: {error}");
     })
@@ -55,7 +55,7 @@ pub fn namespace() -> Option<Namespace> {
 
 /// A relay whose every destination is the world, and its packets' side. Call inside the tokio runtime.
 pub fn world() -> Result<(Relay, OwnedFd), Stop> {
-    let namespace = Namespace::fork().context("cannot make the world's relay")?;
+    let namespace = Namespace::fork(sandbox::let_go_of_code).context("cannot make the world's relay")?;
     let device = namespace.device().try_clone_to_owned().context("no descriptor for the world's device")?;
     let outside = Outside::of_this_host().context("cannot list this host's own addresses")?;
     let relay = Relay::start(namespace, Arc::new(relay::Everywhere), outside)
