@@ -185,5 +185,9 @@ answer = 1
     assert inside(platform, source) == 1
     logged = platform.log("Red")
     assert not [line for line in logged if "\n" in line]
+    # What `up` says of a failure is the function's own text, too.
+    platform.create("Rogue", packages.built("rogue"), Timeout=10)
+    assert platform.invoke("Rogue", {"do": "error", "message": "x\x1b[2J\n2026-01-01T00:00:00Z  WARN forged"}).error
     raw = platform.stderr()
     assert "\x1b]0;pwned" not in raw and "\x1b[2J" not in raw, "a terminal would obey"
+    assert "WARN forged" in raw and not [line for line in raw.split("\n") if line.startswith("2026-01-01")]

@@ -155,7 +155,7 @@ impl<'a> Call<'a> {
                 }
                 Ok((_, body)) => incoming = body,
                 Err(failure) => {
-                    tracing::info!(api = self.api.logical_id(), code = %failure.code, message = failure.message, "the signature was refused");
+                    tracing::info!(api = self.api.logical_id(), code = %failure.code, reason = failure.message, "the signature was refused");
                     return answers::unsigned(&failure);
                 }
             }

@@ -40,11 +40,13 @@ impl Refusals {
         let word = |key: &str| {
             document[key].as_str().unwrap_or("?").chars().take(MESSAGE_CHARS_MAX).collect::<String>()
         };
-        let (error_type, message) = (word("errorType"), word("errorMessage"));
+        // In quotes, as every text of a function's: a line feed of its own must not begin a line of ours. A field called
+        // `message` would not be.
+        let (error_type, error_message) = (word("errorType"), word("errorMessage"));
         tracing::info!(
             function,
             error_type,
-            message,
+            error_message,
             request_id,
             times,
             "failed; `onrush logs {function}` has all of it"

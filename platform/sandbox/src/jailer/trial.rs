@@ -35,6 +35,8 @@ const CURE_CONTROLLERS: &str = "sudo sh -c 'd=/etc/systemd/system/user@.service.
                                 then log in again (or run as root)";
 const CURE_CROWDED: &str = "move them: cd /sys/fs/cgroup && mkdir -p init && \
                             for pid in $(cat cgroup.procs); do echo $pid > init/cgroup.procs; done";
+const CURE_MOUNT: &str =
+    "mount -t cgroup2 cgroup2 /sys/fs/cgroup (in a container: --cgroupns=private --privileged)";
 const CURE_ROOT: &str = "run as root";
 
 /// Fills the stock, tries one environment, and reports.
@@ -218,7 +220,7 @@ fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
     let refusals = settings.group_refusals.join("; ");
     let cure = Some(match house.privileged {
         _ if refusals.contains(cgroup::CROWDED) => CURE_CROWDED,
-        true => "mount the control groups",
+        true => CURE_MOUNT,
         false => cure_of_user(usable && house.groups.limits().is_some()),
     });
     // Said once, not with each limit that they would hold.
