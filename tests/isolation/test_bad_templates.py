@@ -1,6 +1,7 @@
 """Templates that are broken, huge or hostile: every problem with its place, quickly, and nothing is started."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -107,6 +108,15 @@ def test_all_problems_are_told_at_once(up):
 def test_a_value_that_lambda_refuses_is_shown_in_its_place(up, old, new, place, words):
     complaint = up(HEAD + FUNCTION.replace(old, new))
     assert place in complaint and all(word in complaint for word in words), complaint
+
+
+def test_versions_that_are_not_installed_are_all_refused_where_that_is_wanted(up):
+    """Of Python 3.9 and 3.14 no host of ours has both; what is strict is said before anything is installed."""
+    both = FUNCTION.replace("python3.13", "python3.14") + FUNCTION.replace("  A:", "  B:").replace("python3.13", "python3.9")
+    complaint = up(HEAD + both, arguments=["--strict-runtimes"])
+    words = " ".join(complaint.split())
+    assert "(strict runtimes)" in words and "leave --strict-runtimes out" in words, complaint
+    assert re.search(r"template.yaml:(7|14):16", complaint) and "installing" not in complaint, complaint
 
 
 def test_a_bomb_of_aliases_is_refused(up):

@@ -76,6 +76,19 @@ impl RuntimeError {
         }
     }
 
+    /// What the user can do about it, where that is not said already.
+    pub fn cure(&self) -> Option<&'static str> {
+        match self {
+            RuntimeError::NotExact { .. } => Some(
+                "install that version (any of pyenv, nvm, mise, asdf will do), or leave --strict-runtimes out",
+            ),
+            RuntimeError::NoInterpreter { .. } => {
+                Some("install it, or build the function as a container image (PackageType: Image)")
+            }
+            _ => None,
+        }
+    }
+
     /// The body of an invocation that failed for this reason, worded as AWS's: `{"errorType":…,"errorMessage":
     /// "RequestId: ID Error: …"}` (shape as recorded on AWS).
     pub fn invoke_body(&self, request_id: &str) -> String {

@@ -122,6 +122,18 @@ impl Runtimes {
         Ok(launch)
     }
 
+    /// Whether something here can run this runtime: quick, nothing is installed.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotExact`], [`RuntimeError::NoInterpreter`], or the runtime is none of ours.
+    pub fn check(&self, runtime: &str) -> Result<(), RuntimeError> {
+        match family(runtime)? {
+            Family::Provided => Ok(()),
+            Family::Python { .. } => python::interpreter(self, runtime).map(drop),
+            Family::Node { .. } => node::interpreter(self, runtime).map(drop),
+        }
+    }
+
     /// Those of some warnings that nobody was told yet; now they are. Many functions share a runtime, and what is to be said
     /// of it.
     pub fn untold(&self, warnings: Vec<Warning>) -> Vec<Warning> {

@@ -13,6 +13,7 @@ use crate::problems;
 use crate::stack::Read;
 use anyhow::{Context as _, anyhow};
 use control::{Control, Cors, Deploy, DeployCode, EventInvokeConfig, Settings, UrlSettings};
+use model::settings::RUNTIMES;
 use model::stack::{self, Code, Function, Link, Stack};
 use runtimes::Runtimes;
 use std::collections::BTreeMap;
@@ -65,6 +66,7 @@ async fn functions(
 ) -> Result<Vec<String>, Stop> {
     let Stage { control, runtimes, copies, images, .. } = stage;
     let images = images::overrides(images, read)?;
+    check_runtimes(read, runtimes, some, &images).await?;
     let layers = layers::publish(read, control, *copies).await?;
     let mut deployed_names = Vec::new();
     let mut problems = Vec::new();
@@ -82,7 +84,8 @@ async fn functions(
         let name = function.id.clone();
         let runtime = function.runtime.clone();
         let deployed = tokio::task::spawn_blocking(move || -> Result<_, Stop> {
-            if let Some(runtime) = runtime {
+            // Nothing is installed for what is refused anyway.
+            if let Some(runtime) = runtime.filter(|runtime| RUNTIMES.contains(&runtime.as_str())) {
                 let progress = |line: &str| crate::say(&format!("  {line}"));
                 let warnings = runtimes.prepare(&runtime, &progress);
                 for warning in runtimes.untold(warnings.map_err(|error| anyhow!("{name}: {error}"))?) {
@@ -95,11 +98,40 @@ async fn functions(
             problems.push(refusal::problem(read, function, &error));
         }
     }
-    if !problems.is_empty() {
-        problems::print(&read.path.display().to_string(), &read.text, &problems, miette::Severity::Error);
-        return Err(Stop::Reported);
-    }
+    told(read, &problems)?;
     Ok(deployed_names)
+}
+
+/// Finds all functions at once that nothing here can run, before anything is built or installed. What AWS has and Onrush does
+/// not run is told later, with the way out.
+async fn check_runtimes(
+    read: &Read,
+    runtimes: &Arc<Runtimes>,
+    some: &[&Function],
+    images: &BTreeMap<String, String>,
+) -> Result<(), Stop> {
+    let mut problems = Vec::new();
+    for function in some.iter().filter(|function| !images.contains_key(&function.id)) {
+        let Some(runtime) = function.runtime.clone() else { continue };
+        if !RUNTIMES.contains(&runtime.as_str()) {
+            continue;
+        }
+        let runtimes = runtimes.clone();
+        let checked = tokio::task::spawn_blocking(move || runtimes.check(&runtime));
+        if let Err(error) = checked.await.context("looking for interpreters failed")? {
+            problems.push(refusal::of_runtime(read, function, &error));
+        }
+    }
+    told(read, &problems)
+}
+
+/// Ends with a template's problems, if there are any, once they are printed.
+fn told(read: &Read, problems: &[template::Problem]) -> Result<(), Stop> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    problems::print(&read.path.display().to_string(), &read.text, problems, miette::Severity::Error);
+    Err(Stop::Reported)
 }
 
 /// Has a folder copied that is small enough for it.

@@ -3,6 +3,7 @@
 use crate::stack::Read;
 use model::error::ApiError;
 use model::stack::Function;
+use runtimes::RuntimeError;
 use template::{Problem, Span, place_of};
 
 /// A word of an error's text, and the property that it is about; the first that fits.
@@ -30,8 +31,22 @@ const ABOUT: &[(&str, &str)] = &[
 /// The refusal at the property that it is about, else at the function's code: what is left to find fault with.
 pub fn problem(read: &Read, function: &Function, error: &ApiError) -> Problem {
     let about = ABOUT.iter().find(|(word, _)| error.message.contains(word));
-    let span = about.and_then(|(_, property)| place_of(&read.text, &function.id, property));
+    let span = span(read, function, about.map(|(_, property)| *property));
+    Problem::at(span, format!("{}: {}", function.id, error.message))
+}
+
+/// That nothing here can run a function, at its runtime.
+pub fn of_runtime(read: &Read, function: &Function, error: &RuntimeError) -> Problem {
+    let span = span(read, function, Some("Runtime"));
+    Problem::at(span, format!("{}: {error}", function.id)).maybe_help(error.cure().map(str::to_owned))
+}
+
+fn span(read: &Read, function: &Function, property: Option<&str>) -> Span {
     let place = function.code_place;
-    let code = Span { offset: place.offset, len: place.len, line: place.line, column: place.column };
-    Problem::at(span.unwrap_or(code), format!("{}: {}", function.id, error.message))
+    property.and_then(|property| place_of(&read.text, &function.id, property)).unwrap_or(Span {
+        offset: place.offset,
+        len: place.len,
+        line: place.line,
+        column: place.column,
+    })
 }
