@@ -57,7 +57,7 @@ pub(crate) trait Limits: Send + Sync {
     fn set_memory(&self, group: &str, bytes: u64) -> io::Result<()>;
     /// Limits processes and threads together.
     fn set_processes(&self, group: &str, count: u32) -> io::Result<()>;
-    /// Limits CPU to `quota_us` of every 20 ms; `None` lifts the limit, and comes first: it sets the period too.
+    /// Limits CPU to `quota_us` of every 20 ms. `None` comes first, for a new group, which has no limit: it sets the period.
     fn set_cpu(&self, group: &str, quota_us: Option<u64>) -> io::Result<()>;
     /// Most memory used since the last reset, page cache included, and page cache now; bytes.
     fn memory_peak(&self, group: &str) -> io::Result<(u64, u64)>;

@@ -115,7 +115,7 @@ impl Limits for VersionOne {
     fn set_cpu(&self, group: &str, quota_us: Option<u64>) -> io::Result<()> {
         let folder = of(&self.cpu, group)?;
         let Some(quota_us) = quota_us else {
-            write(&folder, "cpu.cfs_quota_us", "-1")?;
+            // It has no quota yet, and each write takes a look at all groups of the host.
             return write(&folder, "cpu.cfs_period_us", CPU_PERIOD_US.to_string());
         };
         write(&folder, "cpu.cfs_quota_us", quota_us.to_string())
