@@ -1,7 +1,8 @@
 """A function that does what the test says: a bootstrap of its own that runs Python from the event.
 
 `{"python": SOURCE, …}` runs SOURCE with `event` at hand and answers with what it put into `answer`. An HTTP event
-answers with its body, parsed: so a test chooses the door's response. `count` is the number of invocations that this
+answers with its body, parsed: so a test chooses the door's response. With the variable PUPPET it runs that whatever the
+event is; what it puts into `fail` is the message that it fails with. `count` is the number of invocations that this
 process has had, `kept` a dictionary that lives as long as it does. Needs the host's /usr/bin/python3 only.
 """
 
@@ -31,13 +32,18 @@ while True:
     answer = None
     try:
         told = [value for name, value in (event.get("headers") or {{}}).items() if name.lower() == "x-puppet"]
+        told = [os.environ["PUPPET"]] if "PUPPET" in os.environ else told
         if "requestContext" in event and not told:
             text = event.get("body") or "null"
             text = base64.b64decode(text).decode() if event["isBase64Encoded"] else text
         else:
-            scope = dict(os=os, time=time, event=event, count=count, kept=kept, answer=None, trace=headers["Lambda-Runtime-Trace-Id"])
+            scope = dict(os=os, time=time, event=event, count=count, kept=kept, answer=None, fail=None, trace=headers["Lambda-Runtime-Trace-Id"])
             exec(told[0] if told else event.get("python", ""), scope)
             text = json.dumps(scope["answer"])
+            if scope["fail"]:
+                text = json.dumps({{"errorType": "Error", "errorMessage": scope["fail"]}})
+                call("POST", "invocation/%s/error" % headers["Lambda-Runtime-Aws-Request-Id"], text)
+                continue
     except Exception as error:
         text = json.dumps({{"raised": type(error).__name__, "text": str(error)}})
     call("POST", "invocation/%s/response" % headers["Lambda-Runtime-Aws-Request-Id"], text)

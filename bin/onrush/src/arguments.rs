@@ -292,6 +292,9 @@ pub struct Up {
     /// with a warning, or refused as AWS does (403, 500).
     #[arg(long, value_enum, default_value_t)]
     pub permissions: Permissions,
+    /// Ask no authorizers: whoever reaches the port may call every route of an API (AWS_IAM excepted).
+    #[arg(long)]
+    pub disable_authorizer: bool,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,

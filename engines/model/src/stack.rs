@@ -15,9 +15,9 @@ mod zone;
 
 pub use acl::{AnyCidr, NetworkAcl, NetworkAclAssociation, NetworkAclEntry};
 pub use api::{
-    ApiKey, ApiRoute, BalancerKind, CacheSettings, Cors, EndpointType, HttpApi, Integration, IntegrationKind,
-    LoadBalancer, LoadBalancerRoute, MockResponse, PlanStage, Protocol, Quota, RestApi, Stage, StageCache,
-    Throttle, UsagePlan,
+    ApiKey, ApiRoute, Authorizer, AuthorizerKind, BalancerKind, CacheSettings, Cors, EndpointType, HttpApi,
+    IdentitySource, Integration, IntegrationKind, LoadBalancer, LoadBalancerRoute, MockResponse, PlanStage,
+    Protocol, Quota, RestApi, Stage, StageCache, Throttle, UsagePlan,
 };
 pub use cidr::{BadCidr, Cidr};
 pub use cidr6::{BadCidr6, Cidr6};

@@ -2,6 +2,7 @@
 
 mod acl;
 mod api;
+mod authorizer;
 mod database;
 mod fields;
 mod function;

@@ -5,6 +5,7 @@
 //! hold; routes, which SAM writes into an OpenAPI body, get ids of the form `Function.Event`.
 
 mod api;
+mod auth;
 mod events;
 mod function;
 mod globals;
@@ -40,6 +41,10 @@ pub(crate) const INTEGRATION: &str = "Onrush::Integration";
 pub(crate) const PATH: &str = "Onrush::Path";
 /// The property of a version that `AutoPublishAlias` makes, and that follows its function.
 pub(crate) const FOLLOWS: &str = "Onrush::Follows";
+/// The property of a route or method that holds the name of its authorizer, where a plain template points at one.
+pub(crate) const AUTHORIZER: &str = "Onrush::Authorizer";
+/// The property of an API that holds the authorizer of routes that name none.
+pub(crate) const DEFAULT_AUTHORIZER: &str = "Onrush::DefaultAuthorizer";
 /// The property of a REST API that holds SAM's `Cors`.
 pub(crate) const CORS: &str = "Onrush::Cors";
 

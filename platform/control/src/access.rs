@@ -110,7 +110,7 @@ fn arn_like(pattern: &str, arn: &str) -> bool {
 }
 
 /// `*` is any run of letters, `?` any one. Goes back to the last `*` alone: at most the product of both lengths.
-fn like(pattern: &[u8], text: &[u8]) -> bool {
+pub fn like(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut from) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while from < text.len() {

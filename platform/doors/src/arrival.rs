@@ -51,7 +51,7 @@ pub(crate) struct Destination {
 impl Destination {
     /// What the invoker knows it as, and the ARN that the function is told; an alias with weights draws lots. `None` if
     /// there is no such alias or version.
-    fn route(&self, control: &Control) -> Option<(Cow<'_, str>, Arc<str>)> {
+    pub(crate) fn route(&self, control: &Control) -> Option<(Cow<'_, str>, Arc<str>)> {
         let function = &self.function;
         let Some(qualifier) = self.qualifier.as_deref() else {
             return Some((function.name.as_str().into(), function.arn.as_str().into()));

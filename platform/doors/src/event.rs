@@ -35,6 +35,8 @@ pub struct Door<'a> {
     pub stage_variables: Option<&'a BTreeMap<String, String>>,
     /// Who signed the request, where the door asks for `AWS_IAM`.
     pub signer: Option<IamCaller<'a>>,
+    /// What a Lambda authorizer handed on; `null` where it handed on nothing.
+    pub authorizer: Option<&'a serde_json::Value>,
     /// Function URLs write absent members as `null`, HTTP APIs leave them out.
     pub nulls: bool,
 }
@@ -127,8 +129,10 @@ struct Http<'a> {
 }
 
 #[derive(Serialize)]
-struct Authorizer<'a> {
-    iam: Iam<'a>,
+#[serde(rename_all = "lowercase")]
+enum Authorizer<'a> {
+    Iam(Iam<'a>),
+    Lambda(&'a serde_json::Value),
 }
 
 /// Source: Lambda Developer Guide, "Invoking Lambda function URLs", request payload format, `requestContext.authorizer`;
@@ -192,7 +196,7 @@ pub fn encode(door: &Door<'_>, incoming: &Incoming<'_>) -> Bytes {
             account_id: door.account_id,
             api_id: door.api_id,
             authentication: Maybe::of(None, door.nulls),
-            authorizer: door.signer.map(authorizer),
+            authorizer: door.signer.map(authorizer).or(door.authorizer.map(Authorizer::Lambda)),
             domain_name: door.domain_name,
             domain_prefix: door.domain_name.split('.').next().unwrap_or(door.domain_name),
             http: Http {
@@ -219,17 +223,15 @@ pub fn encode(door: &Door<'_>, incoming: &Incoming<'_>) -> Bytes {
 
 fn authorizer(caller: IamCaller<'_>) -> Authorizer<'_> {
     let IamCaller { access_key_id, account_id, partition } = caller;
-    Authorizer {
-        iam: Iam {
-            access_key: access_key_id,
-            account_id,
-            caller_id: account_id,
-            cognito_identity: (),
-            principal_org_id: (),
-            user_arn: format!("arn:{partition}:iam::{account_id}:root"),
-            user_id: account_id,
-        },
-    }
+    Authorizer::Iam(Iam {
+        access_key: access_key_id,
+        account_id,
+        caller_id: account_id,
+        cognito_identity: (),
+        principal_org_id: (),
+        user_arn: format!("arn:{partition}:iam::{account_id}:root"),
+        user_id: account_id,
+    })
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> &'a str {
@@ -354,6 +356,7 @@ mod tests {
             path_parameters: None,
             stage_variables: None,
             signer: None,
+            authorizer: None,
             nulls,
         };
         let body = Bytes::from_static(body.as_bytes());

@@ -4,7 +4,7 @@
 //! proxy integrations for HTTP APIs", payload format 1.0. Of single values the last one stands; names of headers are written
 //! as an edge-optimized API's arrive (`User-Agent`), whatever the client wrote.
 
-use crate::event::{self, Incoming};
+use crate::event::{self, IamCaller, Incoming};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -37,6 +37,10 @@ pub(crate) struct Api<'a> {
     pub(crate) binary_media_types: Option<&'a [String]>,
     /// HTTP APIs write it, REST APIs do not.
     pub(crate) version: Option<&'static str>,
+    /// Who signed the request, where the method asks for `AWS_IAM`.
+    pub(crate) signer: Option<IamCaller<'a>>,
+    /// What a Lambda authorizer handed on.
+    pub(crate) authorizer: Option<&'a serde_json::Value>,
 }
 
 type Map = BTreeMap<String, String>;
@@ -69,6 +73,8 @@ struct Context<'a> {
     resource_path: &'a str,
     http_method: &'a str,
     extended_request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorizer: Option<&'a serde_json::Value>,
     request_time: String,
     path: &'a str,
     account_id: &'a str,
@@ -100,7 +106,7 @@ struct Identity<'a> {
     access_key: Option<&'a str>,
     cognito_authentication_type: Option<&'a str>,
     cognito_authentication_provider: Option<&'a str>,
-    user_arn: Option<&'a str>,
+    user_arn: Option<String>,
     user_agent: Option<&'a str>,
     user: Option<&'a str>,
 }
@@ -127,6 +133,7 @@ pub(crate) fn encode(api: &Api<'_>, incoming: &Incoming<'_>) -> Bytes {
             resource_path: api.resource,
             http_method: incoming.method,
             extended_request_id: api.extended_request_id,
+            authorizer: api.authorizer,
             request_time: telemetry::apache_time(incoming.now_ms),
             path: api.whole_path,
             account_id: api.account_id,
@@ -139,17 +146,20 @@ pub(crate) fn encode(api: &Api<'_>, incoming: &Incoming<'_>) -> Bytes {
                 cognito_identity_pool_id: None,
                 api_key_id: api.api_key.map(|(_, id)| id),
                 api_key: api.api_key.map(|(value, _)| value),
-                account_id: None,
+                account_id: api.signer.map(|signer| signer.account_id),
                 cognito_identity_id: None,
-                caller: None,
+                caller: api.signer.map(|signer| signer.account_id),
                 source_ip: incoming.source_ip.to_string(),
                 principal_org_id: None,
-                access_key: None,
+                access_key: api.signer.map(|signer| signer.access_key_id),
                 cognito_authentication_type: None,
                 cognito_authentication_provider: None,
-                user_arn: None,
+                user_arn: api.signer.map(|signer| {
+                    let IamCaller { partition, account_id, .. } = signer;
+                    format!("arn:{partition}:iam::{account_id}:root")
+                }),
                 user_agent: text(USER_AGENT),
-                user: None,
+                user: api.signer.map(|signer| signer.account_id),
             },
             domain_name: api.domain_name,
             deployment_id: api.deployment_id,
@@ -278,6 +288,8 @@ mod tests {
             api_key: None,
             binary_media_types: binary,
             version: binary.is_none().then_some("1.0"),
+            signer: None,
+            authorizer: None,
         };
         serde_json::from_slice(&encode(&api, &incoming)).unwrap()
     }

@@ -71,6 +71,7 @@ pub(crate) async fn answer(
             path_parameters: None,
             stage_variables: None,
             signer: caller,
+            authorizer: None,
             nulls: true,
         };
         arrival.event(&door, body, trace_id)

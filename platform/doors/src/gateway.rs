@@ -55,6 +55,8 @@ pub struct GatewaySettings {
     pub throttle: ApiSettings,
     /// The user's own integration time-out for every route.
     pub integration_timeout: Option<Duration>,
+    /// Authorizers of any kind are not asked.
+    pub disable_authorizers: bool,
 }
 
 /// All APIs with the limits before them.
@@ -250,6 +252,16 @@ impl Gateway {
         }
     }
 
+    /// An authorizer's function has answered in time.
+    pub(crate) fn answered(&self, timeout: usize, took: Duration) {
+        self.engines().timeouts[timeout].answered(took);
+    }
+
+    /// An authorizer is waited for no longer.
+    pub(crate) fn expired(&self, timeout: usize, now: Instant) -> Refusal {
+        self.engines().timeouts[timeout].expired(now)
+    }
+
     /// The word that stands for a request's cache key parameters.
     pub(crate) fn cache_word(&self, values: &[Option<String>]) -> u64 {
         if values.is_empty() { 0 } else { self.secret.hash_one(values) }
@@ -369,6 +381,18 @@ impl Making<'_> {
         Spot { method, timeout: engines.timeouts.len() - 1, cached: None }
     }
 
+    /// Whether authorizers are not asked.
+    pub(crate) fn lets_everybody_in(&self) -> bool {
+        self.settings.disable_authorizers
+    }
+
+    /// How long an authorizer is waited for.
+    pub(crate) fn authorizer_timeout(&mut self, resource: Arc<str>, timeout: Duration) -> usize {
+        let source = "API Gateway Developer Guide, Quotas: a Lambda authorizer answers within 10 s";
+        self.engines.timeouts.push(IntegrationTimeout::new(resource, timeout, source.into()));
+        self.engines.timeouts.len() - 1
+    }
+
     fn cache(&mut self, api: &str, stage: &str, bytes: u64) -> usize {
         let (bytes, source) = match bytes > CACHE_BYTES_MAX {
             true => (CACHE_BYTES_MAX, "what this host keeps of the template's cache"),
@@ -411,7 +435,11 @@ pub(crate) mod samples {
     pub(crate) fn apis(parts: ApiParts) -> Arc<Apis> {
         let era = Era::named("today").unwrap();
         let throttle = ApiSettings::from_era(&era, "us-east-1", &Overrides::default()).unwrap();
-        Apis::new(Instant::START, parts, &GatewaySettings { throttle, integration_timeout: None })
+        Apis::new(
+            Instant::START,
+            parts,
+            &GatewaySettings { throttle, integration_timeout: None, disable_authorizers: false },
+        )
     }
 
     /// Routes by their keys, that lead nowhere.
@@ -426,6 +454,7 @@ pub(crate) mod samples {
                 route_key: (*key).to_owned(),
                 integration: None,
                 authorization_type: "NONE".to_owned(),
+                authorizer: None,
                 api_key_required: false,
             }
         };

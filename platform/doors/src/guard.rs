@@ -151,7 +151,6 @@ impl Doors {
         method: &str,
         to: &Destination,
     ) -> bool {
-        let policy = to.function.policy_of(to.qualifier.as_deref());
         let start = format!(
             "arn:{}:execute-api:{}:{}:{}/{stage}",
             partition_of(&self.region),
@@ -165,10 +164,25 @@ impl Doors {
         } else {
             format!("{start}/{method}{path}")
         };
+        self.lets_gateway(&arn, format_args!("api {api_id} {}", route.route_key), to)
+    }
+
+    /// Whether an API may ask its authorizer's function, or whether that is let pass.
+    pub(crate) fn lets_authorizer(&self, api_id: &str, authorizer_id: &str, to: &Destination) -> bool {
+        let (region, account) = (&self.region, &self.account_id);
+        let arn = format!(
+            "arn:{}:execute-api:{region}:{account}:{api_id}/authorizers/{authorizer_id}",
+            partition_of(region)
+        );
+        self.lets_gateway(&arn, format_args!("authorizer {api_id} {authorizer_id}"), to)
+    }
+
+    fn lets_gateway(&self, arn: &str, door: std::fmt::Arguments<'_>, to: &Destination) -> bool {
+        let policy = to.function.policy_of(to.qualifier.as_deref());
         let question = Question {
             action: "lambda:InvokeFunction",
             service: Some("apigateway.amazonaws.com"),
-            source_arn: Some(&arn),
+            source_arn: Some(arn),
             source_account: Some(&self.account_id),
             ..Question::default()
         };
@@ -180,7 +194,7 @@ impl Doors {
             tracing::info!(function = %name, source_arn = arn, "refused: no permission lets apigateway.amazonaws.com invoke the function");
             return false;
         }
-        if self.warned.first(format!("api {api_id} {} {name}", route.route_key)) {
+        if self.warned.first(format!("{door} {name}")) {
             tracing::warn!(
                 function = %name,
                 source_arn = arn,

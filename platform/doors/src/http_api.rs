@@ -5,12 +5,13 @@
 //! binds first).
 
 use crate::arrival::{Arrival, BODY_BYTES_MAX, Format, answer_of};
+use crate::authorizer::{Authorizers, Cause, Passed, Question, Stopped};
 use crate::body::Incoming;
 use crate::event::Door;
 use crate::gateway::{Asked, Gateway, Making, Reached, Spots};
 use crate::router::{Doors, json, with_cause, with_limit};
 use crate::routes::{Found, Routes};
-use crate::{Answer, cors, event_v1, reply_v1};
+use crate::{Answer, authorizer, cors, event_v1, reply_v1};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
@@ -25,6 +26,7 @@ pub struct Api {
     routes: Routes,
     /// Where each route stands among the limits, by stage.
     spots: Spots,
+    authorizers: Authorizers,
     cors: Option<cors::Rules>,
 }
 
@@ -34,7 +36,8 @@ impl Api {
         let routes = Routes::of_http(&api.routes);
         let spots = making.http(&api);
         let cors = api.cors.as_ref().map(cors::Rules::from);
-        Self { routes, spots, cors, api }
+        let authorizers = Authorizers::new(&api.id, &api.authorizers, &api.routes, making);
+        Self { routes, spots, authorizers, cors, api }
     }
 
     pub(crate) fn api_id(&self) -> &str {
@@ -116,11 +119,62 @@ async fn run(
     }
     let Some(integration) = &route.integration else { return internal_error() };
     let (IntegrationKind::AwsProxy, Some(target)) = (integration.kind, &integration.function) else {
-        tracing::warn!(api = api.logical_id(), route = %route.route_key, "this kind of integration is not run");
-        return json(
-            StatusCode::NOT_IMPLEMENTED,
-            "{\"message\":\"Onrush runs Lambda proxy integrations only\"}",
-        );
+        let kind = integration.kind.as_str();
+        tracing::warn!(api = api.logical_id(), route = %route.route_key, kind, "this kind of integration is not run");
+        let message = format!("Onrush runs Lambda proxy integrations, and no {kind} that leads elsewhere");
+        return json(StatusCode::NOT_IMPLEMENTED, serde_json::json!({ "message": message }).to_string());
+    };
+    let stage_name = stage.map_or("$default", |stage| &stage.name);
+    let domain = format!("{}.execute-api.{}.amazonaws.com", api.api_id(), doors.region);
+    let door = Door {
+        account_id: &doors.account_id,
+        api_id: api.api_id(),
+        domain_name: &domain,
+        route_key: &route.route_key,
+        stage: stage_name,
+        path_parameters: Some(parameters),
+        stage_variables: stage.map(|stage| &stage.variables),
+        signer: None,
+        authorizer: None,
+        nulls: false,
+    };
+    let described = event_v1::Api {
+        account_id: door.account_id,
+        api_id: door.api_id,
+        domain_name: door.domain_name,
+        resource: if route.path.is_empty() { &route.route_key } else { &route.path },
+        resource_id: None,
+        deployment_id: None,
+        extended_request_id: arrival.id,
+        stage: stage_name,
+        whole_path: arrival.path,
+        path_parameters: parameters,
+        stage_variables: door.stage_variables,
+        api_key: None,
+        binary_media_types: None,
+        version: Some("1.0"),
+        signer: None,
+        authorizer: None,
+    };
+    let question = Question {
+        doors,
+        gateway,
+        arrival,
+        is_rest: false,
+        api_id: api.api_id(),
+        stage,
+        stage_name,
+        route,
+        index: found.index,
+        path: inner,
+    };
+    let passed = api.authorizers.ask(&question, |format, trace_id| match format {
+        "2.0" => arrival.event(&door, &Bytes::new(), trace_id),
+        _ => arrival.event_v1(&described, arrival.path, &Bytes::new(), trace_id),
+    });
+    let passed = match passed.await {
+        Ok(passed) => passed,
+        Err(stopped) => return refusal(&stopped, &route.authorization_type),
     };
     let (mut incoming, mut signer) = (incoming, None);
     if route.authorization_type == "AWS_IAM" {
@@ -138,44 +192,19 @@ async fn run(
     }
     let Some(destination) = doors.destination(target) else { return internal_error() };
     let function = &destination.function;
-    let stage_name = stage.map_or("$default", |stage| &stage.name);
     if !doors.lets_api(api.api_id(), stage_name, route, head.method.as_str(), &destination) {
         return internal_error();
     }
-    let domain = format!("{}.execute-api.{}.amazonaws.com", api.api_id(), doors.region);
-    let door = Door {
-        account_id: &doors.account_id,
-        api_id: api.api_id(),
-        domain_name: &domain,
-        route_key: &route.route_key,
-        stage: stage_name,
-        path_parameters: Some(parameters),
-        stage_variables: stage.map(|stage| &stage.variables),
-        signer: signer.as_ref().map(|signer| doors.caller(signer)),
-        nulls: false,
-    };
+    let signer = signer.as_ref().map(|signer| doors.caller(signer));
     let is_v1 = integration.payload_format_version == "1.0";
-    let event = |body: &Bytes, trace_id: &str| {
-        if !is_v1 {
-            return arrival.event(&door, body, trace_id);
+    let told = passed.as_ref().map(if is_v1 { Passed::v1 } else { Passed::v2 });
+    let authorizer = told.as_ref();
+    let event = |body: &Bytes, trace_id: &str| match is_v1 {
+        true => {
+            let described = event_v1::Api { signer, authorizer, ..described };
+            arrival.event_v1(&described, arrival.path, body, trace_id)
         }
-        let api = event_v1::Api {
-            account_id: door.account_id,
-            api_id: door.api_id,
-            domain_name: door.domain_name,
-            resource: if route.path.is_empty() { &route.route_key } else { &route.path },
-            resource_id: None,
-            deployment_id: None,
-            extended_request_id: arrival.id,
-            stage: stage_name,
-            whole_path: arrival.path,
-            path_parameters: parameters,
-            stage_variables: door.stage_variables,
-            api_key: None,
-            binary_media_types: None,
-            version: Some("1.0"),
-        };
-        arrival.event_v1(&api, arrival.path, body, trace_id)
+        false => arrival.event(&Door { signer, authorizer, ..door }, body, trace_id),
     };
     match gateway.ask(doors, ("HTTP API", spot), arrival, &destination, incoming, event).await {
         Asked::Invoked(invoked) => {
@@ -193,6 +222,18 @@ async fn run(
             with_limit(unavailable(), &refusal)
         }
         Asked::Failed(error) => with_cause(internal_error(), &error),
+    }
+}
+
+/// What a client hears whom an authorizer stops.
+fn refusal(stopped: &Stopped, kind: &str) -> Answer {
+    match stopped {
+        Stopped::Unauthorized => json(StatusCode::UNAUTHORIZED, "{\"message\":\"Unauthorized\"}"),
+        Stopped::Denied { .. } => json(StatusCode::FORBIDDEN, "{\"message\":\"Forbidden\"}"),
+        Stopped::Failed(None) => internal_error(),
+        Stopped::Failed(Some(Cause::Limit(refusal))) => with_limit(internal_error(), refusal),
+        Stopped::Failed(Some(Cause::Invocation(error))) => with_cause(internal_error(), error),
+        Stopped::NotRun => authorizer::not_run(kind),
     }
 }
 
@@ -222,6 +263,7 @@ mod tests {
             routes: samples::routes(routes),
             stages: samples::stages(stages),
             cors: None,
+            authorizers: Vec::new(),
         };
         samples::apis(ApiParts { http_apis: vec![api], ..ApiParts::default() }).http[0].clone()
     }

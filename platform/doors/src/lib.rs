@@ -12,6 +12,7 @@
 
 pub mod admin;
 mod arrival;
+mod authorizer;
 pub mod body;
 pub mod clients;
 pub mod cors;

@@ -10,6 +10,7 @@ mod cross_origin;
 
 use crate::Answer;
 use crate::arrival::{Arrival, BODY_BYTES_MAX, Format, answer_of};
+use crate::authorizer::{Authorizers, Passed, Question};
 use crate::body::Incoming;
 use crate::event_v1::{self, is_binary};
 use crate::gateway::{Asked, Client, Gateway, Kept, Looked, Making, Reached, Spot, Spots};
@@ -42,8 +43,16 @@ pub(crate) struct Api {
     routes: Routes,
     /// Where each method stands among the limits, by stage.
     spots: Spots,
+    authorizers: Authorizers,
     /// Made up as AWS's are: nobody chooses it.
     deployment_id: String,
+}
+
+/// What an event says that is made up for it.
+struct Words {
+    domain_name: String,
+    resource_id: String,
+    whole_path: String,
 }
 
 /// A request with what it met on its way.
@@ -62,7 +71,14 @@ impl Api {
     /// Sorts the methods: the most specific resource first.
     pub(crate) fn new(api: RestApi, making: &mut Making<'_>) -> Self {
         let deployment_id = short_id(&format!("{} deployment", api.api_id));
-        Self { routes: Routes::of_rest(&api.routes), spots: making.rest(&api), deployment_id, api }
+        let authorizers = Authorizers::new(&api.id, &api.authorizers, &api.routes, making);
+        Self {
+            routes: Routes::of_rest(&api.routes),
+            spots: making.rest(&api),
+            authorizers,
+            deployment_id,
+            api,
+        }
     }
 
     pub(crate) fn api_id(&self) -> &str {
@@ -145,7 +161,7 @@ impl<'a> Call<'a> {
             Resource::None => return gateway_response(Type::MissingAuthenticationToken),
         };
         let route = found.route;
-        let mut incoming = incoming;
+        let (mut incoming, mut signer) = (incoming, None);
         let signed = route.authorization_type == "AWS_IAM";
         if signed {
             match self.doors.authenticate_door(head, incoming, "execute-api", BODY_BYTES_MAX).await {
@@ -153,17 +169,32 @@ impl<'a> Call<'a> {
                 Ok((signer, _)) if self.doors.caller(&signer).account_id != self.doors.account_id => {
                     return gateway_response(Type::Forbidden);
                 }
-                Ok((_, body)) => incoming = body,
+                Ok((found, body)) => (signer, incoming) = (Some(found), body),
                 Err(failure) => {
                     tracing::info!(api = self.api.logical_id(), code = %failure.code, reason = failure.message, "the signature was refused");
                     return answers::unsigned(&failure);
                 }
             }
         }
-        let client = match self.client(route) {
+        let words = self.words(&found);
+        let described = self.described(&found, &words);
+        let question = self.question(&found);
+        let asked = self.api.authorizers.ask(&question, |_, trace_id| {
+            self.arrival.event_v1(&described, self.path, &Bytes::new(), trace_id)
+        });
+        let passed = match asked.await {
+            Ok(passed) => passed,
+            Err(stopped) => return answers::stopped(&stopped, &route.authorization_type),
+        };
+        let told = passed.as_ref().map(Passed::v1);
+        let signer = signer.as_ref().map(|signer| self.doors.caller(signer));
+        let described = event_v1::Api { signer, authorizer: told.as_ref(), ..described };
+        let client = match self.client(route, passed.as_ref()) {
             Ok(client) => client,
             Err(kind) => return gateway_response(kind),
         };
+        let described =
+            event_v1::Api { api_key: client.map(|client| (client.value(), client.key_id())), ..described };
         let spot = self.api.spots.of(&self.api.api.stages, self.stage, found.index);
         if let Err(refusal) = self.gateway.admit(self.doors.invoker.now(), spot, client) {
             tracing::info!(limit = %refusal.limit, resource = %refusal.resource, max = refusal.max, "refused");
@@ -171,7 +202,9 @@ impl<'a> Call<'a> {
             let kind = if quota { Type::QuotaExceeded } else { Type::Throttled };
             return with_limit(gateway_response(kind), &refusal);
         }
-        let Some(cached) = spot.cached() else { return self.integrate(&found, spot, client, incoming).await };
+        let Some(cached) = spot.cached() else {
+            return self.integrate(&found, spot, &described, incoming).await;
+        };
         let word = self.gateway.cache_word(&self.cache_values(&found));
         let anew = wants_anew(head).then_some(signed);
         let (looked, warning) = self.gateway.look(self.doors.invoker.now(), cached, word, anew);
@@ -182,7 +215,7 @@ impl<'a> Call<'a> {
                 answer
             }
             Looked::Miss(key) => {
-                let answer = self.integrate(&found, spot, client, incoming).await;
+                let answer = self.integrate(&found, spot, &described, incoming).await;
                 self.keep(cached, key, answer).await
             }
         };
@@ -193,12 +226,61 @@ impl<'a> Call<'a> {
         answer
     }
 
-    /// The client of the API key that the method asks for.
-    fn client(&self, route: &ApiRoute) -> Result<Option<&'a Client>, Type> {
+    fn question<'b>(&'b self, found: &Found<'b>) -> Question<'b> {
+        Question {
+            doors: self.doors,
+            gateway: self.gateway,
+            arrival: self.arrival,
+            is_rest: true,
+            api_id: self.api.api_id(),
+            stage: self.stage,
+            stage_name: self.stage.map_or("", |stage| stage.name.as_str()),
+            route: found.route,
+            index: found.index,
+            path: self.path,
+        }
+    }
+
+    fn words(&self, found: &Found<'_>) -> Words {
+        let Call { doors, api, stage, path, .. } = self;
+        Words {
+            domain_name: format!("{}.execute-api.{}.amazonaws.com", api.api_id(), doors.region),
+            resource_id: short_id(&format!("{}{}", api.api_id(), found.route.path)),
+            whole_path: stage.map_or_else(|| (*path).to_owned(), |stage| format!("/{}{path}", stage.name)),
+        }
+    }
+
+    /// What the API knows of the request as it comes in.
+    fn described<'b>(&'b self, found: &'b Found<'_>, words: &'b Words) -> event_v1::Api<'b> {
+        event_v1::Api {
+            account_id: &self.doors.account_id,
+            api_id: self.api.api_id(),
+            domain_name: &words.domain_name,
+            resource: &found.route.path,
+            resource_id: Some(&words.resource_id),
+            deployment_id: Some(&self.api.deployment_id),
+            extended_request_id: self.extended_id,
+            stage: self.stage.map_or("", |stage| stage.name.as_str()),
+            whole_path: &words.whole_path,
+            path_parameters: &found.parameters,
+            stage_variables: self.stage.map(|stage| &stage.variables),
+            api_key: None,
+            binary_media_types: Some(&self.api.api.binary_media_types),
+            version: None,
+            signer: None,
+            authorizer: None,
+        }
+    }
+
+    /// The client of the API key that the method asks for: the request's, or that which the authorizer named.
+    fn client(&self, route: &ApiRoute, passed: Option<&Passed>) -> Result<Option<&'a Client>, Type> {
         if !route.api_key_required {
             return Ok(None);
         }
-        let value = self.arrival.head.headers.get(API_KEY).and_then(|value| value.to_str().ok());
+        let value = match self.api.api.api_key_source.as_str() {
+            "AUTHORIZER" => passed.and_then(|passed| passed.usage_identifier_key.as_deref()),
+            _ => self.arrival.head.headers.get(API_KEY).and_then(|value| value.to_str().ok()),
+        };
         let stage = self.stage.map_or("", |stage| stage.name.as_str());
         let client = value.and_then(|value| self.gateway.client(value, &self.api.api.id, stage));
         client.map(Some).ok_or(Type::InvalidApiKey)
@@ -246,19 +328,20 @@ impl<'a> Call<'a> {
         &self,
         found: &Found<'_>,
         spot: Spot,
-        client: Option<&Client>,
+        described: &event_v1::Api<'_>,
         incoming: Incoming,
     ) -> Answer {
         let route = found.route;
         let Some(integration) = &route.integration else { return answers::internal_error() };
         match (integration.kind, &integration.function, &integration.mock) {
             (IntegrationKind::AwsProxy, Some(target), _) => {
-                self.invoke(found, spot, client, incoming, target).await
+                self.invoke(found, spot, described, incoming, target).await
             }
             (IntegrationKind::Mock, _, Some(mock)) => of_mock(mock),
             _ => {
-                tracing::warn!(api = self.api.logical_id(), method = %route.route_key, "this kind of integration is not run");
-                answers::not_run()
+                let kind = integration.kind.as_str();
+                tracing::warn!(api = self.api.logical_id(), method = %route.route_key, kind, "this kind of integration is not run");
+                answers::not_run(kind)
             }
         }
     }
@@ -267,42 +350,22 @@ impl<'a> Call<'a> {
         &self,
         found: &Found<'_>,
         spot: Spot,
-        client: Option<&Client>,
+        described: &event_v1::Api<'_>,
         incoming: Incoming,
         target: &model::stack::FunctionTarget,
     ) -> Answer {
-        let Call { doors, gateway, api, arrival, stage, path, extended_id } = self;
+        let Call { doors, gateway, api, arrival, path, .. } = self;
         let route = found.route;
         let Some(destination) = doors.destination(target) else { return answers::internal_error() };
         let function = &destination.function;
-        let stage_name = stage.map_or("", |stage| stage.name.as_str());
         let method = arrival.head.method.as_str();
-        if !doors.lets_api(api.api_id(), stage_name, route, method, &destination) {
+        if !doors.lets_api(api.api_id(), described.stage, route, method, &destination) {
             return answers::internal_error();
         }
-        let domain_name = format!("{}.execute-api.{}.amazonaws.com", api.api_id(), doors.region);
-        let resource_id = short_id(&format!("{}{}", api.api_id(), route.path));
-        let whole_path = format!("/{stage_name}{path}");
-        let described = event_v1::Api {
-            account_id: &doors.account_id,
-            api_id: api.api_id(),
-            domain_name: &domain_name,
-            resource: &route.path,
-            resource_id: Some(&resource_id),
-            deployment_id: Some(&api.deployment_id),
-            extended_request_id: extended_id,
-            stage: stage_name,
-            whole_path: if stage.is_some() { &whole_path } else { path },
-            path_parameters: &found.parameters,
-            stage_variables: stage.map(|stage| &stage.variables),
-            api_key: client.map(|client| (client.value(), client.key_id())),
-            binary_media_types: Some(&api.api.binary_media_types),
-            version: None,
-        };
         let mut trace = None;
         let event = |body: &Bytes, trace_id: &str| {
             trace = HeaderValue::from_str(trace_id).ok();
-            arrival.event_v1(&described, path, body, trace_id)
+            arrival.event_v1(described, path, body, trace_id)
         };
         let asked = gateway.ask(doors, ("REST API", spot), *arrival, &destination, incoming, event).await;
         let mut answer = match asked {

@@ -67,6 +67,7 @@ impl Api {
             path_parameters: Some(parameters),
             stage_variables: None,
             signer: None,
+            authorizer: None,
             nulls: false,
         };
         let binary = [BINARY.to_owned()];
@@ -85,6 +86,8 @@ impl Api {
             api_key: None,
             binary_media_types: None,
             version: Some("1.0"),
+            signer: None,
+            authorizer: None,
         };
         let of_rest = event_v1::Api { binary_media_types: Some(&binary), version: None, ..of_http };
         let events = [

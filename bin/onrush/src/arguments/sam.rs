@@ -51,8 +51,6 @@ struct Ignored {
     force_image_build: bool,
     #[arg(long, hide = true)]
     shutdown: bool,
-    #[arg(long, hide = true)]
-    disable_authorizer: bool,
 }
 
 impl Ignored {
@@ -71,7 +69,6 @@ impl Ignored {
             ("--skip-pull-image", self.skip_pull_image),
             ("--force-image-build", self.force_image_build),
             ("--shutdown", self.shutdown),
-            ("--disable-authorizer", self.disable_authorizer),
         ];
         let switches = switches.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag);
         let flags: Vec<_> = texts.chain(switches).collect();

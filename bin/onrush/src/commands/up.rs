@@ -297,6 +297,7 @@ async fn serve(
         throttle: limits::api_throttle::ApiSettings::from_era(&era, &region, &overrides)
             .map_err(|error| Stop::Usage(error.to_string()))?,
         integration_timeout: overrides.get(LimitId::IntegrationTimeout).map(Duration::from_millis),
+        disable_authorizers: arguments.disable_authorizer,
     };
     let (orders, ordered) = doors::orders::channel();
     let doors_options = doors::Options {
@@ -369,6 +370,7 @@ async fn serve(
         took: begun.elapsed(),
         front: arguments.words == Words::StartApi,
         verifies,
+        lets_everybody_in: arguments.disable_authorizer,
         network: vpc.as_ref().map(|vpc| vpc.summary.as_str()),
     };
     let text = match arguments.output {

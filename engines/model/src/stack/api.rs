@@ -58,6 +58,19 @@ pub enum IntegrationKind {
     Mock,
 }
 
+impl IntegrationKind {
+    /// As templates write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AwsProxy => "AWS_PROXY",
+            Self::Aws => "AWS",
+            Self::Http => "HTTP",
+            Self::HttpProxy => "HTTP_PROXY",
+            Self::Mock => "MOCK",
+        }
+    }
+}
+
 /// What a route does.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Integration {
@@ -107,8 +120,68 @@ pub struct ApiRoute {
     pub integration: Option<Integration>,
     /// `NONE`, `AWS_IAM`, `JWT`, `CUSTOM`, `COGNITO_USER_POOLS`.
     pub authorization_type: String,
+    /// The id of the API's authorizer that is asked first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorizer: Option<String>,
     /// Whether an API key is needed (REST).
     pub api_key_required: bool,
+}
+
+/// What an authorizer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum AuthorizerKind {
+    /// A function that is asked about a header (REST).
+    Token,
+    /// A function that is asked about a request.
+    Request,
+    /// A token's signature and claims (HTTP APIs).
+    Jwt,
+    /// A user pool's tokens (REST).
+    CognitoUserPools,
+}
+
+/// Where a part of a request stands that tells who is asking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdentitySource {
+    /// A header.
+    Header(String),
+    /// A parameter of the query.
+    Query(String),
+    /// A variable of the stage.
+    Stage(String),
+    /// What the API knows of the request: `routeKey`, `identity.sourceIp`.
+    Context(String),
+}
+
+/// Who says whether a request may pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Authorizer {
+    /// Logical id; `Api.Name` where SAM or an OpenAPI body has it.
+    pub id: String,
+    /// Where it is defined.
+    pub place: Place,
+    /// What the template calls it.
+    pub name: String,
+    /// Its id at API Gateway, in the ARN that a permission names.
+    pub authorizer_id: String,
+    /// Its kind.
+    pub kind: AuthorizerKind,
+    /// The function that is asked.
+    pub function: Option<FunctionTarget>,
+    /// What must be there, and what tells entries of its cache apart.
+    pub identity_sources: Vec<IdentitySource>,
+    /// What a token must look like, a regular expression.
+    pub validation: Option<String>,
+    /// How long an answer is kept, 0 to 3,600 s.
+    pub ttl_s: u32,
+    /// The function says yes or no, and gives no policy (HTTP APIs).
+    pub simple_responses: bool,
+    /// `1.0` or `2.0`.
+    pub payload_format_version: String,
+    /// It is invoked as a role, so that the function's policy does not count.
+    pub by_role: bool,
 }
 
 /// What is cached of a method, or of all methods of a stage; what is not given is the stage's, or API Gateway's default.
@@ -173,6 +246,9 @@ pub struct HttpApi {
     pub stages: Vec<Stage>,
     /// Cross-origin rules.
     pub cors: Option<Cors>,
+    /// Its authorizers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub authorizers: Vec<Authorizer>,
 }
 
 /// How a REST API is reached.
@@ -213,6 +289,9 @@ pub struct RestApi {
     pub binary_media_types: Vec<String>,
     /// SAM's `Cors`.
     pub cors: Option<Cors>,
+    /// Its authorizers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub authorizers: Vec<Authorizer>,
 }
 
 /// A path of a load balancer that leads to a function.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// How long the gateway waits at most (API Gateway Developer Guide, "Quotas"): HTTP APIs 30 s, REST APIs 29 s unless
 /// raised, to 300 s at the most.
-const HTTP_TIMEOUT_MS: u32 = 30_000;
+pub(super) const HTTP_TIMEOUT_MS: u32 = 30_000;
 const REST_TIMEOUT_MS: u32 = 29_000;
 const REST_TIMEOUT_MAX_MS: u32 = 300_000;
 const TIMEOUT_MIN_MS: u32 = 50;
@@ -51,8 +51,10 @@ impl Builder<'_, '_> {
             "AWS::ApiGateway::UsagePlan" => self.usage_plan(item),
             // Joined to their API or plan once all are known.
             "AWS::ApiGatewayV2::Integration"
+            | "AWS::ApiGatewayV2::Authorizer"
             | "AWS::ApiGatewayV2::Route"
             | "AWS::ApiGatewayV2::Stage"
+            | "AWS::ApiGateway::Authorizer"
             | "AWS::ApiGateway::Resource"
             | "AWS::ApiGateway::Method"
             | "AWS::ApiGateway::Stage"
@@ -85,6 +87,8 @@ impl Builder<'_, '_> {
         }
         for item in items {
             match item.kind {
+                "AWS::ApiGatewayV2::Authorizer" => self.http_authorizer(item),
+                "AWS::ApiGateway::Authorizer" => self.rest_authorizer(item),
                 "AWS::ApiGatewayV2::Route" => self.route_of_api(item, &integrations),
                 "AWS::ApiGateway::Method" => self.method(item, &parents),
                 "AWS::ApiGatewayV2::Stage" => self.http_stage(item),
@@ -106,6 +110,7 @@ impl Builder<'_, '_> {
                 _ => {}
             }
         }
+        self.settle_authorizers(items);
         self.report_double_routes();
     }
 
@@ -132,10 +137,9 @@ impl Builder<'_, '_> {
             fields.get("ProtocolType").and_then(|node| choice(node, PROTOCOLS, &mut self.problems));
         let cors = fields.inner("CorsConfiguration", &mut self.problems);
         let cors = cors.filter(|cors| !cors.mapping().is_empty()).map(|cors| self.cors(&cors));
-        let mut routes = Vec::new();
-        if let Some(body) = fields.inner("Body", &mut self.problems) {
-            routes = self.open_api(&body, HTTP_TIMEOUT_MS);
-        }
+        let body = fields.inner("Body", &mut self.problems);
+        let body = body.map(|body| self.open_api(item.id, &body, HTTP_TIMEOUT_MS));
+        let (mut routes, authorizers) = body.unwrap_or_default();
         let mut stages = Vec::new();
         // "Quick create": a target makes a catch-all route, an integration and a stage.
         if let Some(target) = fields.string("Target", &mut self.problems) {
@@ -174,6 +178,7 @@ impl Builder<'_, '_> {
             routes,
             stages,
             cors,
+            authorizers,
         });
     }
 
@@ -189,10 +194,9 @@ impl Builder<'_, '_> {
             endpoint.and_then(|endpoint| endpoint.items("Types", &mut self.problems).first().copied());
         let endpoint = endpoint.and_then(|node| choice(node, TYPES, &mut self.problems));
         let cors = fields.get(CORS).map(|node| rest_cors(node, &mut self.problems));
-        let mut routes = Vec::new();
-        if let Some(body) = fields.inner("Body", &mut self.problems) {
-            routes = self.open_api(&body, REST_TIMEOUT_MS);
-        }
+        let body = fields.inner("Body", &mut self.problems);
+        let body = body.map(|body| self.open_api(item.id, &body, REST_TIMEOUT_MS));
+        let (routes, authorizers) = body.unwrap_or_default();
         let binary = fields.strings("BinaryMediaTypes", &mut self.problems);
         let key_source = fields.string("ApiKeySourceType", &mut self.problems);
         let identity = self.resolver.identity(item.index);
@@ -209,6 +213,7 @@ impl Builder<'_, '_> {
             // In templates of SAM the slash is written `~1`.
             binary_media_types: binary.into_iter().map(|kind| kind.replace("~1", "/")).collect(),
             cors,
+            authorizers,
         });
     }
 
@@ -243,9 +248,7 @@ impl Builder<'_, '_> {
             self.warnings.push(Problem::at(item.span, message));
         }
         let mut made = route(item, key, integration);
-        if let Some(kind) = fields.string("AuthorizationType", &mut self.problems) {
-            made.authorization_type = kind;
-        }
+        self.authorization(fields, &mut made);
         self.stack.http_apis[at].routes.push(made);
     }
 
@@ -281,9 +284,7 @@ impl Builder<'_, '_> {
         };
         let mut made = route(item, &format!("{} {path}", method.to_ascii_uppercase()), integration);
         made.api_key_required = fields.boolean("ApiKeyRequired", false, &mut self.problems);
-        if let Some(kind) = fields.string("AuthorizationType", &mut self.problems) {
-            made.authorization_type = kind;
-        }
+        self.authorization(fields, &mut made);
         self.stack.rest_apis[at].routes.push(made);
     }
 
@@ -350,7 +351,7 @@ fn route(item: &Item<'_>, key: &str, integration: Option<Integration>) -> ApiRou
     keyed_route(item.id, item.place(), key, integration)
 }
 
-/// A route by its key: `GET /cart`, `$default`, or a WebSocket's word.
+/// A route by its key: `GET /cart`, `$default`, or a WebSocket's word; who may call it is settled last.
 pub(super) fn keyed_route(
     id: &str,
     place: model::stack::Place,
@@ -365,7 +366,8 @@ pub(super) fn keyed_route(
         path: path.to_owned(),
         route_key: key.to_owned(),
         integration,
-        authorization_type: "NONE".into(),
+        authorization_type: String::new(),
+        authorizer: None,
         api_key_required: false,
     }
 }

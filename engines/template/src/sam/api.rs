@@ -1,7 +1,7 @@
 //! `AWS::Serverless::HttpApi` and `AWS::Serverless::Api`, with their stages, usage plans and keys.
 
 use super::make::{Properties, mapping, reference, text, yes};
-use super::{CORS, Output};
+use super::{CORS, Output, auth};
 use crate::problem::{Problem, Problems};
 use crate::resolve::{Resolver, Resource};
 use crate::yaml::{Kind, Node, Span};
@@ -24,6 +24,10 @@ pub(super) fn http(
         api.push(("CorsConfiguration", http_cors(cors)));
     }
     body(&properties, &mut api, warnings);
+    if let Some(auth) = properties.get("Auth") {
+        auth::of_api(&id, auth, auth::Version::Http, resource.condition.as_ref(), resolver, output);
+        api.extend(auth::default_of(auth));
+    }
     let mut stage = vec![("ApiId", reference(&id, span)), ("StageName", text(&name, span))];
     for key in ["DefaultRouteSettings", "RouteSettings", "StageVariables"] {
         stage.extend(properties.get(key).cloned().map(|node| (key, node)));
@@ -81,6 +85,8 @@ pub(super) fn rest(
         if auth.get("ApiKeyRequired").and_then(|node| node.boolean(&mut resolver.problems)) == Some(true) {
             output.keyed.insert(id.clone(), auth.span);
         }
+        auth::of_api(&id, auth, auth::Version::Rest, resource.condition.as_ref(), resolver, output);
+        api.extend(auth::default_of(auth));
         usage_plan(&id, &stage_id, auth, resource.condition.as_ref(), output);
     }
     let condition = resource.condition.clone();

@@ -96,12 +96,7 @@ impl One<'_> {
             ("RouteKey", text(&key, self.span_of("Method").or_else(|| self.span_of("Path")).unwrap_or(span))),
             (INTEGRATION, mapping(integration, span)),
         ];
-        let authorizer = self.get("Auth").and_then(|auth| auth.get("Authorizer").cloned());
-        if let Some(authorizer) = authorizer {
-            let kind =
-                authorizer.as_str().filter(|kind| matches!(*kind, "NONE" | "AWS_IAM")).unwrap_or("JWT");
-            route.push(("AuthorizationType", text(kind, span)));
-        }
+        route.extend(self.get("Auth").and_then(|auth| super::auth::of_event(&auth)));
         self.finish(api, "AWS::ApiGatewayV2::Route", mapping(route, span), output);
     }
 
@@ -126,11 +121,7 @@ impl One<'_> {
         let auth = self.get("Auth");
         let key = auth.as_ref().and_then(|auth| auth.get("ApiKeyRequired").cloned());
         fields.extend(key.map(|node| ("ApiKeyRequired", node)));
-        let authorizer = auth.as_ref().and_then(|auth| auth.get("Authorizer")).and_then(Node::as_str);
-        if let Some(authorizer) = authorizer {
-            let kind = if matches!(authorizer, "NONE" | "AWS_IAM") { authorizer } else { "CUSTOM" };
-            fields.push(("AuthorizationType", text(kind, span)));
-        }
+        fields.extend(auth.as_ref().and_then(super::auth::of_event));
         self.finish(api, "AWS::ApiGateway::Method", mapping(fields, span), output);
     }
 

@@ -2,8 +2,9 @@
 //!
 //! Source: API Gateway Developer Guide, "Gateway response types"; bodies as its default templates make them.
 
-use crate::Answer;
-use crate::router::json;
+use crate::authorizer::{Cause, Stopped};
+use crate::router::{json, with_cause, with_limit};
+use crate::{Answer, authorizer};
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body_util::Full;
 use model::error::{ApiError, ErrorCode};
@@ -26,6 +27,14 @@ pub(super) enum Type {
     Throttled,
     /// `INTEGRATION_TIMEOUT`.
     IntegrationTimeout,
+    /// `UNAUTHORIZED`.
+    Unauthorized,
+    /// `ACCESS_DENIED` by a statement that says so.
+    Denied,
+    /// `ACCESS_DENIED` for want of a statement that allows it.
+    NotAllowed,
+    /// `AUTHORIZER_FAILURE`, `AUTHORIZER_CONFIGURATION_ERROR`.
+    AuthorizerFailure,
 }
 
 pub(super) fn gateway_response(kind: Type) -> Answer {
@@ -39,12 +48,36 @@ pub(super) fn gateway_response(kind: Type) -> Answer {
         Type::IntegrationTimeout => {
             (504, "InternalServerErrorException", "{\"message\": \"Endpoint request timed out\"}")
         }
+        Type::Unauthorized => (401, "UnauthorizedException", "{\"message\":\"Unauthorized\"}"),
+        Type::Denied => (
+            403,
+            "AccessDeniedException",
+            "{\"Message\":\"User is not authorized to access this resource with an explicit deny\"}",
+        ),
+        Type::NotAllowed => {
+            (403, "AccessDeniedException", "{\"Message\":\"User is not authorized to access this resource\"}")
+        }
+        Type::AuthorizerFailure => (500, "AuthorizerConfigurationException", "{\"message\":null}"),
     };
     typed(
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         error,
         message.to_owned(),
     )
+}
+
+/// Whom an authorizer stops.
+pub(super) fn stopped(stopped: &Stopped, kind: &str) -> Answer {
+    let failure = || gateway_response(Type::AuthorizerFailure);
+    match stopped {
+        Stopped::Unauthorized => gateway_response(Type::Unauthorized),
+        Stopped::Denied { explicit: true } => gateway_response(Type::Denied),
+        Stopped::Denied { explicit: false } => gateway_response(Type::NotAllowed),
+        Stopped::Failed(None) => failure(),
+        Stopped::Failed(Some(Cause::Limit(refusal))) => with_limit(failure(), refusal),
+        Stopped::Failed(Some(Cause::Invocation(error))) => with_cause(failure(), error),
+        Stopped::NotRun => authorizer::not_run(kind),
+    }
 }
 
 /// The function could not be asked.
@@ -60,10 +93,11 @@ pub(super) fn bad_gateway() -> Answer {
 }
 
 /// An integration that is not run here.
-pub(super) fn not_run() -> Answer {
-    let message =
-        "{\"message\":\"Onrush runs Lambda proxy integrations, and MOCK ones without expressions\"}";
-    json(StatusCode::NOT_IMPLEMENTED, message)
+pub(super) fn not_run(kind: &str) -> Answer {
+    let message = format!(
+        "Onrush runs Lambda proxy integrations and MOCK ones without expressions, and no {kind} like this"
+    );
+    json(StatusCode::NOT_IMPLEMENTED, serde_json::json!({ "message": message }).to_string())
 }
 
 /// A signature that is missing or refused.

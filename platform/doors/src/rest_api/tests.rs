@@ -18,6 +18,7 @@ fn api(stages: &[&str]) -> Arc<Api> {
         api_key_source: "HEADER".into(),
         binary_media_types: Vec::new(),
         cors: None,
+        authorizers: Vec::new(),
     };
     samples::apis(ApiParts { rest_apis: vec![rest], ..ApiParts::default() }).rest[0].clone()
 }

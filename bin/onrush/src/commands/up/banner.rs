@@ -23,6 +23,8 @@ pub struct Summary<'a> {
     pub front: bool,
     /// Whether signatures are verified.
     pub verifies: bool,
+    /// Whether authorizers are not asked.
+    pub lets_everybody_in: bool,
     /// What there is of a network; `None`: loopback alone.
     pub network: Option<&'a str>,
 }
@@ -39,19 +41,26 @@ impl Summary<'_> {
             let http = stack.http_apis.iter().flat_map(|api| &api.routes);
             let open: Vec<_> = http
                 .chain(stack.rest_apis.iter().flat_map(|api| &api.routes))
-                .filter(|route| route.authorization_type != "NONE")
+                .filter(|route| !matches!(route.authorization_type.as_str(), "NONE" | "AWS_IAM"))
+                .filter(|route| self.lets_everybody_in || route.authorization_type != "CUSTOM")
                 .map(|route| format!("{} ({})", route.route_key, route.authorization_type))
                 .collect();
-            if !open.is_empty() {
+            if !open.is_empty() && self.lets_everybody_in {
                 gaps.push(format!("authorizers: whoever reaches this port may call {}", open.join(", ")));
+            } else if !open.is_empty() {
+                gaps.push(format!(
+                    "authorizers other than Lambda ones answer 501, unless with --disable-authorizer: {}",
+                    open.join(", ")
+                ));
             }
-            let others: Vec<_> = stack
-                .rest_apis
-                .iter()
-                .flat_map(|api| api.routes.iter().map(move |route| (api, route)))
+            let http = stack.http_apis.iter().map(|api| (&api.id, &api.routes));
+            let rest = stack.rest_apis.iter().map(|api| (&api.id, &api.routes));
+            let others: Vec<_> = http
+                .chain(rest)
+                .flat_map(|(api, routes)| routes.iter().map(move |route| (api, route)))
                 .filter_map(|(api, route)| Some((api, route, route.integration.as_ref()?)))
                 .filter(|(_, _, integration)| integration.mock.is_none() && integration.function.is_none())
-                .map(|(api, route, _)| format!("{} {}", api.id, route.route_key))
+                .map(|(api, route, other)| format!("{api} {} ({})", route.route_key, other.kind.as_str()))
                 .collect();
             if !others.is_empty() {
                 gaps.push(format!(
@@ -64,10 +73,16 @@ impl Summary<'_> {
             .functions
             .iter()
             .filter(|function| function.urls().any(|(_, url)| url.auth_type == control::AuthType::AwsIam));
-        let signed: Vec<_> = signed.map(|function| function.name.as_str()).collect();
+        let mut signed: Vec<_> = signed.map(|function| function.name.as_str()).collect();
+        if let Some(stack) = self.stack {
+            let http = stack.http_apis.iter().flat_map(|api| &api.routes);
+            let routes = http.chain(stack.rest_apis.iter().flat_map(|api| &api.routes));
+            let of_iam = routes.filter(|route| route.authorization_type == "AWS_IAM");
+            signed.extend(of_iam.map(|route| route.route_key.as_str()));
+        }
         if !signed.is_empty() && !self.verifies {
             gaps.push(format!(
-                "signatures: a function URL with AWS_IAM takes any signature without --credentials: {}",
+                "signatures: what asks for AWS_IAM takes any without --credentials: {}",
                 signed.join(", ")
             ));
         }

@@ -180,6 +180,7 @@ impl Realms {
                 throttle: limits::api_throttle::ApiSettings::from_era(era, region, overrides)
                     .map_err(|error| Stop::Usage(error.to_string()))?,
                 integration_timeout: None,
+                disable_authorizers: false,
             },
             loopback: ground.loopback,
             services: Some(Arc::new(super::names::OnTheDoors(ground.services.clone()))),
