@@ -147,7 +147,8 @@ pub struct SamConfig {
 /// The template and what its parameters are.
 #[derive(Clone, Debug, Args)]
 pub struct Template {
-    /// CloudFormation or SAM template, YAML or JSON. Found by itself: template.yaml, .yml or .json here.
+    /// CloudFormation or SAM template, YAML or JSON, or the folder that it is alone in (cdk.out). Found by itself:
+    /// template.yaml, .yml or .json here.
     pub template: Option<PathBuf>,
     /// The same, as SAM takes it.
     #[arg(
@@ -456,7 +457,8 @@ pub struct Explain {
     /// The protocol.
     #[arg(long, value_enum, default_value_t)]
     pub protocol: Transport,
-    /// CloudFormation or SAM template, YAML or JSON. Found by itself: template.yaml, .yml or .json here.
+    /// CloudFormation or SAM template, YAML or JSON, or the folder that it is alone in (cdk.out). Found by itself:
+    /// template.yaml, .yml or .json here.
     #[arg(short, long, value_name = "FILE")]
     pub template: Option<PathBuf>,
     /// Values of the template's parameters.

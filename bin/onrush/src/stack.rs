@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Names under which a template is found without being named.
 const FOUND: [&str; 3] = ["template.yaml", "template.yml", "template.json"];
+/// What tools leave in their folders: `serverless package`, `cdk synth`.
+const LEFT: [&str; 2] = ["cloudformation-template-update-stack.json", ".template.json"];
 /// Most bytes read of a template: the engine refuses less, with a better message.
 const BYTES_MAX: u64 = 64 << 20;
 
@@ -39,8 +41,45 @@ impl Read {
 
 /// The template that the arguments name, or the one in this folder.
 pub fn find(arguments: &Template) -> Option<PathBuf> {
-    let named = arguments.template.clone().or_else(|| arguments.template_file.clone());
-    named.or_else(|| FOUND.iter().map(PathBuf::from).find(|path| path.is_file()))
+    found(arguments.template.clone().or_else(|| arguments.template_file.clone()))
+}
+
+fn found(named: Option<PathBuf>) -> Option<PathBuf> {
+    match named {
+        Some(folder) if folder.is_dir() => Some(match &templates_in(&folder)[..] {
+            [only] => only.clone(),
+            _ => folder,
+        }),
+        Some(named) => Some(named),
+        None => FOUND.iter().map(PathBuf::from).find(|path| path.is_file()),
+    }
+}
+
+/// The template of a folder; all that tools left there, if none has the usual name.
+fn templates_in(folder: &Path) -> Vec<PathBuf> {
+    if let Some(usual) = FOUND.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
+        return vec![usual];
+    }
+    let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_left = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        LEFT.iter().any(|end| name.ends_with(end)) && path.is_file()
+    };
+    let mut left: Vec<_> = paths.filter(is_left).collect();
+    left.sort();
+    left
+}
+
+/// What to type where a folder was named in a template's place.
+fn is_a_folder(folder: &Path) -> String {
+    let left: Vec<_> = templates_in(folder).iter().map(|path| path.display().to_string()).collect();
+    match left.len() {
+        0 => format!(
+            "{} is a folder without a template.yaml, .yml or .json: name the template",
+            folder.display()
+        ),
+        _ => format!("{} has several templates; name one of {}", folder.display(), left.join(", ")),
+    }
 }
 
 /// Reads and resolves the template at `path`; problems are printed with their places.
@@ -59,6 +98,9 @@ fn resolve(
     port: u16,
     warn: impl Fn(&str, &str, &[template::Problem]),
 ) -> Result<Read, Stop> {
+    if path.is_dir() {
+        return Err(Stop::Usage(is_a_folder(path)));
+    }
     let name = path.display().to_string();
     let text = read_text(path)?;
     let folder = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
@@ -155,6 +197,27 @@ mod tests {
         assert_eq!(stack_name(Some("my shop_2")), "my-shop-2");
         assert_eq!(stack_name(Some("2shops")), "stack-2shops");
         assert_eq!(stack_name(None), "stack-");
+    }
+
+    #[test]
+    fn a_folder_stands_for_its_only_template() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let named = |path: &Path| found(Some(path.to_owned())).unwrap();
+        assert_eq!(named(folder.path()), folder.path());
+        assert!(
+            is_a_folder(folder.path()).ends_with("without a template.yaml, .yml or .json: name the template")
+        );
+        for name in ["App.template.json", "App.assets.json", "manifest.json"] {
+            fs::write(at(name), "").unwrap();
+        }
+        assert_eq!(named(folder.path()), at("App.template.json"));
+        fs::write(at("Base.template.json"), "").unwrap();
+        assert_eq!(named(folder.path()), folder.path());
+        let told = is_a_folder(folder.path());
+        assert!(told.contains("App.template.json, ") && told.ends_with("Base.template.json"), "{told}");
+        fs::write(at("template.yml"), "").unwrap();
+        assert_eq!(named(folder.path()), at("template.yml"));
     }
 
     #[test]
