@@ -137,7 +137,7 @@ class Client(threading.Thread):
                 case 2:
                     lambda_.update_function_code(FunctionName="Turn", ZipFile=packages.package(puppet.files() | {"v": str(self.lots.random())}))
                     version = lambda_.publish_version(FunctionName="Turn")["Version"]
-                    lambda_.invoke(FunctionName=f"Turn:{version}", Payload=b'{"python": "answer = 1"}')
+                    self.invoke(f"Turn:{version}", {"python": "answer = 1"})
                     lambda_.delete_function(FunctionName="Turn", Qualifier=version)
                 case 3:
                     layer = lambda_.publish_layer_version(

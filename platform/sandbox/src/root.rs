@@ -7,7 +7,7 @@
 
 pub(crate) mod image;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -57,6 +57,8 @@ struct Key {
 struct Built {
     namespace: Arc<OwnedFd>,
     used: u64,
+    /// Whose root it is: versions with the same code share one.
+    versions: HashSet<u64>,
 }
 
 /// The mount namespaces that roots are made from, and the jailer's own `/proc`.
@@ -122,6 +124,7 @@ impl Roots {
         self.clock += 1;
         if let Some(built) = self.built.get_mut(&key) {
             built.used = self.clock;
+            built.versions.insert(spec.version_key);
             return Ok(built.namespace.clone());
         }
         while self.built.len() >= ROOTS_MAX {
@@ -137,8 +140,16 @@ impl Roots {
             .and_then(|()| doing(|| "make a mount namespace for the root".into(), enclose(&folder, mounts)));
         tear_down(&folder);
         let namespace = Arc::new(made?);
-        self.built.insert(key, Built { namespace: namespace.clone(), used: self.clock });
+        let versions = HashSet::from([spec.version_key]);
+        self.built.insert(key, Built { namespace: namespace.clone(), used: self.clock, versions });
         Ok(namespace)
+    }
+
+    /// A version is gone: hands back the roots that no other uses. They hold its code's files, also deleted ones.
+    pub fn forget(&mut self, version_key: u64) -> Vec<Arc<OwnedFd>> {
+        let is_unused = |built: &mut Built| built.versions.remove(&version_key) && built.versions.is_empty();
+        let unused = self.built.extract_if(|_, built| is_unused(built));
+        unused.map(|(_, built)| built.namespace).collect()
     }
 
     fn forget_oldest(&mut self) {
@@ -412,6 +423,26 @@ fn make_folders(parent: &Path, relative: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_root_goes_with_the_last_version_that_has_it() {
+        let mut roots = Roots::new(Path::new("/nowhere"));
+        for (task, versions) in [("/one", vec![1, 2]), ("/two", vec![1])] {
+            let key = Key {
+                image: Vec::new(),
+                task: task.into(),
+                identities: Vec::new(),
+                opt: None,
+                binds: Vec::new(),
+            };
+            let namespace = Arc::new(OwnedFd::from(fs::File::open("/").unwrap()));
+            let versions = versions.into_iter().collect();
+            roots.built.insert(key, Built { namespace, used: 1, versions });
+        }
+        assert_eq!(roots.forget(1).len(), 1);
+        assert!(roots.forget(1).is_empty() && roots.built.keys().all(|key| key.task == Path::new("/one")));
+        assert_eq!((roots.forget(2).len(), roots.built.len()), (1, 0));
+    }
 
     fn scratch(name: &str) -> PathBuf {
         let root = std::env::temp_dir().join(format!("sandbox-root-{}-{name}", std::process::id()));

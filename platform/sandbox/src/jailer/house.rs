@@ -678,7 +678,14 @@ fn keep(house: &House, jobs: &Receiver<Job>) {
             Ok(Job::Refill) => hungry = true,
             Ok(Job::RemoveGroup(group)) => drop(house.groups.remove(&group)),
             Ok(Job::Bury(environment)) => bury(house, *environment, &mut dying),
-            Ok(Job::Forget(version_key)) => dying.extend(house.stock().forget(version_key)),
+            Ok(Job::Forget(version_key)) => {
+                dying.extend(house.stock().forget(version_key));
+                let mut roots = house.roots.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let unused = roots.forget(version_key);
+                // Taking mounts apart takes its time; starts wait for the lock.
+                drop(roots);
+                drop(unused);
+            }
             // What cannot be made now is made when it is needed, or that start says why not.
             Err(RecvTimeoutError::Timeout) if refill_due.is_none_or(|due| due > Instant::now()) => {}
             Err(RecvTimeoutError::Timeout) => {
