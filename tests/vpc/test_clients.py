@@ -1,4 +1,4 @@
-"""Unmodified clients inside functions: curl, ping, dig, psql, and Node's pg against a real PostgreSQL."""
+"""Unmodified clients inside functions: curl, ping, dig, iperf3, psql, and Node's pg against a real PostgreSQL."""
 
 import json
 import os
@@ -79,6 +79,25 @@ def test_ping_is_answered_through_two_translations(platform):
     ping = needs("ping")
     code, out, error = run(platform, ping, "-n", "-c", "3", "-i", "0.2", "-W", "5", SERVER)
     assert code == 0 and "3 received, 0% packet loss" in out, (out, error)
+
+
+def test_iperf3_measures_both_ways(start, tmp_path):
+    iperf = needs("iperf3")
+    with World() as world:
+        platform = start("--world", f"netns:{world.name}", template=network.template(tmp_path))
+        server = subprocess.Popen(["ip", "netns", "exec", world.name, iperf, "-s"], stdout=subprocess.DEVNULL)
+        try:
+            for way in ([], ["-R"], ["-u", "-b", "20M"]):
+                for _ in range(50):
+                    # The first may come before the server listens.
+                    code, out, error = run(platform, iperf, "-c", SERVER, "-t", "1", "-J", *way)
+                    if code == 0:
+                        break
+                total = json.loads(out)["end"]
+                assert code == 0 and total.get("sum_received", total.get("sum"))["bytes"] > 1_000_000, (way, out, error)
+        finally:
+            server.kill()
+            server.wait()
 
 
 def test_dig_gets_the_vpcs_names(platform):
