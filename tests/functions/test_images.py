@@ -1,6 +1,10 @@
 """Functions from container images: from a layout folder, an archive and a template; their root and their program."""
 
+import io
+import shutil
+import subprocess
 import tarfile
+import tempfile
 import time
 
 import botocore.exceptions
@@ -219,6 +223,97 @@ def test_an_archive_of_docker_save_runs(platform, tmp_path):
         assert run(platform, name, "answer = 1") == 1
     wrong = {"PackageType": "Image", "Code": {"ImageUri": f"docker-archive:{archive}:other"}, "Role": ROLE}
     assert "app:latest" in refused(lambda: client.create_function(FunctionName="saved-other", **wrong))
+
+
+SAVED_TREE = """
+answer = {}
+for folder, _, names in os.walk('/data'):
+    for one in names:
+        answer[one] = open(os.path.join(folder, one)).read()
+"""
+
+
+def with_repeats():
+    """Two of its layers come twice, as `RUN true` and a file that is put back make them."""
+    empty, low = Layer().folder("data"), Layer().folder("data").add("data/a", "low")
+    return images.puppet_image().on(low, empty, Layer().add("data/a", "high").add("data/b", "high"), empty, low)
+
+
+def runs_saved(platform, name, uri):
+    client = platform.client()
+    client.create_function(FunctionName=name, Role=ROLE, PackageType="Image", Code={"ImageUri": uri}, Timeout=20)
+    shown = platform.settled(name)
+    assert shown["State"] == "Active", shown
+    assert run(platform, name, SAVED_TREE) == {"a": "low", "b": "high"}
+    client.delete_function(FunctionName=name)
+
+
+@pytest.mark.skipif(not shutil.which("podman"), reason="podman is not installed")
+def test_what_podman_saves_runs_in_each_of_its_formats(platform, tmp_path, request):
+    # Podman takes no longer name for where it runs.
+    short = tempfile.mkdtemp(prefix="podman-", dir="/tmp")
+    request.addfinalizer(lambda: shutil.rmtree(short, ignore_errors=True))
+    store = ["podman", "--storage-driver=overlay", f"--root={short}/root", f"--runroot={short}/run"]
+    policy = tmp_path / "policy.json"
+    policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    layout = with_repeats().layout(tmp_path / "layout", "v1")
+
+    def podman(*words):
+        done = subprocess.run([*store, *words], capture_output=True, text=True, timeout=60)
+        if done.returncode != 0:
+            pytest.skip(f"podman does not work here: {done.stderr[-300:]}")
+        return done.stdout.split()[-1:]
+
+    (identity,) = podman("pull", "-q", f"--signature-policy={policy}", f"oci:{layout}:v1")
+    for tag in ("v1", "v2"):
+        podman("tag", identity, f"localhost/saved:{tag}")
+    podman("save", "-m", "-o", str(tmp_path / "several.tar"), "localhost/saved:v1", "localhost/saved:v2")
+    for form, what in {"docker-archive": "localhost/saved:v1", "oci-archive": "localhost/saved:v1", "oci-dir": identity, "docker-dir": identity}.items():
+        podman("save", "-q", "--format", form, "-o", str(tmp_path / form), what)
+        runs_saved(platform, f"podman-{form}", str(tmp_path / form))
+    runs_saved(platform, "podman-several", f"docker-archive:{tmp_path}/several.tar:v2")
+
+
+@pytest.mark.parametrize("form", ["1.10", "25", "containerd", "twice"])
+def test_what_docker_saves_runs_whatever_its_age(platform, tmp_path, form):
+    """Docker to 24: a folder of each layer, one that comes again a link. From 25: an OCI layout with a manifest.json; with the
+    containerd store its layers are compressed. Some tools write a layer that comes again a second time, under the same name."""
+    image, path = with_repeats(), tmp_path / "saved.tar"
+    with tarfile.open(path, "w") as tar:
+
+        def add(name, content, link=None):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = (tarfile.SYMTYPE, link) if link else (tarfile.REGTYPE, "")
+            info.size = 0 if link else len(content)
+            tar.addfile(info, io.BytesIO(b"" if link else content))
+
+        def blob(content):
+            name = "blobs/sha256/" + images.digest(content).split(":")[1]
+            add(name, content)
+            return name
+
+        names, seen = [], {}
+        if form in ("1.10", "twice"):
+            for number, layer in enumerate(image.layers):
+                # An id of its own even for what comes again.
+                folder = "ab%062d" % (number if form == "1.10" else list(seen).index(layer.diff_id) if layer.diff_id in seen else number)
+                names.append(f"{folder}/layer.tar")
+                if form == "1.10":
+                    add(f"{folder}/VERSION", b"1.0")
+                again = seen.setdefault(layer.diff_id, folder)
+                add(names[-1], layer.archive, link=f"../{again}/layer.tar" if form == "1.10" and again != folder else None)
+            config = images.digest(image.configuration).split(":")[1] + ".json"
+            add(config, image.configuration)
+            add("repositories", b'{"saved":{"v1":"' + b"0" * 64 + b'"}}')
+        else:
+            add("oci-layout", images.as_json({"imageLayoutVersion": "1.0.0"}))
+            names = [blob(layer.archive if form == "25" else layer.bytes) for layer in image.layers]
+            config = blob(image.configuration)
+            blob(image.manifest)
+            entry = images.descriptor(f"{images.TYPE}.manifest.v1+json", image.manifest)
+            add("index.json", images.as_json({"schemaVersion": 2, "manifests": [entry]}))
+        add("manifest.json", images.as_json([{"Config": config, "RepoTags": ["saved:v1"], "Layers": names}]))
+    runs_saved(platform, f"docker-{form.replace('.', '-')}", str(path))
 
 
 def test_hostile_images_are_refused_by_name_and_leave_nothing(platform, layouts, tmp_path):

@@ -170,16 +170,20 @@ def python_base():
         ["dpkg", "-L", f"{version}-minimal", f"lib{version}-minimal", f"lib{version}-stdlib"],
         capture_output=True, text=True, check=True,
     ).stdout.splitlines()
-    wanted = sorted(path for path in listed if path.startswith((f"/usr/lib/{version}", real)))
+    wanted = sorted(path for path in set(listed) if path.startswith((f"/usr/lib/{version}", real)))
     modules = [path for path in wanted if path.endswith(".so")]
     for path in wanted:
         if os.path.lexists(path):
             layer.host(path)
     layer.symlink("usr/bin/python3", version)
+    # Podman takes no layer with a name twice.
+    names = set(layer.tar.getnames())
     for path, target in libraries(real, *modules).items():
         # Where the loader looks, whether the host has merged its folders or not.
         name = "usr" + path if not path.startswith("/usr") else path[1:]
-        layer.add(name, pathlib.Path(target).read_bytes(), 0o755)
+        if name not in names:
+            layer.add(name, pathlib.Path(target).read_bytes(), 0o755)
+            names.add(name)
     layer.add("etc/base", "base")
     return layer
 

@@ -1,6 +1,7 @@
-//! An OCI image layout: a folder with `index.json` and `blobs/sha256`.
+//! An OCI image layout: a folder with `index.json` and `blobs/sha256`; or the folder that `podman save --format docker-dir` and
+//! `skopeo copy … dir:` write, with `manifest.json` and its blobs beside it.
 //!
-//! Source: OCI image specification, "Image Layout".
+//! Source: OCI image specification, "Image Layout"; containers-transports(5), "dir", published.
 
 use super::{Found, LayerAt, Source, by_tag, document, resolve};
 use crate::ImageError;
@@ -27,12 +28,25 @@ impl Layout {
     }
 
     fn blob(&self, digest: Digest) -> Result<File, ImageError> {
-        self.file(&format!("blobs/sha256/{}", digest.hex()))
+        let hex = digest.hex();
+        if self.is_flat() { self.file(&hex) } else { self.file(&format!("blobs/sha256/{hex}")) }
+    }
+
+    /// Whether it is of the second kind.
+    fn is_flat(&self) -> bool {
+        !self.folder.join("index.json").exists() && self.folder.join("manifest.json").exists()
     }
 }
 
 impl Source for Layout {
     fn find(&self, architecture: Architecture) -> Result<Found, ImageError> {
+        if self.is_flat() {
+            let top = document(self.file("manifest.json")?, "image manifest")?;
+            let digest = Digest::of(&top);
+            return resolve(Document::parse(&top)?, Some(digest), architecture, &mut |digest, _| {
+                document(self.blob(digest)?, "image manifest")
+            });
+        }
         if !self.folder.join("index.json").exists() {
             return Err(ImageError::Reference {
                 reference: self.folder.display().to_string(),
