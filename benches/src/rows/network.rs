@@ -2,6 +2,7 @@
 //! floor (a loop that copies packets between two devices) and the peers (the kernel's masquerade, slirp4netns).
 
 mod held;
+mod iperf;
 mod rest;
 mod site;
 
@@ -65,6 +66,9 @@ fn peers(bench: &Bench, board: &mut Board) -> Result<()> {
             ways.down.push(site.load(&["down", site::WORLD, "7000", seconds])?[0]);
         }
     }
+    let carried: Vec<(Kind, &Site)> =
+        sites.iter().filter(|(kind, ..)| *kind != Kind::Slirp).map(|(kind, site, _)| (*kind, site)).collect();
+    iperf::run(bench, board, &carried)?;
     let find = |wanted: Kind| sites.iter().find(|(kind, ..)| *kind == wanted).map(|(_, _, ways)| ways);
     let Some(ours) = find(Kind::Ours) else { return Ok(()) };
     let mut row = |what: &str, unit, of: fn(&Ways) -> &Samples, goals: &[(Kind, Goal)]| {

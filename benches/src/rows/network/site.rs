@@ -20,6 +20,8 @@ pub const WORLD: &str = "203.0.113.10";
 pub const ADDRESSES: u8 = 16;
 /// Names of namespaces begin so, then comes our process.
 const PREFIX: &str = "onrush-bench-";
+/// One of those that the template's security group lets out.
+const IPERF_PORT: &str = "7900";
 /// How long a peer may take to make its device.
 const SET_UP_MAX: Duration = Duration::from_secs(5);
 const RULES: &str = "table ip nat { chain post { type nat hook postrouting priority 100; oifname \"world\" masquerade\n}\n}\n";
@@ -59,7 +61,7 @@ pub fn possible() -> Result<(), String> {
     installed("ip").then_some(()).ok_or_else(|| "`ip` is not installed (iproute2)".to_owned())
 }
 
-fn installed(program: &str) -> bool {
+pub fn installed(program: &str) -> bool {
     let found = Command::new("sh").args(["-c", "command -v -- \"$0\"", program]).output();
     found.is_ok_and(|found| found.status.success())
 }
@@ -179,7 +181,7 @@ pub struct Site {
     _server: Talker,
     inside: Namespace,
     _between: Option<Namespace>,
-    _world: Namespace,
+    world: Namespace,
     load: PathBuf,
 }
 
@@ -215,16 +217,29 @@ impl Site {
             }
         }
         let server = Talker::ready(world.within(&load).args(["serve", "7000"]))?;
-        let site = Self {
-            _carrier: carrier,
-            _peer: peer,
-            _server: server,
-            inside,
-            _between: between,
-            _world: world,
-            load,
-        };
+        let site =
+            Self { _carrier: carrier, _peer: peer, _server: server, inside, _between: between, world, load };
         Ok(Some(site))
+    }
+
+    /// A stream of iperf3's to the world for some whole seconds, or `back` from it: Gbit/s as received.
+    pub fn iperf(&self, to: &str, seconds: &str, back: bool) -> Result<f64> {
+        // It serves one client and ends; whoever comes before it listens is refused and comes again.
+        let mut server = self.world.within("iperf3");
+        let _server = Running::start(
+            server.args(["-s", "-1", "-p", IPERF_PORT]).stdout(Stdio::null()).stderr(Stdio::null()),
+        )?;
+        let begun = Instant::now();
+        loop {
+            let mut client = self.inside.within("iperf3");
+            client.args(["-c", to, "-p", IPERF_PORT, "-t", seconds, "-J"]).args(back.then_some("-R"));
+            let output = client.output()?;
+            match received(&output.stdout) {
+                Some(speed) => return Ok(speed),
+                None if begun.elapsed() < SET_UP_MAX => thread::sleep(Duration::from_millis(20)),
+                None => bail!("iperf3: {}", String::from_utf8_lossy(&output.stdout)),
+            }
+        }
     }
 
     /// The numbers that a load inside prints.
@@ -237,6 +252,13 @@ impl Site {
             _ => bail!("{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr)),
         }
     }
+}
+
+/// What the far end of an iperf3 run got, in Gbit/s.
+fn received(report: &[u8]) -> Option<f64> {
+    let report: serde_json::Value = serde_json::from_slice(report).ok()?;
+    let bits = report["end"]["sum_received"]["bits_per_second"].as_f64().filter(|bits| *bits > 0.0)?;
+    Some(bits / 1e9)
 }
 
 /// The world's namespace, with its addresses.
