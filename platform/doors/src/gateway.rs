@@ -7,7 +7,7 @@ use crate::router::{Doors, log_failure};
 use crate::{Answer, http_api, rest_api};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use invoke::{InvokeError, Invoked, request_id};
+use invoke::{Answered, InvokeError, Invoked, ResponseStream, request_id};
 use limits::api_throttle::{ApiSettings, ApiThrottle, Calendar, ClientId, MethodId, Throttle};
 use limits::gateway::{self, MethodCache, MethodSettings, PlanKey};
 use limits::response_cache::{CacheKey, Invalidated, Invalidation};
@@ -234,20 +234,57 @@ impl Gateway {
                 Err(NotAdmitted::Failed(error)) => return failed(kind, error),
                 Err(NotAdmitted::Answered(answer)) => return Asked::Answered(answer),
             };
+        let ran = self.wait(doors, (kind, spot), destination, begun, admission.run(request)).await;
+        ran.map_or_else(|asked| asked, Asked::Invoked)
+    }
+
+    /// The same of a function whose response may begin before it ends; it is waited for until then.
+    pub(crate) async fn ask_for_stream(
+        &self,
+        doors: &Doors,
+        (kind, spot): (&str, Spot),
+        arrival: Arrival<'_>,
+        destination: &Destination,
+        incoming: Incoming,
+        event: impl FnOnce(&Bytes, &str) -> Bytes,
+    ) -> Result<ResponseStream, Asked> {
+        let begun = doors.invoker.now();
+        let (admission, request) =
+            match arrival.admit(doors, destination, request_id(), incoming, event).await {
+                Ok(admitted) => admitted,
+                Err(NotAdmitted::Failed(error)) => return Err(failed(kind, error)),
+                Err(NotAdmitted::Answered(answer)) => return Err(Asked::Answered(answer)),
+            };
+        let running = admission.run_streaming(request);
+        match self.wait(doors, (kind, spot), destination, begun, running).await {
+            Ok(Answered::Stream(stream)) => Ok(stream),
+            Ok(Answered::Whole(invoked)) => Err(Asked::Invoked(invoked)),
+            Err(asked) => Err(asked),
+        }
+    }
+
+    async fn wait<T>(
+        &self,
+        doors: &Doors,
+        (kind, spot): (&str, Spot),
+        destination: &Destination,
+        begun: Instant,
+        running: impl Future<Output = Result<T, InvokeError>>,
+    ) -> Result<T, Asked> {
         let patience = self.engines().timeouts[spot.timeout].timeout();
-        let ran = tokio::time::timeout(patience, admission.run(request)).await;
+        let ran = tokio::time::timeout(patience, running).await;
         let now = doors.invoker.now();
         let timeout = &mut self.engines().timeouts[spot.timeout];
         match ran {
-            Ok(Ok(invoked)) => {
+            Ok(Ok(ran)) => {
                 timeout.answered(now.since(begun));
-                Asked::Invoked(invoked)
+                Ok(ran)
             }
-            Ok(Err(error)) => failed(kind, error),
+            Ok(Err(error)) => Err(failed(kind, error)),
             Err(_) => {
                 let refusal = timeout.expired(now);
                 tracing::info!(limit = %refusal.limit, resource = %refusal.resource, function = %destination.function.name, max_ms = refusal.max, "timed out");
-                Asked::Slow(refusal)
+                Err(Asked::Slow(refusal))
             }
         }
     }

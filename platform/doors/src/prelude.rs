@@ -13,13 +13,24 @@ use serde_json::{Map, Value};
 pub const CONTENT_TYPE: &str = "application/vnd.awslambda.http-integration-response";
 /// Largest prelude, in bytes, its end included.
 const BYTES_MAX: usize = 64 * 1024;
+/// The same of a REST API. Source: as above, published.
+const REST_BYTES_MAX: usize = 16 * 1024;
 const END: [u8; 8] = [0; 8];
 
 /// A prelude that comes in pieces.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reader {
     bytes: BytesMut,
     searched: usize,
+    max: usize,
+    /// Whether headers may stand in `multiValueHeaders`, too.
+    multiple: bool,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self { bytes: BytesMut::new(), searched: 0, max: BYTES_MAX, multiple: false }
+    }
 }
 
 impl Reader {
@@ -29,24 +40,29 @@ impl Reader {
         bare.eq_ignore_ascii_case(CONTENT_TYPE)
     }
 
+    /// That of a REST API's integration, which API Gateway calls metadata.
+    pub(crate) fn of_rest() -> Self {
+        Self { max: REST_BYTES_MAX, multiple: true, ..Self::default() }
+    }
+
     /// Takes one more piece. Once the prelude is whole: the response without a body, and the first bytes of its body.
     ///
     /// # Errors
     /// It is too large, or says nothing that can be sent.
     pub fn push(&mut self, piece: &Bytes) -> Result<Option<(Response<()>, Bytes)>, Malformed> {
-        let room = BYTES_MAX.saturating_sub(self.bytes.len()).min(piece.len());
+        let room = self.max.saturating_sub(self.bytes.len()).min(piece.len());
         self.bytes.extend_from_slice(&piece[..room]);
         let from = self.searched.saturating_sub(END.len() - 1);
         let Some(at) = self.bytes[from..].windows(END.len()).position(|window| window == END) else {
             self.searched = self.bytes.len();
-            return if self.bytes.len() < BYTES_MAX {
+            return if self.bytes.len() < self.max {
                 Ok(None)
             } else {
                 Err(Malformed("the prelude has no end"))
             };
         };
         let body_from = from + at + END.len();
-        let head = decode(&self.bytes[..from + at])?;
+        let head = decode(&self.bytes[..from + at], self.multiple)?;
         // The end lies in this piece, or an earlier one would have had it.
         let body = piece.slice(room - (self.bytes.len() - body_from)..);
         Ok(Some((head, body)))
@@ -54,24 +70,34 @@ impl Reader {
 }
 
 /// The response that a prelude stands for.
-fn decode(text: &[u8]) -> Result<Response<()>, Malformed> {
+fn decode(text: &[u8], multiple: bool) -> Result<Response<()>, Malformed> {
     let mut members: Map<String, Value> = if text.iter().all(u8::is_ascii_whitespace) {
         Map::new()
     } else {
         serde_json::from_slice(text).map_err(|_| Malformed("the prelude is no JSON object"))?
     };
+    let more = if multiple { members.remove("multiValueHeaders") } else { None };
     members.retain(|name, _| ["statusCode", "headers", "cookies"].contains(&name.as_str()));
     members.entry("statusCode").or_insert(Value::from(200));
-    let repeated = take_repeated(&mut members);
+    let mut repeated = take_repeated(&mut members);
+    if let Some(more) = more {
+        repeated.extend(take_multiple(&mut members, more)?);
+    }
+    let has_type = names_content_type(text)
+        || repeated.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
     let result = Bytes::from(Value::Object(members).to_string());
     let mut response = reply::decode(&result)?.map(drop);
+    if repeated.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+        // The one that a result has by default.
+        response.headers_mut().remove(http::header::CONTENT_TYPE);
+    }
     for (name, value) in repeated {
         let name: HeaderName = name.parse().map_err(|_| Malformed("a header's name cannot be sent"))?;
         let value = value.as_str().and_then(|text| HeaderValue::from_str(text).ok());
         response.headers_mut().append(name, value.ok_or(Malformed("a header's value cannot be sent"))?);
     }
     // What a result is without a word of its type; a stream is bytes.
-    if !names_content_type(text) {
+    if !has_type {
         response.headers_mut().insert(http::header::CONTENT_TYPE, OCTETS);
     }
     Ok(response)
@@ -87,6 +113,26 @@ fn take_repeated(members: &mut Map<String, Value>) -> Vec<(String, Value)> {
         false
     });
     repeated
+}
+
+/// `multiValueHeaders`: what stands there and in `headers` counts once, there.
+fn take_multiple(members: &mut Map<String, Value>, more: Value) -> Result<Vec<(String, Value)>, Malformed> {
+    let Value::Object(more) = more else {
+        return if more.is_null() {
+            Ok(Vec::new())
+        } else {
+            Err(Malformed("multiValueHeaders is no object"))
+        };
+    };
+    if let Some(Value::Object(headers)) = members.get_mut("headers") {
+        headers.retain(|name, _| !more.keys().any(|other| other.eq_ignore_ascii_case(name)));
+    }
+    let mut repeated = Vec::new();
+    for (name, values) in more {
+        let Value::Array(values) = values else { return Err(Malformed("multiValueHeaders has no lists")) };
+        repeated.extend(values.into_iter().map(|value| (name.clone(), value)));
+    }
+    Ok(repeated)
 }
 
 /// What a stream is unless it says otherwise.

@@ -7,6 +7,7 @@
 
 mod answers;
 mod cross_origin;
+mod flow;
 
 use crate::Answer;
 use crate::arrival::{Arrival, BODY_BYTES_MAX, Format, answer_of};
@@ -17,13 +18,15 @@ use crate::gateway::{Asked, Client, Gateway, Kept, Looked, Making, Reached, Spot
 use crate::reply_v1;
 use crate::router::{Doors, with_cause, with_limit};
 use crate::routes::{Found, Resource, Routes};
+use crate::streaming::Outgoing;
 use answers::{Type, gateway_response, of_mock};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use control::Function;
 use http::header::{ACCEPT, CACHE_CONTROL, WARNING};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Response};
 use http_body_util::{BodyExt as _, Full};
 use invoke::request_id;
 use limits::response_cache::CacheKey;
@@ -123,7 +126,7 @@ pub(crate) async fn answer(
     incoming: Incoming,
     peer: IpAddr,
     port: u16,
-) -> Answer {
+) -> Response<Outgoing> {
     let Reached { apis, api, path } = reached;
     let gateway = &apis.gateway;
     let id = request_id();
@@ -131,7 +134,7 @@ pub(crate) async fn answer(
     let extended_id = STANDARD.encode(&id.as_bytes()[..11]);
     let arrival = Arrival { path, head, peer, port, id: &id };
     let mut answer = match api.stage(path) {
-        None => gateway_response(Type::Forbidden),
+        None => gateway_response(Type::Forbidden).map(Outgoing::from),
         Some((stage, path)) => {
             let call = Call { doors, gateway, api, arrival, stage, path, extended_id: &extended_id };
             call.run(incoming).await
@@ -147,18 +150,23 @@ pub(crate) async fn answer(
 }
 
 impl<'a> Call<'a> {
-    async fn run(&self, incoming: Incoming) -> Answer {
+    async fn run(&self, incoming: Incoming) -> Response<Outgoing> {
+        self.pass(incoming).await.unwrap_or_else(|answer| answer.map(Outgoing::from))
+    }
+
+    /// The integration's answer or the cache's; in place of an error what stopped the request before.
+    async fn pass(&self, incoming: Incoming) -> Result<Response<Outgoing>, Answer> {
         let head = self.arrival.head;
         let found = match self.api.routes.resource(head.method.as_str(), self.path) {
             Resource::Method(found) => found,
             Resource::Other(methods) => {
                 let rules = self.api.api.cors.as_ref().filter(|_| head.method == http::Method::OPTIONS);
-                return match rules {
+                return Err(match rules {
                     Some(rules) => cross_origin::preflight(rules, &methods),
                     None => gateway_response(Type::MissingAuthenticationToken),
-                };
+                });
             }
-            Resource::None => return gateway_response(Type::MissingAuthenticationToken),
+            Resource::None => return Err(gateway_response(Type::MissingAuthenticationToken)),
         };
         let route = found.route;
         let (mut incoming, mut signer) = (incoming, None);
@@ -167,12 +175,12 @@ impl<'a> Call<'a> {
             match self.doors.authenticate_door(head, incoming, "execute-api", BODY_BYTES_MAX).await {
                 // A resource policy could name another account; REST APIs have none here.
                 Ok((signer, _)) if self.doors.caller(&signer).account_id != self.doors.account_id => {
-                    return gateway_response(Type::Forbidden);
+                    return Err(gateway_response(Type::Forbidden));
                 }
                 Ok((found, body)) => (signer, incoming) = (Some(found), body),
                 Err(failure) => {
                     tracing::info!(api = self.api.logical_id(), code = %failure.code, reason = failure.message, "the signature was refused");
-                    return answers::unsigned(&failure);
+                    return Err(answers::unsigned(&failure));
                 }
             }
         }
@@ -184,14 +192,14 @@ impl<'a> Call<'a> {
         });
         let passed = match asked.await {
             Ok(passed) => passed,
-            Err(stopped) => return answers::stopped(&stopped, &route.authorization_type),
+            Err(stopped) => return Err(answers::stopped(&stopped, &route.authorization_type)),
         };
         let told = passed.as_ref().map(Passed::v1);
         let signer = signer.as_ref().map(|signer| self.doors.caller(signer));
         let described = event_v1::Api { signer, authorizer: told.as_ref(), ..described };
         let client = match self.client(route, passed.as_ref()) {
             Ok(client) => client,
-            Err(kind) => return gateway_response(kind),
+            Err(kind) => return Err(gateway_response(kind)),
         };
         let described =
             event_v1::Api { api_key: client.map(|client| (client.value(), client.key_id())), ..described };
@@ -200,10 +208,12 @@ impl<'a> Call<'a> {
             tracing::info!(limit = %refusal.limit, resource = %refusal.resource, max = refusal.max, "refused");
             let quota = refusal.limit == LimitId::ApiKeyQuota;
             let kind = if quota { Type::QuotaExceeded } else { Type::Throttled };
-            return with_limit(gateway_response(kind), &refusal);
+            return Err(with_limit(gateway_response(kind), &refusal));
         }
-        let Some(cached) = spot.cached() else {
-            return self.integrate(&found, spot, &described, incoming).await;
+        // What streams is not cached.
+        let streams = route.integration.as_ref().is_some_and(|integration| integration.streams);
+        let Some(cached) = spot.cached().filter(|_| !streams) else {
+            return Ok(self.integrate(&found, spot, &described, incoming).await);
         };
         let word = self.gateway.cache_word(&self.cache_values(&found));
         let anew = wants_anew(head).then_some(signed);
@@ -212,7 +222,7 @@ impl<'a> Call<'a> {
             Looked::Hit(kept) => {
                 let mut answer = Answer::new(Full::new(kept.body));
                 (*answer.status_mut(), *answer.headers_mut()) = (kept.status, kept.headers);
-                answer
+                answer.map(Outgoing::from)
             }
             Looked::Miss(key) => {
                 let answer = self.integrate(&found, spot, &described, incoming).await;
@@ -223,7 +233,7 @@ impl<'a> Call<'a> {
             let text = HeaderValue::from_static("199 - \"cache invalidation is not authorized\"");
             answer.headers_mut().insert(WARNING, text);
         }
-        answer
+        Ok(answer)
     }
 
     fn question<'b>(&'b self, found: &Found<'b>) -> Question<'b> {
@@ -308,8 +318,14 @@ impl<'a> Call<'a> {
     }
 
     /// Keeps a good answer. AWS does not say which statuses are kept: those of success here.
-    async fn keep(&self, cached: crate::gateway::Cached, key: CacheKey, answer: Answer) -> Answer {
+    async fn keep(
+        &self,
+        cached: crate::gateway::Cached,
+        key: CacheKey,
+        answer: Response<Outgoing>,
+    ) -> Response<Outgoing> {
         let (head, body) = answer.into_parts();
+        let Outgoing::Whole(body) = body else { return Response::from_parts(head, body) };
         let body = match body.collect().await {
             Ok(body) => body.to_bytes(),
             Err(never) => match never {},
@@ -321,7 +337,7 @@ impl<'a> Call<'a> {
             let kept = Kept { status: head.status, headers, body: body.clone() };
             self.gateway.keep(self.doors.invoker.now(), cached, key, kept);
         }
-        Answer::from_parts(head, Full::new(body))
+        Answer::from_parts(head, Full::new(body)).map(Outgoing::from)
     }
 
     async fn integrate(
@@ -330,12 +346,14 @@ impl<'a> Call<'a> {
         spot: Spot,
         described: &event_v1::Api<'_>,
         incoming: Incoming,
-    ) -> Answer {
+    ) -> Response<Outgoing> {
         let route = found.route;
-        let Some(integration) = &route.integration else { return answers::internal_error() };
-        match (integration.kind, &integration.function, &integration.mock) {
+        let Some(integration) = &route.integration else {
+            return answers::internal_error().map(Outgoing::from);
+        };
+        let answer = match (integration.kind, &integration.function, &integration.mock) {
             (IntegrationKind::AwsProxy, Some(target), _) => {
-                self.invoke(found, spot, described, incoming, target).await
+                return self.invoke(found, spot, described, incoming, target).await;
             }
             (IntegrationKind::Mock, _, Some(mock)) => of_mock(mock),
             _ => {
@@ -343,7 +361,8 @@ impl<'a> Call<'a> {
                 tracing::warn!(api = self.api.logical_id(), method = %route.route_key, kind, "this kind of integration is not run");
                 answers::not_run(kind)
             }
-        }
+        };
+        answer.map(Outgoing::from)
     }
 
     async fn invoke(
@@ -353,34 +372,51 @@ impl<'a> Call<'a> {
         described: &event_v1::Api<'_>,
         incoming: Incoming,
         target: &model::stack::FunctionTarget,
-    ) -> Answer {
+    ) -> Response<Outgoing> {
         let Call { doors, gateway, api, arrival, path, .. } = self;
         let route = found.route;
-        let Some(destination) = doors.destination(target) else { return answers::internal_error() };
+        let Some(destination) = doors.destination(target) else {
+            return answers::internal_error().map(Outgoing::from);
+        };
         let function = &destination.function;
         let method = arrival.head.method.as_str();
         if !doors.lets_api(api.api_id(), described.stage, route, method, &destination) {
-            return answers::internal_error();
+            return answers::internal_error().map(Outgoing::from);
         }
         let mut trace = None;
         let event = |body: &Bytes, trace_id: &str| {
             trace = HeaderValue::from_str(trace_id).ok();
             arrival.event_v1(described, path, body, trace_id)
         };
-        let asked = gateway.ask(doors, ("REST API", spot), *arrival, &destination, incoming, event).await;
+        let at = ("REST API", spot);
+        let streams = route.integration.as_ref().is_some_and(|integration| integration.streams);
+        let asked = if streams {
+            gateway.ask_for_stream(doors, at, *arrival, &destination, incoming, event).await
+        } else {
+            Err(gateway.ask(doors, at, *arrival, &destination, incoming, event).await)
+        };
         let mut answer = match asked {
-            Asked::Invoked(invoked) => {
-                let reading = reply_v1::Reading { strict: true, decodes: self.accepts_binary() };
-                answer_of(function, &invoked, Format::One(reading), answers::bad_gateway)
-            }
-            Asked::Answered(answer) => return *answer,
-            Asked::Slow(refusal) => with_limit(gateway_response(Type::IntegrationTimeout), &refusal),
-            Asked::Failed(error) => with_cause(answers::internal_error(), &error),
+            Ok(stream) => flow::flowing(function, stream).await,
+            Err(asked) => self.answered(function, asked, streams).map(Outgoing::from),
         };
         if let Some(trace) = trace {
             answer.headers_mut().insert(TRACE_ID, trace);
         }
         answer
+    }
+
+    /// What the client hears of an invocation that did not stream.
+    fn answered(&self, function: &Function, asked: Asked, streams: bool) -> Answer {
+        match asked {
+            Asked::Invoked(invoked) if streams => flow::whole(function, &invoked),
+            Asked::Invoked(invoked) => {
+                let reading = reply_v1::Reading { strict: true, decodes: self.accepts_binary() };
+                answer_of(function, &invoked, Format::One(reading), answers::bad_gateway)
+            }
+            Asked::Answered(answer) => *answer,
+            Asked::Slow(refusal) => with_limit(gateway_response(Type::IntegrationTimeout), &refusal),
+            Asked::Failed(error) => with_cause(answers::internal_error(), &error),
+        }
     }
 
     /// Whether the first type that the client accepts is one of the API's binary types.

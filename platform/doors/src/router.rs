@@ -240,7 +240,9 @@ impl Doors {
             }
             Target::Rest => return Ok(lambda_rest::answer(doors, head, incoming).await),
             Target::HttpApi(reached) => http_api::answer(self, &reached, &head, incoming, peer, port).await,
-            Target::RestApi(reached) => rest_api::answer(self, &reached, &head, incoming, peer, port).await,
+            Target::RestApi(reached) => {
+                return Ok(rest_api::answer(self, &reached, &head, incoming, peer, port).await);
+            }
             Target::Admin => admin::answer(doors, &head, incoming).await,
             Target::Service(service) => {
                 let caller = realm.unwrap_or_else(|| self.realm());

@@ -84,6 +84,9 @@ pub struct Integration {
     pub payload_format_version: String,
     /// How long the gateway waits, ms: 50 to 30,000 (HTTP APIs), 50 to 29,000 by default (REST APIs).
     pub timeout_ms: u32,
+    /// Whether its response goes on piece by piece: `ResponseTransferMode: STREAM` (REST).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub streams: bool,
     /// What tells entries of the stage's cache apart, `method.request.path.id` (REST).
     pub cache_key_parameters: Vec<String>,
     /// Whose entries they are, if not the resource's own (REST).

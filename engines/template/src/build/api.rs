@@ -21,6 +21,14 @@ const TIMEOUT_MIN_MS: u32 = 50;
 /// A REST API has at most this many resources, so a path at most this many parts.
 const MAX_PATH_PARTS: usize = 300;
 
+/// Longest wait for an integration that streams. Source: API Gateway Developer Guide, "Set up an HTTP proxy integration with payload
+/// response streaming in API Gateway", published: 15 minutes.
+const STREAM_TIMEOUT_MAX_MS: u32 = 900_000;
+/// Whether a response goes on piece by piece.
+const TRANSFER_MODES: &[(&str, bool)] = &[("BUFFERED", false), ("STREAM", true)];
+/// Integrations whose responses can. Source: API Gateway Developer Guide, "Stream the integration response for your proxy
+/// integrations in API Gateway", published.
+const PROXIES: [IntegrationKind; 2] = [IntegrationKind::AwsProxy, IntegrationKind::HttpProxy];
 const INTEGRATION_KINDS: &[(&str, IntegrationKind)] = &[
     ("AWS_PROXY", IntegrationKind::AwsProxy),
     ("AWS", IntegrationKind::Aws),
@@ -152,6 +160,7 @@ impl Builder<'_, '_> {
                 uri: (!is_function).then_some(target),
                 payload_format_version: if is_function { "2.0" } else { "1.0" }.into(),
                 timeout_ms: HTTP_TIMEOUT_MS,
+                streams: false,
                 cache_key_parameters: Vec::new(),
                 cache_namespace: None,
                 mock: None,
@@ -302,7 +311,20 @@ impl Builder<'_, '_> {
         let version =
             first(["PayloadFormatVersion", "payloadFormatVersion", ""]).and_then(|key| fields.get(key));
         let version = version.and_then(|node| choice(node, &[("1.0", "1.0"), ("2.0", "2.0")], problems));
-        let longest = if default_ms == HTTP_TIMEOUT_MS { HTTP_TIMEOUT_MS } else { REST_TIMEOUT_MAX_MS };
+        let mode = first(["ResponseTransferMode", "responseTransferMode", ""]);
+        let mode = mode.and_then(|key| fields.get(key)).filter(|_| default_ms != HTTP_TIMEOUT_MS);
+        let streams = mode.and_then(|node| choice(node, TRANSFER_MODES, problems)) == Some(true);
+        if let Some(node) = mode.filter(|_| streams && !PROXIES.contains(&kind)) {
+            let message = "only proxy integrations stream their responses".to_owned();
+            problems.push(
+                Problem::at(node.span, message).help("Type: AWS_PROXY, or ResponseTransferMode: BUFFERED"),
+            );
+        }
+        let longest = match (default_ms == HTTP_TIMEOUT_MS, streams) {
+            (true, _) => HTTP_TIMEOUT_MS,
+            (false, true) => STREAM_TIMEOUT_MAX_MS,
+            (false, false) => REST_TIMEOUT_MAX_MS,
+        };
         let timeout = first(["TimeoutInMillis", "timeoutInMillis", ""])
             .and_then(|key| fields.number(key, "", TIMEOUT_MIN_MS..=longest, problems));
         let parameters = first(["CacheKeyParameters", "cacheKeyParameters", ""]);
@@ -320,6 +342,7 @@ impl Builder<'_, '_> {
             function,
             payload_format_version: version.unwrap_or("1.0").to_owned(),
             timeout_ms: timeout.unwrap_or(default_ms),
+            streams,
             cache_key_parameters: parameters.unwrap_or_default(),
             cache_namespace: namespace,
             mock,

@@ -102,9 +102,10 @@ impl Links {
     /// A function by name, partial or full ARN, or the address that API Gateway uses; perhaps with a qualifier.
     pub(super) fn function(&self, text: &str) -> FunctionTarget {
         const KIND: &str = "AWS::Lambda::Function";
-        let text = text
-            .split_once("/functions/")
-            .map_or(text, |(_, rest)| rest.strip_suffix("/invocations").unwrap_or(rest));
+        let text = text.split_once("/functions/").map_or(text, |(_, rest)| {
+            let ends = ["/invocations", "/response-streaming-invocations"];
+            ends.iter().find_map(|end| rest.strip_suffix(end)).unwrap_or(rest)
+        });
         if let whole @ Link::Logical(_) = self.to(KIND, text) {
             return FunctionTarget { function: whole, qualifier: None };
         }
