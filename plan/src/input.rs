@@ -180,7 +180,7 @@ impl PlanInput {
             clients,
             network,
             inventory,
-            assumptions: Vec::new(),
+            assumptions: gateway::unasked(stack),
         }
     }
 

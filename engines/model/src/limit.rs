@@ -171,6 +171,16 @@ limit_ids! {
     FunctionMemory = "function.memory", "MB", Setting;
 }
 
+impl LimitId {
+    /// Whether it slows down what goes on, packet by packet, and lets it go on.
+    pub const fn is_pace(self) -> bool {
+        matches!(
+            self,
+            Self::EnvironmentBandwidth | Self::EniBandwidth | Self::NatBandwidth | Self::NatPackets
+        )
+    }
+}
+
 impl fmt::Display for LimitId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(self.as_str())

@@ -7,49 +7,47 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
-
-/// Of all machines that Linux runs on.
-const LARGEST_PAGE: usize = 65_536;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::ops::Range;
 
 /// Lets go of the pages of the program and its libraries that hold code and constants. Those in use come back at once, so
-/// call when a process has done most of what it does once.
+/// call when a process has done most of what it does once. Where the kernel does not tell what is mapped, nothing goes.
 pub fn let_go_of_code() {
-    // SAFETY: the callback keeps nothing of what it is given.
-    unsafe { libc::dl_iterate_phdr(Some(let_go_of_object), std::ptr::null_mut()) };
+    let Ok(smaps) = File::open("/proc/self/smaps") else { return };
+    for range in files_as_they_are(BufReader::new(smaps)) {
+        // SAFETY: a private mapping of a file, which cannot be written and of which no page ever was: the next access reads
+        // from the file what was there.
+        unsafe { libc::madvise(range.start as *mut c_void, range.len(), libc::MADV_DONTNEED) };
+    }
 }
 
-unsafe extern "C" fn let_go_of_object(
-    object: *mut libc::dl_phdr_info,
-    _bytes: libc::size_t,
-    _data: *mut c_void,
-) -> libc::c_int {
-    // SAFETY: libc hands over a live description of one object, whose program headers are part of the object.
-    let (base, headers) = unsafe {
-        let object = &*object;
-        if object.dlpi_phdr.is_null() {
-            return 0;
-        }
-        (object.dlpi_addr, std::slice::from_raw_parts(object.dlpi_phdr, usize::from(object.dlpi_phnum)))
-    };
-    // SAFETY: asks for a number.
-    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(LARGEST_PAGE);
-    for header in headers {
-        // Where a segment may be written, relocations were: those are the process's own.
-        let is_constant = header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0;
-        let range = whole_pages(base.wrapping_add(header.p_vaddr) as usize, header.p_memsz as usize, page);
-        if let Some((start, bytes)) = range.filter(|_| is_constant) {
-            // SAFETY: whole pages of a mapping of a file that nobody writes to; the next access reads them from the file.
-            unsafe { libc::madvise(start as *mut c_void, bytes, libc::MADV_DONTNEED) };
+/// The private mappings of files in the text of `smaps` that nobody may write and nobody wrote: relocated tables, a
+/// debugger's breakpoints and code that was moved to larger pages are a process's own.
+fn files_as_they_are(mut smaps: impl BufRead) -> Vec<Range<usize>> {
+    let (mut found, mut mapping, mut line) = (Vec::new(), None, Vec::new());
+    while smaps.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+        let text = std::mem::take(&mut line);
+        let line = String::from_utf8_lossy(&text);
+        if let Some(constant) = constant_of(&line) {
+            mapping = constant;
+        } else if line.strip_prefix("Anonymous:").is_some_and(|kib| kib.trim() == "0 kB") {
+            found.extend(mapping.take());
         }
     }
-    0
+    found
 }
 
-/// The pages that lie wholly within a range of memory: where they begin, and their bytes.
-fn whole_pages(start: usize, bytes: usize, page: usize) -> Option<(usize, usize)> {
-    let end = start.checked_add(bytes)? & !(page - 1);
-    let start = start.checked_next_multiple_of(page)?;
-    (end > start).then(|| (start, end - start))
+/// Of a mapping's first line (`start-end mode offset device inode path`) its addresses, if it is of a file, private and
+/// not to be written; the outer `None` is another line.
+fn constant_of(line: &str) -> Option<Option<Range<usize>>> {
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let address = |hex| usize::from_str_radix(hex, 16).ok();
+    let range = address(start)?..address(end)?;
+    let (mode, inode) = (words.next()?.as_bytes(), words.nth(2)?);
+    let is_constant = inode != "0" && matches!(mode, [b'r', b'-', _, b'p']);
+    Some(is_constant.then_some(range))
 }
 
 #[cfg(test)]
@@ -57,14 +55,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_neighbours_page_is_left_alone() {
-        assert_eq!(whole_pages(0x1000, 0x2000, 0x1000), Some((0x1000, 0x2000)));
-        assert_eq!(whole_pages(0x1001, 0x2000, 0x1000), Some((0x2000, 0x1000)));
-        assert_eq!(whole_pages(0x1fff, 0x1001, 0x1000), Some((0x2000, 0x1000)));
-        assert_eq!(whole_pages(0x1001, 0x1ffe, 0x1000), None);
-        assert_eq!(whole_pages(0x1000, 0, 0x1000), None);
-        assert_eq!(whole_pages(usize::MAX - 1, 1, 0x1000), None);
-        assert_eq!(whole_pages(usize::MAX, 2, 0x1000), None);
+    fn what_was_written_or_may_be_stays() {
+        let told = "Size:                  4 kB\nRss:                   4 kB\n";
+        let smaps = [
+            ("1000-2000 r--p 00000000 fd:01 77 /bin/x", 0),
+            ("2000-4000 r-xp 00001000 fd:01 77 /bin/x", 0),
+            ("4000-5000 r-xp 00003000 fd:01 78 /lib/relocated.so", 4),
+            ("5000-6000 rw-p 00004000 fd:01 77 /bin/x", 0),
+            ("6000-7000 r--s 00000000 fd:01 79 /data/shared", 0),
+            ("7000-8000 r-xp 00000000 00:00 0 [vdso]", 0),
+            ("8000-9000 ---p 00000000 fd:01 77 /bin/x", 0),
+            ("9000-a000 r--p 00005000 fd:01 77 /bin/a name", 0),
+        ]
+        .map(|(line, kib)| format!("{line}\n{told}Anonymous:    {kib} kB\nVmFlags: rd mr mw me sd\n"))
+        .concat();
+        assert_eq!(files_as_they_are(smaps.as_bytes()), [0x1000..0x2000, 0x2000..0x4000, 0x9000..0xa000]);
+        for lie in ["", "x", "1000 r--p", "-", "g-h r--p 0 0 7 x", "Anonymous: 0 kB", "1000-2000 r--p"] {
+            assert_eq!(files_as_they_are(lie.as_bytes()), [], "{lie}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The few system calls that the standard library and rustix do not wrap safely. Every `unsafe` of the room
-//! is here, in `child` and in `resident`.
+//! The few system calls that the standard library and rustix do not wrap safely. What else of the room is `unsafe` says
+//! so by an `allow` at the top of its file.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;

@@ -245,6 +245,7 @@ async fn serve(
         account_concurrency,
         unreserved_minimum: era.settings.unreserved_minimum,
         experimental_snap_start: arguments.experimental_snapstart,
+        passable: arguments.isolation == Isolation::Process,
     };
     let realms::Parts { control, doors: watched, .. } =
         realms::parts(control_options, invoker.clone(), events.clone(), overlay, workshop.clone())?;
@@ -261,6 +262,7 @@ async fn serve(
         permissions: arguments.permissions.into(),
         freeze_after: Duration::from_millis(arguments.freeze_after),
         experimental_snap_start: arguments.experimental_snapstart,
+        passable: arguments.isolation == Isolation::Process,
         loopback: arguments.host.is_loopback(),
         queues,
         workshop,

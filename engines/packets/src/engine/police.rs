@@ -33,6 +33,18 @@ pub struct Bandwidth {
     pub gateway_packets: Option<u64>,
 }
 
+impl Bandwidth {
+    const fn of(self, limit: LimitId) -> Option<u64> {
+        match limit {
+            LimitId::EnvironmentBandwidth => self.environment,
+            LimitId::EniBandwidth => self.interface,
+            LimitId::NatBandwidth => self.gateway,
+            LimitId::NatPackets => self.gateway_packets,
+            _ => None,
+        }
+    }
+}
+
 const BYTES_PER_MEGABIT: u64 = 125_000;
 /// A bucket holds what comes in this part of a second.
 const BURST_PARTS: u64 = 10;
@@ -97,7 +109,8 @@ impl Police {
     pub(super) fn rows(&self, now: Instant) -> impl Iterator<Item = LimitRow> {
         self.tallies.iter().map(move |((limit, name), tally)| {
             let links = self.links.iter().filter(|((of, _), link)| of == limit && link.name == *name);
-            let (used, max) = links.fold((0, 0), |(used, _), (_, link)| (link.used(now).max(used), link.max));
+            let used = links.map(|(_, link)| link.used(now)).max().unwrap_or(0);
+            let max = self.figures.of(*limit).unwrap_or(0);
             tally.row(*limit, name, used, max, &"given with --limit".into())
         })
     }

@@ -113,6 +113,8 @@ impl Environment {
         self.get_used_to(elapsed);
         let limit = self.attachment().as_ref().and_then(|attachment| attachment.refused_since(begun));
         let mut conclusion = Conclusion::of(end, function, id, elapsed, initialising);
+        // Of a link that was slow, a function that is done has nothing to say.
+        let limit = limit.filter(|refusal| !refusal.limit.is_pace() || conclusion.outcome != Outcome::Done);
         if let Some(refusal) = &limit {
             conclusion.blame(id, refusal);
         }

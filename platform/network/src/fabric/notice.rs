@@ -56,19 +56,22 @@ impl Notices {
     }
 }
 
-/// The last refusal of one environment's, kept for its invocation.
+/// The last refusals of one environment's, kept for its invocation: that of a limit that says no, and that of one that only
+/// slows down.
 #[derive(Debug, Default)]
-pub struct Blame(Mutex<Option<(Instant, Refusal)>>);
+pub struct Blame(Mutex<[Option<(Instant, Refusal)>; 2]>);
 
 impl Blame {
     pub(super) fn put(&self, now: Instant, refusal: &Refusal) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, refusal.clone()));
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last[usize::from(refusal.limit.is_pace())] = Some((now, refusal.clone()));
     }
 
-    /// The last refusal, if there was one at `since` or later.
+    /// The last refusal, if there was one at `since` or later: one that says no before one that slows down.
     pub fn since(&self, since: Instant) -> Option<Refusal> {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().filter(|(at, _)| *at >= since).map(|(_, refusal)| refusal.clone())
+        let mut recent = last.iter().flatten().filter(|(at, _)| *at >= since);
+        recent.next().map(|(_, refusal)| refusal.clone())
     }
 }
 
@@ -106,5 +109,15 @@ mod tests {
         blame.put(Instant::from_secs(3), &refusal());
         assert!(blame.since(Instant::from_secs(2)).is_some_and(|refusal| refusal.limit == LimitId::NatPorts));
         assert!(blame.since(Instant::from_secs(4)).is_none());
+    }
+
+    #[test]
+    fn a_lost_segment_of_a_slow_link_is_not_blamed_before_a_connection_that_hangs() {
+        let blame = Blame::default();
+        let slow = Refusal { limit: LimitId::NatBandwidth, ..refusal() };
+        blame.put(Instant::from_secs(3), &refusal());
+        blame.put(Instant::from_secs(4), &slow);
+        let at = |second| blame.since(Instant::from_secs(second)).map(|refusal| refusal.limit);
+        assert_eq!((at(2), at(4), at(5)), (Some(LimitId::NatPorts), Some(LimitId::NatBandwidth), None));
     }
 }

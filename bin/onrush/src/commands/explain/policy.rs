@@ -13,8 +13,11 @@ const SHOWN_CHARS: usize = 160;
 
 /// The lines that tell of a policy.
 pub(super) fn lines(policy: Option<&str>) -> Vec<String> {
-    let Some(document) = policy.and_then(read) else {
+    let Some(policy) = policy else {
         return vec!["policy: none, so everybody may do everything".to_owned()];
+    };
+    let Some(document) = read(policy) else {
+        return vec!["policy: not readable".to_owned()];
     };
     let statements: Vec<&Value> = many(&document["Statement"]).collect();
     let mut lines: Vec<String> = statements
@@ -127,7 +130,10 @@ fn may_mean(resources: &Value, others: &Value, resource: Option<&str>, certain: 
         let Some(arn) = resource else { return !certain || pattern == "*" };
         // A bucket's policy speaks of the bucket or of what it holds.
         let below = |pattern: &str| pattern.strip_prefix(arn).is_some_and(|rest| rest.starts_with('/'));
-        fits(pattern, arn) || (!certain && (below(pattern) || fits(pattern, &format!("{arn}/x"))))
+        let (itself, content) = (fits(pattern, arn), fits(pattern, &format!("{arn}/x")));
+        // Of these services an endpoint is asked for what a resource holds, too.
+        let holds = arn.contains(":s3:") || arn.contains(":dynamodb:");
+        if certain { itself && (content || !holds) } else { itself || content || below(pattern) }
     })
 }
 

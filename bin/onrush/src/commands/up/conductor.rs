@@ -221,7 +221,6 @@ impl Conductor {
         let before = self.stage.control.functions();
         let apis = self.read.as_ref().map(|read| ApiParts::from(&read.stack)).unwrap_or_default();
         let deployed = deploy::all(&read, &self.stage).await;
-        super::images_in_place(&self.stage.control).await;
         // Also when one of several was refused: what was deployed answers.
         self.settle().await;
         deployed?;
@@ -238,6 +237,8 @@ impl Conductor {
         };
         self.template = arguments;
         self.read = Some(read);
+        // Only the answer to the order waits for images.
+        super::images_in_place(&self.stage.control).await;
         Ok(Done { changed, waits })
     }
 

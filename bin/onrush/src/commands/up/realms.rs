@@ -41,6 +41,8 @@ pub struct Ground {
     pub permissions: doors::guard::Permissions,
     pub freeze_after: Duration,
     pub experimental_snap_start: bool,
+    /// Whether functions have no walls, and get to their code as other users.
+    pub passable: bool,
     pub loopback: bool,
     pub queues: Queues,
     /// Who unpacks archives and layers.
@@ -165,6 +167,7 @@ impl Realms {
             account_concurrency,
             unreserved_minimum: era.settings.unreserved_minimum,
             experimental_snap_start: ground.experimental_snap_start,
+            passable: ground.passable,
         };
         let overlay = ground.sandboxes.abilities().enforced("image-overlay");
         let Parts { control, invoker, events, doors: watched } =

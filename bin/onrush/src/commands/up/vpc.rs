@@ -219,11 +219,11 @@ fn by_relay(possible: bool, asked_for: bool) -> Result<(Option<Outside>, Option<
     }
 }
 
-/// A limit of this host's that was given.
 fn number_of(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// A limit of this host's that was given.
 fn of_host(overrides: &Overrides, limit: LimitId) -> Option<u32> {
     overrides.get(limit).map(|figure| u32::try_from(figure).unwrap_or(u32::MAX))
 }

@@ -9,8 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 const MADE_UP: u32 = u32::from_be_bytes([198, 18, 128, 1]);
 
 impl Network {
-    /// Gives NAT gateways their places and addresses.
-    /// Gives addresses to the gateways from the `first` on.
+    /// Gives places and addresses to the NAT gateways from the `first` on.
     pub(super) fn stand_gateways(&mut self, stack: &Stack, first: usize) {
         for index in first..self.gateways.len() {
             let found = stack.nat_gateways.get(index);
