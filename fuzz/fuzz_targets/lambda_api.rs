@@ -35,6 +35,7 @@ static CONTROL: LazyLock<Control> = LazyLock::new(|| {
         account_concurrency: 1000,
         unreserved_minimum: 100,
         experimental_snap_start: false,
+        passable: false,
     };
     Control::open(options, Box::new(|_| {})).unwrap()
 });

@@ -110,13 +110,14 @@ def test_node_packages_are_installed_beside_the_code_and_not_into_it(start, home
             entry.size = len(text)
             archive.addfile(entry, io.BytesIO(text.encode()))
     (folder / "package.json").write_text(json.dumps({"name": "cart", "dependencies": {"greet": "file:greet-1.0.0.tgz"}}))
-    (folder / "app.js").write_text("exports.handler = async () => require('greet');")
+    (folder / "app.js").write_text("exports.handler = async () => [require('greet'), require('fs').existsSync('.npmrc')];")
+    (folder / ".npmrc").write_text("//registry.example.com/:_authToken=a-secret\n")
     before = tree(folder)
     version = subprocess.run(["node", "-p", "process.versions.node.split('.')[0]"], capture_output=True, text=True).stdout.strip()
     path = template(home, Cart={"Handler": "app.handler", "Runtime": f"nodejs{version}.x", "Timeout": 20})
     platform = start(home=home, template=path)
     assert "Cart: npm install" in platform.stderr()
-    assert platform.invoke("Cart").json() == "from the tarball"
+    assert platform.invoke("Cart").json() == ["from the tarball", False], "npm's settings are not deployed"
     assert tree(folder) == before
 
 

@@ -229,6 +229,8 @@ def test_whatever_the_umask_functions_read_their_code(open_folder, start, isolat
     for path in [path for name in ("red", "echo", "layer") for path in (open_folder / name, *(open_folder / name).rglob("*"))]:
         path.chmod(path.stat().st_mode & 0o700)
     platform = start("--isolation", isolation, home=open_folder, template=template, umask=0o077)
+    # Copies that sandboxes may read are shut away from others; without walls functions must get through to them.
+    assert platform.data_dir.stat().st_mode & 0o777 == (0o700 if layers else 0o711)
     assert platform.invoke("Echo", {"as": "closed"}).json() == {"as": "closed"}
     read = "answer = open(os.environ['LAMBDA_TASK_ROOT'] + '/word').read()"
     assert puppet.inside(platform, read) == "before"

@@ -224,7 +224,7 @@ impl<'a> Resolver<'a> {
         let Inputs { region, account_id, stack_name, .. } = self.inputs;
         Some(match name {
             "AWS::AccountId" => account_id.clone(),
-            "AWS::Partition" => "aws".into(),
+            "AWS::Partition" => model::name::partition_of(region).into(),
             "AWS::Region" => region.clone(),
             "AWS::StackName" => stack_name.clone(),
             "AWS::URLSuffix" => "amazonaws.com".into(),

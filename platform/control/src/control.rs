@@ -64,6 +64,8 @@ pub struct Options {
     pub unreserved_minimum: u32,
     /// Whether SnapStart takes runtimes that AWS does not restore.
     pub experimental_snap_start: bool,
+    /// Whether other users may pass through the data folder, for functions without walls: they run as others.
+    pub passable: bool,
 }
 
 /// What the observer is told, after the change is durable and readers see it. Changes come one at a time, in order.
@@ -437,6 +439,7 @@ mod tests {
             account_concurrency: 1_000,
             unreserved_minimum: 100,
             experimental_snap_start: false,
+            passable: false,
         };
         let (store, heard) = (Failing::default(), Arc::new(AtomicUsize::new(0)));
         let observer = {

@@ -13,6 +13,7 @@ pub(crate) use answer::Passed;
 use crate::arrival::{Arrival, Destination};
 use crate::gateway::{Gateway, Making};
 use crate::router::{Doors, json, log_failure};
+use crate::routes;
 use crate::{Answer, lambda_rest};
 use answer::Decision;
 use bytes::Bytes;
@@ -59,7 +60,8 @@ enum Guard {
 #[derive(Debug)]
 struct One {
     authorizer: Authorizer,
-    validation: Option<Regex>,
+    /// What a token has to look like; `Err` lets none in.
+    validation: Option<Result<Regex, regex_lite::Error>>,
     timeout: usize,
     cache: Mutex<ResponseCache<Entry>>,
     /// Words of cache keys come from clients.
@@ -131,11 +133,7 @@ impl Authorizers {
         let all = all.iter().map(|authorizer| {
             let resource: Arc<str> = format!("authorizer {} of {api}", authorizer.name).into();
             One {
-                // The template's reader has refused what is none.
-                validation: authorizer
-                    .validation
-                    .as_ref()
-                    .and_then(|text| Regex::new(&format!("^(?:{text})$")).ok()),
+                validation: authorizer.validation.as_deref().map(validation),
                 timeout: making.authorizer_timeout(Arc::clone(&resource), PATIENCE),
                 cache: Mutex::new(ResponseCache::new(resource, CACHE_BYTES_MAX, "this host".into())),
                 secret: RandomState::new(),
@@ -184,7 +182,7 @@ impl One {
         };
         if *kind == AuthorizerKind::Token {
             let token = identity.first().map_or("", String::as_str);
-            if self.validation.as_ref().is_some_and(|pattern| !pattern.is_match(token)) {
+            if !fits(self.validation.as_ref(), token) {
                 return Err(Stopped::Unauthorized);
             }
         }
@@ -297,6 +295,16 @@ impl One {
     }
 }
 
+/// The pattern that a whole token has to fit. The text has to stand by itself, too: `a)|(b` is none.
+fn validation(text: &str) -> Result<Regex, regex_lite::Error> {
+    Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$")))
+}
+
+/// The template's reader has refused what is no pattern; should one come through, nobody passes.
+fn fits(validation: Option<&Result<Regex, regex_lite::Error>>, token: &str) -> bool {
+    validation.is_none_or(|pattern| pattern.as_ref().is_ok_and(|pattern| pattern.is_match(token)))
+}
+
 async fn run(
     doors: &Doors,
     destination: &Destination,
@@ -333,6 +341,15 @@ pub(crate) fn not_run(kind: &str) -> Answer {
 impl Question<'_> {
     /// What a policy's statement is about: `arn:aws:execute-api:us-east-1:000000000000:abc/Prod/GET/cart/7`.
     fn arn(&self) -> String {
+        self.arn_of(self.path)
+    }
+
+    /// The same however the path is spelled: the route's function sees no difference, and neither may a policy.
+    fn canonical_arn(&self) -> String {
+        self.arn_of(&routes::canonical(self.path))
+    }
+
+    fn arn_of(&self, path: &str) -> String {
         let Doors { region, account_id, .. } = self.doors;
         format!(
             "arn:{}:execute-api:{region}:{account_id}:{}/{}/{}{}",
@@ -340,7 +357,22 @@ impl Question<'_> {
             self.api_id,
             self.stage_name,
             self.arrival.head.method,
-            self.path
+            path
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_validation_that_is_none_lets_no_token_in() {
+        let fits = |text: &str, token: &str| fits(Some(&validation(text)), token);
+        assert!(super::fits(None, "anything"));
+        assert!(fits("a|b", "a") && fits("a|b", "b") && !fits("a|b", "ab"));
+        for (text, token) in [("(", "("), ("a)|(b", "a"), ("(?x)a # b", "a")] {
+            assert!(!fits(text, token), "{text}");
+        }
     }
 }

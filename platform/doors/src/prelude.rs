@@ -6,6 +6,7 @@
 
 use crate::reply::{self, Malformed};
 use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Response};
 use serde_json::{Map, Value};
 
@@ -94,7 +95,11 @@ fn decode(text: &[u8], multiple: bool) -> Result<Response<()>, Malformed> {
     for (name, value) in repeated {
         let name: HeaderName = name.parse().map_err(|_| Malformed("a header's name cannot be sent"))?;
         let value = value.as_str().and_then(|text| HeaderValue::from_str(text).ok());
-        response.headers_mut().append(name, value.ok_or(Malformed("a header's value cannot be sent"))?);
+        let value = value.ok_or(Malformed("a header's value cannot be sent"))?;
+        // How the body is framed is the server's, whatever the function says: or it could split the response.
+        if ![CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&name) {
+            response.headers_mut().append(name, value);
+        }
     }
     // What a result is without a word of its type; a stream is bytes.
     if !has_type {
@@ -198,6 +203,19 @@ mod tests {
             read(&wire(b"{\"headers\":{\"vary\":[\"a\",\"b\"],\"x\":\"y\"}}", b""), 99).unwrap().unwrap();
         let values: Vec<_> = head.headers().get_all("vary").iter().collect();
         assert!(values == ["a", "b"] && head.headers()["x"] == "y");
+    }
+
+    #[test]
+    fn the_framing_of_the_body_is_not_the_functions() {
+        let lists = r#"{"Content-Length":["1","2"],"transfer-encoding":["chunked"],"Connection":["close"],"x":["y"]}"#;
+        for member in ["headers", "multiValueHeaders"] {
+            let prelude = format!("{{\"{member}\":{lists}}}");
+            let whole = Bytes::from(wire(prelude.as_bytes(), b"body"));
+            let (head, _) = Reader::of_rest().push(&whole).unwrap().unwrap();
+            let mut names: Vec<_> = head.headers().keys().map(HeaderName::as_str).collect();
+            names.sort_unstable();
+            assert_eq!(names, ["content-type", "x"], "{member}");
+        }
     }
 
     #[test]

@@ -119,6 +119,11 @@ impl Api {
     }
 }
 
+/// The other id of a request. AWS's have sixteen letters, the last a sign of base64's.
+pub(crate) fn extended_id(id: &str) -> String {
+    STANDARD.encode(id.as_bytes().get(..11).unwrap_or_default())
+}
+
 pub(crate) async fn answer(
     doors: &Doors,
     reached: &Reached<Api>,
@@ -130,8 +135,7 @@ pub(crate) async fn answer(
     let Reached { apis, api, path } = reached;
     let gateway = &apis.gateway;
     let id = request_id();
-    // AWS's have sixteen letters, the last a sign of base64's.
-    let extended_id = STANDARD.encode(&id.as_bytes()[..11]);
+    let extended_id = extended_id(&id);
     let arrival = Arrival { path, head, peer, port, id: &id };
     let mut answer = match api.stage(path) {
         None => gateway_response(Type::Forbidden).map(Outgoing::from),

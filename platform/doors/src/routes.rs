@@ -102,6 +102,12 @@ fn segments(path: &str) -> Vec<&str> {
     path.split('/').filter(|segment| !segment.is_empty()).collect()
 }
 
+/// The one spelling of all paths that lead where this one does: without empty segments, and decoded.
+pub(crate) fn canonical(path: &str) -> String {
+    let decoded: Vec<_> = segments(path).into_iter().map(|segment| event::decode(segment, false)).collect();
+    format!("/{}", decoded.join("/"))
+}
+
 impl Pattern {
     fn new(index: usize, route: ApiRoute) -> Self {
         let words = route.path.split('/').filter(|word| !word.is_empty());
@@ -202,6 +208,15 @@ mod tests {
         assert_eq!(routes.find("GET", "/cart/a%20b").unwrap().parameters["id"], "a b");
         assert_eq!(routes.find("GET", "/q/y/z").unwrap().parameters["proxy"], "q/y/z");
         assert_eq!(routes.find("GET", "/cart/new").unwrap().index, 4);
+    }
+
+    #[test]
+    fn spellings_of_a_path_are_one() {
+        for path in ["/cart/7", "//cart/7", "/cart//7", "/cart/7/", "/cart/%37", "/%63art/7//"] {
+            assert_eq!(canonical(path), "/cart/7", "{path}");
+        }
+        assert_eq!((canonical("/"), canonical("//")), ("/".to_owned(), "/".to_owned()));
+        assert_eq!(canonical("/a%2537"), "/a%37", "decoded once");
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Runs for Live {
         let admission = self.invoker.admit_as(&runs, &attempt.request_id, InvocationType::Event);
         let admission = admission.map_err(refused)?;
         Ok(Box::pin(async move {
-            let Some(payload) = payload.await else { return Err(host()) };
+            let Some(payload) = payload.await else { return Err(host("host")) };
             let Try { function, qualifier, arn, request_id, client_context, trace_id } = attempt;
             let invoked_arn = match qualifier {
                 Some(qualifier) => model::name::qualified_arn(&arn, &qualifier).into(),
@@ -115,18 +115,33 @@ fn refused(error: InvokeError) -> Refused {
     match error {
         InvokeError::NoFunction(_) => Refused::NoFunction,
         InvokeError::Refused(refusal) => Refused::Limit(refusal),
-        InvokeError::NotReady(_) | InvokeError::Restore(_) | InvokeError::Host(_) => host(),
+        // No room is lacking: what tells of the event says why it waits.
+        InvokeError::NotReady(state) => host(&format!("host, for a function in state {state:?}")),
+        InvokeError::Restore(_) | InvokeError::Host(_) => host("host"),
     }
 }
 
 /// This host is at fault: tried again like what was throttled, as Lambda does after errors of its own.
-fn host() -> Refused {
+fn host(resource: &str) -> Refused {
     Refused::Limit(Refusal {
         limit: LimitId::HostSandboxes,
-        resource: "host".into(),
+        resource: resource.into(),
         destination: None,
         used: 0,
         max: 0,
         retry_at: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_that_is_not_ready_is_not_said_to_lack_room() {
+        let Refused::Limit(refusal) = refused(InvokeError::NotReady(control::State::Pending)) else {
+            panic!("tried again like what was throttled")
+        };
+        assert_eq!(&*refusal.resource, "host, for a function in state Pending");
+    }
 }

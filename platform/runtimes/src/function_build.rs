@@ -139,9 +139,9 @@ impl Runtimes {
             let mut make_failed = None;
             let made = self.builds.install_again(&folder, |staging| {
                 let done = match &packages {
-                    Some(packages) => {
-                        link_tree(packages, staging, 0).and_then(|()| copy_tree(source, staging, 0))
-                    }
+                    Some(packages) => link_tree(packages, staging, 0)
+                        .and_then(|()| copy_tree(source, staging, 0))
+                        .and_then(|()| if build == Build::Npm { forget_settings(staging) } else { Ok(()) }),
                     None => {
                         progress(&format!("make build-{name}"));
                         match self.make(name, source, staging) {
@@ -238,7 +238,9 @@ impl Runtimes {
                 "--loglevel=error",
             ]);
             npm.args(["--fetch-retries=1", "--fetch-timeout=15000"]).current_dir(staging);
-            self.shelf.installers.run(&mut npm)
+            let done = self.shelf.installers.run(&mut npm);
+            forget_settings(staging).map_err(|error| error.to_string())?;
+            done
         })?;
         self.installed("npm", source, folder, installed)
     }
@@ -387,6 +389,14 @@ fn copy_tree(from: &Path, to: &Path, depth: usize) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// npm's settings, and the tokens in them, are for the build: `sam build` takes them out of what is deployed, too.
+fn forget_settings(folder: &Path) -> io::Result<()> {
+    match fs::remove_file(folder.join(".npmrc")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Packages, which nobody changes: the files are the same.

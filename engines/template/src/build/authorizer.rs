@@ -25,6 +25,30 @@ const KINDS: &[(&str, AuthorizerKind)] = &[
     ("COGNITO_USER_POOLS", AuthorizerKind::CognitoUserPools),
 ];
 
+/// What the doors know of `$context`; anything else is missing in every request.
+const CONTEXT: &[&str] = &[
+    "accountId",
+    "apiId",
+    "domainName",
+    "domainPrefix",
+    "extendedRequestId",
+    "http.method",
+    "http.path",
+    "http.protocol",
+    "http.sourceIp",
+    "http.userAgent",
+    "httpMethod",
+    "identity.apiKey",
+    "identity.sourceIp",
+    "identity.userAgent",
+    "path",
+    "protocol",
+    "requestId",
+    "resourcePath",
+    "routeKey",
+    "stage",
+];
+
 /// Who an authorizer is.
 struct Named<'a> {
     id: String,
@@ -95,7 +119,16 @@ impl Builder<'_, '_> {
             let Some(text) = node.string(problems) else { continue };
             for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
                 match source(word) {
-                    Some(source) => identity_sources.push(source),
+                    Some(source) => {
+                        if let IdentitySource::Context(name) = &source
+                            && !CONTEXT.contains(&name.as_str())
+                        {
+                            let message = format!("{} is not known here", quoted(word));
+                            let help = "requests are refused as if it were missing";
+                            self.warnings.push(Problem::at(node.span, message).help(help));
+                        }
+                        identity_sources.push(source);
+                    }
                     None => {
                         let message = format!("{} is no identity source", quoted(word));
                         let help = if named.is_rest {
@@ -115,7 +148,8 @@ impl Builder<'_, '_> {
         let key = first(["IdentityValidationExpression", "identityValidationExpression", ""]);
         let validation = key.and_then(|key| Some((fields.string(key, problems)?, fields.get(key)?.span)));
         if let Some((text, span)) = &validation
-            && let Err(cause) = Regex::new(text)
+            // The door matches whole tokens; both have to be patterns, or a bracket too many would go unseen.
+            && let Err(cause) = Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$")))
         {
             let message = format!("{} is no regular expression: {cause}", quoted(text));
             problems.push(Problem::at(*span, message));

@@ -24,7 +24,8 @@ pub(super) fn http(
         api.push(("CorsConfiguration", http_cors(cors)));
     }
     body(&properties, &mut api, warnings);
-    if let Some(auth) = properties.get("Auth") {
+    if let Some(auth) = properties.get("Auth").and_then(|auth| auth::chosen(auth, resolver)) {
+        let auth = &auth;
         auth::of_api(&id, auth, auth::Version::Http, resource.condition.as_ref(), resolver, output);
         api.extend(auth::default_of(auth));
     }
@@ -81,7 +82,8 @@ pub(super) fn rest(
         stage.extend(properties.get(key).cloned().map(|node| (key, node)));
     }
     let stage_id = format!("{id}{}Stage", letters(&name));
-    if let Some(auth) = properties.get("Auth") {
+    if let Some(auth) = properties.get("Auth").and_then(|auth| auth::chosen(auth, resolver)) {
+        let auth = &auth;
         if auth.get("ApiKeyRequired").and_then(|node| node.boolean(&mut resolver.problems)) == Some(true) {
             output.keyed.insert(id.clone(), auth.span);
         }

@@ -6,6 +6,7 @@
 
 use super::make::{Properties, mapping, reference, text};
 use super::{AUTHORIZER, DEFAULT_AUTHORIZER, Output};
+use crate::intrinsic::Call;
 use crate::resolve::{Resolver, Resource};
 use crate::yaml::{Entry, Kind, Node, Span};
 
@@ -18,12 +19,32 @@ pub(super) enum Version {
     Rest,
 }
 
+/// What an `Auth` is: of `Fn::If` the branch that is taken, as it is written, since resources have no names yet. What is no
+/// mapping is reported, never taken for an `Auth` that says nothing.
+pub(super) fn chosen(auth: &Node, resolver: &mut Resolver<'_>) -> Option<Node> {
+    let mut auth = auth;
+    while let Some(call) = Call::of(auth).filter(|call| call.name == "If") {
+        let Some([condition, yes, no]) = call.items() else { break };
+        let Some(holds) = condition.as_str().and_then(|name| resolver.conditions.get(name)) else { break };
+        auth = if *holds { yes } else { no };
+    }
+    let auth = if Call::of(auth).is_some() { resolver.value(auth)? } else { auth.clone() };
+    if auth.is_null() {
+        return None;
+    }
+    auth.mapping(&mut resolver.problems)?;
+    Some(auth)
+}
+
 /// What an event says of who may call it.
-pub(super) fn of_event(auth: &Node) -> Option<(&'static str, Node)> {
-    let authorizer = auth.get("Authorizer")?;
-    let name = authorizer.as_str()?;
-    let key = if matches!(name, "NONE" | "AWS_IAM") { "AuthorizationType" } else { AUTHORIZER };
-    Some((key, authorizer.clone()))
+pub(super) fn of_event(auth: &Node, resolver: &mut Resolver<'_>) -> Option<(&'static str, Node)> {
+    let authorizer = resolver.value(auth.get("Authorizer")?)?;
+    if authorizer.is_null() {
+        return None;
+    }
+    let is_kind = matches!(authorizer.as_str(), Some("NONE" | "AWS_IAM"));
+    // What is no text goes on, too: that is reported where it is read, and does not leave the route open.
+    Some((if is_kind { "AuthorizationType" } else { AUTHORIZER }, authorizer))
 }
 
 /// Whom an API asks where a route says nothing.
@@ -145,7 +166,9 @@ fn sources(identity: &Node, starts: &[(&str, &str)]) -> Node {
 /// Lets the API ask the function, whichever of its authorizers it stands behind, as SAM does.
 fn permission(api: &str, function: &Node, span: Span) -> Node {
     let parts = vec![
-        text("arn:aws:execute-api:", span),
+        text("arn:", span),
+        reference("AWS::Partition", span),
+        text(":execute-api:", span),
         reference("AWS::Region", span),
         text(":", span),
         reference("AWS::AccountId", span),

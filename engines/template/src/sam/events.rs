@@ -96,7 +96,8 @@ impl One<'_> {
             ("RouteKey", text(&key, self.span_of("Method").or_else(|| self.span_of("Path")).unwrap_or(span))),
             (INTEGRATION, mapping(integration, span)),
         ];
-        route.extend(self.get("Auth").and_then(|auth| super::auth::of_event(&auth)));
+        let auth = self.get("Auth").and_then(|auth| super::auth::chosen(&auth, resolver));
+        route.extend(auth.and_then(|auth| super::auth::of_event(&auth, resolver)));
         self.finish(api, "AWS::ApiGatewayV2::Route", mapping(route, span), output);
     }
 
@@ -118,10 +119,10 @@ impl One<'_> {
             (PATH, text(&path.unwrap_or_else(|| "/".into()), span)),
             (INTEGRATION, mapping(integration, span)),
         ];
-        let auth = self.get("Auth");
+        let auth = self.get("Auth").and_then(|auth| super::auth::chosen(&auth, resolver));
         let key = auth.as_ref().and_then(|auth| auth.get("ApiKeyRequired").cloned());
         fields.extend(key.map(|node| ("ApiKeyRequired", node)));
-        fields.extend(auth.as_ref().and_then(super::auth::of_event));
+        fields.extend(auth.as_ref().and_then(|auth| super::auth::of_event(auth, resolver)));
         self.finish(api, "AWS::ApiGateway::Method", mapping(fields, span), output);
     }
 
@@ -161,7 +162,9 @@ impl One<'_> {
                         text("", span),
                         Node::list(
                             vec![
-                                text("arn:aws:execute-api:", span),
+                                text("arn:", span),
+                                reference("AWS::Partition", span),
+                                text(":execute-api:", span),
                                 reference("AWS::Region", span),
                                 text(":", span),
                                 reference("AWS::AccountId", span),

@@ -191,6 +191,11 @@ fn what_is_wrong_is_shown_in_its_place() {
         (&*format!("Type: REQUST, {uri}"), "REQUST"),
         (&format!("Type: TOKEN, {uri}, IdentitySource: Authorization"), "is no identity source"),
         (&format!("Type: TOKEN, {uri}, IdentityValidationExpression: '('"), "is no regular expression"),
+        (&format!("Type: TOKEN, {uri}, IdentityValidationExpression: 'a)|(b'"), "is no regular expression"),
+        (
+            &format!("Type: TOKEN, {uri}, IdentityValidationExpression: '(?x)a # b'"),
+            "is no regular expression",
+        ),
         (&format!("Type: TOKEN, {uri}, AuthorizerResultTtlInSeconds: 3601"), "3600"),
     ] {
         let found = problems(&with(settings)).join("\n");
@@ -201,4 +206,60 @@ fn what_is_wrong_is_shown_in_its_place() {
     let said = warnings(&text).join("\n");
     assert!(said.contains("has no authorizer `Nobody`"), "{said}");
     assert_eq!(guarded(&stack(&text)), [("GET /a", "CUSTOM", None)], "nobody may call it");
+}
+
+#[test]
+fn an_authorizer_that_is_computed_is_not_lost() {
+    let text = |auth: &str| {
+        let head = HEAD.replacen(
+            "Resources:",
+            "Parameters: {Who: {Type: String, Default: Ask}}
+Conditions: {Yes: !Equals [a, a], No: !Equals [a, b]}
+Resources:",
+            1,
+        );
+        let event = format!(
+            "{{A: {{Type: Api, Properties: {{RestApiId: !Ref Rest, Path: /a, Method: get, Auth: {auth}}}}}}}"
+        );
+        let rest = "
+  Rest:
+    Type: AWS::Serverless::Api
+    Properties:
+      StageName: Prod
+      Auth: !If
+        - Yes
+        - DefaultAuthorizer: Token
+          Authorizers: {Token: {FunctionArn: !GetAtt Guard.Arn}, Ask: {FunctionArn: !GetAtt Guard.Arn}}
+        - !Ref AWS::NoValue
+";
+        format!("{head}{}{rest}", function(&event))
+    };
+    for (auth, kind, who) in [
+        ("{Authorizer: !Ref Who}", "CUSTOM", Some("Rest.Ask")),
+        ("{Authorizer: !If [Yes, Ask, NONE]}", "CUSTOM", Some("Rest.Ask")),
+        ("{Authorizer: {'Fn::If': [No, Ask, NONE]}}", "NONE", None),
+        ("{Authorizer: !If [No, Ask, !Ref AWS::NoValue]}", "CUSTOM", Some("Rest.Token")),
+        ("!If [Yes, {Authorizer: Ask}, {Authorizer: NONE}]", "CUSTOM", Some("Rest.Ask")),
+        ("!If [No, {Authorizer: Ask}, !Ref AWS::NoValue]", "CUSTOM", Some("Rest.Token")),
+    ] {
+        assert_eq!(guarded(&stack(&text(auth))), [("GET /a", kind, who)], "{auth}");
+    }
+    for auth in ["{Authorizer: [Ask]}", "{Authorizer: !Ref Guard}", "!Ref Who", "Ask"] {
+        assert!(!problems(&text(auth)).is_empty(), "{auth} leaves no route open");
+    }
+}
+
+#[test]
+fn what_the_doors_do_not_know_of_a_request_is_said() {
+    let text = |name: &str| {
+        sam(&format!(
+            "
+  Api: {{Type: AWS::ApiGateway::RestApi, Properties: {{Name: api}}}}
+  Ask: {{Type: AWS::ApiGateway::Authorizer, Properties: {{RestApiId: !Ref Api, Name: ask, Type: REQUEST,
+    AuthorizerUri: !GetAtt Guard.Arn, IdentitySource: context.{name}}}}}
+"
+        ))
+    };
+    let said = |name: &str| warnings(&text(name)).join("\n").contains("is not known here");
+    assert!(said("identity.caller") && !said("domainName") && !said("extendedRequestId"));
 }

@@ -4,7 +4,7 @@ mod around;
 mod layer;
 
 use super::function::{Source, set_code, set_vpc_id};
-use super::pull::await_image;
+use super::pull::{await_image, has_ticket};
 use super::url::url_of;
 use super::version::Copies;
 use super::{Control, Edit, Fresh};
@@ -30,12 +30,23 @@ impl Control {
         self.deploy_with(request, None)
     }
 
-    /// The same with the image that was fetched for it.
-    pub(super) fn deploy_image(&self, request: Deploy, image: Image) -> Result<Arc<Function>, ApiError> {
-        self.deploy_with(request, Some(image))
+    /// The same with the image that was fetched for it, as long as the function still waits for that very one: it may have
+    /// been deleted or changed meanwhile, and then stays so.
+    pub(super) fn deploy_image(
+        &self,
+        request: Deploy,
+        image: Image,
+        ticket: &str,
+    ) -> Result<Arc<Function>, ApiError> {
+        self.deploy_with(request, Some((image, ticket)))
     }
 
-    fn deploy_with(&self, request: Deploy, image: Option<Image>) -> Result<Arc<Function>, ApiError> {
+    fn deploy_with(
+        &self,
+        request: Deploy,
+        fetched: Option<(Image, &str)>,
+    ) -> Result<Arc<Function>, ApiError> {
+        let (image, ticket) = fetched.unzip();
         let again = matches!(request.code, DeployCode::Image { .. }).then(|| Box::new(request.clone()));
         let (wanted, around, pull) = self.wanted(request, image)?;
         if let Some(pull) = pull {
@@ -45,6 +56,9 @@ impl Control {
                 let mut function = runs.map_or(wanted, |before| Function::clone(before));
                 if let (None, Some(before)) = (runs, before) {
                     carry_over(before, &mut function);
+                }
+                if before.and_then(|before| before.reserved) != function.reserved {
+                    self.check_floor(functions, &function.name, function.reserved)?;
                 }
                 await_image(&mut function, pull);
                 Ok(Edit::Put(Box::new(function), if runs.is_some() { Fresh::Around } else { Fresh::Version }))
@@ -67,6 +81,12 @@ impl Control {
         };
         self.change(|functions| {
             let before = functions.get(&name);
+            if let Some(ticket) = ticket {
+                let before = before.ok_or_else(|| self.missing(&name))?;
+                if !has_ticket(before, ticket) {
+                    return Ok(Edit::Keep(Arc::clone(before)));
+                }
+            }
             if before.and_then(|before| before.reserved) != reserved {
                 self.check_floor(functions, &name, reserved)?;
             }
@@ -236,4 +256,63 @@ fn same_version(before: &Function, after: &Function) -> bool {
 
 fn only_reserved(before: &Function, after: &Function) -> bool {
     Function { reserved: before.reserved, ..after.clone() } == *before
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{FoundImage, ImageFault, ImageRoot, ImageSettings, Images, Sight};
+    use std::collections::HashSet;
+
+    #[derive(Debug)]
+    struct Elsewhere;
+
+    impl Images for Elsewhere {
+        fn look(&self, source: &str, _: &str) -> Result<Sight, ImageFault> {
+            Ok(Sight::Elsewhere { source: source.to_owned(), digest: None })
+        }
+
+        fn fetch(&self, _: &str, _: &str, _: &dyn Fn() -> bool) -> Result<FoundImage, ImageFault> {
+            Err(ImageFault::Failed("not in this test".to_owned()))
+        }
+
+        fn find(&self, _: &str) -> Option<FoundImage> {
+            None
+        }
+
+        fn keep(&self, _: HashSet<String>) {}
+    }
+
+    #[test]
+    fn an_image_that_comes_too_late_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = crate::Options {
+            data_dir: folder.path().to_owned(),
+            account_id: "000000000000".to_owned(),
+            region: "us-east-1".to_owned(),
+            account_concurrency: 1_000,
+            unreserved_minimum: 100,
+            experimental_snap_start: false,
+            passable: false,
+        };
+        let control = Control::open(options, Box::new(|_| {})).unwrap().with_images(Arc::new(Elsewhere));
+        let request = Deploy {
+            name: "cart".to_owned(),
+            code: DeployCode::Image { uri: "a".to_owned(), source: "a".to_owned() },
+            ..Deploy::default()
+        };
+        let image = || {
+            let root = ImageRoot { layers: vec!["/layer".into()], lease: None };
+            let (id, digest) = ("a".to_owned(), "digest".to_owned());
+            Image::new("a", FoundImage { id, digest, settings: ImageSettings::default(), root })
+        };
+        let error = control.deploy_image(request.clone(), image(), "gone").unwrap_err();
+        assert_eq!(error.code, model::error::ErrorCode::ResourceNotFound, "{}", error.message);
+        assert!(control.function("cart").is_none(), "a deleted function stays deleted");
+        let waits = control.deploy(request.clone()).unwrap();
+        let kept = control.deploy_image(request.clone(), image(), "older").unwrap();
+        assert_eq!((kept.state, kept.revision_id.as_str()), (State::Pending, waits.revision_id.as_str()));
+        let ticket = &waits.pull.as_ref().unwrap().ticket;
+        assert_eq!(control.deploy_image(request, image(), ticket).unwrap().state, State::Active);
+    }
 }

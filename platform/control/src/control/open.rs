@@ -84,9 +84,10 @@ impl Control {
     pub fn open(options: Options, observer: Observer) -> Result<Self, OpenError> {
         let data_dir = &options.data_dir;
         fs::create_dir_all(data_dir).map_err(|source| folder(data_dir, source))?;
-        // Nobody else looks around in it. A function without walls runs as another user, and must get through to its code.
+        // Nobody else looks around in it: code and what was built may hold secrets, and is readable for sandboxes' users.
         // Where the folder is not ours to change, it stays as it is.
-        if let Err(error) = fs::set_permissions(data_dir, fs::Permissions::from_mode(0o711)) {
+        let mode = if options.passable { 0o711 } else { 0o700 };
+        if let Err(error) = fs::set_permissions(data_dir, fs::Permissions::from_mode(mode)) {
             tracing::debug!(%error, "the data folder keeps its mode");
         }
         let mut tries = 0;

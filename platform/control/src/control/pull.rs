@@ -148,21 +148,28 @@ impl Control {
             tracing::info!(function = name, image = pull.uri, "the image is not wanted any more");
             return;
         }
-        let has_failed = fetched.is_err();
-        let done = match (fetched, deploy) {
+        let (tried, code) = match (fetched, deploy) {
             (Ok(found), Some(deploy)) => {
                 let image = Image::new(&pull.uri, found);
-                self.deploy_image(*deploy, image).map(drop).or_else(|error| {
-                    let reason = StateReason { code: "InvalidConfiguration".to_owned(), text: error.message };
-                    self.give_up(&name, &ticket, reason)
-                })
+                (Ok(self.deploy_image(*deploy, image, &ticket).map(drop)), "InvalidConfiguration")
             }
-            (Ok(found), None) => self.arrived(&name, &ticket, Image::new(&pull.uri, found)),
-            (Err(fault), _) => self.give_up(&name, &ticket, reason_of(&pull.uri, &fault)),
+            (Ok(found), None) => {
+                (Ok(self.arrived(&name, &ticket, Image::new(&pull.uri, found))), "InternalError")
+            }
+            (Err(fault), _) => (Err(reason_of(&pull.uri, &fault)), ""),
+        };
+        // An image that cannot be kept must not leave the function waiting for ever.
+        let done = match tried {
+            Ok(Err(error)) if error.code != ErrorCode::ResourceNotFound => {
+                let reason = StateReason { code: code.to_owned(), text: error.message };
+                self.give_up(&name, &ticket, reason).map(|()| false)
+            }
+            Ok(stored) => stored.map(|()| true),
+            Err(reason) => self.give_up(&name, &ticket, reason).map(|()| false),
         };
         match done {
-            Ok(()) if has_failed => {}
-            Ok(()) => tracing::info!(function = name, image = pull.uri, "the image is in place"),
+            Ok(false) => {}
+            Ok(true) => tracing::info!(function = name, image = pull.uri, "the image is in place"),
             // Deleted at this very moment.
             Err(error) if error.code == ErrorCode::ResourceNotFound => {}
             Err(error) => {
@@ -217,7 +224,7 @@ impl Control {
     }
 }
 
-fn has_ticket(function: &Function, ticket: &str) -> bool {
+pub(super) fn has_ticket(function: &Function, ticket: &str) -> bool {
     function.pull.as_ref().is_some_and(|pull| pull.ticket == ticket)
 }
 

@@ -46,6 +46,7 @@ pub fn options(data_dir: &Path) -> Options {
         account_concurrency: 1_000,
         unreserved_minimum: 100,
         experimental_snap_start: false,
+        passable: false,
     }
 }
 

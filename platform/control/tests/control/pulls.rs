@@ -251,3 +251,21 @@ fn a_templates_function_gets_its_alias_with_its_image() {
     let cart = settled(&control);
     assert_eq!((uri(&cart.route("live").unwrap().version), cart.timeout.as_secs()), ("b", 9));
 }
+
+#[test]
+fn a_templates_function_that_waits_for_its_image_leaves_the_floor_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (control, _) = open(folder.path());
+    let request = |name: &str, reserved| Deploy {
+        name: name.to_owned(),
+        code: DeployCode::Image { uri: "a".to_owned(), source: "a".to_owned() },
+        reserved,
+        ..Deploy::default()
+    };
+    let error = control.deploy(request("cart", Some(901))).unwrap_err();
+    assert!(error.message.contains("below its minimum value of [100]"), "{}", error.message);
+    assert!(control.function("cart").is_none());
+    assert_eq!(control.deploy(request("cart", Some(900))).unwrap().reserved, Some(900));
+    assert!(control.deploy(request("shop", Some(1))).is_err(), "what waits counts");
+    assert!(control.deploy(request("shop", None)).is_ok());
+}

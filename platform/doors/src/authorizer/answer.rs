@@ -75,7 +75,9 @@ impl Decision {
         match &self.verdict {
             Verdict::Simple(true) => Ok(self.passed.clone()),
             Verdict::Simple(false) => Err(Stopped::Denied { explicit: false }),
-            Verdict::Policy(statements) => judge(statements, &question.arn()).map(|()| self.passed.clone()),
+            Verdict::Policy(statements) => {
+                judge(statements, &question.arn(), &question.canonical_arn()).map(|()| self.passed.clone())
+            }
         }
     }
 }
@@ -143,18 +145,28 @@ fn statement(statement: &Value) -> Result<Statement, Malformed> {
 }
 
 /// Whatever denies it wins.
-fn judge(statements: &[Statement], arn: &str) -> Result<(), Stopped> {
-    let named = |statement: &&Statement| {
-        let lower = ACTION.to_ascii_lowercase();
+///
+/// `arn` has the path as the client spelled it and `canonical` as the route's function understands it: what denies either
+/// counts, and both have to be allowed, or `/cart//7` and `/cart/%37` would slip past what is said of `/cart/7`. Who allows
+/// the very `arn`, as functions do that hand `methodArn` back, means this request.
+fn judge(statements: &[Statement], arn: &str, canonical: &str) -> Result<(), Stopped> {
+    let lower = ACTION.to_ascii_lowercase();
+    let acts = |statement: &&Statement| {
         let action = |word: &String| like(word.to_ascii_lowercase().as_bytes(), lower.as_bytes());
         statement.actions.iter().any(action)
-            && statement.resources.iter().any(|word| like(word.as_bytes(), arn.as_bytes()))
     };
-    let mut named = statements.iter().filter(named).peekable();
-    if named.peek().is_none() {
-        return Err(Stopped::Denied { explicit: false });
+    let names = |statement: &Statement, arn: &str| {
+        statement.resources.iter().any(|word| like(word.as_bytes(), arn.as_bytes()))
+    };
+    let about = || statements.iter().filter(acts);
+    let mut denies = about().filter(|statement| !statement.allows);
+    if denies.any(|statement| names(statement, arn) || names(statement, canonical)) {
+        return Err(Stopped::Denied { explicit: true });
     }
-    if named.all(|statement| statement.allows) { Ok(()) } else { Err(Stopped::Denied { explicit: true }) }
+    let allows = || about().filter(|statement| statement.allows);
+    let is_meant = allows().any(|statement| statement.resources.iter().any(|word| word == arn));
+    let are_named = || [arn, canonical].iter().all(|arn| allows().any(|statement| names(statement, arn)));
+    if is_meant || are_named() { Ok(()) } else { Err(Stopped::Denied { explicit: false }) }
 }
 
 impl Passed {
@@ -187,9 +199,15 @@ mod tests {
     }
 
     fn judged(statements: &Value) -> &'static str {
+        judged_at(statements, "/cart/7")
+    }
+
+    /// The same of a path, however it is spelled.
+    fn judged_at(statements: &Value, path: &str) -> &'static str {
+        let arn = |path: &str| ARN.replace("/cart/7", path);
         let decision = decision(&policy(statements), false, true, Duration::ZERO);
         let Ok(Decision { verdict: Verdict::Policy(statements), .. }) = decision else { return "malformed" };
-        match judge(&statements, ARN) {
+        match judge(&statements, &arn(path), &arn(&crate::routes::canonical(path))) {
             Ok(()) => "allowed",
             Err(Stopped::Denied { explicit: true }) => "denied",
             Err(_) => "not named",
@@ -212,6 +230,27 @@ mod tests {
         assert_eq!(judged(&json!([])), "not named");
         let lists = json!([{"Effect": "Allow", "Action": ["a:b", ACTION], "Resource": ["x", all]}]);
         assert_eq!(judged(&lists), "allowed");
+    }
+
+    #[test]
+    fn another_spelling_of_a_path_evades_no_statement() {
+        let says = |effect: &str, path: &str| json!({"Effect": effect, "Action": ACTION, "Resource": ARN.replace("/cart/7", path)});
+        let but_seven = json!([says("Allow", "/*"), says("Deny", "/cart/7")]);
+        let spellings = ["/cart/7", "//cart/7", "/cart//7", "/cart/7/", "/cart/%37", "/c%61rt/7"];
+        for path in spellings {
+            assert_eq!(judged_at(&but_seven, path), "denied", "{path}");
+        }
+        assert_eq!(judged_at(&but_seven, "/cart/8/"), "allowed");
+        let below = json!([says("Allow", "/cart/*")]);
+        assert_eq!((judged_at(&below, "/cart/"), judged_at(&below, "/cart/a%20b")), ("not named", "allowed"));
+        for path in spellings {
+            assert_eq!(
+                judged_at(&json!([says("Allow", path)]), path),
+                "allowed",
+                "methodArn handed back: {path}"
+            );
+            assert_eq!(judged_at(&json!([says("Deny", path)]), path), "denied", "{path}");
+        }
     }
 
     #[test]

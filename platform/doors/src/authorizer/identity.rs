@@ -1,6 +1,7 @@
 //! Where a request says who is asking.
 
 use super::Question;
+use crate::rest_api;
 use model::stack::IdentitySource;
 
 /// A source's value; `None` if it is missing or empty.
@@ -24,7 +25,7 @@ pub(super) fn of(source: &IdentitySource, question: &Question<'_>) -> Option<Str
 
 /// What an API knows of a request by itself. Source: API Gateway Developer Guide, "$context variables".
 fn context(name: &str, question: &Question<'_>) -> Option<String> {
-    let Question { arrival, doors, route, .. } = question;
+    let Question { arrival, doors, route, api_id: prefix, .. } = question;
     let header = |name: &str| arrival.head.headers.get(name).and_then(|value| value.to_str().ok());
     Some(match name {
         "routeKey" => route.route_key.clone(),
@@ -39,6 +40,11 @@ fn context(name: &str, question: &Question<'_>) -> Option<String> {
         "apiId" => question.api_id.to_owned(),
         "accountId" => doors.account_id.clone(),
         "requestId" => arrival.id.to_string(),
+        "domainName" => format!("{prefix}.execute-api.{}.amazonaws.com", doors.region),
+        "domainPrefix" => (*prefix).to_owned(),
+        "extendedRequestId" if question.is_rest => rest_api::extended_id(arrival.id),
+        "extendedRequestId" => arrival.id.to_string(),
+        // The template's reader warns of it, and knows the same names.
         _ => return None,
     })
 }

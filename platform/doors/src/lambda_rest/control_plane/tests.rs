@@ -32,6 +32,7 @@ impl Bench {
             account_concurrency: 1000,
             unreserved_minimum: 100,
             experimental_snap_start: false,
+            passable: false,
         };
         Self { control: Control::open(options, Box::new(|_| {})).unwrap(), _folder: folder }
     }
