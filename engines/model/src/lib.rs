@@ -14,6 +14,7 @@ pub mod price;
 pub mod settings;
 pub mod stack;
 pub mod time;
+pub mod wildcard;
 
 /// Port of the API and of every door, as other emulators have it.
 pub const DEFAULT_PORT: u16 = 4566;

@@ -4,6 +4,7 @@
 //! URLs", published. A policy made by `AddPermission` holds `Allow` statements alone, with the conditions below.
 
 use crate::function::{Function, PolicyStatement};
+use model::wildcard::is_like;
 use serde_json::Value;
 
 /// Who asks for what, and on whose behalf.
@@ -106,33 +107,7 @@ fn conditions_hold(conditions: &Value, question: &Question<'_>) -> bool {
 fn arn_like(pattern: &str, arn: &str) -> bool {
     let (patterns, parts) = (pattern.splitn(6, ':'), arn.splitn(6, ':'));
     patterns.clone().count() == parts.clone().count()
-        && patterns.zip(parts).all(|(pattern, part)| like(pattern.as_bytes(), part.as_bytes()))
-}
-
-/// `*` is any run of letters, `?` any one. Goes back to the last `*` alone: at most the product of both lengths.
-pub fn like(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut from) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while from < text.len() {
-        match pattern.get(at) {
-            Some(b'*') => {
-                star = Some((at, from));
-                at += 1;
-            }
-            Some(letter) if *letter == b'?' || *letter == text[from] => {
-                at += 1;
-                from += 1;
-            }
-            _ => match star {
-                Some((back, matched)) => {
-                    star = Some((back, matched + 1));
-                    (at, from) = (back + 1, matched + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[at..].iter().all(|letter| *letter == b'*')
+        && patterns.zip(parts).all(|(pattern, part)| is_like(pattern.as_bytes(), part.as_bytes()))
 }
 
 #[cfg(test)]
@@ -236,7 +211,7 @@ mod tests {
             ("", "a", false),
             ("*aab", "aaaab", true),
         ] {
-            assert_eq!(like(pattern.as_bytes(), text.as_bytes()), fits, "{pattern} {text}");
+            assert_eq!(is_like(pattern.as_bytes(), text.as_bytes()), fits, "{pattern} {text}");
         }
     }
 }

@@ -6,6 +6,7 @@
 use super::{Builder, Item};
 use crate::problem::Problem;
 use model::stack::Role;
+use model::wildcard::is_like;
 use serde_json::Value;
 
 /// What Lambda does with the role when a function is put into a VPC.
@@ -119,28 +120,7 @@ fn many(value: &Value) -> impl Iterator<Item = &Value> {
 fn fits(pattern: &Value, action: &str) -> bool {
     let Some(pattern) = pattern.as_str() else { return false };
     let (pattern, action) = (pattern.to_ascii_lowercase(), action.to_ascii_lowercase());
-    let (pattern, action) = (pattern.as_bytes(), action.as_bytes());
-    // The usual two pointers: back to the last star when the rest does not fit.
-    let (mut at, mut of, mut star) = (0, 0, None);
-    while of < action.len() {
-        match pattern.get(at) {
-            Some(b'*') => {
-                star = Some((at, of));
-                at += 1;
-            }
-            Some(byte) if *byte == b'?' || *byte == action[of] => {
-                at += 1;
-                of += 1;
-            }
-            _ => {
-                let Some((back, seen)) = star else { return false };
-                at = back + 1;
-                of = seen + 1;
-                star = Some((back, seen + 1));
-            }
-        }
-    }
-    pattern[at..].iter().all(|byte| *byte == b'*')
+    is_like(pattern.as_bytes(), action.as_bytes())
 }
 
 #[cfg(test)]

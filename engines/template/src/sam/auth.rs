@@ -85,7 +85,12 @@ pub(super) fn of_api(
             Version::Rest => written.get("FunctionInvokeRole").is_none(),
         };
         if let Some(function) = written.get("FunctionArn").filter(|_| asked) {
-            let permission = permission(api, function, entry.key_span);
+            let permission = permission(
+                reference(api, entry.key_span),
+                "/authorizers/*",
+                function.clone(),
+                entry.key_span,
+            );
             let id = format!("{api}{}AuthorizerPermission", entry.key);
             output.push_new(Resource::made(&id, "AWS::Lambda::Permission", permission, condition.cloned()));
         }
@@ -163,8 +168,8 @@ fn sources(identity: &Node, starts: &[(&str, &str)]) -> Node {
     Node::list(all.collect(), identity.span)
 }
 
-/// Lets the API ask the function, whichever of its authorizers it stands behind, as SAM does.
-fn permission(api: &str, function: &Node, span: Span) -> Node {
+/// The properties of the permission that SAM makes for a function that an API calls; `below`: of the API's resources which.
+pub(super) fn permission(api: Node, below: &str, function: Node, span: Span) -> Node {
     let parts = vec![
         text("arn:", span),
         reference("AWS::Partition", span),
@@ -173,15 +178,15 @@ fn permission(api: &str, function: &Node, span: Span) -> Node {
         text(":", span),
         reference("AWS::AccountId", span),
         text(":", span),
-        reference(api, span),
-        text("/authorizers/*", span),
+        api,
+        text(below, span),
     ];
     let joined = Node::list(vec![text("", span), Node::list(parts, span)], span);
     mapping(
         vec![
             ("Action", text("lambda:InvokeFunction", span)),
             ("Principal", text("apigateway.amazonaws.com", span)),
-            ("FunctionName", function.clone()),
+            ("FunctionName", function),
             ("SourceArn", mapping(vec![("Fn::Join", joined)], span)),
         ],
         span,

@@ -2,7 +2,7 @@
 
 use super::function::Alias;
 use super::make::{Properties, attribute, mapping, reference, text, yes};
-use super::{HTTP_API, INTEGRATION, Output, PATH, REST_API};
+use super::{HTTP_API, INTEGRATION, Output, PATH, REST_API, auth};
 use crate::intrinsic::Call;
 use crate::problem::{Problem, Problems, quoted};
 use crate::resolve::{Resolver, Resource};
@@ -96,8 +96,8 @@ impl One<'_> {
             ("RouteKey", text(&key, self.span_of("Method").or_else(|| self.span_of("Path")).unwrap_or(span))),
             (INTEGRATION, mapping(integration, span)),
         ];
-        let auth = self.get("Auth").and_then(|auth| super::auth::chosen(&auth, resolver));
-        route.extend(auth.and_then(|auth| super::auth::of_event(&auth, resolver)));
+        let auth = self.get("Auth").and_then(|auth| auth::chosen(&auth, resolver));
+        route.extend(auth.and_then(|auth| auth::of_event(&auth, resolver)));
         self.finish(api, "AWS::ApiGatewayV2::Route", mapping(route, span), output);
     }
 
@@ -119,10 +119,10 @@ impl One<'_> {
             (PATH, text(&path.unwrap_or_else(|| "/".into()), span)),
             (INTEGRATION, mapping(integration, span)),
         ];
-        let auth = self.get("Auth").and_then(|auth| super::auth::chosen(&auth, resolver));
+        let auth = self.get("Auth").and_then(|auth| auth::chosen(&auth, resolver));
         let key = auth.as_ref().and_then(|auth| auth.get("ApiKeyRequired").cloned());
         fields.extend(key.map(|node| ("ApiKeyRequired", node)));
-        fields.extend(auth.as_ref().and_then(|auth| super::auth::of_event(auth, resolver)));
+        fields.extend(auth.as_ref().and_then(|auth| auth::of_event(auth, resolver)));
         self.finish(api, "AWS::ApiGateway::Method", mapping(fields, span), output);
     }
 
@@ -154,41 +154,7 @@ impl One<'_> {
         {
             output.needed.entry(name.to_owned()).or_default().push((self.function.to_owned(), span));
         }
-        let arn = mapping(
-            vec![(
-                "Fn::Join",
-                Node::list(
-                    vec![
-                        text("", span),
-                        Node::list(
-                            vec![
-                                text("arn:", span),
-                                reference("AWS::Partition", span),
-                                text(":execute-api:", span),
-                                reference("AWS::Region", span),
-                                text(":", span),
-                                reference("AWS::AccountId", span),
-                                text(":", span),
-                                api,
-                                text("/*", span),
-                            ],
-                            span,
-                        ),
-                    ],
-                    span,
-                ),
-            )],
-            span,
-        );
-        let permission = mapping(
-            vec![
-                ("Action", text("lambda:InvokeFunction", span)),
-                ("Principal", text("apigateway.amazonaws.com", span)),
-                ("FunctionName", target(self.function, self.alias, span)),
-                ("SourceArn", arn),
-            ],
-            span,
-        );
+        let permission = auth::permission(api, "/*", target(self.function, self.alias, span), span);
         let id = format!("{}{}Permission", self.function, self.entry.key);
         output.push_new(Resource::made(&id, "AWS::Lambda::Permission", permission, condition));
     }

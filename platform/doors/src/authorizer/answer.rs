@@ -1,9 +1,9 @@
 //! What an authorizer's function answers: yes or no, or a policy; and what it hands on.
 
 use super::{Question, Stopped};
-use control::access::like;
 use invoke::Invoked;
 use model::stack::Authorizer;
+use model::wildcard::is_like;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -152,11 +152,11 @@ fn statement(statement: &Value) -> Result<Statement, Malformed> {
 fn judge(statements: &[Statement], arn: &str, canonical: &str) -> Result<(), Stopped> {
     let lower = ACTION.to_ascii_lowercase();
     let acts = |statement: &&Statement| {
-        let action = |word: &String| like(word.to_ascii_lowercase().as_bytes(), lower.as_bytes());
+        let action = |word: &String| is_like(word.to_ascii_lowercase().as_bytes(), lower.as_bytes());
         statement.actions.iter().any(action)
     };
     let names = |statement: &Statement, arn: &str| {
-        statement.resources.iter().any(|word| like(word.as_bytes(), arn.as_bytes()))
+        statement.resources.iter().any(|word| is_like(word.as_bytes(), arn.as_bytes()))
     };
     let about = || statements.iter().filter(acts);
     let mut denies = about().filter(|statement| !statement.allows);

@@ -4,6 +4,7 @@
 //! Source: AWS PrivateLink Guide, "Control access to VPC endpoints using endpoint policies" (without one, everything is
 //! allowed); IAM User Guide, "Policy evaluation logic" (a denial outweighs; what nothing allows is denied); published.
 
+use model::wildcard::is_like;
 use serde_json::Value;
 
 /// Statements that are shown of a policy.
@@ -139,28 +140,7 @@ fn may_mean(resources: &Value, others: &Value, resource: Option<&str>, certain: 
 
 /// Whether a pattern with `*` and `?` means a text.
 fn fits(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    // The usual two pointers: back to the last star when the rest does not fit.
-    let (mut at, mut of, mut star) = (0, 0, None);
-    while of < text.len() {
-        match pattern.get(at) {
-            Some(b'*') => {
-                star = Some((at, of));
-                at += 1;
-            }
-            Some(byte) if *byte == b'?' || *byte == text[of] => {
-                at += 1;
-                of += 1;
-            }
-            _ => {
-                let Some((back, seen)) = star else { return false };
-                at = back + 1;
-                of = seen + 1;
-                star = Some((back, seen + 1));
-            }
-        }
-    }
-    pattern[at..].iter().all(|byte| *byte == b'*')
+    is_like(pattern.as_bytes(), text.as_bytes())
 }
 
 /// A statement in a line: `statement 2 (OnlyOrders): Allow s3:GetObject on arn:…, under a condition`.
