@@ -61,7 +61,9 @@ def place(folder):
     """A template's folder with the puppet in it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "bootstrap"
-    path.write_text(BOOTSTRAP)
+    # One that is there is no new code.
+    if not path.exists() or path.read_text() != BOOTSTRAP:
+        path.write_text(BOOTSTRAP)
     path.chmod(0o755)
     return folder
 

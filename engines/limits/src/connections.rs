@@ -26,6 +26,7 @@ use crate::settings::NetworkSettings;
 use crate::tally::Tally;
 use crate::traffic::{Traffic, Transfer};
 use model::{Instant, LimitId, LimitRow, Refusal};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,6 +147,35 @@ impl Connections {
     pub fn add_gateway(&mut self, name: Arc<str>, addresses: u16) -> GatewayId {
         self.traffic.add_gateway(Arc::clone(&name));
         self.gateways.add(name, addresses)
+    }
+
+    /// A gateway has other addresses: see [`NatGateways::set`].
+    pub fn set_gateway(&mut self, gateway: GatewayId, slots: u16, withdrawn: &BTreeSet<u16>, gone: bool) {
+        self.gateways.set(gateway, slots, withdrawn, gone);
+    }
+
+    /// Whether a gateway is of a template, or still has connections.
+    pub fn is_shown(&self, gateway: GatewayId) -> bool {
+        self.gateways.is_shown(gateway)
+    }
+
+    /// Whether a shared interface is still wanted: see [`Interfaces::keep`]. Where environments have their own, nothing
+    /// changes.
+    pub fn keep_interface(
+        &mut self,
+        now: Instant,
+        id: InterfaceId,
+        subnet: SubnetId,
+        wanted: bool,
+    ) -> Option<Refusal> {
+        self.interfaces.keep(now, id, subnet, wanted)
+    }
+
+    /// A database has room for another number of connections, unless the settings have a figure for all of them.
+    pub fn set_database(&mut self, id: DatabaseId, connections: u32, source: Arc<str>) {
+        if self.settings.database.is_none() {
+            self.databases.set(id, connections, source);
+        }
     }
 
     /// Adds a database with so many connections, unless the settings have a figure for all of them.
@@ -378,6 +408,11 @@ impl Connections {
     pub fn interfaces(&self) -> Option<u64> {
         let shared = self.settings.environment_interfaces.is_none();
         Some(self.interfaces.count()).filter(|count| *count > 0 && shared)
+    }
+
+    /// Every shared interface that is wanted or in use, with its connections now.
+    pub fn shared(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        self.interfaces.in_use()
     }
 
     /// Every interface, gateway and database with its connections now.

@@ -96,6 +96,12 @@ impl Databases {
         DatabaseId(id)
     }
 
+    /// A database has room for another number of connections; those that are open stay.
+    pub fn set(&mut self, id: DatabaseId, max: u32, source: Arc<str>) {
+        let found = &mut self.databases[id.0 as usize];
+        (found.max, found.source) = (max, source);
+    }
+
     /// Opens a connection.
     ///
     /// # Errors

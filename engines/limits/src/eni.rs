@@ -67,6 +67,8 @@ struct Group {
     interfaces: u32,
     used: u32,
     grows_at: Option<Instant>,
+    /// Of no template any more: it has no room, and a row only while it has connections.
+    retired: bool,
     tally: Tally,
 }
 
@@ -128,8 +130,39 @@ impl Interfaces {
     fn push(&mut self, name: Arc<str>, subnet: Option<SubnetId>, interfaces: u32) -> InterfaceId {
         let id = u32::try_from(self.groups.len()).expect("fewer interfaces than 2^32");
         let tally = Tally::default();
-        self.groups.push(Group { name, subnet, interfaces, used: 0, grows_at: None, tally });
+        self.groups.push(Group { name, subnet, interfaces, used: 0, grows_at: None, retired: false, tally });
         InterfaceId(id)
+    }
+
+    /// Says whether a combination that was made in `subnet` is still wanted. One that is not gives its room back at once,
+    /// while whoever is still behind it goes on; one that is wanted again, or had found no room, looks for it.
+    pub fn keep(&mut self, now: Instant, id: InterfaceId, subnet: SubnetId, wanted: bool) -> Option<Refusal> {
+        let now = self.clock(now);
+        let group = &mut self.groups[id.index()];
+        let without = group.interfaces == 0 && group.grows_at.is_none();
+        if !wanted {
+            if let Some(place) = group.subnet.filter(|_| !group.retired) {
+                self.room.give_back(place, u64::from(group.interfaces));
+            }
+            group.retired = true;
+            return None;
+        }
+        let belongs = group.subnet.is_some() || without;
+        if belongs && (group.retired || without) {
+            if let Err(refusal) = self.room.take(now, subnet, u64::from(group.interfaces.max(1))) {
+                return Some(refusal);
+            }
+            group.interfaces = group.interfaces.max(1);
+            group.subnet = Some(subnet);
+        }
+        group.retired = false;
+        None
+    }
+
+    /// Connections of every combination that is wanted or in use.
+    pub fn in_use(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        let groups = self.groups.iter().filter(|group| is_shown(group));
+        groups.map(|group| (&group.name, u64::from(group.used)))
     }
 
     /// Whether one more connection fits. Changes nothing but the count of refusals.
@@ -238,7 +271,7 @@ impl Interfaces {
 
     /// How many interfaces there are in all.
     pub fn count(&self) -> u64 {
-        self.groups.iter().map(|group| u64::from(group.interfaces)).sum()
+        self.groups.iter().filter(|group| !group.retired).map(|group| u64::from(group.interfaces)).sum()
     }
 
     /// Where the interfaces need room.
@@ -253,7 +286,7 @@ impl Interfaces {
 
     /// The board's rows, one for each combination.
     pub fn rows(&self, source: &Arc<str>) -> Vec<LimitRow> {
-        let rows = self.groups.iter().map(|group| {
+        let rows = self.groups.iter().filter(|group| is_shown(group)).map(|group| {
             let max = capacity(group, &self.figures);
             group.tally.row(LimitId::EniConnections, &group.name, u64::from(group.used), max, source)
         });
@@ -277,6 +310,10 @@ impl Interfaces {
         while let Some((at, id)) = self.growing.first().copied().filter(|(at, _)| *at <= self.now) {
             self.growing.remove(&(at, id));
             let group = &mut self.groups[id as usize];
+            if group.retired {
+                group.grows_at = None;
+                continue;
+            }
             // The first one's room was taken when its making began.
             if let Some(subnet) = group.subnet.filter(|_| group.interfaces > 0)
                 && self.room.take(at, subnet, 1).is_err()
@@ -300,6 +337,10 @@ impl Interfaces {
     }
 }
 
+const fn is_shown(group: &Group) -> bool {
+    !group.retired || group.used > 0
+}
+
 fn capacity(group: &Group, figures: &InterfaceFigures) -> u64 {
     u64::from(group.interfaces) * u64::from(figures.connections)
 }
@@ -316,6 +357,29 @@ mod tests {
             Interfaces::new(InterfaceFigures { connections, growth_after, idle_timeout: IDLE });
         let id = interfaces.add("eni-a".into());
         (interfaces, id)
+    }
+
+    #[test]
+    fn an_interface_that_nobody_wants_gives_its_room_back_and_its_connections_end_in_peace() {
+        let mut room = InterfaceRoom::new(Quotas::default());
+        let vpc = room.add_vpc("Vpc".into());
+        let subnet = room.add_subnet(vpc, "SubnetA".into(), Some(1), 0);
+        let (all, _) = interfaces(9, None);
+        let (mut all, now) = (all.within(room), Instant::START);
+        let (one, _) = all.create(now, "one".into(), subnet, Duration::ZERO);
+        let (other, without) = all.create(now, "other".into(), subnet, Duration::ZERO);
+        assert_eq!(without.unwrap().limit, LimitId::SubnetAddresses);
+        all.take(now, one).unwrap();
+        assert!(all.keep(now, one, subnet, false).is_none() && all.keep(now, one, subnet, false).is_none());
+        assert!(all.keep(now, other, subnet, true).is_none(), "there is room for the other");
+        all.take(now, other).unwrap();
+        let names = |all: &Interfaces| all.in_use().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(&all), ["eni-a", "one", "other"]);
+        all.give_back(now, one);
+        assert_eq!((names(&all), all.count()), (vec!["eni-a".to_owned(), "other".to_owned()], 2));
+        assert_eq!(all.keep(now, one, subnet, true).unwrap().limit, LimitId::SubnetAddresses);
+        all.keep(now, other, subnet, false);
+        assert!(all.keep(now, one, subnet, true).is_none() && all.check(now, one).is_ok());
     }
 
     #[test]

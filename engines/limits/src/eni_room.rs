@@ -55,6 +55,8 @@ struct Subnet {
     vpc: VpcId,
     /// Addresses that it can give out; `None`: not known, any number.
     size: Option<u64>,
+    /// Those that others than Lambda have.
+    others: u64,
     /// Whether it has a row: no function ever was in it otherwise.
     told: bool,
 }
@@ -113,9 +115,20 @@ impl InterfaceRoom {
         let id = u32::try_from(self.subnets.len()).expect("fewer subnets than 2^32");
         let size = self.quotas.per_subnet.as_ref().map_or(size, |(given, _)| Some(u64::from(*given)));
         let mut place = Place::new(name);
-        place.add(size.map_or(taken, |size| taken.min(size)));
-        self.subnets.push(Subnet { place, vpc, size, told: true });
+        let others = size.map_or(taken, |size| taken.min(size));
+        place.add(others);
+        self.subnets.push(Subnet { place, vpc, size, others, told: true });
         SubnetId(id)
+    }
+
+    /// The subnet's range, or what others have of it, is another. Lambda's interfaces stay, even where they are too many now.
+    pub fn set_subnet(&mut self, subnet: SubnetId, size: Option<u64>, taken: u64) {
+        let size = self.quotas.per_subnet.as_ref().map_or(size, |(given, _)| Some(u64::from(*given)));
+        let found = &mut self.subnets[subnet.0 as usize];
+        let others = size.map_or(taken, |size| taken.min(size));
+        found.place.used = (found.place.used + others).saturating_sub(found.others);
+        found.place.tally.reach(found.place.used);
+        (found.size, found.others) = (size, others);
     }
 
     /// The subnet has no row until room is asked for in it: no function is there yet.
@@ -128,7 +141,7 @@ impl InterfaceRoom {
     /// # Errors
     /// The refusal names the limit without room; [`error_code`] says what the caller of a function gets.
     pub fn take(&mut self, now: Instant, subnet: SubnetId, count: u64) -> Result<(), Refusal> {
-        let Subnet { place, vpc, size, told } = &mut self.subnets[subnet.0 as usize];
+        let Subnet { place, vpc, size, told, .. } = &mut self.subnets[subnet.0 as usize];
         *told = true;
         let vpc = &mut self.vpcs[vpc.0 as usize];
         if let Some((max, _)) = &self.quotas.per_region {

@@ -13,7 +13,7 @@ use crate::leases::{LeaseId, Leases};
 use crate::quiet::Quiet;
 use crate::tally::Tally;
 use model::{Instant, LimitId, LimitRow, Refusal};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -62,6 +62,12 @@ pub struct Destination {
     pub port: u16,
     /// The protocol.
     pub protocol: Protocol,
+}
+
+impl Destination {
+    /// The one before all others.
+    const FIRST: Self =
+        Self { address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), port: 0, protocol: Protocol::Tcp };
 }
 
 impl fmt::Display for Destination {
@@ -164,11 +170,23 @@ pub struct NatGateways {
 #[derive(Clone, Debug)]
 struct Gateway {
     name: Arc<str>,
-    addresses: u16,
+    /// Places of addresses, those of withdrawn ones among them.
+    slots: u16,
+    /// Addresses that are given up: what has a port of theirs keeps it.
+    withdrawn: BTreeSet<u16>,
+    /// Of no template any more: it has a row only while it has connections.
+    gone: bool,
     /// Connections to all destinations.
     connections: u32,
     tally: Tally,
     idle_timeouts: u64,
+}
+
+impl Gateway {
+    /// Addresses that take connections.
+    fn addresses(&self) -> u64 {
+        u64::from(self.slots).saturating_sub(self.withdrawn.len() as u64)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -232,8 +250,43 @@ impl NatGateways {
     pub fn add(&mut self, name: Arc<str>, addresses: u16) -> GatewayId {
         let id = u32::try_from(self.gateways.len()).expect("fewer gateways than 2^32");
         let tally = Tally::default();
-        self.gateways.push(Gateway { name, addresses, connections: 0, tally, idle_timeouts: 0 });
+        self.gateways.push(Gateway {
+            name,
+            slots: addresses,
+            withdrawn: BTreeSet::new(),
+            gone: false,
+            connections: 0,
+            tally,
+            idle_timeouts: 0,
+        });
         GatewayId(id)
+    }
+
+    /// A gateway has `slots` places of addresses from now on, never fewer than before; those of withdrawn ones take no
+    /// new connections (VPC User Guide, "Edit your NAT gateway's secondary IP address associations": what is there drains).
+    /// `gone`: it is of no template any more. O(destinations).
+    pub fn set(&mut self, gateway: GatewayId, slots: u16, withdrawn: &BTreeSet<u16>, gone: bool) {
+        let found = &mut self.gateways[gateway.0 as usize];
+        found.slots = found.slots.max(slots);
+        (found.withdrawn, found.gone) = (withdrawn.clone(), gone);
+        let slots = usize::from(found.slots);
+        let here = self
+            .by_destination
+            .range((gateway, Destination::FIRST)..)
+            .map_while(|((of, _), id)| (*of == gateway).then_some(id));
+        for id in here {
+            let pool = &mut self.pools[id.0 as usize];
+            if pool.addresses.len() < slots {
+                let mut addresses = std::mem::take(&mut pool.addresses).into_vec();
+                addresses.resize_with(slots, Ports::default);
+                pool.addresses = addresses.into();
+            }
+        }
+    }
+
+    /// Whether a gateway is of a template, or still has connections.
+    pub fn is_shown(&self, gateway: GatewayId) -> bool {
+        self.gateways.get(gateway.index()).is_none_or(|gateway| !gateway.gone || gateway.connections > 0)
     }
 
     /// The gateway's ports towards a destination. O(log destinations); ask once for many connections: the id is good for
@@ -299,7 +352,7 @@ impl NatGateways {
 
     fn find(&mut self, gateway: GatewayId, destination: Destination) -> PoolId {
         let (pools, free) = (&mut self.pools, &mut self.free);
-        let addresses = self.gateways[gateway.0 as usize].addresses;
+        let addresses = self.gateways[gateway.0 as usize].slots;
         let idle_since = self.now;
         *self.by_destination.entry((gateway, destination)).or_insert_with(|| {
             let pool = Pool {
@@ -376,6 +429,9 @@ impl NatGateways {
         for _ in 0..pool.addresses.len() {
             let address = pool.turn;
             pool.turn = if usize::from(address) + 1 == pool.addresses.len() { 0 } else { address + 1 };
+            if gateway.withdrawn.contains(&address) {
+                continue;
+            }
             if let Some(port) = pool.addresses[usize::from(address)].take(now, &self.figures) {
                 pool.used += 1;
                 pool.peak = pool.peak.max(pool.used);
@@ -386,7 +442,7 @@ impl NatGateways {
         }
         gateway.tally.refuse(now);
         pool.refused = pool.refused.saturating_add(1);
-        let max = u64::from(self.figures.ports) * u64::from(gateway.addresses);
+        let max = u64::from(self.figures.ports) * gateway.addresses();
         let returned = pool.addresses.iter().filter_map(|ports| ports.returned.front());
         Err(Refusal {
             limit: LimitId::NatPorts,
@@ -461,8 +517,10 @@ impl NatGateways {
             let most: &mut u32 = &mut used[pool.gateway as usize];
             *most = pool.used.max(*most);
         }
-        let rows = self.gateways.iter().zip(used).map(|(gateway, used)| {
-            let max = u64::from(self.figures.ports) * u64::from(gateway.addresses);
+        let shown =
+            self.gateways.iter().zip(used).filter(|(gateway, _)| !gateway.gone || gateway.connections > 0);
+        let rows = shown.map(|(gateway, used)| {
+            let max = u64::from(self.figures.ports) * gateway.addresses();
             gateway.tally.row(LimitId::NatPorts, &gateway.name, u64::from(used), max, source)
         });
         rows.collect()
@@ -473,8 +531,8 @@ impl NatGateways {
     pub fn busiest(&self, gateway: GatewayId, most: usize) -> Vec<Towards> {
         let of =
             |pool: &&Pool| pool.gateway == gateway.0 && (pool.used > 0 || pool.peak > 0 || pool.refused > 0);
-        let addresses = self.gateways.get(gateway.index()).map_or(0, |gateway| gateway.addresses);
-        let max = u64::from(self.figures.ports) * u64::from(addresses);
+        let addresses = self.gateways.get(gateway.index()).map_or(0, Gateway::addresses);
+        let max = u64::from(self.figures.ports) * addresses;
         let mut found: Vec<Towards> = self
             .by_destination
             .values()
@@ -549,6 +607,33 @@ mod tests {
             assert_eq!(row.max, 55_000 * u64::from(addresses));
             assert_eq!((row.peak, row.refused), (opened as u64, u64::from(wanted) - opened as u64));
         }
+    }
+
+    #[test]
+    fn an_address_that_is_withdrawn_drains_and_one_that_comes_is_there_at_once() {
+        let mut gateways = NatGateways::new(NatFigures { ports: 2, ..FIGURES });
+        let (gateway, now) = (gateways.add("nat-a".into(), 1), Instant::START);
+        let towards = |gateways: &mut NatGateways| gateways.take_port(now, gateway, destination(1));
+        let first: Vec<Translation> = (0..2).map(|_| towards(&mut gateways).unwrap()).collect();
+        assert!(towards(&mut gateways).is_err());
+        gateways.set(gateway, 2, &BTreeSet::new(), false);
+        let second = towards(&mut gateways).unwrap();
+        assert_eq!((second.address, gateways.rows(&"test".into())[0].max), (1, 4));
+        // The first one goes: its connections keep their ports, which nobody else gets when they are given back.
+        gateways.set(gateway, 2, &[0].into(), false);
+        gateways.return_port(now, first[0], false);
+        assert_eq!(towards(&mut gateways).unwrap().address, 1);
+        assert_eq!(towards(&mut gateways).unwrap_err().max, 2);
+        gateways.set(gateway, 2, &BTreeSet::new(), false);
+        assert_eq!(towards(&mut gateways).unwrap(), first[0], "and back again");
+        // The gateway itself goes, and is shown as long as somebody is behind it.
+        gateways.set(gateway, 2, &BTreeSet::new(), true);
+        let all = [first[0], first[1], second, Translation { port: second.port + 1, ..second }];
+        for (number, translation) in all.into_iter().enumerate() {
+            assert_eq!(gateways.rows(&"test".into()).len(), 1, "{number}");
+            gateways.return_port(now, translation, false);
+        }
+        assert!(gateways.rows(&"test".into()).is_empty() && !gateways.is_shown(gateway));
     }
 
     #[test]

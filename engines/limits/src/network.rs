@@ -9,6 +9,7 @@ mod explain;
 mod hosts;
 mod names;
 mod path;
+mod renew;
 mod rules;
 mod space;
 mod wire;
@@ -18,12 +19,14 @@ pub use explain::{Explanation, Step, StepKind};
 pub use hosts::{Host, HostKind, Interface};
 pub use names::{Zone, means, service_address, service_of};
 pub use path::{EPHEMERAL, FlowKey, Path};
+pub use renew::TooMuchGone;
 pub use rules::{Acl, AclEntry, Group, ICMP, ICMPV6, Rule, RulePeer, TCP, Traffic, UDP};
 pub use space::{Attachments, Space};
 pub use wire::Wired;
 
 use model::LimitId;
 use model::stack::{AnyCidr, Cidr, Cidr6};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// What a stack has of a network. Indices are those of the vectors here.
@@ -61,6 +64,8 @@ pub struct Network {
     pub notes: Vec<Note>,
     /// How many addresses were made up for gateways.
     made_up: u32,
+    /// While it is read again: what was there before.
+    renewal: Option<Box<renew::Renewal>>,
 }
 
 /// A VPC.
@@ -97,8 +102,14 @@ pub struct Subnet {
     pub routes: Vec<Route>,
     /// Index of its network ACL; without, everything passes.
     pub acl: Option<usize>,
-    /// How many addresses were given out.
+    /// It is, or was, of the template.
+    pub listed: bool,
+    /// It is of the template no more; who is in it keeps its ways.
+    pub gone: bool,
+    /// Behind which of its addresses nobody was looked for one yet.
     given: u64,
+    /// Who has which of its addresses, counted from the first.
+    holders: BTreeMap<String, u64>,
     /// Its addresses and its VPC, as the engines count them.
     pub space: Space,
 }
@@ -158,14 +169,21 @@ pub struct Gateway {
     pub name: String,
     /// How many addresses it has.
     pub addresses: u16,
-    /// These addresses: elastic IPs, or those of its subnet where it is private; made up where the template says nothing.
+    /// These addresses: elastic IPs, or those of its subnet where it is private; made up where the template says nothing. Those
+    /// that it lost stay in their places.
     pub external: Vec<IpAddr>,
+    /// Places in `external` of addresses that take no new connections.
+    pub withdrawn: BTreeSet<u16>,
     /// Whether it leads to the internet.
     pub public: bool,
     /// Its (first) address in its subnet.
     pub address: Option<IpAddr>,
     /// Index of its subnet, where that has a route table of the template's.
     pub subnet: Option<usize>,
+    /// It is, or was, of the template.
+    pub listed: bool,
+    /// It is of the template no more; what goes through it may end.
+    pub gone: bool,
 }
 
 /// A gateway endpoint.

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use limits::Network;
-use limits::network::{FlowKey, Path};
+use limits::network::{FlowKey, Path, Placement};
 use model::LimitId;
 use model::stack::{
     AnyCidr, Architecture, Cidr, Code, DbProxy, Destination, Function, Link, NatGateway, NetworkAcl,
@@ -61,6 +61,99 @@ fn rules_decide_as_the_oracle_does() {
         reached > all / 20 && barred[0] > all / 20 && barred[1] > all / 20,
         "{reached} {barred:?} of {all}"
     );
+}
+
+#[test]
+fn a_network_that_changed_decides_as_one_that_was_read_anew() {
+    let mut compared = 0;
+    for case in 0..CASES / 4 {
+        let mut dice = Dice(SEED.wrapping_add(case).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let stacks: Vec<Stack> = (0..4).map(|_| random_stack(&mut dice)).collect();
+        let mut network = Network::from_stack(&stacks[0]);
+        for (number, stack) in stacks.iter().enumerate().skip(1) {
+            let mut stack = stack.clone();
+            // Things come and go, and come again.
+            if dice.below(2) == 0 {
+                stack.db_proxies.remove(dice.below(3) as usize);
+            }
+            stack.db_proxies.reverse();
+            stack.security_groups.rotate_left(dice.below(4) as usize);
+            let before = network.clone();
+            network = before.renewed(&stack).unwrap();
+            let function = network.add_function(&stack, stack.functions[0].vpc.as_ref());
+            let anew = Network::from_stack(&stack);
+            assert_stands(&before, &network);
+            let place = network.placements[function].clone().unwrap();
+            let fresh = anew.placements[0].clone().unwrap();
+            for host in &network.hosts {
+                let twin = anew.hosts.iter().find(|twin| twin.name == host.name).unwrap();
+                for _ in 0..4 {
+                    let packet = random_packet(&mut dice, host.address, host.address);
+                    let to = if packet.to == host.address { twin.address } else { packet.to };
+                    let flow = |to| FlowKey {
+                        protocol: packet.protocol,
+                        to,
+                        port: packet.port,
+                        from_port: packet.from_port,
+                    };
+                    let said = network.path(place.subnets[0], &place.groups, &flow(packet.to.into()));
+                    let expected = anew.path(fresh.subnets[0], &fresh.groups, &flow(to.into()));
+                    let name = |network: &Network, path: &Path| match path {
+                        Path::Host(host) => network.hosts[*host].name.clone(),
+                        // In which order the groups are named is all that may differ.
+                        Path::Barred(limit, _) => format!("{limit}"),
+                        other => format!("{other:?}"),
+                    };
+                    // A rule that speaks of one address means another once things stand elsewhere.
+                    let stands = |network: &Network, place: &Placement| {
+                        network.interface_address(place.subnets[0], &place.groups)
+                    };
+                    let by_address =
+                        twin.address != host.address || stands(&network, &place) != stands(&anew, &fresh);
+                    let same = name(&network, &said) == name(&anew, &expected);
+                    assert!(
+                        same || by_address,
+                        "case {case}, change {number}: {said:?}, not {expected:?}, of {packet:?}"
+                    );
+                    compared += u32::from(!by_address);
+                }
+            }
+        }
+    }
+    assert!(compared > 500, "{compared}");
+}
+
+/// Indices mean what they meant, what has an address keeps it, and nobody shares one.
+fn assert_stands(before: &Network, after: &Network) {
+    let names = |network: &Network| -> Vec<String> {
+        let groups = network.groups.iter().map(|group| group.name.clone());
+        groups.chain(network.subnets.iter().map(|subnet| subnet.name.clone())).collect()
+    };
+    let (old, new) = (names(before), names(after));
+    assert!(
+        before.groups.iter().zip(&after.groups).all(|(old, new)| old.name == new.name),
+        "{old:?} {new:?}"
+    );
+    assert!(before.subnets.iter().zip(&after.subnets).all(|(old, new)| old.name == new.name));
+    assert_eq!(after.placements[..before.placements.len()], before.placements[..]);
+    for host in &after.hosts {
+        let known = before.hosts.iter().find(|known| known.name == host.name);
+        assert!(known.is_none_or(|known| known.address == host.address), "{} moved", host.name);
+    }
+    for (old, new) in before.interfaces.iter().zip(&after.interfaces) {
+        assert_eq!(old, new, "interfaces stand where they stood");
+    }
+    let hosts = after.hosts.iter().map(|host| host.address);
+    let gateways = after.gateways.iter().filter_map(|gateway| match gateway.address {
+        Some(IpAddr::V4(address)) => Some(address),
+        _ => None,
+    });
+    let mut all: Vec<Ipv4Addr> =
+        hosts.chain(gateways).chain(after.interfaces.iter().filter_map(|found| found.address)).collect();
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count, "each has an address of its own");
 }
 
 #[derive(Clone, Copy, Debug)]

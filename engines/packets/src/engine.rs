@@ -144,6 +144,16 @@ impl PacketEngine {
         index
     }
 
+    /// The network is another, renewed from this one: for new flows, while those that are open go on. Answers what new
+    /// interfaces found no room in.
+    pub fn renew(&mut self, now: Instant, network: Network) -> Vec<Refusal> {
+        self.advance(now);
+        let refused = network.rewire(&mut self.wired, self.now);
+        self.network = network;
+        self.lay_out();
+        refused
+    }
+
     /// The largest packets that the world, the relay and the environments take; without, any.
     pub fn set_mtu(&mut self, mtu: Mtu) {
         self.mtu = mtu;

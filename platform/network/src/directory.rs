@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use limits::Network;
@@ -46,13 +46,20 @@ struct Known {
     service: Option<String>,
 }
 
-/// Every destination that leads to the relay, and what stands there.
-pub struct Directory {
+/// What a network has where.
+#[derive(Clone, Debug, Default)]
+struct Places {
     servers: BTreeMap<(IpAddr, u16), Server>,
     /// Servers that take every port of an address.
     whole: BTreeMap<IpAddr, Server>,
     known: BTreeMap<IpAddr, Known>,
     vpcs: Vec<Vec<Cidr>>,
+}
+
+/// Every destination that leads to the relay, and what stands there.
+pub struct Directory {
+    /// Others after each change of the network.
+    places: RwLock<Arc<Places>>,
     served: BTreeSet<String>,
     resolver: Arc<Resolver>,
     endpoints: Endpoints,
@@ -61,66 +68,11 @@ pub struct Directory {
 
 impl std::fmt::Debug for Directory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Directory").field("servers", &self.servers).finish_non_exhaustive()
+        f.debug_struct("Directory").field("places", &self.places()).finish_non_exhaustive()
     }
 }
 
-impl Directory {
-    /// The directory of a network. `served` are the services that `endpoints` answers for.
-    pub fn new(
-        network: &Network,
-        stack: &Stack,
-        attachments: &Attachments,
-        resolver: Arc<Resolver>,
-        (served, endpoints): (BTreeSet<String>, Endpoints),
-    ) -> Self {
-        let mut directory = Self {
-            servers: BTreeMap::new(),
-            whole: BTreeMap::new(),
-            known: BTreeMap::new(),
-            vpcs: network.vpcs.iter().map(|vpc| vpc.ranges.clone()).collect(),
-            served,
-            resolver,
-            endpoints,
-            told: Mutex::default(),
-        };
-        for host in &network.hosts {
-            let endpoint = match host.what {
-                HostKind::Endpoint(index) => stack.vpc_endpoints.get(index),
-                _ => None,
-            };
-            let service = endpoint.and_then(|endpoint| {
-                // `com.amazonaws.us-east-1.ecr.api` is called api.ecr: the service is what stands first.
-                endpoint.service_name.splitn(4, '.').nth(3)?.split('.').next()
-            });
-            let addresses = [Some(IpAddr::V4(host.address)), host.address6.map(IpAddr::V6)];
-            for address in addresses.into_iter().flatten() {
-                let known = Known { id: host.name.clone(), service: service.map(str::to_owned) };
-                directory.known.insert(address, known);
-                let Some((ports, server)) = attachments.resources.get(&host.name) else { continue };
-                if ports.is_empty() {
-                    directory.whole.insert(address, server.clone());
-                }
-                directory.servers.extend(ports.iter().map(|port| ((address, *port), server.clone())));
-            }
-        }
-        for ((place, port), server) in &attachments.places {
-            let addresses = match place {
-                Place::Address(address) => [*address].into(),
-                Place::Name(name) => directory.resolver.book().addresses_of(name),
-            };
-            directory.servers.extend(addresses.into_iter().map(|address| ((address, *port), server.clone())));
-        }
-        directory
-    }
-
-    /// Destinations that lead to the relay beside the template's own and the ranges that always do: an address with one
-    /// port, or with all.
-    pub fn relayed(&self) -> BTreeSet<(IpAddr, Option<u16>)> {
-        let whole = self.whole.keys().chain(self.known.keys()).map(|address| (*address, None));
-        self.servers.keys().map(|(address, port)| (*address, Some(*port))).chain(whole).collect()
-    }
-
+impl Places {
     /// The VPC that an address is of.
     fn vpc_of(&self, address: IpAddr) -> Option<usize> {
         let IpAddr::V4(address) = address else { return None };
@@ -133,6 +85,68 @@ impl Directory {
         };
         let base = |range: &Cidr| u32::from(range.first()).checked_add(2) == Some(u32::from(four));
         four == RESOLVER || self.vpcs.iter().flatten().any(base)
+    }
+}
+
+impl Directory {
+    /// The directory of a network. `served` are the services that `endpoints` answers for.
+    pub fn new(
+        network: &Network,
+        stack: &Stack,
+        attachments: &Attachments,
+        resolver: Arc<Resolver>,
+        (served, endpoints): (BTreeSet<String>, Endpoints),
+    ) -> Self {
+        let directory =
+            Self { places: RwLock::default(), served, resolver, endpoints, told: Mutex::default() };
+        directory.renew(network, stack, attachments);
+        directory
+    }
+
+    /// Speaks of another network from now on; the resolver's book is to be that one's already. What is open stays open.
+    pub fn renew(&self, network: &Network, stack: &Stack, attachments: &Attachments) {
+        let mut places =
+            Places { vpcs: network.vpcs.iter().map(|vpc| vpc.ranges.clone()).collect(), ..Places::default() };
+        for host in &network.hosts {
+            let endpoint = match host.what {
+                HostKind::Endpoint(index) => stack.vpc_endpoints.get(index),
+                _ => None,
+            };
+            let service = endpoint.and_then(|endpoint| {
+                // `com.amazonaws.us-east-1.ecr.api` is called api.ecr: the service is what stands first.
+                endpoint.service_name.splitn(4, '.').nth(3)?.split('.').next()
+            });
+            let addresses = [Some(IpAddr::V4(host.address)), host.address6.map(IpAddr::V6)];
+            for address in addresses.into_iter().flatten() {
+                let known = Known { id: host.name.clone(), service: service.map(str::to_owned) };
+                places.known.insert(address, known);
+                let Some((ports, server)) = attachments.resources.get(&host.name) else { continue };
+                if ports.is_empty() {
+                    places.whole.insert(address, server.clone());
+                }
+                places.servers.extend(ports.iter().map(|port| ((address, *port), server.clone())));
+            }
+        }
+        for ((place, port), server) in &attachments.places {
+            let addresses = match place {
+                Place::Address(address) => [*address].into(),
+                Place::Name(name) => self.resolver.book().addresses_of(name),
+            };
+            places.servers.extend(addresses.into_iter().map(|address| ((address, *port), server.clone())));
+        }
+        *self.places.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(places);
+    }
+
+    fn places(&self) -> Arc<Places> {
+        self.places.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Destinations that lead to the relay beside the template's own and the ranges that always do: an address with one
+    /// port, or with all.
+    pub fn relayed(&self) -> BTreeSet<(IpAddr, Option<u16>)> {
+        let places = self.places();
+        let whole = places.whole.keys().chain(places.known.keys()).map(|address| (*address, None));
+        places.servers.keys().map(|(address, port)| (*address, Some(*port))).chain(whole).collect()
     }
 
     fn endpoint(&self, port: u16) -> Option<Target> {
@@ -161,7 +175,8 @@ impl Directory {
     }
 
     fn service_at(&self, address: Ipv4Addr, flow: Flow) -> Target {
-        let services = self.resolver.book().services();
+        let book = self.resolver.book();
+        let services = book.services();
         if services.served_at(address).is_some() {
             return self.endpoint(flow.destination.port()).unwrap_or(Target::Refused);
         }
@@ -192,19 +207,20 @@ fn not_served(name: &str) -> String {
 impl Destinations for Directory {
     fn target(&self, flow: Flow, udp: bool) -> Target {
         let (address, port) = (flow.destination.ip(), flow.destination.port());
-        if let Some(server) = self.servers.get(&(address, port)).or_else(|| self.whole.get(&address)) {
+        let places = self.places();
+        if let Some(server) = places.servers.get(&(address, port)).or_else(|| places.whole.get(&address)) {
             return Target::Server(server.clone());
         }
-        if port == DNS_PORT && !udp && self.is_resolver(address) {
+        if port == DNS_PORT && !udp && places.is_resolver(address) {
             // The well-known address is everybody's: there the asker's own says which VPC it is in.
-            let vpc = self.vpc_of(address).or_else(|| self.vpc_of(flow.source.ip()));
+            let vpc = places.vpc_of(address).or_else(|| places.vpc_of(flow.source.ip()));
             let resolver = self.resolver.clone();
             return Target::Serve(Arc::new(move |_, stream| {
                 let resolver = resolver.clone();
                 tokio::spawn(async move { resolver.serve(Asker { vpc }, stream).await });
             }));
         }
-        if let Some(known) = self.known.get(&address) {
+        if let Some(known) = places.known.get(&address) {
             if let Some(service) = &known.service {
                 let target = self.served.contains(service).then(|| self.endpoint(port)).flatten();
                 return target.filter(|_| !udp).unwrap_or_else(|| {
@@ -249,19 +265,19 @@ mod tests {
         let vpc = VpcNames::new(true, vec!["10.0.0.0/16".parse().unwrap()]);
         let book = Book::new("us-east-1", vec![vpc], &attachments, services);
         let resolver = Arc::new(Resolver::new(Arc::new(book), Upstream::of(vec![])));
-        let mut directory = Directory::new(
+        let directory = Directory::new(
             &Network::default(),
             &Stack::default(),
             &attachments,
             resolver,
             (["ssm".to_owned()].into(), Arc::new(|_, _| {})),
         );
-        directory.vpcs = vec![vec!["10.0.0.0/16".parse().unwrap()]];
-        directory.known.insert(
-            "10.0.1.9".parse().unwrap(),
-            Known { id: "SsmEndpoint".into(), service: Some("ssm".into()) },
-        );
-        directory.known.insert("10.0.1.8".parse().unwrap(), Known { id: "Orders".into(), service: None });
+        let mut places = (*directory.places()).clone();
+        places.vpcs = vec![vec!["10.0.0.0/16".parse().unwrap()]];
+        let endpoint = Known { id: "SsmEndpoint".into(), service: Some("ssm".into()) };
+        places.known.insert("10.0.1.9".parse().unwrap(), endpoint);
+        places.known.insert("10.0.1.8".parse().unwrap(), Known { id: "Orders".into(), service: None });
+        *directory.places.write().unwrap() = Arc::new(places);
         directory
     }
 

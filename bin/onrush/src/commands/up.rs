@@ -391,6 +391,7 @@ async fn serve(
         read,
         doors,
         invoker: invoker.clone(),
+        carrier: vpc.as_ref().map(|vpc| vpc.carrier.clone()),
         port,
         data_dir,
     };

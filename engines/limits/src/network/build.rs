@@ -3,6 +3,7 @@
 mod hosts;
 
 use super::names::{Zone, service_hosts, service_short};
+use super::renew::Kind;
 use super::{
     Acl, AclEntry, Database, Endpoint, Gateway, Group, Hop, Network, Note, Placement, Prefixes, Proxy, Route,
     Rule, RulePeer, Space, Subnet, To, Vpc,
@@ -11,6 +12,7 @@ use model::stack::{
     AnyCidr, Cidr, Destination, EndpointKind, Link, NatGateway, Peer, RouteTarget, SecurityGroupRule, Stack,
     VpcConfig,
 };
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// Addresses that a regional NAT gateway takes in a zone by itself as it needs them.
@@ -29,8 +31,16 @@ const NOT_HERE: &str = "it is not in the template";
 impl Network {
     /// What a stack has of a network.
     pub fn from_stack(stack: &Stack) -> Self {
-        let mut network = Self::default();
-        network.gateways.extend(stack.nat_gateways.iter().map(gateway));
+        Self::default().built(stack)
+    }
+
+    /// Reads a stack into a network that is empty, or holds what was there before (see [`Network::renewed`]).
+    pub(super) fn built(self, stack: &Stack) -> Self {
+        let mut network = self;
+        let is_new = !network.is_renewed();
+        for found in &stack.nat_gateways {
+            network.put_gateway(gateway(found));
+        }
         for gateway in
             stack.nat_gateways.iter().filter(|gateway| gateway.regional && gateway.addresses.is_empty())
         {
@@ -42,7 +52,12 @@ impl Network {
         }
         network.add_databases(stack);
         network.add_vpcs(stack);
-        network.lists = stack.prefix_lists.iter().map(prefixes).collect();
+        for list in stack.prefix_lists.iter().map(prefixes) {
+            match network.lists.iter().position(|known| known.name == list.name) {
+                Some(index) => network.lists[index] = list,
+                None => network.lists.push(list),
+            }
+        }
         let endpoints = stack.vpc_endpoints.iter().filter(|found| found.kind == EndpointKind::Gateway);
         network.endpoints = endpoints
             .map(|found| Endpoint {
@@ -62,8 +77,9 @@ impl Network {
             .map(|acl| Acl { name: acl.id.clone(), entries: entries(acl) })
             .collect();
 
-        let mut placements: Vec<Option<Placement>> = stack
-            .functions
+        // Of a network that runs already, whoever drives it adds the functions as they come.
+        let functions = if is_new { &*stack.functions } else { &[] };
+        let mut placements: Vec<Option<Placement>> = functions
             .iter()
             .map(|function| {
                 let config = function.vpc.as_ref().filter(|config| !config.subnets.is_empty())?;
@@ -80,12 +96,13 @@ impl Network {
         network.add_hosts(stack);
         network.add_zones(stack);
         for subnet in &mut network.subnets {
-            subnet.space.taken = subnet.given;
+            subnet.space.taken = subnet.held_by_others();
         }
         for placement in placements.iter_mut().flatten() {
             network.add_interfaces(placement);
         }
-        network.placements = placements;
+        network.placements.extend(placements);
+        network.finish();
         network
     }
 
@@ -111,12 +128,23 @@ impl Network {
     }
 
     fn add_databases(&mut self, stack: &Stack) {
-        self.databases = stack.db_instances.iter().map(|found| Database::of(stack, found)).collect();
+        for database in stack.db_instances.iter().map(|found| Database::of(stack, found)) {
+            match self.databases.iter().position(|known| known.name == database.name) {
+                Some(index) => self.databases[index] = database,
+                None => self.databases.push(database),
+            }
+        }
         let unknown = self.databases.iter().filter(|found| found.connections.is_none());
         for name in unknown.map(|found| found.name.clone()).collect::<Vec<_>>() {
             self.note(&name, "without a limit of connections".to_owned(), "its class or engine is not known");
         }
-        self.proxies = stack.db_proxies.iter().map(|found| Proxy::of(stack, found)).collect();
+        let proxies = stack.db_proxies.iter().map(|found| {
+            let proxy = Proxy::of(stack, found);
+            let database = proxy.database.and_then(|index| stack.db_instances.get(index));
+            let database = database.and_then(|found| self.database_named(&found.id));
+            Proxy { database, ..proxy }
+        });
+        self.proxies = proxies.collect();
         let known =
             |proxy: &&Proxy| proxy.database.is_some_and(|index| self.databases[index].connections.is_some());
         let unknown: Vec<String> =
@@ -128,17 +156,16 @@ impl Network {
     }
 
     fn add_vpcs(&mut self, stack: &Stack) {
-        self.vpcs = stack
-            .vpcs
-            .iter()
-            .map(|vpc| Vpc {
+        for vpc in &stack.vpcs {
+            let index = self.vpc(&Link::Logical(vpc.id.clone()));
+            self.vpcs[index] = Vpc {
                 name: vpc.id.clone(),
                 ranges: std::iter::once(vpc.cidr).chain(vpc.more_cidrs.iter().copied()).collect(),
                 ranges6: vpc.ipv6_cidrs.clone(),
                 dns_support: vpc.dns_support,
                 dns_hostnames: vpc.dns_hostnames,
-            })
-            .collect();
+            };
+        }
     }
 
     /// The index of a VPC, also of one from outside the template.
@@ -174,6 +201,9 @@ impl Network {
         });
         let name = found.map_or(name, |found| &found.id);
         if let Some(index) = self.subnets.iter().position(|subnet| subnet.name == name) {
+            if let Some(found) = found.filter(|_| self.is_due(Kind::Subnet, index)) {
+                self.subnets[index] = self.subnet_of_stack(stack, found);
+            }
             return index;
         }
         let subnet = match found {
@@ -181,6 +211,7 @@ impl Network {
             None => self.subnet_elsewhere(name),
         };
         self.subnets.push(subnet);
+        self.is_due(Kind::Subnet, self.subnets.len() - 1);
         self.subnets.len() - 1
     }
 
@@ -188,8 +219,9 @@ impl Network {
         let vpc = self.vpc(&subnet.vpc);
         if !stack.vpcs.iter().any(|found| found.id == self.vpcs[vpc].name) {
             // Of a VPC from outside nothing is known but what its subnets have.
-            self.vpcs[vpc].ranges.push(subnet.cidr);
-            self.vpcs[vpc].ranges6.extend(subnet.ipv6_cidr);
+            let Vpc { ranges, ranges6, .. } = &mut self.vpcs[vpc];
+            ranges.extend(Some(subnet.cidr).filter(|range| !ranges.contains(range)));
+            ranges6.extend(subnet.ipv6_cidr.filter(|range| !ranges6.contains(range)));
         }
         let local = |range| Route { name: "local".to_owned(), to: To::Range(range), hop: Hop::Inside };
         let found = &self.vpcs[vpc];
@@ -231,7 +263,10 @@ impl Network {
             table: table.map(|table| table.id.clone()),
             routes,
             acl,
+            listed: true,
+            gone: false,
             given: 0,
+            holders: BTreeMap::new(),
             space: Space { vpc: subnet.vpc.as_str().to_owned(), size: Some(subnet.cidr.usable()), taken: 0 },
         }
     }
@@ -241,9 +276,8 @@ impl Network {
             Destination::Ipv4(range) => To::Range(AnyCidr::Ipv4(*range)),
             Destination::Ipv6(range) => To::Range(AnyCidr::Ipv6(*range)),
             Destination::PrefixList(list) => {
-                let known = stack.prefix_lists.iter().position(|found| is_list(found, list));
                 // A list of AWS's that is not spelt out is nobody's address here.
-                To::List(known.unwrap_or(usize::MAX))
+                To::List(self.list(stack, list).unwrap_or(usize::MAX))
             }
         };
         let by_ipv6 = matches!(to, To::Range(AnyCidr::Ipv6(_)));
@@ -309,6 +343,12 @@ impl Network {
         }
     }
 
+    /// The index of a prefix list, by its id or its logical id.
+    fn list(&self, stack: &Stack, text: &str) -> Option<usize> {
+        let found = stack.prefix_lists.iter().find(|found| is_list(found, text))?;
+        self.lists.iter().position(|list| list.name == found.id)
+    }
+
     fn egress(&mut self, name: &str) -> usize {
         if let Some(index) = self.egress_gateways.iter().position(|found| found == name) {
             return index;
@@ -355,15 +395,21 @@ impl Network {
             Link::Literal(id) => group.group_id == *id,
         });
         let name = found.map_or(link.as_str(), |found| &found.id);
-        if let Some(index) = self.groups.iter().position(|group| group.name == name) {
-            return index;
-        }
-        // First the name, as rules may speak of their own group.
-        let index = self.groups.len();
-        self.groups.push(Group { name: name.to_owned(), ..Group::default() });
+        let index = match self.groups.iter().position(|group| group.name == name) {
+            Some(index) if found.is_none() || !self.is_due(Kind::Group, index) => return index,
+            Some(index) => index,
+            // First the name, as rules may speak of their own group.
+            None => {
+                self.groups.push(Group { name: name.to_owned(), ..Group::default() });
+                self.is_due(Kind::Group, self.groups.len() - 1);
+                self.groups.len() - 1
+            }
+        };
         self.groups[index] = match found {
             Some(group) => Group {
                 name: group.id.clone(),
+                listed: true,
+                gone: false,
                 egress: group.egress.iter().map(|rule| self.rule(stack, rule)).collect(),
                 ingress: group.ingress.iter().map(|rule| self.rule(stack, rule)).collect(),
             },
@@ -380,10 +426,7 @@ impl Network {
             Peer::Ipv4(range) => RulePeer::Range(*range),
             Peer::Ipv6(range) => RulePeer::Range6(*range),
             Peer::SecurityGroup(link) => RulePeer::Group(self.peer_group(stack, link)),
-            Peer::PrefixList(list) => {
-                let known = stack.prefix_lists.iter().position(|found| is_list(found, list));
-                known.map_or(RulePeer::Services, RulePeer::List)
-            }
+            Peer::PrefixList(list) => self.list(stack, list).map_or(RulePeer::Services, RulePeer::List),
         };
         Rule::of(rule, peer)
     }
@@ -428,7 +471,13 @@ fn gateway(gateway: &NatGateway) -> Gateway {
             u16::try_from(gateway.secondary_private_addresses).unwrap_or(u16::MAX).saturating_add(1)
         }
     };
-    Gateway { name: gateway.id.clone(), addresses, public: gateway.public, ..Gateway::default() }
+    Gateway {
+        name: gateway.id.clone(),
+        addresses,
+        public: gateway.public,
+        listed: true,
+        ..Gateway::default()
+    }
 }
 
 fn prefixes(list: &model::stack::PrefixList) -> Prefixes {

@@ -72,7 +72,7 @@ impl Network {
 
     /// Something in the first subnet that takes everything.
     fn add_host(&mut self, name: &str, what: HostKind) {
-        let address = (!self.subnets.is_empty()).then(|| self.next_address(0)).flatten();
+        let address = (!self.subnets.is_empty()).then(|| self.next_address(0, name)).flatten();
         let host = Host {
             name: name.to_owned(),
             address: address.map_or(Ipv4Addr::UNSPECIFIED, |(address, _)| address),
@@ -85,6 +85,11 @@ impl Network {
             what,
         };
         self.hosts.push(host);
+    }
+
+    /// The index of the database instance of that name.
+    pub(super) fn database_named(&self, name: &str) -> Option<usize> {
+        self.databases.iter().position(|database| database.name == name)
     }
 
     /// The port of the database or database proxy of that name.

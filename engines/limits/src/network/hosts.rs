@@ -60,16 +60,38 @@ pub struct Interface {
 }
 
 impl Network {
-    /// The next address of a subnet; none when there are no more.
-    pub(super) fn next_address(&mut self, subnet: usize) -> Option<(Ipv4Addr, Option<Ipv6Addr>)> {
+    /// An address of a subnet for somebody: the one that they had before, else the next; none when there are no more.
+    pub(super) fn next_address(
+        &mut self,
+        subnet: usize,
+        owner: &str,
+    ) -> Option<(Ipv4Addr, Option<Ipv6Addr>)> {
+        let before = self.held_before(subnet);
         let place = &mut self.subnets[subnet];
         let range = place.cidr?;
-        let number = RESERVED + place.given;
-        // The last one is AWS's, too.
-        if number + 1 >= range.addresses() {
-            return None;
+        // Who stands somewhere twice has two.
+        let mut owner = owner.to_owned();
+        while place.holders.contains_key(&owner) {
+            owner.push('+');
         }
-        place.given += 1;
+        // The last one is AWS's, too.
+        let fits = |number: u64| number + 1 < range.addresses();
+        let number = match before
+            .get(&owner)
+            .copied()
+            .filter(|number| fits(*number) && !place.holders.values().any(|held| held == number))
+        {
+            Some(number) => number,
+            None => {
+                let mut number = RESERVED + place.given;
+                while before.values().chain(place.holders.values()).any(|held| *held == number) {
+                    number += 1;
+                }
+                place.given = number + 1 - RESERVED;
+                Some(number).filter(|number| fits(*number))?
+            }
+        };
+        place.holders.insert(owner, number);
         // A range has at most 2^32 addresses, so that the offset fits.
         let address = (u32::from(range.first()) + number as u32).into();
         let address6 = place.cidr6.map(|range| (u128::from(range.first()) + u128::from(number)).into());
@@ -82,7 +104,9 @@ impl Network {
         if let Some(index) = self.interfaces.iter().position(is) {
             return index;
         }
-        let (address, address6) = self.next_address(subnet).map_or((None, None), |(v4, v6)| (Some(v4), v6));
+        let owner = self.interface_owner(groups);
+        let found = self.next_address(subnet, &owner);
+        let (address, address6) = found.map_or((None, None), |(v4, v6)| (Some(v4), v6));
         self.interfaces.push(Interface { subnet, groups: groups.to_vec(), address, address6 });
         self.interfaces.len() - 1
     }

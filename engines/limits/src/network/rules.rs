@@ -25,6 +25,10 @@ pub struct Group {
     pub egress: Vec<Rule>,
     /// Who may come to its members.
     pub ingress: Vec<Rule>,
+    /// It is, or was, of the template.
+    pub listed: bool,
+    /// It is of the template no more; who has it keeps its rules.
+    pub gone: bool,
 }
 
 /// One rule of a security group.
@@ -144,7 +148,7 @@ impl Group {
     pub fn open(name: &str) -> Self {
         let both =
             || vec![Rule::everything(), Rule { peer: RulePeer::Range6(Cidr6::ANY), ..Rule::everything() }];
-        Self { name: name.to_owned(), egress: both(), ingress: both() }
+        Self { name: name.to_owned(), egress: both(), ingress: both(), ..Self::default() }
     }
 }
 

@@ -31,6 +31,11 @@ pub struct Attachments {
 }
 
 impl Attachments {
+    /// Follows a network that was renewed from the one that these were made for.
+    pub fn renew(&mut self, network: &Network) {
+        network.renew_rooms(self.engine.room_mut(), &mut self.subnets);
+    }
+
     /// The network's next function, as many being known as it has index.
     pub fn add_function(&mut self, network: &Network, function: usize) {
         debug_assert_eq!(self.groups.len(), function);
@@ -64,6 +69,16 @@ impl Network {
         let quiet = subnets.iter().enumerate().filter(|(index, _)| !used.contains(index));
         quiet.for_each(|(_, subnet)| room.keep_quiet(*subnet));
         (room, subnets)
+    }
+
+    /// The rooms of a network that was renewed: the known ones are as large as their subnets are now.
+    pub(super) fn renew_rooms(&self, room: &mut InterfaceRoom, known: &mut Vec<SubnetId>) {
+        for (subnet, id) in self.subnets.iter().zip(known.iter()) {
+            room.set_subnet(*id, subnet.space.size, subnet.space.taken);
+        }
+        let before = known.len();
+        self.add_rooms(room, known);
+        known.iter().skip(before).for_each(|subnet| room.keep_quiet(*subnet));
     }
 
     /// The room of those subnets that became known since: those of functions that are made later may be from outside.

@@ -30,8 +30,8 @@ pub struct Wired {
     pub databases: Vec<Option<DatabaseId>>,
     /// Of each proxy the login of its pool; none where the database's connections are not known.
     pub proxies: Vec<Option<LoginId>>,
-    shared: BTreeMap<(usize, Vec<usize>), (InterfaceId, Option<Refusal>)>,
-    places: Vec<SubnetId>,
+    pub(super) shared: BTreeMap<(usize, Vec<usize>), (InterfaceId, Option<Refusal>)>,
+    pub(super) places: Vec<SubnetId>,
 }
 
 impl Network {
@@ -98,9 +98,11 @@ impl Network {
     }
 
     /// The engines of those gateways that became known since: a function that is made later may be in a subnet from outside.
-    fn add_gateways(&self, engine: &mut Connections, known: &mut Vec<GatewayId>) {
+    pub(super) fn add_gateways(&self, engine: &mut Connections, known: &mut Vec<GatewayId>) {
         for gateway in self.gateways.iter().skip(known.len()) {
-            known.push(engine.add_gateway(gateway.name.as_str().into(), gateway.addresses));
+            let id = engine.add_gateway(gateway.name.as_str().into(), gateway.slots());
+            engine.set_gateway(id, gateway.slots(), &gateway.withdrawn, gateway.gone);
+            known.push(id);
         }
     }
 

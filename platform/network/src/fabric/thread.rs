@@ -384,26 +384,28 @@ impl Thread {
         if resolver.peak > 0 {
             rows.push(resolver);
         }
-        let mut shared: BTreeMap<usize, BTreeMap<Arc<str>, u32>> = BTreeMap::new();
+        let mut shared: BTreeMap<Arc<str>, BTreeMap<Arc<str>, u32>> = BTreeMap::new();
         for slot in self.slots.iter().flatten() {
-            if let Some((id, _)) = &slot.interface {
-                *shared.entry(id.index()).or_default().entry(slot.function.clone()).or_default() += 1;
+            if let Some((_, name)) = &slot.interface {
+                *shared.entry(name.clone()).or_default().entry(slot.function.clone()).or_default() += 1;
             }
         }
         let connections = &self.engine.wired().connections;
-        let count = usize::try_from(connections.interfaces().unwrap_or(0)).unwrap_or(0);
-        let interfaces =
-            connections.counts().take(count).enumerate().map(|(index, (name, connections))| Sharing {
-                interface: name.clone(),
-                connections,
-                functions: shared.remove(&index).unwrap_or_default(),
-            });
+        let is_shared = connections.interfaces().is_some();
+        let interfaces = connections.shared().filter(|_| is_shared).map(|(name, connections)| Sharing {
+            interface: name.clone(),
+            connections,
+            functions: shared.remove(name).unwrap_or_default(),
+        });
         let interfaces = interfaces.collect();
         let names: Vec<Arc<str>> =
             self.engine.network().gateways.iter().map(|gateway| gateway.name.as_str().into()).collect();
         let gateways = names.into_iter().enumerate().filter_map(|(index, name)| {
             let metrics = self.engine.take_metrics(now, index)?;
             let id = GatewayId::of(u32::try_from(index).ok()?);
+            if !self.engine.wired().connections.is_shown(id) {
+                return None;
+            }
             let destinations = self.engine.wired().connections.busiest(id, DESTINATIONS_MAX);
             Some(Gateway { name, metrics, destinations })
         });

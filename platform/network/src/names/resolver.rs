@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -49,7 +49,8 @@ const TOLD_MAX: usize = 8_192;
 /// Answers from the book, and from the host's resolvers what the book does not know.
 #[derive(Debug)]
 pub struct Resolver {
-    book: Arc<Book>,
+    /// Another one after each change of the network.
+    book: RwLock<Arc<Book>>,
     upstream: Upstream,
     /// The name by which each address was last asked for.
     told: Mutex<HashMap<IpAddr, Name>>,
@@ -58,12 +59,17 @@ pub struct Resolver {
 impl Resolver {
     /// A resolver with this book.
     pub fn new(book: Arc<Book>, upstream: Upstream) -> Self {
-        Self { book, upstream, told: Mutex::default() }
+        Self { book: RwLock::new(book), upstream, told: Mutex::default() }
     }
 
     /// The book.
-    pub fn book(&self) -> &Arc<Book> {
-        &self.book
+    pub fn book(&self) -> Arc<Book> {
+        self.book.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Answers from another book from now on.
+    pub fn set_book(&self, book: Arc<Book>) {
+        *self.book.write().unwrap_or_else(PoisonError::into_inner) = book;
     }
 
     /// The name for which a function was last told an address: who reads `198.51.100.7` wants to know whose it is.
@@ -90,7 +96,8 @@ impl Resolver {
     /// The answer to a query, both in wire format; empty when there is none to give (the VPC has no DNS, or what came is
     /// no query).
     pub async fn answer(&self, asker: Asker, query: &[u8], over: Transport) -> Vec<u8> {
-        let silent = |index| self.book.vpc(index).is_some_and(|vpc| !vpc.dns_support);
+        let book = self.book();
+        let silent = |index| book.vpc(index).is_some_and(|vpc| !vpc.dns_support);
         if asker.vpc.is_some_and(silent) {
             return Vec::new();
         }
@@ -99,8 +106,7 @@ impl Resolver {
             Err(Unreadable::Silence) => return Vec::new(),
             Err(Unreadable::Answer(answer)) => return answer,
         };
-        let known =
-            question.name.as_ref().map_or(Answer::AskTheHost, |name| self.book.look_up(asker.vpc, name));
+        let known = question.name.as_ref().map_or(Answer::AskTheHost, |name| book.look_up(asker.vpc, name));
         let answer = match known {
             Answer::Addresses(addresses) => of_addresses(&question, &addresses),
             Answer::Pointer(name) => {
@@ -133,7 +139,7 @@ impl Resolver {
     /// The addresses that an alias comes to. They are answered as the name's own, as Route 53 does.
     async fn addresses_of(&self, asker: Asker, mut name: Name, kind: u16) -> Vec<IpAddr> {
         for _ in 0..ALIASES_MAX {
-            match self.book.look_up(asker.vpc, &name) {
+            match self.book().look_up(asker.vpc, &name) {
                 Answer::Addresses(addresses) => return addresses,
                 Answer::Alias(next) => name = next,
                 Answer::AskTheHost => {

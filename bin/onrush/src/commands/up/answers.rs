@@ -34,8 +34,45 @@ pub struct Ingredients<'a> {
     pub namespace: Option<Namespace>,
 }
 
+/// What makes them again when the network changes.
+#[derive(Debug)]
+pub struct Renewing {
+    region: String,
+    attachments: Attachments,
+    served: BTreeSet<String>,
+    passthrough: bool,
+    resolver: Arc<Resolver>,
+    directory: Option<Arc<Directory>>,
+}
+
+impl Renewing {
+    /// The names and the places of another network from now on. The destinations that lead to the relay.
+    pub fn renew(&self, network: &Network, stack: &Stack) -> BTreeSet<(IpAddr, Option<u16>)> {
+        self.resolver.set_book(Arc::new(self.book(network, stack)));
+        let Some(directory) = &self.directory else { return BTreeSet::new() };
+        directory.renew(network, stack, &self.attachments);
+        directory.relayed()
+    }
+
+    fn book(&self, network: &Network, stack: &Stack) -> Book {
+        book((&self.region, &self.served, self.passthrough), network, stack, &self.attachments)
+    }
+}
+
+fn book(
+    (region, served, passthrough): (&str, &BTreeSet<String>, bool),
+    network: &Network,
+    stack: &Stack,
+    attachments: &Attachments,
+) -> Book {
+    let addresses = ServiceAddresses::new(region, served.iter().cloned(), passthrough);
+    let names = VpcNames::of_network(network, stack);
+    Book::new(region, names, attachments, addresses).with_outside(VpcNames::outside(network))
+}
+
 /// The resolver and the relay.
 pub struct Answers {
+    renewing: Arc<Renewing>,
     resolver: Arc<Resolver>,
     relay: Option<Relay>,
     /// The packets' side of the relay.
@@ -113,12 +150,19 @@ impl Answers {
     pub fn start(from: Ingredients<'_>) -> Result<Self, Stop> {
         let Ingredients { region, stack, network, attachments, services, passthrough, namespace } = from;
         let served: BTreeSet<String> = services.names().collect();
-        let addresses = ServiceAddresses::new(region, served.iter().cloned(), passthrough);
-        let names = VpcNames::of_network(network, stack);
-        let book = Book::new(region, names, attachments, addresses).with_outside(VpcNames::outside(network));
+        let book = book((region, &served, passthrough), network, stack, attachments);
         let resolver = Arc::new(Resolver::new(Arc::new(book), Upstream::of_file(RESOLVERS)));
+        let renewing = Renewing {
+            region: region.to_owned(),
+            attachments: attachments.clone(),
+            served: served.clone(),
+            passthrough,
+            resolver: resolver.clone(),
+            directory: None,
+        };
         let Some(namespace) = namespace else {
-            return Ok(Self { resolver, relay: None, device: None, relayed: BTreeSet::new() });
+            let renewing = Arc::new(renewing);
+            return Ok(Self { renewing, resolver, relay: None, device: None, relayed: BTreeSet::new() });
         };
         let device =
             namespace.device().try_clone_to_owned().context("no descriptor for the relay's device")?;
@@ -131,11 +175,17 @@ impl Answers {
             runtime.spawn(taken.clone().serve(stream, security));
         });
         let directory = Directory::new(network, stack, attachments, resolver.clone(), (served, endpoints));
+        let directory = Arc::new(directory);
+        let renewing = Arc::new(Renewing { directory: Some(directory.clone()), ..renewing });
         let relayed = directory.relayed();
         let outside = Outside::of_this_host().context("cannot list this host's own addresses")?;
-        let relay =
-            Relay::start(namespace, Arc::new(directory), outside).context("cannot start the relay")?;
-        Ok(Self { resolver, relay: Some(relay), device: Some(device), relayed })
+        let relay = Relay::start(namespace, directory, outside).context("cannot start the relay")?;
+        Ok(Self { renewing, resolver, relay: Some(relay), device: Some(device), relayed })
+    }
+
+    /// What makes names and places again when the network changes.
+    pub fn renewing(&self) -> Arc<Renewing> {
+        self.renewing.clone()
     }
 
     /// What knows the names of addresses.

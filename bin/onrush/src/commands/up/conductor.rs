@@ -2,10 +2,12 @@
 
 use super::deploy::{self, Stage};
 use super::difference::{self, Changed};
+use super::vpc::Carrier;
 use super::watch::{Interest, Seen, Watcher, resolved};
 use crate::Stop;
 use crate::arguments::{Template, Watch};
 use crate::stack::{self, Read};
+use anyhow::anyhow;
 use doors::orders::{Order, Ordered, Orders, Outcome};
 use doors::{ApiParts, Doors};
 use invoke::Invoker;
@@ -24,6 +26,8 @@ pub struct Conductor {
     pub read: Option<Read>,
     pub doors: Arc<Doors>,
     pub invoker: Invoker,
+    /// Where functions' environments are in the network, if there is one.
+    pub carrier: Option<Arc<Carrier>>,
     pub port: u16,
     pub data_dir: PathBuf,
 }
@@ -219,6 +223,16 @@ impl Conductor {
         let given = arguments.clone();
         let read = tokio::task::spawn_blocking(move || stack::read(&path, &given, port)).await??;
         let before = self.stage.control.functions();
+        // Before the functions, which may be where nobody was; what is gone stays for those that have not moved yet.
+        let empty = model::stack::Stack::default();
+        let of_network =
+            difference::of_network(self.read.as_ref().map_or(&empty, |read| &read.stack), &read.stack);
+        let mut renewed = Vec::new();
+        if let Some(carrier) = self.carrier.as_ref().filter(|_| !of_network.is_empty()) {
+            let left = |error| Stop::Failed(anyhow!("{error}: `onrush up` has to start again"));
+            carrier.renew(&read.stack).map_err(left)?;
+            renewed = of_network;
+        }
         let apis = self.read.as_ref().map(|read| ApiParts::from(&read.stack)).unwrap_or_default();
         let deployed = deploy::all(&read, &self.stage).await;
         // Also when one of several was refused: what was deployed answers.
@@ -231,10 +245,9 @@ impl Conductor {
         }
         let mut changed = difference::of_functions(&before, &self.stage.control.functions());
         changed.extend(of_apis);
-        let waits = match &self.read {
-            Some(old) => difference::of_the_rest(&old.stack, &read.stack),
-            None => difference::of_the_rest(&model::stack::Stack::default(), &read.stack),
-        };
+        changed.extend(renewed);
+        let old = self.read.as_ref().map_or(&empty, |read| &read.stack);
+        let waits = difference::of_the_rest(old, &read.stack, self.carrier.is_some());
         self.template = arguments;
         self.read = Some(read);
         // Only the answer to the order waits for images.

@@ -131,9 +131,65 @@ fn described(parts: &ApiParts) -> Vec<(String, Value)> {
     http.chain(rest).collect()
 }
 
-/// What the template says of everything that is made once, at the start: the network, databases, roles. A change of it
-/// waits for the next start of `up`. Answers the names of the parts that differ.
-pub fn of_the_rest(before: &Stack, after: &Stack) -> Vec<String> {
+/// What makes up a template's network.
+const NETWORK: [&str; 22] = [
+    "vpcs",
+    "subnets",
+    "route_tables",
+    "routes",
+    "route_table_associations",
+    "internet_gateways",
+    "nat_gateways",
+    "elastic_ips",
+    "security_groups",
+    "vpc_endpoints",
+    "network_acls",
+    "network_acl_associations",
+    "egress_only_gateways",
+    "peerings",
+    "prefix_lists",
+    "hosted_zones",
+    "load_balancers",
+    "db_instances",
+    "db_subnet_groups",
+    "db_parameter_groups",
+    "db_proxies",
+    "db_proxy_target_groups",
+];
+
+/// How the networks differ, by logical id, in the order of the kinds of things.
+pub fn of_network(before: &Stack, after: &Stack) -> Vec<Changed> {
+    let (before, after) = (serde_json::to_value(before), serde_json::to_value(after));
+    let (before, after) = (without_places(before), without_places(after));
+    let things = |stack: &Value, kind: &str| -> BTreeMap<String, Value> {
+        let all = stack[kind].as_array().into_iter().flatten();
+        all.map(|thing| (thing["id"].as_str().unwrap_or(kind).to_owned(), thing.clone())).collect()
+    };
+    let mut all = Vec::new();
+    for kind in NETWORK {
+        let (before, after) = (things(&before, kind), things(&after, kind));
+        for (id, thing) in &after {
+            let how = match before.get(id) {
+                None => "created",
+                Some(old) if old != thing => "updated",
+                Some(_) => continue,
+            };
+            let empty = Value::Null;
+            let old = before.get(id).unwrap_or(&empty);
+            let differs = |name: &&String| how == "updated" && old[name.as_str()] != thing[name.as_str()];
+            let names = thing.as_object().into_iter().flat_map(|thing| thing.keys());
+            let what = names.filter(differs).map(|name| name.replace('_', " ")).collect();
+            all.push(Changed { word: id.clone(), how, what });
+        }
+        let gone = before.keys().filter(|id| !after.contains_key(*id));
+        all.extend(gone.map(|id| Changed { word: id.clone(), how: "removed", what: Vec::new() }));
+    }
+    all
+}
+
+/// What the template says of everything that is made once, at the start: parameters and secrets; the network, too, where
+/// this host runs none. A change of it waits for the next start of `up`. Answers the names of the parts that differ.
+pub fn of_the_rest(before: &Stack, after: &Stack, network_is_live: bool) -> Vec<String> {
     const LIVE: [&str; 12] = [
         "name",
         "description",
@@ -153,11 +209,10 @@ pub fn of_the_rest(before: &Stack, after: &Stack) -> Vec<String> {
     let (before, after) = (serde_json::to_value(before), serde_json::to_value(after));
     let (before, after) = (without_places(before), without_places(after));
     let (Value::Object(before), Value::Object(after)) = (before, after) else { return Vec::new() };
-    let differs = |name: &&String| {
-        !LIVE.contains(&name.as_str())
-            && !SILENT.contains(&name.as_str())
-            && before.get(*name) != after.get(*name)
+    let is_live = |name: &str| {
+        LIVE.contains(&name) || SILENT.contains(&name) || network_is_live && NETWORK.contains(&name)
     };
+    let differs = |name: &&String| !is_live(name) && before.get(*name) != after.get(*name);
     after.keys().filter(differs).map(|name| name.replace('_', " ")).collect()
 }
 

@@ -6,11 +6,10 @@ mod own_interfaces;
 mod pages;
 
 use crate::Stop;
-pub use carrier::physical;
+pub use carrier::{Carrier, physical};
 
 use super::answers::{self, Answers, Ingredients};
 use anyhow::{Context as _, anyhow};
-use carrier::Carrier;
 use limits::{Network, NetworkSettings};
 use model::stack::Stack;
 use model::{LimitId, Overrides};
@@ -164,7 +163,7 @@ impl Vpc {
                 stack,
                 carrier_network,
                 began,
-                resolver.clone(),
+                (resolver.clone(), answers.renewing()),
                 own.clone(),
             )),
             pages: Arc::new(Pages::new(fabric.clone(), resolver, answers.relay(), own)),

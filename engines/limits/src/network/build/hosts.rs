@@ -12,17 +12,24 @@ impl Network {
     /// Gives places and addresses to the NAT gateways from the `first` on.
     pub(super) fn stand_gateways(&mut self, stack: &Stack, first: usize) {
         for index in first..self.gateways.len() {
-            let found = stack.nat_gateways.get(index);
+            let name = self.gateways[index].name.clone();
+            let found = stack.nat_gateways.iter().find(|nat| nat.id == name);
+            // What stood before and is of no template, or of that one no more, stays where it is.
+            if found.is_none() && !self.gateways[index].external.is_empty() {
+                continue;
+            }
             let subnet = found.and_then(|nat| stack.subnet(nat.subnet.as_ref()?.logical()?));
             let subnet = subnet.and_then(|subnet| self.subnets.iter().position(|one| one.name == subnet.id));
             let wanted = usize::from(self.gateways[index].addresses);
             // In its subnet it has an address for each of its public ones.
-            let own: Vec<IpAddr> = match subnet {
-                Some(subnet) => {
-                    (0..wanted).map_while(|_| Some(IpAddr::V4(self.next_address(subnet)?.0))).collect()
-                }
-                None => Vec::new(),
-            };
+            let mut own: Vec<IpAddr> = Vec::new();
+            while let Some(subnet) = subnet.filter(|_| own.len() < wanted) {
+                let Some((address, _)) = self.next_address(subnet, &format!("nat {name} {}", own.len()))
+                else {
+                    break;
+                };
+                own.push(address.into());
+            }
             let listed = found.iter().flat_map(|nat| &nat.addresses).map(|link| {
                 let known = stack.elastic_ips.iter().find(|ip| Some(&*ip.id) == link.logical());
                 known.map(|ip| IpAddr::V4(ip.public_ip))
@@ -32,20 +39,31 @@ impl Network {
             } else {
                 own.clone()
             };
+            let mut made_up = self.made_up_before(index).into_iter();
             while external.len() < wanted {
-                external.push(Ipv4Addr::from(MADE_UP.wrapping_add(self.made_up)).into());
-                self.made_up += 1;
+                let address = made_up.next().unwrap_or_else(|| {
+                    self.made_up += 1;
+                    Ipv4Addr::from(MADE_UP.wrapping_add(self.made_up - 1)).into()
+                });
+                external.push(address);
             }
             let has_table = subnet.is_some_and(|subnet| self.subnets[subnet].table.is_some());
             let gateway = &mut self.gateways[index];
-            gateway.external = external;
+            gateway.take_addresses(external);
             gateway.address = own.first().copied();
             gateway.subnet = subnet.filter(|_| has_table);
         }
     }
 
+    /// The addresses that a gateway had which no template gave it.
+    fn made_up_before(&self, gateway: usize) -> Vec<IpAddr> {
+        let is_made_up = |address: &&IpAddr| matches!(address, IpAddr::V4(four) if u32::from(*four) >= MADE_UP && four.octets()[0] == 198);
+        self.gateways[gateway].external.iter().filter(is_made_up).copied().collect()
+    }
+
     pub(super) fn add_hosts(&mut self, stack: &Stack) {
-        for (index, found) in stack.db_instances.iter().enumerate() {
+        for found in &stack.db_instances {
+            let Some(index) = self.database_named(&found.id) else { continue };
             let group = found.subnet_group.as_ref().and_then(Link::logical);
             let group = stack.db_subnet_groups.iter().find(|one| Some(&*one.id) == group);
             let subnets: Vec<Link> = group.iter().flat_map(|group| group.subnets.first().cloned()).collect();
@@ -102,13 +120,15 @@ impl Network {
                 },
             };
             let subnet = self.subnets.iter().position(|subnet| subnet.vpc == vpc);
-            let address = subnet.and_then(|subnet| self.next_address(subnet)).map(|(address, _)| address);
+            let owner = format!("host {}", draft.name);
+            let address =
+                subnet.and_then(|subnet| self.next_address(subnet, &owner)).map(|(address, _)| address);
             let address = address.unwrap_or_else(|| self.last_address(vpc));
             self.hosts.push(draft.host(address, vpc, subnet, own));
             return;
         }
         for subnet in found {
-            let Some((address, _)) = self.next_address(subnet) else {
+            let Some((address, _)) = self.next_address(subnet, &format!("host {}", draft.name)) else {
                 let what = format!("no address in {}", self.subnets[subnet].name);
                 self.note(&draft.name, what, "the subnet has no more of them");
                 continue;

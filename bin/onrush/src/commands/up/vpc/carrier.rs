@@ -2,9 +2,11 @@
 
 use super::called;
 use super::own_interfaces::OwnInterfaces;
+use crate::commands::up::answers::Renewing;
 use control::Function;
 use invoke::{Attachment, Network as Carries, Reservation};
 use limits::Network;
+use limits::network::TooMuchGone;
 use model::Refusal;
 use model::stack::{Link, Stack, VpcConfig};
 use network::Resolver;
@@ -32,8 +34,8 @@ struct Seat {
 pub struct Carrier {
     fabric: Fabric,
     began: Instant,
-    stack: Arc<Stack>,
     resolver: Arc<Resolver>,
+    renewing: Arc<Renewing>,
     places: Mutex<Places>,
     /// In eras that make interfaces at cold starts.
     own: Option<OwnInterfaces>,
@@ -41,6 +43,7 @@ pub struct Carrier {
 
 #[derive(Debug)]
 struct Places {
+    stack: Arc<Stack>,
     network: Network,
     /// Functions of the network with that configuration.
     functions: BTreeMap<Config, usize>,
@@ -82,6 +85,13 @@ fn logical(stack: &Stack, id: &str) -> Link {
     subnet.or_else(group).map_or_else(|| Link::Literal(id.to_owned()), Link::Logical)
 }
 
+/// How a function of the template says where it is, if it is in a VPC.
+fn config(stack: &Stack, function: &model::stack::Function) -> Option<Config> {
+    let vpc = function.vpc.as_ref().filter(|vpc| !vpc.subnets.is_empty())?;
+    let ids = |links: &[Link]| links.iter().map(|link| physical(stack, link)).collect();
+    Some((ids(&vpc.subnets), ids(&vpc.security_groups), vpc.ipv6))
+}
+
 impl Carrier {
     /// A carrier for a network whose functions are the stack's, in its order.
     pub fn new(
@@ -89,18 +99,54 @@ impl Carrier {
         stack: Stack,
         network: Network,
         began: Instant,
-        resolver: Arc<Resolver>,
+        (resolver, renewing): (Arc<Resolver>, Arc<Renewing>),
         own: Option<OwnInterfaces>,
     ) -> Self {
         let mut functions = BTreeMap::new();
         for (index, function) in stack.functions.iter().enumerate() {
-            if let Some(vpc) = &function.vpc {
-                let ids = |links: &[Link]| links.iter().map(|link| physical(&stack, link)).collect();
-                functions.entry((ids(&vpc.subnets), ids(&vpc.security_groups), vpc.ipv6)).or_insert(index);
+            if let Some(config) = config(&stack, function) {
+                functions.entry(config).or_insert(index);
             }
         }
-        let places = Places { network, functions, turns: BTreeMap::new() };
-        Self { fabric, began, stack: Arc::new(stack), resolver, places: Mutex::new(places), own }
+        let places = Places { stack: Arc::new(stack), network, functions, turns: BTreeMap::new() };
+        Self { fabric, began, resolver, renewing, places: Mutex::new(places), own }
+    }
+
+    /// The template's network is another: for new connections and environments at once, while those that are there go on.
+    /// What is of the template no more serves whoever still uses it.
+    ///
+    /// # Errors
+    /// Too much came and went since the start; nothing has changed.
+    pub fn renew(&self, stack: &Stack) -> Result<(), TooMuchGone> {
+        let places = &mut *self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let network = places.network.renewed(stack)?;
+        let (before, stack) = (places.stack.clone(), Arc::new(stack.clone()));
+        // What stood outside of the template may be of it now.
+        let is_same = |id: &String| {
+            let found = logical(&before, id);
+            found.logical().is_some() || found == logical(&stack, id)
+        };
+        places.functions.retain(|(subnets, groups, _), _| subnets.iter().chain(groups).all(is_same));
+        if let Some(own) = &self.own {
+            own.renew(&network);
+        }
+        let relayed = self.renewing.renew(&network, &stack);
+        self.fabric.set_relayed(relayed);
+        let theirs = network.clone();
+        self.fabric.change(move |engine, now| {
+            for refusal in engine.renew(now, theirs) {
+                let Refusal { limit, resource, used, max, .. } = refusal;
+                tracing::warn!(%limit, %resource, used, max, "an interface found no room");
+            }
+        });
+        (places.network, places.stack) = (network, stack.clone());
+        // Interfaces are made when functions are deployed, not when they start.
+        for config in stack.functions.iter().filter_map(|function| config(&stack, function)) {
+            if !places.functions.contains_key(&config) {
+                self.add(places, config);
+            }
+        }
+        Ok(())
     }
 
     /// The network's function with that configuration; `None`: it has no VPC.
@@ -132,13 +178,13 @@ impl Carrier {
     /// A function that was created or changed since the start: the same is added to the engine's network, which has the
     /// same functions in the same order.
     fn add(&self, places: &mut Places, config: Config) -> usize {
-        let links = |ids: &[String]| ids.iter().map(|id| logical(&self.stack, id)).collect();
+        let links = |ids: &[String]| ids.iter().map(|id| logical(&places.stack, id)).collect();
         let vpc = VpcConfig { subnets: links(&config.0), security_groups: links(&config.1), ipv6: config.2 };
-        let index = places.network.add_function(&self.stack, Some(&vpc));
+        let index = places.network.add_function(&places.stack, Some(&vpc));
         if let Some(own) = &self.own {
             own.add_function(&places.network, index);
         }
-        let stack = self.stack.clone();
+        let stack = places.stack.clone();
         self.fabric.change(move |engine, now| {
             engine.add_function(now, &stack, Some(&vpc));
         });

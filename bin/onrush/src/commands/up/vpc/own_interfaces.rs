@@ -37,6 +37,11 @@ impl OwnInterfaces {
         Self { began, state: Arc::new(Mutex::new(State { attachments, turns: BTreeMap::new() })) }
     }
 
+    /// The network was renewed.
+    pub fn renew(&self, network: &Network) {
+        self.lock().attachments.renew(network);
+    }
+
     /// A function was added to the network.
     pub fn add_function(&self, network: &Network, function: usize) {
         self.lock().attachments.add_function(network, function);
