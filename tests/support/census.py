@@ -3,6 +3,7 @@
 import os
 import pathlib
 import time
+import typing
 
 from support.leftovers import tree
 
@@ -78,3 +79,28 @@ def settle(platform, seconds=20, still=0.4):
             return now
         before = counts
         time.sleep(still)
+
+
+class Trend(typing.NamedTuple):
+    """A straight line through what censuses counted: what it gained from the first to the last, and how sure that is."""
+
+    gained: float
+    # Of `gained`, a standard deviation: what the numbers jump about their line says how much of a slope is chance.
+    unsure: float
+    hourly: float
+
+    def is_growth(self, allowed, sigmas=4):
+        """More than may be, and too much for chance: with four deviations, once in some thousand censuses of twenty."""
+        return self.gained > allowed and self.gained > sigmas * self.unsure
+
+
+def trend(taken, kind):
+    """By least squares, over at least three censuses: [(seconds, census)]."""
+    count = len(taken)
+    middle = sum(at for at, _ in taken) / count
+    mean = sum(found[kind] for _, found in taken) / count
+    spread = sum((at - middle) ** 2 for at, _ in taken)
+    slope = sum((at - middle) * (found[kind] - mean) for at, found in taken) / spread
+    off = sum((found[kind] - mean - slope * (at - middle)) ** 2 for at, found in taken)
+    span = taken[-1][0] - taken[0][0]
+    return Trend(slope * span, (off / (count - 2) / spread) ** 0.5 * span, slope * 3600)
