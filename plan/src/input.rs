@@ -1,11 +1,13 @@
 //! What the planner needs to know of a stack: its functions, and which door leads to which.
 
+mod authorizers;
 mod calls;
 mod events;
 mod gateway;
 mod load_balancer;
 mod qualifiers;
 
+pub use authorizers::{AuthorizerInput, Identity};
 pub use events::EventInput;
 pub use qualifiers::{ProvisionedInput, QualifierInput};
 
@@ -34,6 +36,8 @@ pub struct PlanInput {
     pub dead_letters: Vec<usize>,
     /// Doors that lead to them.
     pub doors: Vec<DoorInput>,
+    /// Who says whether a request may pass, at routes that ask.
+    pub authorizers: Vec<AuthorizerInput>,
     /// API keys of usage plans, for REST APIs.
     pub clients: Vec<PlanKey>,
     /// Where the functions are, and the ways out.
@@ -110,6 +114,8 @@ pub struct RouteInput {
     pub key_required: bool,
     /// What is cached of it.
     pub cache: Option<MethodCache>,
+    /// Index of the authorizer that is asked before it.
+    pub authorizer: Option<usize>,
 }
 
 /// Where a phase's requests go.
@@ -160,7 +166,10 @@ impl PlanInput {
             })
         });
         let leads = |route: &ApiRoute| qualified(route.integration.as_ref()?.function.as_ref()?);
-        let apis = gateway::doors(stack, leads);
+        let (authorizers, assumptions) = authorizers::of_stack(stack, qualified);
+        let apis = gateway::doors(stack, leads, |api, id| {
+            authorizers.iter().position(|found| found.api == api && found.id == id)
+        });
         let balancers = load_balancer::doors(stack, qualified);
         let doors = urls.chain(apis).chain(balancers).collect();
         let network = Network::from_stack(stack);
@@ -177,10 +186,11 @@ impl PlanInput {
             events,
             dead_letters,
             doors,
+            authorizers,
             clients,
             network,
             inventory,
-            assumptions: gateway::unasked(stack),
+            assumptions,
         }
     }
 

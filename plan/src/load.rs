@@ -13,7 +13,7 @@ mod query;
 mod rate;
 pub(crate) mod size;
 
-pub use asking::{Asking, Fresh, KEYS_MAX, Keys};
+pub use asking::{Asking, Callers, Fresh, KEYS_MAX, Keys};
 pub use behaviour::{Action, Behaviour, Step};
 pub use call::CallStep;
 pub(crate) use call::service_connect;

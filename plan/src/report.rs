@@ -73,6 +73,9 @@ pub struct Report {
     /// How the caches of REST APIs fared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub caches: Vec<CacheRow>,
+    /// How the authorizers of APIs fared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub authorizers: Vec<AuthorizerRow>,
     /// Every default and unconfirmed figure that was used.
     pub assumptions: Vec<Assumption>,
     /// Promises and whether they are kept.
@@ -379,6 +382,23 @@ pub struct CacheRow {
     pub evicted: u64,
     /// Responses that were too large to keep.
     pub too_large: u64,
+}
+
+/// How one authorizer fared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AuthorizerRow {
+    /// `Token of Api`.
+    pub authorizer: String,
+    /// Logical id of the function that it asks.
+    pub function: Arc<str>,
+    /// Requests about which that was asked.
+    pub asked: u64,
+    /// Requests about which an answer was kept.
+    pub kept: u64,
+    /// Requests that were denied.
+    pub denied: u64,
+    /// Requests about which there was no answer, with status 500.
+    pub failed: u64,
 }
 
 /// How one `query` fared.

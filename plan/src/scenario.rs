@@ -48,6 +48,7 @@ const FILES: &[(&str, &str)] = &[
     ("vpc-thousand-users", include_str!("../scenarios/vpc-thousand-users.yaml")),
     ("throttles-in-order", include_str!("../scenarios/throttles-in-order.yaml")),
     ("cache-of-a-stage", include_str!("../scenarios/cache-of-a-stage.yaml")),
+    ("new-callers", include_str!("../scenarios/new-callers.yaml")),
     ("doors-that-wait", include_str!("../scenarios/doors-that-wait.yaml")),
     ("parameter-in-a-global", include_str!("../scenarios/parameter-in-a-global.yaml")),
     ("parameter-in-274-ms", include_str!("../scenarios/parameter-in-274-ms.yaml")),

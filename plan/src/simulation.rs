@@ -6,6 +6,7 @@
 
 mod attach;
 mod attempts;
+mod authorizer;
 mod bill;
 mod conclusion;
 mod course;
@@ -30,6 +31,7 @@ use crate::watch::{EVENTS_BETWEEN, Extent};
 pub use crate::watch::{Progress, Watch};
 use attach::AttachRun;
 use attempts::Attempts;
+use authorizer::{AuthorizerRun, QuestionId, Questions};
 use course::{CallClients, CallRun, Parked, ParkedId};
 use events::EventsRun;
 use front::Fronts;
@@ -117,6 +119,12 @@ enum Event {
     DoorOver(u32),
     /// A function's answer to a phase's request is there for the cache.
     Fill { phase: u32, word: u32 },
+    /// An authorizer's answer is there.
+    Judged(QuestionId),
+    /// An authorizer is waited for no longer.
+    Unjudged(QuestionId),
+    /// A client waits no longer while an authorizer is asked.
+    Leave(QuestionId),
     /// The next attempt of a request is wanted.
     Wish(u32),
     /// It is sent.
@@ -137,11 +145,12 @@ struct Simulation {
     events: Option<Box<EventsRun>>,
     parked: Parked,
     attempts: Attempts,
+    questions: Questions,
     calls: Vec<CallRun>,
     call_clients: CallClients,
     heap: EventHeap<Event>,
     functions: Vec<Function>,
-    /// Which functions some phase sends to, or a function that is reached calls.
+    /// Which functions some phase sends to, an authorizer asks, or a function that is reached calls.
     reached: Vec<bool>,
     phases: Vec<PhaseRun>,
     users: Vec<User>,
@@ -207,7 +216,8 @@ impl Simulation {
         let phases: Vec<PhaseRun> = phases.collect();
         let events = EventsRun::new(input, load, &phases, options);
         let fronts = Fronts::new(input, load, &phases, seed, options)?;
-        let reached = reached(&phases, &calls, functions.len());
+        let asked = fronts.as_ref().map_or(&[][..], |fronts| &fronts.authorizers);
+        let reached = reached(&phases, asked, &calls, functions.len());
         let mut simulation = Self {
             reached,
             dispatcher,
@@ -218,6 +228,7 @@ impl Simulation {
             events,
             parked: Parked::default(),
             attempts: Attempts::default(),
+            questions: Questions::default(),
             calls,
             call_clients: CallClients::default(),
             heap: EventHeap::default(),
@@ -396,6 +407,9 @@ impl Simulation {
             Event::DoorOver(phase) => self.door_over(now, phase),
             Event::Fill { phase, word } => self.fill(now, phase, word),
             Event::Close(connect) => self.network.close_oldest(now, connect),
+            Event::Judged(id) => self.judged(now, id),
+            Event::Unjudged(id) => self.unjudged(now, id),
+            Event::Leave(id) => self.leave(now, id),
             Event::Wish(request) => self.wish(now, request),
             Event::Dispatch(request) => self.dispatch(now, request),
             Event::Settle(request) => self.settle(now, request),
@@ -530,9 +544,10 @@ impl Ways for FunctionWays<'_> {
     }
 }
 
-fn reached(phases: &[PhaseRun], calls: &[CallRun], functions: usize) -> Vec<bool> {
+fn reached(phases: &[PhaseRun], asked: &[AuthorizerRun], calls: &[CallRun], functions: usize) -> Vec<bool> {
     let mut reached = vec![false; functions];
     phases.iter().for_each(|phase| reached[phase.target.function] = true);
+    asked.iter().for_each(|authorizer| reached[authorizer.function] = true);
     // Each round goes one call further.
     while let Some(call) = calls.iter().find(|call| reached[call.caller] && !reached[call.function]) {
         reached[call.function] = true;
@@ -558,6 +573,8 @@ fn time_limit(options: &Options) -> Result<Option<Duration>, PlanError> {
 
 #[cfg(test)]
 mod attach_tests;
+#[cfg(test)]
+mod authorizer_tests;
 #[cfg(test)]
 mod call_tests;
 #[cfg(test)]

@@ -8,6 +8,7 @@
 
 pub mod api_throttle;
 pub mod async_queue;
+pub mod authorizer;
 pub mod bandwidth;
 pub mod billing;
 pub mod burst;

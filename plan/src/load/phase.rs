@@ -14,8 +14,27 @@ use std::time::Duration;
 use template::yaml::{Mapping, Node, Problem, Problems, Span};
 
 const KEYS: &[&str] = &[
-    "name", "target", "request", "start", "users", "requests", "spawn", "think", "rate", "arrivals", "for",
-    "timeout", "latency", "bytes", "mode", "client", "keys", "fresh", "retry",
+    "name",
+    "target",
+    "request",
+    "start",
+    "users",
+    "requests",
+    "spawn",
+    "think",
+    "rate",
+    "arrivals",
+    "for",
+    "timeout",
+    "latency",
+    "bytes",
+    "mode",
+    "client",
+    "identities",
+    "denied",
+    "keys",
+    "fresh",
+    "retry",
 ];
 
 /// A phase of the load.

@@ -107,6 +107,12 @@ struct Phase {
     mode: Option<Mode>,
     /// Logical id of the API key that is sent.
     client: Option<String>,
+    /// How many different callers there are, to an authorizer that keeps its answers; `new`: no caller comes twice. Default:
+    /// each user is one, and each request of an open loop comes from another.
+    identities: Option<Identities>,
+    /// Which part of them the authorizer denies. Default: 0.
+    #[schemars(range(min = 0, max = 1))]
+    denied: Option<f64>,
     /// How many different requests there are, to a cache.
     keys: Option<Keys>,
     /// Whether clients ask a cache for an answer made anew (`Cache-Control: max-age=0`), without or with the permission to do
@@ -144,6 +150,19 @@ enum Fresh {
 struct Bytes {
     r#in: Option<Size>,
     out: Option<Size>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Identities {
+    So(Keys),
+    Word(New),
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum New {
+    New,
 }
 
 #[derive(JsonSchema)]

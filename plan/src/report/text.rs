@@ -51,6 +51,7 @@ impl Page<'_> {
         self.queries(out)?;
         self.pools(out)?;
         self.caches(out)?;
+        self.authorizers(out)?;
         self.limits(out)?;
         self.cost(out)?;
         self.assumptions(out)?;
@@ -310,6 +311,27 @@ impl Page<'_> {
             ]);
         }
         table.write(out, self.width)
+    }
+
+    fn authorizers(&self, out: &mut String) -> fmt::Result {
+        if self.report.authorizers.is_empty() {
+            return Ok(());
+        }
+        self.heading(out, "Authorizers")?;
+        let mut table =
+            Table::new(&["authorizer", "function", "asked", "answer kept", "denied", "no answer"]);
+        for row in self.report.authorizers.iter().take(ROWS_SHOWN) {
+            table.row([
+                row.authorizer.clone(),
+                row.function.to_string(),
+                grouped(row.asked),
+                grouped(row.kept),
+                grouped(row.denied),
+                grouped(row.failed),
+            ]);
+        }
+        table.write(out, self.width)?;
+        self.left_out(out, self.report.authorizers.len())
     }
 
     fn limits(&self, out: &mut String) -> fmt::Result {

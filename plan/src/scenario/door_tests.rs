@@ -68,6 +68,29 @@ fn at_least(count: u32, mean: f64) -> f64 {
 }
 
 #[test]
+fn new_callers_need_what_known_ones_do_not() {
+    let scenario = Scenario::named("new-callers").unwrap();
+    let report = scenario.run().unwrap();
+    let first = report.first_limit.clone().unwrap();
+    assert_eq!((first.id, first.max), (LimitId::AccountConcurrency, 100));
+    assert!(first.at_s.0 > 20_000_000_000, "not before the campaign: {first:?}");
+    // The same requests by known callers find room.
+    let mut known = scenario.clone();
+    let callers = known.load.phases[0].asks.callers;
+    known.load.phases.iter_mut().for_each(|phase| phase.asks.callers = callers);
+    let known = known.run().unwrap();
+    assert_eq!((&known.first_limit, known.summary.ok), (&None, report.summary.requests));
+    let peak = |report: &Report| report.timeline.iter().map(|row| row.concurrency).max().unwrap();
+    assert_eq!(peak(&report), 100);
+    assert!((80..85).contains(&peak(&known)), "{}", peak(&known));
+    let (new, old) = (&report.authorizers[0], &known.authorizers[0]);
+    assert_eq!(old.asked + old.kept, known.summary.requests);
+    assert!(new.asked > 15_000 && old.asked < 150, "{new:?} {old:?}");
+    // Who is not asked about fails with 500; who passes is throttled by the function's own refusal, which is 500, too.
+    assert!(new.failed > 0 && report.summary.statuses[&500] == new.failed + report.summary.throttled);
+}
+
+#[test]
 fn a_parameter_in_a_global_is_asked_for_once_by_each_environment() {
     // Seed S1-18.
     let report = report("parameter-in-a-global");

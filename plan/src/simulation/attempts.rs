@@ -32,6 +32,8 @@ struct Request {
     /// What its last retry took of the quota.
     cost: u16,
     fate: Fate,
+    /// Who it is to an authorizer, once that was drawn: the same in every attempt.
+    identity: Option<u64>,
 }
 
 /// What has become of the last attempt.
@@ -61,6 +63,16 @@ impl Fate {
 }
 
 impl Attempts {
+    /// Who a request is to an authorizer.
+    pub fn identity(&mut self, id: u32) -> &mut Option<u64> {
+        &mut self.requests[id as usize].identity
+    }
+
+    /// The user whose request it is; none in an open loop.
+    pub fn user(&self, id: u32) -> Option<u32> {
+        self.requests[id as usize].user
+    }
+
     fn put(&mut self, request: Request) -> u32 {
         match self.free.pop() {
             Some(id) => {
@@ -83,7 +95,16 @@ impl Simulation {
             let caller = user.map_or(Caller::Nobody, Caller::User);
             return self.attempt(now, phase, caller);
         }
-        let request = Request { phase, user, began: now, sent: now, attempts: 0, cost: 0, fate: Fate::Open };
+        let request = Request {
+            phase,
+            user,
+            began: now,
+            sent: now,
+            attempts: 0,
+            cost: 0,
+            fate: Fate::Open,
+            identity: None,
+        };
         let id = self.attempts.put(request);
         self.wish(now, id);
         None

@@ -76,10 +76,10 @@ impl Simulation {
         if let Some(attach) = &self.attach {
             limits.extend(attach.board(self.now));
         }
-        let mut caches = Vec::new();
+        let (mut caches, mut authorizers) = (Vec::new(), Vec::new());
         if let Some(fronts) = &self.fronts {
             limits.extend(fronts.board(self.now));
-            caches = fronts.caches();
+            (caches, authorizers) = (fronts.caches(), self.authorizer_rows());
         }
         if let Some(events) = &self.events {
             limits.extend(events.board(self.now));
@@ -101,6 +101,7 @@ impl Simulation {
             events,
             provisioned,
             caches,
+            authorizers,
             assumptions,
             promises: Vec::new(),
             fixes: Vec::new(),
@@ -588,6 +589,8 @@ fn outer_name(outer: Outer) -> &'static str {
     match outer {
         Outer::Limit(limit) => limit.as_str(),
         Outer::FunctionError => "function.error",
+        Outer::Denial => "authorizer.denied",
+        Outer::AuthorizerError => "authorizer.error",
         Outer::ClientTimeout => "client.timeout",
     }
 }

@@ -57,6 +57,8 @@ pub struct Running {
     /// Which request of all it is; there are fewer than 2^32.
     request: u32,
     sent: Instant,
+    /// When its client sent the request: before `sent` if an authorizer was asked.
+    wished: Instant,
     /// What network and door add to the answer.
     latency_nanos: u64,
     warmth: Warmth,
@@ -87,9 +89,9 @@ pub struct Running {
 impl Running {
     /// As it was wanted.
     fn ask(&self) -> Ask {
-        let Self { function, phase, caller, missed, .. } = *self;
-        let phase = u32::from(phase);
-        Ask { function: function as usize, provisioned: None, phase, caller, latency: self.latency(), missed }
+        let Self { function, phase, caller, missed, wished: sent, .. } = *self;
+        let (function, phase, latency) = (function as usize, u32::from(phase), self.latency());
+        Ask { function, provisioned: None, phase, caller, sent, latency, missed }
     }
 
     fn latency(&self) -> Duration {
@@ -193,6 +195,8 @@ pub struct Begin {
     pub function: usize,
     pub phase: u32,
     pub caller: Caller,
+    /// When its client sent the request.
+    pub sent: Instant,
     pub latency: Duration,
     pub warmth: Warmth,
     /// How long INIT waits for the environment's interface.
@@ -216,7 +220,7 @@ impl Simulation {
     /// An invocation of a function with connects begins. When the client has its answer or waits no longer, if that is
     /// known already.
     pub(super) fn launch(&mut self, now: Instant, begin: &Begin) -> Option<Instant> {
-        let Begin { environment, function, phase, caller, latency, warmth, attached, missed } = *begin;
+        let Begin { environment, function, phase, caller, latency, warmth, attached, missed, .. } = *begin;
         let init_timeout = Duration::from_nanos(self.init_timeout_nanos);
         let (stage, limit) = match warmth {
             Warmth::Cold => (Stage::Init, init_timeout),
@@ -245,6 +249,7 @@ impl Simulation {
             caller,
             request: self.record.asked as u32,
             sent: now,
+            wished: begin.sent,
             latency_nanos: nanos(latency),
             warmth,
             missed,
@@ -287,7 +292,7 @@ impl Simulation {
         let door = self.fronts.as_ref().and_then(|fronts| fronts.waits_until(ask.phase, sent));
         let answered = if door.is_some_and(|door| door <= now) {
             self.door_over(now, ask.phase);
-            self.answer(sent, now + ask.latency, &ask, door_timed_out(trouble, waited))
+            self.answer(now + ask.latency, &ask, door_timed_out(trouble, waited))
         } else if let Caller::Attempt(attempt) = caller {
             return self.fate(now, attempt, Fate::GivenUp(trouble, waited));
         } else {
@@ -331,11 +336,11 @@ impl Simulation {
     /// ends; a caller waits as long as it runs.
     fn place(&mut self, running: &Running) -> ParkedId {
         let id = self.parked.reserve();
-        let patience = match running.caller {
-            Caller::Step(..) | Caller::Event(..) => None,
-            _ => {
+        let patience = match running.caller.is_client() {
+            false => None,
+            true => {
                 let timeout = self.phases[running.phase as usize].timeout;
-                let client = timeout.map(|timeout| running.sent + timeout);
+                let client = timeout.map(|timeout| running.wished + timeout);
                 let fronts = self.fronts.as_ref();
                 let door = fronts.and_then(|fronts| fronts.waits_until(running.phase.into(), running.sent));
                 client.into_iter().chain(door).min()
@@ -572,14 +577,14 @@ impl Simulation {
             return None;
         }
         let ask = running.ask();
-        let (ended, answer) = match ask.caller {
-            Caller::Step(..) | Caller::Event(..) => (ended, answer),
-            _ => self.through_front(running.sent, ended, ask.phase, running.missed, answer),
+        let (ended, answer) = match ask.caller.is_client() {
+            true => self.through_front(running.sent, ended, ask.phase, running.missed, answer),
+            false => (ended, answer),
         };
-        self.answer(running.sent, ended + ask.latency, &ask, answer)
+        self.answer(ended + ask.latency, &ask, answer)
     }
 }
 
-const _: () = assert!(size_of::<Slot>() <= 192, "a million invocations may be parked at once");
+const _: () = assert!(size_of::<Slot>() <= 200, "a million invocations may be parked at once");
 const _: () =
     assert!(PHASES_MAX <= u16::MAX as usize && REQUESTS_MAX < u32::MAX as u64, "for the fields of `Running`");

@@ -105,7 +105,7 @@ impl Simulation {
             events.overflowed = true;
         }
         self.wake_queue(now);
-        Some(self.answer(now, now + ask.latency, ask, Answer::Accepted))
+        Some(self.answer(now + ask.latency, ask, Answer::Accepted))
     }
 
     /// Has the heap wake the queue when it has something to deliver.
@@ -127,7 +127,7 @@ impl Simulation {
             let Some(delivery) = events.queue.due(now, &mut events.settled) else { break };
             let target = self.phases[delivery.payload as usize].target;
             let caller = Caller::Event(delivery.id);
-            let ask = Ask { provisioned: target.provisioned, ..Ask::of_call(target.function, caller) };
+            let ask = Ask { provisioned: target.provisioned, ..Ask::of_call(now, target.function, caller) };
             self.invoke(now, &Ask { phase: delivery.payload, ..ask });
         }
         self.settle_events(now);

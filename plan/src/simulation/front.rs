@@ -4,6 +4,7 @@
 
 mod assumptions;
 
+use super::authorizer::{Asks, AuthorizerRun, AuthorizerRuns};
 use super::phase::PhaseRun;
 use super::record::{Answer, Cause, Outer};
 use super::{Event, Simulation};
@@ -45,6 +46,7 @@ pub struct Fronts {
     throttle: ApiThrottle,
     timeouts: Vec<IntegrationTimeout>,
     caches: Vec<ResponseCache>,
+    pub(super) authorizers: Vec<AuthorizerRun>,
     /// By phase; `None` where no API stands before the function.
     phases: Vec<Option<Front>>,
 }
@@ -55,6 +57,7 @@ struct Front {
     way: Way,
     timeout: Option<usize>,
     cached: Option<Cached>,
+    asks: Option<Asks>,
 }
 
 /// How one phase's requests meet a cache.
@@ -96,6 +99,7 @@ impl Fronts {
             clients: BTreeMap::new(),
             by_stage: BTreeMap::new(),
             namespaces: BTreeMap::new(),
+            authorizers: AuthorizerRuns::default(),
         };
         let fronts = phases.iter().zip(&load.phases).enumerate().map(|(index, (run, phase))| {
             let (door, route) = run.target.route.filter(|_| is_api(run))?;
@@ -114,11 +118,17 @@ impl Fronts {
                     stream: Stream::new(seed, "keys", &format!("{}\n{index}", phase.name)),
                 }
             });
-            Some(Front { way: making.throttle.way(method, client), timeout, cached })
+            let asks = making.authorizers.asks(
+                input,
+                run,
+                phase,
+                Stream::new(seed, "identities", &format!("{}\n{index}", phase.name)),
+            );
+            Some(Front { way: making.throttle.way(method, client), timeout, cached, asks })
         });
         let fronts = fronts.collect();
-        let Making { throttle, timeouts, caches, .. } = making;
-        Ok(Some(Box::new(Self { throttle, timeouts, caches, phases: fronts })))
+        let Making { throttle, timeouts, caches, authorizers, .. } = making;
+        Ok(Some(Box::new(Self { throttle, timeouts, caches, authorizers: authorizers.all, phases: fronts })))
     }
 
     /// When the door before a phase's function waits no longer for what was sent at `sent`.
@@ -132,8 +142,21 @@ impl Fronts {
     pub fn board(&self, now: Instant) -> Vec<LimitRow> {
         let mut rows = self.throttle.board(now);
         rows.extend(self.timeouts.iter().map(IntegrationTimeout::row));
+        rows.extend(self.authorizers.iter().map(AuthorizerRun::row));
         rows.extend(self.caches.iter().map(ResponseCache::row));
         rows
+    }
+
+    /// What a phase's requests are asked before they pass.
+    pub(super) fn asks(&self, phase: u32) -> Option<&Asks> {
+        self.phases[phase as usize].as_ref()?.asks.as_ref()
+    }
+
+    /// The same with the authorizer.
+    pub(super) fn asked(&mut self, phase: u32) -> Option<(&mut Asks, &mut AuthorizerRun)> {
+        let asks = self.phases[phase as usize].as_mut()?.asks.as_mut()?;
+        let authorizer = &mut self.authorizers[asks.authorizer];
+        Some((asks, authorizer))
     }
 
     /// How the caches fared.
@@ -177,6 +200,7 @@ struct Making<'a> {
     /// Caches by door.
     by_stage: BTreeMap<usize, usize>,
     namespaces: BTreeMap<(usize, String), u32>,
+    authorizers: AuthorizerRuns,
 }
 
 impl Making<'_> {

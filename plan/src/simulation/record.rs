@@ -37,6 +37,10 @@ pub enum Answer {
     Refused(LimitId),
     /// A limit left the function's new environment without a network interface.
     Unplaced(LimitId),
+    /// The authorizer said no.
+    Denied,
+    /// The authorizer could not be asked, failed, or did not answer in time.
+    Barred(Cause, Duration),
 }
 
 /// What a client meets first, outermost first.
@@ -46,6 +50,10 @@ pub enum Outer {
     Limit(LimitId),
     /// The function answered with an error of its own.
     FunctionError,
+    /// The authorizer denied the request.
+    Denial,
+    /// There was no answer of the authorizer.
+    AuthorizerError,
     /// The client waited no longer.
     ClientTimeout,
 }
@@ -122,7 +130,13 @@ impl Answer {
         let limit = match self {
             Self::Refused(limit) => Some(limit),
             Self::DoorTimedOut(..) => Some(LimitId::IntegrationTimeout),
-            Self::Ok | Self::Accepted | Self::TimedOut(..) | Self::Failed(..) | Self::Unplaced(_) => None,
+            Self::Ok
+            | Self::Accepted
+            | Self::TimedOut(..)
+            | Self::Failed(..)
+            | Self::Unplaced(_)
+            | Self::Denied
+            | Self::Barred(..) => None,
         };
         if let (Some(limit), Some(api)) = (limit, api)
             && let Some(response) = GatewayResponse::to(limit)
@@ -131,6 +145,8 @@ impl Answer {
         }
         match (self, door) {
             (Self::Accepted, _) => 202,
+            (Self::Denied, _) => 403,
+            (Self::Barred(..), _) => 500,
             (Self::Ok, _) | (Self::TimedOut(..) | Self::Failed(..), None) => 200,
             (Self::Refused(_), None | Some(DoorKind::FunctionUrl)) => 429,
             // A load balancer says 502 whatever keeps its function from an answer; not confirmed for each case.
@@ -151,8 +167,11 @@ impl Answer {
         match self {
             Self::TimedOut(cause, waited)
             | Self::Failed(cause, waited)
-            | Self::DoorTimedOut(cause, waited) => (cause.trouble, waited),
-            Self::Ok | Self::Accepted | Self::Refused(_) | Self::Unplaced(_) => (None, Duration::ZERO),
+            | Self::DoorTimedOut(cause, waited)
+            | Self::Barred(cause, waited) => (cause.trouble, waited),
+            Self::Ok | Self::Accepted | Self::Refused(_) | Self::Unplaced(_) | Self::Denied => {
+                (None, Duration::ZERO)
+            }
         }
     }
 }
@@ -274,6 +293,12 @@ impl Record {
     pub fn hit(&mut self, now: Instant, function: usize) {
         self.asked += 1;
         self.decisions.door(now, function, 0);
+    }
+
+    /// An authorizer's kept answer says whether a request of the function may pass.
+    pub fn judged(&mut self, now: Instant, function: usize, allowed: bool) {
+        self.asked += 1;
+        self.decisions.judged(now, function, allowed);
     }
 
     /// An invocation begins.
@@ -421,9 +446,13 @@ impl Record {
                 self.timed_out += 1;
                 self.causes.add(cause, waited);
             }
-            Answer::Failed(cause, waited) => {
+            Answer::Failed(cause, waited) | Answer::Barred(cause, waited) => {
                 self.failed += 1;
                 self.causes.add(cause, waited);
+            }
+            Answer::Denied => {
+                self.failed += 1;
+                self.causes.add(Cause { outer: Outer::Denial, trouble: None }, Duration::ZERO);
             }
             Answer::Refused(limit) => {
                 self.throttled += 1;
@@ -511,6 +540,13 @@ impl DecisionsHash {
     fn door(&mut self, now: Instant, function: usize, detail: u64) {
         let kind = 6;
         self.words([now.as_nanos(), (function as u64) << 8 | kind, detail]);
+    }
+
+    /// Adds what an authorizer's kept answer says.
+    #[inline]
+    fn judged(&mut self, now: Instant, function: usize, allowed: bool) {
+        let kind = 10;
+        self.words([now.as_nanos(), (function as u64) << 8 | kind, u64::from(allowed)]);
     }
 
     /// Adds whether a transaction had a connection of a pool at once.

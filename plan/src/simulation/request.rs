@@ -1,6 +1,8 @@
 //! One request: the dispatcher decides, and what follows from that goes on the heap.
 
 use super::attempts::Fate;
+use super::authorizer::Order;
+use super::authorizer::QuestionId;
 use super::course::{Begin, ParkedId};
 use super::front::{Missed, Passed};
 use super::function::Warmth;
@@ -25,6 +27,16 @@ pub enum Caller {
     Event(EventId),
     /// A step of another invocation, which is parked there; the number says which of its calls.
     Step(ParkedId, u32),
+    /// An API that asks whether a request may pass.
+    Authorizer(QuestionId),
+}
+
+impl Caller {
+    /// Whether a client waits, with an API or a function URL before the function, or nothing.
+    #[inline]
+    pub const fn is_client(self) -> bool {
+        matches!(self, Self::Nobody | Self::User(_) | Self::Attempt(_))
+    }
 }
 
 /// An invocation that is wanted.
@@ -37,6 +49,8 @@ pub struct Ask {
     /// Index of the phase; of no meaning for a call.
     pub phase: u32,
     pub caller: Caller,
+    /// When the client sent it; an authorizer may have been asked since.
+    pub sent: Instant,
     /// What network and door add to the answer.
     pub latency: Duration,
     /// The entry of the door's cache that the answer will fill.
@@ -44,13 +58,14 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// By a step of another function: no door, and no time on the way.
-    pub fn of_call(function: usize, caller: Caller) -> Self {
+    /// Not by a client: no door, and no time on the way.
+    pub fn of_call(now: Instant, function: usize, caller: Caller) -> Self {
         Self {
             function,
             provisioned: None,
             phase: 0,
             caller,
+            sent: now,
             latency: Duration::ZERO,
             missed: Missed::NOTHING,
         }
@@ -66,13 +81,25 @@ impl Simulation {
         run.sent += 1;
         let (function, latency) = (run.target.function, run.latency());
         let provisioned = run.target.provisioned;
-        let ask = Ask { function, provisioned, phase, caller, latency, missed: Missed::NOTHING };
+        let ask = Ask { function, provisioned, phase, caller, sent: now, latency, missed: Missed::NOTHING };
         if let Some(answered) = self.accept_event(now, &ask) {
             return answered;
         }
-        match self.pass_front(now, phase) {
-            Passed::On(missed) => self.invoke(now, &Ask { missed, ..ask }),
-            Passed::Answered(answer) => self.answer(now, now + latency, &ask, answer),
+        match self.asks_authorizer(phase) {
+            None => self.pass(now, &ask),
+            Some(Order::ThrottlesFirst) => match self.pass_front(now, phase) {
+                Passed::On(missed) => self.authorize(now, &Ask { missed, ..ask }),
+                Passed::Answered(answer) => self.answer(now + latency, &ask, answer),
+            },
+            Some(Order::AuthorizerFirst) => self.authorize(now, &ask),
+        }
+    }
+
+    /// A request that may pass meets what stands before its function.
+    pub(super) fn pass(&mut self, now: Instant, ask: &Ask) -> Option<Instant> {
+        match self.pass_front(now, ask.phase) {
+            Passed::On(missed) => self.invoke(now, &Ask { missed, ..*ask }),
+            Passed::Answered(answer) => self.answer(now + ask.latency, ask, answer),
         }
     }
 
@@ -123,9 +150,13 @@ impl Simulation {
                         self.event_throttled(now, id, &refusal);
                         return None;
                     }
+                    Caller::Authorizer(id) => {
+                        self.authorizer_refused(now, id, ask.function, &refusal);
+                        return None;
+                    }
                     Caller::Nobody | Caller::User(_) | Caller::Attempt(_) => {}
                 }
-                return self.answer(now, now + latency, ask, Answer::Refused(refusal.limit));
+                return self.answer(now + latency, ask, Answer::Refused(refusal.limit));
             }
             Decision::NoFunction => unreachable!("a plan never removes a function"),
         };
@@ -137,7 +168,9 @@ impl Simulation {
         let function = &mut self.functions[ask.function];
         if function.waits {
             let function = function.index;
-            let begin = Begin { environment, function, phase, caller, latency, warmth, attached, missed };
+            let Ask { sent, .. } = *ask;
+            let begin =
+                Begin { environment, function, phase, caller, sent, latency, warmth, attached, missed };
             return self.launch(now, &begin);
         }
         self.record.starts(function.index, warmth);
@@ -167,11 +200,11 @@ impl Simulation {
         self.record.runs(function, &course, self.billing, ended <= self.horizon, request);
         let cause = Cause { outer: Outer::Limit(LimitId::FunctionTimeout), trouble: None };
         let answer = if course.timed_out { Answer::TimedOut(cause, Duration::ZERO) } else { Answer::Ok };
-        let (ended, answer) = match caller {
-            Caller::Step(..) | Caller::Event(..) => (ended, answer),
-            _ => self.through_front(now, ended, phase, missed, answer),
+        let (ended, answer) = match caller.is_client() {
+            true => self.through_front(now, ended, phase, missed, answer),
+            false => (ended, answer),
         };
-        self.answer(now, ended + latency, ask, answer)
+        self.answer(ended + latency, ask, answer)
     }
 
     /// The function has no interface in its VPC.
@@ -181,18 +214,16 @@ impl Simulation {
             self.call_refused(now, parked, number, ask.function, refusal);
             return None;
         }
-        self.answer(now, now + ask.latency, ask, Answer::Unplaced(refusal.limit))
+        if let Caller::Authorizer(id) = ask.caller {
+            self.authorizer_refused(now, id, ask.function, refusal);
+            return None;
+        }
+        self.answer(now + ask.latency, ask, Answer::Unplaced(refusal.limit))
     }
 
     /// Tells the caller of an answer at `answered`, or writes down how its client fares; it is not waited for beyond the
     /// client's own time-out. What lies beyond the plan's end is not written down.
-    pub(super) fn answer(
-        &mut self,
-        sent: Instant,
-        answered: Instant,
-        ask: &Ask,
-        answer: Answer,
-    ) -> Option<Instant> {
+    pub(super) fn answer(&mut self, answered: Instant, ask: &Ask, answer: Answer) -> Option<Instant> {
         if let Caller::Step(parked, number) = ask.caller {
             self.call_answered(answered, parked, number, ask.function, answer);
             return None;
@@ -202,7 +233,11 @@ impl Simulation {
             self.heap.push(answered, Turn::Free, Event::Replied { id, succeeded });
             return None;
         }
-        let phase = &self.phases[ask.phase as usize];
+        if let Caller::Authorizer(id) = ask.caller {
+            self.authorizer_answered(answered, id, ask.function, answer);
+            return None;
+        }
+        let (phase, sent) = (&self.phases[ask.phase as usize], ask.sent);
         let patience = phase.timeout.map_or(Instant::NEVER, |timeout| sent + timeout);
         let until = answered.min(patience);
         if let Caller::Attempt(id) = ask.caller {

@@ -19,7 +19,7 @@ use answer::Decision;
 use bytes::Bytes;
 use http::StatusCode;
 use invoke::{InvokeError, Invoked, Request, request_id};
-use limits::ResponseCache;
+use limits::authorizer::{PATIENCE, Verdicts};
 use limits::response_cache::CacheKey;
 use model::name::partition_of;
 use model::stack::{ApiRoute, Authorizer, AuthorizerKind, Stage};
@@ -27,11 +27,9 @@ use model::{Instant, Refusal};
 use regex_lite::Regex;
 use serde_json::Value;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long an authorizer may take. Source: API Gateway Developer Guide, "Quotas".
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of answers that one authorizer's cache keeps on this machine.
 const CACHE_BYTES_MAX: u64 = 16 << 20;
 /// What an entry takes beside its answer and its key, roughly.
@@ -63,7 +61,7 @@ struct One {
     /// What a token has to look like; `Err` lets none in.
     validation: Option<Result<Regex, regex_lite::Error>>,
     timeout: usize,
-    cache: Mutex<ResponseCache<Entry>>,
+    verdicts: Mutex<Verdicts<Entry>>,
     /// Words of cache keys come from clients.
     secret: RandomState,
 }
@@ -132,10 +130,11 @@ impl Authorizers {
         let routes = routes.iter().map(guard).collect();
         let all = all.iter().map(|authorizer| {
             let resource: Arc<str> = format!("authorizer {} of {api}", authorizer.name).into();
+            let ttl = Duration::from_secs(authorizer.ttl_s.into());
             One {
                 validation: authorizer.validation.as_deref().map(validation),
                 timeout: making.authorizer_timeout(Arc::clone(&resource), PATIENCE),
-                cache: Mutex::new(ResponseCache::new(resource, CACHE_BYTES_MAX, "this host".into())),
+                verdicts: Mutex::new(Verdicts::new(resource, ttl, CACHE_BYTES_MAX, "this host".into())),
                 secret: RandomState::new(),
                 authorizer: authorizer.clone(),
             }
@@ -188,9 +187,7 @@ impl One {
         }
         let now = question.doors.invoker.now();
         let key = self.key(question.stage_name, &identity);
-        if *ttl_s > 0
-            && let Some(decision) = self.remembered(now, key, &identity)
-        {
+        if let Some(decision) = self.remembered(now, key, &identity) {
             return decision.of(question);
         }
         let begun = now;
@@ -199,14 +196,10 @@ impl One {
         let latency = question.doors.invoker.now().since(begun);
         let decision = Decision::read(&invoked, &self.authorizer, is_rest, latency)?;
         let decision = Arc::new(decision);
-        if *ttl_s > 0 {
-            let length = invoked.payload.len() + identity.iter().map(String::len).sum::<usize>();
-            let ttl = Duration::from_secs((*ttl_s).into());
-            let entry = Entry { identity, decision: Arc::clone(&decision) };
-            let now = question.doors.invoker.now();
-            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            cache.put(now, key, (length + ENTRY_BYTES) as u64, ttl, entry);
-        }
+        let length = invoked.payload.len() + identity.iter().map(String::len).sum::<usize>();
+        let entry = Entry { identity, decision: Arc::clone(&decision) };
+        let now = question.doors.invoker.now();
+        self.verdicts().keep(now, key, (length + ENTRY_BYTES) as u64, entry);
         decision.of(question)
     }
 
@@ -216,9 +209,13 @@ impl One {
     }
 
     fn remembered(&self, now: Instant, key: CacheKey, identity: &[String]) -> Option<Arc<Decision>> {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = cache.get(now, key).filter(|entry| entry.identity == identity)?;
+        let mut verdicts = self.verdicts();
+        let entry = verdicts.recall(now, key).filter(|entry| entry.identity == identity)?;
         Some(Arc::clone(&entry.decision))
+    }
+
+    fn verdicts(&self) -> MutexGuard<'_, Verdicts<Entry>> {
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the function gets: the token alone, or what the route's function would get, without its body.

@@ -22,9 +22,9 @@ initial: {Cart: {busy: 10, for: 900s, idle: 3}}
 phases:
   - {name: launch, target: Api, request: GET /cart, start: 1s, users: 5, requests: 10, spawn: 0.5/s,
      think: 0, timeout: 30s, latency: {uniform: [5ms, 12ms]}, bytes: {in: 1KB, out: 5B}, mode: sync,
-     client: AppKey, keys: {zipf: {n: 1000, s: 1.1}}, fresh: signed, retry: adaptive}
-  - {target: Api, users: 1, for: 3s, keys: 10, retry: none}
-  - {target: Cart, rate: 100/s, arrivals: even, for: 60s}
+     client: AppKey, keys: {zipf: {n: 1000, s: 1.1}}, fresh: signed, retry: adaptive, identities: 100, denied: 0.02}
+  - {target: Api, users: 1, for: 3s, keys: 10, retry: none, identities: {zipf: {n: 10, s: 1}}}
+  - {target: Cart, rate: 100/s, arrivals: even, for: 60s, identities: new}
   - {target: Cart, rate: {from: 0/s, to: 400/min}, arrivals: poisson, for: 1.5h}
   - {target: Cart, rate: {steps: [[0s, 100/s], [60s, 900/s]]}, for: 90s}
   - {target: Cart, rate: {spike: {base: 1/s, peak: 9/s, at: 1s, for: 1s}}, for: 90s}

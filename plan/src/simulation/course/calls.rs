@@ -145,7 +145,7 @@ impl Simulation {
         let deadline = running.deadline;
         running.clock = deadline;
         self.parked.put(id, running);
-        self.invoke(now, &Ask::of_call(function, caller));
+        self.invoke(now, &Ask::of_call(now, function, caller));
         if self.waiting(id).is_some() {
             self.heap.push(deadline, Turn::Want, Event::Resume(id));
         }
@@ -175,11 +175,16 @@ impl Simulation {
     ) {
         match answer {
             Answer::Ok | Answer::Accepted => self.call_ends(at, id, number, State::Answered, None),
-            Answer::TimedOut(cause, _) | Answer::Failed(cause, _) | Answer::DoorTimedOut(cause, _) => {
+            Answer::TimedOut(cause, _)
+            | Answer::Failed(cause, _)
+            | Answer::DoorTimedOut(cause, _)
+            | Answer::Barred(cause, _) => {
                 let trouble = self.record.call_trouble(function, CallTrouble::Failed(cause));
                 self.call_ends(at, id, number, State::Failed, trouble);
             }
-            Answer::Refused(_) | Answer::Unplaced(_) => self.call_ends(at, id, number, State::Failed, None),
+            Answer::Refused(_) | Answer::Unplaced(_) | Answer::Denied => {
+                self.call_ends(at, id, number, State::Failed, None);
+            }
         }
     }
 

@@ -1,10 +1,11 @@
 //! What a plan assumes of API Gateway.
 
 use crate::input::{DoorKind, PlanInput};
-use crate::load::{Fresh, Load};
+use crate::load::{Callers, Fresh, Load};
 use crate::options::Options;
 use crate::report::Assumption;
 use crate::simulation::Simulation;
+use crate::simulation::authorizer::AuthorizerRun;
 use limits::api_throttle::{Order, Spending};
 use limits::response_cache::ENTRIES_MAX;
 use model::LimitId;
@@ -33,6 +34,8 @@ impl Simulation {
             let value = "502 to what its function does not answer, and as patient as the function";
             assume("a load balancer", value, "not confirmed by AWS for every case");
         }
+        self.assume_callers(load, rows);
+        let mut assume = |what: &str, value: &str, why: &str| rows.push(Assumption::new(what, value, why));
         let Some(fronts) = &self.fronts else { return };
         let settings = fronts.throttle.settings();
         assume("API Gateway's throttles", "met exactly", "AWS calls them targets, on a best-effort basis");
@@ -77,6 +80,20 @@ impl Simulation {
             let value = format!("{ENTRIES_MAX} entries");
             assume("the most of a cache", &value, "a bound of the planner");
         }
+        if !fronts.authorizers.is_empty() {
+            let value = "ask its function each, until the first is answered";
+            assume("requests at once that their authorizer knows no answer for", value, "AWS does not say");
+            let value = "goes no further";
+            assume("a request whose client leaves while its authorizer is asked", value, "AWS does not say");
+        }
+        if fronts.authorizers.iter().any(AuthorizerRun::has_failed) {
+            let why = "whether AWS says more of an authorizer that is throttled is not confirmed";
+            assume("a request without an answer of its authorizer", "500", why);
+        }
+        if fronts.authorizers.iter().any(AuthorizerRun::is_full) {
+            let value = format!("{ENTRIES_MAX} answers");
+            assume("the most that an authorizer keeps", &value, "a bound of the planner");
+        }
         let mut named = BTreeSet::new();
         for (index, (run, phase)) in self.phases.iter().zip(&load.phases).enumerate() {
             let name = &phase.name;
@@ -111,6 +128,43 @@ impl Simulation {
             if several && named.insert(&door.id) {
                 let what = format!("requests to {}", door.id);
                 assume(&what, &door.routes[route].example(), "the first route: the load names none");
+            }
+        }
+    }
+    /// What is assumed of those who ask, and what of the load has no effect on authorizers.
+    fn assume_callers(&self, load: &Load, rows: &mut Vec<Assumption>) {
+        let mut assume = |what: &str, value: &str, why: &str| rows.push(Assumption::new(what, value, why));
+        for (index, (run, phase)) in self.phases.iter().zip(&load.phases).enumerate() {
+            let name = &phase.name;
+            let asks = self.fronts.as_ref().and_then(|fronts| {
+                let asks = fronts.asks(index as u32)?;
+                Some((asks, fronts.authorizers[asks.authorizer].keeps()))
+            });
+            let says = phase.asks.callers != Callers::Unsaid;
+            match asks {
+                None => {
+                    let of_authorizers = [("identities", says), ("denied", phase.asks.denied_ppm > 0)];
+                    for (key, _) in of_authorizers.into_iter().filter(|(_, says)| *says) {
+                        let why = "no Lambda authorizer stands before its target";
+                        assume(&format!("`{key}` of {name}"), "without effect", why);
+                    }
+                }
+                Some((_, false)) if says => {
+                    let why = "the authorizer keeps no answers, so that each request asks anew";
+                    assume(&format!("`identities` of {name}"), "without effect", why);
+                }
+                Some((asks, _)) if says && !asks.tells_callers_apart() => {
+                    let why = "no identity source of the authorizer tells callers apart";
+                    assume(&format!("`identities` of {name}"), "without effect", why);
+                }
+                Some((asks, true)) if !says && asks.tells_callers_apart() => {
+                    let value = match run.crowd {
+                        Some(_) => "each user is one",
+                        None => "each request comes from another",
+                    };
+                    assume(&format!("callers of {name}"), value, "`identities` does not say");
+                }
+                Some(_) => {}
             }
         }
     }
