@@ -1,9 +1,7 @@
 """What hostile code reaches over sockets: its own loopback and its own Runtime API."""
 
-import os
 import socket
 import uuid
-from pathlib import Path
 
 import pytest
 
@@ -12,9 +10,9 @@ from support.puppet import inside
 
 
 def test_the_network_is_loopback_and_one_interface(walls):
-    """The interface's packets go to the packet engine and nowhere else; hosts without TUN devices have none."""
+    """The interface's packets go to the packet engine and nowhere else."""
     seen = inside(walls, "answer = [line.split(':')[0].strip() for line in open('/proc/net/dev').readlines()[2:]]")
-    assert seen == (["lo", "eth0"] if Path("/dev/net/tun").exists() and os.geteuid() == 0 else ["lo"])
+    assert seen == ["lo", "eth0"]
 
 
 def test_nothing_of_the_host_can_be_reached(walls):

@@ -59,6 +59,14 @@ def tun_for_everybody():
 
 
 @contextlib.contextmanager
+def no_tun():
+    """There is no /dev/net/tun, as in many a container."""
+    with own_mounts():
+        call("mount", b"tmpfs", b"/dev/net", b"tmpfs", 0, b"mode=755")
+        yield
+
+
+@contextlib.contextmanager
 def every_name_is(address, folder):
     """The host's resolver says that every name is `address`; yields the names that it was asked for. Call it `inside` a host."""
     answers = socket.socket(type=socket.SOCK_DGRAM)

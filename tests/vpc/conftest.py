@@ -3,7 +3,18 @@
 import pytest
 
 from support import network
+from support.host import no_tun
 from support.world import World
+
+
+@pytest.fixture(params=["tun", "pair"])
+def device(request):
+    """What interfaces are made of: TUN devices, and pairs of devices where `/dev/net/tun` is closed. Who asks for it runs with both."""
+    if request.param == "tun":
+        yield request.param
+    else:
+        with no_tun():
+            yield request.param
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_ping_is_answered_through_two_translations(platform):
     assert code == 0 and "3 received, 0% packet loss" in out, (out, error)
 
 
-def test_iperf3_measures_both_ways(start, tmp_path):
+def test_iperf3_measures_both_ways(device, start, tmp_path):
     iperf = needs("iperf3")
     with World() as world:
         platform = start("--world", f"netns:{world.name}", template=network.template(tmp_path))

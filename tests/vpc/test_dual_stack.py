@@ -67,7 +67,7 @@ def connect(platform, name, *hosts, port=PORT, **more):
     return puppet.inside(platform, CONNECT, name, hosts=hosts, port=port, **more)
 
 
-def test_who_may_reaches_the_world_by_ipv6_and_takes_no_port_of_a_nat_gateway(start, world, tmp_path):
+def test_who_may_reaches_the_world_by_ipv6_and_takes_no_port_of_a_nat_gateway(device, start, world, tmp_path):
     platform = start("--world", f"netns:{world.name}", "--limit", "nat.ports=1", template=template(tmp_path))
     assert connect(platform, "Dual", *[SERVER6] * 5, SERVER, keep=True) == [0] * 6
     assert platform.limit("nat.ports", "Nat")["used"] == 1, "IPv4's alone"

@@ -43,7 +43,7 @@ def arrived(world):
     return int(lines[at + 1].split()[1])
 
 
-def test_spoofed_land_smurf_and_mutilated_packets_leave_no_trace(up, world):
+def test_spoofed_land_smurf_and_mutilated_packets_leave_no_trace(device, up, world):
     """T4: only the address that an environment was given may send, and only what can be read."""
     platform = up(functions=("Red", "Blue"))
     assert connect(platform, "Red", keep=True) == ["hello"] and connect(platform, "Blue") == ["hello"]

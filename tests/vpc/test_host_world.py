@@ -51,7 +51,7 @@ def test_functions_reach_what_the_host_reaches_but_not_the_host(start, host, tmp
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_nothing_of_the_hosts_network_stays_changed(start, host, tmp_path, end):
+def test_nothing_of_the_hosts_network_stays_changed(device, start, host, tmp_path, end):
     """The end comes while connections are full of bytes."""
     before = host.state()
     platform = begin(start, tmp_path)

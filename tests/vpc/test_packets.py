@@ -23,8 +23,9 @@ def connect(platform, name="Red", host=SERVER, port=PORT, **more):
     return puppet.inside(platform, CONNECT, name, host=host, port=port, **more)
 
 
-def test_tcp_udp_and_ping_go_there_and_back(up):
+def test_tcp_udp_and_ping_go_there_and_back(device, up):
     platform = up()
+    assert (", packet sockets in place of TUN devices;" in platform.summary["network"]) == (device == "pair")
     assert connect(platform, count=3) == ["hello"] * 3
     udp = """
 import socket
@@ -76,7 +77,7 @@ def test_nat_ports_of_one_destination_run_out_and_the_time_out_names_them(up):
     assert metric("ConnectionEstablishedCount") >= 51
 
 
-def test_another_address_gives_as_many_ports_again_until_the_interface_is_full(up):
+def test_another_address_gives_as_many_ports_again_until_the_interface_is_full(device, up):
     platform = up("nat.ports=20", "eni.connections=30", addresses=2)
     assert connect(platform, count=30, keep=True) == ["hello"] * 30
     assert connect(platform, timeout=0.5) == ["TimeoutError"]
@@ -145,7 +146,7 @@ def test_neither_loopback_nor_metadata_nor_the_hosts_network_is_reached(up):
         listener.close()
 
 
-def test_nothing_is_left_in_the_world_after_an_end_and_after_a_kill(up, world, start, tmp_path):
+def test_nothing_is_left_in_the_world_after_an_end_and_after_a_kill(device, up, world, start, tmp_path):
     platform = up()
     assert connect(platform) == ["hello"] and "onrush0" in world.devices()
     platform.stop()
@@ -157,7 +158,7 @@ def test_nothing_is_left_in_the_world_after_an_end_and_after_a_kill(up, world, s
     assert not belongings.wait_gone(10)
 
 
-def test_a_world_that_goes_away_is_opened_again(up, world):
+def test_a_world_that_goes_away_is_opened_again(device, up, world):
     platform = up()
     assert connect(platform) == ["hello"]
     world.reopen()

@@ -9,7 +9,7 @@ import tempfile
 import pytest
 
 from support import network, puppet
-from support.host import LAN, ROUTER, UPLINK, Host, tun_for_everybody
+from support.host import LAN, ROUTER, UPLINK, Host, no_tun, tun_for_everybody
 from support.network import CONNECT
 from support.paths import BINARY
 from support.storefront import Cache
@@ -47,12 +47,14 @@ def home():
     shutil.rmtree(found, ignore_errors=True)
 
 
-@pytest.mark.parametrize("user", [None, NOBODY], ids=["root", "nobody"])
-def test_functions_reach_the_public_world_and_what_is_attached_but_not_the_host(start, host, home, user):
+@pytest.mark.parametrize(
+    ("user", "tun"), [(None, tun_for_everybody), (NOBODY, tun_for_everybody), (NOBODY, no_tun)], ids=["root", "nobody", "nobody-pair"]
+)
+def test_functions_reach_the_public_world_and_what_is_attached_but_not_the_host(start, host, home, user, tun):
     before = host.state()
     binary = shutil.copy(BINARY, home / "onrush")
     template = network.template(home, outside=["Free"])
-    with Cache() as cache, tun_for_everybody():
+    with Cache() as cache, tun():
         attach = ("--attach", f"cache.example.com:6379=127.0.0.1:{cache.port()}")
         platform = start("--world", "relay", "--limit", "nat.ports=3", *attach, template=template, user=user, binary=binary)
         if user is not None and platform.summary["network"] is None:

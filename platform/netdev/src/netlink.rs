@@ -70,6 +70,13 @@ impl Batch {
         self.attribute(kind, &number.to_be_bytes())
     }
 
+    /// Bytes that stand before the attributes of a nested one.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes.extend_from_slice(bytes);
+        self.pad();
+        self
+    }
+
     /// An attribute made of attributes.
     pub fn nested(&mut self, kind: u16, inside: impl FnOnce(&mut Self)) -> &mut Self {
         let at = self.open(kind | NESTED);

@@ -31,7 +31,13 @@ const LOCAL: u16 = 2;
 const NO_DETECTION: u8 = 0x02;
 const ROUTE_DESTINATION: u16 = 1;
 const ROUTE_DEVICE: u16 = 4;
+const ROUTE_METRICS: u16 = 8;
+const METRIC_MTU: u16 = 2;
+const ROUTE_GATEWAY: u16 = 5;
+/// `RTNH_F_ONLINK`: whether the gateway's address is the link's is not asked.
+const ON_LINK: u32 = 4;
 const ROUTE_TABLE: u16 = 15;
+const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_LINK: u8 = 253;
 const SCOPE_HOST: u8 = 254;
 const TABLE_MAIN: u8 = 254;
@@ -116,6 +122,8 @@ pub fn address(batch: &mut Batch, device: u32, (address, prefix): Range) {
 pub enum To {
     /// Out of the device.
     Device,
+    /// To somebody behind the device, who is there without being asked for; for IPv6 an address of the link.
+    Gateway(IpAddr),
     /// To sockets of this namespace, whatever the address.
     Sockets,
 }
@@ -124,19 +132,33 @@ pub enum To {
 pub fn route(batch: &mut Batch, device: u32, (range, prefix): Range, table: Option<u32>, to: To) {
     let (kind, scope) = match to {
         To::Device => (KIND_UNICAST, SCOPE_LINK),
+        To::Gateway(_) => (KIND_UNICAST, SCOPE_UNIVERSE),
         To::Sockets => (KIND_LOCAL, SCOPE_HOST),
     };
     // Tables above 255 are said in an attribute alone.
     let low = table.map_or(TABLE_MAIN, |table| u8::try_from(table).unwrap_or(0));
-    let header = [family(range), prefix, 0, 0, low, PROTOCOL_BOOT, scope, kind, 0, 0, 0, 0];
+    let mut header = [family(range), prefix, 0, 0, low, PROTOCOL_BOOT, scope, kind, 0, 0, 0, 0];
+    if let To::Gateway(IpAddr::V4(_)) = to {
+        header[8..12].copy_from_slice(&ON_LINK.to_ne_bytes());
+    }
     batch.message(NEW_ROUTE, REPLACE, &header);
     if prefix > 0 {
         batch.attribute(ROUTE_DESTINATION, &octets(range));
     }
     batch.attribute(ROUTE_DEVICE, &device.to_ne_bytes());
+    if let To::Gateway(gateway) = to {
+        batch.attribute(ROUTE_GATEWAY, &octets(gateway));
+    }
     if let Some(table) = table {
         batch.attribute(ROUTE_TABLE, &table.to_ne_bytes());
     }
+}
+
+/// Packets by the route that was said last are of at most so many bytes, however large its device takes them.
+pub fn at_most(batch: &mut Batch, mtu: u32) {
+    batch.nested(ROUTE_METRICS, |metrics| {
+        metrics.attribute(METRIC_MTU, &mtu.to_ne_bytes());
+    });
 }
 
 /// What comes in by a device is looked up in that table first.

@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -36,14 +36,39 @@ pub enum Life {
     Namespace,
 }
 
+/// What TUN devices are made from, in the namespace of the calling thread.
+///
+/// # Errors
+/// It is not there, or closed to us.
+pub(crate) fn node() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/dev/net/tun", flags, Mode::empty())?)
+}
+
+/// Whether that error of opening the node means that no TUN devices can be had here.
+pub(crate) fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOENT | libc::EACCES | libc::EPERM | libc::ENODEV | libc::ENXIO | libc::ENOTDIR)
+    )
+}
+
+/// Why there are no TUN devices here, if there are none.
+pub fn refusal() -> Option<io::Error> {
+    node().err().filter(is_closed)
+}
+
 /// Makes a TUN device, or takes over one of that name that nobody holds. The non-blocking descriptor reads and writes
 /// one packet at a time, each behind [`HEADER_BYTES`]; it works from every namespace and holds the device's.
 ///
 /// # Errors
 /// Of the kernel: `/dev/net/tun` cannot be opened, the name is taken or longer than 15 bytes, no right to make devices.
 pub fn open(name: &CStr, life: Life) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let device = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
+    make(node()?, name, life)
+}
+
+/// The same of a [`node`].
+pub(crate) fn make(device: OwnedFd, name: &CStr, life: Life) -> io::Result<OwnedFd> {
     // SAFETY: ifreq is plain data; all zero is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     let bytes = name.to_bytes();
@@ -69,20 +94,6 @@ pub fn open(name: &CStr, life: Life) -> io::Result<OwnedFd> {
         }
     }
     Ok(device)
-}
-
-/// Most packets thrown away by [`drain`]; the kernel's queue holds 500.
-const DRAIN_MAX: usize = 4_096;
-
-/// Throws away what waits to be read.
-pub fn drain(device: impl AsFd) {
-    // A packet that does not fit is cut, and gone all the same.
-    let mut frame = [0; HEADER_BYTES + 64];
-    for _ in 0..DRAIN_MAX {
-        if rustix::io::read(&device, &mut frame).is_err() {
-            return;
-        }
-    }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

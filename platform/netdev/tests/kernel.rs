@@ -4,14 +4,17 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a failure is a panic")]
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::thread;
 
+use netdev::device::{self, Device, Kind};
 use netdev::netlink::{Batch, Socket};
 use netdev::nft::{Place, Step, Table};
-use netdev::route::{self, To};
-use netdev::{linger, nft, tun};
+use netdev::pair::{Far, Guest};
+use netdev::route;
+use netdev::tun::{self, HEADER_BYTES};
+use netdev::{linger, nft};
 
 /// Runs on a thread of its own in a new network namespace; `None` where that is refused.
 fn inside<T: Send>(act: impl FnOnce() -> T + Send) -> Option<T> {
@@ -29,39 +32,94 @@ fn inside<T: Send>(act: impl FnOnce() -> T + Send) -> Option<T> {
     })
 }
 
-fn device() -> io::Result<(OwnedFd, u32)> {
-    let device = tun::open(c"eth0", tun::Life::Namespace)?;
+/// With an address and default routes, of both versions.
+fn device(kind: Kind) -> io::Result<(OwnedFd, u32)> {
+    let device = match kind {
+        Kind::Tun => tun::open(c"eth0", tun::Life::Namespace)?,
+        Kind::Pair => Far::create()?.open(c"eth0")?,
+    };
+    assert_eq!(Kind::of(&device), kind);
     let index = route::index(c"eth0")?;
     let mut batch = Batch::default();
     route::up(&mut batch, route::index(c"lo")?, None);
     route::up(&mut batch, index, Some(1_500));
     route::address(&mut batch, index, (IpAddr::from([169, 254, 0, 2]), 30));
     route::address(&mut batch, index, ("fd00::2".parse().unwrap(), 126));
-    route::route(&mut batch, index, (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), None, To::Device);
-    route::route(&mut batch, index, ("::".parse().unwrap(), 0), None, To::Device);
+    for any in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+        route::route(&mut batch, index, (any, 0), None, kind.way(any));
+    }
     Socket::route()?.send(batch)?;
     Ok((device, index))
 }
 
-#[test]
-fn a_device_with_an_address_and_a_route_carries_packets() {
+/// The next packet of IPv4 that ends so, behind its header.
+fn next(device: &Device, end: &[u8]) -> Option<Vec<u8>> {
+    let mut frame = vec![0; tun::FRAME_BYTES_MAX];
+    while let Ok(count) = device.read(&mut frame) {
+        if frame[HEADER_BYTES..count].first() == Some(&0x45) && frame[..count].ends_with(end) {
+            return Some(frame[..count].to_vec());
+        }
+    }
+    None
+}
+
+fn carries_packets(kind: Kind) {
     inside(|| {
-        let (device, index) = device().unwrap();
+        let (descriptor, index) = device(kind).unwrap();
         assert_eq!(route::uplink().unwrap(), Some(index));
         assert_eq!(route::name(index).unwrap(), "eth0");
         assert!(route::connected().unwrap().contains(&(IpAddr::from([169, 254, 0, 2]), 30)));
+        let device = Device::from(descriptor);
         let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
         socket.send_to(b"hello", "203.0.113.10:7").unwrap();
-        let mut frame = [0; tun::FRAME_BYTES_MAX];
-        let mut found = false;
-        while let Ok(count) = rustix::io::read(&device, &mut frame) {
-            let packet = &frame[tun::HEADER_BYTES..count];
-            found |= packet[0] >> 4 == 4 && packet[16..20] == [203, 0, 113, 10] && packet.ends_with(b"hello");
+        let mut frame = next(&device, b"hello").expect("the packet came out of the device");
+        let packet = &mut frame[HEADER_BYTES..];
+        assert_eq!((packet.len(), &packet[16..20]), (33, &[203, 0, 113, 10][..]));
+        // Back to where it came from: addresses and ports change places, which no sum notices.
+        let (addresses, ports) = (packet[12..20].to_vec(), packet[20..24].to_vec());
+        packet[12..20].rotate_left(4);
+        packet[20..24].rotate_left(2);
+        assert_ne!((addresses, ports), (packet[12..20].to_vec(), packet[20..24].to_vec()));
+        device.write(&frame).unwrap();
+        let mut heard = [0; 16];
+        let (count, from) = socket.recv_from(&mut heard).unwrap();
+        assert_eq!((&heard[..count], from), (&b"hello"[..], "203.0.113.10:7".parse().unwrap()));
+        // A header that speaks of more than there is, and what is no IP.
+        frame[0] = 1;
+        frame[6..8].copy_from_slice(&60_000_u16.to_ne_bytes());
+        assert_eq!(device.write(&frame).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert!(device.write(&[0; HEADER_BYTES + 20]).is_err());
+        socket.send_to(b"hello", "203.0.113.10:7").unwrap();
+        device::drain(&device);
+        assert!(next(&device, b"hello").is_none());
+    });
+}
+
+#[test]
+fn a_device_with_an_address_and_a_route_carries_packets() {
+    carries_packets(Kind::Tun);
+}
+
+#[test]
+fn a_pair_does_as_well() {
+    carries_packets(Kind::Pair);
+}
+
+#[test]
+fn a_pair_keeps_one_neighbour_whomever_it_sends_to_and_leaves_with_its_guest() {
+    inside(|| {
+        let (descriptor, _) = device(Kind::Pair).unwrap();
+        let guest = Guest::named(c"eth0").unwrap();
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        for host in 1..100 {
+            socket.send_to(b"hello", (Ipv4Addr::new(203, 0, 113, host), 7)).unwrap();
         }
-        assert!(found, "the packet came out of the device");
-        socket.send_to(b"hello", "203.0.113.10:7").unwrap();
-        tun::drain(&device);
-        assert!(rustix::io::read(&device, &mut frame).is_err());
+        assert!(next(&Device::from(descriptor), b"hello").is_some());
+        let neighbours = std::fs::read_to_string("/proc/thread-self/net/arp").unwrap();
+        assert!(neighbours.lines().count() <= 2, "a title and the gateway: {neighbours}");
+        drop(guest);
+        assert!(route::index(c"eth0").is_err());
     });
 }
 

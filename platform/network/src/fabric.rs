@@ -1,9 +1,9 @@
 //! The thread that owns the packet engine and moves packets between environments, the world and the relay.
 //!
 //! ```text
-//!   environments' TUN devices --+                       +-- the world's TUN device
+//!   environments' devices ------+                       +-- the world's device
 //!                               +-- epoll, one thread --+
-//!   commands and answers -------+    PacketEngine       +-- the relay's TUN device
+//!   commands and answers -------+    PacketEngine       +-- the relay's device
 //! ```
 //!
 //! Nothing on that thread waits for anything but epoll. Whoever wants something of it sends a command and rings a bell;
@@ -95,7 +95,7 @@ pub struct Setup {
     pub account: String,
     /// The world, if there is one.
     pub world: Option<Outside>,
-    /// The relay's TUN device, if there is one.
+    /// The relay's device, if there is one: a descriptor as [`netdev::device::Device`] takes it.
     pub relay: Option<OwnedFd>,
     /// Destinations that lead to the relay: an address with one port, or with all.
     pub relayed: std::collections::BTreeSet<(IpAddr, Option<u16>)>,
@@ -108,7 +108,7 @@ pub struct Setup {
 /// An environment's device and who it is.
 #[derive(Debug)]
 pub struct Joining {
-    /// The non-blocking TUN device, packets behind a virtio-net header of 12 bytes.
+    /// The non-blocking descriptor of its device, as [`netdev::device::Device`] takes it.
     pub device: OwnedFd,
     /// Its IPv4 address.
     pub address: Ipv4Addr,

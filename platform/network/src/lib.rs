@@ -1,4 +1,4 @@
-//! The VPC's I/O: TUN devices and the thread that moves packets between them, names, attached servers, the world.
+//! The VPC's I/O: devices and the thread that moves packets between them, names, attached servers, the world.
 //!
 //! Which packet goes where is decided by [`packets`]; this room carries them.
 

@@ -1,6 +1,6 @@
 //! The outer world: where packets go that leave through a gateway, and what of it is out of bounds.
 //!
-//! A world is a TUN device in some network namespace whose kernel does the rest. Addresses that the packet engine gives
+//! A world is a device in some network namespace whose kernel does the rest. Addresses that the packet engine gives
 //! out, 198.18.0.0/15 and 2001:db8::/32, are routed back to the device. The device, its routes and the host's packet rules go with the
 //! descriptors that hold them, however the process ends.
 
@@ -17,9 +17,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
+use netdev::device::{Device, Kind, Maker};
 use netdev::netlink::{Batch, Socket};
-use netdev::route::{self, Range, To};
+use netdev::pair::Guest;
+use netdev::route::{self, Range};
 use netdev::tun;
 
 /// The device's name in the world's namespace.
@@ -32,6 +35,8 @@ pub const OURS: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 18, 0, 0), 15);
 pub const OURS6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32);
 /// Large enough for every packet; the far ends agree on less.
 const MTU: u32 = 65_535;
+/// How long a pair of a killed run may take to go.
+const LEAVING: Duration = Duration::from_secs(1);
 /// Longest name of a namespace (a file's name).
 const NAME_BYTES_MAX: usize = 255;
 
@@ -113,19 +118,22 @@ pub enum WorldError {
 #[derive(Debug)]
 pub struct Outside {
     /// Packets that leave are written here, and answers read.
-    pub device: OwnedFd,
+    pub device: Device,
     /// Destinations that are out of bounds: the host's own networks.
     pub refused: Vec<Range>,
     /// What somebody should know: rules of others that are in the way.
     pub warnings: Vec<String>,
     /// What keeps packets flowing for as long as it is held.
     _held: Option<host::Held>,
+    /// The device, where it would stay a while.
+    _guest: Option<Guest>,
 }
 
 impl Outside {
     /// A world behind a device that somebody else has set up.
-    pub const fn behind(device: OwnedFd) -> Self {
-        Self { device, refused: Vec::new(), warnings: Vec::new(), _held: None }
+    pub fn behind(device: OwnedFd) -> Self {
+        let device = device.into();
+        Self { device, refused: Vec::new(), warnings: Vec::new(), _held: None, _guest: None }
     }
 }
 
@@ -141,8 +149,7 @@ impl World {
             Self::Namespace(name) => {
                 let opened = elsewhere(|| {
                     enter(name)?;
-                    let device = device("namespace")?;
-                    Ok(Outside::behind(device))
+                    device("namespace")
                 })?;
                 Ok(Some(opened))
             }
@@ -170,12 +177,14 @@ fn enter(name: &str) -> Result<(), WorldError> {
 }
 
 /// The device with its route, in the calling thread's namespace.
-fn device(place: &'static str) -> Result<OwnedFd, WorldError> {
-    let made = tun::open(DEVICE, tun::Life::Descriptor);
-    let device = made.map_err(|error| match error.raw_os_error() {
-        Some(libc::EBUSY) => WorldError::Taken { place },
-        _ => WorldError::Kernel { doing: "make a TUN device", error },
+fn device(place: &'static str) -> Result<Outside, WorldError> {
+    let device = make().map_err(|error| match error.raw_os_error() {
+        Some(libc::EBUSY | libc::EEXIST) => WorldError::Taken { place },
+        _ => WorldError::Kernel { doing: "make a network device", error },
     })?;
+    let failed = |error| WorldError::Kernel { doing: "set up the device onrush0", error };
+    let kind = Kind::of(&device);
+    let guest = (kind == Kind::Pair).then(|| Guest::named(DEVICE)).transpose().map_err(failed)?;
     let set_up = route::index(DEVICE).and_then(|index| {
         let socket = Socket::route()?;
         // A kernel without IPv6 refuses, and so does a namespace where it is off: then IPv4 is all that there is.
@@ -184,17 +193,33 @@ fn device(place: &'static str) -> Result<OwnedFd, WorldError> {
         let speaks_ipv6 = socket.send(batch);
         let mut batch = Batch::default();
         route::up(&mut batch, index, Some(MTU));
-        route::route(&mut batch, index, (IpAddr::V4(OURS.0), OURS.1), None, To::Device);
+        let ours = IpAddr::V4(OURS.0);
+        route::route(&mut batch, index, (ours, OURS.1), None, kind.way(ours));
         socket.send(batch)?;
         let mut batch = Batch::default();
-        route::route(&mut batch, index, (IpAddr::V6(OURS6.0), OURS6.1), None, To::Device);
+        let ours = IpAddr::V6(OURS6.0);
+        route::route(&mut batch, index, (ours, OURS6.1), None, kind.way(ours));
         if let Err(error) = speaks_ipv6.and_then(|()| socket.send(batch)) {
             tracing::debug!(%error, "the world has no IPv6");
         }
         Ok(())
     });
-    set_up.map_err(|error| WorldError::Kernel { doing: "set up the device onrush0", error })?;
-    Ok(device)
+    set_up.map_err(failed)?;
+    Ok(Outside { _guest: guest, ..Outside::behind(device) })
+}
+
+/// A device that a killed run has left goes within moments where the kernel takes it away by itself, as it does with
+/// pairs.
+fn make() -> io::Result<OwnedFd> {
+    let began = Instant::now();
+    loop {
+        match Maker::default().open(DEVICE, tun::Life::Descriptor) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) && began.elapsed() < LEAVING => {
+                std::thread::sleep(LEAVING / 20);
+            }
+            made => return made,
+        }
+    }
 }
 
 /// Whether the address is in one of the ranges.

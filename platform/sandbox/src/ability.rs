@@ -42,6 +42,10 @@ pub struct Abilities {
     pub items: Vec<Ability>,
 }
 
+/// What is said of `network-interface` where `/dev/net/tun` is closed.
+pub(crate) const PAIRS: &str =
+    "each environment has eth0, one of a pair: no TUN devices here (/dev/net/tun), packet sockets do as well";
+
 /// Every name that can appear, so that one read from the jailer can be `'static`.
 pub(crate) const NAMES: [&str; 18] = [
     "user-namespaces",
@@ -68,6 +72,12 @@ impl Abilities {
     /// The entry of that name.
     pub fn get(&self, name: &str) -> Option<&Ability> {
         self.items.iter().find(|ability| ability.name == name)
+    }
+
+    /// Whether interfaces are ends of pairs, read through packet sockets, as there are no TUN devices.
+    pub fn interfaces_are_pairs(&self) -> bool {
+        self.enforced("network-interface")
+            && self.get("network-interface").is_some_and(|ability| ability.detail == PAIRS)
     }
 
     /// Whether `name` was tried and holds.

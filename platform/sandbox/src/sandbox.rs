@@ -44,8 +44,8 @@ pub struct Sandbox {
 /// An environment's network interface, from outside.
 #[derive(Debug)]
 pub struct Interface {
-    /// The non-blocking descriptor of the TUN device: each read is one packet that the environment sent, each write one
-    /// that it gets, behind [`netdev::tun::HEADER_BYTES`]. The next environment of the version may get the same device,
+    /// The non-blocking descriptor of its device, as [`netdev::device::Device`] takes it: each read is one packet that the
+    /// environment sent, each write one that it gets. The next environment of the version may get the same device,
     /// so it must be closed, and taken out of every epoll, before the [`Sandbox`] is dropped.
     pub device: OwnedFd,
     /// The environment's own address.

@@ -6,6 +6,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
+use netdev::device::Kind;
+
 use crate::address::Blocks;
 use crate::cgroup::{ControlGroups, Group};
 use crate::network::{Network, Nursery};
@@ -157,15 +159,17 @@ impl Stock {
         self.temporaries_of.counts_as_memory()
     }
 
-    /// From now on each network gets an interface. Called before the first is made.
+    /// From now on each network gets an interface; says of which kind. Called before the first is made.
     ///
     /// # Errors
     /// This host cannot make one. The calling thread may end up in another network namespace.
-    pub fn offer_interfaces(&self) -> io::Result<()> {
+    pub fn offer_interfaces(&self) -> io::Result<Kind> {
         let blocks = Blocks::default();
-        drop(Network::create(self.nursery()?, Some(&blocks))?);
+        let network = Network::create(self.nursery()?, Some(&blocks))?;
+        let kind = network.interface().map_or(Kind::Tun, |(device, _)| Kind::of(device));
+        drop(network);
         drop(self.blocks.set(blocks));
-        Ok(())
+        Ok(kind)
     }
 
     fn nursery(&self) -> io::Result<&Nursery> {

@@ -208,6 +208,7 @@ async fn serve(
             namespace: relay,
             settings: network_settings,
             overrides: &overrides,
+            pairs: sandboxes.abilities().interfaces_are_pairs(),
             world: arguments.world.as_deref(),
             flow_logs: arguments.flow_logs.as_deref(),
             state_dir: data_dir.join("run"),

@@ -2,8 +2,8 @@
 //! read at once, and all of it stays in a core's own cache.
 
 use std::ops::Range;
-use std::os::fd::OwnedFd;
 
+use netdev::device::Device;
 use netdev::tun::FRAME_BYTES_MAX;
 
 use super::device::{self, Read};
@@ -34,7 +34,7 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Reads up to so many packets in place of those that it has.
-    pub fn read(&mut self, device: &OwnedFd, at_once: usize) -> End {
+    pub fn read(&mut self, device: &Device, at_once: usize) -> End {
         self.bytes.resize(ROOM_BYTES, 0);
         self.frames.clear();
         let mut begin = 0;
@@ -66,13 +66,16 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::OwnedFd;
+
     use netdev::tun::HEADER_BYTES;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     /// A device that keeps packets apart, as TUN devices do, and the other end of it.
-    fn device() -> (OwnedFd, OwnedFd) {
+    fn device() -> (Device, OwnedFd) {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        socketpair(AddressFamily::UNIX, SocketType::DGRAM, flags, None).unwrap()
+        let (near, far) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, flags, None).unwrap();
+        (near.into(), far)
     }
 
     fn send(device: &OwnedFd, packet: &[u8]) {

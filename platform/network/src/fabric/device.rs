@@ -1,7 +1,8 @@
-//! Reading and writing frames of TUN devices.
+//! What comes of reading and writing frames of devices.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
 
+use netdev::device::Device;
 use rustix::io::Errno;
 
 /// What came of reading.
@@ -15,13 +16,19 @@ pub(super) enum Read {
     Gone,
 }
 
-pub(super) fn read(device: &OwnedFd, space: &mut [u8]) -> Read {
-    match rustix::io::read(device.as_fd(), space) {
+pub(super) fn read(device: &Device, space: &mut [u8]) -> Read {
+    match device.read(space) {
         Ok(0) => Read::Gone,
         Ok(count) => Read::Bytes(count),
-        Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM) => Read::Nothing,
-        Err(_) => Read::Gone,
+        Err(error) => match number(&error) {
+            Some(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM) => Read::Nothing,
+            _ => Read::Gone,
+        },
     }
+}
+
+fn number(error: &io::Error) -> Option<Errno> {
+    Errno::from_io_error(error)
 }
 
 /// What came of writing.
@@ -35,12 +42,14 @@ pub(super) enum Written {
     Gone,
 }
 
-pub(super) fn write(device: &OwnedFd, frame: &[u8]) -> Written {
-    match rustix::io::write(device.as_fd(), frame) {
-        Ok(_) => Written::Whole,
-        Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM | Errno::INVAL | Errno::MSGSIZE) => {
-            Written::Lost
-        }
-        Err(_) => Written::Gone,
+pub(super) fn write(device: &Device, frame: &[u8]) -> Written {
+    match device.write(frame) {
+        Ok(()) => Written::Whole,
+        Err(error) => match number(&error) {
+            Some(
+                Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM | Errno::INVAL | Errno::MSGSIZE,
+            ) => Written::Lost,
+            _ => Written::Gone,
+        },
     }
 }

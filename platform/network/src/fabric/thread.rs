@@ -15,6 +15,7 @@ use limits::dns;
 use limits::eni::InterfaceId;
 use limits::nat::GatewayId;
 use model::{Instant, Refusal};
+use netdev::device::Device;
 use packets::{
     Attachment, BadLine, EnvironmentId, Event, Offload, PacketEngine, Place, Port, Prepared, craft,
 };
@@ -51,7 +52,7 @@ const FIRST: u64 = 4;
 struct Slot {
     attached: Attached,
     id: EnvironmentId,
-    device: OwnedFd,
+    device: Device,
     function: Arc<str>,
     place: Option<Place>,
     vpc: Option<usize>,
@@ -94,7 +95,7 @@ pub(super) struct Thread {
     engine: PacketEngine,
     began: std::time::Instant,
     world: Option<Outside>,
-    relay: Option<OwnedFd>,
+    relay: Option<Device>,
     hooks: Hooks,
     commands: Sender,
     inbox: Inbox,
@@ -175,7 +176,7 @@ impl Thread {
         thread.set_world(world);
         if let Some(relay) = relay {
             thread.watch(&relay, RELAY)?;
-            thread.relay = Some(relay);
+            thread.relay = Some(relay.into());
         }
         Ok(thread)
     }
@@ -329,6 +330,7 @@ impl Thread {
             self.by_id.resize(id.index() + 1, usize::MAX);
         }
         self.by_id[id.index()] = index;
+        let device = device.into();
         self.slots[index] = Some(Slot { attached, id, device, function, place, vpc, interface, blame });
     }
 

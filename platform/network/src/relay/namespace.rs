@@ -1,8 +1,7 @@
 //! The namespace itself: made by a process of its own, which also makes sockets with foreign addresses in it.
 //!
 //! Nothing of it outlives this process, however it ends: the child ends when its socket to us closes, and the namespace
-//! lives by descriptors alone. It works as root, and as an ordinary user in a user namespace where `/dev/net/tun` may be
-//! opened. Recipe: facts on Linux, section 6; the transparent proxy, Linux, Documentation/networking/tproxy.rst.
+//! lives by descriptors alone. It works as root, and as an ordinary user in a user namespace. Recipe: facts on Linux, section 6; the transparent proxy, Linux, Documentation/networking/tproxy.rst.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -10,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
+use netdev::device::{Kind, Maker};
 use netdev::netlink::{Batch, Socket};
 use netdev::{nft, route, tun};
 use rustix::net::{
@@ -231,12 +231,13 @@ fn make(user: u32, group: u32) -> Result<([OwnedFd; PARTS], nft::Table), Step> {
     ] {
         let _ = std::fs::write(format!("/proc/sys/net/{path}"), value);
     }
-    let device = tun::open(DEVICE, tun::Life::Namespace).map_err(step("make a device (/dev/net/tun)"))?;
+    let device = Maker::default().open(DEVICE, tun::Life::Namespace).map_err(step("make a device"))?;
+    let kind = Kind::of(&device);
     let tcp4 = listener(Ipv4Addr::UNSPECIFIED.into()).map_err(step("listen in the namespace"))?;
     let udp4 = datagrams(Ipv4Addr::UNSPECIFIED.into()).map_err(step("take datagrams in the namespace"))?;
-    routes(false).map_err(step("set routes in the namespace"))?;
+    routes(false, kind).map_err(step("set routes in the namespace"))?;
     // A kernel without IPv6 has no way for it, and needs none.
-    let _ = routes(true);
+    let _ = routes(true, kind);
     let any6 = IpAddr::from(Ipv6Addr::UNSPECIFIED);
     let tcp6 = listener(any6).or_else(|_| listener(Ipv4Addr::LOCALHOST.into()));
     let udp6 = datagrams(any6).or_else(|_| datagrams(Ipv4Addr::LOCALHOST.into()));
@@ -272,13 +273,13 @@ fn datagrams(any: IpAddr) -> io::Result<OwnedFd> {
 }
 
 /// Every address is local for what comes in by the device, and everything leaves by it.
-fn routes(ipv6: bool) -> io::Result<()> {
+fn routes(ipv6: bool, kind: Kind) -> io::Result<()> {
     let any: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let (loopback, device) = (route::index(c"lo")?, route::index(DEVICE)?);
     let mut batch = Batch::default();
     route::up(&mut batch, loopback, None);
     route::up(&mut batch, device, None);
-    route::route(&mut batch, device, (any, 0), None, route::To::Device);
+    route::route(&mut batch, device, (any, 0), None, kind.way(any));
     route::route(&mut batch, loopback, (any, 0), Some(TABLE), route::To::Sockets);
     route::rule(&mut batch, ipv6, DEVICE_NAME, TABLE, RULE_PRIORITY);
     Socket::route()?.send(batch)

@@ -30,7 +30,7 @@ pub(super) fn open(state_dir: &Path) -> Result<Outside, WorldError> {
         let no_route =
             || io::Error::new(io::ErrorKind::NetworkUnreachable, "the host has no default route for IPv4");
         let uplink = uplink.ok_or_else(no_route).and_then(route::name).map_err(failed("find a way out"))?;
-        let device = device("host")?;
+        let outside = device("host")?;
         let name = DEVICE.to_string_lossy().into_owned();
         let rule = vec![Step::FromDevice(name.clone()), Step::NotToDevice(name.clone()), Step::Masquerade];
         let place = Place { kind: "nat", hook: AFTER_ROUTING, priority: SOURCE_NAT };
@@ -44,6 +44,7 @@ pub(super) fn open(state_dir: &Path) -> Result<Outside, WorldError> {
                  world unless it accepts the device {name}"
             ));
         }
-        Ok(Outside { device, refused, warnings, _held: Some(Held { _table: table, _forwarding: changed }) })
+        let _held = Some(Held { _table: table, _forwarding: changed });
+        Ok(Outside { refused, warnings, _held, ..outside })
     })
 }

@@ -12,14 +12,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use model::LimitId;
+use netdev::device::Kind;
 use network::fabric::HeldReply;
 use network::world::Outside;
-use stage::{Corner, PATIENCE, SERVER, echo, server, stage};
+use stage::{Corner, PATIENCE, SERVER, Shape, Stage, echo, server, stage};
 
-#[test]
-fn a_stream_goes_there_and_back_whole() {
-    let Some(stage) = stage(&[], |_| {}) else { return };
-    let same = stage.inside.run(|| {
+/// Eight megabytes there and back.
+fn is_carried_whole(stage: &Stage) -> bool {
+    stage.inside.run(|| {
         let stream = TcpStream::connect_timeout(&server(), PATIENCE).unwrap();
         let sent: Vec<u8> = (0..8_000_000_u32).map(|number| ((number * 7) >> 3) as u8).collect();
         let copy = sent.clone();
@@ -32,14 +32,12 @@ fn a_stream_goes_there_and_back_whole() {
         (&stream).read_to_end(&mut heard).unwrap();
         writer.join().unwrap();
         heard == sent
-    });
-    assert!(same);
+    })
 }
 
-#[test]
-fn datagrams_go_there_and_back() {
-    let Some(stage) = stage(&[], |_| {}) else { return };
-    let heard = stage.inside.run(|| {
+/// How many bytes come back of datagrams of some sizes.
+fn echoed(stage: &Stage) -> Vec<usize> {
+    stage.inside.run(|| {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut heard = Vec::new();
@@ -49,8 +47,18 @@ fn datagrams_go_there_and_back() {
             heard.push(socket.recv_from(&mut buffer).unwrap().0);
         }
         heard
-    });
-    assert_eq!(heard, [1, 100, 1_400]);
+    })
+}
+
+#[test]
+fn streams_and_datagrams_go_there_and_back_whole_through_devices_of_every_kind() {
+    for kinds in
+        [(Kind::Tun, Kind::Tun), (Kind::Pair, Kind::Pair), (Kind::Pair, Kind::Tun), (Kind::Tun, Kind::Pair)]
+    {
+        let Some(stage) = (Shape { kinds, ..Shape::default() }).stage() else { return };
+        assert!(is_carried_whole(&stage), "{kinds:?}");
+        assert_eq!(echoed(&stage), [1, 100, 1_400], "{kinds:?}");
+    }
 }
 
 #[test]
@@ -141,7 +149,7 @@ fn the_world_can_go_and_come_back() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(stage.fabric.board()).unwrap();
     assert!(!stage.inside.run(connect), "nobody carries it");
-    let mut world = Corner::new(c"onrush0", &[(SERVER.into(), 24)], false, 65_535).unwrap();
+    let mut world = Corner::new(c"onrush0", &[(SERVER.into(), 24)], false, (Kind::Tun, 65_535)).unwrap();
     world.run(echo);
     stage.fabric.set_world(Some(Outside::behind(world.device.take().unwrap())));
     assert!(stage.inside.run(connect));

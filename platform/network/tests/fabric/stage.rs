@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use limits::{Network, NetworkSettings};
 use model::{Era, Overrides};
+use netdev::device::Kind;
 use netdev::netlink::{Batch, Socket};
-use netdev::route::{self, To};
-use netdev::tun;
+use netdev::pair::Far;
+use netdev::{route, tun};
 use network::fabric::{Blame, DnsReply, Fabric, HeldReply, Hooks, Joining, Notice, Opening, Question, Setup};
 use network::world::Outside;
 use packets::{LineFaults, Mtu, PacketEngine, PacketSettings, Place};
@@ -22,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 type Act = Box<dyn FnOnce() + Send>;
 
-/// A thread in a network namespace of its own, with a TUN device.
+/// A thread in a network namespace of its own, with a device.
 pub struct Corner {
     acts: Sender<Act>,
     pub device: Option<OwnedFd>,
@@ -34,7 +35,7 @@ impl Corner {
         name: &'static std::ffi::CStr,
         addresses: &[(IpAddr, u8)],
         default: bool,
-        mtu: u16,
+        (kind, mtu): (Kind, u16),
     ) -> Option<Self> {
         let (acts, todo): (Sender<Act>, Receiver<Act>) = channel();
         let (made, device) = channel();
@@ -45,7 +46,11 @@ impl Corner {
                 return;
             }
             drop(std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"));
-            let device = tun::open(name, tun::Life::Namespace).unwrap();
+            let device = match kind {
+                Kind::Tun => tun::open(name, tun::Life::Namespace),
+                Kind::Pair => Far::create().and_then(|mut far| far.open(name)),
+            };
+            let device = device.unwrap();
             let index = route::index(name).unwrap();
             let mut batch = Batch::default();
             route::up(&mut batch, route::index(c"lo").unwrap(), None);
@@ -54,7 +59,8 @@ impl Corner {
                 route::address(&mut batch, index, address);
             }
             let range = if default { ([0, 0, 0, 0], 0) } else { ([198, 18, 0, 0], 15) };
-            route::route(&mut batch, index, (range.0.into(), range.1), None, To::Device);
+            let first = IpAddr::from(range.0);
+            route::route(&mut batch, index, (first, range.1), None, kind.way(first));
             Socket::route().unwrap().send(batch).unwrap();
             made.send(device).unwrap();
             for act in todo {
@@ -93,12 +99,14 @@ pub struct Shape {
     pub ask: fn(HeldReply),
     /// Of the environment's device, and of the world's.
     pub mtu: (u16, u16),
+    /// The same two.
+    pub kinds: (Kind, Kind),
     pub line: Option<LineFaults>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { limits: &[], ask: |_| {}, mtu: (1_500, 65_535), line: None }
+        Self { limits: &[], ask: |_| {}, mtu: (1_500, 65_535), kinds: (Kind::Tun, Kind::Tun), line: None }
     }
 }
 
@@ -108,7 +116,7 @@ pub fn stage(limits: &'static [&'static str], ask: fn(HeldReply)) -> Option<Stag
 
 impl Shape {
     pub fn stage(self) -> Option<Stage> {
-        let Self { limits, ask, mtu, line } = self;
+        let Self { limits, ask, mtu, kinds, line } = self;
         let mut overrides = Overrides::default();
         limits.iter().for_each(|text| overrides.read(text).unwrap());
         let network = Network::simple(1, 1, 1);
@@ -116,8 +124,8 @@ impl Shape {
             NetworkSettings::from_era(&Era::named("today").unwrap(), "us-east-1", &overrides).unwrap();
         let wired = network.wire(settings);
         let address = Ipv4Addr::new(169, 254, 0, 2);
-        let mut inside = Corner::new(c"eth0", &[(address.into(), 30)], true, mtu.0)?;
-        let mut world = Corner::new(c"onrush0", &[(SERVER.into(), 24)], false, mtu.1)?;
+        let mut inside = Corner::new(c"eth0", &[(address.into(), 30)], true, (kinds.0, mtu.0))?;
+        let mut world = Corner::new(c"onrush0", &[(SERVER.into(), 24)], false, (kinds.1, mtu.1))?;
         world.run(echo);
         let (notices, asked) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();

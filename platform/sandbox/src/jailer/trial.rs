@@ -8,9 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use netdev::device::Kind;
+use netdev::tun;
+
 use super::house::{House, Settings, Unfit, fill_in_stock, step};
 use super::starter::Starter;
-use crate::ability::{Abilities, AbilityState};
+use crate::ability::{Abilities, AbilityState, PAIRS};
 use crate::cgroup::{self, Freezer};
 use crate::child::{STATUS_BYTES, Status};
 use crate::landlock;
@@ -177,14 +180,18 @@ fn overlay(stage: &Path, abilities: &mut Abilities) {
 /// Before any network is made.
 fn interfaces(house: &House, abilities: &mut Abilities) {
     match house.stock().offer_interfaces() {
-        Ok(()) => abilities.enforce("network-interface", "each environment has eth0, a TUN device"),
+        Ok(Kind::Tun) => abilities.enforce("network-interface", "each environment has eth0, a TUN device"),
+        Ok(Kind::Pair) => abilities.enforce("network-interface", PAIRS),
         Err(error) => {
-            let cure = match error.kind() {
+            let refusal = tun::refusal();
+            let cure = match refusal.as_ref().unwrap_or(&error).kind() {
                 io::ErrorKind::NotFound => "modprobe tun (in a container: --device /dev/net/tun)",
                 _ if house.privileged => "allow /dev/net/tun (in a container: --device /dev/net/tun)",
                 _ => "run as root, or: chmod 666 /dev/net/tun",
             };
-            let detail = format!("environments have loopback alone: no TUN device ({error})");
+            let refused =
+                refusal.map(|refusal| format!("no TUN device ({refusal}), no ")).unwrap_or_default();
+            let detail = format!("environments have loopback alone: {refused}device ({error})");
             abilities.add("network-interface", AbilityState::Missing, detail, Some(cure));
         }
     }

@@ -42,6 +42,8 @@ pub struct Wanted<'a> {
     pub settings: NetworkSettings,
     /// `--limit`, for those of this host's.
     pub overrides: &'a Overrides,
+    /// Environments' interfaces are pairs of devices, not TUN devices.
+    pub pairs: bool,
     /// `--world` as it was given.
     pub world: Option<&'a str>,
     /// `--flow-logs`.
@@ -168,9 +170,10 @@ impl Vpc {
             )),
             pages: Arc::new(Pages::new(fabric.clone(), resolver, answers.relay(), own)),
             summary: format!(
-                "{}, {}; world: {said}",
+                "{}, {}{}; world: {said}",
                 number_of(interfaces, "shared interface"),
-                number_of(gateways as u64, "NAT gateway")
+                number_of(gateways as u64, "NAT gateway"),
+                if wanted.pairs { ", packet sockets in place of TUN devices" } else { "" }
             ),
             fabric,
             _answers: answers,

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use model::Instant;
+use netdev::device::{Device, Kind};
 use packets::{BadLine, Offload, Packet, Port, Verdict};
 use rustix::event::epoll;
 
@@ -132,7 +132,15 @@ impl Thread {
             Port::Environment(_) => {
                 if let Some(slot) = slot(&self.slots, token) {
                     let _ = epoll::delete(&self.epoll, &slot.device);
-                    tracing::warn!(function = %slot.function, "an environment's network device is gone");
+                    // A pair goes with its environment's namespace, which may be before the environment leaves here.
+                    match slot.device.kind() {
+                        Kind::Tun => {
+                            tracing::warn!(function = %slot.function, "an environment's network device is gone");
+                        }
+                        Kind::Pair => {
+                            tracing::debug!(function = %slot.function, "an environment's pair is gone");
+                        }
+                    }
                 }
             }
         }
@@ -242,7 +250,7 @@ impl Thread {
 }
 
 /// Writes what leaves the line of a packet, and perhaps of others before it.
-fn write_over_line(line: &mut BadLine, device: &OwnedFd, whole: &[u8]) -> Written {
+fn write_over_line(line: &mut BadLine, device: &Device, whole: &[u8]) -> Written {
     let mut single = frame::Frame::default();
     let mut written = Written::Whole;
     line.to_world(frame::packet(whole), frame::offload(whole), |packet| {

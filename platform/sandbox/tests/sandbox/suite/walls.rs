@@ -186,12 +186,13 @@ async fn sent_by(bench: &Bench, spec: &sandbox::Spec) -> Result<(std::net::Ipv4A
         return Err(Outcome::Failed("no interface".into()));
     };
     within(sandbox.exited()).await?;
-    let mut packets = Vec::new();
+    let (mut packets, address) = (Vec::new(), interface.address);
     let mut frame = [0; 2_048];
-    while let Ok(count) = rustix::io::read(&interface.device, &mut frame) {
+    let device = netdev::device::Device::from(interface.device);
+    while let Ok(count) = device.read(&mut frame) {
         packets.push(frame[netdev::tun::HEADER_BYTES..count].to_vec());
     }
-    Ok((interface.address, packets))
+    Ok((address, packets))
 }
 
 pub async fn binds_are_read_only_and_bad_ones_are_refused(bench: Bench) -> Test {
