@@ -154,6 +154,11 @@ pub fn partition_of(region: &str) -> &'static str {
     }
 }
 
+/// The end of AWS's host names in a Region, `AWS::URLSuffix`: China has one of its own.
+pub fn dns_suffix_of(region: &str) -> &'static str {
+    if partition_of(region) == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" }
+}
+
 /// The name under which a function writes its logs unless told otherwise.
 pub fn default_log_group(name: &str) -> String {
     format!("/aws/lambda/{name}")

@@ -193,7 +193,8 @@ impl Builder<'_, '_> {
         let http = self.stack.http_apis.iter().map(|api| (api.api_id.as_str(), api.url.as_str()));
         let rest = self.stack.rest_apis.iter().map(|api| (api.api_id.as_str(), api.url.as_str()));
         let doors: BTreeMap<&str, &str> = http.chain(rest).collect();
-        let end = format!(".execute-api.{}.amazonaws.com", self.stack.region);
+        let end =
+            format!(".execute-api.{}.{}", self.stack.region, model::name::dns_suffix_of(&self.stack.region));
         for output in &mut outputs {
             let host =
                 output.value.split_once(&end).map(|(before, _)| before).and_then(|it| it.rsplit_once("://"));

@@ -3,6 +3,7 @@
 
 use crate::Inputs;
 use crate::yaml::Node;
+use model::name::{dns_suffix_of, partition_of};
 
 /// Longest name of a function.
 const MAX_FUNCTION_NAME: usize = 64;
@@ -303,7 +304,7 @@ impl Identity<'_> {
             "AWS::RDS::DBProxyTargetGroup" => {
                 self.arn_of("rds", &format!("target-group:prx-tg-0{:016x}", self.digest("target-group")))
             }
-            "AWS::S3::Bucket" => format!("arn:aws:s3:::{name}"),
+            "AWS::S3::Bucket" => format!("arn:{}:s3:::{name}", self.partition()),
             "AWS::DynamoDB::Table" => self.arn_of("dynamodb", &format!("table/{name}")),
             "AWS::SQS::Queue" => self.arn_of("sqs", &name),
             "AWS::SNS::Topic" => self.arn_of("sns", &name),
@@ -369,7 +370,7 @@ impl Identity<'_> {
         let Inputs { region, account_id, .. } = self.inputs;
         let customer = base36(digest(&["rds", account_id, region]), 12);
         let middle = if self.kind == "AWS::RDS::DBProxy" { "proxy-" } else { "" };
-        format!("{}.{middle}{customer}.{region}.rds.amazonaws.com", self.name())
+        format!("{}.{middle}{customer}.{region}.rds.{}", self.name(), dns_suffix_of(region))
     }
 
     /// Host name of a VPC endpoint.
@@ -379,10 +380,13 @@ impl Identity<'_> {
         match service.strip_prefix("com.amazonaws.").and_then(|rest| rest.split_once('.')) {
             Some((region, service)) => {
                 let service: Vec<&str> = service.rsplit('.').collect();
-                format!("{id}-{suffix}.{}.{region}.vpce.amazonaws.com", service.join("."))
+                format!("{id}-{suffix}.{}.{region}.vpce.{}", service.join("."), dns_suffix_of(region))
             }
             // com.amazonaws.vpce.REGION.vpce-svc-…: a service of somebody's own.
-            None => format!("{id}-{suffix}.{service}.{}.vpce.amazonaws.com", self.inputs.region),
+            None => {
+                let region = &self.inputs.region;
+                format!("{id}-{suffix}.{service}.{region}.vpce.{}", dns_suffix_of(region))
+            }
         }
     }
 
@@ -393,9 +397,10 @@ impl Identity<'_> {
         let number = self.digest("balancer") % 10_000_000_000;
         let name = Some(self.property("Name")).filter(|name| !name.is_empty());
         let name = name.unwrap_or_else(|| format!("{}-{}", self.inputs.stack_name, self.id)).to_lowercase();
+        let end = dns_suffix_of(region);
         match self.property("Type").as_str() {
-            "network" => format!("{name}-{:016x}.elb.{region}.amazonaws.com", self.digest("balancer")),
-            _ => format!("{internal}{name}-{number}.{region}.elb.amazonaws.com"),
+            "network" => format!("{name}-{:016x}.elb.{region}.{end}", self.digest("balancer")),
+            _ => format!("{internal}{name}-{number}.{region}.elb.{end}"),
         }
     }
 
@@ -432,13 +437,17 @@ impl Identity<'_> {
 
     fn arn_of(&self, service: &str, rest: &str) -> String {
         let Inputs { region, account_id, .. } = self.inputs;
-        format!("arn:aws:{service}:{region}:{account_id}:{rest}")
+        format!("arn:{}:{service}:{region}:{account_id}:{rest}", self.partition())
+    }
+
+    fn partition(&self) -> &'static str {
+        partition_of(&self.inputs.region)
     }
 
     fn iam_arn(&self, kind: &str, name: &str) -> String {
         let path =
             Some(self.property("Path")).filter(|path| path.starts_with('/')).unwrap_or_else(|| "/".into());
-        format!("arn:aws:iam::{}:{kind}{path}{name}", self.inputs.account_id)
+        format!("arn:{}:iam::{}:{kind}{path}{name}", self.partition(), self.inputs.account_id)
     }
 
     fn digest(&self, purpose: &str) -> u64 {
@@ -520,6 +529,33 @@ mod tests {
             with(&long, "AWS::Lambda::Function", "x: 1", |identity| identity.reference()).len(),
             MAX_FUNCTION_NAME
         );
+    }
+
+    #[test]
+    fn arns_and_host_names_are_of_the_regions_partition() {
+        for (region, partition, end) in [
+            ("eu-west-1", "aws", "amazonaws.com"),
+            ("cn-north-1", "aws-cn", "amazonaws.com.cn"),
+            ("us-gov-west-1", "aws-us-gov", "amazonaws.com"),
+        ] {
+            let inputs = Inputs { stack_name: "shop".into(), region: region.into(), ..Inputs::default() };
+            let document = yaml::parse("t", "{Name: live, FunctionName: cart}").unwrap();
+            let zones = vec![format!("{region}a")];
+            let of = |kind| Identity {
+                inputs: &inputs,
+                zones: &zones,
+                id: "Thing",
+                kind,
+                properties: &document.root,
+                number: 3,
+            };
+            for kind in ["AWS::Lambda::Function", "AWS::S3::Bucket", "AWS::IAM::Role", "AWS::SQS::Queue"] {
+                let arn = of(kind).arn();
+                assert!(arn.starts_with(&format!("arn:{partition}:")), "{arn}");
+            }
+            assert!(of("AWS::RDS::DBInstance").db_address().ends_with(&format!(".{region}.rds.{end}")));
+            assert!(of("AWS::ElasticLoadBalancingV2::LoadBalancer").balancer_name().ends_with(end));
+        }
     }
 
     #[test]

@@ -227,9 +227,10 @@ impl<'a> Resolver<'a> {
             "AWS::Partition" => model::name::partition_of(region).into(),
             "AWS::Region" => region.clone(),
             "AWS::StackName" => stack_name.clone(),
-            "AWS::URLSuffix" => "amazonaws.com".into(),
+            "AWS::URLSuffix" => model::name::dns_suffix_of(region).into(),
             "AWS::StackId" => format!(
-                "arn:aws:cloudformation:{region}:{account_id}:stack/{stack_name}/00000000-0000-0000-0000-000000000000"
+                "arn:{}:cloudformation:{region}:{account_id}:stack/{stack_name}/00000000-0000-0000-0000-000000000000",
+                model::name::partition_of(region)
             ),
             _ => return None,
         })

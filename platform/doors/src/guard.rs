@@ -94,6 +94,11 @@ impl Doors {
         Err(ApiError::new(ErrorCode::MissingAuthenticationToken, "Missing Authentication Token"))
     }
 
+    /// An API's host name at AWS, as events have it.
+    pub(crate) fn gateway_name(&self, api_id: &str) -> String {
+        format!("{api_id}.execute-api.{}.{}", self.region, model::name::dns_suffix_of(&self.region))
+    }
+
     /// A signer as an event says who it is.
     pub(crate) fn caller<'a>(&'a self, signer: &'a Signer) -> IamCaller<'a> {
         IamCaller {

@@ -125,7 +125,7 @@ async fn run(
         return json(StatusCode::NOT_IMPLEMENTED, serde_json::json!({ "message": message }).to_string());
     };
     let stage_name = stage.map_or("$default", |stage| &stage.name);
-    let domain = format!("{}.execute-api.{}.amazonaws.com", api.api_id(), doors.region);
+    let domain = doors.gateway_name(api.api_id());
     let door = Door {
         account_id: &doors.account_id,
         api_id: api.api_id(),

@@ -444,7 +444,7 @@ fn is_own_name(host: &str) -> bool {
     name.parse::<IpAddr>().is_ok()
         // A name without a dot is no domain of anybody's; a container or a hosts file gave it.
         || (!name.is_empty() && !name.contains('.'))
-        || [".localhost", ".amazonaws.com", ".docker.internal"].iter().any(|suffix| name.ends_with(suffix))
+        || [".localhost", ".amazonaws.com", ".amazonaws.com.cn", ".docker.internal"].iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// A JSON answer.

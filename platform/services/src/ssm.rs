@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use model::name::partition_of;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -107,7 +108,7 @@ impl Ssm<'_> {
                     "ARN": self.arn(&parameter.name),
                     "Type": parameter.kind,
                     "LastModifiedDate": seconds(parameter.changed_ms),
-                    "LastModifiedUser": format!("arn:aws:iam::{}:root", self.account_id),
+                    "LastModifiedUser": format!("arn:{}:iam::{}:root", partition_of(self.region), self.account_id),
                     "Version": parameter.version,
                     "Tier": tier(&parameter.value),
                     "Policies": [],
@@ -208,7 +209,8 @@ impl Ssm<'_> {
 
     fn arn(&self, name: &str) -> String {
         let slash = if name.starts_with('/') { "" } else { "/" };
-        format!("arn:aws:ssm:{}:{}:parameter{slash}{name}", self.region, self.account_id)
+        let Self { region, account_id, .. } = self;
+        format!("arn:{}:ssm:{region}:{account_id}:parameter{slash}{name}", partition_of(region))
     }
 }
 

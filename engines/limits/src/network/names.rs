@@ -5,6 +5,7 @@
 //! (the most specific zone and record answer; `*` stands for a first label).
 
 use super::{Hop, Network, Target, To};
+use model::name::dns_suffix_of;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Where services of AWS have their addresses: a range that RFC 2544 keeps off the internet.
@@ -49,7 +50,7 @@ pub fn service_address(service: &str) -> Ipv4Addr {
 /// The service that a host name of AWS stands for: `carts.s3.us-east-1.amazonaws.com` is `s3`. None for names of other
 /// Regions and for resources such as databases, which stand somewhere of their own.
 pub fn service_of(host: &str, region: &str) -> Option<String> {
-    let rest = host.strip_suffix(".amazonaws.com")?;
+    let rest = host.strip_suffix(dns_suffix_of(region))?.strip_suffix('.')?;
     let local = rest.strip_suffix(region).and_then(|rest| rest.strip_suffix('.'));
     let mut labels = local.unwrap_or(rest).rsplit('.');
     let last = labels.next().filter(|label| !label.is_empty())?;
@@ -74,7 +75,7 @@ pub(super) fn service_hosts(service_name: &str) -> Vec<String> {
     let (Some(region), Some(service)) = (parts.next(), parts.next()) else { return Vec::new() };
     // `ecr.api` answers as api.ecr.REGION.
     let service: Vec<&str> = service.rsplit('.').collect();
-    let host = format!("{}.{region}.amazonaws.com", service.join("."));
+    let host = format!("{}.{region}.{}", service.join("."), dns_suffix_of(region));
     vec![format!(".{host}"), host]
 }
 
@@ -207,6 +208,12 @@ mod tests {
         ] {
             assert_eq!(service_of(host, "us-east-1").as_deref(), service, "{host}");
         }
+        let of_china = |host| service_of(host, "cn-north-1");
+        assert_eq!(of_china("s3.cn-north-1.amazonaws.com.cn").as_deref(), Some("s3"));
+        assert_eq!(of_china("s3.cn-north-1.amazonaws.com"), None);
+        assert!(
+            service_hosts("com.amazonaws.cn-north-1.ssm").contains(&"ssm.cn-north-1.amazonaws.com.cn".into())
+        );
     }
 
     #[test]

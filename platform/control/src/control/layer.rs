@@ -288,7 +288,7 @@ impl Control {
         let principal = match principal {
             "*" => json!("*"),
             account if model::name::is_account(account) => {
-                json!({"AWS": format!("arn:aws:iam::{account}:root")})
+                json!({"AWS": super::policy::account_root(&found.layer.arn, account)})
             }
             other => json!({"AWS": other}),
         };

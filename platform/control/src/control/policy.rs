@@ -267,12 +267,18 @@ fn document(policy: &[PolicyStatement]) -> Value {
     json!({"Version": "2012-10-17", "Id": "default", "Statement": statements})
 }
 
+/// An account as a principal, in the partition of the resource: `arn:aws:iam::123456789012:root`.
+pub(super) fn account_root(resource: &str, account: &str) -> String {
+    let partition = resource.split(':').nth(1).unwrap_or("aws");
+    format!("arn:{partition}:iam::{account}:root")
+}
+
 pub(super) fn statement_of(request: &AddPermission, id: &str, arn: &str) -> Value {
     let principal = request.principal.as_deref().unwrap_or_default();
     let principal = match principal {
         "*" => json!("*"),
         service if service.contains('.') && !service.starts_with("arn:") => json!({"Service": service}),
-        account if model::name::is_account(account) => json!({"AWS": format!("arn:aws:iam::{account}:root")}),
+        account if model::name::is_account(account) => json!({"AWS": account_root(arn, account)}),
         other => json!({"AWS": other}),
     };
     let mut conditions = Map::new();

@@ -40,7 +40,7 @@ fn context(name: &str, question: &Question<'_>) -> Option<String> {
         "apiId" => question.api_id.to_owned(),
         "accountId" => doors.account_id.clone(),
         "requestId" => arrival.id.to_string(),
-        "domainName" => format!("{prefix}.execute-api.{}.amazonaws.com", doors.region),
+        "domainName" => doors.gateway_name(prefix),
         "domainPrefix" => (*prefix).to_owned(),
         "extendedRequestId" if question.is_rest => rest_api::extended_id(arrival.id),
         "extendedRequestId" => arrival.id.to_string(),

@@ -142,15 +142,16 @@ impl View<'_> {
         if let Some(secret) = stack.secrets.iter().find(|found| found.id == id) {
             return Some(secret.arn.clone());
         }
+        let partition = model::name::partition_of(&stack.region);
         let of = |service: &str, rest: &str| {
-            format!("arn:aws:{service}:{}:{}:{rest}", stack.region, stack.account_id)
+            format!("arn:{partition}:{service}:{}:{}:{rest}", stack.region, stack.account_id)
         };
         if let Some(parameter) = stack.ssm_parameters.iter().find(|found| found.id == id) {
             return Some(of("ssm", &format!("parameter/{}", parameter.name.trim_start_matches('/'))));
         }
         let other = stack.others.iter().find(|found| found.id == id)?;
         match &*other.resource_type {
-            "AWS::S3::Bucket" => Some(format!("arn:aws:s3:::{}", other.physical_id)),
+            "AWS::S3::Bucket" => Some(format!("arn:{partition}:s3:::{}", other.physical_id)),
             "AWS::DynamoDB::Table" => Some(of("dynamodb", &format!("table/{}", other.physical_id))),
             _ => None,
         }
