@@ -1,4 +1,4 @@
-"""REST APIs that stream: `ResponseTransferMode: STREAM`, in a method and in an OpenAPI body."""
+"""REST APIs that stream: `ResponseTransferMode: STREAM`, in a method and in an OpenAPI body, and how long they wait."""
 
 import http.client
 import json
@@ -40,13 +40,20 @@ def platform(home):
         "Flow": {"Type": "AWS::ApiGateway::Method", "Properties": {
             "RestApiId": {"Ref": "Api"}, "ResourceId": {"Ref": "Part"}, "HttpMethod": "POST", "AuthorizationType": "NONE",
             "Integration": integration | {"ResponseTransferMode": "STREAM", "TimeoutInMillis": 900000}}},
+        "ShortPart": {"Type": "AWS::ApiGateway::Resource", "Properties": {
+            "RestApiId": {"Ref": "Api"}, "ParentId": {"Fn::GetAtt": ["Api", "RootResourceId"]}, "PathPart": "short"}},
+        "Short": {"Type": "AWS::ApiGateway::Method", "Properties": {
+            "RestApiId": {"Ref": "Api"}, "ResourceId": {"Ref": "ShortPart"}, "HttpMethod": "POST", "AuthorizationType": "NONE",
+            "Integration": integration | {"ResponseTransferMode": "STREAM", "TimeoutInMillis": 1000}}},
         "Live": stage | {"Properties": stage["Properties"] | {"RestApiId": {"Ref": "Api"}}},
         "OpenLive": stage | {"Properties": stage["Properties"] | {"RestApiId": {"Ref": "Open"}}},
         "Lets": {"Type": "AWS::Lambda::Permission", "Properties": {
             "FunctionName": {"Ref": "Streamer"}, "Action": "lambda:InvokeFunction", "Principal": "apigateway.amazonaws.com"}},
     }  # fmt: skip
     functions = {"Streamer": ("streamer", {"Timeout": 30, "MemorySize": 1769})}
-    with Platform(home=home, template=templates.write(home, functions, resources)) as platform:
+    # AWS's silence of 30 s or 5 minutes would be a long test.
+    limit = ("--limit", "apigw.stream-idle-timeout=2s")
+    with Platform(*limit, home=home, template=templates.write(home, functions, resources)) as platform:
         yield platform
 
 
@@ -89,3 +96,40 @@ def test_a_failure_after_the_head_cuts_the_connection(platform):
     with pytest.raises(http.client.IncompleteRead) as caught:
         answer.read()
     assert caught.value.partial in (b"first", b"")
+
+
+def cut(platform, source, path):
+    """What came of a response before its connection was cut."""
+    answer = ask(platform, source, path)
+    assert answer.status == 200
+    with pytest.raises(http.client.IncompleteRead) as caught:
+        while answer.read1(65536):
+            pass
+    return caught.value
+
+
+def test_a_silent_stream_is_cut_and_its_function_runs_on(platform, home):
+    (home / "streamer/go").unlink(missing_ok=True)
+    before = platform.limit("apigw.stream-idle-timeout", "Api/live POST /flow")["refused"]
+    # What comes in time begins the silence anew.
+    source = f"{head({'statusCode': 200})}time.sleep(1.2); write('second'); wait('go'); print('went on', flush=True)"
+    cut(platform, source, "/_onrush/door/Api/live/flow")
+    assert platform.limit("apigw.stream-idle-timeout", "Api/live POST /flow")["refused"] == before + 1
+    assert "apigw.stream-idle-timeout of Api/live POST /flow: 2000 of 2000 ms" in platform.stderr()
+    (home / "streamer/go").touch()
+    platform.wait_idle()
+    assert any("went on" in line for line in platform.log("Streamer"))
+
+
+def test_silence_before_the_head_is_504(platform, home):
+    (home / "streamer/go").unlink(missing_ok=True)
+    answer = ask(platform, "wait('go')")
+    assert answer.status == 504 and answer.headers["x-onrush-limit"].startswith("apigw.stream-idle-timeout; ")
+    assert json.loads(answer.read()) == {"message": "Endpoint request timed out"}
+    (home / "streamer/go").touch()
+
+
+def test_the_integration_time_out_holds_for_the_whole_stream(platform):
+    source = f"{head({'statusCode': 200})}[(time.sleep(0.2), write('x')) for _ in range(20)]"
+    cut(platform, source, "/_onrush/door/Api/live/short")
+    assert platform.limit("apigw.integration-timeout", "Api/live POST /short")["refused"] == 1

@@ -4,7 +4,7 @@
 
 use crate::api_throttle::{QuotaFigures, QuotaPeriod, Rate, Throttle};
 use crate::response_cache;
-use model::stack::{ApiKey, ApiRoute, CacheSettings, Link, PlanStage, Quota, Stage, UsagePlan};
+use model::stack::{ApiKey, ApiRoute, CacheSettings, EndpointType, Link, PlanStage, Quota, Stage, UsagePlan};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -79,6 +79,15 @@ pub fn route_throttle(stage: &Stage, route: &ApiRoute) -> Throttle {
 /// How long an API waits for what a route leads to, as the template has it.
 pub fn integration_timeout(route: &ApiRoute) -> Option<Duration> {
     route.integration.as_ref().map(|integration| Duration::from_millis(integration.timeout_ms.into()))
+}
+
+/// How long a response that streams may send nothing, by the kind of the API's endpoint. Source: API Gateway Developer Guide,
+/// "Stream the integration response for your proxy integrations in API Gateway"; published.
+pub fn stream_idle_timeout(endpoint: EndpointType) -> Duration {
+    match endpoint {
+        EndpointType::Edge => Duration::from_secs(30),
+        EndpointType::Regional | EndpointType::Private => Duration::from_secs(300),
+    }
 }
 
 /// An API key in a usage plan.

@@ -42,7 +42,7 @@ impl GatewayResponse {
             | LimitId::ApiAccountRate
             | LimitId::ApiAccountBurst => Some(Self::Throttled),
             LimitId::ApiKeyQuota => Some(Self::QuotaExceeded),
-            LimitId::IntegrationTimeout => Some(Self::IntegrationTimeout),
+            LimitId::IntegrationTimeout | LimitId::StreamIdleTimeout => Some(Self::IntegrationTimeout),
             _ => None,
         }
     }

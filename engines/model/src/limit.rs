@@ -74,6 +74,8 @@ limit_ids! {
     FunctionTimeout = "function.timeout", "s", Setting;
     /// How long an API's integration may take.
     IntegrationTimeout = "apigw.integration-timeout", "ms", Setting;
+    /// How long a streamed response of an API may send nothing.
+    StreamIdleTimeout = "apigw.stream-idle-timeout", "ms", No;
     /// Requests per second of one API key to one method, by a usage plan.
     ApiKeyMethodRate = "apigw.key-method-rate", "requests/s", Setting;
     /// Requests that one API key may send to one method at once, by a usage plan.

@@ -1,6 +1,8 @@
 //! What stands before the functions of APIs: throttles, usage plans, stages' caches and integration time-outs, by the
 //! planner's engines on real time.
 
+pub(crate) mod patience;
+
 use crate::arrival::{Arrival, Destination, NotAdmitted};
 use crate::body::Incoming;
 use crate::router::{Doors, log_failure};
@@ -12,8 +14,9 @@ use limits::api_throttle::{ApiSettings, ApiThrottle, Calendar, ClientId, MethodI
 use limits::gateway::{self, MethodCache, MethodSettings, PlanKey};
 use limits::response_cache::{CacheKey, Invalidated, Invalidation};
 use limits::{IntegrationTimeout, ResponseCache};
-use model::stack::{ApiKey, ApiRoute, HttpApi, RestApi, Stack, Stage, UsagePlan};
+use model::stack::{ApiKey, ApiRoute, EndpointType, HttpApi, RestApi, Stack, Stage, UsagePlan};
 use model::{Instant, LimitRow, Refusal};
+use patience::Patience;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -55,6 +58,8 @@ pub struct GatewaySettings {
     pub throttle: ApiSettings,
     /// The user's own integration time-out for every route.
     pub integration_timeout: Option<Duration>,
+    /// The user's own time-out for silences of responses that stream.
+    pub stream_idle_timeout: Option<Duration>,
     /// Authorizers of any kind are not asked.
     pub disable_authorizers: bool,
 }
@@ -94,6 +99,35 @@ impl Apis {
         };
         Arc::new(Self { http, rest, gateway })
     }
+
+    /// Asks a function whose response may begin before it ends, and waits until then, but no longer than the response may take
+    /// or be silent. With it what is left of its time.
+    pub(crate) async fn ask_for_stream(
+        self: &Arc<Self>,
+        doors: &Doors,
+        (kind, spot): (&str, Spot),
+        arrival: Arrival<'_>,
+        destination: &Destination,
+        incoming: Incoming,
+        event: impl FnOnce(&Bytes, &str) -> Bytes,
+    ) -> Result<(ResponseStream, Patience), Asked> {
+        let (admission, request) =
+            match arrival.admit(doors, destination, request_id(), incoming, event).await {
+                Ok(admitted) => admitted,
+                Err(NotAdmitted::Failed(error)) => return Err(failed(kind, error)),
+                Err(NotAdmitted::Answered(answer)) => return Err(Asked::Answered(answer)),
+            };
+        let mut patience = Patience::new(self, &doors.invoker, spot);
+        match patience.over(admission.run_streaming(request)).await {
+            Ok(Ok(Answered::Stream(stream))) => Ok((stream, patience)),
+            Ok(Ok(Answered::Whole(invoked))) => Err(Asked::Invoked(invoked)),
+            Ok(Err(error)) => Err(failed(kind, error)),
+            Err(refusal) => {
+                tracing::info!(limit = %refusal.limit, resource = %refusal.resource, function = %destination.function.name, max_ms = refusal.max, "timed out");
+                Err(Asked::Slow(refusal))
+            }
+        }
+    }
 }
 
 /// An API that a request is for, with the path as the API sees it.
@@ -109,6 +143,8 @@ pub(crate) struct Reached<A> {
 pub(crate) struct Spot {
     method: MethodId,
     timeout: usize,
+    /// Of a route that streams.
+    idle: Option<usize>,
     cached: Option<Cached>,
 }
 
@@ -234,58 +270,41 @@ impl Gateway {
                 Err(NotAdmitted::Failed(error)) => return failed(kind, error),
                 Err(NotAdmitted::Answered(answer)) => return Asked::Answered(answer),
             };
-        let ran = self.wait(doors, (kind, spot), destination, begun, admission.run(request)).await;
-        ran.map_or_else(|asked| asked, Asked::Invoked)
-    }
-
-    /// The same of a function whose response may begin before it ends; it is waited for until then.
-    pub(crate) async fn ask_for_stream(
-        &self,
-        doors: &Doors,
-        (kind, spot): (&str, Spot),
-        arrival: Arrival<'_>,
-        destination: &Destination,
-        incoming: Incoming,
-        event: impl FnOnce(&Bytes, &str) -> Bytes,
-    ) -> Result<ResponseStream, Asked> {
-        let begun = doors.invoker.now();
-        let (admission, request) =
-            match arrival.admit(doors, destination, request_id(), incoming, event).await {
-                Ok(admitted) => admitted,
-                Err(NotAdmitted::Failed(error)) => return Err(failed(kind, error)),
-                Err(NotAdmitted::Answered(answer)) => return Err(Asked::Answered(answer)),
-            };
-        let running = admission.run_streaming(request);
-        match self.wait(doors, (kind, spot), destination, begun, running).await {
-            Ok(Answered::Stream(stream)) => Ok(stream),
-            Ok(Answered::Whole(invoked)) => Err(Asked::Invoked(invoked)),
-            Err(asked) => Err(asked),
-        }
-    }
-
-    async fn wait<T>(
-        &self,
-        doors: &Doors,
-        (kind, spot): (&str, Spot),
-        destination: &Destination,
-        begun: Instant,
-        running: impl Future<Output = Result<T, InvokeError>>,
-    ) -> Result<T, Asked> {
         let patience = self.engines().timeouts[spot.timeout].timeout();
-        let ran = tokio::time::timeout(patience, running).await;
+        let ran = tokio::time::timeout(patience, admission.run(request)).await;
         let now = doors.invoker.now();
         let timeout = &mut self.engines().timeouts[spot.timeout];
         match ran {
             Ok(Ok(ran)) => {
                 timeout.answered(now.since(begun));
-                Ok(ran)
+                Asked::Invoked(ran)
             }
-            Ok(Err(error)) => Err(failed(kind, error)),
+            Ok(Err(error)) => failed(kind, error),
             Err(_) => {
                 let refusal = timeout.expired(now);
                 tracing::info!(limit = %refusal.limit, resource = %refusal.resource, function = %destination.function.name, max_ms = refusal.max, "timed out");
-                Err(Asked::Slow(refusal))
+                Asked::Slow(refusal)
             }
+        }
+    }
+
+    /// How long a response that streams may take, and how long it may be silent.
+    fn stream_times(&self, spot: Spot) -> (Duration, Duration) {
+        let timeouts = &self.engines().timeouts;
+        let total = timeouts[spot.timeout].timeout();
+        (total, spot.idle.map_or(total, |idle| timeouts[idle].timeout()))
+    }
+
+    /// A response that streams is waited for no longer; whether for its silence.
+    fn stream_expired(&self, now: Instant, spot: Spot, silent: bool) -> Refusal {
+        self.expired(spot.idle.filter(|_| silent).unwrap_or(spot.timeout), now)
+    }
+
+    /// A response that streams has ended in time.
+    fn streamed(&self, spot: Spot, took: Duration, longest_gap: Duration) {
+        self.answered(spot.timeout, took);
+        if let Some(idle) = spot.idle {
+            self.answered(idle, longest_gap);
         }
     }
 
@@ -369,7 +388,7 @@ impl Making<'_> {
             let name = stage.map_or("$default", |stage| &stage.name);
             let spot = |route: &ApiRoute| {
                 let throttle = stage.map(|stage| gateway::route_throttle(stage, route));
-                self.spot(&api.id, name, route, throttle.unwrap_or_default())
+                self.spot((&api.id, name, None), route, throttle.unwrap_or_default())
             };
             api.routes.iter().map(spot).collect()
         });
@@ -384,7 +403,7 @@ impl Making<'_> {
             let cache = stage.and_then(gateway::cache_bytes).map(|bytes| self.cache(&api.id, name, bytes));
             let spot = |route: &ApiRoute| {
                 let settings = stage.map(|stage| MethodSettings::of(stage, route)).unwrap_or_default();
-                let mut spot = self.spot(&api.id, name, route, settings.throttle);
+                let mut spot = self.spot((&api.id, name, Some(api.endpoint_type)), route, settings.throttle);
                 let kept = cache.and_then(|cache| Some((cache, settings.cache(route)?)));
                 spot.cached = kept.map(|(cache, method)| self.cached(cache, &method));
                 spot
@@ -394,7 +413,12 @@ impl Making<'_> {
         Spots(of_stage.collect())
     }
 
-    fn spot(&mut self, api: &str, stage: &str, route: &ApiRoute, own: Throttle) -> Spot {
+    fn spot(
+        &mut self,
+        (api, stage, endpoint): (&str, &str, Option<EndpointType>),
+        route: &ApiRoute,
+        own: Throttle,
+    ) -> Spot {
         let at = match stage {
             "" | "$default" => api.to_owned(),
             stage => format!("{api}/{stage}"),
@@ -414,8 +438,21 @@ impl Making<'_> {
                 "the template; API Gateway Developer Guide, Quotas: HTTP APIs 30 s, REST APIs 29 s by default",
             ),
         };
-        engines.timeouts.push(IntegrationTimeout::new(resource, timeout, source.into()));
-        Spot { method, timeout: engines.timeouts.len() - 1, cached: None }
+        engines.timeouts.push(IntegrationTimeout::new(Arc::clone(&resource), timeout, source.into()));
+        let timeout = engines.timeouts.len() - 1;
+        let streams = route.integration.as_ref().is_some_and(|integration| integration.streams);
+        let idle = endpoint.filter(|_| streams).map(|endpoint| {
+            let (idle, source) = match self.settings.stream_idle_timeout {
+                Some(given) => (given, "given with --limit"),
+                None => (
+                    gateway::stream_idle_timeout(endpoint),
+                    "API Gateway Developer Guide, Stream the integration response: 30 s at edge-optimised endpoints, else 5 minutes",
+                ),
+            };
+            engines.timeouts.push(IntegrationTimeout::idle(resource, idle, source.into()));
+            engines.timeouts.len() - 1
+        });
+        Spot { method, timeout, idle, cached: None }
     }
 
     /// Whether authorizers are not asked.
@@ -475,7 +512,12 @@ pub(crate) mod samples {
         Apis::new(
             Instant::START,
             parts,
-            &GatewaySettings { throttle, integration_timeout: None, disable_authorizers: false },
+            &GatewaySettings {
+                throttle,
+                integration_timeout: None,
+                stream_idle_timeout: None,
+                disable_authorizers: false,
+            },
         )
     }
 

@@ -14,7 +14,7 @@ use crate::arrival::{Arrival, BODY_BYTES_MAX, Format, answer_of};
 use crate::authorizer::{Authorizers, Passed, Question};
 use crate::body::Incoming;
 use crate::event_v1::{self, is_binary};
-use crate::gateway::{Asked, Client, Gateway, Kept, Looked, Making, Reached, Spot, Spots};
+use crate::gateway::{Apis, Asked, Client, Gateway, Kept, Looked, Making, Reached, Spot, Spots};
 use crate::reply_v1;
 use crate::router::{Doors, with_cause, with_limit};
 use crate::routes::{Found, Resource, Routes};
@@ -33,6 +33,7 @@ use limits::response_cache::CacheKey;
 use model::LimitId;
 use model::stack::{ApiRoute, IntegrationKind, RestApi, Stage};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Header with an API key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -61,6 +62,7 @@ struct Words {
 /// A request with what it met on its way.
 struct Call<'a> {
     doors: &'a Doors,
+    apis: &'a Arc<Apis>,
     gateway: &'a Gateway,
     api: &'a Api,
     arrival: Arrival<'a>,
@@ -140,7 +142,7 @@ pub(crate) async fn answer(
     let mut answer = match api.stage(path) {
         None => gateway_response(Type::Forbidden).map(Outgoing::from),
         Some((stage, path)) => {
-            let call = Call { doors, gateway, api, arrival, stage, path, extended_id: &extended_id };
+            let call = Call { doors, apis, gateway, api, arrival, stage, path, extended_id: &extended_id };
             call.run(incoming).await
         }
     };
@@ -258,7 +260,7 @@ impl<'a> Call<'a> {
     fn words(&self, found: &Found<'_>) -> Words {
         let Call { doors, api, stage, path, .. } = self;
         Words {
-            domain_name: format!("{}.execute-api.{}.amazonaws.com", api.api_id(), doors.region),
+            domain_name: doors.gateway_name(api.api_id()),
             resource_id: short_id(&format!("{}{}", api.api_id(), found.route.path)),
             whole_path: stage.map_or_else(|| (*path).to_owned(), |stage| format!("/{}{path}", stage.name)),
         }
@@ -377,7 +379,7 @@ impl<'a> Call<'a> {
         incoming: Incoming,
         target: &model::stack::FunctionTarget,
     ) -> Response<Outgoing> {
-        let Call { doors, gateway, api, arrival, path, .. } = self;
+        let Call { doors, apis, gateway, api, arrival, path, .. } = self;
         let route = found.route;
         let Some(destination) = doors.destination(target) else {
             return answers::internal_error().map(Outgoing::from);
@@ -395,12 +397,12 @@ impl<'a> Call<'a> {
         let at = ("REST API", spot);
         let streams = route.integration.as_ref().is_some_and(|integration| integration.streams);
         let asked = if streams {
-            gateway.ask_for_stream(doors, at, *arrival, &destination, incoming, event).await
+            apis.ask_for_stream(doors, at, *arrival, &destination, incoming, event).await
         } else {
             Err(gateway.ask(doors, at, *arrival, &destination, incoming, event).await)
         };
         let mut answer = match asked {
-            Ok(stream) => flow::flowing(function, stream).await,
+            Ok((stream, patience)) => flow::flowing(function, stream, patience).await,
             Err(asked) => self.answered(function, asked, streams).map(Outgoing::from),
         };
         if let Some(trace) = trace {
@@ -418,7 +420,7 @@ impl<'a> Call<'a> {
                 answer_of(function, &invoked, Format::One(reading), answers::bad_gateway)
             }
             Asked::Answered(answer) => *answer,
-            Asked::Slow(refusal) => with_limit(gateway_response(Type::IntegrationTimeout), &refusal),
+            Asked::Slow(refusal) => answers::too_slow(&refusal),
             Asked::Failed(error) => with_cause(answers::internal_error(), &error),
         }
     }

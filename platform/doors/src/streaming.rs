@@ -6,6 +6,7 @@
 
 use crate::event_stream::{PAYLOAD_MAX, around, message};
 use crate::flushed::Flushes;
+use crate::gateway::patience::Patience;
 use crate::router::{LIMIT_HEADER, limit_text};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -43,6 +44,8 @@ pub struct Flow {
     /// It failed, and the connection had been flushed so often.
     failed: Option<u64>,
     flushes: Option<Arc<Flushes>>,
+    /// Of an API, which does not wait for ever.
+    patience: Option<Patience>,
     function: Arc<str>,
 }
 
@@ -85,8 +88,17 @@ impl Outgoing {
             ended: false,
             failed: None,
             flushes: None,
+            patience: None,
             function,
         }))
+    }
+
+    /// The same, waited for no longer than an API does.
+    pub(crate) fn patient(mut self, patience: Patience) -> Self {
+        if let Self::Flow(flow) = &mut self {
+            flow.patience = Some(patience);
+        }
+        self
     }
 
     /// The same over a connection that tells of its flushes.
@@ -131,6 +143,11 @@ impl Body for Outgoing {
 }
 
 impl Flow {
+    /// What was sent goes out, then the connection ends without its last chunk.
+    fn cut(&mut self) {
+        self.failed = Some(self.flushes.as_ref().map_or(0, |flushes| flushes.count()));
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
@@ -147,7 +164,18 @@ impl Flow {
             if self.ended {
                 return Poll::Ready(None);
             }
-            match ready!(self.stream.poll_next(context)) {
+            let next = self.stream.poll_next(context);
+            if let Some(patience) = &mut self.patience {
+                if next.is_ready() {
+                    patience.moved();
+                } else {
+                    let refusal = ready!(patience.poll_expired(context));
+                    tracing::info!(function = %self.function, cause = %refusal, "a streamed response was cut off");
+                    self.cut();
+                    continue;
+                }
+            }
+            match ready!(next) {
                 Some(piece) if self.framing == Framing::Plain => return Poll::Ready(Some(Ok(piece))),
                 Some(piece) => self.ready.extend(payload_chunks(&piece)),
                 None => {
@@ -157,7 +185,7 @@ impl Flow {
                         self.ended = true;
                     } else if let Some(cause) = failure(&end) {
                         tracing::info!(function = %self.function, cause, "a streamed response was cut off");
-                        self.failed = Some(self.flushes.as_ref().map_or(0, |flushes| flushes.count()));
+                        self.cut();
                     } else {
                         self.ended = true;
                     }

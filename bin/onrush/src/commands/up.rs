@@ -300,6 +300,7 @@ async fn serve(
         throttle: limits::api_throttle::ApiSettings::from_era(&era, &region, &overrides)
             .map_err(|error| Stop::Usage(error.to_string()))?,
         integration_timeout: overrides.get(LimitId::IntegrationTimeout).map(Duration::from_millis),
+        stream_idle_timeout: overrides.get(LimitId::StreamIdleTimeout).map(Duration::from_millis),
         disable_authorizers: arguments.disable_authorizer,
     };
     let (orders, ordered) = doors::orders::channel();

@@ -7,6 +7,7 @@ use crate::router::{json, with_cause, with_limit};
 use crate::{Answer, authorizer};
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body_util::Full;
+use model::Refusal;
 use model::error::{ApiError, ErrorCode};
 use model::stack::MockResponse;
 
@@ -84,6 +85,11 @@ pub(super) fn stopped(stopped: &Stopped, kind: &str) -> Answer {
 pub(super) fn internal_error() -> Answer {
     let message = "{\"message\": \"Internal server error\"}";
     typed(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerErrorException", message.to_owned())
+}
+
+/// The function is waited for no longer.
+pub(super) fn too_slow(refusal: &Refusal) -> Answer {
+    with_limit(gateway_response(Type::IntegrationTimeout), refusal)
 }
 
 /// The function failed, or its result has no shape of a response.

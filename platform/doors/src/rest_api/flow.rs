@@ -5,6 +5,7 @@
 
 use super::answers;
 use crate::Answer;
+use crate::gateway::patience::Patience;
 use crate::prelude::Reader;
 use crate::router::{log_failure, name_limit, with_cause};
 use crate::streaming::Outgoing;
@@ -13,15 +14,33 @@ use http::Response;
 use invoke::{Invoked, ResponseStream};
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// A response whose head is what the function says first. It goes to the client once that is there.
-pub(super) async fn flowing(function: &Function, mut stream: ResponseStream) -> Response<Outgoing> {
+pub(super) async fn flowing(
+    function: &Function,
+    mut stream: ResponseStream,
+    mut patience: Patience,
+) -> Response<Outgoing> {
     let mut reader = Reader::of_rest();
-    while let Some(piece) = poll_fn(|context| stream.poll_next(context)).await {
+    loop {
+        let next = poll_fn(|context| match stream.poll_next(context) {
+            Poll::Ready(piece) => Poll::Ready(Ok(piece)),
+            Poll::Pending => patience.poll_expired(context).map(Err),
+        });
+        let piece = match next.await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(refusal) => {
+                tracing::info!(limit = %refusal.limit, resource = %refusal.resource, function = %function.name, max_ms = refusal.max, "timed out");
+                return answers::too_slow(&refusal).map(Outgoing::from);
+            }
+        };
+        patience.moved();
         match reader.push(&piece) {
             Ok(Some((head, body))) => {
                 let name: Arc<str> = function.name.as_str().into();
-                return head.map(|()| Outgoing::plain(name, body, stream));
+                return head.map(|()| Outgoing::plain(name, body, stream).patient(patience));
             }
             Ok(None) => {}
             Err(malformed) => return headless(function, malformed.0).map(Outgoing::from),

@@ -183,6 +183,7 @@ impl Realms {
                 throttle: limits::api_throttle::ApiSettings::from_era(era, region, overrides)
                     .map_err(|error| Stop::Usage(error.to_string()))?,
                 integration_timeout: None,
+                stream_idle_timeout: None,
                 disable_authorizers: false,
             },
             loopback: ground.loopback,
