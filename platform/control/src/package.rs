@@ -17,7 +17,7 @@ pub use layout::LayoutError;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
@@ -25,6 +25,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Bytes of an archive that arrives in the request. Source: recorded on AWS, `Zipped size must be smaller than
 /// 52428800 bytes`.
@@ -43,6 +44,12 @@ pub const PATH_MAX: usize = 3_072;
 pub const LINK_MAX: usize = 1_024;
 /// How often a folder that changes while it is copied is copied again.
 const COPY_TRIES: u32 = 8;
+/// How often a folder that seems to be in the middle of a save is looked at again, and how long after the look before: then it
+/// is taken as it is.
+const SAVE_TRIES: u32 = 50;
+const SAVE_STEP: Duration = Duration::from_millis(20);
+/// A file that holds nothing, and held something when the folder was copied the last time, is waited for so long.
+const EMPTIED: Duration = Duration::from_millis(500);
 /// Bytes of inline code. Source: CloudFormation, AWS::Lambda::Function Code, `ZipFile` up to 4 MB, published.
 pub const INLINE_MAX: usize = 4 * 1024 * 1024;
 
@@ -150,6 +157,8 @@ impl Drop for CodeLease {
 pub struct Packages {
     shelf: Arc<Shelf>,
     unpacker: Option<Arc<dyn Unpacker>>,
+    /// Folders that somebody works in, and what was empty there when they were copied: one entry for each function's.
+    worked: Mutex<HashMap<PathBuf, BTreeSet<PathBuf>>>,
     /// Whether functions run as other users than this process does, as they do for root.
     for_others: bool,
 }
@@ -192,7 +201,7 @@ impl Packages {
         let passable = fs::Permissions::from_mode(0o711);
         fs::set_permissions(&shelf.code, passable).map_err(|source| disk(&shelf.code, source))?;
         let for_others = rustix::process::geteuid().is_root();
-        Ok(Self { shelf: Arc::new(shelf), unpacker: None, for_others })
+        Ok(Self { shelf: Arc::new(shelf), unpacker: None, worked: Mutex::default(), for_others })
     }
 
     /// From now on archives are unpacked by another process.
@@ -350,16 +359,46 @@ impl Packages {
     /// It cannot be read, holds more than a package may, changes all the time, or the disk refuses.
     pub fn copy(&self, path: &Path) -> Result<Package, PackageError> {
         for _ in 1..COPY_TRIES {
-            match self.copy_once(path) {
+            match self.copy_of(path, &list(path)?) {
                 Err(PackageError::Changing { .. }) => {}
                 done => return done,
             }
         }
-        self.copy_once(path)
+        self.copy_of(path, &list(path)?)
     }
 
-    fn copy_once(&self, path: &Path) -> Result<Package, PackageError> {
-        let listing = list(path)?;
+    /// The same of a folder that somebody works in: a save that is under way is waited for, for a second.
+    ///
+    /// # Errors
+    /// As [`Packages::copy`].
+    pub fn copy_of_work(&self, path: &Path) -> Result<Package, PackageError> {
+        let begun = Instant::now();
+        let known = self.worked().get(path).cloned();
+        for _ in 0..SAVE_TRIES {
+            let listing = list(path)?;
+            // Who saves truncates first, and on a busy machine writes the rest much later. The time of a file that is being
+            // truncated says nothing: it is that of the save before until the kernel is done.
+            let emptied = known.as_ref().is_some_and(|known| !listing.empty.is_subset(known));
+            if !listing.is_young(SystemTime::now()) && (!emptied || begun.elapsed() > EMPTIED) {
+                let empty = listing.empty.clone();
+                match self.copy_of(path, &listing) {
+                    Err(PackageError::Changing { .. }) => {}
+                    done => {
+                        self.worked().insert(path.to_owned(), empty);
+                        return done;
+                    }
+                }
+            }
+            std::thread::sleep(SAVE_STEP);
+        }
+        self.copy(path)
+    }
+
+    fn worked(&self) -> MutexGuard<'_, HashMap<PathBuf, BTreeSet<PathBuf>>> {
+        self.worked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn copy_of(&self, path: &Path, listing: &Listing) -> Result<Package, PackageError> {
         let mut hasher = Sha256::new();
         hasher.update(b"copy of a folder");
         hasher.update(listing.root.as_os_str().as_encoded_bytes());
@@ -367,7 +406,7 @@ impl Packages {
         self.place(&hasher.finalize(), listing.bytes, |tree| {
             let copied = folder::copy(&listing.root, tree);
             // A file that went while it was read is a change, too.
-            if list(path)? != listing {
+            if list(path)? != *listing {
                 return Err(PackageError::Changing { path: path.to_owned() });
             }
             copied

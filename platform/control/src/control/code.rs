@@ -51,7 +51,7 @@ impl Control {
     ) -> Result<Package, ApiError> {
         let package = match code {
             DeployCode::Folder(path) => self.packages.folder(path),
-            DeployCode::Copy(path) => self.packages.copy(path),
+            DeployCode::Copy(path) => self.packages.copy_of_work(path),
             DeployCode::ZipFile(path) => self.packages.unpack_file(path),
             DeployCode::Zip(bytes) => self.packages.unpack(bytes),
             DeployCode::Inline(text) => self.packages.inline(inline_name(runtime)?, text),

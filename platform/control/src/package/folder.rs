@@ -3,12 +3,14 @@
 use super::tree::Tree;
 use super::{DEPTH_MAX, ENTRIES_MAX, LayoutError, PackageError, UNZIPPED_MAX};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Onrush's own data below a code folder, where `up` puts it by default: it changes all the time, and is nobody's code.
 const DATA_FOLDER: &str = ".onrush";
@@ -24,6 +26,22 @@ pub struct Listing {
     pub fingerprint: [u8; 32],
     /// Whether every user may read all of it, and start what its owner may start.
     pub is_open: bool,
+    /// When the youngest of its files was written last.
+    pub youngest: Option<SystemTime>,
+    /// Files that hold nothing.
+    pub empty: BTreeSet<PathBuf>,
+}
+
+/// A file that was written so recently may have companions that are still to be written: editors and version control save
+/// several files, one after another.
+const QUIET: Duration = Duration::from_millis(60);
+
+impl Listing {
+    /// Whether a file has just been written at that time. Times that lie ahead say nothing.
+    pub fn is_young(&self, now: SystemTime) -> bool {
+        let age = self.youngest.and_then(|time| now.duration_since(time).ok());
+        age.is_some_and(|age| age < QUIET)
+    }
 }
 
 /// Lists a folder, [`DATA_FOLDER`] left out. Links are noted, not followed.
@@ -34,13 +52,21 @@ pub fn list(path: &Path) -> Result<Listing, PackageError> {
     let unreadable = |path: &Path, source| PackageError::Unreadable { path: path.to_owned(), source };
     let root = fs::canonicalize(path).map_err(|source| unreadable(path, source))?;
     let top = fs::metadata(&root).map_err(|source| unreadable(&root, source))?;
-    let mut walk = Walk { hasher: Sha256::new(), bytes: 0, entries: 0, is_open: is_open(&top) };
+    let mut walk = Walk {
+        hasher: Sha256::new(),
+        bytes: 0,
+        entries: 0,
+        is_open: is_open(&top),
+        youngest: None,
+        empty: BTreeSet::new(),
+    };
     walk.folder(&root, 0).map_err(|stop| match stop {
         Stop::Read { path, source } => unreadable(&path, source),
         Stop::TooLarge => PackageError::UnzippedTooLarge,
         Stop::TooMany => LayoutError::TooMany.into(),
     })?;
-    Ok(Listing { root, bytes: walk.bytes, fingerprint: walk.hasher.finalize().into(), is_open: walk.is_open })
+    let Walk { hasher, bytes, is_open, youngest, empty, .. } = walk;
+    Ok(Listing { root, bytes, fingerprint: hasher.finalize().into(), is_open, youngest, empty })
 }
 
 /// Whether others may do what the owner may, writing aside. Links have no say.
@@ -54,6 +80,8 @@ struct Walk {
     bytes: u64,
     entries: usize,
     is_open: bool,
+    youngest: Option<SystemTime>,
+    empty: BTreeSet<PathBuf>,
 }
 
 enum Stop {
@@ -104,6 +132,10 @@ impl Walk {
         self.hasher.update(metadata.len().to_le_bytes());
         self.hasher.update(metadata.mtime().to_le_bytes());
         self.hasher.update(metadata.mtime_nsec().to_le_bytes());
+        self.youngest = self.youngest.max(metadata.modified().ok());
+        if metadata.len() == 0 {
+            self.empty.insert(path.to_owned());
+        }
         self.bytes += if metadata.is_file() { metadata.len() } else { 0 };
         if self.bytes >= UNZIPPED_MAX {
             return Err(Stop::TooLarge);
@@ -181,6 +213,19 @@ fn leads_inside(folder: &Path, target: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_young_while_its_last_file_is() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("__init__.py"), "").unwrap();
+        fs::write(folder.path().join("app.py"), "code").unwrap();
+        let at = fs::metadata(folder.path().join("app.py")).unwrap().modified().unwrap();
+        let listing = list(folder.path()).unwrap();
+        let ms = Duration::from_millis;
+        assert!(listing.is_young(at) && listing.is_young(at + ms(59)) && !listing.is_young(at + ms(60)));
+        assert!(!listing.is_young(at - ms(1)), "the clock was set back");
+        assert_eq!(listing.empty, [listing.root.join("__init__.py")].into());
+    }
 
     #[test]
     fn the_platforms_own_data_below_the_code_is_no_code() {

@@ -16,6 +16,9 @@ use tokio::time::Instant;
 
 /// A save is over when nothing happened for this long: editors and version control write several files, one after another.
 const QUIET: Duration = Duration::from_millis(60);
+/// A file that is being written is waited for this long after its last write: who saves truncates first, and on a busy machine
+/// may write the rest much later. No longer: a log may be kept open for ever.
+const UNFINISHED: Duration = Duration::from_millis(500);
 /// A change is told after this long, even if there is no end of it.
 const LONGEST: Duration = Duration::from_secs(2);
 /// Folders that are watched; with more, all of them are looked at now and then.
@@ -30,6 +33,10 @@ const PERIOD: Duration = Duration::from_secs(1);
 const BUFFER_BYTES: usize = 16 * 1024;
 /// Folders below a function's that hold what tools make, by name; so do all whose names begin with a dot.
 const MADE_BY_TOOLS: [&str; 3] = ["target", "node_modules", "__pycache__"];
+
+/// After these nobody writes a file on, under that name.
+const FINISHED: ReadFlags =
+    ReadFlags::CLOSE_WRITE.union(ReadFlags::DELETE).union(ReadFlags::MOVED_FROM).union(ReadFlags::MOVED_TO);
 
 /// What is watched. All paths are absolute, links resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +67,8 @@ pub struct Watcher {
     watched: HashMap<i32, PathBuf>,
     /// Seen, and not told yet.
     seen: BTreeSet<PathBuf>,
+    /// Files among them that were written and not closed yet.
+    unfinished: BTreeSet<PathBuf>,
 }
 
 /// The path as the kernel's events will name it.
@@ -122,7 +131,13 @@ impl Watcher {
     /// Begins to watch. Where inotify has no room for all folders, they are looked at periodically, which is said. Call inside
     /// the tokio runtime.
     pub fn start(interest: Interest) -> Self {
-        let mut watcher = Self { interest, inotify: None, watched: HashMap::new(), seen: BTreeSet::new() };
+        let mut watcher = Self {
+            interest,
+            inotify: None,
+            watched: HashMap::new(),
+            seen: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
+        };
         if let Err(error) = watcher.watch_all() {
             tracing::warn!(
                 "edits are looked for every second, not watched: {error} (fs.inotify.max_user_watches)"
@@ -156,8 +171,9 @@ impl Watcher {
             }
             let end = Instant::now() + LONGEST;
             loop {
-                let quiet = (Instant::now() + QUIET).min(end);
+                let quiet = (Instant::now() + self.quiet()).min(end);
                 if tokio::time::timeout_at(quiet, self.ready()).await.is_err() {
+                    self.unfinished.clear();
                     return Seen::Paths(std::mem::take(&mut self.seen));
                 }
                 if let Some(seen) = self.take() {
@@ -165,6 +181,11 @@ impl Watcher {
                 }
             }
         }
+    }
+
+    /// How long nothing may happen until the save is over.
+    fn quiet(&self) -> Duration {
+        if self.unfinished.is_empty() { QUIET } else { UNFINISHED }
     }
 
     async fn ready(&self) {
@@ -212,11 +233,17 @@ impl Watcher {
             if came && kind.contains(ReadFlags::ISDIR) && self.tree(&path, 0).is_err() {
                 lost = true;
             }
+            if kind.contains(ReadFlags::MODIFY) {
+                self.unfinished.insert(path.clone());
+            } else if kind.intersects(FINISHED) {
+                self.unfinished.remove(&path);
+            }
             self.seen.insert(path);
         }
         let everything = lost || self.seen.len() > PATHS_MAX;
         if everything {
             self.seen.clear();
+            self.unfinished.clear();
         }
         everything.then_some(Seen::Everything)
     }
@@ -315,6 +342,39 @@ mod tests {
         // What somebody named as a function's code is code, whatever it is called.
         let built = Interest { folders: ["/w/target/lambda/cart".into()].into(), ..Interest::default() };
         assert!(built.matters(Path::new("/w/target/lambda/cart/bootstrap")));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_still_open_is_waited_for() {
+        use std::io::Write as _;
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        let app = root.join("cart/app.py");
+        fs::create_dir_all(root.join("cart")).unwrap();
+        fs::write(&app, "1").unwrap();
+        let mut watcher = Watcher::start(interest(&root));
+        // Truncated; what it is to hold comes later.
+        let mut file = fs::File::create(&app).unwrap();
+        assert_eq!((watcher.take(), watcher.quiet()), (None, UNFINISHED));
+        file.write_all(b"2").unwrap();
+        assert_eq!((watcher.take(), watcher.quiet()), (None, UNFINISHED));
+        drop(file);
+        assert_eq!((watcher.take(), watcher.quiet()), (None, QUIET));
+        // Nobody will close what was renamed over or removed.
+        let open = fs::File::create(&app).unwrap();
+        assert_eq!((watcher.take(), watcher.quiet()), (None, UNFINISHED));
+        fs::write(root.join("new"), "3").unwrap();
+        fs::rename(root.join("new"), &app).unwrap();
+        assert_eq!((watcher.take(), watcher.quiet()), (None, QUIET));
+        drop(open);
+        let open = fs::File::options()
+            .append(true)
+            .open(&app)
+            .and_then(|mut file| file.write_all(b"4").map(|()| file));
+        assert_eq!((watcher.take(), watcher.quiet()), (None, UNFINISHED));
+        fs::remove_file(&app).unwrap();
+        assert_eq!((watcher.take(), watcher.quiet()), (None, QUIET));
+        drop(open);
     }
 
     #[tokio::test]
