@@ -110,8 +110,8 @@ def test_an_extension_on_the_public_crate_hears_of_everything(platform, function
 
 def test_extensions_start_by_name_before_the_runtime_and_see_less(platform, function):
     code = """
-note(json.dumps(dict(os.environ)))
-print("my own line")
+note(json.dumps(dict(os.environ, cwd=os.getcwd())))
+os.write(1, b"my own line\\n")
 status, body = register("INVOKE", **{"Lambda-Extension-Accept-Feature": "accountId"})
 note(json.dumps(body))
 """
@@ -124,7 +124,10 @@ note(json.dumps(body))
         "accountId": "000000000000",
     }
     assert environment["MINE"] == "1" and environment["AWS_LAMBDA_FUNCTION_NAME"] == name
+    assert environment.pop("cwd") == "/"
     hidden = {"_HANDLER", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_EXECUTION_ENV"}
+    hidden |= {"AWS_LAMBDA_LOG_STREAM_NAME", "AWS_XRAY_CONTEXT_MISSING", "AWS_XRAY_DAEMON_ADDRESS", "PWD"}
+    hidden |= {"_AWS_XRAY_DAEMON_ADDRESS", "_AWS_XRAY_DAEMON_PORT"}
     assert not hidden & set(environment), environment
     log = platform.log(name)
     assert log.count("my own line") == 2, log

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import boto3
 import botocore.auth
@@ -12,7 +13,7 @@ import botocore.exceptions
 import botocore.session
 import pytest
 
-from support import http, packages, templates
+from support import http, packages, puppet, templates
 from support.platform import ROLE, Platform
 
 HOME, OTHER = "000000000000", "123456789012"
@@ -271,3 +272,29 @@ def test_what_is_elsewhere_survives_kill_and_answers_at_once(tmp_path):
     with Platform(home=tmp_path) as platform:
         assert http.request(platform.port, "GET", "/", headers={"Host": host}).json()[0] == "ap-south-1"
         assert names(platform.client("ap-south-1")) == ["kept"] and names(platform.client()) == []
+
+
+@pytest.mark.skipif(not puppet.here(), reason=f"{puppet.PYTHON} is not installed")
+def test_what_an_account_leaves_is_taken_by_no_other(start):
+    """Networks, groups and file systems go round within one version: the first of each account's own function is no other's."""
+    keys = ("--credentials", "AKIAHOME:secret", "--credentials", f"AKIAOTHER:secret@{OTHER}")
+    platform = start(*keys, "--limit", "environment.idle-timeout=1")
+    mine, yours = client(platform, HOME), client(platform, OTHER)
+    for account in (mine, yours):
+        code = {"ZipFile": packages.package(puppet.files())}
+        account.create_function(FunctionName="same", Runtime="provided.al2023", Handler="bootstrap", Role=ROLE, Code=code)
+        account.get_waiter("function_active_v2").wait(FunctionName="same", WaiterConfig={"Delay": 0.1, "MaxAttempts": 100})
+
+    def network(account):
+        """Which network an environment runs in, once it has gone again and left it."""
+        found = answer(account, "same", Payload=json.dumps({"python": "answer = os.stat('/proc/self/ns/net').st_ino"}))
+        deadline = time.monotonic() + 20
+        while platform.request("GET", "/_onrush/health").json()["environments"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return found
+
+    first = network(mine)
+    theirs = network(yours)
+    assert network(mine) == first, "it was left, and there to be taken"
+    assert theirs != first
