@@ -1,14 +1,19 @@
-"""A function that does all it can to outlive its time."""
+"""Processes that do all they can to outlive their time, and a host that has no room for more of them."""
 
+import os
 import pathlib
 import time
 
 import pytest
 
 from support import packages, puppet
+from support.crowd import crowd
 from support.leftovers import tree
+from support.paths import BINARY
+from support.platform import Platform
 
-pytestmark = pytest.mark.skipif(not puppet.here(), reason=f"no {puppet.PYTHON}")
+# Environments that are asked for at once, and processes that there is still room for.
+ASKED, ROOM = 24, 16
 
 # Children of children in sessions of their own, deaf to what can be ignored; then it hangs itself.
 CLINGS = """
@@ -36,6 +41,7 @@ def of_functions(platform):
     return found
 
 
+@pytest.mark.skipif(not puppet.here(), reason=f"no {puppet.PYTHON}")
 def test_deaf_processes_in_sessions_of_their_own_end_with_the_time_out(platform):
     name = platform.create("clings", packages.package(puppet.files()), Timeout=2, MemorySize=512)
     answer = platform.invoke(name, {"python": CLINGS})
@@ -45,3 +51,48 @@ def test_deaf_processes_in_sessions_of_their_own_end_with_the_time_out(platform)
         assert time.monotonic() < deadline, "processes are left"
         time.sleep(0.02)
     assert platform.invoke(name, {"python": "answer = count"}).json() == 1
+
+
+def hierarchy():
+    """The folder of the controller of processes, on either version; `None` where there is none."""
+    one, two = pathlib.Path("/sys/fs/cgroup/pids"), pathlib.Path("/sys/fs/cgroup")
+    if (one / "tasks").exists():
+        return one
+    return two if (two / "cgroup.controllers").exists() and "pids" in (two / "cgroup.subtree_control").read_text() else None
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or hierarchy() is None, reason="no control group for processes to make")
+def test_a_host_with_few_processes_refuses_what_does_not_fit_and_recovers(tmp_path):
+    """A container's or a service's limit on processes (F14): here a control group of the test's own."""
+    group = hierarchy() / f"onrush-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        wrapper = tmp_path / "inside"
+        # The shell joins before it becomes the platform.
+        wrapper.write_text(f'#!/bin/sh\necho $$ > {group}/cgroup.procs\nexec {BINARY} "$@"\n')
+        wrapper.chmod(0o755)
+        with Platform(binary=wrapper) as platform:
+            platform.create("rogue", packages.built("rogue"), Timeout=60)
+            assert platform.invoke("rogue", {}).json()["count"] == 1
+            held = int((group / "pids.current").read_text())
+            (group / "pids.max").write_text(str(held + ROOM))
+            answers = crowd(lambda _: platform.invoke("rogue", {"do": "sleep", "ms": 700}), range(ASKED))
+            taken = [answer for answer in answers if answer.status == 200]
+            assert taken and not (failed := [answer for answer in taken if answer.error]), failed
+            turned_away = [answer for answer in answers if answer.status != 200]
+            assert turned_away and {answer.status for answer in turned_away} <= {429, 500, 503}, turned_away
+            assert all(answer.headers["x-onrush-limit"].startswith("host.") for answer in turned_away), turned_away
+            assert platform.alive()["in_flight"] == 0
+            # With room again, as many as asked.
+            (group / "pids.max").write_text("max")
+            again = crowd(lambda _: platform.invoke("rogue", {"do": "sleep", "ms": 300}), range(ASKED))
+            assert [(answer.status, answer.error) for answer in again] == [(200, None)] * ASKED, again
+    finally:
+        deadline = time.monotonic() + 10
+        for folder, _, _ in list(os.walk(group, topdown=False)):
+            while os.path.exists(folder):
+                try:
+                    os.rmdir(folder)
+                except OSError:
+                    assert time.monotonic() < deadline, folder
+                    time.sleep(0.05)

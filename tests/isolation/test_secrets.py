@@ -1,17 +1,21 @@
 """Secrets are planted wherever a team puts them, and searched for wherever somebody might look: messages, logs, pages, command
-lines, and files that others may read (threat T11)."""
+lines, files that others may read, and what a crash leaves (threat T11)."""
 
 import base64
 import json
 import os
 import pathlib
 import re
+import signal
 import stat
+import subprocess
 
 import boto3
 import pytest
 
 from support import puppet, templates
+from support.leftovers import tree
+from support.paths import BINARY
 from support.platform import Platform
 
 pytestmark = pytest.mark.skipif(not puppet.here(), reason=f"{puppet.PYTHON} is not installed")
@@ -62,7 +66,11 @@ def platform(tmp_path_factory):
     document["Parameters"] = {"Named": {"Type": "String", "NoEcho": True, "Default": SECRETS["parameter of the template"]}}
     template.write_text(json.dumps(document))
     template.chmod(0o600)
-    with Platform("--env-vars", str(home / "vars.json"), home=home, template=template) as platform:
+    # Whoever starts it may have core files of other programs.
+    wrapper = home / "with-cores"
+    wrapper.write_text(f'#!/bin/sh\nulimit -c unlimited\nexec {BINARY} "$@"\n')
+    wrapper.chmod(0o755)
+    with Platform("--env-vars", str(home / "vars.json"), home=home, template=template, binary=wrapper) as platform:
         use(platform)
         yield platform
 
@@ -111,8 +119,19 @@ def test_no_command_line_says_a_secret(platform):
     assert finds(lines) == []
 
 
-def test_no_file_that_others_may_read_holds_a_secret(platform):
-    platform.kill()
+def core_files(folder):
+    return [path.name for path in folder.iterdir() if path.name.startswith("core")]
+
+
+def test_a_crash_leaves_no_core_file_and_no_file_that_others_may_read_a_secret(platform, tmp_path):
+    limits = [read(pathlib.Path(f"/proc/{pid}/limits")).decode() for pid, _ in tree(platform.process.pid)]
+    soft = {line.split()[4] for text in limits for line in text.splitlines() if line.startswith("Max core file size")}
+    assert soft and soft <= {"0", "1"}, soft
+    subprocess.run(["sh", "-c", "ulimit -c unlimited; kill -ABRT $$"], cwd=tmp_path, stderr=subprocess.DEVNULL, check=False)
+    platform.process.send_signal(signal.SIGABRT)
+    assert platform.process.wait(30) == -signal.SIGABRT
+    if core_files(tmp_path):
+        assert core_files(platform.home) == [], "where other programs leave one"
     held = set()
     for path in platform.data_dir.rglob("*"):
         if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 28 and "runtimes" not in path.parts:

@@ -154,7 +154,7 @@ async fn beginning(status: &AsyncFd<Arc<OwnedFd>>, spec: &Spec) -> Result<(), St
         .map_err(|error| host("read a pipe", error))?;
     match first {
         Some(Status::Started) => Ok(()),
-        Some(Status::Failed { step: Step::Execute, errno }) => {
+        Some(Status::Failed { step: Step::Execute, errno }) if !is_the_hosts(errno) => {
             let error = io::Error::from_raw_os_error(errno);
             Err(StartError::Program { program: spec.program[0].clone(), error })
         }
@@ -167,6 +167,11 @@ async fn beginning(status: &AsyncFd<Arc<OwnedFd>>, spec: &Spec) -> Result<(), St
         // Killed before it could say more.
         Some(_) | None => Err(host(Step::Execute.words(), io::Error::from_raw_os_error(libc::ECHILD))),
     }
+}
+
+/// Whether a program was not started because this host has no room for one more process, whatever the program is.
+fn is_the_hosts(errno: i32) -> bool {
+    [libc::EAGAIN, libc::ENOMEM, libc::ENFILE].contains(&errno)
 }
 
 /// Tells when the program of an environment runs, or why it does not.
