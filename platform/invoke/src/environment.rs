@@ -352,6 +352,11 @@ impl Environment {
         self.home.load(Ordering::Relaxed)
     }
 
+    /// Whether this reactor serves its runtime, which is not frozen.
+    pub(crate) fn is_hot_here(&self) -> bool {
+        self.home() == reactors::here() && !self.lock().frozen
+    }
+
     fn kill(&self) {
         self.with_sandbox(Sandbox::kill);
     }

@@ -7,7 +7,8 @@
 //! would otherwise do inside an environment.
 //!
 //! Nobody waits behind a slow function. The gate is as wide as the shortest invocation of late is long; one that runs
-//! for longer than a tick no longer counts, and a tick that finds such ones doubles the width.
+//! for longer than a tick no longer counts, and a tick that finds such ones doubles the width; while others end, it adds a
+//! single place.
 
 use crate::environment::Environment;
 use limits::EnvironmentId;
@@ -47,6 +48,8 @@ struct State {
     tick: u64,
     /// Somebody calls [`Gate::tick`].
     is_ticking: bool,
+    /// How many have left since the last tick.
+    left: usize,
     width: usize,
     widened_at: Option<Instant>,
     /// The shortest invocation of this age. While it is not known the gate is narrow, and what runs is not crowded.
@@ -105,6 +108,7 @@ impl Default for State {
             running: [0; 2],
             tick: 0,
             is_ticking: false,
+            left: 0,
             width: WIDTH_MIN,
             widened_at: None,
             shortest: None,
@@ -127,6 +131,9 @@ impl Gate {
         let (sender, turn) = oneshot::channel();
         state.waiting.push_back(Waiter { id, turn: sender });
         let is_first = !std::mem::replace(&mut state.is_ticking, true);
+        if is_first {
+            state.left = 0;
+        }
         Entrance::Wait { turn, is_first }
     }
 
@@ -143,6 +150,7 @@ impl Gate {
             let running = &mut state.running[(place.tick % 2) as usize];
             *running = running.saturating_sub(1);
         }
+        state.left += 1;
         state.learn(place, now);
         state.narrow(now);
         state.next()
@@ -155,8 +163,11 @@ impl Gate {
         state.tick += 1;
         let parity = (state.tick % 2) as usize;
         let overdue = std::mem::take(&mut state.running[parity]);
+        let left = std::mem::take(&mut state.left);
         if overdue > 0 && !state.waiting.is_empty() {
-            state.width = state.width.saturating_mul(2).min(WIDTH_MAX);
+            // While others end, the overdue ones compute, most likely, and many more beside them would only be slower.
+            let more = if left > 0 { 1 } else { state.width };
+            state.width = state.width.saturating_add(more).min(WIDTH_MAX);
             state.widened_at = Some(now);
         }
         let called: Vec<_> = std::iter::from_fn(|| state.next()).collect();
@@ -182,6 +193,24 @@ impl Gate {
     pub(crate) fn recent(&self, is_idle: impl Fn(&EnvironmentId) -> bool) -> Option<EnvironmentId> {
         let mut state = self.lock();
         std::iter::from_fn(|| state.recent.pop_back()).find(is_idle)
+    }
+
+    /// Whose environment the one whose turn it is runs in: that of the invocation that has `ended`, which is hot; but one that
+    /// another reactor serves would have it woken for each step, and be handed on for ever. Then its own (`next`), or that of
+    /// another that waits, which has a turn later.
+    pub(crate) fn heir(
+        &self,
+        ended: EnvironmentId,
+        next: EnvironmentId,
+        is_here: impl Fn(&EnvironmentId) -> bool,
+    ) -> EnvironmentId {
+        if is_here(&ended) {
+            return ended;
+        }
+        if is_here(&next) {
+            return next;
+        }
+        self.lock().waiting.iter().map(|waiter| waiter.id).find(is_here).unwrap_or(ended)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -306,6 +335,18 @@ mod tests {
     }
 
     #[test]
+    fn while_others_end_the_gate_becomes_wider_by_one_place_a_tick() {
+        let (gate, ids, now) = (Gate::default(), ids(12), Instant::now());
+        let _turns: Vec<_> = ids.iter().map(|id| gate.enter(*id)).collect();
+        for tick in 0..4 {
+            // Those who run are overdue by the second tick, and then one of them ends.
+            gate.lock().left = usize::from(tick % 2 == 1);
+            assert!(gate.tick(now));
+        }
+        assert_eq!(gate.lock().width, WIDTH_MIN + 2);
+    }
+
+    #[test]
     fn a_function_that_waits_finds_the_gate_open() {
         let (gate, ids, now) = (Gate::default(), ids(60), Instant::now());
         assert!(matches!(gate.enter(ids[0]), Entrance::Open));
@@ -360,6 +401,18 @@ mod tests {
         let ticks = (0..40).take_while(|_| gate.tick(now)).count();
         assert!(ticks < 20, "{ticks}");
         assert!(turns.iter_mut().all(is_called));
+    }
+
+    #[test]
+    fn what_another_reactor_serves_is_not_handed_on_while_there_is_one_of_ours() {
+        let (gate, ids) = (Gate::default(), ids(6));
+        let _turns: Vec<_> = ids[1..].iter().map(|id| gate.enter(*id)).collect();
+        // The first two of them run, three wait, and one of those is next.
+        let heir = |ours: &[usize]| gate.heir(ids[0], ids[3], |id| ours.iter().any(|at| ids[*at] == *id));
+        assert_eq!(heir(&[0, 3, 4]), ids[0], "it is hot");
+        assert_eq!(heir(&[3, 4]), ids[3], "its own");
+        assert_eq!(heir(&[1, 5]), ids[5], "one that waits, none that runs");
+        assert_eq!(heir(&[1]), ids[0], "there is no better one");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::environment::{Entry, Environment, HostError, Prepared, RestoreFailure
 use crate::extensions;
 use crate::failure::Failure;
 use crate::freezer::Freezer;
-use crate::gate::{Entrance, Place, TICK};
+use crate::gate::{Entrance, Gate, Place, TICK};
 use crate::layers;
 use crate::network::Network;
 use crate::reactors;
@@ -439,9 +439,6 @@ impl Invoker {
             }
             Decision::NoFunction => return Err(no_function()),
         };
-        if entry == Entry::Run {
-            core.come_home(id);
-        }
         match core.environments.get_mut(&id) {
             Some(named) => {
                 named.in_use = true;
@@ -535,15 +532,30 @@ impl Invoker {
     /// one that has ended.
     async fn pass_gate(&self, held: &mut Held, version: &Arc<Version>) {
         let gate = version.gate();
-        if let Entrance::Wait { turn, is_first } = gate.enter(held.id) {
-            if is_first {
-                tokio::spawn(tick(version.clone()));
-            }
-            if let Ok(Some(environment)) = turn.await {
-                held.environment = environment;
+        match gate.enter(held.id) {
+            Entrance::Open if held.environment.is_hot_here() => {}
+            Entrance::Open => held.environment = self.hotter(held),
+            Entrance::Wait { turn, is_first } => {
+                if is_first {
+                    tokio::spawn(tick(version.clone()));
+                }
+                held.environment = match turn.await {
+                    Ok(Some(environment)) => environment,
+                    Ok(None) | Err(_) => self.hotter(held),
+                };
             }
         }
         held.place = Some(gate.place(std::time::Instant::now()));
+    }
+
+    /// The environment that an invocation runs in, if nobody has handed it one: its own, which may be another than it was
+    /// admitted to if it waited, or one that is idle and hot.
+    fn hotter(&self, held: &Held) -> Arc<Environment> {
+        let mut core = self.lock();
+        core.come_home(held.id);
+        core.environments
+            .get(&held.id)
+            .map_or_else(|| held.environment.clone(), |named| named.environment.clone())
     }
 
     /// Gives the environment back to the dispatcher, or ends it.
@@ -565,10 +577,11 @@ impl Invoker {
                 effects.push(Effect::Reap(held.id));
             }
         }
-        let is_handed_over = match &next {
-            Some(waiter) if outcome == Ok(Outcome::Done) => core.exchange(held.id, waiter.id),
-            _ => false,
+        let handed_over = match &next {
+            Some(waiter) if outcome == Ok(Outcome::Done) => core.hand_over(gate, held.id, waiter.id),
+            _ => None,
         };
+        let is_handed_over = handed_over.as_ref().is_some_and(|other| Arc::ptr_eq(other, environment));
         let taken = core.take_out(&effects);
         if let Some(named) = core.environments.get_mut(&held.id) {
             named.in_use = false;
@@ -585,7 +598,7 @@ impl Invoker {
         }
         self.carry_out(taken);
         if let Some(waiter) = next {
-            waiter.call(is_handed_over.then(|| environment.clone()));
+            waiter.call(handed_over);
         }
     }
 
@@ -814,14 +827,32 @@ impl Core {
         true
     }
 
-    /// If another reactor serves the environment that is to run, and this one serves an idle environment of the same
-    /// version, that one runs instead, under the same id.
+    /// Gives the one whose turn it is the environment of the invocation that has ended, or a better one.
+    fn hand_over(
+        &mut self,
+        gate: &Gate,
+        ended: EnvironmentId,
+        next: EnvironmentId,
+    ) -> Option<Arc<Environment>> {
+        let here = reactors::here();
+        let is_here = |id: &EnvironmentId| {
+            self.environments.get(id).is_some_and(|named| named.environment.home() == here)
+        };
+        let heir = gate.heir(ended, next, is_here);
+        if heir != next && !self.exchange(heir, next) {
+            return None;
+        }
+        self.environments.get(&next).map(|named| named.environment.clone())
+    }
+
+    /// If the environment that is to run is frozen, or another reactor serves it, and this one serves an idle environment of
+    /// the same version, the latest such one runs instead, under the same id.
     fn come_home(&mut self, id: EnvironmentId) {
         let Some(Named { environment, .. }) = self.environments.get(&id) else { return };
-        let here = reactors::here();
-        if environment.home() == here {
+        if environment.is_hot_here() {
             return;
         }
+        let here = reactors::here();
         let version = environment.version.clone();
         let is_idle_here = |other: &EnvironmentId| {
             self.environments.get(other).is_some_and(|named| {
