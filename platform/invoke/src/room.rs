@@ -16,8 +16,13 @@ const RESERVE_MB_MAX: u64 = 1_024;
 /// What an environment whose INIT runs is yet to take, in MB: some 2 for a compiled function. One that takes more shows in
 /// the next reading.
 const STARTING_MB: u64 = 2;
-/// How long a reading is believed.
+/// How long a reading is believed at least.
 const READING_LASTS: Duration = Duration::from_millis(10);
+/// The same at most, where there is plenty. A reading takes 0.3 ms where a thousand environments have had their disks: the
+/// kernel looks at every block device there is (measured).
+const READING_LASTS_MAX: Duration = Duration::from_secs(1);
+/// What can be gone meanwhile, in MB a millisecond, whoever takes it: more than processors fill pages.
+const TAKEN_PER_MS_MB: u64 = 16;
 
 /// The host's memory, as far as new environments need it.
 #[derive(Debug)]
@@ -39,6 +44,14 @@ struct State {
     first_refused_at: Option<Instant>,
 }
 
+impl State {
+    /// How long the last reading is believed: until all that was left can have been taken.
+    fn lasts(&self) -> Duration {
+        let left_mb = self.max_mb.saturating_sub(self.used_mb);
+        Duration::from_millis(left_mb / TAKEN_PER_MS_MB).clamp(READING_LASTS, READING_LASTS_MAX)
+    }
+}
+
 /// An environment whose INIT has not ended yet.
 #[derive(Debug)]
 pub(crate) struct Starting(Arc<AtomicU64>);
@@ -54,9 +67,10 @@ impl Room {
         Self { memory, max_mb, starting: Arc::default(), state: Mutex::default() }
     }
 
-    /// Room for one more, or what there is. Reads the host's memory, at most once in 10 ms.
+    /// Room for one more, or what there is. Reads the host's memory once what was there at the last reading can be gone, at
+    /// most once in 10 ms.
     pub(crate) fn take(&self, now: Instant) -> Result<Starting, Refusal> {
-        let state = self.look(now);
+        let state = self.look(now, State::lasts);
         let before = self.starting.fetch_add(1, Ordering::Relaxed);
         let starting = Starting(self.starting.clone());
         let (used, max) = (state.used_mb + before * STARTING_MB, state.max_mb);
@@ -88,7 +102,7 @@ impl Room {
 
     /// Its row of the limits board.
     pub(crate) fn row(&self, now: Instant) -> LimitRow {
-        let state = self.look(now);
+        let state = self.look(now, |_| READING_LASTS);
         LimitRow {
             id: LimitId::HostMemory,
             resource: "host".into(),
@@ -102,9 +116,9 @@ impl Room {
         }
     }
 
-    fn look(&self, now: Instant) -> MutexGuard<'_, State> {
+    fn look(&self, now: Instant, lasts: impl Fn(&State) -> Duration) -> MutexGuard<'_, State> {
         let mut state = self.lock();
-        if state.read_at.is_none_or(|at| now.since(at) >= READING_LASTS) {
+        if state.read_at.is_none_or(|at| now.since(at) >= lasts(&state)) {
             state.read_at = Some(now);
             let memory = self.memory.read();
             // What cannot be read refuses nobody.
@@ -137,6 +151,15 @@ mod tests {
         assert_eq!(of(10_000), 10_000 - 500);
         assert_eq!(of(1 << 20), (1 << 20) - 1_024);
         assert_eq!(of(10), 0);
+    }
+
+    #[test]
+    fn a_reading_is_believed_for_as_long_as_what_was_left_must_last() {
+        let lasts = |max_mb, used_mb| State { max_mb, used_mb, ..State::default() }.lasts();
+        assert_eq!(lasts(1_000, 2_000), READING_LASTS);
+        assert_eq!(lasts(1_000, 900), READING_LASTS);
+        assert_eq!(lasts(2_000, 400), Duration::from_millis(100));
+        assert_eq!(lasts(u64::MAX, 0), READING_LASTS_MAX);
     }
 
     #[test]
