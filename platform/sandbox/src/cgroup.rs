@@ -59,6 +59,8 @@ pub(crate) trait Limits: Send + Sync {
     fn set_processes(&self, group: &str, count: u32) -> io::Result<()>;
     /// Limits CPU to `quota_us` of every 20 ms. `None` comes first, for a new group, which has no limit: it sets the period.
     fn set_cpu(&self, group: &str, quota_us: Option<u64>) -> io::Result<()>;
+    /// The file that limits CPU, and what to write into it for `quota_us`.
+    fn cpu_quota(&self, group: &str, quota_us: u64) -> io::Result<(PathBuf, String)>;
     /// Most memory used since the last reset, page cache included, and page cache now; bytes.
     fn memory_peak(&self, group: &str) -> io::Result<(u64, u64)>;
     /// The file whose number grows whenever the peak does: one read of it tells that nothing changed.
@@ -370,8 +372,12 @@ fn open_folder(folder: &Path) -> io::Result<OwnedFd> {
 
 /// Writes one value into an existing control file. `fs::write` would create a missing one on a fake tree.
 fn write(folder: &Path, file: &str, value: impl AsRef<str>) -> io::Result<()> {
+    write_to(&folder.join(file), value)
+}
+
+fn write_to(file: &Path, value: impl AsRef<str>) -> io::Result<()> {
     use std::io::Write;
-    let mut file = fs::OpenOptions::new().write(true).open(folder.join(file))?;
+    let mut file = fs::OpenOptions::new().write(true).open(file)?;
     file.write_all(value.as_ref().as_bytes())
 }
 

@@ -117,6 +117,11 @@ pub(crate) enum Status {
 /// Ranges of memory that a supervisor lets go of; if there are more, it keeps the others.
 pub(crate) const SPARE_MAX: usize = 16;
 
+/// A supervisor gives its memory up once nothing has happened for so long, milliseconds: the processor is its program's
+/// until it has started, and one that ends soon takes all of it along at once. Less than it takes until an idle environment
+/// is frozen, its supervisor with it.
+const SETTLE_MS: libc::c_int = 4;
+
 /// Bytes of one status message.
 pub(crate) const STATUS_BYTES: usize = 8;
 
@@ -622,11 +627,16 @@ fn shrink(plan: &Plan<'_>) {
 
 /// Waits for a signal or for the bell; whether it was the bell, which rings when memory is used up.
 fn is_rung(signals: RawFd, bell: RawFd) -> bool {
+    wait(signals, bell, -1) == Some(true)
+}
+
+/// The same for so many milliseconds; `None`: neither came.
+fn wait(signals: RawFd, bell: RawFd, patience_ms: libc::c_int) -> Option<bool> {
     let wait = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut waits = [wait(signals), wait(bell)];
     // SAFETY: two live entries; a descriptor of -1 is passed over.
-    unsafe { libc::poll(waits.as_mut_ptr(), 2, -1) };
-    waits[1].revents & libc::POLLIN != 0
+    let ready = unsafe { libc::poll(waits.as_mut_ptr(), 2, patience_ms) };
+    (ready != 0).then_some(waits[1].revents & libc::POLLIN != 0)
 }
 
 fn supervise(plan: &Plan<'_>, signals: RawFd, program: i32) -> ! {
@@ -634,12 +644,16 @@ fn supervise(plan: &Plan<'_>, signals: RawFd, program: i32) -> ! {
     keep_only(plan, &mut kept);
     let [status, signals, bell] = kept;
     let everyone = if plan.walls.is_some() { -1 } else { -program };
-    if let Some(small) = plan.small {
-        small.live(program, everyone, bell);
-    }
-    shrink(plan);
+    let mut is_settled = false;
     let plan = &Plan { status, ..*plan };
     loop {
+        if !is_settled && wait(signals, bell, SETTLE_MS).is_none() {
+            if let Some(small) = plan.small {
+                small.live(program, everyone, bell);
+            }
+            shrink(plan);
+            is_settled = true;
+        }
         if is_rung(signals, bell) {
             say(plan, Status::OutOfMemory);
             end(everyone);

@@ -7,6 +7,7 @@
 
 pub(crate) mod image;
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
@@ -30,6 +31,7 @@ const MOUNT_ATTR_NOEXEC: u64 = 8;
 /// Roots kept built; the one unused for longest goes first.
 const ROOTS_MAX: usize = 256;
 const ROOT_OPTIONS: &std::ffi::CStr = c"size=2m,nr_inodes=1024,mode=755";
+const DEVICES_OPTIONS: &std::ffi::CStr = c"size=4k,nr_inodes=16,mode=755";
 /// Largest file of the host's `/etc` that is copied in.
 const COPY_BYTES_MAX: u64 = 512 * 1024;
 
@@ -81,6 +83,10 @@ impl Mounts {
 /// Every root that stands ready.
 pub(crate) struct Roots {
     stage: PathBuf,
+    /// What all have as `/dev`; `None` within: this host lets us make no nodes.
+    devices: OnceCell<Option<PathBuf>>,
+    /// The folder of a [`Base`] that the next root is made of.
+    base: Option<PathBuf>,
     built: HashMap<Key, Built>,
     clock: u64,
 }
@@ -100,7 +106,39 @@ fn doing<T>(what: impl FnOnce() -> String, result: io::Result<T>) -> Result<T, R
 impl Roots {
     /// `stage` is a folder in a mount namespace of our own.
     pub fn new(stage: &Path) -> Roots {
-        Roots { stage: stage.join("roots"), built: HashMap::new(), clock: 0 }
+        Roots {
+            stage: stage.join("roots"),
+            devices: OnceCell::new(),
+            base: None,
+            built: HashMap::new(),
+            clock: 0,
+        }
+    }
+
+    /// What is to be made ahead and [put](Roots::put_base) here, for the next root; `None` when it is.
+    pub fn lacks_base(&mut self) -> Option<Base> {
+        if self.base.is_some() {
+            return None;
+        }
+        self.clock += 1;
+        Some(Base(self.stage.join(self.clock.to_string())))
+    }
+
+    /// Keeps what was made ahead.
+    pub fn put_base(&mut self, base: Base) {
+        if let Some(surplus) = self.base.replace(base.0) {
+            tear_down(&surplus);
+        }
+    }
+
+    /// One file system for all roots: in place of a mount for each device, which every environment has a copy of.
+    fn devices(&self) -> Option<&Path> {
+        let made = self.devices.get_or_init(|| {
+            let folder = self.stage.join("devices");
+            let made = make_devices(&folder).inspect_err(|_| tear_down(&folder));
+            made.is_ok().then_some(folder)
+        });
+        made.as_deref()
     }
 
     /// The mount namespace with the root for `spec`. The calling thread is in `mounts.host`, and shares its working
@@ -130,11 +168,15 @@ impl Roots {
         while self.built.len() >= ROOTS_MAX {
             self.forget_oldest();
         }
-        let folder = self.stage.join(self.clock.to_string());
-        let built = if key.image.is_empty() {
-            build(&folder, &key, &sources[0])
+        let base = if key.image.is_empty() { self.base.take() } else { None };
+        let is_begun = base.is_some();
+        let folder = base.unwrap_or_else(|| self.stage.join(self.clock.to_string()));
+        let built = if !key.image.is_empty() {
+            image::build(&folder, &key, &sources, self.devices())
+        } else if is_begun {
+            complete(&folder, &key, &sources[0], self.devices())
         } else {
-            image::build(&folder, &key, &sources)
+            begin(&folder).and_then(|()| complete(&folder, &key, &sources[0], self.devices()))
         };
         let made = built
             .and_then(|()| doing(|| "make a mount namespace for the root".into(), enclose(&folder, mounts)));
@@ -155,6 +197,17 @@ impl Roots {
     fn forget_oldest(&mut self) {
         let oldest = self.built.iter().min_by_key(|(_, built)| built.used).map(|(key, _)| key.clone());
         drop(oldest.and_then(|key| self.built.remove(&key)));
+    }
+}
+
+/// What all roots but those of images have in common, to be made when nobody waits for it: two thirds of the time that a
+/// root takes.
+pub(crate) struct Base(PathBuf);
+
+impl Base {
+    /// Makes it. The calling thread is in `Mounts::host`.
+    pub fn make(&self) -> Result<(), RootError> {
+        begin(&self.0).inspect_err(|_| tear_down(&self.0))
     }
 }
 
@@ -187,9 +240,9 @@ fn tear_down(folder: &Path) {
     drop(fs::remove_dir(folder));
 }
 
-fn build(root: &Path, key: &Key, task: &OwnedFd) -> Result<(), RootError> {
+/// What does not depend on whose root it is.
+fn begin(root: &Path) -> Result<(), RootError> {
     doing(|| "make the root".into(), skeleton(root))?;
-    let top = doing(|| "open the root".into(), open_folder(root))?;
     bind(Path::new("/usr"), &root.join("usr"))?;
     for name in MERGED {
         let host = Path::new("/").join(name);
@@ -214,6 +267,12 @@ fn build(root: &Path, key: &Key, task: &OwnedFd) -> Result<(), RootError> {
             bind(&host, &inside)?;
         }
     }
+    Ok(())
+}
+
+/// Makes the root for `key` of one that has [begun](begin).
+fn complete(root: &Path, key: &Key, task: &OwnedFd, devices: Option<&Path>) -> Result<(), RootError> {
+    let top = doing(|| "open the root".into(), open_folder(root))?;
     let attach = |host: &Path, source: &OwnedFd, inside: &Path, folder: bool| {
         let place = doing(|| format!("make a place for {}", inside.display()), place(&top, inside, folder))?;
         doing(|| format!("bind {}", host.display()), attach(source, &place))
@@ -227,7 +286,7 @@ fn build(root: &Path, key: &Key, task: &OwnedFd) -> Result<(), RootError> {
         let (source, folder) = open_bind(extra)?;
         attach(&extra.host, &source, &extra.inside, folder)?;
     }
-    seal(root)
+    seal(root, devices)
 }
 
 /// Where the system's libraries are on a host whose `/lib64` holds the loader alone. In Lambda they are in `/lib64`, the
@@ -252,10 +311,13 @@ fn open_bind(bind: &Bind) -> Result<(OwnedFd, bool), RootError> {
 }
 
 /// Makes the whole root read-only, and gives it its devices.
-fn seal(root: &Path) -> Result<(), RootError> {
+fn seal(root: &Path, devices: Option<&Path>) -> Result<(), RootError> {
     let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
     doing(|| "make the root read-only".into(), syscalls::set_mount_attributes(root, attributes, true))?;
     // Devices come last: `nodev` on everything above must not reach them.
+    if let Some(devices) = devices {
+        return bind_one(devices, &root.join("dev"));
+    }
     for name in DEVICES {
         let inside = root.join("dev").join(name);
         bind(&Path::new("/dev").join(name), &inside)?;
@@ -288,19 +350,44 @@ fn skeleton(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What every root has: places for devices, who one is, and where names are asked for.
-fn devices_and_names(root: &Path) -> io::Result<()> {
+/// Mounts a `/dev` with nodes of our own at `folder`.
+///
+/// # Errors
+/// Not as an ordinary user, nor where nodes cannot be opened.
+fn make_devices(folder: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, FileType, mknodat, stat};
+    fs::create_dir_all(folder)?;
+    rustix::mount::mount("tmpfs", folder, "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, DEVICES_OPTIONS)?;
     for name in DEVICES {
-        fs::write(root.join("dev").join(name), "")?;
+        let (host, node) = (Path::new("/dev").join(name), folder.join(name));
+        let everybody = Mode::from_raw_mode(0o666);
+        mknodat(CWD, &node, FileType::CharacterDevice, everybody, stat(&host)?.st_rdev)?;
+        fs::set_permissions(&node, fs::Permissions::from_mode(0o666))?;
+        fs::File::open(&node)?;
     }
+    standard_streams(folder)?;
+    let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY;
+    syscalls::set_mount_attributes(folder, attributes, false)
+}
+
+fn standard_streams(dev: &Path) -> io::Result<()> {
     for (name, target) in [
         ("fd", "/proc/self/fd"),
         ("stdin", "/proc/self/fd/0"),
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
     ] {
-        symlink(target, root.join("dev").join(name))?;
+        symlink(target, dev.join(name))?;
     }
+    Ok(())
+}
+
+/// What every root has: places for devices, who one is, and where names are asked for.
+fn devices_and_names(root: &Path) -> io::Result<()> {
+    for name in DEVICES {
+        fs::write(root.join("dev").join(name), "")?;
+    }
+    standard_streams(&root.join("dev"))?;
     let etc = root.join("etc");
     let user = "sbx_user1051";
     let passwd = format!(
@@ -325,6 +412,12 @@ fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
 fn bind(host: &Path, inside: &Path) -> Result<(), RootError> {
     let bound = rustix::mount::mount_bind_recursive(host, inside);
     doing(|| format!("bind {}", host.display()), bound.map_err(io::Error::from))
+}
+
+/// Binds a single mount, with its attributes.
+fn bind_one(from: &Path, inside: &Path) -> Result<(), RootError> {
+    let bound = rustix::mount::mount_bind(from, inside);
+    doing(|| format!("bind {}", inside.display()), bound.map_err(io::Error::from))
 }
 
 /// A folder of the host by a descriptor, so that what was looked at is what is bound; the last step may be no link.

@@ -39,6 +39,8 @@ pub struct Sandbox {
     /// `memory.peak` of version 2 cannot be reset for others, so what it was at the last reset is kept.
     peak_at_reset: AtomicU64,
     peak: Mutex<Peak>,
+    /// Open since [`get_ready`](Sandbox::get_ready): the file that [`init_done`](Sandbox::init_done) writes, and what.
+    quota: Mutex<Option<(fs::File, String)>>,
 }
 
 /// An environment's network interface, from outside.
@@ -270,7 +272,26 @@ impl Sandbox {
             exit: life.exit,
             peak_at_reset: AtomicU64::new(0),
             peak: Mutex::default(),
+            quota: Mutex::default(),
         })
+    }
+
+    /// Opens what the first invocation needs, while there is nothing to do but to wait for the program: without, the same
+    /// is done when its caller waits for it.
+    pub fn get_ready(&self) {
+        let (Some(limits), Some(group)) = (self.shared.groups.limits(), self.group.as_deref()) else {
+            return;
+        };
+        if limits.offered().cpu {
+            let opened = limits
+                .cpu_quota(group, cpu_quota_us(self.spec.memory_mb))
+                .and_then(|(file, text)| Ok((fs::File::options().write(true).open(file)?, text)));
+            *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = opened.ok();
+        }
+        let mut peak = self.peak.lock().unwrap_or_else(PoisonError::into_inner);
+        if peak.mark.is_none() {
+            peak.mark = limits.memory_mark(group).ok();
+        }
     }
 
     /// Tells when the program runs: to be waited for where the environment was [launched](crate::Sandboxes::launch). The
@@ -353,9 +374,14 @@ impl Sandbox {
     /// control groups nothing happens; the abilities say so.
     pub fn init_done(&self) {
         let (Some(limits), Some(group)) = (self.shared.groups.limits(), &self.group) else { return };
-        if limits.offered().cpu
-            && let Err(error) = limits.set_cpu(group, Some(cpu_quota_us(self.spec.memory_mb)))
-        {
+        if !limits.offered().cpu {
+            return;
+        }
+        let set = match self.quota.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some((file, text)) => file.write_all_at(text.as_bytes(), 0),
+            None => limits.set_cpu(group, Some(cpu_quota_us(self.spec.memory_mb))),
+        };
+        if let Err(error) = set {
             tracing::warn!(sandbox = self.id, %error, "cannot set the CPU quota");
         }
     }
@@ -507,6 +533,7 @@ impl Sandbox {
         self.group = life.group;
         self.pidfd = life.pidfd;
         self.exit = life.exit;
+        *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.peak_at_reset.store(0, Ordering::Relaxed);
         *self.peak.lock().unwrap_or_else(PoisonError::into_inner) = Peak::default();
         life.started.wait().await

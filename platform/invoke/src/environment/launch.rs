@@ -42,6 +42,7 @@ impl Environment {
             Some(pipe) => Some(output.beside(pipe)?),
             None => None,
         };
+        sandbox.get_ready();
         let programs = sandbox.programs();
         let started = sandbox.take_started();
         drop(slot);

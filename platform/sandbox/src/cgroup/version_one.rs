@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use super::discover::VersionOneMount;
 use super::{CPU_PERIOD_US, Limits, Offered, make_folder, open_folder, read_key, read_number, read_pids};
-use super::{Controls, SESSION_WEIGHT, remove_folder, write};
+use super::{Controls, SESSION_WEIGHT, remove_folder, write, write_to};
 
 /// One folder per controller in use; controllers mounted together share a folder.
 pub(super) struct VersionOne {
@@ -113,12 +113,16 @@ impl Limits for VersionOne {
     }
 
     fn set_cpu(&self, group: &str, quota_us: Option<u64>) -> io::Result<()> {
-        let folder = of(&self.cpu, group)?;
         let Some(quota_us) = quota_us else {
             // It has no quota yet, and each write takes a look at all groups of the host.
-            return write(&folder, "cpu.cfs_period_us", CPU_PERIOD_US.to_string());
+            return write(&of(&self.cpu, group)?, "cpu.cfs_period_us", CPU_PERIOD_US.to_string());
         };
-        write(&folder, "cpu.cfs_quota_us", quota_us.to_string())
+        let (file, text) = self.cpu_quota(group, quota_us)?;
+        write_to(&file, text)
+    }
+
+    fn cpu_quota(&self, group: &str, quota_us: u64) -> io::Result<(PathBuf, String)> {
+        Ok((of(&self.cpu, group)?.join("cpu.cfs_quota_us"), quota_us.to_string()))
     }
 
     fn memory_peak(&self, group: &str) -> io::Result<(u64, u64)> {

@@ -160,6 +160,10 @@ impl Limits for VersionTwo {
         write(&self.group(group), "cpu.max", format!("{quota} {CPU_PERIOD_US}"))
     }
 
+    fn cpu_quota(&self, group: &str, quota_us: u64) -> io::Result<(PathBuf, String)> {
+        Ok((self.group(group).join("cpu.max"), format!("{quota_us} {CPU_PERIOD_US}")))
+    }
+
     fn memory_peak(&self, group: &str) -> io::Result<(u64, u64)> {
         let folder = self.group(group);
         let cache = read_key(&folder, "memory.stat", "file")?;

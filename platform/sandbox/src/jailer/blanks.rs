@@ -60,13 +60,12 @@ pub(super) struct Blanks {
 }
 
 impl Blanks {
-    /// None before the first start, so that a platform that runs nothing holds nothing for it. Then more than `at_rest`
-    /// while they are wanted and `open_files` allows.
+    /// `at_rest` from the beginning, so that the first start finds one; more while they are wanted and `open_files` allows.
     pub fn new(at_rest: usize, open_files: u64) -> Blanks {
         let affordable = usize::try_from(open_files / DESCRIPTORS_EACH).unwrap_or(READY_MAX);
         let most = affordable.clamp(at_rest.min(READY_MAX), READY_MAX);
         let at_rest = at_rest.min(most);
-        let wanted = AtomicUsize::new(0);
+        let wanted = AtomicUsize::new(at_rest);
         Blanks { at_rest, most, wanted, usable: AtomicBool::new(at_rest > 0), ready: Mutex::default() }
     }
 

@@ -149,6 +149,7 @@ pub(super) struct House {
     last_start_us: AtomicU64,
     /// The memory limit that was wanted last; 0 before the first.
     last_memory_bytes: AtomicU64,
+    is_refill_asked: AtomicBool,
     /// One per starter.
     pub cloners: Vec<Cloner>,
     pub mounts: Option<Mounts>,
@@ -183,6 +184,14 @@ impl House {
     pub fn note_start(&self) {
         let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.last_start_us.fetch_max(now_us, Ordering::Relaxed);
+    }
+
+    /// Something was taken from the stock. The keeper is woken for the first that it has not seen to yet, and when little
+    /// is left.
+    pub fn ask_for_refill(&self) {
+        if !self.is_refill_asked.swap(true, Ordering::AcqRel) || self.stock().is_low() {
+            drop(self.jobs.send(Job::Refill));
+        }
     }
 
     /// Whether starts have paused.
@@ -274,10 +283,27 @@ impl House {
 
     /// Makes one thing that is missing; `false` when nothing is. Blanks are for quiet moments.
     fn refill(&self) -> bool {
-        if self.is_calm() && self.blanks.refill(self).unwrap_or(false) {
+        // Before the look: what is taken after it is asked for anew.
+        self.is_refill_asked.store(false, Ordering::Release);
+        if self.is_calm() && (self.blanks.refill(self).unwrap_or(false) || self.begin_root()) {
             return true;
         }
         self.stock().refill().unwrap_or(false)
+    }
+
+    /// Makes what the next version's root begins with, if that is missing and can be made.
+    fn begin_root(&self) -> bool {
+        let roots = || self.roots.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if self.mounts.is_none() {
+            return false;
+        }
+        let Some(base) = roots().lacks_base() else { return false };
+        // Without the lock: starts need it.
+        let made = base.make().is_ok();
+        if made {
+            roots().put_base(base);
+        }
+        made
     }
 
     /// When parts may be made ahead: at once when the stock is nearly empty, else when starts have paused.
@@ -485,7 +511,9 @@ fn set_up(
         filter: settings.filter.clone(),
         roots: Mutex::new(Roots::new(&stage)),
         stock: OnceLock::new(),
-        blanks: Blanks::new(if walls { settings.pool.blanks } else { 0 }, settings.open_files),
+        // An ordinary user's environments all are that user to the kernel, and a blank's IPC namespace would be its own to
+        // set, having been made outside of its user namespace.
+        blanks: Blanks::new(if walls && privileged { settings.pool.blanks } else { 0 }, settings.open_files),
         registry: Mutex::default(),
         jobs,
         open: RwLock::new(()),
@@ -494,6 +522,7 @@ fn set_up(
         began: Instant::now(),
         last_start_us: AtomicU64::new(0),
         last_memory_bytes: AtomicU64::new(0),
+        is_refill_asked: AtomicBool::new(false),
         cloners,
         mounts,
         state_dir: settings.state_dir.clone(),
@@ -598,7 +627,7 @@ fn run(house: &Arc<House>, jobs: Receiver<Job>) {
     spawn("keeper", Box::new(move || keep(&keeper, &jobs)));
     let reaper = house.clone();
     spawn("reaper", Box::new(move || reap(&reaper)));
-    drop(house.jobs.send(Job::Refill));
+    house.ask_for_refill();
     for number in 1..STARTERS {
         let starter = house.clone();
         spawn(&format!("starter-{number}"), Box::new(move || start(&starter, number)));
@@ -686,8 +715,10 @@ fn keep(house: &House, jobs: &Receiver<Job>) {
                 drop(roots);
                 drop(unused);
             }
+            // Starts since then have put it off without a word.
+            Err(RecvTimeoutError::Timeout)
+                if refill_due.is_none_or(|_| house.refill_due() > Instant::now()) => {}
             // What cannot be made now is made when it is needed, or that start says why not.
-            Err(RecvTimeoutError::Timeout) if refill_due.is_none_or(|due| due > Instant::now()) => {}
             Err(RecvTimeoutError::Timeout) => {
                 let _open = house.open.read();
                 hungry = hungry && !house.ending.load(Ordering::SeqCst) && house.refill();

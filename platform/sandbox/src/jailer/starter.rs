@@ -87,6 +87,7 @@ impl<'a> Starter<'a> {
         };
         self.answer(id, made);
         self.house.note_start();
+        self.house.ask_for_refill();
     }
 
     /// Starts the program anew in the same network and `/tmp`. The platform has seen its processes end.
@@ -95,6 +96,7 @@ impl<'a> Starter<'a> {
         self.house.note_start();
         let made = self.take_apart(id).and_then(|(spec, parts)| self.bring_up(id, spec, parts));
         self.answer(id, made);
+        self.house.ask_for_refill();
     }
 
     fn take_apart(&self, id: u64) -> Result<(Arc<Spec>, Parts), Unfit> {
@@ -113,15 +115,9 @@ impl<'a> Starter<'a> {
             step("renew the listener", network.renew())?;
         }
         let version_key = environment.spec.version_key;
-        let group = self.take_group(version_key)?;
+        let group = self.house.take_group(version_key)?;
         let Environment { spec, temporary, user, .. } = environment;
         Ok((spec, Parts { group, network, temporary, user, version_key }))
-    }
-
-    fn take_group(&self, version_key: u64) -> Result<Option<Group>, Unfit> {
-        let group = self.house.take_group(version_key);
-        drop(self.house.jobs.send(Job::Refill));
-        group
     }
 
     fn gather(&self, spec: &Spec) -> Result<Parts, Unfit> {
@@ -131,7 +127,7 @@ impl<'a> Starter<'a> {
         let mut parts = Parts { version_key: key, ..Parts::default() };
         let made = (|| {
             parts.user = house.take_user()?;
-            parts.group = self.take_group(key)?;
+            parts.group = house.take_group(key)?;
             if house.isolation == Isolation::Namespaces {
                 parts.temporary = Some(step("make /tmp", stock.take_temporary(key, spec.tmp_mb))?);
                 // Last, because this thread may be inside from here on.
@@ -141,7 +137,6 @@ impl<'a> Starter<'a> {
                     step("give an interface an IPv6 address", network.speak_ipv6())?;
                 }
             }
-            drop(house.jobs.send(Job::Refill));
             Ok(())
         })();
         match made {
@@ -180,9 +175,7 @@ impl<'a> Starter<'a> {
         if self.house.isolation == Isolation::Process || self.house.stock().has_used(spec.version_key) {
             return None;
         }
-        let blank = self.house.blanks.take(self.house);
-        drop(self.house.jobs.send(Job::Refill));
-        blank
+        self.house.blanks.take(self.house)
     }
 
     /// Makes a blank one the version's.

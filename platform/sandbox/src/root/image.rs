@@ -28,7 +28,12 @@ pub fn image_places() -> ([&'static str; 4], [&'static str; 4]) {
 }
 
 /// Builds the root at `root`: on a tmpfs of ours, the layers over it.
-pub(super) fn build(root: &Path, key: &Key, layers: &[OwnedFd]) -> Result<(), RootError> {
+pub(super) fn build(
+    root: &Path,
+    key: &Key,
+    layers: &[OwnedFd],
+    devices: Option<&Path>,
+) -> Result<(), RootError> {
     doing(|| "make the root".into(), own_layer(root))?;
     let own = doing(|| "open the root".into(), open_folder(root))?;
     let mut binds = Vec::new();
@@ -54,7 +59,7 @@ pub(super) fn build(root: &Path, key: &Key, layers: &[OwnedFd]) -> Result<(), Ro
         )?;
         doing(|| format!("bind {}", bind.host.display()), attach(&source, &at))?;
     }
-    seal(root)
+    seal(root, devices)
 }
 
 fn own_layer(root: &Path) -> io::Result<()> {
