@@ -18,7 +18,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Images that are fetched at the same time. Ours: each is a download and an unpacking process.
-const PULLS_MAX: usize = 3;
+const PULLS_MAX: usize = 12;
+/// The same from one registry: a slow one leaves room for the others.
+const PULLS_OF_HOST_MAX: usize = 3;
 
 /// The pulls of one control room.
 #[derive(Debug, Default)]
@@ -32,7 +34,16 @@ struct Queue {
     /// Whose they are; nothing runs before that is known.
     of: Option<Weak<Control>>,
     waiting: VecDeque<Job>,
-    running: usize,
+    running: Vec<Errand>,
+}
+
+/// What is fetched, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Errand {
+    /// The registry; nothing for what lies on this machine.
+    host: String,
+    source: String,
+    architecture: String,
 }
 
 /// One image for one function. Bound: one a function, those that are given up end by themselves.
@@ -40,8 +51,54 @@ struct Queue {
 struct Job {
     function: String,
     ticket: String,
+    errand: Errand,
     /// What the template says, to be deployed once the image is there; else the function as it is gets the image.
     deploy: Option<Box<Deploy>>,
+}
+
+impl Errand {
+    fn of(pull: &Pull) -> Self {
+        let Pull { source, architecture, .. } = pull;
+        let host = match source.split_once('/') {
+            Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => {
+                host.trim_start_matches('.')
+            }
+            _ if source.starts_with('/') => "",
+            _ => "docker.io",
+        };
+        Self { host: host.to_owned(), source: source.clone(), architecture: architecture.clone() }
+    }
+}
+
+impl Job {
+    fn of(function: &Function, pull: &Pull, deploy: Option<Box<Deploy>>) -> Self {
+        let (function, ticket) = (function.name.clone(), pull.ticket.clone());
+        Self { function, ticket, errand: Errand::of(pull), deploy }
+    }
+}
+
+impl Queue {
+    /// The next job that may run beside those that do. One that wants what is being fetched waits for that: it finds all layers
+    /// in place then, or fetches what the first could not.
+    fn next(&mut self) -> Option<Job> {
+        if self.running.len() >= PULLS_MAX {
+            return None;
+        }
+        let may_run = |job: &Job| {
+            let of_host = self.running.iter().filter(|errand| errand.host == job.errand.host).count();
+            of_host < PULLS_OF_HOST_MAX && !self.running.contains(&job.errand)
+        };
+        let at = self.waiting.iter().position(may_run)?;
+        let job = self.waiting.remove(at)?;
+        self.running.push(job.errand.clone());
+        Some(job)
+    }
+
+    fn done(&mut self, errand: &Errand) {
+        if let Some(at) = self.running.iter().position(|running| running == errand) {
+            self.running.swap_remove(at);
+        }
+    }
 }
 
 impl Pulls {
@@ -63,8 +120,7 @@ impl Control {
                     image = pull.uri,
                     "the image is still to be fetched"
                 );
-                let (function, ticket) = (function.name.clone(), pull.ticket.clone());
-                queue.waiting.push_back(Job { function, ticket, deploy: None });
+                queue.waiting.push_back(Job::of(&function, pull, None));
             }
         }
         drop(queue);
@@ -75,7 +131,7 @@ impl Control {
     pub fn wait_for_pulls(&self, patience: Duration) -> Vec<String> {
         let deadline = Instant::now() + patience;
         let mut queue = self.pulls.lock();
-        while queue.running > 0 {
+        while !queue.running.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -91,49 +147,52 @@ impl Control {
     /// Has what a function's row wants fetched.
     pub(super) fn pull(&self, function: &Function, deploy: Option<Box<Deploy>>) {
         let Some(pull) = &function.pull else { return };
-        let job = Job { function: function.name.clone(), ticket: pull.ticket.clone(), deploy };
+        let job = Job::of(function, pull, deploy);
         self.pulls.lock().waiting.push_back(job);
         self.staff_pulls();
     }
 
-    /// Threads for the work that there is.
+    /// Threads for the work that may be done now.
     fn staff_pulls(&self) {
         let mut queue = self.pulls.lock();
         let Some(control) = queue.of.as_ref().and_then(Weak::upgrade) else { return };
-        let wanted = PULLS_MAX.min(queue.running + queue.waiting.len());
-        while queue.running < wanted {
+        while let Some(job) = queue.next() {
+            let errand = job.errand.clone();
             let control = Arc::clone(&control);
             let worker =
-                std::thread::Builder::new().name("image-pull".to_owned()).spawn(move || control.work());
-            match worker {
-                Ok(_) => queue.running += 1,
-                Err(error) => {
-                    tracing::error!(%error, "no thread to fetch images with; the next one tries again");
-                    return;
-                }
+                std::thread::Builder::new().name("image-pull".to_owned()).spawn(move || control.work(job));
+            if let Err(error) = worker {
+                // The job went with the thread; its row still says what is wanted.
+                queue.done(&errand);
+                tracing::error!(%error, "no thread to fetch an image with; a restart tries again");
+                return;
             }
         }
     }
 
-    fn work(&self) {
-        loop {
-            let mut queue = self.pulls.lock();
-            let Some(job) = queue.waiting.pop_front() else {
-                queue.running -= 1;
-                self.pulls.settled.notify_all();
-                return;
-            };
-            drop(queue);
+    fn work(&self, first: Job) {
+        let mut next = Some(first);
+        while let Some(job) = next {
+            let errand = job.errand.clone();
             // A defect in one must not stop the others.
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.carry_out(job)));
             if done.is_err() {
                 tracing::error!("fetching an image failed unexpectedly; a restart tries again");
             }
+            let mut queue = self.pulls.lock();
+            queue.done(&errand);
+            next = queue.next();
+            if queue.running.is_empty() {
+                self.pulls.settled.notify_all();
+            }
+            drop(queue);
+            // Several may have waited for this one.
+            self.staff_pulls();
         }
     }
 
     fn carry_out(&self, job: Job) {
-        let Job { function: name, ticket, deploy } = job;
+        let Job { function: name, ticket, deploy, .. } = job;
         let is_wanted = || self.function(&name).is_some_and(|function| has_ticket(&function, &ticket));
         let (Some(pull), Some(images)) =
             (self.function(&name).and_then(|function| function.pull.clone()), &self.images)
@@ -282,4 +341,76 @@ fn reason_of(uri: &str, fault: &ImageFault) -> StateReason {
         ImageFault::Failed(_) => ("InternalError", format!("The image {uri} could not be fetched: {text}")),
     };
     StateReason { code: code.to_owned(), text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(source: &str) -> Job {
+        let pull = Pull {
+            uri: source.to_owned(),
+            source: source.to_owned(),
+            architecture: "x86_64".to_owned(),
+            digest: None,
+            publish: false,
+            ticket: String::new(),
+        };
+        Job { function: source.to_owned(), ticket: String::new(), errand: Errand::of(&pull), deploy: None }
+    }
+
+    fn queue(sources: &[&str]) -> Queue {
+        Queue { waiting: sources.iter().map(|source| job(source)).collect(), ..Queue::default() }
+    }
+
+    fn started(queue: &mut Queue) -> Vec<String> {
+        std::iter::from_fn(|| queue.next()).map(|job| job.function).collect()
+    }
+
+    #[test]
+    fn a_slow_registry_leaves_room_for_the_others() {
+        let slow = ["slow.test/a@1", "slow.test/b@1", "slow.test/c@1", "slow.test/d@1"];
+        let mut queue = queue(&[&slow[..], &["other.test/a@1", "library/a", "/here/a"]].concat());
+        let begun = started(&mut queue);
+        assert_eq!(begun, [&slow[..3], &["other.test/a@1", "library/a", "/here/a"]].concat());
+        queue.done(&job(slow[0]).errand);
+        assert_eq!(started(&mut queue), [slow[3]]);
+    }
+
+    #[test]
+    fn who_wants_what_is_being_fetched_waits_for_that() {
+        let mut queue = queue(&["r.test/a@1", "r.test/a@1", "r.test/b@1", "r.test/a@1"]);
+        assert_eq!(started(&mut queue), ["r.test/a@1", "r.test/b@1"]);
+        queue.done(&job("r.test/a@1").errand);
+        assert_eq!(started(&mut queue), ["r.test/a@1"]);
+        queue.done(&job("r.test/a@1").errand);
+        assert_eq!(started(&mut queue), ["r.test/a@1"]);
+        assert!(queue.waiting.is_empty());
+    }
+
+    #[test]
+    fn there_is_an_end_of_threads() {
+        let sources: Vec<_> = (0..40).map(|n| format!("r{n}.test/a@1")).collect();
+        let mut queue = queue(&sources.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(started(&mut queue).len(), PULLS_MAX);
+    }
+
+    #[test]
+    fn registries_are_told_apart_as_docker_does() {
+        for (source, host) in [
+            ("localhost:5000/app:1", "localhost:5000"),
+            ("localhost/app", "localhost"),
+            (
+                "123456789012.dkr.ecr.us-east-1.amazonaws.com/app@sha256:00",
+                "123456789012.dkr.ecr.us-east-1.amazonaws.com",
+            ),
+            ("library/debian", "docker.io"),
+            ("debian", "docker.io"),
+            ("/images/app.tar", ""),
+            ("./images/app.tar", ""),
+            ("../app", ""),
+        ] {
+            assert_eq!(job(source).errand.host, host, "{source}");
+        }
+    }
 }

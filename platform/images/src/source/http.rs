@@ -14,12 +14,15 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
 /// How long a connection, an answer or a piece of a body may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes of a body that must come in that time of waiting for them: about a kilobyte a second. A server that says a byte now
+/// and then would be waited for without end.
+const PROGRESS_BYTES: usize = 64 * 1024;
 /// Redirects that are followed one after another.
 const REDIRECTS_MAX: usize = 5;
 /// Where systems keep the roots that they trust.
@@ -52,6 +55,31 @@ pub(crate) struct Body<'a> {
     runtime: &'a Runtime,
     incoming: Incoming,
     piece: Bytes,
+    progress: Progress,
+}
+
+/// How fast a body comes. Only time that its reader waits for it counts.
+#[derive(Debug, Default)]
+struct Progress {
+    waited: Duration,
+    bytes: usize,
+}
+
+impl Progress {
+    /// How long the next piece may take.
+    fn patience(&self) -> Duration {
+        PATIENCE.saturating_sub(self.waited)
+    }
+
+    /// A piece has come after so long; whether the body comes fast enough.
+    fn came(&mut self, waited: Duration, bytes: usize) -> bool {
+        self.waited += waited;
+        self.bytes += bytes;
+        if self.bytes >= PROGRESS_BYTES {
+            *self = Self::default();
+        }
+        self.waited < PATIENCE
+    }
 }
 
 impl Answer<'_> {
@@ -215,7 +243,8 @@ impl Client {
         let request = request.body(body).map_err(|error| error.to_string())?;
         let (head, incoming) =
             sender.send_request(request).await.map_err(|error| error.to_string())?.into_parts();
-        let body = Body { runtime: &self.runtime, incoming, piece: Bytes::new() };
+        let body =
+            Body { runtime: &self.runtime, incoming, piece: Bytes::new(), progress: Progress::default() };
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     }
 }
@@ -235,12 +264,19 @@ fn parsed(url: &str) -> Result<Uri, Failure> {
 impl Read for Body<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
-            let frame = async { tokio::time::timeout(PATIENCE, self.incoming.frame()).await };
+            let begun = Instant::now();
+            let patience = self.progress.patience();
+            let frame = async { tokio::time::timeout(patience, self.incoming.frame()).await };
             match self.runtime.block_on(frame) {
-                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(_) => return Err(too_slow()),
                 Ok(None) => return Ok(0),
                 Ok(Some(Err(error))) => return Err(io::Error::other(error)),
-                Ok(Some(Ok(frame))) => self.piece = frame.into_data().unwrap_or_default(),
+                Ok(Some(Ok(frame))) => {
+                    self.piece = frame.into_data().unwrap_or_default();
+                    if !self.progress.came(begun.elapsed(), self.piece.len()) {
+                        return Err(too_slow());
+                    }
+                }
             }
         }
         let count = buffer.len().min(self.piece.len());
@@ -249,7 +285,34 @@ impl Read for Body<'_> {
     }
 }
 
+fn too_slow() -> io::Error {
+    let seconds = PATIENCE.as_secs();
+    let why = format!("too slow: less than {PROGRESS_BYTES} bytes came within {seconds} s");
+    io::Error::new(io::ErrorKind::TimedOut, why)
+}
+
 fn certificates(file: &Path) -> Vec<CertificateDer<'static>> {
     let read = CertificateDer::pem_file_iter(file).into_iter().flatten();
     read.filter_map(Result::ok).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_trickles_is_given_up_and_a_slow_one_is_not() {
+        let second = Duration::from_secs(1);
+        let mut trickle = Progress::default();
+        let patient = (0..200).take_while(|_| trickle.came(second, 1)).count();
+        assert_eq!(patient, 59);
+        let mut slow = Progress::default();
+        assert!((0..10_000).all(|_| slow.came(second, 1_200)));
+        // What is left for the next piece is what is left of the time.
+        let mut late = Progress::default();
+        assert!(late.came(PATIENCE - second, 10));
+        assert_eq!(late.patience(), second);
+        assert!(late.came(Duration::ZERO, PROGRESS_BYTES));
+        assert_eq!(late.patience(), PATIENCE);
+    }
 }
