@@ -50,6 +50,7 @@ libfuzzer_sys::fuzz_target!(|sent: Vec<Sent<'_>>| {
         let packet = Packet { bytes: &mut bytes, offload };
         match engine.receive(now, ports[usize::from(from % 4)], packet) {
             Verdict::Forward(_) => assert!(View::read(&bytes, &offload).is_ok()),
+            Verdict::Carry(_, offload) => assert!(View::read(engine.answer(), &offload).is_ok()),
             Verdict::Answer => assert!(View::read(engine.answer(), &Offload::default()).is_ok()),
             Verdict::Resolve { payload } => assert!(payload.end <= bytes.len()),
             Verdict::Ask { held: id, .. } => held.push(id),

@@ -67,6 +67,50 @@ def connect(platform, name, *hosts, port=PORT, **more):
     return puppet.inside(platform, CONNECT, name, hosts=hosts, port=port, **more)
 
 
+NAMES = """
+import socket
+def addresses(family):
+    try: return sorted({found[4][0] for found in socket.getaddrinfo(event["host"], None, family)})
+    except OSError: return []
+answer = [addresses(socket.AF_INET), addresses(socket.AF_INET6)]"""
+DATAGRAM = """
+import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.settimeout(5)
+s.sendto(b"word", (event["host"], event["port"])); answer = s.recvfrom(99)[0].decode()"""
+
+
+def test_nat64_and_dns64_lead_from_ipv6_to_ipv4_under_the_gateway_s_limits(start, world, tmp_path):
+    found = resources()
+    found["Private0"]["Properties"]["EnableDns64"] = True
+    found["Plain"] = {"Type": "AWS::EC2::Subnet", "Properties": found["Private0"]["Properties"] | {"CidrBlock": "10.0.9.0/24", "EnableDns64": False}}
+    del found["Plain"]["Properties"]["Ipv6CidrBlock"]
+    route = {"RouteTableId": ref("Table"), "DestinationIpv6CidrBlock": "64:ff9b::/96", "NatGatewayId": ref("Nat")}
+    found["Six64"] = {"Type": "AWS::EC2::Route", "Properties": route}
+    found["Zone"] = {"Type": "AWS::Route53::HostedZone", "Properties": {"Name": "shop.test", "VPCs": [{"VPCId": ref("Vpc"), "VPCRegion": "us-east-1"}]}}
+    for number, (name, kind, value) in enumerate((("four", "A", SERVER), ("both", "A", SERVER), ("both", "AAAA", SERVER6))):
+        record = {"HostedZoneId": ref("Zone"), "Name": f"{name}.shop.test", "Type": kind, "TTL": "60", "ResourceRecords": [value]}
+        found[f"Record{number}"] = {"Type": "AWS::Route53::RecordSet", "Properties": record}
+    inside = lambda subnet: {"Timeout": 30, "MemorySize": 256, "VpcConfig": {"SubnetIds": [ref(subnet)], "SecurityGroupIds": [ref("Group")], "Ipv6AllowedForDualStack": True}}
+    functions = {"Dual": ("puppet", inside("Private0")), "Other": ("puppet", inside("Plain"))}
+    platform = start("--world", f"netns:{world.name}", "--limit", "nat.ports=3", template=templates.write(tmp_path, functions, found))
+    assert "NAT64" not in platform.stderr() and "EnableDns64" not in platform.stderr()
+    four, made_up = SERVER, f"64:ff9b::cb00:710a"
+    assert puppet.inside(platform, NAMES, "Dual", host="four.shop.test") == [[four], [made_up]]
+    assert puppet.inside(platform, NAMES, "Dual", host="both.shop.test") == [[four], [SERVER6]]
+    assert puppet.inside(platform, NAMES, "Dual", host="nobody.shop.test") == [[], []]
+    assert puppet.inside(platform, NAMES, "Other", host="four.shop.test") == [[four], []]
+    # Whole segments and acknowledgements both ways; ports of the one gateway, whichever version asked for them.
+    assert connect(platform, "Dual", "four.shop.test", made_up, SERVER, keep=True) == [0, 0, 0]
+    row = platform.limit("nat.ports", "Nat")
+    assert (row["used"], row["max"]) == (3, 3)
+    assert connect(platform, "Dual", made_up, SERVER, timeout=0.7) == ["TimeoutError"] * 2
+    assert connect(platform, "Dual", "64:ff9b::cb00:710b") == [0], "another destination has ports of its own"
+    # Refused, told so; datagrams pass; private addresses of the world lead nowhere.
+    assert connect(platform, "Dual", made_up, port=9) == ["ConnectionRefusedError"]
+    assert puppet.inside(platform, DATAGRAM, "Dual", host=made_up, port=PORT) == "word"
+    assert connect(platform, "Dual", "64:ff9b::a9fe:a9fe", "64:ff9b::7f00:1", timeout=0.5) == ["TimeoutError"] * 2
+
+
 def test_who_may_reaches_the_world_by_ipv6_and_takes_no_port_of_a_nat_gateway(device, start, world, tmp_path):
     platform = start("--world", f"netns:{world.name}", "--limit", "nat.ports=1", template=template(tmp_path))
     assert connect(platform, "Dual", *[SERVER6] * 5, SERVER, keep=True) == [0] * 6

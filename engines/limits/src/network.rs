@@ -8,6 +8,7 @@ mod databases;
 mod explain;
 mod hosts;
 mod names;
+pub mod nat64;
 mod path;
 mod renew;
 mod rules;
@@ -100,6 +101,8 @@ pub struct Subnet {
     pub table: Option<String>,
     /// Its routes, in any order.
     pub routes: Vec<Route>,
+    /// `EnableDns64`: names without IPv6 have addresses of 64:ff9b::/96 here.
+    pub dns64: bool,
     /// Index of its network ACL; without, everything passes.
     pub acl: Option<usize>,
     /// It is, or was, of the template.
@@ -292,6 +295,13 @@ impl Network {
         network
     }
 
+    /// Whether a function's `choice`th subnet has `EnableDns64`.
+    pub fn has_dns64(&self, function: usize, choice: usize) -> bool {
+        let placement = self.placements.get(function).and_then(Option::as_ref);
+        let subnet = placement.and_then(|placement| self.subnets.get(*placement.subnets.get(choice)?));
+        subnet.is_some_and(|subnet| subnet.dns64)
+    }
+
     /// Which way a TCP connection takes out of a subnet: [`Network::path`], with names and without packets. What nobody of the
     /// template has the address of is taken to be there.
     pub fn verdict(&self, subnet: usize, groups: &[usize], to: &Target<'_>) -> Verdict {
@@ -319,6 +329,16 @@ impl Route {
     /// One for all of IPv4.
     pub fn any(name: &str, hop: Hop) -> Self {
         Self { name: name.to_owned(), to: To::Range(AnyCidr::Ipv4(Cidr::ANY)), hop }
+    }
+}
+
+impl Vpc {
+    /// Whether an address is of its ranges.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.ranges.iter().any(|range| range.contains(address)),
+            IpAddr::V6(address) => self.ranges6.iter().any(|range| range.contains(address)),
+        }
     }
 }
 

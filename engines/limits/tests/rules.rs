@@ -383,6 +383,7 @@ fn random_stack(dice: &mut Dice) -> Stack {
             ipv6_cidr: None,
             availability_zone: "us-east-1a".into(),
             map_public_ip: false,
+            dns64: false,
         });
         let table = format!("{id}Table");
         stack.route_tables.push(RouteTable {

@@ -11,6 +11,7 @@ mod pass;
 mod police;
 mod prepared;
 mod records;
+mod six_to_four;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +71,8 @@ pub struct PacketEngine {
     records: records::Records,
     mtu: Mtu,
     answer: Vec<u8>,
+    /// A packet on its way through a NAT64.
+    four: Vec<u8>,
     events: VecDeque<Event>,
     events_lost: u64,
     dropped: BTreeMap<Reason, u64>,
@@ -114,6 +117,7 @@ impl PacketEngine {
             records: records::Records::default(),
             mtu: Mtu::default(),
             answer: Vec::new(),
+            four: Vec::new(),
             events: VecDeque::new(),
             events_lost: 0,
             dropped: BTreeMap::new(),
@@ -238,7 +242,7 @@ impl PacketEngine {
         verdict
     }
 
-    /// After [`Verdict::Answer`] or a `held_` call: the packet to send.
+    /// After [`Verdict::Answer`], [`Verdict::Carry`] or a `held_` call: the packet to send.
     pub fn answer(&self) -> &[u8] {
         &self.answer
     }

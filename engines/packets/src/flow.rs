@@ -53,6 +53,8 @@ pub mod marks {
     pub const ESTABLISHED: u16 = 1 << 12;
     /// The relay has reached its destination.
     pub const REACHED: u16 = 1 << 13;
+    /// The environment speaks IPv6, and the rest of the way IPv4.
+    pub const NAT64: u16 = 1 << 14;
 }
 
 /// One flow.

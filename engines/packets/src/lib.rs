@@ -15,6 +15,7 @@ mod flow;
 mod flow_log;
 mod martian;
 mod metrics;
+mod nat64;
 mod packet;
 mod ports;
 mod rewrite;

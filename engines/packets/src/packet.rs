@@ -53,6 +53,9 @@ pub struct HeldId(pub(crate) u64);
 pub enum Verdict {
     /// It goes there, rewritten in place.
     Forward(Port),
+    /// It goes there as what [`PacketEngine::answer`](crate::PacketEngine::answer) holds, with this left undone: a packet of
+    /// the other version of IP.
+    Carry(Port, Offload),
     /// It is dropped, and what [`PacketEngine::answer`](crate::PacketEngine::answer) holds goes back where it came from.
     Answer,
     /// A question to the VPC's resolver; its payload is this range of the packet's bytes.

@@ -41,6 +41,29 @@ pub struct Key {
     pub protocol: u8,
 }
 
+/// Of a near end, the bit that says that its environment speaks IPv6 and the flow IPv4: both may have the same ports.
+const NAT64: u32 = 1 << 31;
+
+impl Key {
+    /// Whether the flow is, or would be, behind a NAT64.
+    pub const fn is_nat64(&self) -> bool {
+        matches!(self.near, Near::Environment(slot) if slot & NAT64 != 0)
+    }
+}
+
+impl Near {
+    /// An environment that speaks IPv6 with somebody who speaks IPv4.
+    pub const fn environment_nat64(slot: u32) -> Self {
+        Self::Environment(slot | NAT64)
+    }
+
+    /// The environment of a flow.
+    #[inline]
+    const fn of(flow: &Flow) -> u32 {
+        flow.environment | if flow.has(marks::NAT64) { NAT64 } else { 0 }
+    }
+}
+
 /// The near end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Near {
@@ -174,7 +197,7 @@ impl Table {
     fn is(&self, key: &Key, slot: u32) -> bool {
         let flow = &self.flows[slot as usize];
         let near = match key.near {
-            Near::Environment(slot) => flow.environment == slot && flow.inside_port == key.near_port,
+            Near::Environment(slot) => Near::of(flow) == slot && flow.inside_port == key.near_port,
             Near::Address(address) => flow.outside_port == key.near_port && self.outside_is(flow, address),
         };
         near && flow.remote_port == key.remote_port
@@ -248,7 +271,7 @@ impl Table {
     /// The key of packets that leave.
     pub fn inside_key(&self, flow: &Flow) -> Key {
         Key {
-            near: Near::Environment(flow.environment),
+            near: Near::Environment(Near::of(flow)),
             near_port: flow.inside_port,
             remote: self.remote(flow),
             remote_port: flow.remote_port,

@@ -54,6 +54,8 @@ struct Places {
     whole: BTreeMap<IpAddr, Server>,
     known: BTreeMap<IpAddr, Known>,
     vpcs: Vec<Vec<Cidr>>,
+    /// Subnets with `EnableDns64`.
+    dns64: Vec<Cidr>,
 }
 
 /// Every destination that leads to the relay, and what stands there.
@@ -107,6 +109,8 @@ impl Directory {
     pub fn renew(&self, network: &Network, stack: &Stack, attachments: &Attachments) {
         let mut places =
             Places { vpcs: network.vpcs.iter().map(|vpc| vpc.ranges.clone()).collect(), ..Places::default() };
+        let dns64 = network.subnets.iter().filter(|subnet| subnet.dns64);
+        places.dns64 = dns64.filter_map(|subnet| subnet.cidr).collect();
         for host in &network.hosts {
             let endpoint = match host.what {
                 HostKind::Endpoint(index) => stack.vpc_endpoints.get(index),
@@ -214,10 +218,14 @@ impl Destinations for Directory {
         if port == DNS_PORT && !udp && places.is_resolver(address) {
             // The well-known address is everybody's: there the asker's own says which VPC it is in.
             let vpc = places.vpc_of(address).or_else(|| places.vpc_of(flow.source.ip()));
+            let dns64 = match flow.source.ip() {
+                IpAddr::V4(four) => places.dns64.iter().any(|range| range.contains(four)),
+                IpAddr::V6(_) => false,
+            };
             let resolver = self.resolver.clone();
             return Target::Serve(Arc::new(move |_, stream| {
                 let resolver = resolver.clone();
-                tokio::spawn(async move { resolver.serve(Asker { vpc }, stream).await });
+                tokio::spawn(async move { resolver.serve(Asker { vpc, dns64 }, stream).await });
             }));
         }
         if let Some(known) = places.known.get(&address) {

@@ -50,6 +50,8 @@ pub struct Question {
     pub place: Option<Place>,
     /// The function's VPC, as an index of the network's; `None`: it has none.
     pub vpc: Option<usize>,
+    /// Whether its subnet has `EnableDns64`.
+    pub dns64: bool,
     /// The DNS message.
     pub message: Vec<u8>,
 }

@@ -262,6 +262,7 @@ impl Network {
             zone: subnet.availability_zone.clone(),
             table: table.map(|table| table.id.clone()),
             routes,
+            dns64: subnet.dns64,
             acl,
             listed: true,
             gone: false,

@@ -5,6 +5,7 @@
 //! AWS takes is not published; here each takes the next.
 
 use super::Network;
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Addresses at the beginning of a subnet that AWS keeps.
@@ -29,6 +30,8 @@ pub struct Host {
     pub vpc: usize,
     /// Index of its subnet, where that is known.
     pub subnet: Option<usize>,
+    /// Whether it also has an address that the internet leads to (`PubliclyAccessible`), of which nothing more is known here.
+    pub public: bool,
     /// What it is.
     pub what: HostKind,
 }
@@ -67,6 +70,7 @@ impl Network {
         owner: &str,
     ) -> Option<(Ipv4Addr, Option<Ipv6Addr>)> {
         let before = self.held_before(subnet);
+        let others = self.held_elsewhere(subnet);
         let place = &mut self.subnets[subnet];
         let range = place.cidr?;
         // Who stands somewhere twice has two.
@@ -83,12 +87,14 @@ impl Network {
         {
             Some(number) => number,
             None => {
-                let mut number = RESERVED + place.given;
-                while before.values().chain(place.holders.values()).any(|held| *held == number) {
-                    number += 1;
-                }
-                place.given = number + 1 - RESERVED;
-                Some(number).filter(|number| fits(*number))?
+                let held =
+                    |number: u64| before.values().chain(place.holders.values()).any(|held| *held == number);
+                let free = (RESERVED + place.given..).take_while(|number| fits(*number));
+                let mut free = free.filter(|number| !held(*number));
+                let next = free.next()?;
+                let clear = std::iter::once(next).chain(free).find(|number| !others.contains(number));
+                place.given = next - RESERVED;
+                clear.unwrap_or(next)
             }
         };
         place.holders.insert(owner, number);
@@ -96,6 +102,20 @@ impl Network {
         let address = (u32::from(range.first()) + number as u32).into();
         let address6 = place.cidr6.map(|range| (u128::from(range.first()) + u128::from(number)).into());
         Some((address, address6))
+    }
+
+    /// Which addresses of a subnet's range things of other VPCs with the same range have. What is behind addresses is told apart
+    /// by them alone, so nobody gets one of these while there are others.
+    fn held_elsewhere(&self, subnet: usize) -> BTreeSet<u64> {
+        let place = &self.subnets[subnet];
+        let Some(range) = place.cidr else { return BTreeSet::new() };
+        let others = self.subnets.iter().filter(|other| other.vpc != place.vpc);
+        let held = others.filter_map(|other| Some((other.cidr?, other))).flat_map(|(cidr, other)| {
+            // Offsets of a range fit into its addresses.
+            other.holders.values().map(move |number| u32::from(cidr.first()).wrapping_add(*number as u32))
+        });
+        let inside = held.filter(|address| range.contains((*address).into()));
+        inside.map(|address| u64::from(address - u32::from(range.first()))).collect()
     }
 
     /// The shared interface of a subnet and a set of groups (ascending), made when there is none yet. Its index.

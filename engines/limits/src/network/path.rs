@@ -115,7 +115,14 @@ impl Network {
         let path = match hop {
             None => return Err(Path::Barred(LimitId::NoRoute, place.name.clone())),
             Some(Hop::Inside | Hop::Peer { .. }) => {
-                if let Some(Hop::Peer { vpc, .. }) = hop {
+                if let Some(Hop::Peer { vpc, name }) = hop {
+                    if !self.vpcs[*vpc].holds(to) {
+                        let who = format!(
+                            "{} (its route leads to {name}, and {to} is no address of {}: peering is not transitive)",
+                            place.name, self.vpcs[*vpc].name
+                        );
+                        return Err(Path::Barred(LimitId::NoRoute, who));
+                    }
                     self.way_back(far, *vpc, place.vpc, source, see)?;
                 }
                 if let Some(far) = far.filter(|_| crosses) {
@@ -131,6 +138,7 @@ impl Network {
             }
             Some(Hop::Nat(gateway)) => {
                 self.through(*gateway, subnet, source, flow, see)?;
+                self.find_behind(*gateway, super::nat64::embedded(to).map_or(to, IpAddr::V4))?;
                 Path::Nat(*gateway)
             }
             Some(Hop::Service(endpoint)) => Path::Service(*endpoint),
@@ -335,17 +343,23 @@ impl Network {
     ) -> Result<(), Path> {
         let found = &self.gateways[gateway];
         see(&Check::Nat(gateway));
-        if flow.to.is_ipv6() {
-            let who = format!("{} (NAT64 is not run)", found.name);
+        let four = super::nat64::embedded(flow.to);
+        if flow.to.is_ipv6() && four.is_none() {
+            let who = format!("{} (of IPv6 it takes 64:ff9b::/96 alone)", found.name);
             return Err(Path::Barred(LimitId::NoRoute, who));
         }
         // One from outside the template, and a regional one, have their way out.
         let Some(subnet) = found.subnet else { return Ok(()) };
-        let (protocol, to) = (flow.protocol, flow.to);
-        let answer = if protocol == super::rules::ICMP { answer_port(flow) } else { EPHEMERAL };
+        // Behind it everything is IPv4.
+        let behind = match four {
+            Some(four) => super::rules::as_ipv4(&FlowKey { to: four.into(), ..*flow }),
+            None => *flow,
+        };
+        let (protocol, to) = (behind.protocol, behind.to);
+        let answer = if protocol == super::rules::ICMP { answer_port(&behind) } else { EPHEMERAL };
         let crosses = subnet != from;
         if crosses {
-            self.acl(subnet, false, false, source, protocol, flow.port, see)?;
+            self.acl(subnet, false, false, source, flow.protocol, flow.port, see)?;
         }
         let route = self.route(subnet, to);
         see(&Check::Route { subnet, route, towards: to });
@@ -365,12 +379,45 @@ impl Network {
         if let Some(why) = why {
             return Err(Path::Barred(LimitId::NoRoute, format!("{} ({why})", found.name)));
         }
-        self.acl(subnet, true, false, to, protocol, flow.port, see)?;
+        self.acl(subnet, true, false, to, protocol, behind.port, see)?;
         self.acl(subnet, false, true, to, protocol, answer, see)?;
         if crosses {
-            self.acl(subnet, true, true, source, protocol, answer_port(flow), see)?;
+            self.acl(subnet, true, true, source, flow.protocol, answer_port(flow), see)?;
         }
         Ok(())
+    }
+
+    /// What has an address in a VPC is found behind a NAT gateway only where a route leads from there into that VPC.
+    fn find_behind(&self, gateway: usize, to: IpAddr) -> Result<(), Path> {
+        let found = &self.gateways[gateway];
+        let hop = found.subnet.and_then(|subnet| {
+            let place = &self.subnets[subnet];
+            Some((place.vpc, &place.routes[self.route(subnet, to)?].hop))
+        });
+        let vpc = match hop {
+            Some((_, Hop::Elsewhere(_))) => return Ok(()),
+            Some((own, Hop::Inside)) => Some(own),
+            Some((_, Hop::Peer { vpc, .. })) => Some(*vpc),
+            _ => None,
+        };
+        match self.owners(to).find(|host| !host.public) {
+            Some(host) if !self.owners(to).any(|host| host.public || Some(host.vpc) == vpc) => {
+                let who = format!(
+                    "{} ({} is in {}, and no route leads there)",
+                    found.name, host.name, self.vpcs[host.vpc].name
+                );
+                Err(Path::Barred(LimitId::NoRoute, who))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Everything that has an address, in whichever VPC.
+    pub fn owners(&self, address: IpAddr) -> impl Iterator<Item = &super::Host> {
+        let is = move |host: &&super::Host| {
+            IpAddr::V4(host.address) == address || host.address6.map(IpAddr::V6) == Some(address)
+        };
+        self.hosts.iter().filter(is)
     }
 
     /// Names of groups, as resources are called.

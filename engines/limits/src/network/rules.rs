@@ -184,6 +184,15 @@ pub(super) fn within(range: &AnyCidr, address: IpAddr) -> bool {
     }
 }
 
+/// What a flow of IPv6 is as one of IPv4; of ICMP, echo requests alone.
+pub(super) fn as_ipv4(flow: &FlowKey) -> FlowKey {
+    const ECHO: u16 = 8 << 8;
+    match flow.protocol {
+        ICMPV6 => FlowKey { protocol: ICMP, port: ECHO, ..*flow },
+        _ => *flow,
+    }
+}
+
 /// The port by which an answer comes back: the sender's own; of ICMP, the answer's type and code.
 pub(super) fn answer_port(flow: &FlowKey) -> u16 {
     const ECHO_REPLY: u16 = 0;

@@ -48,6 +48,7 @@ fn endpoints_stand_before_routes() {
         groups: vec![1],
         vpc: 0,
         subnet: Some(0),
+        public: false,
         what: HostKind::Endpoint(0),
     });
     let verdict = |network: &Network, host: &str| network.verdict(0, &[0], &to(host, 443));

@@ -117,7 +117,7 @@ impl Network {
         let Some(Some(placement)) = self.placements.get(function) else {
             let is_database = |host: &&Host| matches!(host.what, HostKind::Database(_) | HostKind::Proxy(_));
             let named = |host: &&Host| host.name == to.host || host.names.iter().any(|name| name == to.host);
-            let database = self.hosts.iter().filter(is_database).find(named);
+            let database = self.hosts.iter().filter(is_database).find(named).filter(|host| !host.public);
             return match database {
                 Some(_) => wired.connections.barred(
                     LimitId::NoRoute,

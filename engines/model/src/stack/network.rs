@@ -44,6 +44,9 @@ pub struct Subnet {
     pub availability_zone: String,
     /// `MapPublicIpOnLaunch`.
     pub map_public_ip: bool,
+    /// `EnableDns64`: names without IPv6 have addresses of 64:ff9b::/96 in it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dns64: bool,
 }
 
 /// A route table.

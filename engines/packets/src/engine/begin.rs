@@ -11,11 +11,14 @@ use crate::wire::{ICMP, ICMPV6, TCP, UDP, View, word};
 use limits::connections::Taken;
 use limits::eni::InterfaceId;
 use limits::nat::{Destination, GatewayId, Protocol};
+use limits::network::nat64::synthesized;
 use limits::network::{FlowKey, HostKind, Path};
 use model::{LimitId, Refusal};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+/// Type and code of an echo request of IPv6.
+const ECHO_REQUEST6: u16 = 128 << 8;
 /// Ports that are tried for a flow whose interface has none left of its own (with a raised limit alone).
 const SHARED_PORTS_TRIED: u16 = 64;
 
@@ -82,7 +85,13 @@ impl PacketEngine {
     /// Without a VPC nothing is limited, and each environment has an address of its own.
     fn grant_free(&mut self, id: EnvironmentId, key: &Key, leads: u16) -> Result<Granted, Refusal> {
         let outside = self.environments[id.slot as usize].public();
-        if key.remote.is_ipv6() {
+        if key.remote.is_ipv6() || key.is_nat64() {
+            return Err(self.barred(LimitId::NoRoute, "a function without a VPC"));
+        }
+        // What stands in a VPC is out of its reach, unless it stands on the internet, too.
+        if self.network.owners(key.remote).next().is_some()
+            && !self.network.owners(key.remote).any(|host| host.public)
+        {
             return Err(self.barred(LimitId::NoRoute, "a function without a VPC"));
         }
         // An environment before this one had the same address; what is left of its flow gives way.
@@ -116,19 +125,26 @@ impl PacketEngine {
             _ => key.remote_port,
         };
         let from_port = own_port.unwrap_or(key.near_port);
-        let flow = FlowKey { protocol: key.protocol, to: key.remote, port, from_port };
+        let mut flow = FlowKey { protocol: key.protocol, to: key.remote, port, from_port };
+        if let (IpAddr::V4(four), true) = (key.remote, key.is_nat64()) {
+            flow.to = synthesized(four).into();
+            if key.protocol == ICMP {
+                (flow.protocol, flow.port) = (ICMPV6, ECHO_REQUEST6);
+            }
+        }
         let function = environment.attachment.place.map_or(0, |place| place.function);
         let groups = match self.network.placements.get(function) {
             Some(Some(placement)) => &*placement.groups,
             _ => &[],
         };
-        let path = self.network.path(environment.subnet, groups, &flow);
+        let subnet = environment.subnet;
+        let path = self.network.path(subnet, groups, &flow);
         let public = environment.public();
         let now = self.now;
         let mut granted = Granted {
             outside: key.remote,
             outside_port: from_port,
-            marks: marks::INTERFACE | leads,
+            marks: marks::INTERFACE | leads | if key.is_nat64() { marks::NAT64 } else { 0 },
             pool: 0,
             gateway: NO_GATEWAY,
             gateway_address: 0,
@@ -140,6 +156,11 @@ impl PacketEngine {
         };
         match path {
             Path::Barred(limit, resource) => return Err(self.barred(limit, &resource)),
+            path if key.is_nat64() && !matches!(path, Path::Nat(_)) => {
+                let name = self.network.subnets.get(subnet).map_or("", |subnet| &subnet.name);
+                let who = format!("{name} (its route for 64:ff9b::/96 leads to no NAT gateway)");
+                return Err(self.barred(LimitId::NoRoute, &who));
+            }
             Path::Nat(index) => self.take_gateway(interface, index, key, &mut granted)?,
             _ if own.is_none() => {
                 let name = Arc::clone(self.wired.connections.interface_name(interface));
@@ -150,7 +171,11 @@ impl PacketEngine {
                 self.take_host(interface, index, &mut granted)?;
             }
             Path::Nothing => {
-                granted.marks |= if leads == marks::RELAY { 0 } else { marks::NOWHERE };
+                // Whatever is attached at the address may stand there, but for what is of another VPC.
+                let is_attached = leads == marks::RELAY && self.network.owners(key.remote).next().is_none();
+                if !is_attached {
+                    granted.marks = granted.marks & !marks::RELAY | marks::NOWHERE;
+                }
                 self.wired.connections.take_interface(now, interface)?;
             }
             Path::Service(_) | Path::Egress(_) | Path::World => {

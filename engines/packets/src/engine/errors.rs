@@ -125,7 +125,7 @@ impl PacketEngine {
         quote.translate(&mut bytes[view.transport + ICMP_HEADER..], End::Source, (address, flow.inside_port));
         translate(bytes, view, &offload, End::Destination, (address, 0), true);
         seal_icmp(&mut bytes[view.transport..], view.source, address);
-        Verdict::Forward(port)
+        self.carry_in_six(Verdict::Forward(port), bytes, offload, self.six_of(&flow))
     }
 
     /// An environment's error about a packet that came in.

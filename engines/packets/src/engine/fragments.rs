@@ -6,6 +6,7 @@
 //! overlap (RFC 5722, RFC 3128).
 
 use super::{PacketEngine, Prepared};
+use crate::flow::marks;
 use crate::packet::{Offload, Port, Reason, Verdict};
 use crate::table::Key;
 use crate::wire::{Fragment, UDP, View};
@@ -138,6 +139,9 @@ impl PacketEngine {
         offload: Offload,
     ) -> Verdict {
         let Some(slot) = self.table.find(key) else { return Verdict::Drop(Reason::NoFlow) };
+        if self.table.flows()[slot as usize].has(marks::NAT64) {
+            return Verdict::Drop(Reason::Fragment);
+        }
         if view.hops <= 1 {
             return Verdict::Drop(Reason::Expired);
         }

@@ -114,12 +114,15 @@ impl PacketEngine {
         self.table.flows_mut()[slot as usize].marks &= !marks::HELD;
         let flow = self.table.flows()[slot as usize];
         let remote = self.table.remote(&flow);
-        let inside = self.inside(&flow, remote.is_ipv4());
+        let (inside, six) = (self.inside(&flow, remote.is_ipv4()), self.six_of(&flow));
         self.end(slot);
         let (port, address) = inside?;
         let from = SocketAddr::new(remote, flow.remote_port);
         let to = SocketAddr::new(address, flow.inside_port);
         craft::reset(&mut self.answer, from, to, held.heard);
+        if let Some(six) = six {
+            self.answer_in_six(six);
+        }
         Some(port)
     }
 

@@ -55,7 +55,17 @@ impl PacketEngine {
         if view.hops <= 1 {
             return Verdict::Drop(Reason::Expired);
         }
-        self.pass_in(slot, view, bytes, offload)
+        let six = self.six_of(flow);
+        if six.is_some() {
+            if view.fragment.is_some() {
+                return Verdict::Drop(Reason::Fragment);
+            }
+            if let Some(mtu) = self.too_big_in_six(view, bytes, offload) {
+                return self.too_big(view, bytes, mtu);
+            }
+        }
+        let verdict = self.pass_in(slot, view, bytes, offload);
+        self.carry_in_six(verdict, bytes, offload, six)
     }
 
     /// The device and the address behind a flow, while its environment is there.

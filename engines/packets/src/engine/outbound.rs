@@ -34,6 +34,9 @@ impl PacketEngine {
             let reason = if own_affairs { Reason::Martian } else { Reason::Spoofed };
             return Verdict::Drop(reason);
         }
+        if prepared.key.is_nat64() {
+            return self.out_of_six(id, prepared, bytes, offload);
+        }
         if view.fragment.is_some() {
             return self.fragment(prepared, bytes, offload);
         }

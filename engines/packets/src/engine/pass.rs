@@ -111,7 +111,7 @@ pub(super) fn seconds(now: Instant) -> u32 {
 
 /// Whether a packet, or each of those that it stands for, is larger than `mtu`.
 #[inline]
-fn is_too_big(view: &View, bytes: &[u8], offload: Offload, mtu: u16) -> bool {
+pub(super) fn is_too_big(view: &View, bytes: &[u8], offload: Offload, mtu: u16) -> bool {
     match offload.segment {
         None => bytes.len() > usize::from(mtu),
         Some(size) => header(view, bytes) + usize::from(size.get()) > usize::from(mtu),

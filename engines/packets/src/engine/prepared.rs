@@ -6,7 +6,8 @@
 use super::PacketEngine;
 use crate::packet::{Packet, Port, Reason};
 use crate::table::{Key, Near};
-use crate::wire::{TCP, UDP, View};
+use crate::wire::{ICMP, ICMPV6, TCP, UDP, View};
+use limits::network::nat64::embedded;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Packets whose loads are on their way at once.
@@ -37,13 +38,17 @@ impl PacketEngine {
         let ports = matches!(view.protocol, TCP | UDP) && !later;
         let (key, has_key) = match from {
             Port::Environment(id) => {
-                let key = Key {
+                let mut key = Key {
                     near: Near::Environment(id.slot),
                     near_port: view.source_port,
                     remote: view.destination,
                     remote_port: view.destination_port,
                     protocol: view.protocol,
                 };
+                if let Some(four) = embedded(view.destination) {
+                    (key.near, key.remote) = (Near::environment_nat64(id.slot), four.into());
+                    key.protocol = if view.protocol == ICMPV6 { ICMP } else { view.protocol };
+                }
                 (key, ports || !later && view.is_echo_request())
             }
             Port::World | Port::Relay => {

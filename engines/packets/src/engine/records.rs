@@ -2,11 +2,13 @@
 
 use super::{PacketEngine, pass::seconds};
 use crate::environment::EnvironmentId;
-use crate::flow::{Flow, State};
+use crate::flow::{Flow, State, marks};
 use crate::flow_log::{Action, FlowRecord};
 use crate::table::Key;
+use limits::network::nat64::synthesized;
 use model::LimitId;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 /// Records that wait to be taken; what comes on top is counted and lost.
 pub const RECORDS_MAX: usize = 65_536;
@@ -66,7 +68,10 @@ impl PacketEngine {
     pub(super) fn record(&mut self, slot: u32) {
         let flow = self.table.flows()[slot as usize];
         if self.records.are_kept {
-            let remote = self.table.remote(&flow);
+            let mut remote = self.table.remote(&flow);
+            if let (IpAddr::V4(four), true) = (remote, flow.has(marks::NAT64)) {
+                remote = synthesized(four).into();
+            }
             let interface = self.environments[flow.environment as usize].interface;
             let address = interface.and_then(|interface| {
                 let found = self.layout.interfaces.get(interface.index())?;
@@ -123,14 +128,21 @@ impl PacketEngine {
             return;
         };
         let Some(found) = self.layout.interfaces.get(interface.index()) else { return };
-        let address =
-            if key.remote.is_ipv4() { found.address.map(Into::into) } else { found.address6.map(Into::into) };
+        let destination = match key.remote {
+            IpAddr::V4(four) if key.is_nat64() => synthesized(four).into(),
+            remote => remote,
+        };
+        let address = if destination.is_ipv4() {
+            found.address.map(Into::into)
+        } else {
+            found.address6.map(Into::into)
+        };
         let Some(source) = address else { return };
         let now = seconds(self.now);
         self.records.push(FlowRecord {
             interface,
             source,
-            destination: key.remote,
+            destination,
             source_port: key.near_port,
             destination_port: key.remote_port,
             protocol: key.protocol,

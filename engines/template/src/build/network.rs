@@ -223,6 +223,7 @@ impl Builder<'_, '_> {
             ipv6_cidr,
             availability_zone: self.resolver.identity(item.index).zone(),
             map_public_ip: item.fields.boolean("MapPublicIpOnLaunch", false, &mut self.problems),
+            dns64: item.fields.boolean("EnableDns64", false, &mut self.problems),
         });
     }
 

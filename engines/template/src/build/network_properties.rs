@@ -9,6 +9,7 @@ use crate::problem::{Problem, Problems, quoted};
 use crate::suggest::did_you_mean;
 use crate::yaml::{Mapping, Node};
 use model::stack::{Destination, EndpointKind, RouteTarget};
+use std::net::Ipv6Addr;
 
 /// The properties of a type.
 struct Known {
@@ -21,6 +22,8 @@ struct Known {
     not_run: &'static [(&'static str, &'static str)],
 }
 
+/// What a NAT gateway takes of IPv6 (VPC User Guide, "DNS64 and NAT64").
+const NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 const NO_POOL: &str = "addresses from an IPAM pool are not known here: give the range itself";
 const ROUTED: &str = "every name is answered with all its records";
 const ELSEWHERE: &str = "the way through it is not run";
@@ -34,7 +37,14 @@ const KNOWN: &[Known] = &[
     },
     Known {
         kind: "AWS::EC2::Subnet",
-        run: &["VpcId", "CidrBlock", "Ipv6CidrBlock", "AvailabilityZone", "MapPublicIpOnLaunch"],
+        run: &[
+            "VpcId",
+            "CidrBlock",
+            "Ipv6CidrBlock",
+            "AvailabilityZone",
+            "MapPublicIpOnLaunch",
+            "EnableDns64",
+        ],
         quiet: &[
             "AssignIpv6AddressOnCreation",
             "EnableLniAtDeviceIndex",
@@ -43,10 +53,6 @@ const KNOWN: &[Known] = &[
         ],
         not_run: &[
             ("AvailabilityZoneId", "the subnet counts as one of the first zone: give AvailabilityZone"),
-            (
-                "EnableDns64",
-                "the resolver makes up no addresses of 64:ff9b::/96, so names without IPv6 are reached by IPv4",
-            ),
             ("Ipv6Native", "functions have an IPv4 address in it, too"),
             ("Ipv4IpamPoolId", NO_POOL),
             ("Ipv4NetmaskLength", NO_POOL),
@@ -314,9 +320,15 @@ impl Builder<'_, '_> {
             if let (Destination::Ipv6(range), RouteTarget::NatGateway(gateway)) =
                 (&route.destination, &route.target)
             {
-                let message = format!("NAT64 is not run: {} of {range} leads nowhere", quoted(&route.id));
+                if (range.first(), range.prefix()) == NAT64 {
+                    continue;
+                }
+                let message = format!(
+                    "{} of {range} leads to a NAT gateway, which takes 64:ff9b::/96 alone",
+                    quoted(&route.id)
+                );
                 let help =
-                    format!("packets to it are dropped at {} (route.none); IPv4 passes", gateway.as_str());
+                    format!("other packets are dropped at {} (route.none); IPv4 passes", gateway.as_str());
                 said.push(Problem::at(span(route.place), message).help(help));
             }
         }
@@ -367,7 +379,7 @@ fn look(known: &Known, mapping: &Mapping, said: &mut Problems) {
 
 /// A switch that is off asks for nothing, nor does an address type that is the usual one.
 fn is_off(key: &str, value: &Node) -> bool {
-    let switches = ["EnableDns64", "Ipv6Native", "MultiValueAnswer"];
+    let switches = ["Ipv6Native", "MultiValueAnswer"];
     match value.as_str() {
         Some(text) => {
             (switches.contains(&key) && text.eq_ignore_ascii_case("false"))

@@ -68,6 +68,9 @@ fn nothing_that_is_said_of_the_network_is_passed_over_in_silence() {
   Cloud:
     Type: AWS::EC2::Route
     Properties: {RouteTableId: !Ref Table, DestinationCidrBlock: 10.200.0.0/16, CoreNetworkArn: 'arn:aws:x'}
+  Six0:
+    Type: AWS::EC2::Route
+    Properties: {RouteTableId: !Ref Table, DestinationIpv6CidrBlock: '::/0', NatGatewayId: !Ref Nat}
   Group:
     Type: AWS::EC2::SecurityGroup
     Properties:
@@ -88,8 +91,10 @@ fn nothing_that_is_said_of_the_network_is_passed_over_in_silence() {
             "AWS::EC2::VPC has no property `EnableDnsSuport`; it is not read",
             "did you mean `EnableDnsSupport`?",
         ),
-        ("EnableDns64 of AWS::EC2::Subnet is not run", "64:ff9b::/96"),
-        ("NAT64 is not run: `Six64` of 64:ff9b::/96 leads nowhere", "dropped at Nat (route.none)"),
+        (
+            "`Six0` of ::/0 leads to a NAT gateway, which takes 64:ff9b::/96 alone",
+            "dropped at Nat (route.none)",
+        ),
         ("an egress rule of a security group has no property `Descripton`", "did you mean `Description`?"),
         ("IpAddressType of AWS::EC2::VPCEndpoint is not run", "IPv4 addresses alone"),
         ("ServiceNetworkArn of AWS::EC2::VPCEndpoint is not run", ""),
@@ -98,9 +103,11 @@ fn nothing_that_is_said_of_the_network_is_passed_over_in_silence() {
         let found = said.iter().find(|line| line.contains(part));
         assert!(found.is_some_and(|line| line.contains(help)), "{part}\nin\n{said:#?}");
     }
-    assert_eq!(said.len(), 7, "{said:#?}");
-    // The routes are what they are.
+    assert_eq!(said.len(), 6, "{said:#?}");
+    // The routes are what they are, and the resolver of one subnet makes up addresses of IPv6.
     let stack = stack(&text);
+    let dns64: Vec<&str> = stack.subnets.iter().filter(|found| found.dns64).map(|found| &*found.id).collect();
+    assert_eq!(dns64, ["Three"]);
     assert!(
         matches!(&stack.routes[1].target, RouteTarget::OtherGateway(link) if link.as_str() == "arn:aws:x")
     );

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use limits::network::nat64;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
@@ -32,6 +33,15 @@ const QUESTION_BYTES_MAX: usize = 4_096;
 pub struct Asker {
     /// The VPC of its interface, as an index into the book; none for a function outside every VPC.
     pub vpc: Option<usize>,
+    /// Its subnet has `EnableDns64`: what has IPv4 alone gets addresses of 64:ff9b::/96.
+    pub dns64: bool,
+}
+
+impl Asker {
+    /// A function in that VPC, or outside every one.
+    pub const fn of(vpc: Option<usize>) -> Self {
+        Self { vpc, dns64: false }
+    }
 }
 
 /// How a question came, and so how long its answer may be.
@@ -123,11 +133,31 @@ impl Resolver {
                 asked.unwrap_or_else(|| question.answer(Code::ServerFailure, &[], None))
             }
         };
+        let answer = match question.kind {
+            wire::AAAA if asker.dns64 => self.with_made_up(asker, &question, answer).await,
+            _ => answer,
+        };
         self.remember(&question, &answer);
         match over {
             Transport::Udp if answer.len() > question.udp_bytes => question.truncated(),
             _ => answer,
         }
+    }
+
+    /// An answer about IPv6 that is there but has none becomes one with an address for each of IPv4 (RFC 6147, section 5.1:
+    /// not where there is no such name, and not where the question was never answered).
+    async fn with_made_up(&self, asker: Asker, question: &Question<'_>, answer: Vec<u8>) -> Vec<u8> {
+        let Some(name) = &question.name else { return answer };
+        if !wire::is_without_error(&answer) || !wire::addresses(&answer, ADDRESSES_MAX).is_empty() {
+            return answer;
+        }
+        let found = self.addresses_of(asker, name.clone(), wire::A).await;
+        let made_up = |address: &IpAddr| match address {
+            IpAddr::V4(four) => Some(IpAddr::V6(nat64::synthesized(*four))),
+            IpAddr::V6(_) => None,
+        };
+        let made_up: Vec<IpAddr> = found.iter().filter_map(made_up).collect();
+        if made_up.is_empty() { answer } else { of_addresses(question, &made_up) }
     }
 
     async fn ask_the_host(&self, question: &Question<'_>, query: &[u8]) -> Option<Vec<u8>> {
@@ -248,7 +278,7 @@ mod tests {
     async fn known_names_are_answered_by_kind() {
         let resolver = resolver(vec![]).await;
         let ask = async |vpc, name: &str, kind| {
-            resolver.answer(Asker { vpc }, &asked(name, kind, None), Transport::Tcp).await
+            resolver.answer(Asker::of(vpc), &asked(name, kind, None), Transport::Tcp).await
         };
         assert_eq!(code(&ask(None, "ssm.us-east-1.amazonaws.com", wire::A).await), (0, 1));
         assert_eq!(code(&ask(None, "ssm.us-east-1.amazonaws.com", wire::AAAA).await), (0, 0));
@@ -264,9 +294,9 @@ mod tests {
     async fn answers_that_do_not_fit_are_cut_over_udp() {
         let resolver = resolver(vec![]).await;
         let udp = |options| asked("many.test", wire::A, options);
-        let answer = resolver.answer(Asker { vpc: Some(0) }, &udp(None), Transport::Udp).await;
+        let answer = resolver.answer(Asker::of(Some(0)), &udp(None), Transport::Udp).await;
         assert!(wire::is_truncated(&answer) && answer.len() <= wire::UDP_BYTES);
-        let answer = resolver.answer(Asker { vpc: Some(0) }, &udp(None), Transport::Tcp).await;
+        let answer = resolver.answer(Asker::of(Some(0)), &udp(None), Transport::Tcp).await;
         assert_eq!(code(&answer), (0, 100));
     }
 
@@ -277,15 +307,36 @@ mod tests {
         drop(dead);
         let resolver = resolver(vec![gone, server().await]).await;
         let ask = async |name: &str, over| {
-            resolver.answer(Asker { vpc: None }, &asked(name, wire::A, None), over).await
+            resolver.answer(Asker::of(None), &asked(name, wire::A, None), over).await
         };
         let answer = ask("www.example.com", Transport::Udp).await;
         assert_eq!((code(&answer), &answer[..2]), ((0, 1), &[0xAB, 0xCD][..]));
         assert_eq!(code(&ask("long.example.com", Transport::Tcp).await), (0, 200));
         assert!(wire::is_truncated(&ask("long.example.com", Transport::Udp).await));
-        let in_vpc = Asker { vpc: Some(0) };
+        let in_vpc = Asker::of(Some(0));
         let answer = resolver.answer(in_vpc, &asked("alias.test", wire::A, None), Transport::Udp).await;
         assert_eq!(wire::addresses(&answer, 9), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn where_a_subnet_wants_it_names_without_ipv6_get_addresses_of_it() {
+        // The server answers everything with one address of IPv4, whatever is asked for.
+        let resolver = resolver(vec![server().await]).await;
+        let ask = async |name: &str, kind, dns64| {
+            let asker = Asker { vpc: Some(0), dns64 };
+            let answer = resolver.answer(asker, &asked(name, kind, None), Transport::Tcp).await;
+            wire::addresses(&answer, 200).iter().map(IpAddr::to_string).collect::<Vec<_>>()
+        };
+        for (name, expected) in
+            [("many.test", "64:ff9b::a00:1"), ("ssm.us-east-1.amazonaws.com", "64:ff9b::c613:")]
+        {
+            assert!(ask(name, wire::AAAA, false).await.is_empty(), "{name}");
+            assert!(ask(name, wire::AAAA, true).await[0].starts_with(expected), "{name}");
+            assert!(ask(name, wire::A, true).await.iter().all(|address| !address.contains(':')), "{name}");
+        }
+        assert_eq!(ask("alias.test", wire::AAAA, true).await, ["64:ff9b::c000:201"]);
+        assert_eq!(ask("localhost", wire::AAAA, true).await, ["::1"], "what has IPv6 keeps it");
+        assert!(ask("ip-10-9-9-9.ec2.internal", wire::AAAA, true).await.is_empty(), "there is no such name");
     }
 
     #[tokio::test]
@@ -294,7 +345,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        tokio::spawn(async move { resolver.serve(Asker { vpc: Some(0) }, stream).await });
+        tokio::spawn(async move { resolver.serve(Asker::of(Some(0)), stream).await });
         for _ in 0..3 {
             let query = asked("many.test", wire::A, None);
             client.write_u16(query.len() as u16).await.unwrap();

@@ -200,6 +200,11 @@ pub fn is_truncated(message: &[u8]) -> bool {
     message.get(2).is_some_and(|flags| flags & FLAG_TRUNCATED != 0)
 }
 
+/// Whether an answer says that the name is there, with records or without.
+pub fn is_without_error(message: &[u8]) -> bool {
+    message.get(3).is_some_and(|flags| flags & 15 == Code::NoError as u8)
+}
+
 /// The addresses that an answer holds, whatever names they stand at: at most `most`.
 pub fn addresses(message: &[u8], most: usize) -> Vec<IpAddr> {
     let mut found = Vec::new();

@@ -199,7 +199,7 @@ impl Answers {
         Box::new(move |question, reply| {
             let resolver = resolver.clone();
             runtime.spawn(async move {
-                let asker = Asker { vpc: question.vpc };
+                let asker = Asker { vpc: question.vpc, dns64: question.dns64 };
                 reply.send(resolver.answer(asker, &question.message, Transport::Udp).await);
             });
         })

@@ -67,7 +67,8 @@ impl Network {
             let group = found.subnet_group.as_ref().and_then(Link::logical);
             let group = stack.db_subnet_groups.iter().find(|one| Some(&*one.id) == group);
             let subnets: Vec<Link> = group.iter().flat_map(|group| group.subnets.first().cloned()).collect();
-            let draft = Draft::new(&found.id, &found.address, HostKind::Database(index));
+            let mut draft = Draft::new(&found.id, &found.address, HostKind::Database(index));
+            draft.public = found.publicly_accessible;
             self.stand(stack, &subnets, &found.security_groups, &draft);
         }
         for (index, proxy) in stack.db_proxies.iter().enumerate() {
@@ -99,7 +100,11 @@ impl Network {
     fn last_address(&self, vpc: usize) -> Ipv4Addr {
         let there = self.hosts.iter().filter(|host| host.vpc == vpc).count() as u32;
         let last = self.vpcs[vpc].ranges.first().map_or(u32::MAX, |range| u32::from(range.last()));
-        last.saturating_sub(there + 1).into()
+        let mut address = last.saturating_sub(there + 1);
+        while self.hosts.iter().any(|host| u32::from(host.address) == address) {
+            address = address.saturating_sub(1);
+        }
+        address.into()
     }
 
     /// Gives something an address in each of its subnets.
@@ -160,6 +165,7 @@ struct Draft {
     zonal: bool,
     /// Without groups of its own it has its VPC's.
     guarded: bool,
+    public: bool,
     vpc: Option<Link>,
     what: HostKind,
 }
@@ -172,6 +178,7 @@ impl Draft {
             private_names: Vec::new(),
             zonal: false,
             guarded: true,
+            public: false,
             vpc: None,
             what,
         }
@@ -187,6 +194,7 @@ impl Draft {
             groups,
             vpc,
             subnet,
+            public: self.public,
             what: self.what,
         }
     }

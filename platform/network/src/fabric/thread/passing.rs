@@ -105,6 +105,7 @@ impl Thread {
     fn follow(&mut self, now: Instant, from: Port, token: u64, verdict: Verdict, whole: &[u8]) {
         match verdict {
             Verdict::Forward(to) => self.send(to, whole),
+            Verdict::Carry(to, offload) => self.send_own(to, offload),
             Verdict::Answer => self.send_own(from, Offload::default()),
             Verdict::Resolve { payload } => {
                 self.resolve(now, from, token, frame::packet(whole), payload);
@@ -242,7 +243,9 @@ impl Thread {
         if Arc::strong_count(&self.open_questions) > OPEN_QUESTIONS_MAX {
             return self.lose(Lost::Questions);
         }
-        let question = Question { place: slot.place, vpc: slot.vpc, message: message.to_vec() };
+        let dns64 =
+            slot.place.is_some_and(|place| self.engine.network().has_dns64(place.function, place.choice));
+        let question = Question { place: slot.place, vpc: slot.vpc, dns64, message: message.to_vec() };
         let (commands, open) = (self.commands.clone(), self.open_questions.clone());
         let reply = DnsReply { commands, asker, from: destination, to: source, _open: open };
         (self.hooks.resolve)(question, reply);
