@@ -60,7 +60,13 @@ impl Destination {
             (Some(port), _) => port,
             (None, Transport::Icmp) => 0,
             (None, _) => {
-                return Err(Stop::Usage(format!("which port of {word}? Write {word}:443, for instance")));
+                // With a port behind it, an address of IPv6 stands in brackets.
+                let end = if word.parse::<std::net::Ipv6Addr>().is_ok() {
+                    format!("[{word}]")
+                } else {
+                    word.clone()
+                };
+                return Err(Stop::Usage(format!("which port of {word}? Write {end}:443, for instance")));
             }
         };
         Ok(Wanted::Place(Self::new(&word, None, port, protocol)))
