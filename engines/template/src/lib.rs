@@ -5,7 +5,8 @@
 //! the order of dependence; `resolve` evaluates the intrinsic functions in that order; `build` reads the plain types into
 //! the stack. Nothing here opens a file or a socket: the caller hands the text in, and renders the [`Problem`]s.
 //!
-//! [`yaml`] knows nothing of CloudFormation and also serves other files that people write, such as `load.yaml`.
+//! [`yaml`] knows nothing of CloudFormation and also serves other files that people write, such as `load.yaml`. [`samconfig`]
+//! and [`variables`] read what SAM's users keep beside their template.
 
 mod build;
 mod graph;
@@ -16,8 +17,10 @@ pub mod problem;
 mod references;
 mod resolve;
 mod sam;
+pub mod samconfig;
 mod sections;
 pub mod suggest;
+pub mod variables;
 pub mod yaml;
 
 pub use problem::{Cause, Problem, Problems, Related};

@@ -8,7 +8,7 @@
 mod answer;
 mod identity;
 
-pub(crate) use answer::Passed;
+pub(crate) use answer::{Passed, verdict};
 
 use crate::arrival::{Arrival, Destination};
 use crate::gateway::{Gateway, Making};

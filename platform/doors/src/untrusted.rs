@@ -1,7 +1,7 @@
 //! What doors make of bytes that anybody sends, by the parsers that are served: for fuzzing.
 
 use crate::routes::{Resource, Routes};
-use crate::{Answer, event, event_v1, reply_v1};
+use crate::{Answer, authorizer, event, event_v1, reply_v1, routes};
 use bytes::Bytes;
 use http::request::Parts;
 use model::stack::ApiRoute;
@@ -105,6 +105,13 @@ pub fn replies(result: &Bytes) -> [Option<Answer>; 3] {
     readings.map(|(strict, decodes)| reply_v1::decode(result, reply_v1::Reading { strict, decodes }).ok())
 }
 
+/// What an authorizer's answer says of `GET` with that path at an API of this account: `None` if it is no answer. `simple` where the
+/// API takes yes or no.
+pub fn authorizer(answer: &[u8], simple: bool, is_rest: bool, path: &str) -> Option<bool> {
+    let arn = |path: &str| format!("arn:aws:execute-api:us-east-1:000000000000:abc/Prod/GET{path}");
+    authorizer::verdict(answer, simple, is_rest, &arn(path), &arn(&routes::canonical(path)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +130,23 @@ mod tests {
         assert_eq!(events[0]["rawQueryString"], "x=1");
         assert_eq!(events[1]["version"], "1.0");
         assert_eq!(events[2]["body"], "\u{fffd}", "no binary type: text, as well as it can be");
+    }
+
+    #[test]
+    fn an_authorizers_answer_is_judged() {
+        let policy = br#"{"principalId":"me","policyDocument":{"Statement":{"Effect":"Allow","Action":"*","Resource":"*/GET/cart/7"}}}"#;
+        let simple = br#"{"isAuthorized":false}"#;
+        assert_eq!(
+            authorizer(policy, false, true, "/cart/%37"),
+            Some(false),
+            "the client's spelling counts as well"
+        );
+        assert_eq!(authorizer(policy, false, true, "/cart/7"), Some(true));
+        assert_eq!(
+            (authorizer(simple, true, false, "/"), authorizer(simple, true, true, "/")),
+            (Some(false), None)
+        );
+        assert_eq!(authorizer(b"{", false, true, "/"), None);
     }
 
     #[test]

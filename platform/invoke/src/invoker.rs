@@ -892,7 +892,8 @@ fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Re
         code: &function.code,
         layers: opt.as_deref(),
     })?;
-    for warning in runtimes.untold(std::mem::take(&mut launch.warnings)) {
+    let of_code = runtimes.untold_of_code(std::mem::take(&mut launch.code_warnings));
+    for warning in runtimes.untold(std::mem::take(&mut launch.warnings)).into_iter().chain(of_code) {
         tracing::warn!(function = %function.name, "{warning}");
     }
     let extensions = extensions::list(opt.as_slice()).map_err(files_error)?.into();

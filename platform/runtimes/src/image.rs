@@ -40,7 +40,7 @@ impl Runtimes {
             binds.push((bundle.clone(), TRUST.to_owned()));
             environment.extend(TRUST_VARIABLES.map(|name| (name.to_owned(), TRUST.to_owned())));
         }
-        Ok(Launch { program, binds, environment, warnings: Vec::new() })
+        Ok(Launch { program, binds, environment, warnings: Vec::new(), code_warnings: Vec::new() })
     }
 }
 

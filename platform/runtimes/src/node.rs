@@ -97,8 +97,9 @@ pub(crate) fn resolve(
     binds.push((folder, "/var/runtime".to_owned()));
     let mut environment = crate::runtime::managed_environment(request.runtime);
     environment.push(("NODE_PATH".to_owned(), node_path(major)));
-    let warnings = warning.into_iter().chain(handler::warning(request, handler::Language::Node)).collect();
-    Ok(Launch { program, binds, environment, warnings })
+    let warnings = warning.into_iter().collect();
+    let code_warnings = handler::warning(request, handler::Language::Node).into_iter().collect();
+    Ok(Launch { program, binds, environment, warnings, code_warnings })
 }
 
 pub(crate) fn prepare(

@@ -42,6 +42,7 @@ fn launch(inside: &str) -> Launch {
             ),
         ],
         warnings: Vec::new(),
+        code_warnings: Vec::new(),
     }
 }
 

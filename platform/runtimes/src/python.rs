@@ -81,7 +81,8 @@ pub(crate) fn resolve(
         program,
         binds,
         environment: crate::runtime::managed_environment(request.runtime),
-        warnings: warning.into_iter().chain(handler::warning(request, handler::Language::Python)).collect(),
+        warnings: warning.into_iter().collect(),
+        code_warnings: handler::warning(request, handler::Language::Python).into_iter().collect(),
     })
 }
 

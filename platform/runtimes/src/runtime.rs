@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{RuntimeError, cache::Cache, install::Shelf, interpreter::Interpreters, node, provided, python};
@@ -35,6 +35,8 @@ pub struct Launch {
     pub environment: Vec<(String, String)>,
     /// Where this differs from AWS, each a sentence for the user.
     pub warnings: Vec<Warning>,
+    /// What is wrong with the function's own code, where that shows.
+    pub code_warnings: Vec<Warning>,
 }
 
 /// Resolves and prepares runtimes. Cheap to share behind an `Arc`; every method takes `&self`.
@@ -52,7 +54,14 @@ pub struct Runtimes {
     /// lock is held while putting it there, so that concurrent first starts do not stumble over each other.
     pub(crate) placed: Mutex<HashMap<PathBuf, String>>,
     /// Warnings that were told.
-    told: Mutex<BTreeSet<Warning>>,
+    told: Mutex<Told>,
+}
+
+/// Warnings that were told, by what they are about.
+#[derive(Debug, Default)]
+struct Told {
+    of_this_host: BTreeSet<Warning>,
+    of_code: BTreeSet<Warning>,
 }
 
 /// So many warnings are remembered as told.
@@ -137,15 +146,21 @@ impl Runtimes {
     /// Those of some warnings that nobody was told yet; now they are. Many functions share a runtime, and what is to be said
     /// of it.
     pub fn untold(&self, warnings: Vec<Warning>) -> Vec<Warning> {
-        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut is_new = |warning: &Warning| {
-            let is_new = !told.contains(warning);
-            if is_new && told.len() < TOLD_MAX {
-                told.insert(warning.clone());
-            }
-            is_new
-        };
-        warnings.into_iter().filter(|warning| is_new(warning)).collect()
+        untold(&mut self.told().of_this_host, warnings)
+    }
+
+    /// The same of a function's code, which lasts until [`Runtimes::deploy_begins`].
+    pub fn untold_of_code(&self, warnings: Vec<Warning>) -> Vec<Warning> {
+        untold(&mut self.told().of_code, warnings)
+    }
+
+    /// The template, or a part of it, is deployed anew: what is wrong with code is told again.
+    pub fn deploy_begins(&self) {
+        self.told().of_code.clear();
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Kills the pip and npm that run now, and lets none begin: for the end of the process.
@@ -167,6 +182,17 @@ impl Runtimes {
             Family::Node { major } => node::prepare(self, runtime, major, progress),
         }
     }
+}
+
+fn untold(told: &mut BTreeSet<Warning>, warnings: Vec<Warning>) -> Vec<Warning> {
+    let is_new = |warning: &Warning| {
+        let is_new = !told.contains(warning);
+        if is_new && told.len() < TOLD_MAX {
+            told.insert(warning.clone());
+        }
+        is_new
+    };
+    warnings.into_iter().filter(is_new).collect()
 }
 
 /// `PATH`, `LD_LIBRARY_PATH` and `AWS_EXECUTION_ENV` of a managed runtime, as recorded on AWS.

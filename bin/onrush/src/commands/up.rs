@@ -2,6 +2,7 @@
 
 mod answers;
 mod banner;
+mod barrier;
 mod conductor;
 mod debug;
 mod deploy;
@@ -282,6 +283,7 @@ async fn serve(
         debug: debug.clone(),
         strict_builds: false,
         copies: arguments.watch == Watch::All,
+        for_others: arguments.isolation == Isolation::Process && rustix::process::geteuid().is_root(),
         images: arguments.images.clone(),
     };
     let preparation = async {

@@ -4,6 +4,7 @@ mod around;
 mod build;
 mod layers;
 
+use super::barrier;
 use super::debug::Debug;
 use super::env_vars::{EnvFiles, EnvVars};
 use super::images;
@@ -16,7 +17,7 @@ use control::{Control, Cors, Deploy, DeployCode, EventInvokeConfig, Settings, Ur
 use model::settings::RUNTIMES;
 use model::stack::{self, Code, Function, Link, Stack};
 use runtimes::Runtimes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,6 +38,8 @@ pub struct Stage {
     pub strict_builds: bool,
     /// Whether code is copied rather than bound: `--watch`.
     pub copies: bool,
+    /// Whether functions run as other users who see this host's folders: root's `--isolation process`.
+    pub for_others: bool,
     /// `--image`: which functions run another image than the template's.
     pub images: Vec<String>,
 }
@@ -65,10 +68,12 @@ async fn functions(
     some: &[&Function],
 ) -> Result<Vec<String>, Stop> {
     let Stage { control, runtimes, copies, images, .. } = stage;
+    runtimes.deploy_begins();
     let images = images::overrides(images, read)?;
     check_runtimes(read, runtimes, some, &images).await?;
     let layers = layers::publish(read, control, *copies).await?;
     let mut deployed_names = Vec::new();
+    let mut barriers = BTreeSet::new();
     let mut problems = Vec::new();
     for function in some.iter().copied() {
         let request = request(read, function, stage, &layers, overrides, &images).await?;
@@ -78,6 +83,12 @@ async fn functions(
         }
         if let Some(debug) = &stage.debug {
             debug.apply(function, &mut request);
+        }
+        if let DeployCode::Folder(path) = &request.code
+            && let Some(barrier) = stage.for_others.then(|| barrier::before(path)).flatten()
+            && barriers.insert(barrier.clone())
+        {
+            tracing::warn!(function = %function.id, "{}", barrier::cure(&barrier));
         }
         deployed_names.push(function.name.clone());
         let (control, runtimes) = (control.clone(), runtimes.clone());

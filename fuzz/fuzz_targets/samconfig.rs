@@ -1,0 +1,14 @@
+//! Any text as a `samconfig.toml`: settings or what is wrong, never a panic.
+#![no_main]
+
+use std::path::Path;
+use template::samconfig;
+
+libfuzzer_sys::fuzz_target!(|text: &str| {
+    for environment in [None, Some("default"), Some("ci")] {
+        match samconfig::read(text, Path::new("shop"), environment, &["local_start_api", "deploy"]) {
+            Ok(settings) => assert!(settings.template.is_none_or(|path| !path.as_os_str().is_empty())),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+});
