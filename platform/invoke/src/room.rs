@@ -21,8 +21,11 @@ const READING_LASTS: Duration = Duration::from_millis(10);
 /// The same at most, where there is plenty. A reading takes 0.3 ms where a thousand environments have had their disks: the
 /// kernel looks at every block device there is (measured).
 const READING_LASTS_MAX: Duration = Duration::from_secs(1);
-/// What can be gone meanwhile, in MB a millisecond, whoever takes it: more than processors fill pages.
-const TAKEN_PER_MS_MB: u64 = 16;
+/// What can be gone meanwhile, in MB a millisecond for each processor, whoever takes it: more than one fills pages, as the
+/// kernel clears each of them and takes a fault for it.
+const TAKEN_PER_MS_MB: u64 = 2;
+/// So many processors are counted at least.
+const PROCESSORS_MIN: u64 = 8;
 
 /// The host's memory, as far as new environments need it.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(crate) struct Room {
     memory: HostMemory,
     /// Most that may be in use when one more is started, in MB, if the user said so.
     max_mb: Option<u64>,
+    /// What can be gone in a millisecond, in MB.
+    taken_per_ms_mb: u64,
     starting: Arc<AtomicU64>,
     state: Mutex<State>,
 }
@@ -46,9 +51,9 @@ struct State {
 
 impl State {
     /// How long the last reading is believed: until all that was left can have been taken.
-    fn lasts(&self) -> Duration {
+    fn lasts(&self, taken_per_ms_mb: u64) -> Duration {
         let left_mb = self.max_mb.saturating_sub(self.used_mb);
-        Duration::from_millis(left_mb / TAKEN_PER_MS_MB).clamp(READING_LASTS, READING_LASTS_MAX)
+        Duration::from_millis(left_mb / taken_per_ms_mb).clamp(READING_LASTS, READING_LASTS_MAX)
     }
 }
 
@@ -64,13 +69,15 @@ impl Drop for Starting {
 
 impl Room {
     pub(crate) fn new(memory: HostMemory, max_mb: Option<u64>) -> Self {
-        Self { memory, max_mb, starting: Arc::default(), state: Mutex::default() }
+        let processors = std::thread::available_parallelism().map_or(0, |count| count.get() as u64);
+        let taken_per_ms_mb = taken_per_ms_mb(processors);
+        Self { memory, max_mb, taken_per_ms_mb, starting: Arc::default(), state: Mutex::default() }
     }
 
     /// Room for one more, or what there is. Reads the host's memory once what was there at the last reading can be gone, at
     /// most once in 10 ms.
     pub(crate) fn take(&self, now: Instant) -> Result<Starting, Refusal> {
-        let state = self.look(now, State::lasts);
+        let state = self.look(now, |state| state.lasts(self.taken_per_ms_mb));
         let before = self.starting.fetch_add(1, Ordering::Relaxed);
         let starting = Starting(self.starting.clone());
         let (used, max) = (state.used_mb + before * STARTING_MB, state.max_mb);
@@ -134,6 +141,11 @@ impl Room {
     }
 }
 
+/// What so many processors can take in a millisecond, in MB.
+fn taken_per_ms_mb(processors: u64) -> u64 {
+    processors.max(PROCESSORS_MIN) * TAKEN_PER_MS_MB
+}
+
 /// Most that may be in use when one more is started, in MB.
 fn most(memory: Memory) -> u64 {
     let total = memory.total_mb();
@@ -155,11 +167,18 @@ mod tests {
 
     #[test]
     fn a_reading_is_believed_for_as_long_as_what_was_left_must_last() {
-        let lasts = |max_mb, used_mb| State { max_mb, used_mb, ..State::default() }.lasts();
+        let of = |processors, max_mb, used_mb| {
+            State { max_mb, used_mb, ..State::default() }.lasts(taken_per_ms_mb(processors))
+        };
+        let lasts = |max_mb, used_mb| of(2, max_mb, used_mb);
         assert_eq!(lasts(1_000, 2_000), READING_LASTS);
         assert_eq!(lasts(1_000, 900), READING_LASTS);
         assert_eq!(lasts(2_000, 400), Duration::from_millis(100));
         assert_eq!(lasts(u64::MAX, 0), READING_LASTS_MAX);
+        // Four times as many processors take four times as much.
+        assert_eq!(of(8, 66_000, 2_000), READING_LASTS_MAX);
+        assert_eq!(of(32, 34_000, 2_000), Duration::from_millis(500));
+        assert_eq!(of(64, 34_000, 2_000), Duration::from_millis(250));
     }
 
     #[test]
