@@ -221,7 +221,7 @@ fn put<K: Ord>(
 }
 
 /// The ports at which a resource of the template answers, none for every port; `None` when it is no such resource.
-fn ports_of(stack: &Stack, id: &str) -> Option<Vec<u16>> {
+pub(crate) fn ports_of(stack: &Stack, id: &str) -> Option<Vec<u16>> {
     if let Some(instance) = stack.db_instances.iter().find(|instance| instance.id == id) {
         return Some(vec![instance.port]);
     }

@@ -10,7 +10,7 @@ use limits::network::HostKind;
 use model::stack::{Cidr, Stack};
 use tokio::net::TcpStream;
 
-use crate::attach::{Attachments, Place, Server};
+use crate::attach::{Attachments, Place, Server, ports_of};
 use crate::names::{Asker, Resolver};
 use crate::relay::{Destinations, Flow, Target};
 
@@ -125,6 +125,8 @@ impl Directory {
                 let known = Known { id: host.name.clone(), service: service.map(str::to_owned) };
                 places.known.insert(address, known);
                 let Some((ports, server)) = attachments.resources.get(&host.name) else { continue };
+                // Where it answers is the stack's to say, and may be another than at the start.
+                let ports = ports_of(stack, &host.name).unwrap_or_else(|| ports.clone());
                 if ports.is_empty() {
                     places.whole.insert(address, server.clone());
                 }
@@ -325,6 +327,31 @@ mod tests {
         assert_eq!(at(&directory, "198.19.192.1:443", true), "server", "datagrams, too");
         assert_eq!(at(&directory, "10.0.0.2:53", true), "nothing", "the engine answers those");
         assert!(directory.relayed().contains(&("10.0.1.8".parse().unwrap(), Some(5432))));
+    }
+
+    #[test]
+    fn an_attached_server_is_where_the_template_says_after_each_change() {
+        let stack = |port: u16| {
+            let text = format!(
+                "Resources:\n  Vpc: {{Type: AWS::EC2::VPC, Properties: {{CidrBlock: 10.0.0.0/16}}}}\n  \
+                 Own: {{Type: AWS::EC2::Subnet, Properties: {{VpcId: !Ref Vpc, CidrBlock: 10.0.1.0/24}}}}\n  \
+                 Next: {{Type: AWS::EC2::Subnet, Properties: {{VpcId: !Ref Vpc, CidrBlock: 10.0.2.0/24}}}}\n  \
+                 Places: {{Type: AWS::RDS::DBSubnetGroup, Properties: {{DBSubnetGroupDescription: d, SubnetIds: [!Ref Own, !Ref Next]}}}}\n  \
+                 Orders: {{Type: AWS::RDS::DBInstance, Properties: {{Engine: postgres, DBInstanceClass: db.t4g.micro, \
+                 AllocatedStorage: '20', Port: '{port}', DBSubnetGroupName: !Ref Places}}}}\n"
+            );
+            let outcome = template::read("t", &text, &template::Inputs::default());
+            outcome.stack.unwrap_or_else(|| panic!("{:?}", outcome.problems))
+        };
+        let before = stack(5432);
+        let attachments = Attachments::parse(&["Orders=localhost:1".to_owned()], Some(&before)).unwrap();
+        let directory = directory(&[]);
+        for (port, expected) in [(5432, ["server", "refused"]), (6000, ["refused", "server"])] {
+            let stack = stack(port);
+            directory.renew(&Network::from_stack(&stack), &stack, &attachments);
+            let found = ["10.0.1.4:5432", "10.0.1.4:6000"].map(|to| at(&directory, to, false));
+            assert_eq!(found, expected, "{port}");
+        }
     }
 
     #[test]
