@@ -99,6 +99,28 @@ def test_rules_and_routes_change_for_new_connections_alone(up, tmp_path):
     assert connect(platform, keep=True) == ["hello"] and gateways() == ["Nat"]
 
 
+def test_what_a_failed_deployment_did_to_the_network_is_undone(up, tmp_path):
+    platform = up()
+    assert connect(platform) == ["hello"]
+    before = network.resources()
+    narrow = [{"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "0.0.0.0/0"}]
+    # Red moves where nothing leaves; then there is no code for Zed.
+    missing = {"Type": "AWS::Serverless::Function", "Properties": {"CodeUri": "missing/", "Handler": "bootstrap", "Runtime": "provided.al2023"}}
+    functions = {"Red": ("puppet", at("Private1"))}
+    template = templates.write(tmp_path, functions, network.resources(egress=narrow, subnets=2))
+    text = json.loads(template.read_text())
+    text["Resources"]["Zed"] = missing
+    template.write_text(json.dumps(text))
+    answer = platform.request("POST", "/_onrush/deploy", json.dumps({"template": str(template)}))
+    assert answer.status != 200 and b"missing/" in answer.body, answer
+    # Where it was, with the rules that were.
+    assert connect(platform, host=OTHER) == ["hello"]
+    assert deploy(platform, tmp_path, before) == []
+    # An address keeps who has it: another comes before it in the template.
+    more = {"Another": entry("EIP", Domain="vpc")} | before
+    assert deploy(platform, tmp_path, more) == ["Another created"]
+
+
 def test_subnets_endpoints_and_whole_vpcs_come_and_go(start, world, tmp_path):
     template = network.template(tmp_path)
     interfaces = lambda: {

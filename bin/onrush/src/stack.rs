@@ -9,6 +9,7 @@ use model::stack::Stack;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// Names under which a template is found without being named.
@@ -84,18 +85,29 @@ fn is_a_folder(folder: &Path) -> String {
 
 /// Reads and resolves the template at `path`; problems are printed with their places.
 pub fn read(path: &Path, arguments: &Template, port: u16) -> Result<Read, Stop> {
-    resolve(path, arguments, port, |name, text, found| problems::print(name, text, found, Severity::Warning))
+    read_again(path, arguments, port, BTreeMap::new())
+}
+
+/// As [`read`], while an earlier template runs whose elastic IPs have these addresses, by logical id.
+pub fn read_again(
+    path: &Path,
+    arguments: &Template,
+    port: u16,
+    elastic_ips: BTreeMap<String, Ipv4Addr>,
+) -> Result<Read, Stop> {
+    let warn = |name: &str, text: &str, found: &[_]| problems::print(name, text, found, Severity::Warning);
+    resolve(path, arguments, (port, elastic_ips), warn)
 }
 
 /// As [`read`], with a line for each kind of warning: who plans one load after another has seen them.
 pub fn read_briefly(path: &Path, arguments: &Template, port: u16) -> Result<Read, Stop> {
-    resolve(path, arguments, port, |name, _, found| problems::print_briefly(name, found))
+    resolve(path, arguments, (port, BTreeMap::new()), |name, _, found| problems::print_briefly(name, found))
 }
 
 fn resolve(
     path: &Path,
     arguments: &Template,
-    port: u16,
+    (port, elastic_ips): (u16, BTreeMap<String, Ipv4Addr>),
     warn: impl Fn(&str, &str, &[template::Problem]),
 ) -> Result<Read, Stop> {
     if path.is_dir() {
@@ -114,6 +126,7 @@ fn resolve(
         strict: arguments.strict,
         availability_zones: Vec::new(),
         port,
+        elastic_ips,
     };
     let outcome = template::read(&name, &text, &inputs);
     warn(&name, &text, &outcome.warnings);

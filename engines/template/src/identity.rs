@@ -4,6 +4,7 @@
 use crate::Inputs;
 use crate::yaml::Node;
 use model::name::{dns_suffix_of, partition_of};
+use std::net::Ipv4Addr;
 
 /// Longest name of a function.
 const MAX_FUNCTION_NAME: usize = 64;
@@ -31,8 +32,21 @@ pub(crate) struct Identity<'a> {
     pub(crate) kind: &'a str,
     /// The resolved properties.
     pub(crate) properties: &'a Node,
-    /// How many resources of this type come before.
+    /// How many resources of this type come before; of an elastic IP, which address it has.
     pub(crate) number: usize,
+}
+
+const PUBLIC_IPS_FIRST: u32 = u32::from_be_bytes([198, 18, 0, 1]);
+const PUBLIC_IPS: u32 = 0x1_fffe;
+
+fn public_ip(number: usize) -> Ipv4Addr {
+    (PUBLIC_IPS_FIRST + (number % PUBLIC_IPS as usize) as u32).into()
+}
+
+/// The number of the elastic IP that has an address.
+pub(crate) fn number_of_public_ip(address: Ipv4Addr) -> Option<usize> {
+    let number = u32::from(address).checked_sub(PUBLIC_IPS_FIRST).filter(|number| *number < PUBLIC_IPS)?;
+    usize::try_from(number).ok()
 }
 
 /// The property that names a resource of this type, if it has one and `Ref` or an ARN shows it.
@@ -352,10 +366,9 @@ impl Identity<'_> {
         self.hex("eipalloc")
     }
 
-    /// An address of 198.18.0.0/15, which RFC 2544 keeps off the internet; by order, so that no two are the same.
-    pub(crate) fn public_ip(&self) -> std::net::Ipv4Addr {
-        const FIRST: u32 = u32::from_be_bytes([198, 18, 0, 1]);
-        (FIRST + (self.number % 0x1_fffe) as u32).into()
+    /// An address of 198.18.0.0/15, which RFC 2544 keeps off the internet; by number, so that no two are the same.
+    pub(crate) fn public_ip(&self) -> Ipv4Addr {
+        public_ip(self.number)
     }
 
     /// Where an API answers here.

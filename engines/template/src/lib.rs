@@ -28,6 +28,7 @@ pub use yaml::Span;
 
 use model::stack::Stack;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 /// What the template does not say itself.
 #[derive(Clone, Debug)]
@@ -48,6 +49,9 @@ pub struct Inputs {
     pub availability_zones: Vec<String>,
     /// The port under which doors answer on this machine.
     pub port: u16,
+    /// Addresses that elastic IPs have already, by logical id, those of removed ones among them: each keeps its own, and no
+    /// other gets it. Empty for a template that is read for the first time.
+    pub elastic_ips: BTreeMap<String, Ipv4Addr>,
 }
 
 impl Default for Inputs {
@@ -61,6 +65,7 @@ impl Default for Inputs {
             strict: false,
             availability_zones: Vec::new(),
             port: 4566,
+            elastic_ips: BTreeMap::new(),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Checks every name that the template mentions, and resolves the resources in the order of their dependence.
 
 use crate::graph;
+use crate::identity::number_of_public_ip;
 use crate::intrinsic::{Mention, mentions};
 use crate::problem::{Cause, Problem, quoted};
 use crate::resolve::{PSEUDO, Resolver, Resource};
 use crate::suggest::did_you_mean;
 use crate::yaml::{Entry, Kind, Mapping, Node, Span};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Reports every mention of something that does not exist. Works on the text as written, so that each is told once and
@@ -145,6 +146,7 @@ pub(crate) fn resolve_all(resolver: &mut Resolver<'_>) {
             *number += 1;
         }
     }
+    number_elastic_ips(resolver);
     let mut sorted = vec![false; edges.len()];
     order.sorted.iter().for_each(|at| sorted[*at] = true);
     // What stands in a circle is resolved too, as far as it goes, to report what else is wrong.
@@ -154,6 +156,19 @@ pub(crate) fn resolve_all(resolver: &mut Resolver<'_>) {
             let properties = Rc::clone(&resolver.resources[at].properties);
             resolver.resources[at].resolved = resolver.value(&properties).map(Rc::new);
             resolver.resources[at].reference = resolver.identity(at).reference();
+        }
+    }
+}
+
+/// Elastic IPs keep the addresses that they have; the others get the next ones that nobody has or had.
+fn number_elastic_ips(resolver: &mut Resolver<'_>) {
+    let known = &resolver.inputs.elastic_ips;
+    let taken: BTreeSet<usize> = known.values().filter_map(|address| number_of_public_ip(*address)).collect();
+    let mut free = (0_usize..).filter(|number| !taken.contains(number));
+    for resource in &mut resolver.resources {
+        if resource.active && resource.kind == "AWS::EC2::EIP" {
+            let own = known.get(&resource.id).and_then(|address| number_of_public_ip(*address));
+            resource.number = own.or_else(|| free.next()).unwrap_or_default();
         }
     }
 }

@@ -8,6 +8,7 @@ mod debug;
 mod deploy;
 mod difference;
 mod edits;
+mod elastic_ips;
 mod env_vars;
 mod events_queue;
 mod farewell;
@@ -28,6 +29,7 @@ use crate::samconfig;
 use crate::stack::{self, Read};
 use anyhow::{Context as _, anyhow};
 use doors::Doors;
+use elastic_ips::ElasticIps;
 use events::Live;
 use farewell::Farewell;
 use invoke::{Invoker, Reactors, StreamFigures};
@@ -393,6 +395,7 @@ async fn serve(
         watch: arguments.watch,
         template: arguments.template,
         read,
+        elastic_ips: ElasticIps::default(),
         doors,
         invoker: invoker.clone(),
         carrier: vpc.as_ref().map(|vpc| vpc.carrier.clone()),

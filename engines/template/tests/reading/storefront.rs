@@ -218,6 +218,28 @@ fn a_parameter_changes_what_exists() {
 }
 
 #[test]
+fn elastic_ips_keep_what_they_have_when_read_again() {
+    const TEXT: &str = "Resources:\n  New: {Type: AWS::EC2::EIP}\n  Kept: {Type: AWS::EC2::EIP}\n  Other: {Type: AWS::EC2::EIP}\n\
+        Outputs: {Kept: {Value: !Ref Kept}, New: {Value: !GetAtt New.PublicIp}}\n";
+    let of = |known: &[(&str, &str)]| {
+        let elastic_ips =
+            known.iter().map(|(id, address)| ((*id).to_owned(), address.parse().unwrap())).collect();
+        let inputs = template::Inputs { elastic_ips, ..inputs() };
+        let stack = template::read("t", TEXT, &inputs).stack.unwrap();
+        let all = stack
+            .elastic_ips
+            .iter()
+            .map(|ip| ip.public_ip)
+            .chain(stack.outputs.iter().map(|output| output.value.parse().unwrap()));
+        all.map(|ip| ip.to_string().replace("198.18.0.", "")).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(of(&[]), "1 2 3 2 1");
+    // What went is nobody else's.
+    assert_eq!(of(&[("Gone", "198.18.0.1"), ("Kept", "198.18.0.2")]), "3 2 4 2 3");
+    assert_eq!(of(&[("Kept", "198.18.0.1"), ("Other", "198.18.0.4")]), "2 1 4 1 2");
+}
+
+#[test]
 fn reading_twice_gives_the_same() {
     assert_eq!(stack(TEXT), stack(TEXT));
 }

@@ -2,15 +2,18 @@
 
 use super::deploy::{self, Stage};
 use super::difference::{self, Changed};
+use super::elastic_ips::ElasticIps;
 use super::vpc::Carrier;
 use super::watch::{Interest, Seen, Watcher, resolved};
 use crate::Stop;
 use crate::arguments::{Template, Watch};
 use crate::stack::{self, Read};
 use anyhow::anyhow;
+use control::Function;
 use doors::orders::{Order, Ordered, Orders, Outcome};
 use doors::{ApiParts, Doors};
 use invoke::Invoker;
+use model::stack::Stack;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +27,8 @@ pub struct Conductor {
     /// The template's arguments as `up` got them.
     pub template: Template,
     pub read: Option<Read>,
+    /// What elastic IPs got since the start.
+    pub elastic_ips: ElasticIps,
     pub doors: Arc<Doors>,
     pub invoker: Invoker,
     /// Where functions' environments are in the network, if there is one.
@@ -221,20 +226,29 @@ impl Conductor {
         };
         let port = self.port;
         let given = arguments.clone();
-        let read = tokio::task::spawn_blocking(move || stack::read(&path, &given, port)).await??;
+        self.elastic_ips.note(self.read.as_ref());
+        let standing = self.elastic_ips.all().clone();
+        let read =
+            tokio::task::spawn_blocking(move || stack::read_again(&path, &given, port, standing)).await??;
+        self.elastic_ips.note(Some(&read));
         let before = self.stage.control.functions();
         // Before the functions, which may be where nobody was; what is gone stays for those that have not moved yet.
-        let empty = model::stack::Stack::default();
-        let of_network =
-            difference::of_network(self.read.as_ref().map_or(&empty, |read| &read.stack), &read.stack);
+        let empty = Stack::default();
         let mut renewed = Vec::new();
-        if let Some(carrier) = self.carrier.as_ref().filter(|_| !of_network.is_empty()) {
-            let left = |error| Stop::Failed(anyhow!("{error}: `onrush up` has to start again"));
-            carrier.renew(&read.stack).map_err(left)?;
-            renewed = of_network;
+        // What stands is what the carrier has: a template that could not be rolled back is not what was read last.
+        let stood = self.carrier.as_ref().map(|carrier| carrier.stack());
+        if let Some((carrier, stood)) = self.carrier.as_ref().zip(stood.as_ref()) {
+            renewed = difference::of_network(stood, &read.stack);
+            if !renewed.is_empty() {
+                let left = |error| Stop::Failed(anyhow!("{error}: `onrush up` has to start again"));
+                carrier.renew(&read.stack).map_err(left)?;
+            }
         }
         let apis = self.read.as_ref().map(|read| ApiParts::from(&read.stack)).unwrap_or_default();
         let deployed = deploy::all(&read, &self.stage).await;
+        if let Some(stood) = stood.filter(|_| deployed.is_err() && !renewed.is_empty()) {
+            self.roll_back(&stood, &before).await;
+        }
         // Also when one of several was refused: what was deployed answers.
         self.settle().await;
         deployed?;
@@ -253,6 +267,27 @@ impl Conductor {
         // Only the answer to the order waits for images.
         super::images_in_place(&self.stage.control).await;
         Ok(Done { changed, waits })
+    }
+
+    /// The network as it stood before a deployment that failed, as CloudFormation rolls an update back (CloudFormation User
+    /// Guide, "Stack failure options"). Functions that moved already move back; the rest of what was deployed answers.
+    async fn roll_back(&self, stood: &Stack, before: &[Arc<Function>]) {
+        let Some(carrier) = &self.carrier else { return };
+        if let Err(error) = carrier.renew(stood) {
+            tracing::warn!("{error}: the network stays as the refused template has it");
+            return;
+        }
+        tracing::warn!("the network is again as it was before that deployment");
+        let Some(read) = &self.read else { return };
+        let moved = self.stage.control.functions().into_iter().filter(|function| {
+            let old = before.iter().find(|old| old.name == function.name);
+            old.is_some_and(|old| old.vpc != function.vpc)
+        });
+        for id in moved.filter_map(|function| function.logical_id.clone()) {
+            if let Err(stop) = deploy::one(read, &self.stage, &id).await {
+                tracing::warn!("{id} stays where the refused template has it: {}", words(stop));
+            }
+        }
     }
 
     /// The runtimes learn what there is now.

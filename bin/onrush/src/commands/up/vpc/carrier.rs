@@ -112,6 +112,11 @@ impl Carrier {
         Self { fabric, began, resolver, renewing, places: Mutex::new(places), own }
     }
 
+    /// The template whose network this is.
+    pub fn stack(&self) -> Arc<Stack> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).stack.clone()
+    }
+
     /// The template's network is another: for new connections and environments at once, while those that are there go on.
     /// What is of the template no more serves whoever still uses it.
     ///
