@@ -123,6 +123,45 @@ fn a_network_that_changed_decides_as_one_that_was_read_anew() {
     assert!(compared > 500, "{compared}");
 }
 
+#[test]
+fn what_stands_in_a_subnet_from_outside_keeps_its_address() {
+    let mut stack = random_stack(&mut Dice(SEED));
+    for proxy in &mut stack.db_proxies {
+        proxy.subnets = vec![Link::Literal("subnet-9".to_owned())];
+    }
+    let config = VpcConfig {
+        subnets: vec![Link::Literal("subnet-9".to_owned())],
+        ..stack.functions[0].vpc.clone().unwrap()
+    };
+    stack.functions[0].vpc = Some(config);
+    let mut network = Network::from_stack(&stack);
+    for _ in 0..3 {
+        let after = network.renewed(&stack).unwrap();
+        assert_stands(&network, &after);
+        let taken =
+            |network: &Network| -> Vec<u64> { network.subnets.iter().map(|one| one.space.taken).collect() };
+        assert_eq!(taken(&network), taken(&after));
+        network = after;
+    }
+}
+
+#[test]
+fn who_is_in_a_subnet_that_was_removed_shares_no_address_with_its_successor() {
+    let mut stack = random_stack(&mut Dice(SEED));
+    let network = Network::from_stack(&stack);
+    stack.subnets.iter_mut().find(|one| one.id == "Private").unwrap().id = "Own".to_owned();
+    for proxy in &mut stack.db_proxies {
+        proxy.subnets = vec![logical("Own")];
+    }
+    let mut after = network.renewed(&stack).unwrap();
+    let old = network.interfaces[0].address;
+    assert!(old.is_some() && after.interfaces[0].address == old, "it stays where it is");
+    assert!(after.hosts.len() == 3 && after.hosts.iter().all(|host| Some(host.address) != old));
+    let config = VpcConfig { subnets: vec![logical("Own")], ..stack.functions[0].vpc.clone().unwrap() };
+    after.add_function(&stack, Some(&config));
+    assert_ne!(after.interfaces[1].address, old);
+}
+
 /// Indices mean what they meant, what has an address keeps it, and nobody shares one.
 fn assert_stands(before: &Network, after: &Network) {
     let names = |network: &Network| -> Vec<String> {

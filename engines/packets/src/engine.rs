@@ -29,6 +29,7 @@ use crate::table::Table;
 use crate::timers::Timers;
 use crate::wire::{TCP, UDP};
 use limits::Network;
+use limits::db_connections::DatabaseId;
 use limits::nat::GatewayId;
 use limits::network::Wired;
 use limits::tally::Tally;
@@ -65,6 +66,8 @@ pub struct PacketEngine {
     /// By gateway.
     meters: Vec<Meter>,
     gateway_of: BTreeMap<Ipv4Addr, u16>,
+    /// Of those flows that lead through a gateway to a database, the database.
+    behind: BTreeMap<u32, DatabaseId>,
     relayed: BTreeSet<(IpAddr, Option<u16>)>,
     held: held::HeldSyns,
     fragments: fragments::Fragments,
@@ -98,6 +101,7 @@ impl PacketEngine {
         let police = police::Police::new(settings.bandwidth);
         Self {
             gateway_of: BTreeMap::new(),
+            behind: BTreeMap::new(),
             network,
             wired,
             layout: Layout::default(),

@@ -76,7 +76,7 @@ pub struct Flow {
     pub remote: u32,
     /// The IPv4 address under which the other side knows it.
     pub outside: u32,
-    /// Of a NAT gateway's port, its pool; of a database, its index in the network.
+    /// Of a NAT gateway's port, its pool; of a database without one before it, its index in the network.
     pub pool: u32,
     /// Timer list, or the next free record.
     pub next: u32,

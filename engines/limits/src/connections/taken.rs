@@ -63,6 +63,14 @@ impl Connections {
         self.interfaces.take(now, interface)
     }
 
+    /// One SYN that has come through a NAT gateway to a database, which may refuse.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn take_database_behind(&mut self, now: Instant, database: DatabaseId) -> Result<(), Refusal> {
+        self.databases.take(now, database)
+    }
+
     /// The interface's part of a flow ends.
     #[inline]
     pub fn give_interface_back(&mut self, now: Instant, interface: InterfaceId) {

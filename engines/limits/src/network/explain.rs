@@ -123,7 +123,7 @@ impl Teller<'_> {
     fn tell(&mut self, check: &Check<'_>) {
         match check {
             Check::LetsOut(found) => self.lets_out(*found),
-            Check::LetsIn { host, rule } => self.lets_in(*host, *rule),
+            Check::LetsIn { host, rule, gateway } => self.lets_in(*host, *rule, *gateway),
             Check::Acl { subnet, egress, answer, other, port, allows } => {
                 self.acl(*subnet, *egress, *answer, *other, *port, *allows);
             }
@@ -172,7 +172,7 @@ impl Teller<'_> {
         }
     }
 
-    fn lets_in(&mut self, host: usize, found: Option<(usize, usize)>) {
+    fn lets_in(&mut self, host: usize, found: Option<(usize, usize)>, gateway: Option<usize>) {
         let host = &self.network.hosts[host];
         let port = self.traffic(self.flow.port);
         match found {
@@ -186,8 +186,13 @@ impl Teller<'_> {
                 self.step(StepKind::GroupIn, host.name.clone(), rule, false, true);
             }
             None => {
-                let (names, own) =
-                    (self.network.group_names(&host.groups), self.network.group_names(self.groups));
+                let names = self.network.group_names(&host.groups);
+                // Behind a NAT gateway nobody's groups count.
+                let gateway = gateway.and_then(|gateway| self.network.gateways.get(gateway));
+                let own = match gateway.and_then(|gateway| Some((gateway, gateway.address?))) {
+                    Some((gateway, address)) => format!("{address}/32 ({})", gateway.name),
+                    None => self.network.group_names(self.groups),
+                };
                 let rule = format!("no rule lets {port} from {own} in to {}", host.name);
                 self.step(StepKind::GroupIn, names.clone(), rule, true, false);
                 self.cure = Some(format!("give {names} an ingress rule for {port} from {own}"));

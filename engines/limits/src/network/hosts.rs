@@ -104,13 +104,13 @@ impl Network {
         Some((address, address6))
     }
 
-    /// Which addresses of a subnet's range things of other VPCs with the same range have. What is behind addresses is told apart
-    /// by them alone, so nobody gets one of these while there are others.
+    /// Which addresses of a subnet's range things of other subnets with the same range have: of other VPCs, and of subnets that
+    /// were removed. What is behind addresses is told apart by them alone, so nobody gets one of these while there are others.
     fn held_elsewhere(&self, subnet: usize) -> BTreeSet<u64> {
         let place = &self.subnets[subnet];
         let Some(range) = place.cidr else { return BTreeSet::new() };
-        let others = self.subnets.iter().filter(|other| other.vpc != place.vpc);
-        let held = others.filter_map(|other| Some((other.cidr?, other))).flat_map(|(cidr, other)| {
+        let others = self.subnets.iter().enumerate().filter(|(index, _)| *index != subnet);
+        let held = others.filter_map(|(_, other)| Some((other.cidr?, other))).flat_map(|(cidr, other)| {
             // Offsets of a range fit into its addresses.
             other.holders.values().map(move |number| u32::from(cidr.first()).wrapping_add(*number as u32))
         });

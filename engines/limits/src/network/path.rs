@@ -10,7 +10,7 @@
 //! has a public address); published.
 
 use super::rules::{answer_port, within};
-use super::{Hop, Network, RulePeer, To};
+use super::{Gateway, Hop, Network, RulePeer, To};
 use model::LimitId;
 use model::stack::AnyCidr;
 use std::net::{IpAddr, Ipv4Addr};
@@ -62,8 +62,9 @@ pub(super) enum Check<'walk> {
     Route { subnet: usize, route: Option<usize>, towards: IpAddr },
     /// The NAT gateway through which it goes.
     Nat(usize),
-    /// What lets the packet in: a group and the index of its ingress rule. A host without groups takes everything.
-    LetsIn { host: usize, rule: Option<(usize, usize)> },
+    /// What lets the packet in: a group and the index of its ingress rule. A host without groups takes everything. Behind a
+    /// NAT gateway (by its index) that is who asks.
+    LetsIn { host: usize, rule: Option<(usize, usize)>, gateway: Option<usize> },
     /// The end.
     End(&'walk Path),
 }
@@ -129,7 +130,7 @@ impl Network {
                     self.acl(far, false, false, source, flow.protocol, flow.port, see)?;
                 }
                 if let Some(host) = host {
-                    self.enter(host, groups, source, flow, see)?;
+                    self.enter(host, groups, source, flow, None, see)?;
                 }
                 if let Some(far) = far.filter(|_| crosses) {
                     self.acl(far, true, true, source, flow.protocol, answer_port(flow), see)?;
@@ -139,6 +140,7 @@ impl Network {
             Some(Hop::Nat(gateway)) => {
                 self.through(*gateway, subnet, source, flow, see)?;
                 self.find_behind(*gateway, super::nat64::embedded(to).map_or(to, IpAddr::V4))?;
+                self.enter_behind(*gateway, flow, see)?;
                 Path::Nat(*gateway)
             }
             Some(Hop::Service(endpoint)) => Path::Service(*endpoint),
@@ -243,6 +245,7 @@ impl Network {
         from: &[usize],
         source: IpAddr,
         flow: &FlowKey,
+        gateway: Option<usize>,
         see: &mut dyn FnMut(&Check<'_>),
     ) -> Result<(), Path> {
         let found = &self.hosts[host];
@@ -253,7 +256,7 @@ impl Network {
             };
             Some((*group, rules.map(lets).position(|lets| lets)?))
         });
-        see(&Check::LetsIn { host, rule });
+        see(&Check::LetsIn { host, rule, gateway });
         if rule.is_none() && !found.groups.is_empty() {
             let who = format!("{} (what may come to {})", self.group_names(&found.groups), found.name);
             return Err(Path::Barred(LimitId::NoRule, who));
@@ -379,8 +382,10 @@ impl Network {
         if let Some(why) = why {
             return Err(Path::Barred(LimitId::NoRoute, format!("{} ({why})", found.name)));
         }
-        self.acl(subnet, true, false, to, protocol, behind.port, see)?;
-        self.acl(subnet, false, true, to, protocol, answer, see)?;
+        if !self.subnets[subnet].holds(to) {
+            self.acl(subnet, true, false, to, protocol, behind.port, see)?;
+            self.acl(subnet, false, true, to, protocol, answer, see)?;
+        }
         if crosses {
             self.acl(subnet, true, true, source, flow.protocol, answer_port(flow), see)?;
         }
@@ -390,16 +395,10 @@ impl Network {
     /// What has an address in a VPC is found behind a NAT gateway only where a route leads from there into that VPC.
     fn find_behind(&self, gateway: usize, to: IpAddr) -> Result<(), Path> {
         let found = &self.gateways[gateway];
-        let hop = found.subnet.and_then(|subnet| {
-            let place = &self.subnets[subnet];
-            Some((place.vpc, &place.routes[self.route(subnet, to)?].hop))
-        });
-        let vpc = match hop {
-            Some((_, Hop::Elsewhere(_))) => return Ok(()),
-            Some((own, Hop::Inside)) => Some(own),
-            Some((_, Hop::Peer { vpc, .. })) => Some(*vpc),
-            _ => None,
-        };
+        if matches!(self.hop_behind(gateway, to), Some((_, Hop::Elsewhere(_)))) {
+            return Ok(());
+        }
+        let vpc = self.vpc_behind(gateway, to);
         match self.owners(to).find(|host| !host.public) {
             Some(host) if !self.owners(to).any(|host| host.public || Some(host.vpc) == vpc) => {
                 let who = format!(
@@ -410,6 +409,56 @@ impl Network {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What stands behind a NAT gateway in a VPC is asked as everywhere, but about the gateway's own address, which is a member
+    /// of no group (VPC User Guide, "NAT gateway basics": the source is the gateway's private address).
+    fn enter_behind(
+        &self,
+        gateway: usize,
+        flow: &FlowKey,
+        see: &mut dyn FnMut(&Check<'_>),
+    ) -> Result<(), Path> {
+        let to = super::nat64::embedded(flow.to).map_or(flow.to, IpAddr::V4);
+        let Gateway { subnet: Some(home), address: Some(source), .. } = self.gateways[gateway] else {
+            return Ok(());
+        };
+        let Some(host) = self.host_behind(gateway, to) else { return Ok(()) };
+        let flow = super::rules::as_ipv4(&FlowKey { to, from_port: EPHEMERAL, ..*flow });
+        let (own, vpc) = (self.subnets[home].vpc, self.hosts[host].vpc);
+        let far = self.hosts[host].subnet.or_else(|| self.subnet_at(vpc, to)).filter(|far| *far != home);
+        if own != vpc {
+            self.way_back(far, vpc, own, source, see)?;
+        }
+        if let Some(far) = far {
+            self.acl(far, false, false, source, flow.protocol, flow.port, see)?;
+        }
+        self.enter(host, &[], source, &flow, Some(gateway), see)?;
+        if let Some(far) = far {
+            self.acl(far, true, true, source, flow.protocol, answer_port(&flow), see)?;
+        }
+        Ok(())
+    }
+
+    /// Who has an address of the VPC that is reached behind a NAT gateway.
+    pub fn host_behind(&self, gateway: usize, to: IpAddr) -> Option<usize> {
+        self.host_at(self.vpc_behind(gateway, to)?, to)
+    }
+
+    /// The VPC into which the route of a NAT gateway's subnet leads.
+    fn vpc_behind(&self, gateway: usize, to: IpAddr) -> Option<usize> {
+        match self.hop_behind(gateway, to)? {
+            (own, Hop::Inside) => Some(own),
+            (_, Hop::Peer { vpc, .. }) => Some(*vpc),
+            _ => None,
+        }
+    }
+
+    /// A NAT gateway's VPC, and where the route of its subnet leads.
+    fn hop_behind(&self, gateway: usize, to: IpAddr) -> Option<(usize, &Hop)> {
+        let subnet = self.gateways[gateway].subnet?;
+        let place = &self.subnets[subnet];
+        Some((place.vpc, &place.routes[self.route(subnet, to)?].hop))
     }
 
     /// Everything that has an address, in whichever VPC.

@@ -43,9 +43,14 @@ impl Network {
     /// # Errors
     /// More than [`GONE_MAX`] things came and went.
     pub fn renewed(&self, stack: &Stack) -> Result<Self, TooMuchGone> {
+        // A subnet from outside is not read again, and whatever stands in it takes its address again all the same.
+        let mut subnets = self.subnets.clone();
+        for subnet in &mut subnets {
+            subnet.holders.retain(|owner, _| owner.starts_with(INTERFACE));
+        }
         let seed = Self {
             vpcs: self.vpcs.clone(),
-            subnets: self.subnets.clone(),
+            subnets,
             gateways: self.gateways.clone(),
             egress_gateways: self.egress_gateways.clone(),
             groups: self.groups.clone(),

@@ -110,3 +110,37 @@ fn functions_share_the_interface_of_a_subnet_and_its_groups() {
     assert_eq!(network.way(&mut wired, 9, 0, &to("a.example", 443)), Way::Free, "no VPC");
     assert!(matches!(network.way(&mut wired, 0, 0, &to("a.example", 443)), Way::Nat(..)));
 }
+
+#[test]
+fn what_stands_behind_a_nat_gateway_is_asked_about_the_gateway_itself() {
+    let mut network = Network::simple(1, 3, 1).with_database("db.t4g.micro");
+    let nat = Ipv4Addr::new(10, 1, 0, 250);
+    (network.gateways[0].subnet, network.gateways[0].address) = (Some(1), Some(nat.into()));
+    let hop = Hop::Nat(0);
+    let six = Cidr6::around("64:ff9b::".parse().unwrap(), 96).unwrap();
+    network.subnets[0].routes.push(Route { name: "Six".into(), to: To::Range(AnyCidr::Ipv6(six)), hop });
+    network.subnets[1].routes[1].hop = Hop::InternetGateway("Igw".into());
+    network.groups.push(Group { name: "Guard".into(), ..Group::default() });
+    (network.hosts[0].groups, network.hosts[0].subnet) = (vec![1], Some(2));
+    let to: IpAddr = nat64::synthesized(network.hosts[0].address).into();
+    let flow = FlowKey { protocol: TCP, to, port: 5432, from_port: EPHEMERAL };
+    let mut lets = |peer: RulePeer| {
+        let rule = Rule { traffic: Traffic::tcp(5432, 5432), peer, ..Rule::everything() };
+        network.groups[1].ingress = vec![rule];
+        network.path(0, &[0], &flow)
+    };
+    let barred = Path::Barred(LimitId::NoRule, "Guard (what may come to Database)".into());
+    assert_eq!(lets(RulePeer::Group(0)), barred, "the gateway is a member of no group");
+    assert_eq!(lets(RulePeer::Range("10.0.0.0/16".parse().unwrap())), barred, "the function's own address");
+    assert_eq!(lets(RulePeer::Range("10.1.0.250/32".parse().unwrap())), Path::Nat(0));
+    // Its subnet's ACL is asked, too, which nothing of the gateway's subnet is.
+    network.acls = vec![Acl { name: "Deny".into(), entries: Vec::new() }];
+    network.subnets[2].acl = Some(0);
+    let barred = Path::Barred(LimitId::NaclDeny, "Deny (what enters Subnet3, rule *)".into());
+    assert_eq!(network.path(0, &[0], &flow), barred);
+    (network.subnets[2].acl, network.groups[1].ingress) = (None, Vec::new());
+    let era = model::Era::named("today").unwrap();
+    let settings = NetworkSettings::from_era(&era, "us-east-1", &model::Overrides::default()).unwrap();
+    let cure = network.explain(0, &[0], &flow, &settings).cure.unwrap();
+    assert_eq!(cure, "give Guard an ingress rule for tcp 5432 from 10.1.0.250/32 (NatGateway)");
+}

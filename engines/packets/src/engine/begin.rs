@@ -9,8 +9,9 @@ use crate::packet::{Offload, Reason, Verdict};
 use crate::table::{Key, Near};
 use crate::wire::{ICMP, ICMPV6, TCP, UDP, View, word};
 use limits::connections::Taken;
+use limits::db_connections::DatabaseId;
 use limits::eni::InterfaceId;
-use limits::nat::{Destination, GatewayId, Protocol};
+use limits::nat::{Destination, GatewayId, PoolId, Protocol, Translation};
 use limits::network::nat64::synthesized;
 use limits::network::{FlowKey, HostKind, Path};
 use model::{LimitId, Refusal};
@@ -31,6 +32,8 @@ struct Granted {
     pool: u32,
     gateway: u16,
     gateway_address: u16,
+    /// The database behind the gateway.
+    behind: Option<DatabaseId>,
 }
 
 impl PacketEngine {
@@ -106,6 +109,7 @@ impl PacketEngine {
             pool: 0,
             gateway: NO_GATEWAY,
             gateway_address: 0,
+            behind: None,
         })
     }
 
@@ -148,6 +152,7 @@ impl PacketEngine {
             pool: 0,
             gateway: NO_GATEWAY,
             gateway_address: 0,
+            behind: None,
         };
         let addresses = self.layout.interfaces.get(interface.index()).copied().unwrap_or_default();
         let own = match key.remote {
@@ -161,7 +166,10 @@ impl PacketEngine {
                 let who = format!("{name} (its route for 64:ff9b::/96 leads to no NAT gateway)");
                 return Err(self.barred(LimitId::NoRoute, &who));
             }
-            Path::Nat(index) => self.take_gateway(interface, index, key, &mut granted)?,
+            Path::Nat(index) => {
+                self.take_gateway(interface, index, key, &mut granted)?;
+                self.take_behind(interface, index, key, &mut granted)?;
+            }
             _ if own.is_none() => {
                 let name = Arc::clone(self.wired.connections.interface_name(interface));
                 return Err(self.barred(LimitId::NoRoute, &format!("{name} (it has no address)")));
@@ -195,17 +203,45 @@ impl PacketEngine {
         Ok(granted)
     }
 
+    /// The database of a host.
+    fn database_of(&self, host: usize) -> Option<(usize, DatabaseId)> {
+        let HostKind::Database(index) = self.network.hosts.get(host)?.what else { return None };
+        Some((index, self.wired.databases.get(index).copied().flatten()?))
+    }
+
+    /// Something of the template stands behind a NAT gateway; a database may still refuse a flow that has all else.
+    fn take_behind(
+        &mut self,
+        interface: InterfaceId,
+        gateway: usize,
+        key: &Key,
+        granted: &mut Granted,
+    ) -> Result<(), Refusal> {
+        let Some(host) = self.network.host_behind(gateway, key.remote) else { return Ok(()) };
+        granted.marks = granted.marks & !marks::NOWHERE | marks::RELAY;
+        let Some((_, database)) = self.database_of(host) else { return Ok(()) };
+        if let Err(refusal) = self.wired.connections.take_database_behind(self.now, database) {
+            let pool = PoolId::of(granted.pool);
+            let port = Translation::of(pool, granted.gateway_address, granted.outside_port);
+            self.wired.connections.give_taken_back(self.now, Taken::Port(port), false);
+            self.wired.connections.give_interface_back(self.now, interface);
+            if let Some(meter) = self.meters.get_mut(gateway) {
+                meter.metrics.active_connections -= u64::from(key.protocol == TCP);
+            }
+            return Err(refusal);
+        }
+        granted.marks |= marks::DATABASE;
+        granted.behind = Some(database);
+        Ok(())
+    }
+
     fn take_host(
         &mut self,
         interface: InterfaceId,
         index: usize,
         granted: &mut Granted,
     ) -> Result<(), Refusal> {
-        let database = match self.network.hosts.get(index).map(|host| host.what) {
-            Some(HostKind::Database(database)) => database,
-            _ => return self.wired.connections.take_interface(self.now, interface),
-        };
-        let Some(id) = self.wired.databases.get(database).copied().flatten() else {
+        let Some((database, id)) = self.database_of(index) else {
             return self.wired.connections.take_interface(self.now, interface);
         };
         self.wired.connections.take_database(self.now, interface, id)?;
@@ -310,6 +346,9 @@ impl PacketEngine {
         };
         let slot =
             self.table.insert(flow, key.remote, granted.outside).expect("there was room, and one version");
+        if let Some(database) = granted.behind {
+            self.behind.insert(slot, database);
+        }
         self.environments[id.slot as usize].flows += 1;
         self.full.reach(self.table.len().into());
         self.schedule(slot);

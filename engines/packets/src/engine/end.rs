@@ -1,7 +1,7 @@
 //! Flows that end: closed, cut, silent or displaced, and what they give back.
 
 use super::PacketEngine;
-use crate::flow::{Flow, State, marks};
+use crate::flow::{Flow, NO_GATEWAY, State, marks};
 use crate::wire::TCP;
 use limits::connections::Taken;
 use limits::nat::{PoolId, Translation};
@@ -71,8 +71,12 @@ impl PacketEngine {
             && let Some(interface) = self.environments[flow.environment as usize].interface
         {
             connections.give_interface_back(at, interface);
-            let database = self.wired.databases.get(flow.pool as usize).copied().flatten();
-            if let Some(database) = database.filter(|_| flow.has(marks::DATABASE)) {
+            let database = match flow.has(marks::DATABASE) {
+                true if flow.gateway != NO_GATEWAY => self.behind.remove(&slot),
+                true => self.wired.databases.get(flow.pool as usize).copied().flatten(),
+                false => None,
+            };
+            if let Some(database) = database {
                 connections.give_taken_back(at, Taken::Database(database), silent);
                 self.table.flows_mut()[slot as usize].marks &= !marks::DATABASE;
             }

@@ -138,3 +138,49 @@ fn only_a_nat_gateway_translates_and_nothing_of_ours_is_behind_it() {
     let verdict = rig.send(Port::Environment(rig.free), &mut packet);
     assert_eq!(verdict, Verdict::Drop(Reason::Refused(LimitId::NoRoute)));
 }
+
+#[test]
+fn a_database_behind_the_gateway_counts_its_connections_and_has_its_groups_asked() {
+    let mut given = Overrides::default();
+    given.read("db.max-connections=1").unwrap();
+    let limits = NetworkSettings::from_era(&Era::named("today").unwrap(), "us-east-1", &given).unwrap();
+    let mut network = Network::simple(2, 2, 1).with_database("db.t4g.micro");
+    network.placements[1] = None;
+    let range = Cidr6::around("64:ff9b::".parse().unwrap(), 96).unwrap();
+    network.subnets[0].routes.push(Route {
+        name: "Six".to_owned(),
+        to: To::Range(AnyCidr::Ipv6(range)),
+        hop: Hop::Nat(0),
+    });
+    (network.gateways[0].subnet, network.gateways[0].address) = (Some(1), Some([10, 1, 0, 250].into()));
+    let there = format!("[64:ff9b::{}]:5432", network.hosts[0].address);
+    let mut guarded = network.clone();
+    guarded.groups.push(limits::network::Group { name: "Guard".to_owned(), ..Default::default() });
+    guarded.hosts[0].groups = vec![1];
+    let rig = |network: Network| {
+        let wired = network.wire(limits.clone());
+        let mut engine = PacketEngine::new(network, wired, PacketSettings::default());
+        let place = Some(Place { function: 0, choice: 0 });
+        let attachment = Attachment { address: INSIDE, address6: Some(INSIDE6), place, resolver: None };
+        let inside = engine.attach(Instant::START, attachment).unwrap();
+        let free = engine.attach(Instant::START, Attachment { place: None, ..attachment }).unwrap();
+        Rig { engine, inside, free, now: Instant::from_secs(1) }
+    };
+    let mut barred = rig(guarded);
+    let refused = Verdict::Drop(Reason::Refused(LimitId::NoRule));
+    assert_eq!(leave(&mut barred, 1, &there, flags::SYN).0, refused);
+    let mut rig = rig(network);
+    let used = |rig: &Rig| {
+        [LimitId::DbMaxConnections, LimitId::NatPorts, LimitId::EniConnections].map(|limit| rig.used(limit))
+    };
+    assert!(matches!(leave(&mut rig, 1, &there, flags::SYN).0, Verdict::Ask { .. }));
+    assert_eq!(used(&rig), [1, 1, 1]);
+    assert_eq!(leave(&mut rig, 2, &there, flags::SYN).0, Verdict::Answer, "it says no");
+    assert_eq!(used(&rig), [1, 1, 1], "and leaves nothing behind");
+    let metrics = rig.engine.take_metrics(rig.now, 0).unwrap();
+    assert_eq!(metrics.active_connections, 1);
+    leave(&mut rig, 1, &there, flags::RST | flags::ACK);
+    assert_eq!((used(&rig), rig.engine.flows()), ([0, 0, 0], 0));
+    leave(&mut rig, 3, &there, flags::SYN);
+    assert_eq!(used(&rig), [1, 1, 1]);
+}
