@@ -57,6 +57,12 @@ enum Framing {
     Messages,
 }
 
+/// What a function's stream says next.
+enum Next {
+    Piece(Bytes),
+    End(Result<Invoked, InvokeError>),
+}
+
 /// The function failed after the head of its response was sent: the connection is to be cut.
 #[derive(Debug, thiserror::Error)]
 #[error("the function failed on the way of its response")]
@@ -164,22 +170,26 @@ impl Flow {
             if self.ended {
                 return Poll::Ready(None);
             }
-            let next = self.stream.poll_next(context);
-            if let Some(patience) = &mut self.patience {
-                if next.is_ready() {
-                    patience.moved();
-                } else {
-                    let refusal = ready!(patience.poll_expired(context));
-                    tracing::info!(function = %self.function, cause = %refusal, "a streamed response was cut off");
-                    self.cut();
-                    continue;
-                }
-            }
-            match ready!(next) {
-                Some(piece) if self.framing == Framing::Plain => return Poll::Ready(Some(Ok(piece))),
-                Some(piece) => self.ready.extend(payload_chunks(&piece)),
-                None => {
-                    let end = ready!(self.stream.poll_end(context));
+            let stream = &mut self.stream;
+            let mut next = |context: &mut Context<'_>| match ready!(stream.poll_next(context)) {
+                Some(piece) => Poll::Ready(Next::Piece(piece)),
+                None => stream.poll_end(context).map(Next::End),
+            };
+            let next = match &mut self.patience {
+                None => ready!(next(context)),
+                Some(patience) => match ready!(patience.poll(context, next)) {
+                    Ok(next) => next,
+                    Err(refusal) => {
+                        tracing::info!(function = %self.function, cause = %refusal, "a streamed response was cut off");
+                        self.cut();
+                        continue;
+                    }
+                },
+            };
+            match next {
+                Next::Piece(piece) if self.framing == Framing::Plain => return Poll::Ready(Some(Ok(piece))),
+                Next::Piece(piece) => self.ready.extend(payload_chunks(&piece)),
+                Next::End(end) => {
                     if let (Framing::Messages, Ok(end)) = (self.framing, &end) {
                         self.ready.push_back(invoke_complete(end));
                         self.ended = true;

@@ -14,7 +14,6 @@ use http::Response;
 use invoke::{Invoked, ResponseStream};
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 
 /// A response whose head is what the function says first. It goes to the client once that is there.
 pub(super) async fn flowing(
@@ -24,10 +23,7 @@ pub(super) async fn flowing(
 ) -> Response<Outgoing> {
     let mut reader = Reader::of_rest();
     loop {
-        let next = poll_fn(|context| match stream.poll_next(context) {
-            Poll::Ready(piece) => Poll::Ready(Ok(piece)),
-            Poll::Pending => patience.poll_expired(context).map(Err),
-        });
+        let next = poll_fn(|context| patience.poll(context, |context| stream.poll_next(context)));
         let piece = match next.await {
             Ok(Some(piece)) => piece,
             Ok(None) => break,
@@ -36,7 +32,6 @@ pub(super) async fn flowing(
                 return answers::too_slow(&refusal).map(Outgoing::from);
             }
         };
-        patience.moved();
         match reader.push(&piece) {
             Ok(Some((head, body))) => {
                 let name: Arc<str> = function.name.as_str().into();
