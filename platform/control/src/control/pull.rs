@@ -14,6 +14,8 @@ use crate::image::{Image, ImageFault, Pull};
 use crate::request::Deploy;
 use model::error::{ApiError, ErrorCode};
 use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -94,6 +96,21 @@ impl Queue {
         Some(job)
     }
 
+    /// Hands out what may run now, each job to somebody new. A job that nobody is there for stays the next one.
+    fn staff(&mut self, hire: impl Fn() -> io::Result<SyncSender<Job>>) -> io::Result<()> {
+        while let Some(job) = self.next() {
+            match hire() {
+                Ok(worker) => worker.send(job).expect("who was hired waits for the job"),
+                Err(error) => {
+                    self.done(&job.errand);
+                    self.waiting.push_front(job);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn done(&mut self, errand: &Errand) {
         if let Some(at) = self.running.iter().position(|running| running == errand) {
             self.running.swap_remove(at);
@@ -156,17 +173,19 @@ impl Control {
     fn staff_pulls(&self) {
         let mut queue = self.pulls.lock();
         let Some(control) = queue.of.as_ref().and_then(Weak::upgrade) else { return };
-        while let Some(job) = queue.next() {
-            let errand = job.errand.clone();
+        let hired = queue.staff(|| {
             let control = Arc::clone(&control);
-            let worker =
-                std::thread::Builder::new().name("image-pull".to_owned()).spawn(move || control.work(job));
-            if let Err(error) = worker {
-                // The job went with the thread; its row still says what is wanted.
-                queue.done(&errand);
-                tracing::error!(%error, "no thread to fetch an image with; a restart tries again");
-                return;
-            }
+            let (hand, taken) = mpsc::sync_channel(1);
+            let worker = std::thread::Builder::new().name("image-pull".to_owned());
+            worker.spawn(move || {
+                if let Ok(job) = taken.recv() {
+                    control.work(job);
+                }
+            })?;
+            Ok(hand)
+        });
+        if let Err(error) = hired {
+            tracing::error!(%error, "no thread to fetch an image with; the next image that is wanted or done tries again");
         }
     }
 
@@ -393,6 +412,26 @@ mod tests {
         let sources: Vec<_> = (0..40).map(|n| format!("r{n}.test/a@1")).collect();
         let mut queue = queue(&sources.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(started(&mut queue).len(), PULLS_MAX);
+    }
+
+    #[test]
+    fn a_job_without_a_thread_stays_the_next_one() {
+        let mut queue = queue(&["r.test/a@1", "r.test/b@1", "r.test/c@1"]);
+        let threads = std::cell::Cell::new(1);
+        let (hand, taken) = mpsc::sync_channel(3);
+        let hire = || {
+            let left = threads.replace(threads.get() - 1);
+            if left > 0 { Ok(hand.clone()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        };
+        assert!(queue.staff(hire).is_err());
+        assert_eq!(taken.try_recv().unwrap().function, "r.test/a@1");
+        assert_eq!(queue.running, [job("r.test/a@1").errand]);
+        threads.set(2);
+        assert!(queue.staff(hire).is_ok());
+        assert_eq!(
+            taken.try_iter().map(|job| job.function).collect::<Vec<_>>(),
+            ["r.test/b@1", "r.test/c@1"]
+        );
     }
 
     #[test]
