@@ -141,8 +141,14 @@ impl Interfaces {
         let group = &mut self.groups[id.index()];
         let without = group.interfaces == 0 && group.grows_at.is_none();
         if !wanted {
+            // One that is being made has taken its room already.
+            let making = group.grows_at.filter(|_| group.interfaces == 0);
             if let Some(place) = group.subnet.filter(|_| !group.retired) {
-                self.room.give_back(place, u64::from(group.interfaces));
+                self.room.give_back(place, u64::from(group.interfaces.max(u32::from(making.is_some()))));
+            }
+            if let Some(at) = making {
+                group.grows_at = None;
+                self.growing.remove(&(at, id.0));
             }
             group.retired = true;
             return None;
@@ -150,6 +156,11 @@ impl Interfaces {
         let belongs = group.subnet.is_some() || without;
         if belongs && (group.retired || without) {
             if let Err(refusal) = self.room.take(now, subnet, u64::from(group.interfaces.max(1))) {
+                // It came back and found no room: nothing new goes through it, and nothing grows.
+                (group.interfaces, group.subnet, group.retired) = (0, None, false);
+                if let Some(at) = group.grows_at.take() {
+                    self.growing.remove(&(at, id.0));
+                }
                 return Some(refusal);
             }
             group.interfaces = group.interfaces.max(1);
@@ -357,6 +368,41 @@ mod tests {
             Interfaces::new(InterfaceFigures { connections, growth_after, idle_timeout: IDLE });
         let id = interfaces.add("eni-a".into());
         (interfaces, id)
+    }
+
+    #[test]
+    fn an_interface_in_the_making_gives_back_what_it_took_and_one_that_finds_no_room_again_passes_nothing() {
+        let mut room = InterfaceRoom::new(Quotas::default());
+        let vpc = room.add_vpc("Vpc".into());
+        let subnet = room.add_subnet(vpc, "SubnetA".into(), Some(2), 0);
+        let (all, _) = interfaces(9, Some(Duration::from_secs(5)));
+        let (mut all, mut now) = (all.within(room), Instant::START);
+        let used = |all: &Interfaces| {
+            let rows = all.room_rows();
+            rows.iter().find(|row| row.id == LimitId::SubnetAddresses).unwrap().used
+        };
+        let (one, _) = all.create(now, "one".into(), subnet, Duration::from_secs(60));
+        assert!((used(&all), all.ready_at(one).is_some()) == (1, true));
+        all.keep(now, one, subnet, false);
+        assert_eq!((used(&all), all.next_deadline()), (0, None));
+        assert!(all.keep(now, one, subnet, true).is_none());
+        now += Duration::from_secs(90);
+        all.advance(now);
+        assert_eq!((used(&all), all.count()), (1, 2), "one, and the one that needs no room");
+        // It goes while it is in use, and comes back to a full subnet.
+        (0..9).for_each(|_| all.take(now, one).unwrap());
+        all.keep(now, one, subnet, false);
+        for name in ["other", "third"] {
+            assert!(all.create(now, name.into(), subnet, Duration::ZERO).1.is_none());
+        }
+        all.give_back(now, one);
+        assert_eq!(all.keep(now, one, subnet, true).unwrap().limit, LimitId::SubnetAddresses);
+        assert_eq!(all.check(now, one).unwrap_err().max, 0);
+        now += Duration::from_secs(90);
+        all.advance(now);
+        assert_eq!((used(&all), all.check(now, one).is_err()), (2, true));
+        all.keep(now, one, subnet, false);
+        assert_eq!(used(&all), 2, "it had nothing to give back");
     }
 
     #[test]

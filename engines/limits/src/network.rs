@@ -61,6 +61,9 @@ pub struct Network {
     pub databases: Vec<Database>,
     /// Database proxies.
     pub proxies: Vec<Proxy>,
+    /// Addresses that single names of AWS's services have for themselves, as those of attached servers, with the service: what
+    /// leads to the service leads there, too.
+    pub service_names: BTreeMap<IpAddr, String>,
     /// What was assumed of things outside the template.
     pub notes: Vec<Note>,
     /// How many addresses were made up for gateways.

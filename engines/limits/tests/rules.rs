@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use limits::Network;
 use limits::network::{FlowKey, Path, Placement};
+use limits::{Network, network};
 use model::LimitId;
 use model::stack::{
     AnyCidr, Architecture, Cidr, Code, DbProxy, Destination, Function, Link, NatGateway, NetworkAcl,
@@ -160,6 +160,83 @@ fn who_is_in_a_subnet_that_was_removed_shares_no_address_with_its_successor() {
     let config = VpcConfig { subnets: vec![logical("Own")], ..stack.functions[0].vpc.clone().unwrap() };
     after.add_function(&stack, Some(&config));
     assert_ne!(after.interfaces[1].address, old);
+}
+
+#[test]
+fn a_subnet_that_was_removed_keeps_its_network_acl() {
+    let mut stack = random_stack(&mut Dice(SEED));
+    let acl = |id: &str| NetworkAcl {
+        id: id.to_owned(),
+        place: Place::default(),
+        network_acl_id: id.to_owned(),
+        vpc: logical("Vpc"),
+        entries: Vec::new(),
+    };
+    let of = |subnet: &str, acl: &str| NetworkAclAssociation {
+        id: format!("{subnet}{acl}"),
+        place: Place::default(),
+        subnet: logical(subnet),
+        network_acl: logical(acl),
+    };
+    stack.network_acls = vec![acl("Other"), acl("Closed")];
+    stack.network_acl_associations = vec![of("Private", "Closed")];
+    let rule = SecurityGroupRule {
+        id: String::new(),
+        place: Place::default(),
+        protocol: TransportProtocol::All,
+        from_port: -1,
+        to_port: -1,
+        peer: Peer::Ipv4(Cidr::ANY),
+        description: String::new(),
+    };
+    stack.security_groups.iter_mut().for_each(|group| group.egress = vec![rule.clone()]);
+    let mut network = Network::from_stack(&stack);
+    let place = network.placements[0].clone().unwrap();
+    stack.subnets.retain(|subnet| subnet.id != "Private");
+    stack.network_acls.clear();
+    stack.network_acl_associations.clear();
+    stack.db_proxies.clear();
+    let flow =
+        FlowKey { protocol: 6, to: IpAddr::from([203, 0, 113, 7]), port: 443, from_port: network::EPHEMERAL };
+    for _ in 0..3 {
+        network = network.renewed(&stack).unwrap();
+        let path = network.path(place.subnets[0], &place.groups, &flow);
+        let who = "Closed (what leaves Private, rule *)".to_owned();
+        assert_eq!(path, Path::Barred(LimitId::NaclDeny, who));
+        assert_eq!(network.acls.len(), 1);
+    }
+}
+
+#[test]
+fn interfaces_that_go_make_room_before_others_take_it() {
+    let mut stack = random_stack(&mut Dice(SEED));
+    stack.db_proxies.clear();
+    let config = |group: &str| VpcConfig {
+        subnets: vec![logical("Private")],
+        security_groups: vec![logical(group)],
+        ipv6: false,
+    };
+    // The first in the order of the groups has no room, and the second goes.
+    stack.functions = vec![function(config("Two")), function(config("One"))];
+    let mut given = model::Overrides::default();
+    given.read("eni.per-vpc=1").unwrap();
+    let era = model::Era::named("today").unwrap();
+    let settings = limits::settings::NetworkSettings::from_era(&era, "us-east-1", &given).unwrap();
+    stack.security_groups.sort_by_key(|group| group.id != "One");
+    let mut network = Network::from_stack(&Stack { functions: Vec::new(), ..stack.clone() });
+    network.add_function(&stack, stack.functions[0].vpc.as_ref());
+    let mut wired = network.wire(settings);
+    let later = network.add_function(&stack, stack.functions[1].vpc.as_ref());
+    network.wire_function(&mut wired, model::Instant::START, later);
+    assert!(wired.undeployed[later].is_some());
+    stack.security_groups.retain(|group| group.id != "Two");
+    for group in &mut stack.security_groups {
+        group.ingress.clear();
+        group.egress.clear();
+    }
+    let network = network.renewed(&stack).unwrap();
+    assert_eq!(network.rewire(&mut wired, model::Instant::START), []);
+    assert!(wired.undeployed[later].is_none());
 }
 
 /// Indices mean what they meant, what has an address keeps it, and nobody shares one.

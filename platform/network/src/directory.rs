@@ -53,7 +53,8 @@ struct Places {
     /// Servers that take every port of an address.
     whole: BTreeMap<IpAddr, Server>,
     known: BTreeMap<IpAddr, Known>,
-    vpcs: Vec<Vec<Cidr>>,
+    /// Of each VPC its ranges, and whether anybody comes to be in it: those that were removed stay for who is.
+    vpcs: Vec<(Vec<Cidr>, bool)>,
     /// Subnets with `EnableDns64`.
     dns64: Vec<Cidr>,
 }
@@ -78,7 +79,11 @@ impl Places {
     /// The VPC that an address is of.
     fn vpc_of(&self, address: IpAddr) -> Option<usize> {
         let IpAddr::V4(address) = address else { return None };
-        self.vpcs.iter().position(|ranges| ranges.iter().any(|range| range.contains(address)))
+        let found = self.vpcs.iter().enumerate();
+        let mut found = found.filter(|(_, (ranges, _))| ranges.iter().any(|range| range.contains(address)));
+        let first = found.next()?;
+        let live = std::iter::once(first).chain(found).find(|(_, (_, is_live))| *is_live);
+        Some(live.unwrap_or(first).0)
     }
 
     fn is_resolver(&self, address: IpAddr) -> bool {
@@ -86,7 +91,7 @@ impl Places {
             return address == IpAddr::from([0xFD00, 0xEC2, 0, 0, 0, 0, 0, 0x253]);
         };
         let base = |range: &Cidr| u32::from(range.first()).checked_add(2) == Some(u32::from(four));
-        four == RESOLVER || self.vpcs.iter().flatten().any(base)
+        four == RESOLVER || self.vpcs.iter().flat_map(|(ranges, _)| ranges).any(base)
     }
 }
 
@@ -107,8 +112,10 @@ impl Directory {
 
     /// Speaks of another network from now on; the resolver's book is to be that one's already. What is open stays open.
     pub fn renew(&self, network: &Network, stack: &Stack, attachments: &Attachments) {
-        let mut places =
-            Places { vpcs: network.vpcs.iter().map(|vpc| vpc.ranges.clone()).collect(), ..Places::default() };
+        let is_live = |vpc: usize| network.subnets.iter().any(|subnet| subnet.vpc == vpc && !subnet.gone);
+        let vpcs = network.vpcs.iter().enumerate();
+        let vpcs = vpcs.map(|(index, vpc)| (vpc.ranges.clone(), is_live(index))).collect();
+        let mut places = Places { vpcs, ..Places::default() };
         let dns64 = network.subnets.iter().filter(|subnet| subnet.dns64);
         places.dns64 = dns64.filter_map(|subnet| subnet.cidr).collect();
         for host in &network.hosts {
@@ -283,7 +290,7 @@ mod tests {
             (["ssm".to_owned()].into(), Arc::new(|_, _| {})),
         );
         let mut places = (*directory.places()).clone();
-        places.vpcs = vec![vec!["10.0.0.0/16".parse().unwrap()]];
+        places.vpcs = vec![(vec!["10.0.0.0/16".parse().unwrap()], true)];
         let endpoint = Known { id: "SsmEndpoint".into(), service: Some("ssm".into()) };
         places.known.insert("10.0.1.9".parse().unwrap(), endpoint);
         places.known.insert("10.0.1.8".parse().unwrap(), Known { id: "Orders".into(), service: None });
@@ -352,6 +359,30 @@ mod tests {
             let found = ["10.0.1.4:5432", "10.0.1.4:6000"].map(|to| at(&directory, to, false));
             assert_eq!(found, expected, "{port}");
         }
+    }
+
+    #[test]
+    fn an_address_is_of_the_vpc_that_has_it_now() {
+        let mut network = Network::simple(1, 1, 1);
+        let directory = directory(&[]);
+        let of = |network: &Network, address: &str| {
+            directory.renew(network, &Stack::default(), &Attachments::default());
+            directory.places().vpc_of(address.parse().unwrap())
+        };
+        assert_eq!(of(&network, "10.0.0.2"), Some(0));
+        // Its logical id is another.
+        network.vpcs.push(network.vpcs[0].clone());
+        network.subnets[0].vpc = 1;
+        assert_eq!(of(&network, "10.0.0.2"), Some(1));
+        network.vpcs.swap(0, 1);
+        network.subnets[0].vpc = 0;
+        assert_eq!(of(&network, "10.0.0.2"), Some(0), "and that again");
+        network.subnets[0].gone = true;
+        assert_eq!(
+            (of(&network, "10.0.0.2"), of(&network, "11.0.0.2")),
+            (Some(0), None),
+            "who is there still"
+        );
     }
 
     #[test]

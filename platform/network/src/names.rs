@@ -9,7 +9,7 @@ mod upstream;
 pub mod wire;
 
 pub use aws::ServiceAddresses;
-pub use book::{Answer, Book, VpcNames};
+pub use book::{Answer, Book, VpcNames, service_names};
 pub use name::Name;
 pub use resolver::{Asker, Resolver, Transport};
 pub use upstream::{Upstream, UpstreamError};

@@ -185,9 +185,7 @@ impl Network {
                 let fits = list.entries.iter().filter(|range| within(range, to)).map(bits);
                 fits.max().map(|bits| (bits, true))
             }
-            To::Service(service) => {
-                (to == super::names::service_address(service)).then_some((u32::BITS as u8, true))
-            }
+            To::Service(service) => self.is_of_service(to, service).then_some((u32::BITS as u8, true)),
         }
     }
 
@@ -275,11 +273,15 @@ impl Network {
                 .lists
                 .get(*list)
                 .is_some_and(|list| list.entries.iter().any(|range| within(range, address))),
-            (RulePeer::Services, _) => self
-                .endpoints
-                .iter()
-                .any(|endpoint| IpAddr::V4(super::names::service_address(&endpoint.service)) == address),
+            (RulePeer::Services, _) => {
+                self.endpoints.iter().any(|endpoint| self.is_of_service(address, &endpoint.service))
+            }
         }
+    }
+
+    fn is_of_service(&self, address: IpAddr, service: &str) -> bool {
+        address == super::names::service_address(service)
+            || self.service_names.get(&address).is_some_and(|found| found == service)
     }
 
     /// Asks the ACL of a subnet; one without lets everything through.

@@ -58,6 +58,7 @@ impl Network {
             placements: self.placements.clone(),
             interfaces: self.interfaces.clone(),
             databases: self.databases.clone(),
+            service_names: self.service_names.clone(),
             made_up: self.made_up,
             renewal: Some(Box::new(Renewal { before: self.clone(), met: BTreeSet::new() })),
             ..Self::default()
@@ -97,11 +98,15 @@ impl Network {
         }
         wired.databases.resize(self.databases.len().max(wired.databases.len()), None);
         let mut refused = Vec::new();
-        for ((subnet, groups), (id, without)) in &mut wired.shared {
-            let is_gone = self.subnets[*subnet].gone || groups.iter().any(|group| self.groups[*group].gone);
-            let Some(place) = wired.places.get(*subnet) else { continue };
-            *without = wired.connections.keep_interface(now, *id, *place, !is_gone);
-            refused.extend(without.clone());
+        // Those that go make room for those that stay and come.
+        for wanted in [false, true] {
+            for ((subnet, groups), (id, without)) in &mut wired.shared {
+                let is_gone =
+                    self.subnets[*subnet].gone || groups.iter().any(|group| self.groups[*group].gone);
+                let Some(place) = wired.places.get(*subnet).filter(|_| is_gone != wanted) else { continue };
+                *without = wired.connections.keep_interface(now, *id, *place, wanted);
+                refused.extend(without.clone());
+            }
         }
         for (placement, undeployed) in self.placements.iter().zip(&mut wired.undeployed) {
             let Some(found) = placement else { continue };
@@ -145,12 +150,20 @@ impl Network {
     /// The whole stack was read.
     pub(super) fn finish(&mut self) {
         let Some(met) = self.renewal.as_ref().map(|renewal| renewal.met.clone()) else { return };
+        let before = self.renewal.as_ref().map(|renewal| &renewal.before);
+        let (acls, endpoints) =
+            before.map(|before| (before.acls.clone(), before.endpoints.clone())).unwrap_or_default();
         for (index, subnet) in self.subnets.iter_mut().enumerate() {
             if subnet.listed && !met.contains(&(Kind::Subnet, index)) {
                 subnet.gone = true;
-                // Their indices are the new stack's.
-                subnet.acl = None;
-                subnet.routes.retain(|route| !matches!(route.hop, Hop::Service(_)));
+                // Indices are the new stack's, behind which stands what the subnet had.
+                subnet.acl = subnet.acl.and_then(|acl| Some(kept(&mut self.acls, acls.get(acl)?)));
+                subnet.routes.retain_mut(|route| {
+                    let Hop::Service(endpoint) = &mut route.hop else { return true };
+                    let Some(known) = endpoints.get(*endpoint) else { return false };
+                    *endpoint = kept(&mut self.endpoints, known);
+                    true
+                });
             }
         }
         for (index, group) in self.groups.iter_mut().enumerate() {
@@ -177,6 +190,14 @@ impl Network {
     pub(super) fn interface_owner(&self, groups: &[usize]) -> String {
         format!("{INTERFACE}{}", self.group_names(groups))
     }
+}
+
+/// The place of a thing among others, at whose end it is put where it is none of them.
+fn kept<T: Clone + PartialEq>(all: &mut Vec<T>, wanted: &T) -> usize {
+    all.iter().position(|one| one == wanted).unwrap_or_else(|| {
+        all.push(wanted.clone());
+        all.len() - 1
+    })
 }
 
 const INTERFACE: &str = "interface ";

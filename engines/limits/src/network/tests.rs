@@ -58,6 +58,10 @@ fn endpoints_stand_before_routes() {
         assert_eq!(verdict(&network, host), Verdict::Inside, "{host}");
     }
     assert_eq!(verdict(&network, "dynamodb.us-east-1.amazonaws.com"), Verdict::Nat(0));
+    // One of its names has an address of its own.
+    assert_eq!(verdict(&network, "198.19.192.1"), Verdict::Nat(0));
+    network.service_names = [("198.19.192.1".parse().unwrap(), "s3".to_owned())].into();
+    assert_eq!(verdict(&network, "198.19.192.1"), Verdict::Inside);
     assert_eq!(names::service_hosts("com.amazonaws.us-east-1.ecr.api")[1], "api.ecr.us-east-1.amazonaws.com");
     assert!(names::service_hosts("nonsense").is_empty());
     network.groups[0].egress =

@@ -134,17 +134,7 @@ impl Book {
         attachments: &Attachments,
         services: ServiceAddresses,
     ) -> Self {
-        let mut attached = BTreeMap::new();
-        let names = attachments.places.keys().filter_map(|(place, _)| match place {
-            Place::Name(name) => Some(name),
-            Place::Address(_) => None,
-        });
-        for name in names {
-            let next = u32::try_from(attached.len()).unwrap_or(u32::MAX);
-            if next < ATTACHED_MAX {
-                attached.entry(name.clone()).or_insert(IpAddr::V4(Ipv4Addr::from(ATTACHED + 1 + next)));
-            }
-        }
+        let attached = attached(attachments);
         let outside = VpcNames { dns_support: true, ..VpcNames::default() };
         Self { region: region.to_owned(), vpcs, outside, attached, services }
     }
@@ -247,6 +237,33 @@ impl Book {
     }
 }
 
+/// The addresses that attached names have everywhere.
+fn attached(attachments: &Attachments) -> BTreeMap<Name, IpAddr> {
+    let mut attached = BTreeMap::new();
+    let names = attachments.places.keys().filter_map(|(place, _)| match place {
+        Place::Name(name) => Some(name),
+        Place::Address(_) => None,
+    });
+    for name in names {
+        let next = u32::try_from(attached.len()).unwrap_or(u32::MAX);
+        if next < ATTACHED_MAX {
+            attached.entry(name.clone()).or_insert(IpAddr::V4(Ipv4Addr::from(ATTACHED + 1 + next)));
+        }
+    }
+    attached
+}
+
+/// Of the attached names that are of an AWS service of this Region, the addresses and the service: routes of gateway endpoints
+/// lead there, too.
+pub fn service_names(region: &str, attachments: &Attachments) -> BTreeMap<IpAddr, String> {
+    let services = attached(attachments).into_iter().filter_map(|(name, address)| {
+        let aws = AwsName::read(name.as_str())?;
+        let is_here = aws.region.as_ref().is_none_or(|found| found == region);
+        (is_here && !aws.service.is_empty()).then_some((address, aws.service))
+    });
+    services.collect()
+}
+
 /// The address that a reverse name asks about: the outer `None` for other names, the inner for what is no whole address.
 fn reverse(name: &Name) -> Option<Option<IpAddr>> {
     if let Some(rest) = name.as_str().strip_suffix(".in-addr.arpa") {
@@ -322,6 +339,21 @@ mod tests {
         assert_eq!(addresses(None, "b.test"), ["198.19.192.1"]);
         assert_eq!(book().addresses_of(&name("b.test")), [address("198.19.192.1")].into());
         assert_eq!(book().look_up(None, &name("www.example.com")), Answer::AskTheHost);
+    }
+
+    #[test]
+    fn attached_names_of_a_service_are_known_as_its_own() {
+        let options =
+            ["s3.us-east-1.amazonaws.com", "carts.s3.amazonaws.com", "s3.eu-west-1.amazonaws.com", "b.test"]
+                .map(|name| format!("{name}:443=localhost:1"));
+        let attachments = Attachments::parse(&options, None).unwrap();
+        let book =
+            Book::new("us-east-1", vec![], &attachments, ServiceAddresses::new("us-east-1", [], false));
+        let expected = ["carts.s3.amazonaws.com", "s3.us-east-1.amazonaws.com"].map(|text| {
+            let addresses = book.addresses_of(&name(text));
+            (*addresses.first().unwrap(), "s3".to_owned())
+        });
+        assert_eq!(service_names("us-east-1", &attachments), expected.into());
     }
 
     #[test]

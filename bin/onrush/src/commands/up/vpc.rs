@@ -94,7 +94,8 @@ impl Vpc {
             _ => open(&world, given.is_some(), &state_dir).map(|(outside, said)| (outside, None, said))?,
         };
         let stack = stack.cloned().unwrap_or_default();
-        let network = Network::from_stack(&stack);
+        let mut network = Network::from_stack(&stack);
+        network.service_names = network::names::service_names(region, wanted.attachments);
         let mut answers = Answers::start(Ingredients {
             region,
             stack: &stack,
