@@ -17,7 +17,7 @@ pub use layout::LayoutError;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
@@ -48,6 +48,8 @@ const COPY_TRIES: u32 = 8;
 /// is taken as it is.
 const SAVE_TRIES: u32 = 50;
 const SAVE_STEP: Duration = Duration::from_millis(20);
+/// Folders that somebody works in whose empty files are known. Ours: as many as a template has resources.
+const WORKED_MAX: usize = 500;
 /// A file that holds nothing, and held something when the folder was copied the last time, is waited for so long.
 const EMPTIED: Duration = Duration::from_millis(500);
 /// Bytes of inline code. Source: CloudFormation, AWS::Lambda::Function Code, `ZipFile` up to 4 MB, published.
@@ -157,8 +159,9 @@ impl Drop for CodeLease {
 pub struct Packages {
     shelf: Arc<Shelf>,
     unpacker: Option<Arc<dyn Unpacker>>,
-    /// Folders that somebody works in, and what was empty there when they were copied: one entry for each function's.
-    worked: Mutex<HashMap<PathBuf, BTreeSet<PathBuf>>>,
+    /// Folders that somebody works in, and what was empty there when they were copied, the latest one last: at most
+    /// [`WORKED_MAX`].
+    worked: Mutex<VecDeque<(PathBuf, BTreeSet<PathBuf>)>>,
     /// Whether functions run as other users than this process does, as they do for root.
     for_others: bool,
 }
@@ -373,7 +376,7 @@ impl Packages {
     /// As [`Packages::copy`].
     pub fn copy_of_work(&self, path: &Path) -> Result<Package, PackageError> {
         let begun = Instant::now();
-        let known = self.worked().get(path).cloned();
+        let known = self.worked().iter().find(|(worked, _)| worked == path).map(|(_, empty)| empty.clone());
         for _ in 0..SAVE_TRIES {
             let listing = list(path)?;
             // Who saves truncates first, and on a busy machine writes the rest much later. The time of a file that is being
@@ -384,7 +387,7 @@ impl Packages {
                 match self.copy_of(path, &listing) {
                     Err(PackageError::Changing { .. }) => {}
                     done => {
-                        self.worked().insert(path.to_owned(), empty);
+                        self.remember(path, empty);
                         return done;
                     }
                 }
@@ -394,8 +397,18 @@ impl Packages {
         self.copy(path)
     }
 
-    fn worked(&self) -> MutexGuard<'_, HashMap<PathBuf, BTreeSet<PathBuf>>> {
+    fn worked(&self) -> MutexGuard<'_, VecDeque<(PathBuf, BTreeSet<PathBuf>)>> {
         self.worked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was empty in a folder that has just been copied. Folders that are gone, or were left alone for longest, go.
+    fn remember(&self, path: &Path, empty: BTreeSet<PathBuf>) {
+        let mut worked = self.worked();
+        worked.retain(|(known, _)| known != path && known.is_dir());
+        while worked.len() >= WORKED_MAX {
+            worked.pop_front();
+        }
+        worked.push_back((path.to_owned(), empty));
     }
 
     fn copy_of(&self, path: &Path, listing: &Listing) -> Result<Package, PackageError> {
@@ -406,7 +419,8 @@ impl Packages {
         self.place(&hasher.finalize(), listing.bytes, |tree| {
             let copied = folder::copy(&listing.root, tree);
             // A file that went while it was read is a change, too.
-            if list(path)? != *listing {
+            let now = list(path)?;
+            if (&now.root, now.fingerprint) != (&listing.root, listing.fingerprint) {
                 return Err(PackageError::Changing { path: path.to_owned() });
             }
             copied
@@ -584,6 +598,23 @@ mod tests {
             fs::set_permissions(path, fs::Permissions::from_mode(own)).unwrap();
         }
         folder
+    }
+
+    #[test]
+    fn folders_that_somebody_worked_in_are_forgotten() {
+        let (data, code) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let packages = Packages::open(data.path()).unwrap();
+        let folders: Vec<_> = (0..=WORKED_MAX).map(|n| code.path().join(n.to_string())).collect();
+        for folder in &folders {
+            fs::create_dir(folder).unwrap();
+            packages.remember(folder, BTreeSet::new());
+        }
+        packages.remember(&folders[1], BTreeSet::new());
+        let known = || packages.worked().iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
+        assert_eq!(known(), [&folders[2..], &folders[1..2]].concat());
+        fs::remove_dir(&folders[2]).unwrap();
+        packages.remember(&folders[1], BTreeSet::new());
+        assert_eq!(known(), [&folders[3..], &folders[1..2]].concat());
     }
 
     #[test]

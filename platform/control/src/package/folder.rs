@@ -26,9 +26,9 @@ pub struct Listing {
     pub fingerprint: [u8; 32],
     /// Whether every user may read all of it, and start what its owner may start.
     pub is_open: bool,
-    /// When the youngest of its files was written last.
+    /// When the youngest of its files was written last; those of a time to come left out, which would hide the others.
     pub youngest: Option<SystemTime>,
-    /// Files that hold nothing.
+    /// Files that hold nothing, below the folder.
     pub empty: BTreeSet<PathBuf>,
 }
 
@@ -37,7 +37,7 @@ pub struct Listing {
 const QUIET: Duration = Duration::from_millis(60);
 
 impl Listing {
-    /// Whether a file has just been written at that time. Times that lie ahead say nothing.
+    /// Whether a file has just been written at that time. Times that lie ahead of it say nothing.
     pub fn is_young(&self, now: SystemTime) -> bool {
         let age = self.youngest.and_then(|time| now.duration_since(time).ok());
         age.is_some_and(|age| age < QUIET)
@@ -53,6 +53,8 @@ pub fn list(path: &Path) -> Result<Listing, PackageError> {
     let root = fs::canonicalize(path).map_err(|source| unreadable(path, source))?;
     let top = fs::metadata(&root).map_err(|source| unreadable(&root, source))?;
     let mut walk = Walk {
+        root: &root,
+        now: SystemTime::now(),
         hasher: Sha256::new(),
         bytes: 0,
         entries: 0,
@@ -75,7 +77,9 @@ fn is_open(metadata: &fs::Metadata) -> bool {
     metadata.is_symlink() || metadata.mode() & owner == owner && metadata.mode() & 0o4 != 0
 }
 
-struct Walk {
+struct Walk<'a> {
+    root: &'a Path,
+    now: SystemTime,
     hasher: Sha256,
     bytes: u64,
     entries: usize,
@@ -90,7 +94,7 @@ enum Stop {
     TooMany,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn folder(&mut self, path: &Path, depth: usize) -> Result<(), Stop> {
         if depth > DEPTH_MAX {
             return Err(Stop::TooMany);
@@ -132,9 +136,9 @@ impl Walk {
         self.hasher.update(metadata.len().to_le_bytes());
         self.hasher.update(metadata.mtime().to_le_bytes());
         self.hasher.update(metadata.mtime_nsec().to_le_bytes());
-        self.youngest = self.youngest.max(metadata.modified().ok());
+        self.youngest = self.youngest.max(metadata.modified().ok().filter(|time| *time <= self.now));
         if metadata.len() == 0 {
-            self.empty.insert(path.to_owned());
+            self.empty.insert(path.strip_prefix(self.root).unwrap_or(path).to_owned());
         }
         self.bytes += if metadata.is_file() { metadata.len() } else { 0 };
         if self.bytes >= UNZIPPED_MAX {
@@ -224,7 +228,17 @@ mod tests {
         let ms = Duration::from_millis;
         assert!(listing.is_young(at) && listing.is_young(at + ms(59)) && !listing.is_young(at + ms(60)));
         assert!(!listing.is_young(at - ms(1)), "the clock was set back");
-        assert_eq!(listing.empty, [listing.root.join("__init__.py")].into());
+        assert_eq!(listing.empty, [PathBuf::from("__init__.py")].into());
+    }
+
+    #[test]
+    fn a_file_of_a_time_to_come_does_not_hide_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("app.py"), "code").unwrap();
+        let at = fs::metadata(folder.path().join("app.py")).unwrap().modified().unwrap();
+        let odd = fs::File::create(folder.path().join("odd.py")).unwrap();
+        odd.set_modified(at + Duration::from_secs(3_600)).unwrap();
+        assert!(list(folder.path()).unwrap().is_young(at + Duration::from_millis(1)));
     }
 
     #[test]
