@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use limits::Network;
 use limits::network::HostKind;
-use model::stack::{Cidr, Stack};
+use model::stack::{Cidr, Cidr6, Stack};
 use tokio::net::TcpStream;
 
 use crate::attach::{Attachments, Place, Server, ports_of};
@@ -46,6 +46,15 @@ struct Known {
     service: Option<String>,
 }
 
+/// What a VPC has addresses of.
+#[derive(Clone, Debug)]
+struct Ranges {
+    four: Vec<Cidr>,
+    six: Vec<Cidr6>,
+    /// Whether anybody comes to be in it: those that were removed stay for who is.
+    is_live: bool,
+}
+
 /// What a network has where.
 #[derive(Clone, Debug, Default)]
 struct Places {
@@ -53,10 +62,9 @@ struct Places {
     /// Servers that take every port of an address.
     whole: BTreeMap<IpAddr, Server>,
     known: BTreeMap<IpAddr, Known>,
-    /// Of each VPC its ranges, and whether anybody comes to be in it: those that were removed stay for who is.
-    vpcs: Vec<(Vec<Cidr>, bool)>,
-    /// Subnets with `EnableDns64`.
-    dns64: Vec<Cidr>,
+    vpcs: Vec<Ranges>,
+    /// Subnets with `EnableDns64`, and of which VPC they are.
+    dns64: Vec<(usize, Option<Cidr>, Option<Cidr6>)>,
 }
 
 /// Every destination that leads to the relay, and what stands there.
@@ -78,12 +86,25 @@ impl std::fmt::Debug for Directory {
 impl Places {
     /// The VPC that an address is of.
     fn vpc_of(&self, address: IpAddr) -> Option<usize> {
-        let IpAddr::V4(address) = address else { return None };
-        let found = self.vpcs.iter().enumerate();
-        let mut found = found.filter(|(_, (ranges, _))| ranges.iter().any(|range| range.contains(address)));
+        let holds = |ranges: &Ranges| match address {
+            IpAddr::V4(four) => ranges.four.iter().any(|range| range.contains(four)),
+            IpAddr::V6(six) => ranges.six.iter().any(|range| range.contains(six)),
+        };
+        let mut found = self.vpcs.iter().enumerate().filter(|(_, ranges)| holds(ranges));
         let first = found.next()?;
-        let live = std::iter::once(first).chain(found).find(|(_, (_, is_live))| *is_live);
+        let live = std::iter::once(first).chain(found).find(|(_, ranges)| ranges.is_live);
         Some(live.unwrap_or(first).0)
+    }
+
+    /// Whether somebody in that VPC asks from a subnet with `EnableDns64`. Other VPCs may have the same ranges.
+    fn has_dns64(&self, vpc: Option<usize>, source: IpAddr) -> bool {
+        self.dns64.iter().any(|(of, cidr, cidr6)| {
+            Some(*of) == vpc
+                && match source {
+                    IpAddr::V4(four) => cidr.is_some_and(|range| range.contains(four)),
+                    IpAddr::V6(six) => cidr6.is_some_and(|range| range.contains(six)),
+                }
+        })
     }
 
     fn is_resolver(&self, address: IpAddr) -> bool {
@@ -91,7 +112,7 @@ impl Places {
             return address == IpAddr::from([0xFD00, 0xEC2, 0, 0, 0, 0, 0, 0x253]);
         };
         let base = |range: &Cidr| u32::from(range.first()).checked_add(2) == Some(u32::from(four));
-        four == RESOLVER || self.vpcs.iter().flat_map(|(ranges, _)| ranges).any(base)
+        four == RESOLVER || self.vpcs.iter().flat_map(|ranges| &ranges.four).any(base)
     }
 }
 
@@ -113,11 +134,17 @@ impl Directory {
     /// Speaks of another network from now on; the resolver's book is to be that one's already. What is open stays open.
     pub fn renew(&self, network: &Network, stack: &Stack, attachments: &Attachments) {
         let is_live = |vpc: usize| network.subnets.iter().any(|subnet| subnet.vpc == vpc && !subnet.gone);
-        let vpcs = network.vpcs.iter().enumerate();
-        let vpcs = vpcs.map(|(index, vpc)| (vpc.ranges.clone(), is_live(index))).collect();
-        let mut places = Places { vpcs, ..Places::default() };
+        let vpcs = network.vpcs.iter().enumerate().map(|(index, vpc)| Ranges {
+            four: vpc.ranges.clone(),
+            six: vpc.ranges6.clone(),
+            is_live: is_live(index),
+        });
         let dns64 = network.subnets.iter().filter(|subnet| subnet.dns64);
-        places.dns64 = dns64.filter_map(|subnet| subnet.cidr).collect();
+        let mut places = Places {
+            vpcs: vpcs.collect(),
+            dns64: dns64.map(|subnet| (subnet.vpc, subnet.cidr, subnet.cidr6)).collect(),
+            ..Places::default()
+        };
         for host in &network.hosts {
             let endpoint = match host.what {
                 HostKind::Endpoint(index) => stack.vpc_endpoints.get(index),
@@ -227,10 +254,7 @@ impl Destinations for Directory {
         if port == DNS_PORT && !udp && places.is_resolver(address) {
             // The well-known address is everybody's: there the asker's own says which VPC it is in.
             let vpc = places.vpc_of(address).or_else(|| places.vpc_of(flow.source.ip()));
-            let dns64 = match flow.source.ip() {
-                IpAddr::V4(four) => places.dns64.iter().any(|range| range.contains(four)),
-                IpAddr::V6(_) => false,
-            };
+            let dns64 = places.has_dns64(vpc, flow.source.ip());
             let resolver = self.resolver.clone();
             return Target::Serve(Arc::new(move |_, stream| {
                 let resolver = resolver.clone();
@@ -290,7 +314,7 @@ mod tests {
             (["ssm".to_owned()].into(), Arc::new(|_, _| {})),
         );
         let mut places = (*directory.places()).clone();
-        places.vpcs = vec![(vec!["10.0.0.0/16".parse().unwrap()], true)];
+        places.vpcs = vec![Ranges { four: vec!["10.0.0.0/16".parse().unwrap()], six: vec![], is_live: true }];
         let endpoint = Known { id: "SsmEndpoint".into(), service: Some("ssm".into()) };
         places.known.insert("10.0.1.9".parse().unwrap(), endpoint);
         places.known.insert("10.0.1.8".parse().unwrap(), Known { id: "Orders".into(), service: None });
@@ -383,6 +407,35 @@ mod tests {
             (Some(0), None),
             "who is there still"
         );
+    }
+
+    #[test]
+    fn names_are_made_for_askers_in_a_dns64_subnet_of_their_vpc() {
+        let ranges = |four: &str, six: &str| Ranges {
+            four: vec![four.parse().unwrap()],
+            six: vec![six.parse().unwrap()],
+            is_live: true,
+        };
+        let with = |vpc, four: &str, six: &str| (vpc, four.parse().ok(), six.parse().ok());
+        let places = Places {
+            vpcs: vec![ranges("10.0.0.0/16", "2600:1::/56"), ranges("10.1.0.0/16", "2600:2::/56")],
+            // The first VPC has a range like this, too, in a subnet without.
+            dns64: vec![with(1, "10.0.5.0/24", "2600:1:0:5::/64"), with(1, "10.1.5.0/24", "2600:2:0:5::/64")],
+            ..Places::default()
+        };
+        for (source, vpc, dns64) in [
+            ("10.0.5.9", Some(0), false),
+            ("10.1.5.9", Some(1), true),
+            ("10.1.6.9", Some(1), false),
+            ("2600:1:0:5::9", Some(0), false),
+            ("2600:2:0:5::9", Some(1), true),
+            ("2600:2:0:6::9", Some(1), false),
+            ("2600:3::9", None, false),
+        ] {
+            let source = source.parse().unwrap();
+            let found = places.vpc_of(source);
+            assert_eq!((found, places.has_dns64(found, source)), (vpc, dns64), "{source}");
+        }
     }
 
     #[test]
