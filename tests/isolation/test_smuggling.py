@@ -3,6 +3,8 @@
 Onrush speaks HTTP/1.1 alone, so rapid resets, CONTINUATION floods and HPACK bombs find nobody: the preface is refused.
 """
 
+import time
+
 import pytest
 
 from support import http, packages, puppet
@@ -188,6 +190,10 @@ answer = 1
     # What `up` says of a failure is the function's own text, too.
     platform.create("Rogue", packages.built("rogue"), Timeout=10)
     assert platform.invoke("Rogue", {"do": "error", "message": "x\x1b[2J\n2026-01-01T00:00:00Z  WARN forged"}).error
+    # Messages are written by a thread.
+    deadline = time.monotonic() + 5
+    while "WARN forged" not in platform.stderr() and time.monotonic() < deadline:
+        time.sleep(0.02)
     raw = platform.stderr()
     assert "\x1b]0;pwned" not in raw and "\x1b[2J" not in raw, "a terminal would obey"
     assert "WARN forged" in raw and not [line for line in raw.split("\n") if line.startswith("2026-01-01")]

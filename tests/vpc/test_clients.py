@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -17,6 +18,7 @@ pytestmark = [pytest.mark.skipif(bool(refused()), reason=str(refused())), pytest
 # A program inside the environment, as a function starts one.
 RUN = """
 import subprocess
+import time
 ran = subprocess.run(event["words"], capture_output=True, text=True, timeout=event.get("timeout", 20))
 answer = [ran.returncode, ran.stdout, ran.stderr]
 """
@@ -89,12 +91,14 @@ def test_iperf3_measures_both_ways(device, start, tmp_path):
         try:
             for way in ([], ["-R"], ["-u", "-b", "20M"]):
                 for _ in range(50):
-                    # The first may come before the server listens.
+                    # The first may come before the server listens, or while it still sees the one before.
                     code, out, error = run(platform, iperf, "-c", SERVER, "-t", "1", "-J", *way)
                     if code == 0:
                         break
+                    time.sleep(0.1)
+                assert code == 0, (way, out, error)
                 total = json.loads(out)["end"]
-                assert code == 0 and total.get("sum_received", total.get("sum"))["bytes"] > 1_000_000, (way, out, error)
+                assert total.get("sum_received", total.get("sum"))["bytes"] > 1_000_000, (way, out, error)
         finally:
             server.kill()
             server.wait()
