@@ -39,5 +39,5 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         }
     }
     let path = if kind % 3 == 2 { path.join("archive") } else { path };
-    let _ = STORE.add(&Place::Path { path, tag: None }, Architecture::Amd64, &|_| ());
+    let _ = STORE.add(&Place::Path { path, tag: None }, Architecture::Amd64, &|_| (), &|| true);
 });
