@@ -5,14 +5,13 @@ import pathlib
 import re
 import subprocess
 import threading
-import time
 
 import pytest
 
 from support import packages, puppet
 from support.crowd import crowd
+from support.groups import group_under
 from support.leftovers import processes, tree
-from support.paths import BINARY
 from support.platform import Platform
 
 MEGABYTE = 1 << 20
@@ -42,25 +41,10 @@ pytestmark = pytest.mark.skipif(
 def small_host(tmp_path):
     """A platform in a control group of `HOST_MB`."""
     top, limit = hierarchy()
-    group = top / f"onrush-test-{os.getpid()}"
-    group.mkdir()
-    try:
+    with group_under(top, tmp_path) as (group, wrapper):
         (group / limit).write_text(str(HOST_MB * MEGABYTE))
-        wrapper = tmp_path / "inside"
-        # The shell joins before it becomes the platform.
-        wrapper.write_text(f'#!/bin/sh\necho $$ > {group}/cgroup.procs\nexec {BINARY} "$@"\n')
-        wrapper.chmod(0o755)
         with Platform(binary=wrapper) as platform:
             yield platform
-    finally:
-        deadline = time.monotonic() + 10
-        for folder, _, _ in list(os.walk(group, topdown=False)):
-            while os.path.exists(folder):
-                try:
-                    os.rmdir(folder)
-                except OSError:
-                    assert time.monotonic() < deadline, folder
-                    time.sleep(0.05)
 
 
 def may_be_protected():

@@ -8,8 +8,8 @@ import pytest
 
 from support import packages, puppet
 from support.crowd import crowd
+from support.groups import group_under
 from support.leftovers import tree
-from support.paths import BINARY
 from support.platform import Platform
 
 # Environments that are asked for at once, and processes that there is still room for.
@@ -64,13 +64,7 @@ def hierarchy():
 @pytest.mark.skipif(os.geteuid() != 0 or hierarchy() is None, reason="no control group for processes to make")
 def test_a_host_with_few_processes_refuses_what_does_not_fit_and_recovers(tmp_path):
     """A container's or a service's limit on processes (F14): here a control group of the test's own."""
-    group = hierarchy() / f"onrush-test-{os.getpid()}"
-    group.mkdir()
-    try:
-        wrapper = tmp_path / "inside"
-        # The shell joins before it becomes the platform.
-        wrapper.write_text(f'#!/bin/sh\necho $$ > {group}/cgroup.procs\nexec {BINARY} "$@"\n')
-        wrapper.chmod(0o755)
+    with group_under(hierarchy(), tmp_path) as (group, wrapper):
         with Platform(binary=wrapper) as platform:
             platform.create("rogue", packages.built("rogue"), Timeout=60)
             assert platform.invoke("rogue", {}).json()["count"] == 1
@@ -87,12 +81,3 @@ def test_a_host_with_few_processes_refuses_what_does_not_fit_and_recovers(tmp_pa
             (group / "pids.max").write_text("max")
             again = crowd(lambda _: platform.invoke("rogue", {"do": "sleep", "ms": 300}), range(ASKED))
             assert [(answer.status, answer.error) for answer in again] == [(200, None)] * ASKED, again
-    finally:
-        deadline = time.monotonic() + 10
-        for folder, _, _ in list(os.walk(group, topdown=False)):
-            while os.path.exists(folder):
-                try:
-                    os.rmdir(folder)
-                except OSError:
-                    assert time.monotonic() < deadline, folder
-                    time.sleep(0.05)

@@ -19,9 +19,10 @@ use crate::craft::{self, Numbers};
 use crate::wire::{View, flags};
 use limits::settings::NetworkSettings;
 use model::{Era, Overrides};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 pub(super) const INSIDE: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 2);
+pub(super) const INSIDE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 1, 0, 0, 0, 0, 2);
 pub(super) const ELASTIC: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 pub(super) const REMOTE: &str = "203.0.113.9:443";
 
@@ -44,14 +45,20 @@ impl Rig {
         let limits = NetworkSettings::from_era(&Era::named("today").unwrap(), "us-east-1", &given).unwrap();
         let mut network = Network::simple(2, 1, addresses);
         network.placements[1] = None;
+        Self::of(network, limits, None, settings)
+    }
+
+    /// A network's first function, with an address of IPv6 where one is given, and one without a VPC.
+    pub fn of(
+        network: Network,
+        limits: NetworkSettings,
+        address6: Option<Ipv6Addr>,
+        settings: PacketSettings,
+    ) -> Self {
         let wired = network.wire(limits);
         let mut engine = PacketEngine::new(network, wired, settings);
-        let attachment = Attachment {
-            address: INSIDE,
-            address6: None,
-            place: Some(Place { function: 0, choice: 0 }),
-            resolver: None,
-        };
+        let place = Some(Place { function: 0, choice: 0 });
+        let attachment = Attachment { address: INSIDE, address6, place, resolver: None };
         let inside = engine.attach(Instant::START, attachment).unwrap();
         let free = Attachment { address: [169, 254, 0, 6].into(), place: None, ..attachment };
         let free = engine.attach(Instant::START, free).unwrap();

@@ -5,9 +5,7 @@ use crate::craft::icmp_sum;
 use limits::network::nat64::synthesized;
 use limits::network::{Hop, Route, To};
 use model::stack::{AnyCidr, Cidr6};
-use std::net::Ipv6Addr;
 
-const INSIDE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 1, 0, 0, 0, 0, 2);
 const THERE: &str = "[64:ff9b::203.0.113.9]:443";
 
 fn rig(overrides: &[&str], hop: Hop) -> Rig {
@@ -22,13 +20,7 @@ fn rig(overrides: &[&str], hop: Hop) -> Rig {
         to: To::Range(AnyCidr::Ipv6(range)),
         hop,
     });
-    let wired = network.wire(limits);
-    let mut engine = PacketEngine::new(network, wired, PacketSettings::default());
-    let place = Some(Place { function: 0, choice: 0 });
-    let attachment = Attachment { address: INSIDE, address6: Some(INSIDE6), place, resolver: None };
-    let inside = engine.attach(Instant::START, attachment).unwrap();
-    let free = engine.attach(Instant::START, Attachment { place: None, ..attachment }).unwrap();
-    Rig { engine, inside, free, now: Instant::from_secs(1) }
+    Rig::of(network, limits, Some(INSIDE6), PacketSettings::default())
 }
 
 /// The environment sends by IPv6; what becomes of it, and the packet that goes on.
@@ -157,15 +149,7 @@ fn a_database_behind_the_gateway_counts_its_connections_and_has_its_groups_asked
     let mut guarded = network.clone();
     guarded.groups.push(limits::network::Group { name: "Guard".to_owned(), ..Default::default() });
     guarded.hosts[0].groups = vec![1];
-    let rig = |network: Network| {
-        let wired = network.wire(limits.clone());
-        let mut engine = PacketEngine::new(network, wired, PacketSettings::default());
-        let place = Some(Place { function: 0, choice: 0 });
-        let attachment = Attachment { address: INSIDE, address6: Some(INSIDE6), place, resolver: None };
-        let inside = engine.attach(Instant::START, attachment).unwrap();
-        let free = engine.attach(Instant::START, Attachment { place: None, ..attachment }).unwrap();
-        Rig { engine, inside, free, now: Instant::from_secs(1) }
-    };
+    let rig = |network| Rig::of(network, limits.clone(), Some(INSIDE6), PacketSettings::default());
     let mut barred = rig(guarded);
     let refused = Verdict::Drop(Reason::Refused(LimitId::NoRule));
     assert_eq!(leave(&mut barred, 1, &there, flags::SYN).0, refused);

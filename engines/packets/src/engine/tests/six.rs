@@ -6,7 +6,6 @@ use limits::network::{Hop, Route, To};
 use model::stack::{AnyCidr, Cidr6};
 use std::net::Ipv6Addr;
 
-const INSIDE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 1, 0, 0, 0, 0, 2);
 const OUTSIDE6: Ipv6Addr = Ipv6Addr::new(0x2600, 0x1f18, 0, 0, 0, 0, 0, 4);
 
 fn dual_stack() -> Rig {
@@ -17,13 +16,7 @@ fn dual_stack() -> Rig {
     network.interfaces[0].address6 = Some(OUTSIDE6);
     let to = To::Range(AnyCidr::Ipv6(Cidr6::ANY));
     network.subnets[0].routes.push(Route { name: "Six".to_owned(), to, hop: Hop::Egress(0) });
-    let wired = network.wire(limits.unwrap());
-    let mut engine = PacketEngine::new(network, wired, PacketSettings::default());
-    let place = Some(Place { function: 0, choice: 0 });
-    let attachment = Attachment { address: INSIDE, address6: Some(INSIDE6), place, resolver: None };
-    let inside = engine.attach(Instant::START, attachment).unwrap();
-    let free = engine.attach(Instant::START, Attachment { place: None, ..attachment }).unwrap();
-    Rig { engine, inside, free, now: Instant::from_secs(1) }
+    Rig::of(network, limits.unwrap(), Some(INSIDE6), PacketSettings::default())
 }
 
 fn syn(from: Ipv6Addr, to: &str) -> Vec<u8> {
