@@ -29,7 +29,7 @@ use sandbox::{Heritage, Sandbox, Sandboxes, StartError};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use telemetry::{FunctionCounters, FunctionLog, Status, iso_time, unix_millis};
 use tokio::sync::RwLock;
@@ -55,8 +55,8 @@ pub(crate) struct Version {
     pub(crate) streams: Arc<Streams>,
     /// What runs it; made once, when the first environment starts.
     pub(crate) prepared: tokio::sync::OnceCell<Arc<Prepared>>,
-    /// Who may run next, by reactor.
-    pub(crate) gates: Box<[Gate]>,
+    /// Who may run next, by reactor; made at the first invocation, for most of many functions are not called.
+    pub(crate) gates: OnceLock<Box<[Gate]>>,
     /// What its environments leave to one another.
     pub(crate) heritage: Heritage,
 }
@@ -64,8 +64,9 @@ pub(crate) struct Version {
 impl Version {
     /// The gate of the reactor on which this is called.
     pub(crate) fn gate(&self) -> &Gate {
+        let gates = self.gates.get_or_init(|| (0..reactors::GATES).map(|_| Gate::default()).collect());
         // More reactors than gates share them.
-        &self.gates[reactors::here() % self.gates.len()]
+        &gates[reactors::here() % gates.len()]
     }
 }
 
