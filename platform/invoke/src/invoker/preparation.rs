@@ -117,7 +117,7 @@ fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Re
     for warning in runtimes.untold(std::mem::take(&mut launch.warnings)).into_iter().chain(of_code) {
         tracing::warn!(function = %function.name, "{warning}");
     }
-    let extensions = extensions::list(opt.as_slice()).map_err(files_error)?.into();
+    let extensions = extensions::of_layers(opt.as_ref()).map_err(files_error)?.into();
     Ok(Prepared { launch, opt, extensions, working_directory: "/var/task".to_owned() })
 }
 
@@ -139,8 +139,7 @@ fn prepare_image(
     let folder = settings.working_directory.unwrap_or_default();
     // As Docker has it: without WORKDIR, and before a relative one, stands the top.
     let working_directory = if folder.starts_with('/') { folder } else { format!("/{folder}") };
-    let layers: Vec<PathBuf> = image.root.layers.iter().map(|layer| layer.join("opt")).collect();
-    let extensions = extensions::list(&layers).map_err(files_error)?.into();
+    let extensions = extensions::of_image(&image.root.layers).map_err(files_error)?.into();
     Ok(Prepared { launch, opt: None, extensions, working_directory })
 }
 
