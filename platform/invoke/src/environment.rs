@@ -159,6 +159,14 @@ pub(crate) enum HostError {
     NoInterface(Refusal),
 }
 
+impl HostError {
+    /// There was no room for the process of a program, for this errno.
+    fn no_room(errno: i32) -> Self {
+        let error = io::Error::from_raw_os_error(errno);
+        Self::Start(StartError::Host { doing: "start the program".to_owned(), error })
+    }
+}
+
 /// What a function's environment says of how it was initialised, unless it was ahead. Source: Lambda Developer Guide,
 /// "Defined runtime environment variables", published.
 pub(crate) const ON_DEMAND: &str = "on-demand";
