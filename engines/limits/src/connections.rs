@@ -33,48 +33,58 @@ use std::time::Duration;
 /// The way of a SYN, found once for a function's subnet and a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// Past every limit: functions without a VPC.
-    Free,
+    /// Past every limit of the network: functions without a VPC.
+    Free(End),
     /// Through a shared interface to something in the VPC, or to an endpoint of the VPC.
-    Interface(InterfaceId),
+    Interface(InterfaceId, End),
     /// Through a shared interface and a NAT gateway's ports.
-    Nat(InterfaceId, PoolId),
-    /// Through a shared interface to a database, which may refuse.
-    Database(InterfaceId, DatabaseId),
-    /// Through a shared interface to a database proxy.
-    Proxy(InterfaceId, LoginId),
+    Nat(InterfaceId, PoolId, End),
     /// Nowhere: dropped without a word.
     Barred(BarId),
+}
+
+/// What stands at the end of a way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Something that takes every connection.
+    Open,
+    /// A database, which may refuse.
+    Database(DatabaseId),
+    /// A database proxy.
+    Proxy(LoginId),
 }
 
 /// What stands in a way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BarId(u32);
 
-/// An open connection: 20 bytes. Who holds it gives it back with `close`; when that is forgotten, silence ends it.
+/// An open connection: 28 bytes. Who holds it gives it back with `close`; when that is forgotten, silence ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
     interface: Option<LeaseId>,
-    beyond: Beyond,
+    /// Of a NAT gateway.
+    port: Option<LeaseId>,
+    end: Ended,
 }
 
-/// What a connection takes beyond the interface.
+/// What a connection takes at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beyond {
-    Nothing,
-    /// Of a NAT gateway.
-    Port(LeaseId),
+enum Ended {
+    Open,
     Database(LeaseId),
     /// Of a proxy.
     Client(ClientId),
 }
 
 impl Connection {
+    /// One that takes nothing of anybody.
+    const FREE: Self = Self { interface: None, port: None, end: Ended::Open };
+
     /// The client of a proxy that it is, if it is one.
     pub const fn client(&self) -> Option<ClientId> {
-        match self.beyond {
-            Beyond::Client(client) => Some(client),
-            _ => None,
+        match self.end {
+            Ended::Client(client) => Some(client),
+            Ended::Open | Ended::Database(_) => None,
         }
     }
 }
@@ -197,9 +207,16 @@ impl Connections {
         matches!(limit, LimitId::DbMaxConnections)
     }
 
-    /// The way through an interface and a gateway to a destination. O(log destinations).
-    pub fn through(&mut self, interface: InterfaceId, gateway: GatewayId, destination: Destination) -> Way {
-        Way::Nat(interface, self.gateways.pool(gateway, destination))
+    /// The way through an interface and a gateway to a destination, where something of the template may stand. O(log
+    /// destinations).
+    pub fn through(
+        &mut self,
+        interface: InterfaceId,
+        gateway: GatewayId,
+        destination: Destination,
+        end: End,
+    ) -> Way {
+        Way::Nat(interface, self.gateways.pool(gateway, destination), end)
     }
 
     /// One SYN to a destination that a stranger chose: as [`Self::open`] by [`Self::through`], but the destination is
@@ -217,7 +234,7 @@ impl Connections {
         self.interfaces.check(now, interface)?;
         let port = self.gateways.open_to(now, gateway, destination)?;
         let interface = self.interfaces.open(now, interface)?;
-        Ok(Connection { interface: Some(interface), beyond: Beyond::Port(port) })
+        Ok(Connection { interface: Some(interface), port: Some(port), end: Ended::Open })
     }
 
     /// A way that leads nowhere. O(bars); the same one for the same reason.
@@ -242,27 +259,23 @@ impl Connections {
     #[inline]
     pub fn open(&mut self, now: Instant, way: Way) -> Result<Connection, Refusal> {
         match way {
-            Way::Free => Ok(Connection { interface: None, beyond: Beyond::Nothing }),
-            Way::Interface(interface) => {
-                let interface = self.interfaces.open(now, interface)?;
-                Ok(Connection { interface: Some(interface), beyond: Beyond::Nothing })
+            Way::Free(end) => Ok(Connection { end: self.reach(now, end)?, ..Connection::FREE }),
+            Way::Interface(interface, End::Open) => {
+                Ok(Connection { interface: Some(self.interfaces.open(now, interface)?), ..Connection::FREE })
             }
-            Way::Database(interface, database) => {
+            Way::Interface(interface, end) => {
                 self.interfaces.check(now, interface)?;
-                let database = self.databases.open(now, database)?;
-                let interface = self.interfaces.open(now, interface)?;
-                Ok(Connection { interface: Some(interface), beyond: Beyond::Database(database) })
+                let end = self.reach(now, end)?;
+                Ok(Connection { interface: Some(self.interfaces.open(now, interface)?), port: None, end })
             }
-            Way::Proxy(interface, login) => {
-                let interface = self.interfaces.open(now, interface)?;
-                let client = self.pools.connect(now, login, &mut self.databases);
-                Ok(Connection { interface: Some(interface), beyond: Beyond::Client(client) })
-            }
-            Way::Nat(interface, pool) => {
+            Way::Nat(interface, pool, end) => {
                 self.interfaces.check(now, interface)?;
                 let port = self.gateways.open(now, pool)?;
+                let end = self.reach(now, end).inspect_err(|_| {
+                    self.gateways.close(now, port);
+                })?;
                 let interface = self.interfaces.open(now, interface)?;
-                Ok(Connection { interface: Some(interface), beyond: Beyond::Port(port) })
+                Ok(Connection { interface: Some(interface), port: Some(port), end })
             }
             Way::Barred(bar) => {
                 let bar = &mut self.bars[bar.0 as usize];
@@ -279,14 +292,21 @@ impl Connections {
         }
     }
 
+    /// The end of a way is asked, after everything before it.
+    fn reach(&mut self, now: Instant, end: End) -> Result<Ended, Refusal> {
+        Ok(match end {
+            End::Open => Ended::Open,
+            End::Database(database) => Ended::Database(self.databases.open(now, database)?),
+            End::Proxy(login) => Ended::Client(self.pools.connect(now, login, &mut self.databases)),
+        })
+    }
+
     /// An environment moves so many bytes that way.
     pub fn transfer(&mut self, now: Instant, way: Way, bytes: u64) -> Transfer {
         let (interface, gateway) = match way {
-            Way::Free | Way::Barred(_) => (None, None),
-            Way::Nat(interface, pool) => (Some(interface), Some(self.gateways.gateway_of(pool).index())),
-            Way::Interface(interface) | Way::Database(interface, _) | Way::Proxy(interface, _) => {
-                (Some(interface), None)
-            }
+            Way::Free(_) | Way::Barred(_) => (None, None),
+            Way::Nat(interface, pool, _) => (Some(interface), Some(self.gateways.gateway_of(pool).index())),
+            Way::Interface(interface, _) => (Some(interface), None),
         };
         self.traffic.transfer(now, interface.map(InterfaceId::index), gateway, bytes)
     }
@@ -311,13 +331,13 @@ impl Connections {
     #[inline]
     pub fn touch(&mut self, now: Instant, connection: Connection) -> bool {
         let interface = connection.interface.is_none_or(|lease| self.interfaces.touch(now, lease));
-        let beyond = match connection.beyond {
-            Beyond::Nothing => true,
-            Beyond::Port(lease) => self.gateways.touch(now, lease),
-            Beyond::Database(lease) => self.databases.touch(now, lease),
-            Beyond::Client(client) => self.pools.is_connected(now, client, &mut self.databases),
+        let port = connection.port.is_none_or(|lease| self.gateways.touch(now, lease));
+        let end = match connection.end {
+            Ended::Open => true,
+            Ended::Database(lease) => self.databases.touch(now, lease),
+            Ended::Client(client) => self.pools.is_connected(now, client, &mut self.databases),
         };
-        if interface && beyond {
+        if interface && port && end {
             return true;
         }
         self.close(now, connection);
@@ -330,15 +350,15 @@ impl Connections {
         if let Some(lease) = connection.interface {
             self.interfaces.close(now, lease);
         }
-        match connection.beyond {
-            Beyond::Nothing => {}
-            Beyond::Port(lease) => {
-                self.gateways.close(now, lease);
-            }
-            Beyond::Database(lease) => {
+        if let Some(lease) = connection.port {
+            self.gateways.close(now, lease);
+        }
+        match connection.end {
+            Ended::Open => {}
+            Ended::Database(lease) => {
                 self.databases.close(now, lease);
             }
-            Beyond::Client(client) => {
+            Ended::Client(client) => {
                 self.pools.disconnect(now, client, &mut self.databases);
             }
         }
@@ -468,7 +488,7 @@ mod tests {
         let to = Destination { address: [203, 0, 113, 1].into(), port: 443, protocol: Protocol::Tcp };
         let ways = (0..subnets).map(|index| {
             let interface = all.add_interface(format!("eni-{index}").into());
-            all.through(interface, gateway, to)
+            all.through(interface, gateway, to, End::Open)
         });
         let ways = ways.collect();
         (all, ways)
@@ -507,9 +527,13 @@ mod tests {
     fn endpoints_pass_the_gateway_and_functions_without_a_vpc_pass_everything() {
         let (mut all, ways) = network(&["nat.ports=5", "eni.connections=8"], 1, 1);
         flood(&mut all, &ways, 9);
-        let Way::Nat(interface, _) = ways[0] else { unreachable!("through a gateway") };
-        assert_eq!(flood(&mut all, &[Way::Interface(interface)], 9), 3, "it still uses the interface");
-        assert_eq!(flood(&mut all, &[Way::Free], 9), 9);
+        let Way::Nat(interface, ..) = ways[0] else { unreachable!("through a gateway") };
+        assert_eq!(
+            flood(&mut all, &[Way::Interface(interface, End::Open)], 9),
+            3,
+            "it still uses the interface"
+        );
+        assert_eq!(flood(&mut all, &[Way::Free(End::Open)], 9), 9);
     }
 
     #[test]
@@ -526,22 +550,45 @@ mod tests {
     #[test]
     fn a_full_database_takes_nothing_of_the_interface() {
         let (mut all, ways) = network(&[], 1, 1);
-        let Way::Nat(interface, _) = ways[0] else { unreachable!("through a gateway") };
-        let way = Way::Database(interface, all.add_database("Orders".into(), 3, "test".into()));
+        let Way::Nat(interface, ..) = ways[0] else { unreachable!("through a gateway") };
+        let way =
+            Way::Interface(interface, End::Database(all.add_database("Orders".into(), 3, "test".into())));
         assert_eq!(flood(&mut all, &[way], 5), 3);
         assert_eq!(all.counts().map(|(_, count)| count).collect::<Vec<_>>(), [3, 0, 3]);
         let refusal = all.open(Instant::START, way).unwrap_err();
         assert!(Connections::is_told(refusal.limit) && !Connections::is_told(LimitId::NatPorts));
         let (mut all, ways) = network(&["db.max-connections=2"], 1, 1);
-        let Way::Nat(interface, _) = ways[0] else { unreachable!("through a gateway") };
-        let way = Way::Database(interface, all.add_database("Orders".into(), 3, "test".into()));
+        let Way::Nat(interface, ..) = ways[0] else { unreachable!("through a gateway") };
+        let way =
+            Way::Interface(interface, End::Database(all.add_database("Orders".into(), 3, "test".into())));
         assert_eq!(flood(&mut all, &[way], 5), 2);
+    }
+
+    #[test]
+    fn a_full_database_behind_a_gateway_gives_its_port_back() {
+        let (mut all, ways) = network(&["nat.ports=4"], 1, 1);
+        let Way::Nat(interface, pool, _) = ways[0] else { unreachable!("through a gateway") };
+        let database = all.add_database("Orders".into(), 3, "test".into());
+        let way = Way::Nat(interface, pool, End::Database(database));
+        let first = all.open(Instant::START, way).unwrap();
+        assert_eq!(flood(&mut all, &[way], 5), 2);
+        assert_eq!(all.open(Instant::START, way).unwrap_err().limit, LimitId::DbMaxConnections);
+        assert_eq!(all.counts().map(|(_, count)| count).collect::<Vec<_>>(), [3, 3, 3]);
+        assert!(all.touch(Instant::from_secs(9), first));
+        all.close(Instant::from_secs(9), first);
+        assert_eq!(all.counts().map(|(_, count)| count).collect::<Vec<_>>(), [2, 2, 2]);
+        let others = all.open(Instant::from_secs(9), ways[0]).is_ok()
+            && all.open(Instant::from_secs(9), ways[0]).is_ok();
+        assert!(others, "what is not for the database shares its ports");
+        assert_eq!(all.open(Instant::from_secs(9), way).unwrap_err().limit, LimitId::NatPorts);
+        let free = Way::Free(End::Database(database));
+        assert_eq!(flood(&mut all, &[free], 5), 1, "over the internet, too");
     }
 
     #[test]
     fn a_proxy_takes_every_client_and_shares_the_database_with_others() {
         let (mut all, ways) = network(&["eni.connections=9"], 1, 1);
-        let Way::Nat(interface, _) = ways[0] else { unreachable!("through a gateway") };
+        let Way::Nat(interface, ..) = ways[0] else { unreachable!("through a gateway") };
         let database = all.add_database("Orders".into(), 3, "test".into());
         let settings = PoolSettings {
             connections: 2,
@@ -551,13 +598,14 @@ mod tests {
             source: "test".into(),
             borrow_source: "test".into(),
         };
-        let proxy = Way::Proxy(interface, all.add_proxy("OrdersProxy".into(), database, settings));
+        let proxy = all.add_proxy("OrdersProxy".into(), database, settings);
+        let proxy = Way::Interface(interface, End::Proxy(proxy));
         let open: Vec<Connection> = (0..9).map(|_| all.open(Instant::START, proxy).unwrap()).collect();
         assert!(all.open(Instant::START, proxy).is_err(), "clients use the interface");
         let client = |index: usize| open[index].client().unwrap();
         assert!((0..2).all(|index| matches!(all.borrow(Instant::START, client(index)), Borrow::Lent { .. })));
         assert!(matches!(all.borrow(Instant::START, client(2)), Borrow::Waits(_)));
-        let direct = Way::Database(interface, database);
+        let direct = Way::Interface(interface, End::Database(database));
         all.close(Instant::START, open[8]);
         assert!(all.open(Instant::START, direct).is_ok(), "one is left beside the pool");
         all.close(Instant::START, open[7]);
@@ -584,6 +632,6 @@ mod tests {
         assert!(all.counts().all(|(_, count)| count == 0), "so the client closes it");
         all.close(Instant::from_secs(200), connection);
         assert_eq!(all.next_deadline(), None);
-        assert_eq!(size_of::<Connection>(), 20);
+        assert_eq!(size_of::<Connection>(), 28);
     }
 }

@@ -51,6 +51,8 @@ pub struct Network {
     pub lists: Vec<Prefixes>,
     /// Of each function, in the stack's order, where it is; none without a VPC. Functions beyond its end have none.
     pub placements: Vec<Option<Placement>>,
+    /// Those of them whose functions are gone.
+    left: BTreeSet<usize>,
     /// The shared interfaces of functions, with their addresses.
     pub interfaces: Vec<Interface>,
     /// What else has an address in a VPC.
@@ -250,8 +252,8 @@ pub struct Target<'name> {
 pub enum Verdict {
     /// Through the interface only.
     Inside,
-    /// Through the NAT gateway with this index.
-    Nat(usize),
+    /// Through the NAT gateway with this index, to the host with that index where one counts the connections.
+    Nat(usize, Option<usize>),
     /// Through the interface to the database with this index.
     Database(usize),
     /// Through the interface to the database proxy with this index.
@@ -317,7 +319,7 @@ impl Network {
                 HostKind::Endpoint(_) | HostKind::LoadBalancer(_) => Verdict::Inside,
             },
             Path::Nothing | Path::World | Path::Service(_) | Path::Egress(_) => Verdict::Inside,
-            Path::Nat(gateway) => Verdict::Nat(gateway),
+            Path::Nat(gateway) => Verdict::Nat(gateway, self.end_behind(gateway, address)),
             Path::Barred(limit, resource) => Verdict::Barred(limit, resource),
         }
     }

@@ -86,7 +86,7 @@ struct Place {
     first: u32,
 }
 
-/// A connection that an environment holds: 28 bytes.
+/// A connection that an environment holds: 36 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     connection: Connection,

@@ -31,7 +31,8 @@ impl Connections {
         self.interfaces.take(now, interface)
     }
 
-    /// One SYN through an interface and a NAT gateway: both or neither, as [`Self::open_through`].
+    /// One SYN through an interface and a NAT gateway, to a database behind it if one stands there: all or nothing, as
+    /// [`Self::open_through`].
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -41,9 +42,15 @@ impl Connections {
         interface: InterfaceId,
         gateway: GatewayId,
         destination: Destination,
+        database: Option<DatabaseId>,
     ) -> Result<Translation, Refusal> {
         self.interfaces.check(now, interface)?;
         let translation = self.gateways.take_port(now, gateway, destination)?;
+        if let Some(database) = database {
+            self.databases.take(now, database).inspect_err(|_| {
+                self.gateways.return_port(now, translation, false);
+            })?;
+        }
         self.interfaces.take(now, interface)?;
         Ok(translation)
     }
@@ -63,11 +70,11 @@ impl Connections {
         self.interfaces.take(now, interface)
     }
 
-    /// One SYN that has come through a NAT gateway to a database, which may refuse.
+    /// One SYN that comes over the internet to a database, which may refuse.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn take_database_behind(&mut self, now: Instant, database: DatabaseId) -> Result<(), Refusal> {
+    pub fn take_database_freely(&mut self, now: Instant, database: DatabaseId) -> Result<(), Refusal> {
         self.databases.take(now, database)
     }
 
@@ -132,7 +139,7 @@ mod tests {
                     let address = [203, 0, 113, what].into();
                     let to = Destination { address, port: 443, protocol: Protocol::Tcp };
                     let one = leased.open_through(at, interface, gateway, to);
-                    let other = taken.take_port(at, interface, gateway, to);
+                    let other = taken.take_port(at, interface, gateway, to, None);
                     prop_assert_eq!(one.as_ref().err(), other.as_ref().err());
                     held.extend(one.ok().zip(other.ok()));
                 } else if !held.is_empty() {
@@ -152,10 +159,11 @@ mod tests {
     fn a_refused_port_leaves_nothing_on_the_interface() {
         let (mut all, interface, gateway) = network();
         let to = Destination { address: [203, 0, 113, 9].into(), port: 0, protocol: Protocol::Icmp };
-        let taken: Vec<_> =
-            (0..11).filter_map(|_| all.take_port(Instant::START, interface, gateway, to).ok()).collect();
+        let taken: Vec<_> = (0..11)
+            .filter_map(|_| all.take_port(Instant::START, interface, gateway, to, None).ok())
+            .collect();
         assert_eq!((taken.len(), all.interfaces.used(interface)), (10, 10));
-        let refusal = all.take_port(Instant::START, interface, gateway, to).unwrap_err();
+        let refusal = all.take_port(Instant::START, interface, gateway, to, None).unwrap_err();
         assert_eq!(refusal.to_string(), "nat.ports of nat-a to 203.0.113.9/icmp: 10 of 10 connections");
         all.give_taken_back(Instant::START, Taken::Port(taken[0]), true);
         assert_eq!((all.idle_timeouts(gateway), all.interfaces.used(interface)), (1, 10));

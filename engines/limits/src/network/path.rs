@@ -447,6 +447,17 @@ impl Network {
         self.host_at(self.vpc_behind(gateway, to)?, to)
     }
 
+    /// Who counts the connections to an address behind a NAT gateway: what stands there, or over the internet what is
+    /// publicly accessible.
+    pub fn end_behind(&self, gateway: usize, to: IpAddr) -> Option<usize> {
+        self.host_behind(gateway, to).or_else(|| self.public_host(to))
+    }
+
+    /// The publicly accessible host that an address stands for.
+    pub fn public_host(&self, to: IpAddr) -> Option<usize> {
+        self.hosts.iter().position(|host| host.public && IpAddr::V4(host.address) == to)
+    }
+
     /// The VPC into which the route of a NAT gateway's subnet leads.
     fn vpc_behind(&self, gateway: usize, to: IpAddr) -> Option<usize> {
         match self.hop_behind(gateway, to)? {

@@ -2,7 +2,7 @@
 
 use super::databases::Database;
 use super::{Host, HostKind, Network, Placement, Target, Verdict};
-use crate::connections::{Connections, Way};
+use crate::connections::{Connections, End, Way};
 use crate::db_connections::DatabaseId;
 use crate::db_pool::LoginId;
 use crate::eni::InterfaceId;
@@ -11,7 +11,7 @@ use crate::nat::{Destination as NatDestination, GatewayId, Protocol};
 use crate::settings::NetworkSettings;
 use model::{Instant, LimitId, Refusal};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,37 +116,50 @@ impl Network {
     pub fn way(&self, wired: &mut Wired, function: usize, choice: usize, to: &Target<'_>) -> Way {
         let Some(Some(placement)) = self.placements.get(function) else {
             let is_database = |host: &&Host| matches!(host.what, HostKind::Database(_) | HostKind::Proxy(_));
-            let named = |host: &&Host| host.name == to.host || host.names.iter().any(|name| name == to.host);
-            let database = self.hosts.iter().filter(is_database).find(named).filter(|host| !host.public);
-            return match database {
-                Some(_) => wired.connections.barred(
+            let literal: Option<Ipv4Addr> = to.host.parse().ok();
+            let named = |host: &&Host| {
+                host.name == to.host
+                    || literal == Some(host.address)
+                    || host.names.iter().any(|name| name == to.host)
+            };
+            return match self.hosts.iter().filter(is_database).find(named) {
+                Some(host) if !host.public => wired.connections.barred(
                     LimitId::NoRoute,
                     "a function without a VPC",
                     &format!("{}:{}", to.host, to.port),
                 ),
-                None => Way::Free,
+                Some(host) => Way::Free(wired.end_of(host.what)),
+                None => Way::Free(End::Open),
             };
         };
         let interface = wired.interfaces[function][choice];
         match self.verdict(placement.subnets[choice], &placement.groups, to) {
-            Verdict::Inside => Way::Interface(interface),
-            Verdict::Database(index) => match wired.databases[index] {
-                Some(database) => Way::Database(interface, database),
-                None => Way::Interface(interface),
-            },
-            Verdict::Proxy(index) => match wired.proxies[index] {
-                Some(login) => Way::Proxy(interface, login),
-                None => Way::Interface(interface),
-            },
-            Verdict::Nat(gateway) => {
-                let (address, port) = (IpAddr::V4(to.address), to.port);
-                let destination = NatDestination { address, port, protocol: Protocol::Tcp };
-                wired.connections.through(interface, wired.gateways[gateway], destination)
+            Verdict::Inside => Way::Interface(interface, End::Open),
+            Verdict::Database(index) => Way::Interface(interface, wired.end_of(HostKind::Database(index))),
+            Verdict::Proxy(index) => Way::Interface(interface, wired.end_of(HostKind::Proxy(index))),
+            Verdict::Nat(gateway, behind) => {
+                // One end has one address, by whichever of its names it is called.
+                let address = self.address_of(placement.subnets[choice], to);
+                let destination = NatDestination { address, port: to.port, protocol: Protocol::Tcp };
+                let end = behind.map_or(End::Open, |host| wired.end_of(self.hosts[host].what));
+                wired.connections.through(interface, wired.gateways[gateway], destination, end)
             }
             Verdict::Barred(limit, resource) => {
                 let destination = format!("{}:{}", to.host, to.port);
                 wired.connections.barred(limit, &resource, &destination)
             }
         }
+    }
+}
+
+impl Wired {
+    /// What a host is at the end of a way; one whose connections are not known takes them all.
+    fn end_of(&self, what: HostKind) -> End {
+        let end = match what {
+            HostKind::Database(index) => self.databases[index].map(End::Database),
+            HostKind::Proxy(index) => self.proxies[index].map(End::Proxy),
+            HostKind::Endpoint(_) | HostKind::LoadBalancer(_) => None,
+        };
+        end.unwrap_or(End::Open)
     }
 }

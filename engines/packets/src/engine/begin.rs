@@ -11,7 +11,7 @@ use crate::wire::{ICMP, ICMPV6, TCP, UDP, View, word};
 use limits::connections::Taken;
 use limits::db_connections::DatabaseId;
 use limits::eni::InterfaceId;
-use limits::nat::{Destination, GatewayId, PoolId, Protocol, Translation};
+use limits::nat::{Destination, GatewayId, Protocol};
 use limits::network::nat64::synthesized;
 use limits::network::{FlowKey, HostKind, Path};
 use model::{LimitId, Refusal};
@@ -32,7 +32,7 @@ struct Granted {
     pool: u32,
     gateway: u16,
     gateway_address: u16,
-    /// The database behind the gateway.
+    /// The database that counts it, behind a gateway or on the internet.
     behind: Option<DatabaseId>,
 }
 
@@ -85,7 +85,7 @@ impl PacketEngine {
         }
     }
 
-    /// Without a VPC nothing is limited, and each environment has an address of its own.
+    /// Without a VPC the network limits nothing, and each environment has an address of its own.
     fn grant_free(&mut self, id: EnvironmentId, key: &Key, leads: u16) -> Result<Granted, Refusal> {
         let outside = self.environments[id.slot as usize].public();
         if key.remote.is_ipv6() || key.is_nat64() {
@@ -102,14 +102,19 @@ impl PacketEngine {
         if let Some(slot) = self.table.find(&other) {
             self.end(slot);
         }
+        // A database that is publicly accessible counts whoever comes.
+        let behind = self.database_at(self.network.public_host(key.remote), key);
+        if let Some(database) = behind {
+            self.wired.connections.take_database_freely(self.now, database)?;
+        }
         Ok(Granted {
             outside: outside.into(),
             outside_port: key.near_port,
-            marks: leads,
+            marks: leads | if behind.is_some() { marks::DATABASE } else { 0 },
             pool: 0,
             gateway: NO_GATEWAY,
             gateway_address: 0,
-            behind: None,
+            behind,
         })
     }
 
@@ -167,8 +172,8 @@ impl PacketEngine {
                 return Err(self.barred(LimitId::NoRoute, &who));
             }
             Path::Nat(index) => {
+                self.look_behind(index, key, &mut granted);
                 self.take_gateway(interface, index, key, &mut granted)?;
-                self.take_behind(interface, index, key, &mut granted)?;
             }
             _ if own.is_none() => {
                 let name = Arc::clone(self.wired.connections.interface_name(interface));
@@ -176,7 +181,7 @@ impl PacketEngine {
             }
             Path::Host(index) => {
                 granted.marks = granted.marks & !marks::NOWHERE | marks::RELAY;
-                self.take_host(interface, index, &mut granted)?;
+                self.take_host(interface, index, key, &mut granted)?;
             }
             Path::Nothing => {
                 // Whatever is attached at the address may stand there, but for what is of another VPC.
@@ -209,39 +214,28 @@ impl PacketEngine {
         Some((index, self.wired.databases.get(index).copied().flatten()?))
     }
 
-    /// Something of the template stands behind a NAT gateway; a database may still refuse a flow that has all else.
-    fn take_behind(
-        &mut self,
-        interface: InterfaceId,
-        gateway: usize,
-        key: &Key,
-        granted: &mut Granted,
-    ) -> Result<(), Refusal> {
-        let Some(host) = self.network.host_behind(gateway, key.remote) else { return Ok(()) };
-        granted.marks = granted.marks & !marks::NOWHERE | marks::RELAY;
-        let Some((_, database)) = self.database_of(host) else { return Ok(()) };
-        if let Err(refusal) = self.wired.connections.take_database_behind(self.now, database) {
-            let pool = PoolId::of(granted.pool);
-            let port = Translation::of(pool, granted.gateway_address, granted.outside_port);
-            self.wired.connections.give_taken_back(self.now, Taken::Port(port), false);
-            self.wired.connections.give_interface_back(self.now, interface);
-            if let Some(meter) = self.meters.get_mut(gateway) {
-                meter.metrics.active_connections -= u64::from(key.protocol == TCP);
-            }
-            return Err(refusal);
+    /// Something of the template may stand behind a NAT gateway; a database there may refuse a flow that has all else.
+    fn look_behind(&self, gateway: usize, key: &Key, granted: &mut Granted) {
+        if self.network.host_behind(gateway, key.remote).is_some() {
+            granted.marks = granted.marks & !marks::NOWHERE | marks::RELAY;
         }
-        granted.marks |= marks::DATABASE;
-        granted.behind = Some(database);
-        Ok(())
+        granted.behind = self.database_at(self.network.end_behind(gateway, key.remote), key);
+        granted.marks |= if granted.behind.is_some() { marks::DATABASE } else { 0 };
+    }
+
+    /// The database that counts a flow to a host.
+    fn database_at(&self, host: Option<usize>, key: &Key) -> Option<DatabaseId> {
+        self.database_of(host?).filter(|_| key.protocol == TCP).map(|(_, database)| database)
     }
 
     fn take_host(
         &mut self,
         interface: InterfaceId,
         index: usize,
+        key: &Key,
         granted: &mut Granted,
     ) -> Result<(), Refusal> {
-        let Some((database, id)) = self.database_of(index) else {
+        let Some((database, id)) = self.database_of(index).filter(|_| key.protocol == TCP) else {
             return self.wired.connections.take_interface(self.now, interface);
         };
         self.wired.connections.take_database(self.now, interface, id)?;
@@ -277,10 +271,14 @@ impl PacketEngine {
         if let Some(meter) = self.meters.get_mut(index) {
             meter.metrics.connection_attempts += u64::from(key.protocol == TCP);
         }
-        let taken = self.wired.connections.take_port(self.now, interface, gateway, destination)?;
+        let behind = granted.behind;
+        let taken = self.wired.connections.take_port(self.now, interface, gateway, destination, behind)?;
         let address = self.layout.gateways.get(index).and_then(|all| all.get(usize::from(taken.address)));
         let Some(address) = address else {
             self.wired.connections.give_taken_back(self.now, Taken::Port(taken), false);
+            if let Some(database) = behind {
+                self.wired.connections.give_taken_back(self.now, Taken::Database(database), false);
+            }
             self.wired.connections.give_interface_back(self.now, interface);
             let who = format!("{} (it has no address)", self.network.gateways[index].name);
             return Err(self.barred(LimitId::NoRoute, &who));

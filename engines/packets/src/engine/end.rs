@@ -1,7 +1,7 @@
 //! Flows that end: closed, cut, silent or displaced, and what they give back.
 
 use super::PacketEngine;
-use crate::flow::{Flow, NO_GATEWAY, State, marks};
+use crate::flow::{Flow, State, marks};
 use crate::wire::TCP;
 use limits::connections::Taken;
 use limits::nat::{PoolId, Translation};
@@ -55,6 +55,8 @@ impl PacketEngine {
     fn give_back(&mut self, slot: u32, parts: u16, at: Instant, silent: bool) {
         let flow = &mut self.table.flows_mut()[slot as usize];
         let given = flow.marks & parts;
+        // What has no interface has only the database to give back.
+        let ends = given & marks::INTERFACE != 0 || !flow.has(marks::INTERFACE);
         flow.marks &= !given;
         let flow = *flow;
         let connections = &mut self.wired.connections;
@@ -71,19 +73,17 @@ impl PacketEngine {
             && let Some(interface) = self.environments[flow.environment as usize].interface
         {
             connections.give_interface_back(at, interface);
-            let database = match flow.has(marks::DATABASE) {
-                true if flow.gateway != NO_GATEWAY => self.behind.remove(&slot),
-                true => self.wired.databases.get(flow.pool as usize).copied().flatten(),
-                false => None,
-            };
-            if let Some(database) = database {
-                connections.give_taken_back(at, Taken::Database(database), silent);
-                self.table.flows_mut()[slot as usize].marks &= !marks::DATABASE;
-            }
             if flow.has(marks::INTERFACE_PORT) {
                 self.ports[interface.index()].give_back(flow.interface_port);
                 self.table.flows_mut()[slot as usize].marks &= !marks::INTERFACE_PORT;
             }
+        }
+        if ends && flow.has(marks::DATABASE) {
+            let of_pool = || self.wired.databases.get(flow.pool as usize).copied().flatten();
+            if let Some(database) = self.behind.remove(&slot).or_else(of_pool) {
+                self.wired.connections.give_taken_back(at, Taken::Database(database), silent);
+            }
+            self.table.flows_mut()[slot as usize].marks &= !marks::DATABASE;
         }
     }
 
