@@ -149,6 +149,28 @@ def test_a_changed_template_is_deployed_and_a_broken_one_changes_nothing(start, 
     assert "Cart updated: timeout 3 -> 9 s, variables STAGE" in text, text
 
 
+def test_a_deployment_that_fails_halfway_leaves_everything_as_it_was(start, home):
+    """Cart has new code and settings, and Echo is there, when Zed turns out to have no code."""
+    platform = start("--watch", home=home, template=home / "app.json")
+    shutil.copytree(BUILT / "echo", home / "echo")
+    with Load(platform) as load:
+        shutil.copytree(home / "cart", home / "other")
+        save(home / "other", 2)
+        template_of(home, {"Cart": {"CodeUri": "other/", "Timeout": 9}, "Echo": {}, "Zed": {}})
+        says(platform, "rolled back: Cart updated: code, timeout 9 -> 3 s; Echo removed")
+        says(platform, "what ran before goes on running")
+        answers(platform, lambda answer: answer.json()["version"] == 1)
+        assert platform.invoke("Echo", whole=False).status == 404
+        command = [str(BINARY), "deploy", "app.json", "--endpoint", platform.url]
+        done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and "`zed/`" in done.stderr, done
+        assert "rolled back: Cart updated: code, timeout 9 -> 3 s; Echo removed" in done.stderr, done
+        template_of(home, {"Cart": {"CodeUri": "other/"}, "Echo": {}})
+        answers(platform, lambda answer: answer.json()["version"] == 2)
+        says(platform, "Echo created")
+    assert load.failures == []
+
+
 def test_http_routes_follow_the_template(start, home):
     api = {"Api": {"Type": "HttpApi", "Properties": {"Path": "/cart", "Method": "GET"}}}
     template_of(home, {"Cart": {"Events": api}})

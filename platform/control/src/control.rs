@@ -14,6 +14,7 @@ mod provisioned;
 mod pull;
 mod record;
 mod resolve;
+mod restore;
 mod signing;
 mod stored;
 mod tags;
@@ -140,6 +141,8 @@ enum Edit {
 enum Fresh {
     /// Code or configuration changed: a new version key.
     Version,
+    /// The same, back to what was before: what was published of that is still what was published of it.
+    Again,
     /// Only what lies around the function changed.
     Around,
 }
@@ -206,27 +209,35 @@ impl Control {
                 (function, None, change, batch)
             }
             Edit::Reserve(function) => {
-                let function = Arc::new(*function);
+                let function = self.stamp(*function)?;
                 let change = Change::Reserved { name: function.name.clone(), reserved: function.reserved };
                 let batch = vec![record::put(&function)];
                 (function.clone(), Some(function), change, batch)
             }
             Edit::Put(mut function, fresh) => {
                 let mut batch = Vec::with_capacity(2);
-                if fresh == Fresh::Version {
+                let former = function.version_key;
+                if fresh != Fresh::Around {
                     // A key that was decided on but not committed is simply skipped.
                     writer.version_key += 1;
                     function.version_key = writer.version_key;
                     function.last_modified = crate::clock::now();
                     batch.push(record::version_key(writer.version_key));
                 }
+                let known = before.get(&function.name);
+                for (number, version) in &mut function.published.versions {
+                    let follows = fresh == Fresh::Again && version.source_key == former;
+                    if follows {
+                        Arc::make_mut(version).source_key = function.version_key;
+                    }
+                    // One that is to be published gets its row with its key; one that comes back, here.
+                    let is_new = known.is_none_or(|known| !known.published.versions.contains_key(number));
+                    if follows || is_new && version.version_key != 0 {
+                        batch.push(record::put_version(version));
+                    }
+                }
                 self.stamp_versions(&mut function, &mut writer, &mut batch)?;
-                let old = before.get(&function.name);
-                let function = if fresh == Fresh::Around && old.is_some_and(|old| is_beside(old, &function)) {
-                    Arc::new(*function)
-                } else {
-                    self.stamp(*function)?
-                };
+                let function = self.stamp(*function)?;
                 if let Some(before) = before.get(&function.name) {
                     batch.extend(record::versions(before, Some(&function)));
                 }
@@ -298,22 +309,6 @@ impl Control {
             ApiError::new(ErrorCode::Service, format!("the system gave no random bytes: {error}"))
         })
     }
-}
-
-/// Whether all that differs has a revision of its own or none, as aliases, URLs and what is set for qualifiers: who locks a
-/// function by its revision is not disturbed by that. A version that is published changes its function's.
-///
-/// Source: recorded on AWS for aliases and policies; assumed for the others.
-fn is_beside(before: &Function, after: &Function) -> bool {
-    if before.published.last_version != after.published.last_version {
-        return false;
-    }
-    let mut same = before.clone();
-    same.published.clone_from(&after.published);
-    same.url.clone_from(&after.url);
-    same.event_invoke.clone_from(&after.event_invoke);
-    same.reserved = after.reserved;
-    same == *after
 }
 
 fn check_quotas(bytes: u64, functions: usize) -> Result<(), ApiError> {

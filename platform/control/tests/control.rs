@@ -18,5 +18,7 @@ mod hostile;
 mod pack;
 #[path = "control/pulls.rs"]
 mod pulls;
+#[path = "control/restored.rs"]
+mod restored;
 #[path = "control/versions.rs"]
 mod versions;

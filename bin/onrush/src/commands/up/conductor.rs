@@ -10,6 +10,7 @@ use crate::arguments::{Template, Watch};
 use crate::stack::{self, Read};
 use anyhow::anyhow;
 use control::Function;
+use control::layer::Layers;
 use doors::orders::{Order, Ordered, Orders, Outcome};
 use doors::{ApiParts, Doors};
 use invoke::Invoker;
@@ -134,8 +135,10 @@ impl Conductor {
         let begun = Instant::now();
         match self.deploy(None).await {
             Ok(done) => done.say(begun),
-            Err(Stop::Reported) => tracing::warn!("the problems above: what ran before goes on running"),
-            Err(stop) => tracing::warn!("{}; what ran before goes on running", words(stop)),
+            Err(Failed { stop: Stop::Reported, .. }) => {
+                tracing::warn!("the problems above: what ran before goes on running");
+            }
+            Err(failed) => tracing::warn!("{}; what ran before goes on running", words(failed.stop)),
         }
     }
 
@@ -181,7 +184,10 @@ impl Conductor {
                         done.say(begun);
                         Ok(done.json())
                     }
-                    Err(stop) => Err(words(stop)),
+                    Err(Failed { stop, rolled_back }) if rolled_back.is_empty() => Err(words(stop)),
+                    Err(Failed { stop, rolled_back }) => {
+                        Err(format!("{}\nrolled back: {}", words(stop), rolled_back.join("; ")))
+                    }
                 }
             }
         }
@@ -213,8 +219,9 @@ impl Conductor {
         Ok(Some(template))
     }
 
-    /// Reads the template again and deploys what differs. A template with problems changes nothing.
-    async fn deploy(&mut self, arguments: Option<Template>) -> Result<Done, Stop> {
+    /// Reads the template again and deploys what differs. A template with problems, or one that cannot be deployed whole,
+    /// changes nothing.
+    async fn deploy(&mut self, arguments: Option<Template>) -> Result<Done, Failed> {
         let arguments = arguments.unwrap_or_else(|| self.template.clone());
         let path = arguments
             .template
@@ -222,16 +229,17 @@ impl Conductor {
             .or_else(|| arguments.template_file.clone())
             .or_else(|| self.read.as_ref().map(|read| read.path.clone()));
         let Some(path) = path.or_else(|| stack::find(&arguments)) else {
-            return Err(Stop::Usage("this Onrush runs no template; name one".to_owned()));
+            return Err(Stop::Usage("this Onrush runs no template; name one".to_owned()).into());
         };
         let port = self.port;
         let given = arguments.clone();
         self.elastic_ips.note(self.read.as_ref());
         let standing = self.elastic_ips.all().clone();
         let read =
-            tokio::task::spawn_blocking(move || stack::read_again(&path, &given, port, standing)).await??;
+            tokio::task::spawn_blocking(move || stack::read_again(&path, &given, port, standing)).await;
+        let read = read.map_err(|error| Stop::Failed(error.into()))??;
         self.elastic_ips.note(Some(&read));
-        let before = self.stage.control.functions();
+        let before = Stood { functions: self.stage.control.functions(), layers: self.stage.control.layers() };
         // Before the functions, which may be where nobody was; what is gone stays for those that have not moved yet.
         let empty = Stack::default();
         let mut renewed = Vec::new();
@@ -245,19 +253,19 @@ impl Conductor {
             }
         }
         let apis = self.read.as_ref().map(|read| ApiParts::from(&read.stack)).unwrap_or_default();
-        let deployed = deploy::all(&read, &self.stage).await;
-        if let Some(stood) = stood.filter(|_| deployed.is_err() && !renewed.is_empty()) {
-            self.roll_back(&stood, &before).await;
+        if let Err(stop) = deploy::all(&read, &self.stage).await {
+            let network = stood.filter(|_| !renewed.is_empty());
+            let rolled_back = self.roll_back(before, network.as_deref()).await;
+            self.settle().await;
+            return Err(Failed { stop, rolled_back });
         }
-        // Also when one of several was refused: what was deployed answers.
         self.settle().await;
-        deployed?;
         let wanted = ApiParts::from(&read.stack);
         let of_apis = difference::of_apis(&apis, &wanted);
         if difference::of_gateway(&apis, &wanted) {
             self.doors.set_apis(wanted);
         }
-        let mut changed = difference::of_functions(&before, &self.stage.control.functions());
+        let mut changed = difference::of_functions(&before.functions, &self.stage.control.functions());
         changed.extend(of_apis);
         changed.extend(renewed);
         let old = self.read.as_ref().map_or(&empty, |read| &read.stack);
@@ -269,30 +277,57 @@ impl Conductor {
         Ok(Done { changed, waits })
     }
 
-    /// The network as it stood before a deployment that failed, as CloudFormation rolls an update back (CloudFormation User
-    /// Guide, "Stack failure options"). Functions that moved already move back; the rest of what was deployed answers.
-    async fn roll_back(&self, stood: &Stack, before: &[Arc<Function>]) {
-        let Some(carrier) = &self.carrier else { return };
-        if let Err(error) = carrier.renew(stood) {
-            tracing::warn!("{error}: the network stays as the refused template has it");
-            return;
-        }
-        tracing::warn!("the network is again as it was before that deployment");
-        let Some(read) = &self.read else { return };
-        let moved = self.stage.control.functions().into_iter().filter(|function| {
-            let old = before.iter().find(|old| old.name == function.name);
-            old.is_some_and(|old| old.vpc != function.vpc)
+    /// Functions, layers and network as they stood before a deployment that failed, as CloudFormation rolls an update back
+    /// (CloudFormation User Guide, "Stack failure options"). What was put back, in words.
+    async fn roll_back(&self, stood: Stood, network: Option<&Stack>) -> Vec<String> {
+        let control = self.stage.control.clone();
+        let touched = control.functions();
+        // Functions first: the parts of the network that they had are still there for them.
+        let restored = tokio::task::spawn_blocking(move || {
+            control.restore(&stood.functions).and_then(|()| control.restore_layers(&stood.layers))
         });
-        for id in moved.filter_map(|function| function.logical_id.clone()) {
-            if let Err(stop) = deploy::one(read, &self.stage, &id).await {
-                tracing::warn!("{id} stays where the refused template has it: {}", words(stop));
+        let mut words = Vec::new();
+        match restored.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("not everything could be rolled back: {}", error.message),
+            Err(error) => tracing::warn!(%error, "not everything could be rolled back"),
+        }
+        let changed = difference::of_functions(&touched, &self.stage.control.functions());
+        words.extend(changed.iter().map(Changed::line));
+        if let Some((carrier, network)) = self.carrier.as_ref().zip(network) {
+            match carrier.renew(network) {
+                Ok(()) => words.push("the network is again as it was before that deployment".to_owned()),
+                Err(error) => tracing::warn!("{error}: the network stays as the refused template has it"),
             }
         }
+        if !words.is_empty() {
+            tracing::warn!("rolled back: {}", words.join("; "));
+        }
+        words
     }
 
     /// The runtimes learn what there is now.
     async fn settle(&self) {
         self.invoker.prepare().await;
+    }
+}
+
+/// What a deployment may change, as it was before.
+struct Stood {
+    functions: Vec<Arc<Function>>,
+    layers: Arc<Layers>,
+}
+
+/// A deployment that came to nothing.
+struct Failed {
+    stop: Stop,
+    /// What of it was put back.
+    rolled_back: Vec<String>,
+}
+
+impl From<Stop> for Failed {
+    fn from(stop: Stop) -> Self {
+        Self { stop, rolled_back: Vec::new() }
     }
 }
 

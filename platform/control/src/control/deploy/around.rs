@@ -165,8 +165,10 @@ fn publish_one(
     version: &DeployVersion,
     copies: &Copies,
 ) -> Result<u64, ApiError> {
-    if let Some(number) = before.versions.get(&version.id).filter(|_| !version.follows)
-        && function.published.versions.contains_key(number)
+    if let Some(number) = before.versions.get(&version.id)
+        && let Some(found) = function.published.versions.get(number)
+        // One that follows is still the same where nothing changed since, though it need not be the last one that there was.
+        && (!version.follows || found.source_key == function.version_key)
     {
         return Ok(*number);
     }
