@@ -101,6 +101,24 @@ def test_rules_and_routes_change_for_new_connections_alone(up, tmp_path):
     assert connect(platform, keep=True) == ["hello"] and gateways() == ["Nat"]
 
 
+def test_a_shared_interface_goes_with_its_last_function_and_its_last_connection(up, tmp_path):
+    platform = up("--limit", "eni.idle-timeout=1", "--limit", "nat.idle-timeout=1", functions=("Red", "Blue"))
+    board = lambda: {(row["id"], row["resource"]) for row in platform.request("GET", "/_onrush/limits").json()["limits"]}
+    row, room = ("eni.connections", "eni-Private0-Group"), ("eni.per-vpc", "Vpc")
+    assert connect(platform, keep=True) == ["hello"] and {row, room} <= board()
+    for name in ("Blue", "Red"):
+        assert {row, room} <= board(), "the other one has it"
+        assert platform.request("DELETE", f"/2015-03-31/functions/{name}").status < 300
+    # What it left open may have to be forgotten in silence; until then somebody is behind the interface.
+    assert room not in board()
+    deadline = time.monotonic() + 10
+    while row in board():
+        assert time.monotonic() < deadline, board()
+        time.sleep(0.05)
+    deploy(platform, tmp_path, network.resources())
+    assert connect(platform) == ["hello"] and {row, room} <= board()
+
+
 def test_what_a_failed_deployment_did_to_the_network_is_undone(up, tmp_path):
     platform = up()
     assert connect(platform) == ["hello"]
@@ -114,7 +132,9 @@ def test_what_a_failed_deployment_did_to_the_network_is_undone(up, tmp_path):
     text["Resources"]["Zed"] = missing
     template.write_text(json.dumps(text))
     answer = platform.request("POST", "/_onrush/deploy", json.dumps({"template": str(template)}))
-    assert answer.status != 200 and b"missing/" in answer.body, answer
+    assert answer.status != 200 and "missing/" in answer.json()["message"], answer
+    undone = "rolled back: Red updated: VPC; the network is again as it was before that deployment"
+    assert undone in answer.json()["message"], answer
     # Where it was, with the rules that were.
     assert connect(platform, host=OTHER) == ["hello"]
     assert deploy(platform, tmp_path, before) == []

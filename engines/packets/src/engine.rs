@@ -66,7 +66,7 @@ pub struct PacketEngine {
     /// By gateway.
     meters: Vec<Meter>,
     gateway_of: BTreeMap<Ipv4Addr, u16>,
-    /// Of those flows that lead through a gateway to a database, the database.
+    /// Of those flows that lead to a database through a gateway or over the internet, the database.
     behind: BTreeMap<u32, DatabaseId>,
     relayed: BTreeSet<(IpAddr, Option<u16>)>,
     held: held::HeldSyns,
@@ -150,6 +150,16 @@ impl PacketEngine {
         self.network.wire_function(&mut self.wired, self.now, index);
         self.lay_out();
         index
+    }
+
+    /// The functions with that index are gone (`left`), or there again: what only they used is given back, as soon as nobody is
+    /// behind it. Answers what interfaces that are wanted again found no room in.
+    pub fn set_left(&mut self, now: Instant, function: usize, left: bool) -> Vec<Refusal> {
+        self.advance(now);
+        self.network.set_left(function, left);
+        let refused = self.network.rewire(&mut self.wired, self.now);
+        self.lay_out();
+        refused
     }
 
     /// The network is another, renewed from this one: for new flows, while those that are open go on. Answers what new

@@ -17,6 +17,12 @@ pub trait Network: Debug + Send + Sync {
     /// The limit that leaves no room; [`interface_error`] says what the caller gets.
     fn reserve(&self, function: &Function) -> Result<Option<Box<dyn Reservation>>, Refusal>;
 
+    /// The function with that ARN is this one from now on, with its published versions, or gone: nobody starts environments of
+    /// what it was before.
+    fn deployed(&self, arn: &str, function: Option<&Function>) {
+        let _ = (arn, function);
+    }
+
     /// Carries an environment's packets until the result is dropped, and keeps its room until then. Cheap; whatever takes
     /// time happens elsewhere.
     fn attach(

@@ -91,12 +91,17 @@ impl Network {
                     |number: u64| before.values().chain(place.holders.values()).any(|held| *held == number);
                 let free = (RESERVED + place.given..).take_while(|number| fits(*number));
                 let mut free = free.filter(|number| !held(*number));
-                let next = free.next()?;
-                let clear = std::iter::once(next).chain(free).find(|number| !others.contains(number));
-                place.given = next - RESERVED;
-                clear.unwrap_or(next)
+                match free.next() {
+                    Some(next) => {
+                        let clear = std::iter::once(next).chain(free).find(|number| !others.contains(number));
+                        place.given = next - RESERVED;
+                        clear.unwrap_or(next)
+                    }
+                    None => self.address_of_the_unwanted(subnet)?,
+                }
             }
         };
+        let place = &mut self.subnets[subnet];
         place.holders.insert(owner, number);
         // A range has at most 2^32 addresses, so that the offset fits.
         let address = (u32::from(range.first()) + number as u32).into();

@@ -5,7 +5,7 @@
 //! it, as CloudFormation removes what an update leaves over only after the functions have moved (CloudFormation User
 //! Guide, "Update behaviors of stack resources"; VPC User Guide: addresses of a NAT gateway that are taken away drain).
 
-use super::{Gateway, Hop, Network};
+use super::{Gateway, Hop, Interface, Network};
 use crate::network::wire::Wired;
 use model::stack::Stack;
 use model::{Instant, Refusal};
@@ -56,6 +56,7 @@ impl Network {
             groups: self.groups.clone(),
             lists: self.lists.clone(),
             placements: self.placements.clone(),
+            left: self.left.clone(),
             interfaces: self.interfaces.clone(),
             databases: self.databases.clone(),
             service_names: self.service_names.clone(),
@@ -74,6 +75,62 @@ impl Network {
             + (renewed.vpcs.len() + renewed.lists.len() + renewed.databases.len())
                 .saturating_sub(stack.vpcs.len() + stack.prefix_lists.len() + stack.db_instances.len());
         if gone > GONE_MAX { Err(TooMuchGone) } else { Ok(renewed) }
+    }
+
+    /// Says whether all functions with that placement are gone (`left`) or there again; [`Network::rewire`] then lets the engines
+    /// follow. A shared interface that no function has is deleted: its row goes and its room is given back as soon as nobody is
+    /// behind it. AWS takes up to 20 minutes for that (AWS Lambda Developer Guide, "Giving Lambda functions access to resources
+    /// in an Amazon VPC"); here it is at once. Its address is kept for it until somebody else needs it.
+    pub fn set_left(&mut self, function: usize, left: bool) {
+        let Some(Some(placement)) = self.placements.get(function).cloned() else { return };
+        for (index, other) in self.placements.iter().enumerate() {
+            if other.as_ref() == Some(&placement) {
+                if left {
+                    self.left.insert(index)
+                } else {
+                    self.left.remove(&index)
+                };
+            }
+        }
+        if left {
+            return;
+        }
+        for subnet in placement.subnets {
+            let is = |found: &Interface| found.subnet == subnet && found.groups == placement.groups;
+            let Some(index) = self.interfaces.iter().position(is) else { continue };
+            if self.interfaces[index].address.is_none() {
+                let owner = self.interface_owner(&placement.groups);
+                let found = self.next_address(subnet, &owner);
+                let (address, address6) = found.map_or((None, None), |(v4, v6)| (Some(v4), v6));
+                (self.interfaces[index].address, self.interfaces[index].address6) = (address, address6);
+            }
+        }
+    }
+
+    /// Whether the functions with that placement are gone.
+    pub fn is_left(&self, function: usize) -> bool {
+        self.left.contains(&function)
+    }
+
+    /// Whether some function has the shared interface of a subnet and a set of groups.
+    fn is_wanted(&self, subnet: usize, groups: &[usize]) -> bool {
+        let here = self.placements.iter().enumerate().filter(|(index, _)| !self.left.contains(index));
+        let mut here = here.filter_map(|(_, placement)| placement.as_ref());
+        here.any(|placement| placement.groups == groups && placement.subnets.contains(&subnet))
+    }
+
+    /// An address of a subnet in which all are taken: that of an interface which no function has. The number of the address.
+    pub(super) fn address_of_the_unwanted(&mut self, subnet: usize) -> Option<u64> {
+        let here = |found: &&Interface| found.subnet == subnet && found.address.is_some();
+        let mut here = self.interfaces.iter().filter(here);
+        let groups = here.find(|found| !self.is_wanted(subnet, &found.groups))?.groups.clone();
+        let owner = self.interface_owner(&groups);
+        let number = self.subnets[subnet].holders.remove(&owner)?;
+        let is = |found: &&mut Interface| found.subnet == subnet && found.groups == groups;
+        for found in self.interfaces.iter_mut().filter(is) {
+            (found.address, found.address6) = (None, None);
+        }
+        Some(number)
     }
 
     /// Lets the engines follow a network that was renewed from the one that they were wired for. Connections stay, and
@@ -101,8 +158,9 @@ impl Network {
         // Those that go make room for those that stay and come.
         for wanted in [false, true] {
             for ((subnet, groups), (id, without)) in &mut wired.shared {
-                let is_gone =
-                    self.subnets[*subnet].gone || groups.iter().any(|group| self.groups[*group].gone);
+                let is_gone = self.subnets[*subnet].gone
+                    || groups.iter().any(|group| self.groups[*group].gone)
+                    || !self.is_wanted(*subnet, groups);
                 let Some(place) = wired.places.get(*subnet).filter(|_| is_gone != wanted) else { continue };
                 *without = wired.connections.keep_interface(now, *id, *place, wanted);
                 refused.extend(without.clone());

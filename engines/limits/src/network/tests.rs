@@ -1,5 +1,7 @@
 use super::*;
+use crate::connections::End;
 use crate::{NetworkSettings, Way};
+use model::Instant;
 
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
@@ -19,7 +21,7 @@ fn the_longest_prefix_wins() {
         },
     ]);
     let verdict = |host: &str| network.verdict(0, &[0], &to(host, 443));
-    assert_eq!(verdict("cache.example.com"), Verdict::Nat(0));
+    assert_eq!(verdict("cache.example.com"), Verdict::Nat(0, None));
     assert_eq!(verdict("192.168.200.9"), Verdict::Inside);
     let Verdict::Barred(LimitId::NoRoute, who) = verdict("198.51.100.7") else {
         panic!("an internet gateway drops it")
@@ -57,9 +59,9 @@ fn endpoints_stand_before_routes() {
     {
         assert_eq!(verdict(&network, host), Verdict::Inside, "{host}");
     }
-    assert_eq!(verdict(&network, "dynamodb.us-east-1.amazonaws.com"), Verdict::Nat(0));
+    assert_eq!(verdict(&network, "dynamodb.us-east-1.amazonaws.com"), Verdict::Nat(0, None));
     // One of its names has an address of its own.
-    assert_eq!(verdict(&network, "198.19.192.1"), Verdict::Nat(0));
+    assert_eq!(verdict(&network, "198.19.192.1"), Verdict::Nat(0, None));
     network.service_names = [("198.19.192.1".parse().unwrap(), "s3".to_owned())].into();
     assert_eq!(verdict(&network, "198.19.192.1"), Verdict::Inside);
     assert_eq!(names::service_hosts("com.amazonaws.us-east-1.ecr.api")[1], "api.ecr.us-east-1.amazonaws.com");
@@ -75,11 +77,15 @@ fn endpoints_stand_before_routes() {
 fn a_port_without_a_rule_is_barred() {
     let mut network = Network::simple(1, 1, 1);
     network.groups[0].egress = vec![Rule { traffic: Traffic::tcp(443, 443), ..Rule::everything() }];
-    assert_eq!(network.verdict(0, &[0], &to("a.example", 443)), Verdict::Nat(0));
+    assert_eq!(network.verdict(0, &[0], &to("a.example", 443)), Verdict::Nat(0, None));
     let barred = Verdict::Barred(LimitId::NoRule, "Group".into());
     assert_eq!(network.verdict(0, &[0], &to("a.example", 6379)), barred);
     network.groups.push(Group::open("Wide"));
-    assert_eq!(network.verdict(0, &[0, 1], &to("a.example", 6379)), Verdict::Nat(0), "a union of groups");
+    assert_eq!(
+        network.verdict(0, &[0, 1], &to("a.example", 6379)),
+        Verdict::Nat(0, None),
+        "a union of groups"
+    );
 }
 
 #[test]
@@ -111,7 +117,7 @@ fn functions_share_the_interface_of_a_subnet_and_its_groups() {
     assert_eq!(wired.connections.interfaces(), Some(3));
     let names: Vec<String> = wired.connections.counts().map(|(name, _)| name.to_string()).collect();
     assert_eq!(names, ["eni-Subnet1-Group", "eni-Subnet2-Group", "eni-Subnet2-Group+Other", "NatGateway"]);
-    assert_eq!(network.way(&mut wired, 9, 0, &to("a.example", 443)), Way::Free, "no VPC");
+    assert_eq!(network.way(&mut wired, 9, 0, &to("a.example", 443)), Way::Free(End::Open), "no VPC");
     assert!(matches!(network.way(&mut wired, 0, 0, &to("a.example", 443)), Way::Nat(..)));
 }
 
@@ -147,4 +153,70 @@ fn what_stands_behind_a_nat_gateway_is_asked_about_the_gateway_itself() {
     let settings = NetworkSettings::from_era(&era, "us-east-1", &model::Overrides::default()).unwrap();
     let cure = network.explain(0, &[0], &flow, &settings).cure.unwrap();
     assert_eq!(cure, "give Guard an ingress rule for tcp 5432 from 10.1.0.250/32 (NatGateway)");
+}
+
+fn settings_with(limit: &str) -> NetworkSettings {
+    let mut given = model::Overrides::default();
+    given.read(limit).unwrap();
+    NetworkSettings::from_era(&model::Era::named("today").unwrap(), "us-east-1", &given).unwrap()
+}
+
+/// So many functions in one subnet, each with a security group of its own.
+fn apart(functions: usize) -> Network {
+    let mut network = Network::simple(functions, 1, 1);
+    for function in 1..functions {
+        network.groups.push(Group::open(&format!("Group{function}")));
+        network.placements[function] =
+            Some(Placement { subnets: vec![0], groups: vec![function], ipv6: false });
+        network.interface(0, &[function]);
+    }
+    network
+}
+
+#[test]
+fn an_interface_that_lost_its_functions_makes_room_until_they_are_there_again() {
+    let mut network = apart(3);
+    let mut wired = network.wire(settings_with("eni.per-vpc=2"));
+    let shown =
+        |wired: &Wired| wired.connections.shared().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+    assert_eq!(wired.undeployed.iter().map(Option::is_some).collect::<Vec<_>>(), [false, false, true]);
+    let kept =
+        wired.connections.open(Instant::START, Way::Interface(wired.interfaces[0][0], End::Open)).unwrap();
+    network.set_left(0, true);
+    assert_eq!(network.rewire(&mut wired, Instant::START), []);
+    assert!(wired.undeployed[2].is_none(), "the third has its room");
+    assert_eq!(shown(&wired).len(), 3, "somebody is still behind the first");
+    wired.connections.close(Instant::START, kept);
+    assert_eq!(shown(&wired), ["eni-Subnet1-Group1", "eni-Subnet1-Group2"]);
+    network.set_left(0, false);
+    let refused = network.rewire(&mut wired, Instant::START);
+    assert_eq!(refused.iter().map(|refusal| refusal.limit).collect::<Vec<_>>(), [LimitId::EniPerVpc]);
+    network.set_left(1, true);
+    assert_eq!(network.rewire(&mut wired, Instant::START), []);
+    assert_eq!(shown(&wired), ["eni-Subnet1-Group", "eni-Subnet1-Group2"]);
+}
+
+#[test]
+fn the_address_of_an_interface_without_functions_is_for_who_finds_no_other() {
+    let mut network = Network { subnets: vec![Subnet::default()], ..apart(1) };
+    network.subnets[0].cidr = Some("10.0.0.0/28".parse().unwrap());
+    network.interfaces.clear();
+    for function in 0..12 {
+        network.groups.push(Group::open(&format!("Group{}", function + 1)));
+        let placement = Placement { subnets: vec![0], groups: vec![function], ipv6: false };
+        network.placements.push(Some(placement));
+        network.interface(0, &[function]);
+    }
+    network.placements.remove(0);
+    let address = |network: &Network, group| network.interface_address(0, &[group]);
+    assert_eq!((address(&network, 10), address(&network, 11)), (Some([10, 0, 0, 14].into()), None));
+    network.set_left(3, true);
+    assert_eq!(address(&network, 3), Some([10, 0, 0, 7].into()), "nobody needs it");
+    network.set_left(11, false);
+    assert_eq!((address(&network, 3), address(&network, 11)), (None, Some([10, 0, 0, 7].into())));
+    network.set_left(3, false);
+    assert_eq!(address(&network, 3), None);
+    network.set_left(5, true);
+    network.set_left(3, false);
+    assert_eq!(address(&network, 3), Some([10, 0, 0, 9].into()));
 }

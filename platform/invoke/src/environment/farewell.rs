@@ -85,7 +85,8 @@ impl Environment {
             }
         }
         self.kill();
-        life.end_lines();
+        life.drain();
+        life.output.end_line();
     }
 
     /// Lets a frozen environment go on.

@@ -13,7 +13,7 @@ use network::Resolver;
 use network::fabric::{Attached, Blame, Fabric, Joining};
 use packets::Place;
 use sandbox::Interface;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -47,8 +47,19 @@ struct Places {
     network: Network,
     /// Functions of the network with that configuration.
     functions: BTreeMap<Config, usize>,
+    users: Users,
     /// Which of its subnets the next environment of a function gets.
     turns: BTreeMap<usize, usize>,
+}
+
+/// Who has which configuration.
+#[derive(Debug, Default)]
+struct Users {
+    /// By the ARN of a function; published versions have theirs, too.
+    by_function: BTreeMap<String, BTreeSet<Config>>,
+    counts: BTreeMap<Config, usize>,
+    /// Functions of templates that were deployed, by logical id. Those that were not, as they cannot run here, count as there.
+    deployed: BTreeSet<String>,
 }
 
 /// One environment's hold.
@@ -85,11 +96,31 @@ fn logical(stack: &Stack, id: &str) -> Link {
     subnet.or_else(group).map_or_else(|| Link::Literal(id.to_owned()), Link::Logical)
 }
 
+/// Security groups are a set.
+fn set_of(mut ids: Vec<String>) -> Vec<String> {
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// The same of one that is deployed.
+fn config_of(function: &Function) -> Option<Config> {
+    let vpc = function.vpc.as_ref().filter(|vpc| !vpc.subnet_ids.is_empty())?;
+    Some((vpc.subnet_ids.clone(), set_of(vpc.security_group_ids.clone()), vpc.ipv6_allowed_for_dual_stack))
+}
+
+/// Says where interfaces found no room.
+fn without_room(refused: &[Refusal]) {
+    for Refusal { limit, resource, used, max, .. } in refused {
+        tracing::warn!(%limit, %resource, used, max, "an interface found no room");
+    }
+}
+
 /// How a function of the template says where it is, if it is in a VPC.
 fn config(stack: &Stack, function: &model::stack::Function) -> Option<Config> {
     let vpc = function.vpc.as_ref().filter(|vpc| !vpc.subnets.is_empty())?;
     let ids = |links: &[Link]| links.iter().map(|link| physical(stack, link)).collect();
-    Some((ids(&vpc.subnets), ids(&vpc.security_groups), vpc.ipv6))
+    Some((ids(&vpc.subnets), set_of(ids(&vpc.security_groups)), vpc.ipv6))
 }
 
 impl Carrier {
@@ -108,7 +139,8 @@ impl Carrier {
                 functions.entry(config).or_insert(index);
             }
         }
-        let places = Places { stack: Arc::new(stack), network, functions, turns: BTreeMap::new() };
+        let (stack, users) = (Arc::new(stack), Users::default());
+        let places = Places { stack, network, functions, users, turns: BTreeMap::new() };
         Self { fabric, began, resolver, renewing, places: Mutex::new(places), own }
     }
 
@@ -139,10 +171,7 @@ impl Carrier {
         self.fabric.set_relayed(relayed);
         let theirs = network.clone();
         self.fabric.change(move |engine, now| {
-            for refusal in engine.renew(now, theirs) {
-                let Refusal { limit, resource, used, max, .. } = refusal;
-                tracing::warn!(%limit, %resource, used, max, "an interface found no room");
-            }
+            without_room(&engine.renew(now, theirs));
         });
         (places.network, places.stack) = (network, stack.clone());
         // Interfaces are made when functions are deployed, not when they start.
@@ -151,14 +180,31 @@ impl Carrier {
                 self.add(places, config);
             }
         }
+        let known: BTreeSet<Config> = places.functions.keys().cloned().collect();
+        self.look(places, &known);
         Ok(())
+    }
+
+    /// Tells the engine which of these configurations have functions.
+    fn look(&self, places: &mut Places, configs: &BTreeSet<Config>) {
+        for wanted in configs {
+            let Some(index) = places.functions.get(wanted).copied() else { continue };
+            let Places { users, stack, .. } = places;
+            let waits = |function: &model::stack::Function| {
+                !users.deployed.contains(&function.id) && config(stack, function).as_ref() == Some(wanted)
+            };
+            let left = !users.counts.contains_key(wanted) && !stack.functions.iter().any(waits);
+            if left == places.network.is_left(index) {
+                continue;
+            }
+            places.network.set_left(index, left);
+            self.fabric.change(move |engine, now| without_room(&engine.set_left(now, index, left)));
+        }
     }
 
     /// The network's function with that configuration; `None`: it has no VPC.
     fn index(&self, places: &mut Places, function: &Function) -> Option<usize> {
-        let vpc = function.vpc.as_ref().filter(|vpc| !vpc.subnet_ids.is_empty())?;
-        let config =
-            (vpc.subnet_ids.clone(), vpc.security_group_ids.clone(), vpc.ipv6_allowed_for_dual_stack);
+        let config = config_of(function)?;
         Some(match places.functions.get(&config) {
             Some(index) => *index,
             None => self.add(places, config),
@@ -199,6 +245,18 @@ impl Carrier {
 }
 
 impl Carries for Carrier {
+    fn deployed(&self, arn: &str, function: Option<&Function>) {
+        let places = &mut *self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_template = function.and_then(|function| function.logical_id.clone());
+        let mut touched = places.users.put(arn, function);
+        if let Some(id) = of_template.filter(|id| !places.users.deployed.contains(id)) {
+            let found = places.stack.functions.iter().find(|function| function.id == id);
+            touched.extend(found.and_then(|function| config(&places.stack, function)));
+            places.users.deployed.insert(id);
+        }
+        self.look(places, &touched);
+    }
+
     fn reserve(&self, function: &Function) -> Result<Option<Box<dyn Reservation>>, Refusal> {
         let Some(own) = &self.own else { return Ok(None) };
         let index = {
@@ -234,6 +292,30 @@ impl Carries for Carrier {
         });
         let (fabric, resolver) = (self.fabric.clone(), self.resolver.clone());
         Box::new(Held { fabric, began: self.began, attached, blame, resolver, _reservation: reservation })
+    }
+}
+
+impl Users {
+    /// A function is this one from now on, or gone. The configurations that came and went with that.
+    fn put(&mut self, arn: &str, function: Option<&Function>) -> BTreeSet<Config> {
+        let published = function.into_iter().flat_map(|function| function.published.versions.values());
+        let all = function.into_iter().chain(published.map(|version| &**version));
+        let now: BTreeSet<Config> = all.filter_map(config_of).collect();
+        let before = self.by_function.remove(arn).unwrap_or_default();
+        for gone in before.difference(&now) {
+            if let Some(count) = self.counts.get_mut(gone) {
+                *count -= 1;
+            }
+        }
+        for come in now.difference(&before) {
+            *self.counts.entry(come.clone()).or_default() += 1;
+        }
+        self.counts.retain(|_, count| *count > 0);
+        let touched = before.symmetric_difference(&now).cloned().collect();
+        if !now.is_empty() {
+            self.by_function.insert(arn.to_owned(), now);
+        }
+        touched
     }
 }
 
