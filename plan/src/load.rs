@@ -14,6 +14,7 @@ mod rate;
 pub(crate) mod size;
 
 pub use asking::{Asking, Callers, Fresh, KEYS_MAX, Keys};
+pub(crate) use behaviour::check_streams;
 pub use behaviour::{Action, Behaviour, Step};
 pub use call::CallStep;
 pub(crate) use call::service_connect;

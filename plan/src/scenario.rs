@@ -52,6 +52,7 @@ const FILES: &[(&str, &str)] = &[
     ("doors-that-wait", include_str!("../scenarios/doors-that-wait.yaml")),
     ("parameter-in-a-global", include_str!("../scenarios/parameter-in-a-global.yaml")),
     ("parameter-in-274-ms", include_str!("../scenarios/parameter-in-274-ms.yaml")),
+    ("streamed-export", include_str!("../scenarios/streamed-export.yaml")),
     ("bill-image", include_str!("../scenarios/bill-image.yaml")),
     ("bill-zip", include_str!("../scenarios/bill-zip.yaml")),
     ("bill-of-a-move", include_str!("../scenarios/bill-of-a-move.yaml")),

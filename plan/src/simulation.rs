@@ -22,7 +22,7 @@ mod request;
 
 use crate::heap::{EventHeap, Turn};
 use crate::input::PlanInput;
-use crate::load::{ConnectStep, Load, QueryStep, size};
+use crate::load::{ConnectStep, Load, QueryStep, check_streams, size};
 use crate::options::{Options, PlanError, SIMULATED};
 use crate::quantity::DURATION_MAX;
 use crate::report::Report;
@@ -40,6 +40,7 @@ use limits::async_queue::EventId;
 use limits::billing::BillingRules;
 use limits::{
     Dispatcher, Effect, EnvironmentId, FunctionLimits, NetworkSettings, Outcome, ProvisionedId, Settings,
+    StreamFigures,
 };
 use model::time::{Instant, nanos};
 use model::{LimitId, Refusal};
@@ -171,7 +172,9 @@ struct Simulation {
 impl Simulation {
     fn new(input: &PlanInput, load: &Load, options: &Options) -> Result<Self, PlanError> {
         input.check(load).map_err(PlanError::Load)?;
-        let too_large = size::check(load, options.until);
+        let streams = StreamFigures::from_era(&options.era, &options.region, &options.overrides);
+        let mut too_large = size::check(load, options.until);
+        too_large.extend(check_streams(load, &streams));
         if !too_large.is_empty() {
             return Err(PlanError::Load(too_large));
         }
@@ -200,7 +203,8 @@ impl Simulation {
             let named = |name: &str| name == function.id || name == function.name;
             let behaviour = load.behaviour.iter().find(|behaviour| named(&behaviour.function.text));
             let (network, calls, queries) = (&mut network, &mut calls, &mut queries);
-            let mut ways = FunctionWays { index, input, options, network, calls, queries };
+            let streams = &streams;
+            let mut ways = FunctionWays { index, input, options, streams, network, calls, queries };
             Function::new(index, id, function, timeout, behaviour, seed, &mut ways)
         });
         let mut functions: Vec<Function> = functions.collect();
@@ -518,6 +522,7 @@ struct FunctionWays<'plan> {
     index: usize,
     input: &'plan PlanInput,
     options: &'plan Options,
+    streams: &'plan StreamFigures,
     network: &'plan mut NetworkRun,
     calls: &'plan mut Vec<CallRun>,
     queries: &'plan mut Queries,
@@ -537,6 +542,10 @@ impl Ways for FunctionWays<'_> {
     fn query(&mut self, step: &QueryStep) -> u32 {
         let port = self.input.network.database_port(&step.database.text);
         self.queries.add(self.index, step, port.expect("the names of a load were checked"))
+    }
+
+    fn stream(&self, bytes: u64) -> Duration {
+        self.streams.time_of(bytes).min(DURATION_MAX)
     }
 
     fn region(&self) -> &str {

@@ -61,6 +61,20 @@ impl StreamFigures {
     }
 }
 
+impl StreamFigures {
+    /// How long a response holds its environment that is there at once and whose reader is fast: the burst goes in no time, the
+    /// rest at the rate. Rounded up to a nanosecond; without a rate, what is beyond the burst takes for ever.
+    pub fn time_of(&self, bytes: u64) -> Duration {
+        // u64 * 10^9 fits u128.
+        let beyond = u128::from(bytes.saturating_sub(self.burst.into())) * 1_000_000_000;
+        if beyond == 0 {
+            return Duration::ZERO;
+        }
+        let nanos = (self.rate > 0).then(|| u64::try_from(beyond.div_ceil(self.rate.into())).ok());
+        nanos.flatten().map_or(Duration::MAX, Duration::from_nanos)
+    }
+}
+
 /// One stream under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId(u64);
@@ -294,6 +308,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_response_that_is_there_at_once_takes_the_time_that_is_said(
+            bytes in 0u64..300_000, burst in 1u32..60_000, rate in 1u32..60_000,
+        ) {
+            let mut streams = streams(u64::MAX, burst, rate);
+            let said = streams.figures.time_of(bytes);
+            let id = streams.open(Instant::START, &"cart".into());
+            let (mut now, mut left, mut waits) = (Instant::START, bytes, 0);
+            while left > 0 {
+                match streams.send(now, id, left as u32) {
+                    Passage::Go(gone) => left -= u64::from(gone),
+                    Passage::Wait(until) => (now, waits) = (until.unwrap(), waits + 1),
+                    Passage::Full(_) => unreachable!("any size"),
+                }
+            }
+            // Each wait ends at a whole nanosecond.
+            let took = now - Instant::START;
+            prop_assert!(took >= said && took <= said + Duration::from_nanos(waits), "{took:?}, not {said:?}");
+        }
+
         #[test]
         fn no_stream_passes_its_size_or_outruns_its_bucket(
             size in 1u64..100_000, burst in 1u32..20_000, rate in 1u32..20_000,

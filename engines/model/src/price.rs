@@ -166,6 +166,8 @@ items! {
     LambdaProvisionedDuration = "lambda.provisioned-duration", "GB-s", 1;
     /// Billed time on environments kept ready, on arm64.
     LambdaProvisionedDurationArm = "lambda.provisioned-duration-arm", "GB-s", 1;
+    /// What is streamed beyond the first 6 MB of a response.
+    LambdaStreamed = "lambda.streamed-data", "GB", 1;
     /// `/tmp` beyond 512 MB.
     LambdaStorage = "lambda.storage", "GB-s", 1;
     /// Requests to REST APIs.

@@ -132,6 +132,18 @@ fn what_a_load_uses_is_multiplied_by_how_often_it_runs() {
 }
 
 #[test]
+fn what_is_streamed_beyond_the_first_6_mb_of_a_response_costs_beyond_100_gb() {
+    let streaming = |requests, streamed| FunctionUse { streamed, ..function(requests, 0, 128, false) };
+    let functions = vec![streaming(4_096, 56 << 20), streaming(1_000_000, 6 << 20)];
+    let consumption = Consumption { functions, ..Consumption::default() };
+    let bill = Bill::new(&Inventory::default(), &consumption, "us-east-1", 1);
+    let line = bill.usage.iter().find(|line| line.item == "lambda.streamed-data").unwrap();
+    // 4,096 times 50 MB are 200 GB, of which 100 are free.
+    assert_eq!((line.quantity.as_f64(), line.free.as_f64(), line.usd), (200.0, 100.0, usd("0.80")));
+    assert!(bill.notes.iter().any(|note| note.what == "price of lambda.streamed-data"));
+}
+
+#[test]
 fn both_architectures_share_one_free_tier() {
     let bill = |x86: u64, arm: u64| {
         let functions = vec![function(0, x86 * 1000, 1024, false), function(0, arm * 1000, 1024, true)];

@@ -296,6 +296,7 @@ enum Step {
     Connect(ConnectStep),
     Query(QueryStep),
     Call(CallStep),
+    Stream(StreamStep),
 }
 
 /// When a step is due. Default: always.
@@ -339,6 +340,13 @@ struct QueryStep {
 struct CallStep {
     call: Call,
     once: Option<Once>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct StreamStep {
+    /// How large the streamed response is: it holds the environment until it has gone. One for each function, in the handler.
+    stream: Size,
 }
 
 /// Connections that the function needs, and waits for.

@@ -245,6 +245,25 @@ fn queries_are_read_and_wrong_ones_named() {
 }
 
 #[test]
+fn a_function_streams_one_response_from_its_handler() {
+    let load = |steps: &str| {
+        format!("{{version: 1, behaviour: {{A: {{{steps}}}}}, phases: [{{target: A, users: 1, for: 1s}}]}}")
+    };
+    let whole = Load::read("load.yaml", &load("steps: [{compute: 1s}, {stream: 50MiB}]")).unwrap();
+    assert_eq!(whole.behaviour[0].stream().unwrap().bytes, 50 << 20);
+    for (steps, expected) in [
+        ("steps: [{stream: 50}]", "expected a size with its unit"),
+        ("steps: [{stream: 1MB}, {stream: 2MB}]", "an invocation has one response"),
+        ("init: [{stream: 1MB}]", "INIT sends no response"),
+        ("steps: [{stream: 1MB, once: environment}]", "a `stream` has no `once`"),
+        ("steps: [{stream: 1MB, sleep: 1s}]", "one step does one thing"),
+    ] {
+        let said = said(&load(steps));
+        assert!(said.iter().any(|line| line.contains(expected)), "{steps}: {said:?}");
+    }
+}
+
+#[test]
 fn wrong_connects_are_named() {
     for (connect, expected) in [
         ("{}", "`connect` needs `to`"),

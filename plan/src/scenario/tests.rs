@@ -54,6 +54,17 @@ fn tokyo_in_2022_grows_by_five_hundred_a_minute() {
 }
 
 #[test]
+fn a_streamed_answer_holds_its_environment_until_it_has_gone() {
+    let report = report("streamed-export");
+    let first = report.first_limit.unwrap();
+    // The 1,001st comes when the first is still under way.
+    assert_eq!((first.id, first.at_s.0), (LimitId::AccountConcurrency, 20_000_000_000));
+    let function = &report.functions[0];
+    assert_eq!((function.peak_concurrency, function.billed_ms), (1000, function.invocations * 22_100));
+    assert!(report.assumptions.iter().any(|row| row.value == "52,428,800 bytes in 22 s"));
+}
+
+#[test]
 fn a_function_gains_a_thousand_every_ten_seconds_today() {
     // Vector C.
     let report = report("scaling-today");

@@ -25,6 +25,7 @@ impl Simulation {
                 arm: shape.arm,
                 storage_mb: shape.storage_mb,
                 provisioned: self.on_provisioned(input, function.index),
+                streamed: function.streamed,
             }
         });
         let phases = self.phases.iter().zip(&load.phases).map(|(run, phase)| PhaseUse {
@@ -73,7 +74,7 @@ impl Simulation {
             let parts = place.subnets.len().max(1) as u128;
             for subnet in &place.subnets {
                 let way = match input.network.verdict(*subnet, &place.groups, &to) {
-                    Verdict::Nat(_) => Through::Nat,
+                    Verdict::Nat(..) => Through::Nat,
                     Verdict::Inside if is_endpoint(input, inventory, host) => Through::Endpoint,
                     _ => continue,
                 };

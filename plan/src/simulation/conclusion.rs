@@ -12,6 +12,7 @@ use crate::report::{
 };
 use crate::report::{grouped, seconds};
 use crate::retry::{ATTEMPTS_MAX, Mode};
+use limits::StreamFigures;
 use limits::async_queue::EVENTS_MAX;
 use limits::bandwidth::SCALES_AFTER;
 use model::time::{Instant, nanos};
@@ -360,7 +361,7 @@ impl Simulation {
                 rows.push(Assumption::new("lambda.scaling-rate", value, why));
             }
         }
-        self.assume_behaviour(input, load, &mut rows);
+        self.assume_behaviour(input, load, options, &mut rows);
         let reserved: u64 =
             input.functions.iter().filter_map(|function| function.reserved).map(u64::from).sum();
         let (account, floor) = (settings.account_concurrency, settings.unreserved_minimum);
@@ -549,7 +550,13 @@ impl Simulation {
         }
     }
 
-    fn assume_behaviour(&self, input: &PlanInput, load: &Load, rows: &mut Vec<Assumption>) {
+    fn assume_behaviour(
+        &self,
+        input: &PlanInput,
+        load: &Load,
+        options: &Options,
+        rows: &mut Vec<Assumption>,
+    ) {
         let given: BTreeMap<&str, _> =
             load.behaviour.iter().map(|behaviour| (&*behaviour.function.text, behaviour)).collect();
         for (index, function) in
@@ -564,6 +571,18 @@ impl Simulation {
             if behaviour.is_none_or(|behaviour| behaviour.steps.is_none()) {
                 let value = format!("one of {} ms", DEFAULT_HANDLER.as_millis());
                 rows.push(Assumption::new(format!("steps of {id}"), value, "`behaviour` does not say"));
+            }
+            if let Some(stream) = behaviour.and_then(|behaviour| behaviour.stream()) {
+                let figures = StreamFigures::from_era(&options.era, &options.region, &options.overrides);
+                let takes = seconds(Seconds(nanos(figures.time_of(stream.bytes))));
+                let value = format!("{} bytes in {takes} s", grouped(stream.bytes));
+                let why = format!(
+                    "lambda.response-stream-burst lets {} bytes go at once, lambda.response-stream-rate {} a second after them; \
+                     its clients read as fast, through a door that streams",
+                    grouped(figures.burst.into()),
+                    grouped(figures.rate.into())
+                );
+                rows.push(Assumption::new(format!("stream of {id}"), value, why));
             }
         }
     }

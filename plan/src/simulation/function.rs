@@ -85,6 +85,8 @@ pub trait Ways {
     fn call(&mut self, function: &str, retry: Mode) -> u32;
     /// The index of a query.
     fn query(&mut self, step: &QueryStep) -> u32;
+    /// How long a streamed response of so many bytes flows.
+    fn stream(&self, bytes: u64) -> Duration;
     /// The Region, which is part of the names of AWS's services.
     fn region(&self) -> &str;
 }
@@ -93,6 +95,9 @@ fn strides_of(step: &Step, ways: &mut impl Ways) -> Vec<Stride> {
     let stride = |action| Stride { action, once: step.once };
     match &step.action {
         Action::Take(time) => vec![stride(Deed::Take(time.clone()))],
+        Action::Stream(stream) => {
+            vec![stride(Deed::Take(Distribution::constant(ways.stream(stream.bytes))))]
+        }
         Action::Connect(connect) => vec![stride(Deed::Connect(ways.connect(connect)))],
         Action::Query(query) => vec![stride(Deed::Query(ways.query(query)))],
         Action::Call(CallStep::Function { function, retry }) => {
@@ -117,6 +122,8 @@ pub struct Function {
     /// Some step depends on others, so that the course of an invocation is not known when it begins.
     pub waits: bool,
     pub closes_on_shutdown: bool,
+    /// Bytes of its streamed response; 0 without one.
+    pub streamed: u64,
     /// Some step of the handler is only for an environment's first invocation.
     pub has_once: bool,
     /// Why its deployment failed, if it did: no invocation of it ever runs.
@@ -156,9 +163,10 @@ impl Function {
             memory_mb: input.memory_mb,
             init_always_billed: input.init_always_billed,
             waits: behaviour.is_some_and(|behaviour| {
-                behaviour.all_steps().any(|step| !matches!(step.action, Action::Take(_)))
+                behaviour.all_steps().any(|step| !matches!(step.action, Action::Take(_) | Action::Stream(_)))
             }),
             closes_on_shutdown: behaviour.is_some_and(|behaviour| behaviour.closes_on_shutdown),
+            streamed: behaviour.and_then(Behaviour::stream).map_or(0, |stream| stream.bytes),
             has_once: steps.as_ref().is_some_and(|steps| steps.iter().any(|stride| stride.once)),
             undeployed: None,
             init: init.unwrap_or_else(|| default(DEFAULT_INIT)),

@@ -82,3 +82,26 @@ fn what_no_plan_can_take_is_said_at_once() {
     options.until = Some(Duration::from_nanos(1000));
     assert_eq!(run(&stack(), &few, &options).unwrap().summary.requests, 1001, "the end is part of the plan");
 }
+
+#[test]
+fn a_streamed_response_is_no_larger_than_the_quota_and_as_quick_as_the_rate() {
+    let run_with = |bytes: &str, limit: &str| {
+        let behaviour = format!("behaviour: {{Cart: {{init: 0s, steps: [{{stream: {bytes}}}]}}}}");
+        let text = format!("version: 1\nphases: [{{target: Cart, users: 1, requests: 1}}]\n{behaviour}");
+        run(&stack(), &Load::read("load.yaml", &text).unwrap(), &options(&[limit]))
+    };
+    let Err(PlanError::Load(problems)) = run_with("201MiB", "lambda.account-concurrency=9") else {
+        panic!("it is larger than a response may be");
+    };
+    let line = problems[0].one_line("load.yaml");
+    assert!(line.contains("lambda.response-stream-size cuts a response after 209,715,200 bytes"), "{line}");
+    // The function's own time-out is 3 s: 6 MiB go at once, and 6 in three seconds.
+    let fares = |bytes, limit| {
+        let report = run_with(bytes, limit).unwrap();
+        (report.summary.timed_out, report.summary.total_s)
+    };
+    assert_eq!(fares("12MiB", "lambda.account-concurrency=9"), (0, Seconds(3_000_000_000)));
+    assert_eq!(fares("13MiB", "lambda.account-concurrency=9"), (1, Seconds(3_000_000_000)));
+    assert_eq!(fares("201MiB", "lambda.response-stream-size=300000000").0, 1);
+    assert_eq!(fares("13MiB", "lambda.response-stream-rate=4194304"), (0, Seconds(1_750_000_000)));
+}

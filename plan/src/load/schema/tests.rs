@@ -42,6 +42,7 @@ behaviour:
           retry: {attempts: 10, delay: 3s}, bytes: 20KB}, once: environment}
       - {call: {function: Pay, retry: standard}, once: environment}
       - {call: {to: ssm, for: 20ms, hold: environment}}
+      - {stream: 50MiB}
   Pay: {init: 450ms, on_shutdown: abandon}
 ";
 /// The step `query`, which the loader may refuse as not simulated yet.
@@ -176,7 +177,7 @@ fn the_schema_has_every_key_of_the_loader() {
     let mut forms: Vec<String> = forms.iter().flat_map(keys).collect();
     forms.sort();
     assert_eq!(known(&in_step(&format!("reuse_lag: {zzz}"))), Some(forms));
-    let steps = ["ComputeStep", "SleepStep", "ConnectStep", "QueryStep", "CallStep"];
+    let steps = ["ComputeStep", "SleepStep", "ConnectStep", "QueryStep", "CallStep", "StreamStep"];
     let mut steps: Vec<String> =
         steps.iter().flat_map(|name| keys(&schema["$defs"][*name])).filter(|key| key != "once").collect();
     steps.sort();
