@@ -61,19 +61,14 @@ impl Bench {
 
     /// A folder with the Rust echo function, built, as `bootstrap`.
     pub fn echo_function(&self) -> Result<PathBuf> {
-        let built =
-            existing(&self.root.join("target/figures/echo/release/echo"), "scripts/figures builds it")?;
-        let folder = self.folder("echo")?;
-        fs::copy(built, folder.join("bootstrap"))?;
-        Ok(folder)
+        self.built_function("echo")
     }
 
-    /// A folder with the Rust function that streams, built, as `bootstrap`.
-    pub fn streams_function(&self) -> Result<PathBuf> {
-        let built =
-            existing(&self.root.join("target/figures/streams/release/streams"), "scripts/figures builds it")?;
-        let folder = self.folder("streams")?;
-        fs::copy(built, folder.join("bootstrap"))?;
+    /// A folder with one of the tests' Rust functions, built, as `bootstrap`: `echo`, `streams`, `rogue`.
+    pub fn built_function(&self, name: &str) -> Result<PathBuf> {
+        let built = self.root.join("target/figures").join(name).join("release").join(name);
+        let folder = self.folder(name)?;
+        fs::copy(existing(&built, "scripts/figures builds it")?, folder.join("bootstrap"))?;
         Ok(folder)
     }
 

@@ -7,6 +7,7 @@ mod density;
 mod events;
 mod images;
 mod interpreters;
+mod neighbours;
 mod network;
 mod node;
 mod packets;
@@ -46,6 +47,7 @@ pub const ALL: &[Group] = &[
     Group { name: "sandboxes", about: "sandboxes made and reaped", run: sandboxes::run },
     Group { name: "burst", about: "a burst of first invocations", run: burst::run },
     Group { name: "density", about: "many environments at once", run: density::run },
+    Group { name: "neighbours", about: "warm invocations beside a bad neighbour", run: neighbours::run },
     Group { name: "rest", about: "the platform at rest", run: rest::run },
     Group { name: "control", about: "operations with many functions deployed", run: control::run },
     Group { name: "plan", about: "plans on the virtual clock", run: plan::run },

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from support import packages, puppet
+from support import extensions, packages, puppet
 from support.crowd import crowd
 from support.groups import group_under
 from support.leftovers import tree
@@ -28,6 +28,20 @@ for _ in range(5):
         os._exit(0)
 time.sleep(600)
 """
+
+# Two kinds of extensions: one waits for events, the other takes every process that its environment may have, then waits.
+WAITS = """
+register("INVOKE")
+while True: next()
+"""
+GREEDY = """
+while True:
+    try:
+        if os.fork() == 0:
+            while True: time.sleep(1000)
+    except OSError:
+        break
+""" + WAITS
 
 
 def of_functions(platform):
@@ -62,15 +76,19 @@ def hierarchy():
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or hierarchy() is None, reason="no control group for processes to make")
-def test_a_host_with_few_processes_refuses_what_does_not_fit_and_recovers(tmp_path):
-    """A container's or a service's limit on processes (F14): here a control group of the test's own."""
+@pytest.mark.parametrize("beside", [0, 2], ids=["alone", "with-extensions"])
+def test_a_host_with_few_processes_refuses_what_does_not_fit_and_recovers(tmp_path, beside):
+    """A container's or a service's limit on processes (F14): here a control group of the test's own. Extensions have
+    processes of their own, which start before the function's: whichever of them finds no room, it is the host's fault."""
     with group_under(hierarchy(), tmp_path) as (group, wrapper):
         with Platform(binary=wrapper) as platform:
-            platform.create("rogue", packages.built("rogue"), Timeout=60)
+            scripts = {f"extension-{number}": WAITS for number in range(beside)}
+            layers = [extensions.publish(platform, "beside", extensions.layer(**scripts))] if scripts else []
+            platform.create("rogue", packages.built("rogue"), Timeout=60, Layers=layers)
             assert platform.invoke("rogue", {}).json()["count"] == 1
             held = int((group / "pids.current").read_text())
             (group / "pids.max").write_text(str(held + ROOM))
-            answers = crowd(lambda _: platform.invoke("rogue", {"do": "sleep", "ms": 700}), range(ASKED))
+            answers = crowd(lambda _: platform.invoke("rogue", {"do": "sleep", "ms": 700}, whole=False), range(ASKED))
             taken = [answer for answer in answers if answer.status == 200]
             assert taken and not (failed := [answer for answer in taken if answer.error]), failed
             turned_away = [answer for answer in answers if answer.status != 200]
@@ -81,3 +99,14 @@ def test_a_host_with_few_processes_refuses_what_does_not_fit_and_recovers(tmp_pa
             (group / "pids.max").write_text("max")
             again = crowd(lambda _: platform.invoke("rogue", {"do": "sleep", "ms": 300}), range(ASKED))
             assert [(answer.status, answer.error) for answer in again] == [(200, None)] * ASKED, again
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or hierarchy() is None, reason="no control group limits an environment's processes")
+def test_an_extension_that_takes_all_processes_of_its_environment_blames_nobody_else(platform):
+    """Its own 1,024 are the function's to spend: then its runtime cannot start, and the host is not said to be full."""
+    arn = extensions.publish(platform, "greedy", extensions.layer(greedy=GREEDY))
+    platform.create("greedy", packages.built("rogue"), Timeout=20, MemorySize=3008, Layers=[arn])
+    answer = platform.invoke("greedy", {}, whole=False)
+    assert (answer.status, answer.error) == (200, "Unhandled"), answer
+    assert answer.json()["errorType"] == "Runtime.InvalidEntrypoint", answer
+    assert "resource temporarily unavailable" in answer.json()["errorMessage"].lower(), answer

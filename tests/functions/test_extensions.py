@@ -137,6 +137,27 @@ note(json.dumps(body))
     assert seen == ["1-first", "2-second"]
 
 
+def test_long_lines_of_two_extensions_do_not_mix(platform, function):
+    # More than one write carries at once, and without a pause: in one pipe they would cut each other up. All of it is less than
+    # the megabyte that is kept of a log.
+    code = """
+register("INVOKE", "SHUTDOWN")
+next()
+os.set_blocking(1, True)
+for _ in range(20):
+    text = b"<" + NAME.encode() * 20000 + b">\\n"
+    while text: text = text[os.write(1, text[:5000]):]
+note("done")
+""" + LOOP
+    name = function(layer(a=code, b=code), MemorySize=1769)
+    run(platform, name, "answer = 1")
+    for extension in "ab":
+        noted(platform, name, extension, lambda lines: lines == ["done"])
+    lines = [line for line in platform.log(name) if "<" in line or ">" in line]
+    assert sorted(set(lines)) == [f"<{extension * 20000}>" for extension in "ab"], {line[:50] for line in lines}
+    assert len(lines) == 40
+
+
 def test_an_answer_does_not_wait_for_an_extension_but_the_report_does(platform, function):
     code = """
 register("INVOKE")

@@ -113,6 +113,18 @@ def test_a_hard_link_to_the_host_is_refused(create, target):
     assert said and ("hard link to nothing" in said or "leads out" in said), said
 
 
+@pytest.mark.parametrize("place", ["opt", "opt/extensions"])
+def test_a_folder_of_the_hosts_in_place_of_extensions_is_none(create, platform, tmp_path, place):
+    """What lies in `/opt/extensions` is looked up before an environment starts, from outside."""
+    host = tmp_path / "of-the-host"
+    for folder in (host, host / "extensions"):
+        folder.mkdir()
+        (folder / "secret-name").write_text("x")
+    assert create(on_top(Layer().symlink(place, str(host)))) is None
+    assert inside(platform, "answer = 1") == 1
+    assert not any("secret-name" in line for line in platform.log("hostile"))
+
+
 def test_a_hard_link_through_a_link_stays_inside(create):
     said = create(alone(Layer().symlink("door", "/etc").add("stolen", kind=tarfile.LNKTYPE, link="door/shadow")))
     assert said and "hard link to nothing" in said, said

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import time
 
 import botocore.exceptions
 import pytest
@@ -198,7 +199,7 @@ def test_an_image_of_the_local_engine_is_taken_from_there(start, image, tmp_path
 echo "$*" >> {tmp_path}/asked
 case "$1 $2" in
     "image inspect") test "$5" = held:v1 && echo {identity} ;;
-    "save -o") test "$4" = held:v1 && cp {tmp_path}/held.tar "$3" ;;
+    "save held:v1") cat {tmp_path}/held.tar ;;
     *) exit 1 ;;
 esac
 """)
@@ -211,3 +212,29 @@ esac
     # The second time it was there already.
     assert sum(line.startswith("save") for line in asked) == 1, asked
     assert list((platform.data_dir / "images/staging").iterdir()) == []
+
+
+def test_an_engine_that_hangs_is_ended_with_the_function_that_wanted_its_image(start, tmp_path, monkeypatch):
+    engine = tmp_path / "podman"
+    engine.write_text(f"""#!/bin/sh
+case "$1 $2" in
+    "image inspect") echo sha256:{"0" * 64} ;;
+    "save hangs:v1") echo $$ > {tmp_path}/saves; head -c 1000000 /dev/zero; exec sleep 1000 ;;
+    "save broken:v1") echo "it is broken" >&2; exit 125 ;;
+esac
+""")
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    platform = start()
+    client = platform.client()
+    for name in ("hangs", "broken"):
+        client.create_function(FunctionName=name, PackageType="Image", Code={"ImageUri": f"{name}:v1"}, Role=ROLE)
+    assert platform.settled("broken")["StateReason"].endswith("save failed: it is broken")
+    deadline = time.monotonic() + 20
+    while not (text := (tmp_path / "saves").read_text() if (tmp_path / "saves").exists() else ""):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    client.delete_function(FunctionName="hangs")
+    while os.path.exists(f"/proc/{int(text)}") or os.listdir(platform.data_dir / "images/staging"):
+        assert time.monotonic() < deadline, "it still saves"
+        time.sleep(0.01)

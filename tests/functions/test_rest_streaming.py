@@ -141,3 +141,20 @@ def test_the_integration_time_out_holds_for_the_whole_stream(platform):
     source = f"{head({'statusCode': 200})}[(time.sleep(0.2), write('x')) for _ in range(20)]"
     cut(platform, source, "/_onrush/door/Api/live/short")
     assert platform.limit("apigw.integration-timeout", "Api/live POST /short")["refused"] == 1
+
+
+def test_a_client_that_stops_reading_is_cut_soon_after_the_integration_time_out(platform):
+    """Not when `host.client-timeout` (30 s) is over: that is the host's patience, and not the API's."""
+    before = platform.limit("apigw.integration-timeout", "Api/live POST /short")["refused"]
+    slow = platform.limit("host.client-timeout", "host")["refused"]
+    answer = ask(platform, f"{head({'statusCode': 200})}[write(bytes(1 << 20)) for _ in range(20)]", "/_onrush/door/Api/live/short")
+    assert answer.status == 200
+    begun = time.monotonic()
+    while platform.limit("apigw.integration-timeout", "Api/live POST /short")["refused"] == before:
+        assert time.monotonic() < begun + 20
+        time.sleep(0.05)
+    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+        while answer.read1(1 << 20):
+            pass
+    assert platform.limit("host.client-timeout", "host")["refused"] == slow
+    platform.wait_idle()

@@ -205,7 +205,6 @@ def test_a_missing_function_is_not_found_by_every_operation(client):
         (client.update_function_configuration, {"Timeout": 5}),
         (client.update_function_code, {"ZipFile": packages.built("echo")}),
         (client.get_function_concurrency, {}),
-        (client.put_function_concurrency, {"ReservedConcurrentExecutions": 1}),
         (client.delete_function_concurrency, {}),
     ]
     for call, more in calls:

@@ -118,7 +118,7 @@ def test_acknowledged_functions_survive_kill_9_at_any_time(start, tmp_path):
     assert acknowledged <= set(there), (seed, acknowledged - set(there))
     assert not deleted & set(there), seed
     for function in there.values():
-        assert function["State"] == "Active" and function["CodeSize"] > 0, (seed, function)
+        assert function["CodeSize"] > 0, (seed, function)
     # Those with the echo as their code answer; also what was made but not acknowledged is whole.
     for name in [name for name in there if int(name.split("-")[1]) % 2 == 0][:40]:
         echoes(last, name)

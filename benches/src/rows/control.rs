@@ -68,8 +68,9 @@ const OPERATIONS: &[Operation] = &[
 
 pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
     let package = package()?;
+    let many_functions = bench.pick(MANY / 10, MANY);
     let few = Deployed::new(bench, &package, FEW)?;
-    let many = Deployed::new(bench, &package, bench.pick(MANY / 10, MANY))?;
+    let many = Deployed::new(bench, &package, many_functions)?;
     let mut starts = [const { Samples(Vec::new()) }; 2];
     let mut resident = [const { Samples(Vec::new()) }; 2];
     for _ in 0..bench.rounds() {
@@ -94,16 +95,16 @@ pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
                 goal: Goal::AtMost(OPERATION_MS),
             });
         }
-        let what = format!("{what}, {MANY} functions, p50");
+        let what = format!("{what}, {many_functions} functions, p50");
         let goal = Goal::TimesAtMost(OF_FEW);
         board.add(Figure { what, unit: "ms", ours: many, other: Some(("10 functions", few)), goal });
     }
     let [few, many] = starts;
-    let what = format!("ready after the start, {MANY} functions");
+    let what = format!("ready after the start, {many_functions} functions");
     let goal = Goal::TimesAtMost(OF_FEW);
     board.add(Figure { what, unit: "ms", ours: many, other: Some(("10 functions", few)), goal });
     let [few, many] = resident.map(|samples| samples.median());
-    let each = Samples(vec![(many - few) * 1024.0 / bench.pick(MANY / 10, MANY) as f64]);
+    let each = Samples(vec![(many - few) * 1024.0 / many_functions as f64]);
     let what = "memory of a function that is deployed and idle".to_owned();
     board.add(Figure { what, unit: "KiB", ours: each, other: None, goal: Goal::AtMost(20.0) });
     Ok(())

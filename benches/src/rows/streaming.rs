@@ -24,7 +24,7 @@ const STAMP_DIGITS: usize = 19;
 const STREAMED: &str = "/2021-11-15/functions/streams/response-streaming-invocations";
 
 pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
-    let function = Function { streams: true, ..Function::rust("streams", &bench.streams_function()?) };
+    let function = Function { streams: true, ..Function::rust("streams", &bench.built_function("streams")?) };
     let ours = Site::new(bench, &[function])?.start()?;
     let (server, copied) = others::stream_floor(bench)?;
     let (server, copied): (SocketAddr, SocketAddr) = (server.url.parse()?, copied.url.parse()?);

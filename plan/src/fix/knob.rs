@@ -3,7 +3,7 @@
 use super::sheet::{Edit, Sheet, Value};
 use crate::quantity::parse_duration;
 use limits::network::{Network, Target, Verdict};
-use model::stack::{Cidr, Function, Link, NatGateway, Stack};
+use model::stack::{AuthorizerKind, Cidr, Function, Link, NatGateway, Stack};
 use model::time::nanos;
 use model::{LimitId, LimitRow, limit::Raisable};
 use std::collections::BTreeSet;
@@ -17,6 +17,8 @@ const NAT_ADDRESSES_MAX: u64 = 8;
 const SUBNETS_MAX: u64 = 16;
 /// Time-outs of functions end here, s.
 const TIMEOUT_MAX_S: u64 = 900;
+/// An authorizer's answers are kept no longer, s (API Gateway API reference, `authorizerResultTtlInSeconds`).
+const VERDICTS_MAX_S: u64 = 3_600;
 /// A quota is raised by tenths of its figure, at most to this many times of it.
 const QUOTA_TENTHS: u64 = 10;
 const QUOTA_TIMES_MAX: u64 = 100;
@@ -58,6 +60,7 @@ enum Turn {
     Memory { function: String, key: String, have: u64 },
     Class { database: String, from: usize },
     Percent { group: String, have: u64 },
+    Verdicts { authorizer: String, function: String, path: Vec<String>, have: u64 },
     Quota { limit: LimitId, have: u64 },
 }
 
@@ -147,6 +150,9 @@ impl Knob {
             let have = u64::from(group.max_connections_percent);
             add(Turn::Percent { group: group.id.clone(), have }, 100_u64.saturating_sub(have));
         }
+        for (turn, levels) in authorizers(sheets) {
+            add(turn, levels);
+        }
         let mut quotas = BTreeSet::new();
         for row in
             limits.iter().filter(|row| row.raisable == Raisable::Request && row.id != LimitId::NatAddresses)
@@ -169,7 +175,7 @@ impl Knob {
         let Some(limit) = trouble.limit else {
             return matches!(
                 self.turn,
-                Turn::Handler { .. } | Turn::Memory { .. } | Turn::Provisioned { .. }
+                Turn::Handler { .. } | Turn::Memory { .. } | Turn::Provisioned { .. } | Turn::Verdicts { .. }
             );
         };
         let connections = [NatPorts, EniConnections, DbMaxConnections, DbPoolConnections, DbBorrowTimeout];
@@ -204,6 +210,14 @@ impl Knob {
             Turn::Class { database, .. } => {
                 limit == DbMaxConnections && database == trouble.resource
                     || [DbBorrowTimeout, DbPoolConnections].contains(&limit)
+            }
+            // Who is asked less often leaves concurrency to the functions behind the routes, too.
+            Turn::Verdicts { function, .. } => {
+                [AccountConcurrency, RequestRate, Burst, BurstRefill].contains(&limit)
+                    || (concurrency.contains(&limit)
+                        || connections.contains(&limit)
+                        || limit == ReservedRequestRate)
+                        && (hits(function) || function == trouble.resource)
             }
             Turn::Percent { .. } => [DbBorrowTimeout, DbPoolConnections].contains(&limit),
             Turn::Quota { limit: quota, .. } => {
@@ -271,6 +285,9 @@ impl Knob {
             }
             Turn::Percent { group, have } => {
                 format!("{} % of the database's connections for {group}, not {have} %", have + level)
+            }
+            Turn::Verdicts { authorizer, have, .. } => {
+                format!("answers of the authorizer {authorizer} kept for {} s, not {have} s", have + level)
             }
             Turn::Quota { limit, have } => {
                 format!("AWS raises {limit} from {have} to {}", raised(*have, level))
@@ -418,6 +435,10 @@ impl Knob {
             Turn::Percent { group, have } => {
                 let path = ["ConnectionPoolConfigurationInfo", "MaxConnectionsPercent"];
                 change.template.push(property(group, &path, number(have + level))?);
+            }
+            Turn::Verdicts { path, have, .. } => {
+                let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                change.template.push(sheets.template.set(&path, &number(have + level))?);
             }
             Turn::Quota { limit, have } => change.quotas.push((*limit, raised(*have, level))),
         }
@@ -588,6 +609,44 @@ fn endpoints(sheets: &Sheets<'_>) -> Vec<(Turn, u64)> {
         Some((Turn::Endpoint { functions, service, gateway, vpc, ends }, 1))
     });
     knobs.collect()
+}
+
+/// How long the answers of Lambda authorizers are kept; one that has nothing to tell callers apart by keeps none.
+fn authorizers(sheets: &Sheets<'_>) -> Vec<(Turn, u64)> {
+    let stack = sheets.stack;
+    let http = stack.http_apis.iter().map(|api| (&api.id, &api.authorizers, &api.routes));
+    let rest = stack.rest_apis.iter().map(|api| (&api.id, &api.authorizers, &api.routes));
+    let mut knobs = Vec::new();
+    for (api, authorizers, routes) in http.chain(rest) {
+        for found in authorizers {
+            let is_asked = routes.iter().any(|route| route.authorizer.as_deref() == Some(&*found.id));
+            let is_lambda = matches!(found.kind, AuthorizerKind::Token | AuthorizerKind::Request);
+            let function = found.function.as_ref().and_then(|target| target.function.logical());
+            let (Some(function), Some(path)) = (function, ttl_path(sheets, &found.id)) else { continue };
+            if !is_asked || !is_lambda || found.identity_sources.is_empty() {
+                continue;
+            }
+            let have = u64::from(found.ttl_s);
+            let authorizer = format!("{} of {api}", found.name);
+            let turn = Turn::Verdicts { authorizer, function: function.to_owned(), path, have };
+            knobs.push((turn, VERDICTS_MAX_S.saturating_sub(have)));
+        }
+    }
+    knobs
+}
+
+/// Where the time is that an authorizer's answers are kept: a resource of its own, or SAM's within its API.
+fn ttl_path(sheets: &Sheets<'_>, id: &str) -> Option<Vec<String>> {
+    let own = ["Resources", id, "Properties"];
+    let path = if sheets.template.get(&own).is_some() {
+        [&own[..], &["AuthorizerResultTtlInSeconds"]].concat()
+    } else {
+        let (api, name) = id.split_once('.')?;
+        let within = ["Resources", api, "Properties", "Auth", "Authorizers", name];
+        sheets.template.get(&within)?;
+        [&within[..], &["Identity", "ReauthorizeEvery"]].concat()
+    };
+    Some(path.into_iter().map(str::to_owned).collect())
 }
 
 /// Where the subnets of a function are listed.

@@ -291,6 +291,64 @@ fn a_time_out_and_a_quota() {
     assert_eq!(tried.limits, ["lambda.account-concurrency=20"]);
 }
 
+/// An API whose route asks one function and then runs another; `auth` is the authorizer's own.
+fn guarded(auth: &str) -> String {
+    format!(
+        "Transform: AWS::Serverless-2016-10-31
+Resources:
+  Rest:
+    Type: AWS::Serverless::Api
+    Properties:
+      StageName: Prod
+      Auth:
+        DefaultAuthorizer: Token
+        Authorizers: {{Token: {{FunctionArn: !GetAtt Guard.Arn{auth}}}}}
+  Guard:
+    Type: AWS::Serverless::Function
+    Properties: {{Runtime: python3.13, Handler: app.handler, CodeUri: guard/, ReservedConcurrentExecutions: 5}}
+  Cart:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: app.handler
+      CodeUri: cart/
+      Events: {{Get: {{Type: Api, Properties: {{RestApiId: !Ref Rest, Path: /cart, Method: get}}}}}}
+"
+    )
+}
+
+#[test]
+fn an_authorizers_answers_kept_as_long_as_its_own_concurrency_needs() {
+    // Callers that are asked about one after the other, and a minute later all at once: no more than five can be.
+    let load = "version: 1
+phases:
+  - {name: one, target: Rest, request: GET /cart, identities: 5, rate: 5/s, for: 20s}
+  - {name: all, target: Rest, request: GET /cart, identities: 5, users: 20, requests: 20, start: 60s}
+behaviour:
+  Guard: {init: 5ms, steps: [{sleep: 500ms}]}
+  Cart: {init: 5ms, steps: [{sleep: 10ms}]}
+";
+    let template = guarded(", Identity: {ReauthorizeEvery: 10}");
+    let case = case_of(&template, load, &[]);
+    let found = fixes(&case);
+    let fix =
+        found.iter().find(|fix| fix.change.starts_with("answers of the authorizer Token of Rest kept for "));
+    let fix = fix.unwrap_or_else(|| panic!("{:?}", said(&found)));
+    let kept: u64 = fix.change.split(' ').nth(9).unwrap().parse().unwrap();
+    assert!((38..=61).contains(&kept), "{}", fix.change);
+    let tried = Tried::apply(&template, load, &[], &fix.change);
+    tried.needs(&format!("ReauthorizeEvery: {kept}"), &format!("ReauthorizeEvery: {}", kept - 1));
+    // Without a word of it a REST API keeps them for 300 s, and nothing is to be fixed.
+    assert!(survives(&plan(&case_of(&guarded(""), load, &[]))));
+    let told_apart = guarded(", Identity: {Header: Auth, ReauthorizeEvery: 0}");
+    let words = Tried::apply(&told_apart, load, &[], &fix.change.replace("not 10 s", "not 0 s"));
+    assert!(
+        words.template.contains(&format!("Header: Auth, ReauthorizeEvery: {kept}")),
+        "{}",
+        words.template
+    );
+}
+
 #[test]
 fn a_template_in_json_stays_one() {
     let template = r#"{

@@ -36,6 +36,14 @@ pub const LAYERS_MAX: usize = 5;
 pub const TAGS_MAX: usize = 50;
 const TAG_KEY_MAX: usize = 128;
 const TAG_VALUE_MAX: usize = 256;
+/// Architectures that an error repeats.
+const ARCHITECTURES_SHOWN_MAX: usize = 8;
+/// Tags that an error repeats.
+const TAGS_SHOWN_MAX: usize = 8;
+/// What keys and values of tags consist of.
+const TAG_PATTERN: &str = r"^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$";
+/// Keys that begin so, whatever the case, are AWS's own.
+const TAG_RESERVED: &str = "aws:";
 const CORS_LIST_MAX: usize = 100;
 const CORS_METHODS_MAX: usize = 6;
 const CORS_AGE_MAX_S: u32 = 86_400;
@@ -238,7 +246,14 @@ pub fn apply_settings(settings: Settings, function: &mut Function) -> Result<(),
         function.tracing = if mode == "Active" { TracingMode::Active } else { TracingMode::PassThrough };
     }
     if let Some(dead_letter) = settings.dead_letter_config {
-        function.dead_letter_arn = dead_letter.target_arn.filter(|arn| !arn.is_empty());
+        let target = dead_letter.target_arn.filter(|arn| !arn.is_empty());
+        if let Some(arn) = target.as_deref().filter(|arn| !takes_letters(arn)) {
+            // Published: a standard queue or a standard topic; the words are ours.
+            return Err(ApiError::invalid(format!(
+                "The provided dead letter target {arn} is invalid: it must be a standard queue of SQS or a standard topic of SNS."
+            )));
+        }
+        function.dead_letter_arn = target;
     }
     if let Some(key) = settings.kms_key_arn {
         function.kms_key_arn = Some(key).filter(|key| !key.is_empty());
@@ -298,21 +313,55 @@ pub fn check_mandatory(function: &Function) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Checks tags.
+/// Checks tags against the service model.
+///
+/// Source: an answer of TagResource on AWS (its text and the pattern of values), seen 2018; the pattern of keys is that of
+/// the API reference, TagResource, published.
 pub fn check_tags(tags: &BTreeMap<String, String>, violations: &mut Violations) {
-    for (key, value) in tags {
-        if key.is_empty() || key.chars().count() > TAG_KEY_MAX {
-            violations.add(key, "tags", format!("Map keys must satisfy constraint: [Member must have length less than or equal to {TAG_KEY_MAX}, Member must have length greater than or equal to 1]"));
+    let fits = |text: &str, (least, most): (usize, usize)| {
+        (least..=most).contains(&text.chars().count()) && text.chars().all(is_of_a_tag)
+    };
+    let sides = [("keys", (1, TAG_KEY_MAX)), ("value", (0, TAG_VALUE_MAX))];
+    for (side, (least, most)) in sides {
+        let is_bad =
+            |(key, value): (&String, &String)| !fits(if side == "keys" { key } else { value }, (least, most));
+        let bad: Vec<String> = tags
+            .iter()
+            .filter(|tag| is_bad(*tag))
+            .take(TAGS_SHOWN_MAX)
+            .map(|(key, value)| format!("{}={}", shown(key), shown(value)))
+            .collect();
+        if !bad.is_empty() {
+            let constraint = format!(
+                "Map {side} must satisfy constraint: [Member must have length less than or equal to {most}, Member must have length greater than or equal to {least}, Member must satisfy regular expression pattern: {TAG_PATTERN}]"
+            );
+            violations.add(format!("{{{}}}", bad.join(", ")), "tags", constraint);
         }
-        violations.length(value, "tags", TAG_VALUE_MAX);
     }
+}
+
+/// Checks what Lambda says of tags beyond the service model: how many a resource has, and whose the prefix `aws:` is.
+///
+/// # Errors
+/// The first text is recorded on AWS. The second is what CloudFormation and other services answer; Lambda's own is unconfirmed.
+pub fn check_tag_rules(tags: &BTreeMap<String, String>) -> Result<(), ApiError> {
     if tags.len() > TAGS_MAX {
-        violations.add(
-            format!("[{} tags]", tags.len()),
-            "tags",
-            format!("Member must have length less than or equal to {TAGS_MAX}"),
-        );
+        return Err(ApiError::invalid("Number of tags exceeds resource tag limit."));
     }
+    let is_reserved = |key: &String| {
+        key.get(..TAG_RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(TAG_RESERVED))
+    };
+    if tags.keys().any(is_reserved) {
+        return Err(ApiError::invalid("aws: prefixed tag key names are not allowed for external use."));
+    }
+    Ok(())
+}
+
+/// Whether a character fits [`TAG_PATTERN`]: a letter, a number, a separator, or one of a few signs.
+fn is_of_a_tag(character: char) -> bool {
+    character.is_alphanumeric()
+        || character.is_whitespace() && !character.is_control()
+        || "_.:/=+-@".contains(character)
 }
 
 /// Checks the cross-origin settings of a function URL.
@@ -361,17 +410,21 @@ pub fn check_cors(cors: &Cors, violations: &mut Violations) {
     violations.range(cors.max_age.map(i64::from), "cors.maxAge", (0, i64::from(CORS_AGE_MAX_S)));
 }
 
-/// Checks the architectures of a request.
+/// Checks the architectures of a request. Source: recorded on AWS, answers of CreateFunction.
 pub fn check_architectures(architectures: Option<&[String]>, violations: &mut Violations) {
     let Some(architectures) = architectures else { return };
     let known = ["x86_64", "arm64"];
-    if architectures.len() != 1 || !known.contains(&architectures[0].as_str()) {
-        violations.add(
-            format!("[{}]", architectures.join(", ")),
-            "architectures",
-            "Member must satisfy constraint: [Member must satisfy enum value set: [x86_64, arm64]], exactly one",
-        );
-    }
+    let constraint = if architectures.is_empty() {
+        "Member must have length greater than or equal to 1"
+    } else if architectures.len() > 1 {
+        "Member must have length less than or equal to 1"
+    } else if !known.contains(&architectures[0].as_str()) {
+        "Member must satisfy constraint: [Member must satisfy enum value set: [x86_64, arm64], Member must not be null]"
+    } else {
+        return;
+    };
+    let first = architectures.iter().take(ARCHITECTURES_SHOWN_MAX).map(|found| shown(found));
+    violations.add(format!("[{}]", first.collect::<Vec<_>>().join(", ")), "architectures", constraint);
 }
 
 /// Whether a text is an ARN of some service: `arn:aws:sqs:…`.
@@ -392,6 +445,17 @@ pub fn is_any_arn(text: &str) -> bool {
         && partition.is_some_and(is_partition)
         && service.is_some_and(is_service)
         && rest.is_some()
+}
+
+/// Whether dead letters can go there. Source: Lambda Developer Guide, "Retaining records of asynchronous invocations",
+/// published: queues of SQS and topics of SNS, first-in-first-out ones not.
+fn takes_letters(arn: &str) -> bool {
+    matches!(arn.split(':').nth(2), Some("sqs" | "sns")) && !is_fifo(arn)
+}
+
+/// Whether a queue or topic keeps its order: its name says so.
+pub(crate) fn is_fifo(arn: &str) -> bool {
+    matches!(arn.split(':').nth(2), Some("sqs" | "sns")) && arn.ends_with(".fifo")
 }
 
 /// The start of a value that is refused, printable.

@@ -12,14 +12,19 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// How often a connection had nothing left to send.
+/// What was sent by the end of a response's time may take so long to reach its client.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How often a connection had nothing left to send, and until when the response under way may take.
 #[derive(Debug, Default)]
 pub struct Flushes {
     count: AtomicU64,
     waiting: Mutex<Option<Waker>>,
+    end: Mutex<Option<Instant>>,
 }
 
 impl Flushes {
@@ -31,6 +36,16 @@ impl Flushes {
     pub(crate) fn poll_after(&self, before: u64, context: &mut Context<'_>) -> Poll<()> {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
         if self.count() > before { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Says when the response under way has to be over. A client that takes nothing more is not noticed by the body, which
+    /// nobody asks for its next piece.
+    pub(crate) fn until(&self, end: Option<Instant>) {
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = end.map(|end| end + GRACE);
+    }
+
+    fn end(&self) -> Option<Instant> {
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn flushed(&self) {
@@ -85,9 +100,13 @@ impl Watched {
                     timer: Box::pin(tokio::time::sleep_until(now)),
                 });
                 let due = clients::due(self.clients.timeout(), waits.begun, waits.last, waits.bytes);
-                waits.timer.as_mut().reset(due);
+                let end = self.flushes.end().filter(|end| *end < due);
+                waits.timer.as_mut().reset(end.unwrap_or(due));
                 if waits.timer.as_mut().poll(context).is_ready() {
-                    self.clients.was_slow("answer");
+                    // Past the end of an API's time the limit is the API's, who names it.
+                    if end.is_none() {
+                        self.clients.was_slow("answer");
+                    }
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
             }

@@ -110,6 +110,7 @@ impl Outgoing {
     /// The same over a connection that tells of its flushes.
     pub(crate) fn over(mut self, flushes: &Arc<Flushes>) -> Self {
         if let Self::Flow(flow) = &mut self {
+            flushes.until(flow.patience.as_ref().map(Patience::end));
             flow.flushes = Some(flushes.clone());
         }
         self
@@ -144,6 +145,14 @@ impl Body for Outgoing {
         match self {
             Self::Whole(body) => body.size_hint(),
             Self::Flow(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        if let Some(flushes) = &self.flushes {
+            flushes.until(None);
         }
     }
 }

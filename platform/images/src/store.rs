@@ -242,7 +242,7 @@ impl Store {
                 }
                 progress("saved from the images of this machine");
                 let staged = saved.insert(StagedFile(self.shelf.fresh()));
-                held.save(&staged.0)?;
+                held.save(&staged.0, wanted)?;
                 Box::new(Archive::open(&staged.0, None)?)
             }
         };

@@ -29,7 +29,7 @@ use sandbox::{Heritage, Sandbox, Sandboxes, StartError};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use telemetry::{FunctionCounters, FunctionLog, Status, iso_time, unix_millis};
 use tokio::sync::RwLock;
@@ -55,8 +55,8 @@ pub(crate) struct Version {
     pub(crate) streams: Arc<Streams>,
     /// What runs it; made once, when the first environment starts.
     pub(crate) prepared: tokio::sync::OnceCell<Arc<Prepared>>,
-    /// Who may run next, by reactor.
-    pub(crate) gates: Box<[Gate]>,
+    /// Who may run next, by reactor; made at the first invocation, for most of many functions are not called.
+    pub(crate) gates: OnceLock<Box<[Gate]>>,
     /// What its environments leave to one another.
     pub(crate) heritage: Heritage,
 }
@@ -64,8 +64,9 @@ pub(crate) struct Version {
 impl Version {
     /// The gate of the reactor on which this is called.
     pub(crate) fn gate(&self) -> &Gate {
+        let gates = self.gates.get_or_init(|| (0..reactors::GATES).map(|_| Gate::default()).collect());
         // More reactors than gates share them.
-        &self.gates[reactors::here() % self.gates.len()]
+        &gates[reactors::here() % gates.len()]
     }
 }
 
@@ -156,6 +157,14 @@ pub(crate) enum HostError {
     /// There is no room for its network interface: a limit of AWS's, not this host's.
     #[error("{0}")]
     NoInterface(Refusal),
+}
+
+impl HostError {
+    /// There was no room for the process of a program, for this errno.
+    fn no_room(errno: i32) -> Self {
+        let error = io::Error::from_raw_os_error(errno);
+        Self::Start(StartError::Host { doing: "start the program".to_owned(), error })
+    }
 }
 
 /// What a function's environment says of how it was initialised, unless it was ahead. Source: Lambda Developer Guide,

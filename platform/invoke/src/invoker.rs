@@ -1,14 +1,14 @@
 //! The front of the room: functions come and go, requests come in, decisions and answers go out.
 
+mod preparation;
 mod shelf;
 mod versions;
 
-use crate::environment::{Entry, Environment, HostError, Prepared, RestoreFailure, Version};
-use crate::extensions;
+use self::preparation::never_ran;
+use crate::environment::{Entry, Environment, HostError, RestoreFailure, Version};
 use crate::failure::Failure;
 use crate::freezer::Freezer;
 use crate::gate::{Entrance, Gate, Place, TICK};
-use crate::layers;
 use crate::network::Network;
 use crate::reactors;
 use crate::refusals::Refusals;
@@ -24,15 +24,12 @@ use model::{Instant, LimitRow, Refusal};
 use runtimes::{RuntimeError, Runtimes};
 use sandbox::{HostMemory, Sandboxes, StartError};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use telemetry::{Counters, FunctionCounters, Logs, PlatformEvent, Report, Status};
+use telemetry::{Counters, FunctionCounters, Logs};
 use tokio::sync::{Notify, RwLock, oneshot};
-
-/// Functions that [`Invoker::prepare`] has found out about when it returns.
-const PREPARED_FIRST_MAX: usize = 100;
 
 /// What the room is told at start.
 #[derive(Debug)]
@@ -608,45 +605,6 @@ impl Invoker {
         }
     }
 
-    async fn prepared(&self, version: &Arc<Version>) -> Result<Arc<Prepared>, Arc<RuntimeError>> {
-        let make = || async {
-            let (runtimes, function) = (self.0.runtimes.clone(), version.function.clone());
-            let layers_folder = self.0.layers_folder.clone();
-            let made =
-                tokio::task::spawn_blocking(move || prepare(&runtimes, &function, &layers_folder)).await;
-            match made {
-                Ok(made) => made.map(Arc::new).map_err(Arc::new),
-                Err(error) => Err(Arc::new(files_error(std::io::Error::other(error)))),
-            }
-        };
-        // What failed is tried again by the next invocation: a full disk does not stay full.
-        version.prepared.get_or_try_init(make).await.cloned()
-    }
-
-    /// Finds out, before the first request, what runs each function; errors wait for the first request. Where there are
-    /// very many functions, nobody waits for all of them.
-    pub async fn prepare(&self) {
-        let mut first: Vec<_> = self.lock().functions.values().map(|known| known.version.clone()).collect();
-        first.retain(|version| version.function.state == State::Active);
-        let others = first.split_off(first.len().min(PREPARED_FIRST_MAX));
-        self.prepare_each(first).await;
-        if !others.is_empty() {
-            let invoker = self.clone();
-            tokio::spawn(async move { invoker.prepare_each(others).await });
-        }
-    }
-
-    async fn prepare_each(&self, versions: Vec<Arc<Version>>) {
-        for version in versions {
-            let Err(error) = self.prepared(&version).await else { continue };
-            let cure = match &*error {
-                RuntimeError::InvalidEntrypoint { hint, .. } => format!(": {hint}"),
-                _ => String::new(),
-            };
-            tracing::warn!(function = %version.function.name, %error, "this function will fail{cure}");
-        }
-    }
-
     /// Ends environments whose idle time is over, until cancelled.
     async fn reap(self) {
         loop {
@@ -792,35 +750,6 @@ async fn tick(version: Arc<Version>) {
     }
 }
 
-/// An invocation whose program could not be started at all.
-fn never_ran(version: &Version, request: &Request, failure: Failure) -> Invoked {
-    FunctionCounters::count(&version.counters.invocations);
-    FunctionCounters::count(&version.counters.errors);
-    let id = &request.request_id;
-    let function = &version.function;
-    let message = serde_json::from_slice::<serde_json::Value>(&failure.body).unwrap_or_default();
-    let report = Report {
-        request_id: id,
-        duration: Duration::ZERO,
-        init: None,
-        init_billed: version.init_billed,
-        restore: None,
-        memory_mb: function.memory_mb,
-        memory_peak_bytes: 0,
-        status: Status::Error(failure.kind),
-    };
-    let lines = version.log_style.lines(&[
-        PlatformEvent::Start { request_id: id, version: &function.version, trace_id: None },
-        PlatformEvent::Fault(message["errorMessage"].as_str().unwrap_or("the program could not be started")),
-        PlatformEvent::End { request_id: id },
-        PlatformEvent::Report(&report),
-    ]);
-    version.log.write_all(lines.iter().map(String::as_str));
-    let log_tail = request.tail.then(|| (lines.join("\n") + "\n").into_bytes());
-    let version = function.version.clone();
-    Invoked { payload: failure.body, failed: true, log_tail, version, limit: None, content_type: None }
-}
-
 impl Core {
     /// Two environments of one version swap their ids. The dispatcher knows them by nothing else: whoever is busy under
     /// an id, it is one environment that is busy. Provisioned ones have a version value of their own, and so
@@ -881,54 +810,4 @@ fn end_all(environments: Vec<Arc<Environment>>) {
 
 fn limits_of(function: &Function, reserved: Option<u32>) -> FunctionLimits {
     FunctionLimits { resource: function.name.clone(), reserved, timeout: function.timeout }
-}
-
-fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Result<Prepared, RuntimeError> {
-    if let Some(image) = &function.image {
-        return prepare_image(runtimes, function, image);
-    }
-    let runtime = function.runtime.as_deref().unwrap_or("");
-    for warning in runtimes.untold(runtimes.prepare(runtime, &|line| tracing::info!("{line}"))?) {
-        tracing::warn!(function = %function.name, "{warning}");
-    }
-    let opt = layers::merge(&function.layers, layers_folder).map_err(files_error)?;
-    let mut launch = runtimes.resolve(&runtimes::Request {
-        runtime,
-        handler: function.handler.as_deref().unwrap_or(""),
-        code: &function.code,
-        layers: opt.as_deref(),
-    })?;
-    let of_code = runtimes.untold_of_code(std::mem::take(&mut launch.code_warnings));
-    for warning in runtimes.untold(std::mem::take(&mut launch.warnings)).into_iter().chain(of_code) {
-        tracing::warn!(function = %function.name, "{warning}");
-    }
-    let extensions = extensions::list(opt.as_slice()).map_err(files_error)?.into();
-    Ok(Prepared { launch, opt, extensions, working_directory: "/var/task".to_owned() })
-}
-
-fn prepare_image(
-    runtimes: &Runtimes,
-    function: &Function,
-    image: &control::Image,
-) -> Result<Prepared, RuntimeError> {
-    if image.root.layers.is_empty() {
-        let gone = std::io::Error::new(std::io::ErrorKind::NotFound, "the image is missing; deploy it again");
-        return Err(RuntimeError::Files { path: PathBuf::from(&image.uri), source: gone });
-    }
-    let settings = function.image_config.over(&image.settings);
-    let launch = runtimes.image(&runtimes::ImageProgram {
-        entry_point: &settings.entry_point,
-        command: &settings.command,
-        environment: &settings.environment,
-    })?;
-    let folder = settings.working_directory.unwrap_or_default();
-    // As Docker has it: without WORKDIR, and before a relative one, stands the top.
-    let working_directory = if folder.starts_with('/') { folder } else { format!("/{folder}") };
-    let layers: Vec<PathBuf> = image.root.layers.iter().map(|layer| layer.join("opt")).collect();
-    let extensions = extensions::list(&layers).map_err(files_error)?.into();
-    Ok(Prepared { launch, opt: None, extensions, working_directory })
-}
-
-fn files_error(source: std::io::Error) -> RuntimeError {
-    RuntimeError::Files { path: PathBuf::from("layers"), source }
 }

@@ -23,8 +23,8 @@ const AFTER_AN_ERROR: Duration = Duration::from_millis(250);
 pub(crate) struct Life {
     pub(crate) session: Arc<Session>,
     pub(crate) output: Arc<Output>,
-    /// What external extensions print.
-    pub(crate) extensions_output: Option<Arc<Output>>,
+    /// What external extensions print, each by itself.
+    pub(crate) extensions_outputs: Vec<Arc<Output>>,
     pub(crate) exit: watch::Receiver<Option<Gone>>,
     /// With external extensions: each program's end.
     pub(crate) programs: Option<watch::Receiver<Programs>>,
@@ -36,10 +36,18 @@ pub(crate) struct Life {
 impl Life {
     /// Reads what was printed so far.
     pub(crate) fn drain(&self) {
-        if let Some(output) = &self.extensions_output {
+        for output in &self.extensions_outputs {
             output.drain();
         }
         self.output.drain();
+    }
+
+    /// Everything ends: what was printed without a line end is a line all the same.
+    pub(crate) fn end_lines(&self) {
+        self.drain();
+        for output in self.extensions_outputs.iter().chain([&self.output]) {
+            output.end_line();
+        }
     }
 }
 
@@ -59,6 +67,8 @@ pub(crate) enum Gone {
     Runtime(Exit),
     /// It could not be executed, for this errno; only known this late where extensions start first.
     NotExecuted(i32),
+    /// This host had no room for its process, or an extension's; holds errno.
+    NoRoom(i32),
     /// An extension's has, or it gave up.
     Extension {
         /// `Extension.Crash`, …
@@ -78,6 +88,8 @@ impl Gone {
             Self::Runtime(exit) if exit.out_of_memory => "Runtime.OutOfMemory",
             Self::Runtime(_) => "Runtime.ExitError",
             Self::NotExecuted(_) => "Runtime.InvalidEntrypoint",
+            // Never said of a function: whoever finds it tells of the host instead.
+            Self::NoRoom(_) => "Runtime.Unknown",
             Self::Extension { kind, .. } => kind,
         }
     }
@@ -116,6 +128,7 @@ pub(crate) async fn first_end(
     match found.program {
         Some(Ending::Exited(exit)) => return Gone::Runtime(exit),
         Some(Ending::NotExecuted(errno)) => return Gone::NotExecuted(errno),
+        Some(Ending::NoRoom(errno)) => return Gone::NoRoom(errno),
         None => {}
     }
     let crashed = found.companions.iter().zip(names).find_map(|(ending, name)| Some((name, (*ending)?)));
@@ -128,6 +141,7 @@ pub(crate) async fn first_end(
             let reason = format!("fork/exec {}/{name}: {cause}", crate::extensions::FOLDER);
             Gone::Extension { kind: "Extension.LaunchError", reason }
         }
+        Some((_, Ending::NoRoom(errno))) => Gone::NoRoom(errno),
         None => Gone::Runtime(LOST),
     }
 }
@@ -219,6 +233,10 @@ mod tests {
         let denied = end(companions([None, Some(Ending::NotExecuted(13))]), None).await;
         let reason = "fork/exec /opt/extensions/b: permission denied".to_owned();
         assert_eq!(denied, Gone::Extension { kind: "Extension.LaunchError", reason });
+        let no_room = Some(Ending::NoRoom(11));
+        assert_eq!(end(companions([None, no_room]), None).await, Gone::NoRoom(11));
+        let unborn = Programs { program: no_room, companions: vec![None, None] };
+        assert_eq!(end(unborn, None).await, Gone::NoRoom(11));
         let runtime = Programs { program: ended(Some(1), None), companions: vec![None, None] };
         assert_eq!(end(runtime, None).await.kind(), "Runtime.ExitError");
         let unknown = end(companions([None, None]), Some("k")).await;

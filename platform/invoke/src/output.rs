@@ -102,7 +102,7 @@ pub(crate) struct Output {
     log: Arc<FunctionLog>,
     style: LogStyle,
     telemetry: Arc<Telemetry>,
-    /// The function's, beside whose lines those of this pipe, the extensions', stand.
+    /// The function's, beside whose lines those of this pipe, an extension's, stand.
     beside: Option<Arc<Output>>,
     state: Mutex<State>,
 }
@@ -128,7 +128,7 @@ impl Output {
         Ok(Arc::new(Self { pipe, log, style, telemetry, beside: None, state: Mutex::default() }))
     }
 
-    /// The same for the pipe of the extensions beside the function.
+    /// The same for the pipe of an extension beside the function.
     pub(crate) fn beside(self: &Arc<Self>, pipe: OwnedFd) -> io::Result<Arc<Self>> {
         let pipe = Receiver::from_owned_fd(pipe)?;
         let (log, telemetry) = (self.log.clone(), self.telemetry.clone());
@@ -379,6 +379,22 @@ mod tests {
         let tail = String::from_utf8(output.tail()).unwrap();
         assert_eq!(tail.len(), TAIL_BYTES);
         assert!(tail.ends_with("REPORT\n") && !tail.contains("before"));
+    }
+
+    #[tokio::test]
+    async fn lines_of_extensions_come_whole_however_they_are_written() {
+        let log = Logs::open(None).unwrap().function("f");
+        let ((reader, _writer), (one, mut first), (other, mut second)) = (pipe(), pipe(), pipe());
+        let output = Output::new(reader, log.clone(), LogStyle::Text, Arc::default()).unwrap();
+        let outputs = [output.beside(one).unwrap(), output.beside(other).unwrap()];
+        for (piece, end) in [("first ", "second "), ("goes ", "goes "), ("on\n", "on")] {
+            first.write_all(piece.as_bytes()).unwrap();
+            second.write_all(end.as_bytes()).unwrap();
+            assert!(outputs.iter().all(|output| output.drain() == Drained::Empty));
+        }
+        outputs.iter().for_each(|output| output.end_line());
+        let texts: Vec<_> = log.after(0).iter().map(|line| line.text.to_string()).collect();
+        assert_eq!(texts, ["first goes on", "second goes on"]);
     }
 
     #[tokio::test]

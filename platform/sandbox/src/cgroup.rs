@@ -81,6 +81,8 @@ pub(crate) trait Limits: Send + Sync {
     fn leave(&self) {}
     /// Pids in the group, as this process sees them.
     fn processes(&self, group: &str) -> io::Result<Vec<i32>>;
+    /// Whether the group has as many processes and threads as it may.
+    fn is_crowded(&self, group: &str) -> io::Result<bool>;
 }
 
 /// How the processes of a group are frozen.
@@ -412,6 +414,13 @@ fn read_key(folder: &Path, file: &str, name: &str) -> io::Result<u64> {
 fn key(text: &str, name: &str) -> u64 {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Whether a group of the controller of processes is full; never where it has no limit.
+fn is_full(folder: &Path) -> io::Result<bool> {
+    let limit = read_text(&folder.join("pids.max"))?;
+    let current = read_number(folder, "pids.current")?;
+    Ok(limit.trim().parse().is_ok_and(|limit: u64| current >= limit))
 }
 
 fn read_pids(folder: &Path) -> io::Result<Vec<i32>> {

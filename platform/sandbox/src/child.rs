@@ -196,12 +196,12 @@ pub(crate) struct Plan<'a> {
     /// Null-terminated arrays of C strings; a trial has no program and stops before it.
     pub arguments: &'a [*const libc::c_char],
     pub environment: &'a [*const libc::c_char],
-    /// Programs to run beside; with any, the program waits for SIGHUP.
+    /// Programs to run beside, at most [`COMPANIONS_MAX`]; with any, the program waits for SIGHUP.
     pub companions: &'a [*const libc::c_char],
     /// Null-terminated.
     pub companion_environment: &'a [*const libc::c_char],
-    /// Write end of the companions' output pipe; -1 without any.
-    pub companion_output: RawFd,
+    /// Write end of each companion's output pipe.
+    pub companion_outputs: &'a [RawFd],
     /// Memory that a supervisor can do without: where it begins, and its bytes.
     pub spare: &'a [(usize, usize)],
     /// Where a supervisor needs hardly any.
@@ -543,7 +543,9 @@ fn spawn(plan: &Plan<'_>, image: &Image) -> Result<i32, i32> {
     // SAFETY: the stack is large enough for `execute` and used by nobody else; with CLONE_VFORK we sleep
     // until the child has let go of our memory.
     let pid = unsafe { libc::clone(execute, plan.stack_top, flags, (&raw mut launch).cast()) };
-    must(plan, Step::Execute, pid.into());
+    if pid < 0 {
+        return Err(errno());
+    }
     // SAFETY: the child wrote through a pointer that the compiler may have lost sight of.
     let errno = unsafe { std::ptr::read_volatile(&raw const launch.errno) };
     if errno != 0 {
@@ -749,17 +751,18 @@ impl Household {
 /// Starts the companions, and the program when asked to; reports each end. Lives until it is killed, or told to end, or
 /// memory runs out.
 fn supervise_with_companions(plan: &Plan<'_>, signals: RawFd) -> ! {
-    let [status, signals, bell, null, output, companion_output] = keep_only_six(plan, signals);
-    let plan = &Plan { status, null, output, companion_output, ..*plan };
+    let ([status, signals, bell, null, output], companion_outputs) = keep_only_household(plan, signals);
+    let plan = &Plan { status, null, output, companion_outputs: &companion_outputs, ..*plan };
     let mut household = Household { program: 0, companions: [0; COMPANIONS_MAX] };
-    for (index, program) in (0_u8..).zip(plan.companions) {
+    // More than may be were refused long before.
+    for ((index, program), output) in (0_u8..).zip(plan.companions).zip(companion_outputs) {
         let arguments = [*program, std::ptr::null()];
         let image = Image {
             programs: program,
             programs_count: 1,
             arguments: arguments.as_ptr(),
             environment: plan.companion_environment.as_ptr(),
-            output: plan.companion_output,
+            output,
             directory: c"/".as_ptr(),
         };
         match spawn(plan, &image) {
@@ -823,10 +826,17 @@ fn reap_household(plan: &Plan<'_>, household: &mut Household) {
     }
 }
 
-/// Moves what is still needed to the first six descriptors and closes all others.
-fn keep_only_six(plan: &Plan<'_>, signals: RawFd) -> [RawFd; 6] {
+/// Moves what is still needed to the first descriptors and closes all others: status, signals, bell, null and output, and
+/// the companions' outputs, -1 where there is no companion.
+fn keep_only_household(plan: &Plan<'_>, signals: RawFd) -> ([RawFd; 5], [RawFd; COMPANIONS_MAX]) {
     const OUT_OF_THE_WAY: libc::c_int = 16;
-    let mut kept = [plan.status, signals, plan.bell, plan.null, plan.output, plan.companion_output];
+    const KEPT: usize = 5 + COMPANIONS_MAX;
+    const _: () = assert!(KEPT <= OUT_OF_THE_WAY as usize);
+    let mut kept = [-1; KEPT];
+    let needed = [plan.status, signals, plan.bell, plan.null, plan.output];
+    for (slot, descriptor) in kept.iter_mut().zip(needed.iter().chain(plan.companion_outputs)) {
+        *slot = *descriptor;
+    }
     for descriptor in &mut kept {
         if *descriptor >= 0 {
             // SAFETY: numbers alone.
@@ -845,7 +855,8 @@ fn keep_only_six(plan: &Plan<'_>, signals: RawFd) -> [RawFd; 6] {
         }
     }
     call!(plan, Step::Supervise, SYS_close_range, kept.len(), u32::MAX, 0);
-    kept
+    let [status, signals, bell, null, output, companions @ ..] = kept;
+    ([status, signals, bell, null, output], companions)
 }
 
 #[cfg(test)]

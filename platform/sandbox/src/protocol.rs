@@ -47,15 +47,15 @@ pub(crate) enum Reply {
         doing: String,
         errno: i32,
     },
-    /// Listener, output pipe, status pipe and pidfd come along, the companions' output pipe when there are any, and the
-    /// device when there is an interface.
+    /// Listener, output pipe, status pipe and pidfd come along, an output pipe of each companion, and the device when there
+    /// is an interface.
     Started {
         id: u64,
         group: Option<String>,
         address: String,
         /// The interface's IPv4 and IPv6 address.
         interface: Option<(u32, u128)>,
-        companions: bool,
+        companions: u8,
     },
     /// The socket comes along.
     Socket {
@@ -150,7 +150,7 @@ impl Reply {
                     writer.u32(*address);
                     writer.0.extend_from_slice(&address6.to_le_bytes());
                 }
-                writer.0.push(u8::from(*companions));
+                writer.0.push(*companions);
                 writer.0
             }
             Reply::Failed { id, doing, errno } => {
@@ -179,7 +179,7 @@ impl Reply {
                     0 => None,
                     _ => Some((reader.u32()?, u128::from_le_bytes(reader.array()?))),
                 },
-                companions: reader.u8()? != 0,
+                companions: reader.u8()?,
             },
             4 => {
                 Reply::Failed { id: reader.u64()?, doing: reader.text()?, errno: reader.u32()?.cast_signed() }
@@ -427,9 +427,9 @@ mod tests {
                 group: Some("e1".into()),
                 address: "127.0.0.1:9001".into(),
                 interface: Some((0xA9FE_0002, u128::MAX - 1)),
-                companions: true,
+                companions: 10,
             },
-            Reply::Started { id: 1, group: None, address: String::new(), interface: None, companions: false },
+            Reply::Started { id: 1, group: None, address: String::new(), interface: None, companions: 0 },
             Reply::Socket { turn: 3 },
             Reply::Failed { id: 1, doing: "x".into(), errno: -1 },
         ] {

@@ -28,7 +28,7 @@ pub struct Sandbox {
     spec: Arc<Spec>,
     listener: Option<TcpListener>,
     output: Option<OwnedFd>,
-    companion_output: Option<OwnedFd>,
+    companion_outputs: Vec<OwnedFd>,
     programs: Option<watch::Receiver<Programs>>,
     interface: Option<Interface>,
     address: String,
@@ -87,7 +87,7 @@ impl std::fmt::Debug for Sandbox {
 struct Life {
     listener: TcpListener,
     output: OwnedFd,
-    companion_output: Option<OwnedFd>,
+    companion_outputs: Vec<OwnedFd>,
     programs: Option<watch::Receiver<Programs>>,
     address: String,
     group: Option<String>,
@@ -120,7 +120,12 @@ fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Result<L
         };
         // The process is readable once the supervisor and everything below it are dead, not before.
         if companions > 0 && runs {
-            follow(&status, &changes).await;
+            let is_crowded = || {
+                group.as_deref().is_some_and(|group| {
+                    shared.groups.limits().is_some_and(|it| it.is_crowded(group).unwrap_or(false))
+                })
+            };
+            follow(&status, &changes, is_crowded).await;
             drop(watched.readable().await);
             ended.send_replace(Some(last_exit(&changes.borrow(), kills())));
         } else {
@@ -133,7 +138,7 @@ fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Result<L
     Ok(Life {
         listener,
         output: delivery.output,
-        companion_output: delivery.companion_output,
+        companion_outputs: delivery.companion_outputs,
         programs: (companions > 0).then_some(programs),
         address: delivery.address,
         group: delivery.group,
@@ -210,9 +215,19 @@ fn read_exit(status: &OwnedFd, memory_kills: u64) -> Exit {
     }
 }
 
-/// Tells of each program's end until the supervisor's, which closes the pipe.
-async fn follow(status: &AsyncFd<Arc<OwnedFd>>, changes: &watch::Sender<Programs>) {
+/// Tells of each program's end until the supervisor's, which closes the pipe. `is_crowded`: whether the environment has as
+/// many processes as it may.
+async fn follow(
+    status: &AsyncFd<Arc<OwnedFd>>,
+    changes: &watch::Sender<Programs>,
+    is_crowded: impl Fn() -> bool,
+) {
     let exit = |code, signal, out_of_memory| Ending::Exited(Exit { code, signal, out_of_memory });
+    // Where its own extensions have taken all that there was, it is not this host that is full.
+    let not_started = |errno| match is_the_hosts(errno) && !is_crowded() {
+        true => Ending::NoRoom(errno),
+        false => Ending::NotExecuted(errno),
+    };
     while let Ok(Some(message)) = status.async_io(Interest::READABLE, |status| read_status(status)).await {
         let companion = |programs: &mut Programs, index: u8, ending| {
             if let Some(slot) = programs.companions.get_mut(usize::from(index)) {
@@ -222,7 +237,7 @@ async fn follow(status: &AsyncFd<Arc<OwnedFd>>, changes: &watch::Sender<Programs
         changes.send_modify(|programs| match message {
             Status::Exited { code } => programs.program = Some(exit(Some(code), None, false)),
             Status::Signaled { signal } => programs.program = Some(exit(None, Some(signal), false)),
-            Status::Failed { errno, .. } => programs.program = Some(Ending::NotExecuted(errno)),
+            Status::Failed { errno, .. } => programs.program = Some(not_started(errno)),
             Status::OutOfMemory => programs.program = Some(exit(None, Some(libc::SIGKILL), true)),
             Status::CompanionExited { index, code } => {
                 companion(programs, index, exit(Some(code), None, false));
@@ -231,7 +246,7 @@ async fn follow(status: &AsyncFd<Arc<OwnedFd>>, changes: &watch::Sender<Programs
                 companion(programs, index, exit(None, Some(signal), false));
             }
             Status::CompanionFailed { index, errno } => {
-                companion(programs, index, Ending::NotExecuted(errno));
+                companion(programs, index, not_started(errno));
             }
             Status::Started | Status::Parked => {}
         });
@@ -262,7 +277,7 @@ impl Sandbox {
             spec,
             listener: Some(life.listener),
             output: Some(life.output),
-            companion_output: life.companion_output,
+            companion_outputs: life.companion_outputs,
             programs: life.programs,
             interface: life.interface,
             address: life.address,
@@ -318,9 +333,10 @@ impl Sandbox {
         self.output.take().expect("the output may be taken once per life")
     }
 
-    /// The same of the companions, all in one pipe; `None` without companions, or when it was taken already.
-    pub fn take_companion_output(&mut self) -> Option<OwnedFd> {
-        self.companion_output.take()
+    /// The same of the companions, a pipe for each, in the order of [`Companions::programs`](crate::Companions::programs);
+    /// none when they were taken already.
+    pub fn take_companion_outputs(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.companion_outputs)
     }
 
     /// What becomes of the programs; `None` without companions.
@@ -522,12 +538,12 @@ impl Sandbox {
         self.exited().await;
         self.listener = None;
         self.output = None;
-        self.companion_output = None;
+        self.companion_outputs.clear();
         let delivery = self.shared.ask(self.id, &Request::Restart { id: self.id }.to_bytes()).await?;
         let life = begin(&self.shared, &self.spec, delivery)?;
         self.listener = Some(life.listener);
         self.output = Some(life.output);
-        self.companion_output = life.companion_output;
+        self.companion_outputs = life.companion_outputs;
         self.programs = life.programs;
         self.address = life.address;
         self.group = life.group;

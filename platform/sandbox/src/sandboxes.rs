@@ -67,14 +67,17 @@ pub enum StartError {
     JailerGone,
 }
 
+/// Descriptors of an environment without companions or an interface.
+const DELIVERED: usize = 4;
+
 /// What comes with a [`Reply::Started`].
 pub(crate) struct Delivery {
     pub group: Option<String>,
     pub address: String,
     pub listener: OwnedFd,
     pub output: OwnedFd,
-    /// Present with companions.
-    pub companion_output: Option<OwnedFd>,
+    /// One of each companion.
+    pub companion_outputs: Vec<OwnedFd>,
     pub status: OwnedFd,
     pub pidfd: OwnedFd,
     pub interface: Option<Interface>,
@@ -224,31 +227,30 @@ impl Shared {
             }
             Ok(Reply::Started { id, group, address, interface, companions }) => {
                 let mut descriptors = descriptors;
-                let device =
-                    if interface.is_some() && descriptors.len() >= 5 { descriptors.pop() } else { None };
-                let companion_output =
-                    if companions && descriptors.len() == 5 { descriptors.pop() } else { None };
+                // Fewer arrive when they exceed our limit of open files; the kernel drops the last.
+                let wanted = DELIVERED + usize::from(companions) + usize::from(interface.is_some());
+                let is_complete = descriptors.len() == wanted;
+                let device = if interface.is_some() { descriptors.pop() } else { None };
+                let companion_outputs = descriptors.split_off(descriptors.len().min(DELIVERED));
                 let interface = interface.zip(device).map(|((address, address6), device)| Interface {
                     device,
                     address: address.into(),
                     address6: address6.into(),
                 });
-                let complete = companions == companion_output.is_some();
-                let result = match <[OwnedFd; 4]>::try_from(descriptors) {
-                    Ok([listener, output, status, pidfd]) if complete => {
+                let result = match <[OwnedFd; DELIVERED]>::try_from(descriptors) {
+                    Ok([listener, output, status, pidfd]) if is_complete => {
                         let delivery = Delivery {
                             group,
                             address,
                             listener,
                             output,
-                            companion_output,
+                            companion_outputs,
                             status,
                             pidfd,
                             interface,
                         };
                         Ok(Answer::Environment(Box::new(delivery)))
                     }
-                    // The kernel drops descriptors that exceed our limit of open files.
                     _ => {
                         self.release(id);
                         let error = io::Error::from_raw_os_error(libc::EMFILE);

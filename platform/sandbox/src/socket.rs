@@ -12,8 +12,9 @@ use rustix::net::{
 
 /// Most bytes of one packet. The kernel's default send buffer is 208 KiB.
 pub(crate) const PACKET_BYTES_MAX: usize = 128 * 1024;
-/// Most descriptors of one packet.
-pub(crate) const DESCRIPTORS_MAX: usize = 16;
+/// Most descriptors of one packet: an order for a process has at most nine, one for each group that it joins, and one for
+/// each companion. The kernel's own limit is 253.
+pub(crate) const DESCRIPTORS_MAX: usize = 32;
 
 /// Two ends; packets keep their borders and their order.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -116,6 +116,8 @@ pub enum Ending {
     Exited(Exit),
     /// It could not be executed; holds errno.
     NotExecuted(i32),
+    /// This host had no room for its process, whatever the program is; holds errno.
+    NoRoom(i32),
 }
 
 /// How the main process of an environment ended. When it ends, everything it started has ended too.

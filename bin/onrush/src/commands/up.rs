@@ -343,6 +343,7 @@ async fn serve(
     let _ = watched.set(Arc::downgrade(&doors));
     doors.look();
     control.begin_pulls();
+    images::keep_pulling(&tokio::runtime::Handle::current(), &control);
     if arguments.words == Words::Up {
         for realm in others.stored() {
             doors.of(realm).await.map_err(|error| anyhow!(error.message))?;

@@ -111,7 +111,9 @@ impl Control {
             if settings.revision_id.as_ref().is_some_and(|asked| *asked != before.revision_id) {
                 return Err(stale());
             }
-            self.settle(function, before, settings)
+            let alias = self.settle(function, before, settings)?;
+            check_still_provisionable(function, &alias)?;
+            Ok(alias)
         })
     }
 
@@ -215,6 +217,27 @@ pub(super) fn settle_routing(control: &Control, function: &Function, alias: &Ali
         )));
     }
     control.must_exist(function, other)
+}
+
+/// Checks that what an alias has provisioned can be had where it leads now: environments of `$LATEST` are not kept ready, and
+/// a version is provisioned by itself or through an alias. The texts are PutProvisionedConcurrencyConfig's.
+fn check_still_provisionable(function: &Function, alias: &Alias) -> Result<(), ApiError> {
+    let provisioned = &function.published.provisioned;
+    if !provisioned.contains_key(&alias.name) {
+        return Ok(());
+    }
+    if alias.version == LATEST {
+        return Err(ApiError::invalid(
+            "Provisioned Concurrency Configs cannot be applied to unpublished function versions.",
+        ));
+    }
+    if provisioned.contains_key(&alias.version) {
+        return Err(ApiError::new(
+            ErrorCode::ResourceConflict,
+            "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version",
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn no_alias(function: &Function, name: &str) -> ApiError {

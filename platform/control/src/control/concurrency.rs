@@ -4,6 +4,7 @@ use super::provisioned::{allocated, provisioned_of};
 use super::{Control, Edit, Functions};
 use crate::function::Function;
 use model::error::{ApiError, ErrorCode, Violation};
+use model::name::LATEST;
 use std::sync::Arc;
 
 impl Control {
@@ -50,7 +51,15 @@ impl Control {
     }
 
     fn reserve(&self, function: &str, reserved: Option<u32>) -> Result<Arc<Function>, ApiError> {
-        let name = self.resolve_unqualified(function)?.name.clone();
+        let found = self.resolve_unqualified(function);
+        // Recorded so: the one operation that names what it looked for by its version.
+        let name = found.map_err(|error| match (error.code, reserved) {
+            (ErrorCode::ResourceNotFound, Some(_)) if error.message.starts_with("Function not found") => {
+                ApiError::new(error.code, format!("{}:{LATEST}", error.message))
+            }
+            _ => error,
+        })?;
+        let name = name.name.clone();
         self.change(|functions| {
             let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;
             if before.reserved == reserved {

@@ -172,6 +172,8 @@ impl Control {
             validate::check_cors(cors, &mut violations);
         }
         violations.finish()?;
+        validate::check_tag_rules(&tags)?;
+        super::layer::check_distinct(layers.iter().map(|layer| layer.arn.as_str()))?;
         if layers.len() > validate::LAYERS_MAX {
             return Err(ApiError::invalid(format!(
                 "Cannot reference more than {} layers.",

@@ -2,7 +2,7 @@
 
 use super::Control;
 use crate::function::{EventInvokeConfig, Function};
-use crate::validate::Violations;
+use crate::validate::{Violations, is_fifo};
 use model::error::{ApiError, ErrorCode};
 use model::name::{self, LATEST};
 use std::ops::RangeInclusive;
@@ -25,14 +25,10 @@ impl Control {
         function: &str,
         qualifier: Option<&str>,
     ) -> Result<(Arc<Function>, EventInvokeConfig), ApiError> {
-        let (function, qualifier) = self.resolve_existing(function, qualifier)?;
-        let qualifier = qualifier.as_deref().unwrap_or(LATEST);
-        match function.event_invoke.get(qualifier) {
-            Some(config) => {
-                let config = config.clone();
-                Ok((function, config))
-            }
-            None => Err(none(&function, qualifier)),
+        let (function, qualifier) = self.configured(function, qualifier)?;
+        match function.event_invoke.get(&qualifier).cloned() {
+            Some(config) => Ok((function, config)),
+            None => Err(none(&function.arn, &qualifier)),
         }
     }
 
@@ -48,7 +44,8 @@ impl Control {
     ) -> Result<Arc<Function>, ApiError> {
         check(&config)?;
         config.last_modified_ms = crate::clock::unix_millis();
-        let (function, qualifier) = self.resolve_existing(function, qualifier)?;
+        let (function, qualifier) = self.resolve_existing(function, qualifier).map_err(no_function)?;
+        self.check_destinations(&function, &config)?;
         let (name, qualifier) = (function.name.clone(), qualifier.unwrap_or_else(|| LATEST.to_owned()));
         self.change_around(&name, |function| {
             function.event_invoke.insert(qualifier, config);
@@ -56,18 +53,98 @@ impl Control {
         })
     }
 
+    /// Checks that there is something to configure.
+    ///
+    /// # Errors
+    /// There is no such function or qualifier: said in other words than elsewhere.
+    pub fn event_invoke_owner(&self, function: &str, qualifier: Option<&str>) -> Result<(), ApiError> {
+        self.resolve_existing(function, qualifier).map(drop).map_err(no_function)
+    }
+
     /// Takes a qualifier's configuration away: Lambda's defaults hold again.
     ///
     /// # Errors
     /// There is no such function or qualifier, or it has no configuration.
     pub fn delete_event_invoke(&self, function: &str, qualifier: Option<&str>) -> Result<(), ApiError> {
-        let (function, qualifier) = self.resolve_existing(function, qualifier)?;
-        let (name, qualifier) = (function.name.clone(), qualifier.as_deref().unwrap_or(LATEST));
-        self.change_around(&name, |function| match function.event_invoke.remove(qualifier) {
+        let (function, qualifier) = self.configured(function, qualifier)?;
+        self.change_around(&function.name, |function| match function.event_invoke.remove(&qualifier) {
             Some(_) => Ok(()),
-            None => Err(none(function, qualifier)),
+            None => Err(none(&function.arn, &qualifier)),
         })?;
         Ok(())
+    }
+
+    /// The function and the qualifier of a configuration that should be there.
+    fn configured(
+        &self,
+        function: &str,
+        qualifier: Option<&str>,
+    ) -> Result<(Arc<Function>, String), ApiError> {
+        let (reference, beside) = self.reference(function, qualifier)?;
+        let beside = beside.unwrap_or_else(|| LATEST.to_owned());
+        match self.resolve_with_qualifier(function, qualifier) {
+            Ok((function, _)) => Ok((function, beside)),
+            Err(error) if error.code == ErrorCode::ResourceNotFound => {
+                let options = self.options();
+                Err(none(&name::function_arn(&options.region, &options.account_id, &reference.name), &beside))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks what the destinations are.
+    ///
+    /// Source: recorded on AWS, answers of PutFunctionEventInvokeConfig. That a bucket takes failures alone, and a queue
+    /// or topic that keeps its order nothing, is published (Developer Guide, "Retaining records of asynchronous invocations"),
+    /// with which text is not.
+    fn check_destinations(&self, function: &Function, config: &EventInvokeConfig) -> Result<(), ApiError> {
+        let sides = [(&config.on_success, true), (&config.on_failure, false)];
+        let service = |arn: &str| arn.split(':').nth(2).unwrap_or_default().to_owned();
+        let is_known = |arn: &str, is_success: bool| match service(arn).as_str() {
+            "lambda" | "events" => true,
+            "sqs" | "sns" => !is_fifo(arn),
+            "s3" => !is_success,
+            _ => false,
+        };
+        for (arn, is_success) in sides {
+            let Some(arn) = arn.as_deref().filter(|arn| !arn.is_empty()) else { continue };
+            if !is_known(arn, is_success) {
+                let side = |word: &str, arn: &Option<String>| match arn {
+                    Some(arn) if !arn.is_empty() => format!("{word}(destination={arn})"),
+                    _ => "null".to_owned(),
+                };
+                return Err(ApiError::invalid(format!(
+                    "The provided destination config DestinationConfig(onSuccess={}, onFailure={}) is invalid.",
+                    side("OnSuccess", &config.on_success),
+                    side("OnFailure", &config.on_failure)
+                )));
+            }
+            if service(arn) != "lambda" {
+                continue;
+            }
+            let there =
+                self.reference(arn, None).and_then(|(reference, _)| self.resolve(&reference.name, None));
+            match there {
+                Ok(found) if found.name == function.name => {
+                    return Err(ApiError::invalid(
+                        "You can't specify the function as a destination for itself.",
+                    ));
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    return Err(ApiError::invalid(format!("The destination ARN {arn} is invalid.")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Recorded so: what is set for a function or qualifier that is not there.
+fn no_function(error: ApiError) -> ApiError {
+    match error.code {
+        ErrorCode::ResourceNotFound => ApiError::new(error.code, "The function doesn't exist."),
+        _ => error,
     }
 }
 
@@ -119,8 +196,8 @@ fn is_arn(text: &str) -> bool {
     arn == "arn" && partition.starts_with("aws") && is_word(partition) && is_word(service) && is_account
 }
 
-fn none(function: &Function, qualifier: &str) -> ApiError {
-    let arn = name::qualified_arn(&function.arn, qualifier);
+fn none(arn: &str, qualifier: &str) -> ApiError {
+    let arn = name::qualified_arn(arn, qualifier);
     ApiError::new(
         ErrorCode::ResourceNotFound,
         format!("The function {arn} doesn't have an EventInvokeConfig"),

@@ -28,6 +28,7 @@ impl Control {
             validate::check_package_type(package_type.as_deref(), violations);
             validate::check_tags(tags.as_ref().unwrap_or(&Default::default()), violations);
         })?;
+        tags.as_ref().map_or(Ok(()), validate::check_tag_rules)?;
         let code = code.unwrap_or_default();
         let is_image = package_type.as_deref() == Some("Image");
         check_source(is_image, &code, "creating")?;

@@ -11,6 +11,7 @@ use crate::validate::{DESCRIPTION_MAX, LAYERS_MAX, Violations, is_known, shown};
 use model::error::{ApiError, ErrorCode, Violation};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 const LAYER_NAME_MAX: usize = 140;
@@ -230,6 +231,22 @@ impl Control {
         self.layer_version(name, version)
     }
 
+    /// One version of a layer, for its policy.
+    ///
+    /// # Errors
+    /// There is none: its policy's operations say so in other words than its own. Source: recorded on AWS.
+    pub fn layer_with_policy(&self, name: &str, version: &str) -> Result<LayerVersion, ApiError> {
+        self.layer_version(name, version).map_err(|error| match error.code {
+            ErrorCode::ResourceNotFound => self.no_policy_of(name, version),
+            _ => error,
+        })
+    }
+
+    fn no_policy_of(&self, name: &str, version: &str) -> ApiError {
+        let layer = if name.starts_with("arn:") { name.to_owned() } else { self.layer_arn(name) };
+        ApiError::new(ErrorCode::ResourceNotFound, format!("Layer version {layer}:{version} does not exist."))
+    }
+
     /// Deletes one version; functions that use it keep their copy. One that is not there does not matter.
     ///
     /// # Errors
@@ -284,7 +301,7 @@ impl Control {
             violations.pattern(fits, &shown(organisation), "organizationId", ORGANISATION_PATTERN);
         }
         violations.finish()?;
-        let found = self.layer_version(name, version)?;
+        let found = self.layer_with_policy(name, version)?;
         let principal = match principal {
             "*" => json!("*"),
             account if model::name::is_account(account) => {
@@ -347,14 +364,25 @@ impl Control {
         if arns.len() > LAYERS_MAX {
             return Err(ApiError::invalid(format!("Cannot reference more than {LAYERS_MAX} layers.")));
         }
-        let find = |arn: &String| match self.layer_by_arn(arn) {
-            Ok(found) => Ok(found.layer),
-            Err(error) if error.code == ErrorCode::ResourceNotFound => {
-                Err(ApiError::invalid(format!("Layer version {arn} does not exist.")))
+        let here = &self.options.region;
+        let find = |arn: &String| {
+            let region = region_of(arn).ok_or_else(|| no_version(arn))?;
+            if region != here {
+                return Err(ApiError::invalid(format!(
+                    "Layers are not in the same region as the function. Layers are expected to be in region {here}."
+                )));
             }
-            Err(error) => Err(error),
+            match self.layer_by_arn(arn) {
+                Ok(found) => Ok(found.layer),
+                Err(error) if error.code == ErrorCode::ResourceNotFound => {
+                    Err(ApiError::invalid(format!("Layer version {arn} does not exist.")))
+                }
+                Err(_) => Err(no_version(arn)),
+            }
         };
-        arns.iter().map(find).collect::<Result<_, _>>().map(Some)
+        let layers = arns.iter().map(find).collect::<Result<_, _>>()?;
+        check_distinct(arns.iter().map(String::as_str))?;
+        Ok(Some(layers))
     }
 
     fn change_policy(
@@ -364,13 +392,12 @@ impl Control {
         revision: Option<&str>,
         edit: impl FnOnce(&mut Vec<PolicyStatement>) -> Result<(), ApiError>,
     ) -> Result<String, ApiError> {
+        self.layer_with_policy(name, version)?;
         let (name, number) = (self.layer_name(name)?, layer_number(version)?);
         let fresh = self.fresh_id()?;
-        if !self.layers().contains_key(&name) {
-            return Err(no_layer());
-        }
         self.change_layer(&name, |layer| {
-            let found = layer.versions.get_mut(&number).ok_or_else(no_layer)?;
+            let found = layer.versions.get_mut(&number);
+            let found = found.ok_or_else(|| self.no_policy_of(&name, version))?;
             if revision.is_some_and(|asked| asked != found.revision_id) {
                 return Err(ApiError::new(
                     ErrorCode::PreconditionFailed,
@@ -451,12 +478,44 @@ impl Control {
     }
 }
 
+/// Checks that no layer comes twice.
+///
+/// # Errors
+/// The text is recorded on AWS; it is the same for one version twice.
+pub(super) fn check_distinct<'a>(arns: impl Iterator<Item = &'a str>) -> Result<(), ApiError> {
+    let mut seen = BTreeMap::new();
+    for arn in arns {
+        let layer = arn.rsplit_once(':').map_or(arn, |(layer, _)| layer);
+        if let Some(before) = seen.insert(layer, arn) {
+            return Err(ApiError::invalid(format!(
+                "Two different versions of the same layer are not allowed to be referenced in the same function. {before} and {arn} are versions of the same layer."
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The Region of a layer version's ARN; `None` where it is none.
+fn region_of(arn: &str) -> Option<&str> {
+    let parts: Vec<&str> = arn.split(':').collect();
+    match parts.as_slice() {
+        ["arn", _, "lambda", region, _, "layer", _, _] => Some(region),
+        _ => None,
+    }
+}
+
+/// What a function's layer is that is no layer version's ARN. Source: recorded on AWS.
+fn no_version(arn: &str) -> ApiError {
+    let pattern = r"Member must satisfy constraint: [Member must have length less than or equal to 140, Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: (arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+)|(arn:[a-zA-Z0-9-]+:lambda:::awslayer:[a-zA-Z0-9-_]+), Member must not be null]";
+    ApiError::validation(&format!("[{}]", shown(arn)), "layers", pattern)
+}
+
 fn text(member: &Option<String>) -> &str {
     member.as_deref().unwrap_or_default()
 }
 
 fn layer_number(text: &str) -> Result<u64, ApiError> {
-    crate::published::number(text).ok_or_else(|| ApiError::invalid("Layer Version Cannot be less than 1."))
+    crate::published::number(text).ok_or_else(|| ApiError::invalid("Layer Version Cannot be less than 1"))
 }
 
 fn no_layer() -> ApiError {

@@ -2,16 +2,18 @@
 
 use super::Control;
 use crate::function::{Function, PolicyStatement};
+use crate::published;
 use crate::validate::{Violations, shown};
 use model::error::{ApiError, ErrorCode, Violation};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
 
 /// Bytes of one policy. Source: Lambda quotas, "Resource-based policy 20 KB", published.
 pub const POLICY_MAX: usize = 20 * 1024;
 /// Characters of a principal and the like. Source: Lambda API reference, AddPermission, published.
 const MEMBER_MAX: usize = 256;
+/// Characters of the id of a user or role. Source: IAM User Guide, "Unique identifiers", published.
+const PRINCIPAL_ID_MIN: usize = 16;
 
 /// `AddPermission`; the function's name comes with the path.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -82,11 +84,7 @@ impl Control {
                 "Member must satisfy regular expression pattern: (lambda:[*]|lambda:[a-zA-Z]+|[*])";
             return Err(ApiError::validation(&action.escape_debug().to_string(), "action", constraint));
         }
-        if request
-            .principal
-            .as_deref()
-            .is_some_and(|text| text.is_empty() || text.contains(char::is_whitespace))
-        {
+        if request.principal.as_deref().is_some_and(|text| !is_principal(text)) {
             return Err(ApiError::invalid(
                 "The provided principal was invalid. Please check the principal and try again.",
             ));
@@ -94,8 +92,10 @@ impl Control {
         check(request)?;
         let (owner, qualifier) = self.policy_target(function, qualifier)?;
         let mut added = Value::Null;
+        let fresh = self.fresh_id()?;
         self.change_around(&owner, |function| {
-            check_revision(function, request.revision_id.as_deref())?;
+            check_revision(function, qualifier.as_deref(), request.revision_id.as_deref())?;
+            renew(function, qualifier.as_deref(), fresh);
             let arn = arn_of(function, qualifier.as_deref());
             let policy = policy_mut(function, qualifier.as_deref());
             if policy.iter().any(|statement| statement.id == id) {
@@ -129,11 +129,26 @@ impl Control {
         id: &str,
         revision: Option<&str>,
     ) -> Result<(), ApiError> {
-        let (owner, qualifier) = self.policy_target(function, qualifier)?;
+        let target = self.policy_target(function, qualifier);
+        let (owner, qualifier) = target.map_err(|error| match self.resolve(function, None) {
+            // Recorded so; a version or alias that is missing is said as elsewhere.
+            Err(_) if error.code == ErrorCode::ResourceNotFound => {
+                let message = error.message.replacen("Function not found", "No policy found for", 1);
+                ApiError::new(error.code, message)
+            }
+            _ => error,
+        })?;
+        let fresh = self.fresh_id()?;
         self.change_around(&owner, |function| {
-            check_revision(function, revision)?;
+            check_revision(function, qualifier.as_deref(), revision)?;
+            renew(function, qualifier.as_deref(), fresh);
             let policy = policy_mut(function, qualifier.as_deref());
             let before = policy.len();
+            if before == 0 {
+                // Recorded so.
+                let message = "No policy is associated with the given resource.";
+                return Err(ApiError::new(ErrorCode::ResourceNotFound, message));
+            }
             policy.retain(|statement| statement.id != id);
             if policy.len() == before {
                 return Err(ApiError::new(
@@ -146,17 +161,13 @@ impl Control {
         Ok(())
     }
 
-    /// A function and its whole policy.
+    /// A whole policy, and the revision that it goes by.
     ///
     /// # Errors
     /// There is no such function, or it has no policy.
-    pub fn policy(
-        &self,
-        function: &str,
-        qualifier: Option<&str>,
-    ) -> Result<(Arc<Function>, Value), ApiError> {
-        let (owner, qualifier) = self.policy_target(function, qualifier)?;
-        let function = self.resolve_unqualified(&owner)?;
+    pub fn policy(&self, function: &str, qualifier: Option<&str>) -> Result<(String, Value), ApiError> {
+        let (function, qualifier) = self.resolve_with_qualifier(function, qualifier)?;
+        let qualifier = qualifier.filter(|qualifier| qualifier != model::name::LATEST);
         let empty = Vec::new();
         let policy = match &qualifier {
             Some(qualifier) => function.published.policies.get(qualifier).unwrap_or(&empty),
@@ -165,11 +176,12 @@ impl Control {
         if policy.is_empty() {
             return Err(ApiError::new(
                 ErrorCode::ResourceNotFound,
-                "No policy is associated with the given resource.",
+                // Recorded so; RemovePermission says it in other words.
+                "The resource you requested does not exist.",
             ));
         }
         let document = document(policy);
-        Ok((function, document))
+        Ok((revision_of(&function, qualifier.as_deref()).to_owned(), document))
     }
 
     /// The function, and the version or alias whose policy is meant.
@@ -205,6 +217,24 @@ pub(super) fn arn_of(function: &Function, qualifier: Option<&str>) -> String {
         Some(qualifier) => model::name::qualified_arn(&function.arn, qualifier),
         None => function.arn.clone(),
     }
+}
+
+/// Whether a text can be somebody: everybody, an account, an ARN, a service of Amazon's, or the id of a user or role.
+///
+/// Source: recorded on AWS, `invalid.nonaws.com` is refused; the services by the IAM User Guide, "Principal", published.
+fn is_principal(text: &str) -> bool {
+    let service = [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".amazon.com"];
+    let is_id = |text: &str| {
+        text.len() >= PRINCIPAL_ID_MIN
+            && text.starts_with('A')
+            && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+    };
+    !text.contains(char::is_whitespace)
+        && (text == "*"
+            || model::name::is_account(text)
+            || text.starts_with("arn:")
+            || service.iter().any(|end| text.ends_with(end))
+            || is_id(text))
 }
 
 /// Checks lengths and patterns of the service model.
@@ -314,11 +344,28 @@ pub(super) fn statement_of(request: &AddPermission, id: &str, arn: &str) -> Valu
     statement
 }
 
-fn check_revision(function: &Function, asked: Option<&str>) -> Result<(), ApiError> {
+/// The revision that a policy goes by: that of the alias or version that it is for, or the function's. Source: recorded on AWS.
+fn revision_of<'a>(function: &'a Function, qualifier: Option<&str>) -> &'a str {
+    let Some(qualifier) = qualifier else { return &function.revision_id };
+    if let Some(alias) = function.published.aliases.get(qualifier) {
+        return &alias.revision_id;
+    }
+    let version = published::number(qualifier).and_then(|number| function.published.versions.get(&number));
+    version.map_or(&function.revision_id, |version| &version.revision_id)
+}
+
+/// An alias whose policy changes is at another revision; a version stays what it is, and the function has a new one anyway.
+fn renew(function: &mut Function, qualifier: Option<&str>, fresh: String) {
+    if let Some(alias) = qualifier.and_then(|qualifier| function.published.aliases.get_mut(qualifier)) {
+        alias.revision_id = fresh;
+    }
+}
+
+fn check_revision(function: &Function, qualifier: Option<&str>, asked: Option<&str>) -> Result<(), ApiError> {
     match asked {
-        Some(asked) if asked != function.revision_id => Err(ApiError::new(
+        Some(asked) if asked != revision_of(function, qualifier) => Err(ApiError::new(
             ErrorCode::PreconditionFailed,
-            "The Revision Id provided does not match the latest Revision Id. Call the GetPolicy API to retrieve the latest Revision Id",
+            "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id",
         )),
         _ => Ok(()),
     }

@@ -144,6 +144,11 @@ impl Control {
         self.staff_pulls();
     }
 
+    /// Tries again to fetch what waits for want of a thread. Cost where nothing waits: a lock.
+    pub fn retry_pulls(&self) {
+        self.staff_pulls();
+    }
+
     /// Waits until no image is being fetched, at most so long; the names of the functions that still wait.
     pub fn wait_for_pulls(&self, patience: Duration) -> Vec<String> {
         let deadline = Instant::now() + patience;
@@ -185,7 +190,7 @@ impl Control {
             Ok(hand)
         });
         if let Err(error) = hired {
-            tracing::error!(%error, "no thread to fetch an image with; the next image that is wanted or done tries again");
+            tracing::error!(%error, "no thread to fetch an image with; it is tried again");
         }
     }
 

@@ -194,9 +194,7 @@ impl Control {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut config = CodeSigningConfig::clone(&*self.signing_config(arn)?);
         edit(&mut config.tags);
-        let mut violations = Violations::default();
-        validate::check_tags(&config.tags, &mut violations);
-        violations.finish()?;
+        validate::check_tag_rules(&config.tags)?;
         self.keep_signing_config(SigningConfigs::clone(&self.signing_configs()), config).map(drop)
     }
 
@@ -248,13 +246,15 @@ fn check(settings: &CodeSigningSettings) -> Result<(), ApiError> {
         let member = "codeSigningPolicies.untrustedArtifactOnDeployment";
         violations.one_of(policies.untrusted_artifact_on_deployment.as_deref(), member, &["Warn", "Enforce"]);
     }
-    validate::check_tags(settings.tags.as_ref().unwrap_or(&BTreeMap::new()), &mut violations);
-    violations.finish()
+    let tags = settings.tags.as_ref();
+    validate::check_tags(tags.unwrap_or(&BTreeMap::new()), &mut violations);
+    violations.finish()?;
+    tags.map_or(Ok(()), validate::check_tag_rules)
 }
 
 fn no_config(arn: &str) -> ApiError {
     ApiError::new(
         ErrorCode::ResourceNotFound,
-        format!("The code signing configuration {arn} cannot be found."),
+        format!("The Lambda code signing configuration {arn} can not be found."),
     )
 }

@@ -21,9 +21,16 @@ impl Control {
     /// Adds tags, or changes their values.
     ///
     /// # Errors
-    /// There is nothing of that ARN, or there would be too many tags.
+    /// There is nothing of that ARN, or a tag is not as it must be, or there would be too many.
     pub fn tag(&self, arn: &str, tags: Option<BTreeMap<String, String>>) -> Result<(), ApiError> {
         let tags = tags.ok_or_else(|| ApiError::validations(&[Violation::missing("tags")]))?;
+        let mut violations = Violations::default();
+        validate::check_tags(&tags, &mut violations);
+        violations.finish()?;
+        if tags.is_empty() {
+            // Recorded so.
+            return Err(ApiError::invalid("An error occurred and the request cannot be processed."));
+        }
         if is_signing(arn) {
             return self.tag_signing_config(arn, |all| all.extend(tags));
         }
@@ -31,9 +38,7 @@ impl Control {
         self.change_around(&name, |function| {
             check_settled(function)?;
             function.tags.extend(tags);
-            let mut violations = Violations::default();
-            validate::check_tags(&function.tags, &mut violations);
-            violations.finish()
+            validate::check_tag_rules(&function.tags)
         })?;
         Ok(())
     }
@@ -64,6 +69,12 @@ impl Control {
                 &arn.escape_debug().to_string(),
                 "resource",
                 r"Member must satisfy regular expression pattern: arn:(aws[a-zA-Z-]*):lambda:[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:(function:[a-zA-Z0-9-_]+(:(\$LATEST|[a-zA-Z0-9-_]+))?|layer:([a-zA-Z0-9-_]+)|code-signing-config:csc-[a-z0-9]{17}|event-source-mapping:[a-f0-9]{8}-[a-f0-9]{4}-[a-f0-9]{4}-[a-f0-9]{4}-[a-f0-9]{12})",
+            ));
+        }
+        if self.reference(arn, None)?.1.is_some() {
+            // Recorded so.
+            return Err(ApiError::invalid(
+                "Tags on function aliases and versions are not supported. Please specify a function ARN.",
             ));
         }
         self.resolve_unqualified(arn)

@@ -31,6 +31,7 @@ impl Control {
             return Err(ApiError::validations(&[Violation::missing("authType")]));
         }
         check(&settings)?;
+        self.url_owner(function, qualifier).map_err(no_function)?;
         self.change_url(function, qualifier, |function, alias| {
             if function.url_of(alias).is_some() {
                 let arn = arn_of(function, alias);
@@ -59,6 +60,7 @@ impl Control {
         settings: UrlSettings,
     ) -> Result<(Arc<Function>, Option<String>), ApiError> {
         check(&settings)?;
+        self.url_owner(function, qualifier).map_err(no_function)?;
         self.change_url(function, qualifier, |function, alias| {
             let url = match alias {
                 Some(alias) => function.published.urls.get_mut(alias),
@@ -82,8 +84,16 @@ impl Control {
         function: &str,
         qualifier: Option<&str>,
     ) -> Result<(Arc<Function>, Option<String>), ApiError> {
-        let (function, alias) = self.url_owner(function, qualifier)?;
+        let (function, alias) = self.url_owner(function, qualifier).map_err(no_url_of)?;
         if function.url_of(alias.as_deref()).is_some() { Ok((function, alias)) } else { Err(no_url()) }
+    }
+
+    /// A function whose URLs are to be listed.
+    ///
+    /// # Errors
+    /// There is no such function, or the name has a qualifier.
+    pub fn with_urls(&self, function: &str) -> Result<Arc<Function>, ApiError> {
+        self.resolve_unqualified(function).map_err(no_function)
     }
 
     /// Takes the URL of a function or alias away.
@@ -91,6 +101,7 @@ impl Control {
     /// # Errors
     /// There is no such function, or it has none.
     pub fn delete_url(&self, function: &str, qualifier: Option<&str>) -> Result<(), ApiError> {
+        self.url_owner(function, qualifier).map_err(no_url_of)?;
         self.change_url(function, qualifier, |function, alias| {
             let gone = match alias {
                 Some(alias) => function.published.urls.remove(alias),
@@ -194,6 +205,19 @@ fn check(settings: &UrlSettings) -> Result<(), ApiError> {
         validate::check_cors(cors, &mut violations);
     }
     violations.finish()
+}
+
+/// What has no URL because it is not there itself. Source: recorded on AWS.
+fn no_url_of(error: ApiError) -> ApiError {
+    if error.code == ErrorCode::ResourceNotFound { no_url() } else { error }
+}
+
+/// What is to get a URL, or another one, and is not there. Source: recorded on AWS.
+fn no_function(error: ApiError) -> ApiError {
+    match error.code {
+        ErrorCode::ResourceNotFound => ApiError::new(error.code, "Function does not exist"),
+        _ => error,
+    }
 }
 
 fn no_url() -> ApiError {

@@ -54,6 +54,11 @@ impl Patience {
         Self { apis: Arc::clone(apis), invoker: invoker.clone(), spot, watch, expired: false }
     }
 
+    /// When all of it has to be there.
+    pub(crate) fn end(&self) -> Instant {
+        self.watch.begun + self.watch.total
+    }
+
     /// What comes next, while the API waits for it.
     pub(crate) fn poll<T>(
         &mut self,
@@ -78,6 +83,12 @@ impl Drop for Patience {
     fn drop(&mut self) {
         if !self.expired {
             let now = Instant::now();
+            if self.end() <= now {
+                // Its client took nothing more, and was cut off.
+                let cause = self.apis.gateway.stream_expired(self.invoker.now(), self.spot, false);
+                tracing::info!(%cause, "a streamed response was cut off");
+                return;
+            }
             self.watch.came(now);
             self.apis.gateway.streamed(self.spot, now - self.watch.begun, self.watch.longest_gap);
         }

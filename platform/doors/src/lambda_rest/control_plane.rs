@@ -172,10 +172,6 @@ fn run(
 ///
 /// Source: Developer Guide, "Improving startup performance with Lambda SnapStart".
 fn show_preparation(live: Live<'_>, body: &mut Value) {
-    if let Some(versions) = body.get_mut("Versions").and_then(Value::as_array_mut) {
-        versions.iter_mut().for_each(|version| show_preparation(live, version));
-        return;
-    }
     let shape = if body.get("Configuration").is_some() { &mut body["Configuration"] } else { body };
     let is_on = shape.pointer("/SnapStart/OptimizationStatus").is_some_and(|status| status == "On");
     let key = match (&shape["FunctionName"], &shape["Version"]) {

@@ -149,6 +149,45 @@ fn published_vectors_are_verified_and_nothing_else_is() {
     }
 }
 
+/// A request that was signed for one thing is good for nothing else: one changed byte of the target, of a signed header, of
+/// the signature and what it says of itself, or of the body.
+#[test]
+fn no_byte_of_what_is_signed_can_be_changed() {
+    let signed = "content-type;host;x-amz-date";
+    let signature = "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a";
+    let authorization = authorization(signed, signature);
+    let headers = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("host", "example.amazonaws.com"),
+        ("x-amz-date", TIME),
+        ("authorization", &authorization),
+    ];
+    let changed = |text: &str, at: usize| {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes[at] ^= 1;
+        String::from_utf8(bytes).unwrap()
+    };
+    let post = |target: &str, headers: &[(&str, &str)], body: &str| {
+        verify(&keys(), &head("POST", target, headers), body, NOW_S).map(|(signer, _)| signer.access_key_id)
+    };
+    assert_eq!(post("/", &headers, "Param1=value1").unwrap(), ID);
+    for (index, (name, value)) in headers.iter().enumerate() {
+        for at in 0..value.len() {
+            let value = changed(value, at);
+            let mut headers = headers;
+            headers[index].1 = &value;
+            assert!(post("/", &headers, "Param1=value1").is_err(), "{name}: {value}");
+        }
+    }
+    for at in 0.."Param1=value1".len() {
+        let body = changed("Param1=value1", at);
+        assert_eq!(post("/", &headers, &body).unwrap_err().code, ErrorCode::InvalidSignature, "{body}");
+    }
+    for target in ["/2015-03-31/functions", "/a", "/?a", "/%2F"] {
+        assert!(post(target, &headers, "Param1=value1").is_err(), "{target}");
+    }
+}
+
 /// The chunks of S3's documentation, 65,536 and 1,024 times `a`; the Region is the same, the key another.
 #[test]
 fn chunks_are_verified_one_by_one() {

@@ -85,8 +85,7 @@ impl Environment {
             }
         }
         self.kill();
-        life.drain();
-        life.output.end_line();
+        life.end_lines();
     }
 
     /// Lets a frozen environment go on.

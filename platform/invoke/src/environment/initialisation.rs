@@ -1,7 +1,7 @@
 //! INIT of an environment, at once or ahead of its first invocation, and the restoring of one that was initialised ahead.
 
 use super::{Environment, HostError, ON_DEMAND, Prepared, reason_of};
-use crate::life::{Life, gone};
+use crate::life::{Gone, Life, gone};
 use crate::standstill;
 use control::Function;
 use runtime_api::Initialisation;
@@ -80,7 +80,10 @@ impl Environment {
                     Status::Error(error_type.unwrap_or_else(|| "Runtime.Unknown".to_owned()))
                 }
             },
-            gone = gone(&mut exit) => Status::Error(gone.kind().to_owned()),
+            gone = gone(&mut exit) => match gone {
+                Gone::NoRoom(errno) => return Err(HostError::no_room(errno)),
+                gone => Status::Error(gone.kind().to_owned()),
+            },
             () = standstill::until(begun + self.version.init_timeout) => Status::Timeout,
         };
         let duration = begun.elapsed();

@@ -92,6 +92,11 @@ impl Environment {
                 content_type = incoming.content_type().map(Arc::from);
                 self.stream(&life, incoming, deadline, request, caller).await
             }
+            Waited::NoRoom(errno) => {
+                life.end_lines();
+                life.output.platform(&[PlatformEvent::End { request_id: id }]);
+                return Err(HostError::no_room(errno));
+            }
         };
         let mut answered = None;
         let mut runtime_done = false;
@@ -218,7 +223,7 @@ impl Environment {
         match gone {
             Gone::Runtime(exit) => End::Exited(exit),
             Gone::Extension { kind, reason } => End::Extension { kind, reason },
-            Gone::NotExecuted(errno) => {
+            Gone::NotExecuted(errno) | Gone::NoRoom(errno) => {
                 let prepared = self.version.prepared.get();
                 let program = prepared.and_then(|prepared| prepared.launch.program.first());
                 End::NotExecuted { program: program.cloned().unwrap_or_default(), errno }
@@ -318,7 +323,10 @@ impl Environment {
                     Ok(Answer::Whole(reply)) => Waited::Over(End::Replied(reply)),
                     Ok(Answer::Stream(incoming)) => Waited::Streams(incoming),
                     // The watcher took the invocation back because the process ended.
-                    Err(_) => Waited::Over(self.end_by(gone(&mut exit).await)),
+                    Err(_) => match gone(&mut exit).await {
+                        Gone::NoRoom(errno) => Waited::NoRoom(errno),
+                        gone => Waited::Over(self.end_by(gone)),
+                    },
                 },
                 () = &mut sleep => {
                     let now = Instant::now();
@@ -404,4 +412,6 @@ enum Waited {
     Over(End),
     /// The beginning of its response.
     Streams(Incoming),
+    /// That this host had no room for a process, for this errno; nothing of the function ran.
+    NoRoom(i32),
 }

@@ -38,10 +38,8 @@ impl Environment {
         let listener = tokio::net::TcpListener::from_std(sandbox.take_listener())?;
         let (log, style) = (self.version.log.clone(), self.version.log_style);
         let output = Output::new(sandbox.take_output(), log, style, Arc::default())?;
-        let extensions_output = match sandbox.take_companion_output() {
-            Some(pipe) => Some(output.beside(pipe)?),
-            None => None,
-        };
+        let pipes = sandbox.take_companion_outputs().into_iter();
+        let extensions_outputs = pipes.map(|pipe| output.beside(pipe)).collect::<io::Result<Vec<_>>>()?;
         sandbox.get_ready();
         let programs = sandbox.programs();
         let started = sandbox.take_started();
@@ -65,8 +63,8 @@ impl Environment {
         }
         let mut tasks =
             vec![tokio::spawn(session.clone().serve(listener)), tokio::spawn(output.clone().follow())];
-        if let Some(output) = &extensions_output {
-            tasks.push(tokio::spawn(output.clone().follow()));
+        if !extensions_outputs.is_empty() {
+            tasks.extend(extensions_outputs.iter().map(|output| tokio::spawn(output.clone().follow())));
             tasks.push(tokio::spawn(self.clone().start_program(session.clone())));
         }
         let exit = self.watch(&session, &output, programs.clone(), prepared.extensions.clone());
@@ -77,7 +75,7 @@ impl Environment {
             return Err(error.into());
         }
         let names = names.clone();
-        let life = Arc::new(Life { session, output, extensions_output, exit, programs, names, tasks });
+        let life = Arc::new(Life { session, output, extensions_outputs, exit, programs, names, tasks });
         let mut idle = self.lock();
         idle.life = Some(life.clone());
         if idle.ended {

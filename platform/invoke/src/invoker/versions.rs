@@ -4,15 +4,13 @@
 use super::shelf::{Blank, SNAP_START};
 use super::{Core, Invoker, Known, Named};
 use crate::environment::{Environment, ON_DEMAND, Stop, Version};
-use crate::gate::Gate;
 use crate::output::LogStyle;
-use crate::reactors;
 use control::{Function, SnapStart};
 use limits::{Callee, Effect, EnvironmentId, FunctionId, ProvisionedCounts, ProvisionedId};
 use model::Instant;
 use runtime_api::Facts;
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Least time that an INIT which runs ahead may take; the function's timeout if that is longer.
@@ -225,7 +223,7 @@ impl Invoker {
             streams: self.0.streams.clone(),
             initialization_type,
             prepared: tokio::sync::OnceCell::new(),
-            gates: (0..reactors::GATES).map(|_| Gate::default()).collect(),
+            gates: OnceLock::new(),
             heritage: self.0.sandboxes.heritage(),
             function,
         })

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::discover::VersionOneMount;
-use super::{CPU_PERIOD_US, Limits, Offered, make_folder, open_folder, read_key, read_number, read_pids};
+use super::{
+    CPU_PERIOD_US, Limits, Offered, is_full, make_folder, open_folder, read_key, read_number, read_pids,
+};
 use super::{Controls, SESSION_WEIGHT, remove_folder, write, write_to};
 
 /// One folder per controller in use; controllers mounted together share a folder.
@@ -195,6 +197,10 @@ impl Limits for VersionOne {
         let folder = self.folders.first().ok_or(io::ErrorKind::NotFound)?;
         read_pids(&folder.join(group))
     }
+
+    fn is_crowded(&self, group: &str) -> io::Result<bool> {
+        is_full(&of(&self.processes, group)?)
+    }
 }
 
 #[cfg(test)]
@@ -238,6 +244,12 @@ mod tests {
         assert_eq!(read("cpu,cpuacct", "cpu.cfs_quota_us"), "1447");
         assert_eq!(read("cpu,cpuacct", "cpu.cfs_period_us"), "20000");
         assert_eq!(read("pids", "pids.max"), "1024");
+        for (now, is_crowded) in [("1023", false), ("1024", true)] {
+            fs::write(file("pids", "pids.current"), now).unwrap();
+            assert_eq!(limits.is_crowded("e1").unwrap(), is_crowded, "{now}");
+        }
+        fs::write(file("pids", "pids.max"), "max").unwrap();
+        assert!(!limits.is_crowded("e1").unwrap());
         fs::write(file("memory", "memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
             .unwrap();
         assert_eq!(limits.memory_kills("e1").unwrap(), 3);

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::discover::UnifiedMount;
 use super::{
-    CPU_PERIOD_US, Controls, Limits, Offered, SESSION_WEIGHT, make_folder, read_key, read_number, read_pids,
-    write,
+    CPU_PERIOD_US, Controls, Limits, Offered, SESSION_WEIGHT, is_full, make_folder, read_key, read_number,
+    read_pids, write,
 };
 
 /// The session's folder, below which groups are made, and what its children may limit.
@@ -212,6 +212,10 @@ impl Limits for VersionTwo {
 
     fn processes(&self, group: &str) -> io::Result<Vec<i32>> {
         read_pids(&self.group(group))
+    }
+
+    fn is_crowded(&self, group: &str) -> io::Result<bool> {
+        is_full(&self.group(group))
     }
 }
 

@@ -201,7 +201,7 @@ fn bring_up(house: &House, parts: &mut Parts) -> Result<Ends, Unfit> {
         walls: Some([network.namespace(), mounts.small.as_fd(), temporary.as_fd()]),
         birthplace: group.and_then(|group| group.birthplace.as_ref()).map(AsFd::as_fd),
         bell: group.and_then(|group| group.bell.as_ref()).map(AsFd::as_fd),
-        companion_output: None,
+        companion_outputs: &[],
         orders: Some(orders_inside.as_fd()),
         entrances: group.map_or(&[], |group| &group.entrances),
     };

@@ -70,7 +70,8 @@ pub(super) struct Descriptors<'a> {
     pub walls: Option<[BorrowedFd<'a>; 3]>,
     pub birthplace: Option<BorrowedFd<'a>>,
     pub bell: Option<BorrowedFd<'a>>,
-    pub companion_output: Option<BorrowedFd<'a>>,
+    /// As many as the order has companions.
+    pub companion_outputs: &'a [OwnedFd],
     /// For a blank: where its order will come from.
     pub orders: Option<BorrowedFd<'a>>,
     pub entrances: &'a [OwnedFd],
@@ -79,9 +80,8 @@ pub(super) struct Descriptors<'a> {
 const HAS_WALLS: u8 = 1;
 const HAS_BIRTHPLACE: u8 = 2;
 const HAS_BELL: u8 = 4;
-const HAS_COMPANIONS: u8 = 8;
-const IS_BLANK: u8 = 16;
-const HAS_TEMPORARY: u8 = 32;
+const IS_BLANK: u8 = 8;
+const HAS_TEMPORARY: u8 = 16;
 
 /// The jailer's end of one cloner.
 pub(super) struct Cloner {
@@ -170,10 +170,7 @@ impl Order {
             given |= HAS_BELL;
             passed.push(bell);
         }
-        if let Some(output) = descriptors.companion_output {
-            given |= HAS_COMPANIONS;
-            passed.push(output);
-        }
+        passed.extend(descriptors.companion_outputs.iter().map(AsFd::as_fd));
         if let Some(orders) = descriptors.orders {
             given |= IS_BLANK;
             passed.push(orders);
@@ -182,12 +179,12 @@ impl Order {
         (self.to_bytes(given), passed)
     }
 
-    /// What a blank is told, with the root's mount namespace, a `/tmp` in place of its own, and where companions write.
+    /// What a blank is told, with the root's mount namespace, a `/tmp` in place of its own, and where each companion writes.
     pub fn fill<'a>(
         &self,
         root: BorrowedFd<'a>,
         temporary: Option<BorrowedFd<'a>>,
-        companion_output: Option<BorrowedFd<'a>>,
+        companion_outputs: &'a [OwnedFd],
     ) -> (Vec<u8>, Vec<BorrowedFd<'a>>) {
         let mut given = 0;
         let mut passed = vec![root];
@@ -195,10 +192,7 @@ impl Order {
             given |= HAS_TEMPORARY;
             passed.push(temporary);
         }
-        if let Some(output) = companion_output {
-            given |= HAS_COMPANIONS;
-            passed.push(output);
-        }
+        passed.extend(companion_outputs.iter().map(AsFd::as_fd));
         (self.to_bytes(given), passed)
     }
 
@@ -421,7 +415,7 @@ struct Ends {
     status: RawFd,
     output: RawFd,
     bell: RawFd,
-    companion_output: Option<RawFd>,
+    companion_outputs: Vec<RawFd>,
     temporary: Option<RawFd>,
     entrances: Vec<RawFd>,
 }
@@ -450,13 +444,16 @@ impl Tools<'_> {
         }
         let birthplace = if given & HAS_BIRTHPLACE != 0 { Some(next()?) } else { None };
         let bell = if given & HAS_BELL != 0 { Some(next()?) } else { None };
-        let companion_output = if given & HAS_COMPANIONS != 0 { Some(next()?.as_raw_fd()) } else { None };
+        let mut companion_outputs = Vec::new();
+        for _ in &order.companions {
+            companion_outputs.push(next()?.as_raw_fd());
+        }
         let orders = if given & IS_BLANK != 0 { Some(next()?) } else { None };
         let ends = Ends {
             status: status.as_raw_fd(),
             output: output.as_raw_fd(),
             bell: bell.map_or(-1, AsRawFd::as_raw_fd),
-            companion_output,
+            companion_outputs,
             temporary,
             entrances: rest.map(AsRawFd::as_raw_fd).collect(),
         };
@@ -500,9 +497,9 @@ impl Tools<'_> {
             programs: &texts.programs,
             arguments: &texts.arguments,
             environment: &texts.environment,
-            companions: if ends.companion_output.is_some() { &texts.companions } else { &[] },
+            companions: &texts.companions,
             companion_environment: &texts.companion_environment,
-            companion_output: ends.companion_output.unwrap_or(-1),
+            companion_outputs: &ends.companion_outputs,
             spare: &self.spare,
             small: self.small.as_ref(),
             stack_top,
@@ -542,9 +539,9 @@ impl Tools<'_> {
         let mut rest = passed.iter().map(AsRawFd::as_raw_fd);
         let root = rest.next();
         let temporary = if given & HAS_TEMPORARY != 0 { rest.next() } else { ends.temporary };
-        let companion_output = if given & HAS_COMPANIONS != 0 { rest.next() } else { None };
-        let complete = given & HAS_COMPANIONS == 0 || companion_output.is_some();
-        let ends = Ends { companion_output, temporary, entrances: Vec::new(), ..*ends };
+        let companion_outputs: Vec<_> = rest.take(order.companions.len()).collect();
+        let complete = companion_outputs.len() == order.companions.len();
+        let ends = Ends { companion_outputs, temporary, entrances: Vec::new(), ..*ends };
         let outside = order.maps.map_or(0, |maps| maps.outside);
         let texts = Texts::of(&order);
         let plan = self.plan(&order, &texts, &ends, stack_top);
@@ -640,7 +637,7 @@ mod tests {
             working_directory: c"/var/task".into(),
             arguments: vec![c"/var/task/bootstrap".into()],
             environment: vec![c"A=1".into(), c"B=".into()],
-            companions: vec![c"/opt/extensions/a".into()],
+            companions: vec![c"/opt/extensions/a".into(), c"/opt/extensions/b".into()],
             companion_environment: vec![c"C=".into()],
         };
         let (read, write) = rustix::pipe::pipe().unwrap();
@@ -651,7 +648,7 @@ mod tests {
             walls: None,
             birthplace: Some(read.as_fd()),
             bell: None,
-            companion_output: None,
+            companion_outputs: &[],
             orders: None,
             entrances: &entrances,
         };
@@ -662,9 +659,9 @@ mod tests {
             for end in 0..bytes.len() {
                 assert_eq!(Order::from_bytes(&bytes[..end]), Err(Malformed));
             }
-            let (bytes, passed) = order.fill(read.as_fd(), None, Some(read.as_fd()));
-            assert_eq!(passed.len(), 2);
-            assert_eq!(Order::from_bytes(&bytes), Ok((order, HAS_COMPANIONS)));
+            let (bytes, passed) = order.fill(read.as_fd(), Some(read.as_fd()), &entrances);
+            assert_eq!(passed.len(), 3);
+            assert_eq!(Order::from_bytes(&bytes), Ok((order, HAS_TEMPORARY)));
         }
         for answer in [Answer::Made { pid: 7 }, Answer::Failed { doing: "clone".into(), errno: 11 }] {
             assert_eq!(Answer::from_bytes(&answer.to_bytes()), Ok(answer));

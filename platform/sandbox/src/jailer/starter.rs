@@ -49,7 +49,7 @@ pub(super) struct Born {
     pub status: OwnedFd,
     listener: OwnedFd,
     output: OwnedFd,
-    companion_output: Option<OwnedFd>,
+    companion_outputs: Vec<OwnedFd>,
     address: String,
     interface: Option<Device>,
 }
@@ -182,11 +182,11 @@ impl<'a> Starter<'a> {
     fn fill(&self, id: u64, spec: Arc<Spec>, blank: Blank) -> Result<(Born, Option<String>), Unfit> {
         let Blank { mut parts, pid, pidfd, status, output, orders } = blank;
         parts.version_key = spec.version_key;
-        let told = self.tell(&mut parts, &spec, &orders).and_then(|companion_output| {
+        let told = self.tell(&mut parts, &spec, &orders).and_then(|companion_outputs| {
             let (listener, address) = self.listener(&parts)?;
             let interface = interface(&parts)?;
             let copy = step("copy a pidfd", pidfd.try_clone())?;
-            Ok(Born { pid, pidfd: copy, status, listener, output, companion_output, address, interface })
+            Ok(Born { pid, pidfd: copy, status, listener, output, companion_outputs, address, interface })
         });
         let group = parts.group.as_ref().map(|group| group.name.clone());
         self.house.move_in(id, pid, pidfd, spec, parts);
@@ -197,7 +197,7 @@ impl<'a> Starter<'a> {
     }
 
     /// Sends a blank what it is to be. What companions write can be read from what comes back.
-    fn tell(&self, parts: &mut Parts, spec: &Arc<Spec>, orders: &OwnedFd) -> Result<Option<OwnedFd>, Unfit> {
+    fn tell(&self, parts: &mut Parts, spec: &Arc<Spec>, orders: &OwnedFd) -> Result<Vec<OwnedFd>, Unfit> {
         let house = self.house;
         if let Some(network) = parts.network.as_mut().filter(|_| spec.dual_stack) {
             step("give an interface an IPv6 address", network.speak_ipv6())?;
@@ -211,18 +211,14 @@ impl<'a> Starter<'a> {
             }
         }
         self.limit(parts, spec)?;
-        let (companion_read, companion_write) = companion_pipe(spec)?;
+        let (companions_read, companions_write) = companion_pipes(spec)?;
         let root = self
             .root(spec)?
             .ok_or_else(|| Unfit { doing: "find a root".into(), error: io::ErrorKind::Unsupported.into() })?;
         let order = self.order(parts, spec)?;
-        let (bytes, passed) = order.fill(
-            root.as_fd(),
-            other.as_ref().map(AsFd::as_fd),
-            companion_write.as_ref().map(AsFd::as_fd),
-        );
+        let (bytes, passed) = order.fill(root.as_fd(), other.as_ref().map(AsFd::as_fd), &companions_write);
         step("tell a blank what it is to be", socket::send(orders, &bytes, &passed))?;
-        Ok(companion_read)
+        Ok(companions_read)
     }
 
     fn answer(&self, id: u64, made: Result<(Born, Option<String>), Unfit>) {
@@ -236,11 +232,12 @@ impl<'a> Starter<'a> {
             Err(unfit) => return self.house.reply(&failed(unfit)),
         };
         let interface = born.interface.as_ref().map(|(_, addresses)| *addresses);
-        let companions = born.companion_output.is_some();
+        // Ten at most.
+        let companions = u8::try_from(born.companion_outputs.len()).unwrap_or(u8::MAX);
         let reply = Reply::Started { id, group, address: born.address, interface, companions };
         let mut descriptors =
             vec![born.listener.as_fd(), born.output.as_fd(), born.status.as_fd(), born.pidfd.as_fd()];
-        descriptors.extend(born.companion_output.iter().map(AsFd::as_fd));
+        descriptors.extend(born.companion_outputs.iter().map(AsFd::as_fd));
         descriptors.extend(born.interface.iter().map(|(device, _)| device.as_fd()));
         if let Err(error) = socket::send(&self.house.socket, &reply.to_bytes(), &descriptors) {
             self.house.release(id);
@@ -297,7 +294,7 @@ impl<'a> Starter<'a> {
         let (output_read, output_write) = step("make a pipe", pipe())?;
         // The platform reads without blocking; the program writes as programs do, and waits when it is full.
         step("set up the output pipe", rustix::io::ioctl_fionbio(&output_read, true))?;
-        let (companion_read, companion_write) = companion_pipe(&spec)?;
+        let (companions_read, companions_write) = companion_pipes(&spec)?;
         let root = self.root(&spec)?;
         let temporary = parts.temporary.as_ref().map(Temporary::open).transpose();
         let temporary = step("copy /tmp", temporary)?;
@@ -314,7 +311,7 @@ impl<'a> Starter<'a> {
             walls,
             birthplace: group.and_then(|group| group.birthplace.as_ref()).map(AsFd::as_fd),
             bell: group.and_then(|group| group.bell.as_ref()).map(AsFd::as_fd),
-            companion_output: companion_write.as_ref().map(AsFd::as_fd),
+            companion_outputs: &companions_write,
             orders: None,
             entrances: group.map_or(&[], |group| &group.entrances),
         };
@@ -326,7 +323,7 @@ impl<'a> Starter<'a> {
             status: status_read,
             listener,
             output: output_read,
-            companion_output: companion_read,
+            companion_outputs: companions_read,
             address,
             interface,
         })
@@ -422,14 +419,16 @@ pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?)
 }
 
-/// For what companions write, if there are any.
-fn companion_pipe(spec: &Spec) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Unfit> {
-    if spec.companions.programs.is_empty() {
-        return Ok((None, None));
+/// For what companions write, one each: what one of them writes into a pipe in pieces, another's lines would cut.
+fn companion_pipes(spec: &Spec) -> Result<(Vec<OwnedFd>, Vec<OwnedFd>), Unfit> {
+    let mut pipes = (Vec::new(), Vec::new());
+    for _ in &spec.companions.programs {
+        let (read, write) = step("make a pipe", pipe())?;
+        step("set up the output pipe", rustix::io::ioctl_fionbio(&read, true))?;
+        pipes.0.push(read);
+        pipes.1.push(write);
     }
-    let (read, write) = step("make a pipe", pipe())?;
-    step("set up the output pipe", rustix::io::ioctl_fionbio(&read, true))?;
-    Ok((Some(read), Some(write)))
+    Ok(pipes)
 }
 
 /// What the platform gets of the interface, if there is one.

@@ -112,7 +112,7 @@ fn build_programs(task: &Path) -> Result<(), String> {
     fs::write(task.join("text"), "not a program").map_err(|error| error.to_string())?;
     let scripts = [
         ("watcher", "#!/bin/sh\necho watching $NAME\ntrap 'exit 9' TERM\nwhile true; do sleep 1; done\n"),
-        ("quitter", "#!/bin/sh\nexit 3\n"),
+        ("quitter", "#!/bin/sh\necho leaving $NAME\nexit 3\n"),
         ("polite", "#!/bin/sh\ntrap 'echo bye; exit 4' TERM\necho ready\nwhile true; do sleep 0.01; done\n"),
     ];
     for (name, text) in scripts {

@@ -42,7 +42,7 @@ pub fn of_functions(before: &[Arc<Function>], after: &[Arc<Function>]) -> Vec<Ch
     for (name, function) in &after {
         match before.get(name) {
             None => all.push(Changed { word: word(function), how: "created", what: Vec::new() }),
-            Some(old) if old.revision_id != function.revision_id => {
+            Some(old) if old != function => {
                 all.push(Changed { word: word(function), how: "updated", what: of_function(old, function) });
             }
             Some(_) => {}

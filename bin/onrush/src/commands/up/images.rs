@@ -3,13 +3,18 @@
 use super::unpacking::Layers;
 use crate::Stop;
 use crate::stack::Read;
-use control::{FoundImage, ImageFault, ImageRoot, ImageSettings, Images, Sight};
+use control::{Control, FoundImage, ImageFault, ImageRoot, ImageSettings, Images, Sight};
 use images::{Architecture, ImageError, Look, Place, Scaffold, Store};
 use model::stack::{DockerBuild, Function, PackageType};
 use sandbox::Workshop;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// How often an image without a thread is tried again.
+const PULL_AGAIN: Duration = Duration::from_secs(2);
 
 /// The data folder's images, as the control room wants them.
 #[derive(Debug)]
@@ -35,6 +40,18 @@ pub fn open(
     let store = Store::open(&data_dir.join("images"), options)?;
     let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     Ok(Arc::new(Keeper { store, folder }))
+}
+
+/// Keeps trying to fetch images that wait for want of a thread, as long as `control` lives.
+pub fn keep_pulling(runtime: &Handle, control: &Arc<Control>) {
+    let control = Arc::downgrade(control);
+    runtime.spawn(async move {
+        loop {
+            tokio::time::sleep(PULL_AGAIN).await;
+            let Some(control) = control.upgrade() else { return };
+            control.retry_pulls();
+        }
+    });
 }
 
 impl Images for Keeper {

@@ -202,6 +202,7 @@ impl Realms {
         let _ = watched.set(Arc::downgrade(&doors));
         doors.look();
         control.begin_pulls();
+        images::keep_pulling(&ground.runtime, &control);
         let writer = ground.runtime.spawn(logs.clone().write_behind());
         let open = Open { invoker, events, logs, writer };
         self.open.lock().unwrap_or_else(PoisonError::into_inner).push(open);

@@ -103,7 +103,7 @@ pub(super) fn delete_url(control: &Control, input: &Input<'_>) -> Result<Answer,
 }
 
 pub(super) fn list_urls(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let function = control.resolve_unqualified(input.label(0))?;
+    let function = control.with_urls(input.label(0))?;
     let urls: Vec<Option<&str>> = function.urls().map(|(alias, _)| alias).collect();
     // The function's own comes first: no alias's name is empty.
     let (urls, next) = page::cut(input, URLS_MAX, urls, |alias| alias.unwrap_or_default())?;
@@ -129,8 +129,8 @@ pub(super) fn remove_permission(control: &Control, input: &Input<'_>) -> Result<
 }
 
 pub(super) fn policy(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let (function, policy) = control.policy(input.label(0), input.query("Qualifier"))?;
-    Ok(Answer::ok(json!({"Policy": policy.to_string(), "RevisionId": function.revision_id})))
+    let (revision, policy) = control.policy(input.label(0), input.query("Qualifier"))?;
+    Ok(Answer::ok(json!({"Policy": policy.to_string(), "RevisionId": revision})))
 }
 
 /// There are none; what is asked is checked all the same.

@@ -33,6 +33,25 @@ pub fn updating(function: &Function) -> Value {
     shape
 }
 
+/// The configuration as lists show it: how a function fares, GetFunction alone tells.
+///
+/// Source: recorded on AWS, answers of ListFunctions and ListVersionsByFunction; Lambda API reference, ListFunctions, published.
+pub fn listed(function: &Function, qualified: bool) -> Value {
+    const LEFT_OUT: [&str; 6] = [
+        "State",
+        "StateReason",
+        "StateReasonCode",
+        "LastUpdateStatus",
+        "LastUpdateStatusReason",
+        "LastUpdateStatusReasonCode",
+    ];
+    let mut shape = of(function, qualified);
+    if let Some(members) = shape.as_object_mut() {
+        members.retain(|member, _| !LEFT_OUT.contains(&member.as_str()));
+    }
+    shape
+}
+
 /// The configuration as most operations answer it; `qualified` puts the version into the ARN.
 pub fn of(function: &Function, qualified: bool) -> Value {
     let arn = if qualified { function.qualified_arn() } else { function.arn.clone() };

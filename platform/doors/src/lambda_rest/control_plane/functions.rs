@@ -12,7 +12,8 @@ const LIST_MAX: i64 = 10_000;
 
 pub(super) fn create(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let function = control.create(input.body::<CreateFunction>()?)?;
-    Ok(Answer::created(configuration::pending(&function, function.version != LATEST)))
+    // Recorded so: with `Publish` the version's number, and the function's ARN.
+    Ok(Answer::created(configuration::pending(&function, false)))
 }
 
 pub(super) fn get(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
@@ -75,7 +76,7 @@ pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiEr
     functions.truncate(size);
     let next = functions.last().filter(|_| more).map(|function| page::marker(input, &key(function)));
     let shapes: Vec<Value> =
-        functions.iter().map(|function| configuration::of(function, qualified)).collect();
+        functions.iter().map(|function| configuration::listed(function, qualified)).collect();
     Ok(Answer::ok(paged("Functions", &shapes, next.as_deref())))
 }
 

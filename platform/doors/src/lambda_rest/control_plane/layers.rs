@@ -76,7 +76,7 @@ pub(super) fn remove_permission(control: &Control, input: &Input<'_>) -> Result<
 }
 
 pub(super) fn policy(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let version = control.layer_version(input.label(0), input.label(1))?;
+    let version = control.layer_with_policy(input.label(0), input.label(1))?;
     if version.policy.is_empty() {
         let message = "No policy is associated with the given resource.";
         return Err(ApiError::new(ErrorCode::ResourceNotFound, message));

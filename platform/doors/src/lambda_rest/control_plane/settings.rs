@@ -121,6 +121,7 @@ pub(super) fn put_event_invoke(control: &Control, input: &Input<'_>) -> Result<A
 }
 
 pub(super) fn update_event_invoke(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    control.event_invoke_owner(input.label(0), input.query("Qualifier"))?;
     let before = control.get_event_invoke(input.label(0), input.query("Qualifier"))?.1;
     set_event_invoke(control, input, before)
 }
@@ -180,6 +181,7 @@ pub(super) fn delete_event_invoke(control: &Control, input: &Input<'_>) -> Resul
 }
 
 pub(super) fn list_event_invoke(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
+    control.event_invoke_owner(input.label(0), None)?;
     let function = control.resolve_unqualified(input.label(0))?;
     let all: Vec<_> = function.event_invoke.iter().collect();
     let (all, next) = page::cut(input, LIST_MAX, all, |(qualifier, _)| qualifier)?;

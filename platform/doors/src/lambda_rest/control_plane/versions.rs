@@ -21,7 +21,7 @@ pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiEr
     let versions = control.versions(input.label(0))?;
     let order = |function: &Function| page::number_key(&function.version);
     let (versions, next) = page::cut_by(input, LIST_MAX, versions, |function| order(function))?;
-    let shapes: Vec<Value> = versions.iter().map(|function| configuration::of(function, true)).collect();
+    let shapes: Vec<Value> = versions.iter().map(|function| configuration::listed(function, true)).collect();
     Ok(Answer::ok(paged("Versions", &shapes, next.as_deref())))
 }
 

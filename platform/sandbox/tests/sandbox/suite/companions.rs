@@ -28,25 +28,32 @@ fn code(code: i32) -> Option<Ending> {
     Some(Ending::Exited(Exit { code: Some(code), signal: None, out_of_memory: false }))
 }
 
-async fn companions_say(sandbox: &mut Sandbox, wanted: &str) -> Test {
-    let pipe = sandbox.take_companion_output().ok_or(Outcome::Failed("no output".into()))?;
-    let mut pipe = pipe::Receiver::from_owned_fd(pipe)?;
-    let mut text = Vec::new();
-    while !String::from_utf8_lossy(&text).contains(wanted) {
-        let count = within(pipe.read_buf(&mut text)).await??;
-        check(count > 0, format!("ended before {wanted:?}: {}", String::from_utf8_lossy(&text)))?;
+/// Waits until each companion has said what is wanted of it, and nothing that another says.
+async fn companions_say(sandbox: &mut Sandbox, wanted: &[&str]) -> Test {
+    let pipes = sandbox.take_companion_outputs();
+    check(pipes.len() == wanted.len(), format!("{} outputs", pipes.len()))?;
+    for (pipe, wanted) in pipes.into_iter().zip(wanted) {
+        let mut pipe = pipe::Receiver::from_owned_fd(pipe)?;
+        let mut text = Vec::new();
+        while text.len() < wanted.len() {
+            let count = within(pipe.read_buf(&mut text)).await??;
+            check(count > 0, format!("ended before {wanted:?}: {}", String::from_utf8_lossy(&text)))?;
+        }
+        check(text == wanted.as_bytes(), format!("{:?}, not {wanted:?}", String::from_utf8_lossy(&text)))?;
     }
-    Ok(())
+    check(sandbox.take_companion_outputs().is_empty(), "taken twice")
 }
 
 pub async fn they_start_first_and_each_end_is_told(bench: Bench) -> Test {
-    let spec = with(&bench, &["watcher", "quitter"], &["say", "hello", "exit", "5"]);
+    let spec = with(&bench, &["watcher", "quitter", "text"], &["say", "hello", "exit", "5"]);
     let mut sandbox = bench.sandboxes.start(Arc::new(spec)).await?;
     let mut programs = sandbox.programs().ok_or(Outcome::Failed("no programs".into()))?;
     let mut output = Output::of(&mut sandbox)?;
-    companions_say(&mut sandbox, "watching you\n").await?;
-    let found = until(&mut programs, |programs| programs.companions[1].is_some()).await?;
-    check(found == Programs { program: None, companions: vec![None, code(3)] }, format!("{found:?}"))?;
+    companions_say(&mut sandbox, &["watching you\n", "leaving you\n", ""]).await?;
+    let found = until(&mut programs, |programs| programs.companions[1..].iter().all(Option::is_some)).await?;
+    let no_program = Some(Ending::NotExecuted(libc::EACCES));
+    let companions = vec![None, code(3), no_program];
+    check(found == Programs { program: None, companions }, format!("{found:?}"))?;
     sandbox.start_program();
     output.until("hello").await?;
     let found = until(&mut programs, |programs| programs.program.is_some()).await?;
@@ -101,7 +108,7 @@ pub async fn a_restart_starts_them_anew(bench: Bench) -> Test {
     let mut sandbox = bench.sandboxes.start(Arc::new(spec)).await?;
     for _ in 0..3 {
         let mut output = Output::of(&mut sandbox)?;
-        companions_say(&mut sandbox, "watching you").await?;
+        companions_say(&mut sandbox, &["watching you\n"]).await?;
         sandbox.start_program();
         output.until("hello").await?;
         within(sandbox.restart()).await??;

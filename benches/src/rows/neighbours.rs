@@ -1,0 +1,94 @@
+//! What a function that takes all it can get costs the one beside it: the slowest hundredth of its invocations.
+
+use crate::bench::{Bench, Board};
+use crate::figure::{Figure, Goal, Samples};
+use crate::http::{self, Request};
+use crate::platform::{Function, Platform, Site};
+use crate::wrk::{self, Load};
+use anyhow::Result;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Source of the goal: the project's list of threats, exhaustion.
+const P99_TIMES: f64 = 1.2;
+/// So that a bad one has its share of a processor, and no more.
+const MEMORY_MB: u32 = 128;
+/// From a bad one's first deed to the first figure beside it, and from its last until nobody is measured in its wake.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// What a bad one does again and again.
+struct Deed {
+    /// Its function's name.
+    name: &'static str,
+    does: &'static str,
+    event: &'static str,
+}
+
+const DEEDS: [Deed; 6] = [
+    Deed { name: "spinner", does: "spins", event: r#"{"do":"spin","ms":200}"# },
+    Deed { name: "hog", does: "takes memory", event: r#"{"do":"allocate","mb":2000}"# },
+    Deed { name: "filler", does: "fills /tmp", event: r#"{"do":"tmp","mb":600}"# },
+    Deed { name: "maker", does: "makes a million files", event: r#"{"do":"files","count":1000000}"# },
+    Deed { name: "forker", does: "forks without end", event: r#"{"do":"fork_bomb"}"# },
+    Deed { name: "talker", does: "logs 20 MB", event: r#"{"do":"log","bytes":20000000}"# },
+];
+
+pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
+    let rogue = bench.built_function("rogue")?;
+    let mut functions = vec![Function::rust("good", &bench.built_function("echo")?)];
+    functions.extend(
+        DEEDS.iter().map(|deed| Function { memory_mb: MEMORY_MB, ..Function::rust(deed.name, &rogue) }),
+    );
+    let platform = Site::new(bench, &functions)?.start()?;
+    let scratch = bench.folder("wrk")?;
+    let load = || {
+        let (url, length) = (platform.invocations("good"), bench.load_length());
+        let load = Load { url, body: Some("{}"), connections: 1, length, refused: false, event: false };
+        wrk::run(&scratch, &load)
+    };
+    load()?;
+    let mut alone = Samples::default();
+    let mut beside = DEEDS.map(|_| Samples::default());
+    for _ in 0..bench.rounds() {
+        alone.push(load()?.p99_us);
+        for (deed, beside) in DEEDS.iter().zip(&mut beside) {
+            beside.push(meanwhile(&platform, deed, load)??.p99_us);
+            thread::sleep(SETTLE);
+        }
+    }
+    for (deed, beside) in DEEDS.iter().zip(beside) {
+        board.add(Figure {
+            what: format!(
+                "warm, Rust, 1 connection, p99, beside a function of {MEMORY_MB} MB that {}",
+                deed.does
+            ),
+            unit: "us",
+            ours: beside,
+            other: Some(("alone", alone.clone())),
+            goal: Goal::TimesAtMost(P99_TIMES),
+        });
+    }
+    Ok(())
+}
+
+/// Measures while a bad one has its event again and again, whatever becomes of it. Fails when it never had one.
+fn meanwhile<T>(platform: &Platform, deed: &Deed, measure: impl FnOnce() -> T) -> Result<T> {
+    let (is_over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let request = Request::invoke(deed.name, deed.event);
+    let found = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                if http::fetch(platform.address, &request).is_ok_and(|it| it.status == 200) {
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        thread::sleep(SETTLE);
+        let found = measure();
+        is_over.store(true, Ordering::Relaxed);
+        found
+    });
+    anyhow::ensure!(answered.into_inner() > 0, "the function that {} was never invoked", deed.does);
+    Ok(found)
+}

@@ -1,0 +1,148 @@
+//! What runs a function is found out once a version: its runtime, its image, its layers and its extensions. What cannot be
+//! prepared fails its invocations by name.
+
+use super::{Invoked, Invoker, Request};
+use crate::environment::{Prepared, Version};
+use crate::extensions;
+use crate::failure::Failure;
+use crate::layers;
+use control::{Function, State};
+use runtimes::{RuntimeError, Runtimes};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use telemetry::{FunctionCounters, PlatformEvent, Report, Status};
+
+/// Functions that [`Invoker::prepare`] has found out about when it returns.
+const PREPARED_FIRST_MAX: usize = 100;
+
+impl Invoker {
+    pub(super) async fn prepared(&self, version: &Arc<Version>) -> Result<Arc<Prepared>, Arc<RuntimeError>> {
+        let make = || async {
+            let (runtimes, function) = (self.0.runtimes.clone(), version.function.clone());
+            let layers_folder = self.0.layers_folder.clone();
+            let made =
+                tokio::task::spawn_blocking(move || prepare(&runtimes, &function, &layers_folder)).await;
+            match made {
+                Ok(made) => made.map(Arc::new).map_err(Arc::new),
+                Err(error) => Err(Arc::new(files_error(std::io::Error::other(error)))),
+            }
+        };
+        // What failed is tried again by the next invocation: a full disk does not stay full.
+        version.prepared.get_or_try_init(make).await.cloned()
+    }
+
+    /// Finds out, before the first request, what runs each function; errors wait for the first request. Where there are
+    /// very many functions, nobody waits for all of them.
+    pub async fn prepare(&self) {
+        let mut first: Vec<_> = self.lock().functions.values().map(|known| known.version.clone()).collect();
+        first.retain(|version| version.function.state == State::Active);
+        let others = first.split_off(first.len().min(PREPARED_FIRST_MAX));
+        self.prepare_each(first).await;
+        if !others.is_empty() {
+            let invoker = self.clone();
+            tokio::spawn(async move { invoker.prepare_each(others).await });
+        }
+    }
+
+    /// One after the other, and on one thread: with very many, handing each over would take longer than the work.
+    async fn prepare_each(&self, versions: Vec<Arc<Version>>) {
+        let (runtimes, layers_folder) = (self.0.runtimes.clone(), self.0.layers_folder.clone());
+        let prepare_all = move || {
+            for version in versions.iter().filter(|version| !version.prepared.initialized()) {
+                match prepare(&runtimes, &version.function, &layers_folder) {
+                    // An invocation that came first has done the same.
+                    Ok(made) => drop(version.prepared.set(Arc::new(made))),
+                    Err(error) => warn_of(version, &error),
+                }
+            }
+        };
+        drop(tokio::task::spawn_blocking(prepare_all).await);
+    }
+}
+
+fn warn_of(version: &Version, error: &RuntimeError) {
+    let cure = match error {
+        RuntimeError::InvalidEntrypoint { hint, .. } => format!(": {hint}"),
+        _ => String::new(),
+    };
+    tracing::warn!(function = %version.function.name, %error, "this function will fail{cure}");
+}
+
+/// An invocation whose program could not be started at all.
+pub(super) fn never_ran(version: &Version, request: &Request, failure: Failure) -> Invoked {
+    FunctionCounters::count(&version.counters.invocations);
+    FunctionCounters::count(&version.counters.errors);
+    let id = &request.request_id;
+    let function = &version.function;
+    let message = serde_json::from_slice::<serde_json::Value>(&failure.body).unwrap_or_default();
+    let report = Report {
+        request_id: id,
+        duration: Duration::ZERO,
+        init: None,
+        init_billed: version.init_billed,
+        restore: None,
+        memory_mb: function.memory_mb,
+        memory_peak_bytes: 0,
+        status: Status::Error(failure.kind),
+    };
+    let lines = version.log_style.lines(&[
+        PlatformEvent::Start { request_id: id, version: &function.version, trace_id: None },
+        PlatformEvent::Fault(message["errorMessage"].as_str().unwrap_or("the program could not be started")),
+        PlatformEvent::End { request_id: id },
+        PlatformEvent::Report(&report),
+    ]);
+    version.log.write_all(lines.iter().map(String::as_str));
+    let log_tail = request.tail.then(|| (lines.join("\n") + "\n").into_bytes());
+    let version = function.version.clone();
+    Invoked { payload: failure.body, failed: true, log_tail, version, limit: None, content_type: None }
+}
+
+fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Result<Prepared, RuntimeError> {
+    if let Some(image) = &function.image {
+        return prepare_image(runtimes, function, image);
+    }
+    let runtime = function.runtime.as_deref().unwrap_or("");
+    for warning in runtimes.untold(runtimes.prepare(runtime, &|line| tracing::info!("{line}"))?) {
+        tracing::warn!(function = %function.name, "{warning}");
+    }
+    let opt = layers::merge(&function.layers, layers_folder).map_err(files_error)?;
+    let mut launch = runtimes.resolve(&runtimes::Request {
+        runtime,
+        handler: function.handler.as_deref().unwrap_or(""),
+        code: &function.code,
+        layers: opt.as_deref(),
+    })?;
+    let of_code = runtimes.untold_of_code(std::mem::take(&mut launch.code_warnings));
+    for warning in runtimes.untold(std::mem::take(&mut launch.warnings)).into_iter().chain(of_code) {
+        tracing::warn!(function = %function.name, "{warning}");
+    }
+    let extensions = extensions::of_layers(opt.as_ref()).map_err(files_error)?.into();
+    Ok(Prepared { launch, opt, extensions, working_directory: "/var/task".to_owned() })
+}
+
+fn prepare_image(
+    runtimes: &Runtimes,
+    function: &Function,
+    image: &control::Image,
+) -> Result<Prepared, RuntimeError> {
+    if image.root.layers.is_empty() {
+        let gone = std::io::Error::new(std::io::ErrorKind::NotFound, "the image is missing; deploy it again");
+        return Err(RuntimeError::Files { path: PathBuf::from(&image.uri), source: gone });
+    }
+    let settings = function.image_config.over(&image.settings);
+    let launch = runtimes.image(&runtimes::ImageProgram {
+        entry_point: &settings.entry_point,
+        command: &settings.command,
+        environment: &settings.environment,
+    })?;
+    let folder = settings.working_directory.unwrap_or_default();
+    // As Docker has it: without WORKDIR, and before a relative one, stands the top.
+    let working_directory = if folder.starts_with('/') { folder } else { format!("/{folder}") };
+    let extensions = extensions::of_image(&image.root.layers).map_err(files_error)?.into();
+    Ok(Prepared { launch, opt: None, extensions, working_directory })
+}
+
+fn files_error(source: std::io::Error) -> RuntimeError {
+    RuntimeError::Files { path: PathBuf::from("layers"), source }
+}
