@@ -33,10 +33,13 @@ pub struct Function {
     /// Whether its URL streams.
     pub streams: bool,
     pub memory_mb: u32,
+    pub timeout_s: u32,
 }
 
 /// One virtual processor, so that no figure is one of the CPU quota.
 const MEMORY_MB: u32 = 1_769;
+/// More than anything takes that is measured.
+const TIMEOUT_S: u32 = 30;
 
 impl Function {
     /// The Rust function in `code`.
@@ -52,6 +55,7 @@ impl Function {
             is_restored: false,
             streams: false,
             memory_mb: MEMORY_MB,
+            timeout_s: TIMEOUT_S,
         }
     }
 
@@ -59,7 +63,7 @@ impl Function {
         let mode = if self.streams { "RESPONSE_STREAM" } else { "BUFFERED" };
         let mut properties = json!({
             "FunctionName": self.name, "CodeUri": self.code, "Handler": self.handler, "Runtime": self.runtime,
-            "MemorySize": self.memory_mb, "Timeout": 30, "FunctionUrlConfig": { "AuthType": "NONE", "InvokeMode": mode },
+            "MemorySize": self.memory_mb, "Timeout": self.timeout_s, "FunctionUrlConfig": { "AuthType": "NONE", "InvokeMode": mode },
         });
         if self.is_image {
             let properties = properties.as_object_mut().expect("it was made above");
