@@ -3,6 +3,8 @@
 import base64
 import json
 import os
+import shutil
+import subprocess
 import time
 
 import botocore.exceptions
@@ -238,3 +240,20 @@ esac
     while os.path.exists(f"/proc/{int(text)}") or os.listdir(platform.data_dir / "images/staging"):
         assert time.monotonic() < deadline, "it still saves"
         time.sleep(0.01)
+
+
+@pytest.mark.skipif(shutil.which("podman") is None, reason="no podman")
+def test_an_image_is_taken_from_a_real_podman(start, image, tmp_path, monkeypatch):
+    store = ["--root", f"{tmp_path}/store", "--runroot", f"{tmp_path}/run", "--storage-driver", "vfs"]
+    image.archive(tmp_path / "held.tar", tag="localhost/onrush-held:v1")
+    loaded = subprocess.run(["podman", *store, "load", "-i", f"{tmp_path}/held.tar"], capture_output=True, text=True)
+    if loaded.returncode != 0:
+        pytest.skip(f"podman cannot hold images here: {loaded.stderr}")
+    engine = tmp_path / "bin/podman"
+    engine.parent.mkdir()
+    engine.write_text(f'#!/bin/sh\nexec {shutil.which("podman")} {" ".join(store)} "$@"\n')
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{engine.parent}:{os.environ['PATH']}")
+    platform = start()
+    assert create(platform, "held", "localhost/onrush-held:v1") == ["pulled"]
+    shutil.rmtree(tmp_path / "store")
