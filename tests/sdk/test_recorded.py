@@ -63,6 +63,10 @@ def test_tags_are_refused_in_lambdas_words(client, function):
         "constraint: [Member must have length less than or equal to 256, Member must have length greater than or equal to 0, "
         r"Member must satisfy regular expression pattern: ^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$]"
     )
+    for bad in ("arn:aws:something", NAME, "arn:aws:sqs:us-east-1:000000000000:queue"):
+        assert refused(client, MODEL, tag, Resource=bad, Tags={"a": "b"}).startswith(
+            f"1 validation error detected: Value '{bad}' at 'resource' failed to satisfy constraint: Member must satisfy regular "
+        )
     assert client.list_tags(Resource=ARN)["Tags"] == {}
     good = {"Käse und Brot": "_.:/=+-@ 7 ½", "aw": "aws:"}
     client.tag_resource(Resource=ARN, Tags=good)
@@ -240,6 +244,12 @@ def test_urls_of_what_is_not_there_are_missed_in_words_of_their_own(client, func
         assert refused(client, MISSING, client.delete_function_url_config, **missing) == no_resource
     assert refused(client, MISSING, client.list_function_url_configs, FunctionName="none") == no_function
     assert refused(client, MISSING, client.update_function_url_config, FunctionName=NAME, AuthType="NONE") == no_resource
+    for member, words in (("AuthType", "NONE, AWS_IAM"), ("InvokeMode", "BUFFERED, RESPONSE_STREAM")):
+        asked = {"FunctionName": NAME, "AuthType": "NONE"} | {member: "Nope"}
+        assert refused(client, MODEL, client.create_function_url_config, **asked) == (
+            f"1 validation error detected: Value 'Nope' at '{member[0].lower()}{member[1:]}' failed to satisfy constraint: "
+            f"Member must satisfy enum value set: [{words}]"
+        )
     for version in ("1", "$LATEST"):
         said = refused(client, MODEL, client.create_function_url_config, FunctionName=NAME, Qualifier=version, AuthType="NONE")
         assert said == (
@@ -339,3 +349,27 @@ def test_architectures_and_reservations_are_refused_in_lambdas_words(client, fun
     assert refused(client, MISSING, client.put_function_concurrency, FunctionName="none", ReservedConcurrentExecutions=1) == (
         f"Function not found: {ARN[: -len(NAME)]}none:$LATEST"
     )
+
+
+def test_no_variables_are_shown_where_somebody_said_so(client, function):
+    def shown():
+        return client.get_function_configuration(FunctionName=NAME).get("Environment")
+
+    assert shown() is None
+    client.update_function_configuration(FunctionName=NAME, Environment={"Variables": {"STAGE": "test"}})
+    assert shown() == {"Variables": {"STAGE": "test"}}
+    client.update_function_configuration(FunctionName=NAME, Environment={"Variables": {}})
+    assert shown() == {"Variables": {}}
+    client.update_function_configuration(FunctionName=NAME, Description="no word of variables")
+    assert shown() == {"Variables": {}}
+
+
+def test_a_service_that_is_not_here_is_named(platform):
+    keys = {"region_name": "us-east-1", "aws_access_key_id": "t", "aws_secret_access_key": "t"}
+    config = botocore.config.Config(retries={"total_max_attempts": 1})
+    logs = boto3.client("logs", endpoint_url=platform.url, config=config, **keys)
+    with pytest.raises(logs.exceptions.ClientError, match="CloudWatch Logs is not run here: `onrush logs FUNCTION -f`"):
+        logs.describe_log_groups()
+    queues = boto3.client("sqs", endpoint_url=platform.url, config=config, **keys)
+    with pytest.raises(queues.exceptions.ClientError, match="the service sqs is not run here"):
+        queues.list_queues()

@@ -44,6 +44,9 @@ pub struct Function {
     pub tmp_mb: u32,
     /// The user's variables; together at most 4 KB. May hold secrets: never logged.
     pub environment: BTreeMap<String, String>,
+    /// Whether somebody said that there are no variables: then that is what is shown. Source: recorded on AWS.
+    #[serde(default)]
+    pub empty_environment: bool,
     /// The folder that becomes `/var/task`.
     #[serde(skip)]
     pub code: PathBuf,
@@ -134,6 +137,7 @@ impl Function {
             timeout: DEFAULT_TIMEOUT,
             tmp_mb: DEFAULT_TMP_MB,
             environment: BTreeMap::new(),
+            empty_environment: false,
             location: Location::Folder(code.clone()),
             code,
             code_sha256: String::new(),

@@ -225,6 +225,7 @@ pub fn apply_settings(settings: Settings, function: &mut Function) -> Result<(),
     if let Some(environment) = settings.environment {
         let variables = environment.variables.unwrap_or_default();
         environment::check_values(&variables)?;
+        function.empty_environment = variables.is_empty();
         function.environment = variables;
     }
     function.role = settings.role.unwrap_or_else(|| std::mem::take(&mut function.role));

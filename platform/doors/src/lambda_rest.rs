@@ -22,6 +22,8 @@ use std::sync::{Arc, LazyLock};
 /// Largest request of the control plane, in bytes: a 50 MB zip in base64 and its settings. Source: recorded on AWS.
 const CONTROL_BYTES_MAX: usize = 70_167_211;
 
+/// Characters of a service's name in a signature.
+const SERVICE_MAX: usize = 64;
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
 pub(crate) async fn answer(doors: &Arc<Doors>, head: Parts, incoming: Incoming) -> Response<Outgoing> {
@@ -54,16 +56,41 @@ async fn whole(doors: &Arc<Doors>, head: Parts, incoming: Incoming) -> Answer {
         }
     };
     let (control, invoker) = (doors.control.clone(), doors.invoker.clone());
+    let other = other_service(&head.headers);
     // Zips are unpacked and the store is synced here: not on a thread that serves others.
     let handled =
         tokio::task::spawn_blocking(move || control_plane::handle(&control, &invoker, &head, &body));
     match handled.await {
         Ok(Some(response)) => response.map(http_body_util::Full::new),
-        Ok(None) => error(&ApiError::new(ErrorCode::UnknownOperation, "this path belongs to no operation")),
+        Ok(None) => error(&ApiError::new(ErrorCode::UnknownOperation, no_operation(other.as_deref()))),
         Err(failure) => {
             tracing::error!(%failure, "a control plane request failed");
             error(&ApiError::new(ErrorCode::Service, "internal failure; the platform's log has the cause"))
         }
+    }
+}
+
+/// The service that a request is signed for, where that is not Lambda.
+fn other_service(headers: &HeaderMap) -> Option<String> {
+    let signed = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    let scope = signed.split("Credential=").nth(1)?.split([',', ' ']).next()?;
+    let service = scope.split('/').nth(3)?;
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let fits = !service.is_empty() && service.len() <= SERVICE_MAX && service.bytes().all(is_word);
+    (fits && service != "lambda").then(|| service.to_owned())
+}
+
+/// What whoever asks for what is not here can do instead.
+fn no_operation(service: Option<&str>) -> String {
+    match service {
+        None => "this path belongs to no operation".to_owned(),
+        Some("logs") => {
+            "CloudWatch Logs is not run here: `onrush logs FUNCTION -f` shows a function's log, and so does /_onrush/logs/FUNCTION"
+                .to_owned()
+        }
+        Some(service) => format!(
+            "the service {service} is not run here: there are Lambda, Systems Manager's parameters, Secrets Manager and STS"
+        ),
     }
 }
 

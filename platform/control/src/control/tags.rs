@@ -3,7 +3,7 @@
 use super::Control;
 use super::pull::check_settled;
 use crate::validate::{self, Violations};
-use model::error::{ApiError, Violation};
+use model::error::{ApiError, ErrorCode, Violation};
 use std::collections::BTreeMap;
 
 impl Control {
@@ -64,7 +64,12 @@ impl Control {
     }
 
     fn tagged(&self, arn: &str) -> Result<std::sync::Arc<crate::Function>, ApiError> {
-        if !arn.starts_with("arn:") {
+        let kind = arn.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(4));
+        if let Some("event-source-mapping" | "layer") = kind {
+            let message = "The resource you requested does not exist.";
+            return Err(ApiError::new(ErrorCode::ResourceNotFound, message));
+        }
+        if kind != Some("function") {
             return Err(ApiError::validation(
                 &arn.escape_debug().to_string(),
                 "resource",

@@ -4,8 +4,8 @@ use super::functions::paged;
 use super::input::Input;
 use super::{Answer, page};
 use control::package::{UNZIPPED_MAX, ZIPPED_MAX};
-use control::validate::is_any_arn;
-use control::{AddPermission, CODE_STORAGE_MAX, Control, Function, UrlSettings};
+use control::validate::{Violations, is_any_arn};
+use control::{AddPermission, AuthType, CODE_STORAGE_MAX, Control, Cors, Function, InvokeMode, UrlSettings};
 use model::error::{ApiError, Violation};
 use model::name::qualified_arn;
 use serde::Deserialize;
@@ -80,8 +80,48 @@ pub(super) fn untag(control: &Control, input: &Input<'_>) -> Result<Answer, ApiE
     Ok(Answer::nothing())
 }
 
+/// A URL's settings as they come: a word out of its set breaks a constraint, and not the JSON.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct UrlBody {
+    auth_type: Option<String>,
+    cors: Option<Cors>,
+    invoke_mode: Option<String>,
+}
+
+fn url_settings(input: &Input<'_>) -> Result<UrlSettings, ApiError> {
+    const AUTH_TYPES: [(&str, AuthType); 2] = [("NONE", AuthType::None), ("AWS_IAM", AuthType::AwsIam)];
+    const MODES: [(&str, InvokeMode); 2] =
+        [("BUFFERED", InvokeMode::Buffered), ("RESPONSE_STREAM", InvokeMode::ResponseStream)];
+    fn word<T: Copy>(
+        asked: Option<String>,
+        member: &str,
+        set: &[(&str, T)],
+        violations: &mut Violations,
+    ) -> Option<T> {
+        let asked = asked?;
+        let found = set.iter().find(|(word, _)| *word == asked);
+        if found.is_none() {
+            let words: Vec<&str> = set.iter().map(|(word, _)| *word).collect();
+            let constraint = format!("Member must satisfy enum value set: [{}]", words.join(", "));
+            violations.add(asked.escape_debug().to_string(), member, constraint);
+        }
+        found.map(|(_, value)| *value)
+    }
+    let body = input.body::<UrlBody>()?;
+    let mut violations = Violations::default();
+    let settings = UrlSettings {
+        id: None,
+        auth_type: word(body.auth_type, "authType", &AUTH_TYPES, &mut violations),
+        cors: body.cors,
+        invoke_mode: word(body.invoke_mode, "invokeMode", &MODES, &mut violations),
+    };
+    violations.finish()?;
+    Ok(settings)
+}
+
 pub(super) fn create_url(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let settings = input.body::<UrlSettings>()?;
+    let settings = url_settings(input)?;
     let (function, alias) = control.create_url(input.label(0), input.query("Qualifier"), settings)?;
     Ok(Answer::created(url_shape(control, &function, alias.as_deref(), input, Times::Created)))
 }
@@ -92,7 +132,7 @@ pub(super) fn get_url(control: &Control, input: &Input<'_>) -> Result<Answer, Ap
 }
 
 pub(super) fn update_url(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let settings = input.body::<UrlSettings>()?;
+    let settings = url_settings(input)?;
     let (function, alias) = control.update_url(input.label(0), input.query("Qualifier"), settings)?;
     Ok(Answer::ok(url_shape(control, &function, alias.as_deref(), input, Times::Both)))
 }

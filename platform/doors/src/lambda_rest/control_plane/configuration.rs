@@ -86,7 +86,8 @@ pub fn of(function: &Function, qualified: bool) -> Value {
     add("Runtime", function.runtime.as_ref().map(|runtime| json!(runtime)));
     add("Handler", function.handler.as_ref().map(|handler| json!(handler)));
     let variables = &function.environment;
-    add("Environment", (!variables.is_empty()).then(|| json!({"Variables": variables})));
+    let is_said = !variables.is_empty() || function.empty_environment;
+    add("Environment", is_said.then(|| json!({"Variables": variables})));
     add("KMSKeyArn", function.kms_key_arn.as_ref().map(|arn| json!(arn)));
     add("DeadLetterConfig", function.dead_letter_arn.as_ref().map(|arn| json!({"TargetArn": arn})));
     add("StateReason", function.state_reason.as_ref().map(|reason| json!(reason.text)));
