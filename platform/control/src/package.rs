@@ -260,7 +260,9 @@ impl Packages {
     pub fn find(&self, hex: &str) -> Option<(PathBuf, Arc<CodeLease>)> {
         let mut books = self.shelf.books();
         let path = self.shelf.code.join(hex);
-        path.is_dir().then(|| (path, self.shelf.lease(&mut books, hex)))
+        // What somebody leases is there, and stays; not to ask counts where thousands share one.
+        let is_leased = books.leased.get(hex).is_some_and(|lease| lease.strong_count() > 0);
+        (is_leased || path.is_dir()).then(|| (path, self.shelf.lease(&mut books, hex)))
     }
 
     /// Unpacks an archive from memory, as direct uploads come.

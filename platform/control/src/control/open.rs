@@ -130,17 +130,13 @@ impl Control {
             store.commit(&[record::schema()])?;
         }
         let packages = Packages::open(&data_dir)?;
-        let functions: Functions = contents
-            .functions
-            .into_iter()
-            .map(|mut function| {
-                find_code(&packages, &mut function);
-                for version in function.published.versions.values_mut() {
-                    find_code(&packages, Arc::make_mut(version));
-                }
-                (function.name.clone(), Arc::new(function))
-            })
-            .collect();
+        let mut functions: Functions = contents.functions;
+        for function in functions.values_mut().map(Arc::make_mut) {
+            find_code(&packages, function);
+            for version in function.published.versions.values_mut() {
+                find_code(&packages, Arc::make_mut(version));
+            }
+        }
         let by_arn = |config: CodeSigningConfig| (config.code_signing_config_arn.clone(), Arc::new(config));
         let signing: SigningConfigs = contents.signing.into_iter().map(by_arn).collect();
         let layers: Layers = contents

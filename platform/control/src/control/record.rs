@@ -17,6 +17,8 @@ const FUNCTION_PREFIX: &str = "function/";
 const VERSION_PREFIX: &str = "version/";
 const LAYER_PREFIX: &str = "layer/";
 const SIGNING_PREFIX: &str = "signing/";
+/// Fewer functions than these are read by one thread: another costs as much as reading ten.
+const SHARED_MIN: usize = 500;
 
 /// What the rows say.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ pub struct Contents {
     /// The last version key given out.
     pub version_key: u64,
     /// Functions, without the paths that depend on where the data folder lies.
-    pub functions: Vec<Function>,
+    pub functions: BTreeMap<String, Arc<Function>>,
     /// Layers, likewise.
     pub layers: Vec<LayerVersions>,
     /// Code signing configurations.
@@ -111,21 +113,15 @@ pub fn read(rows: &Rows) -> Result<Contents, Unreadable> {
         return Err(Unreadable::Newer(found));
     }
     let version_key = number(rows, VERSION_KEY)?.unwrap_or(0);
-    let mut functions = Vec::new();
-    for (key, value) in with_prefix(rows, FUNCTION_PREFIX) {
-        let function = serde_json::from_slice::<Function>(value);
-        functions
-            .push(function.map_err(|error| Unreadable::Row { key: key.clone(), detail: error.to_string() })?);
-    }
-    let mut functions: BTreeMap<String, Function> =
-        functions.into_iter().map(|function| (function.name.clone(), function)).collect();
+    let rows_of_functions: Vec<_> = with_prefix(rows, FUNCTION_PREFIX).collect();
+    let mut functions = all_functions(&rows_of_functions)?;
     for (key, value) in with_prefix(rows, VERSION_PREFIX) {
         let bad = |detail: String| Unreadable::Row { key: key.clone(), detail };
         let version: Function = serde_json::from_slice(value).map_err(|error| bad(error.to_string()))?;
         let number = published::number(&version.version).ok_or_else(|| bad("not a version".to_owned()))?;
         let owner = functions.get_mut(&version.name);
         let owner = owner.ok_or_else(|| bad("its function is not there".to_owned()))?;
-        owner.published.versions.insert(number, Arc::new(version));
+        Arc::make_mut(owner).published.versions.insert(number, Arc::new(version));
     }
     let mut layers = Vec::new();
     for (key, value) in with_prefix(rows, LAYER_PREFIX) {
@@ -138,7 +134,34 @@ pub fn read(rows: &Rows) -> Result<Contents, Unreadable> {
         signing
             .push(config.map_err(|error| Unreadable::Row { key: key.clone(), detail: error.to_string() })?);
     }
-    Ok(Contents { schema, version_key, functions: functions.into_values().collect(), layers, signing })
+    Ok(Contents { schema, version_key, functions, layers, signing })
+}
+
+/// Reads functions' rows, half of them on a thread of its own when they are many.
+fn all_functions(rows: &[(&String, &Vec<u8>)]) -> Result<BTreeMap<String, Arc<Function>>, Unreadable> {
+    if rows.len() < SHARED_MIN {
+        return functions_of(rows);
+    }
+    let (one, other) = rows.split_at(rows.len() / 2);
+    std::thread::scope(|scope| {
+        let helper = std::thread::Builder::new().spawn_scoped(scope, || functions_of(one));
+        let mut functions = functions_of(other)?;
+        let first = match helper.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(first)) => first?,
+            // A host without a thread to spare.
+            _ => functions_of(one)?,
+        };
+        functions.extend(first);
+        Ok(functions)
+    })
+}
+
+fn functions_of(rows: &[(&String, &Vec<u8>)]) -> Result<BTreeMap<String, Arc<Function>>, Unreadable> {
+    let read = |(key, value): &(&String, &Vec<u8>)| match serde_json::from_slice::<Arc<Function>>(value) {
+        Ok(function) => Ok((function.name.clone(), function)),
+        Err(error) => Err(Unreadable::Row { key: (*key).clone(), detail: error.to_string() }),
+    };
+    rows.iter().map(read).collect()
 }
 
 fn with_prefix<'a>(rows: &'a Rows, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Vec<u8>)> {
@@ -172,7 +195,20 @@ mod tests {
         let contents = read(&rows([schema(), version_key(7), put(&function)])).unwrap();
         function.code = PathBuf::new();
         assert_eq!((contents.schema, contents.version_key), (Some(SCHEMA), 7));
-        assert_eq!(contents.functions, vec![function]);
+        assert_eq!(contents.functions, BTreeMap::from([("cart".to_owned(), Arc::new(function))]));
+    }
+
+    #[test]
+    fn many_functions_are_read_as_few_are() {
+        let names: Vec<_> = (0..=SHARED_MIN).map(|number| format!("f{number:04}")).collect();
+        let all = rows(names.iter().map(|name| put(&Function::new(name, PathBuf::new()))));
+        assert!(read(&all).unwrap().functions.into_keys().eq(names));
+        for broken in ["f0000", "f0500"] {
+            let mut broken_rows = all.clone();
+            broken_rows.insert(key(broken), b"{".to_vec());
+            let refused = read(&broken_rows);
+            assert!(matches!(refused, Err(Unreadable::Row { key: named, .. }) if named == key(broken)));
+        }
     }
 
     #[test]
