@@ -132,6 +132,7 @@ impl Builder<'_, '_> {
         self.check_peerings();
         self.check_routes();
         self.check_rule_counts();
+        self.check_rule_groups();
     }
 
     /// Subnets lie in their VPC and share no address.

@@ -65,6 +65,41 @@ impl Builder<'_, '_> {
         }
     }
 
+    /// A group is known in its own VPC and that one's peers alone. Where the template has transit gateways, these may carry
+    /// groups, too.
+    pub(super) fn check_rule_groups(&mut self) {
+        let stack = &self.stack;
+        if stack.types.values().any(|kind| kind.starts_with("AWS::EC2::TransitGateway")) {
+            return;
+        }
+        let is_peering = |one: &str, other: &str| {
+            stack.peerings.iter().any(|found| {
+                let ends = (found.vpc.logical(), found.peer_vpc.logical());
+                ends == (Some(one), Some(other)) || ends == (Some(other), Some(one))
+            })
+        };
+        let vpc_of = |group: &SecurityGroup| group.vpc.as_ref()?.logical().map(str::to_owned);
+        let mut warnings = Vec::new();
+        for group in &stack.security_groups {
+            let Some(own) = vpc_of(group) else { continue };
+            for rule in group.ingress.iter().chain(&group.egress) {
+                let Peer::SecurityGroup(link) = &rule.peer else { continue };
+                let Some(other) = link.logical().and_then(|id| stack.security_group(id)) else { continue };
+                let Some(theirs) = vpc_of(other).filter(|theirs| *theirs != own) else { continue };
+                if !is_peering(&own, &theirs) {
+                    let message = format!(
+                        "a rule of {} in {own} names {}, a group of {theirs}, and no peering connection joins the two",
+                        group.id, other.id
+                    );
+                    let help = "AWS says: You have specified two resources that belong to different networks \
+                                (InvalidGroup.NotFound)";
+                    warnings.push(Problem::at(super::span(rule.place), message).help(help));
+                }
+            }
+        }
+        warnings.into_iter().for_each(|warning| self.warnings.push(warning));
+    }
+
     pub(super) fn rule(&mut self, id: &str, fields: &Fields<'_>, ingress: bool) -> Option<SecurityGroupRule> {
         let node = fields.require("IpProtocol", &mut self.problems)?;
         let protocol = match node.string(&mut self.problems)?.to_ascii_lowercase().as_str() {

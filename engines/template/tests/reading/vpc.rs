@@ -306,6 +306,36 @@ fn a_group_may_refer_to_itself_and_one_with_too_many_rules_is_warned_of() {
     assert!(problems(&loops)[0].contains("Group"), "a resource cannot be made before itself");
 }
 
+#[test]
+fn a_rule_that_names_a_group_of_a_vpc_that_is_no_peer_is_warned_of_at_its_place() {
+    const MORE: &str =
+        "\x20 Group: {Type: 'AWS::EC2::SecurityGroup', Properties: {GroupDescription: g, VpcId: !Ref Vpc}}
+  Theirs: {Type: 'AWS::EC2::SecurityGroup', Properties: {GroupDescription: t, VpcId: !Ref Other}}
+  Beside: {Type: 'AWS::EC2::SecurityGroup', Properties: {GroupDescription: b, VpcId: !Ref Vpc}}
+  Rule:
+    Type: AWS::EC2::SecurityGroupIngress
+    Properties: {GroupId: !Ref Group, IpProtocol: -1, SourceSecurityGroupId: !Ref Theirs}
+  Fine:
+    Type: AWS::EC2::SecurityGroupIngress
+    Properties: {GroupId: !Ref Group, IpProtocol: -1, SourceSecurityGroupId: !Ref Beside}
+";
+    let about = |more: &str| {
+        let all = warnings(&with(&format!("{MORE}{more}")));
+        all.into_iter().filter(|one| one.contains("names Theirs")).collect::<Vec<_>>()
+    };
+    let found = about("");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("a rule of Group in Vpc names Theirs, a group of Other")
+            && found[0].contains("InvalidGroup.NotFound"),
+        "{found:?}"
+    );
+    let peers = "  Peers: {Type: 'AWS::EC2::VPCPeeringConnection', Properties: {VpcId: !Ref Other, PeerVpcId: !Ref Vpc}}\n";
+    assert!(about(peers).is_empty());
+    let transit = "  Hub: {Type: 'AWS::EC2::TransitGateway', Properties: {}}\n";
+    assert!(about(transit).is_empty(), "it may carry groups");
+}
+
 /// A function in the VPC with a role of these properties, and more resources.
 fn function(role: &str, more: &str) -> String {
     with(&format!(
