@@ -156,8 +156,15 @@ impl Book {
 
     /// Every address that a name leads to, in whichever VPC: where an attached `NAME:PORT` answers.
     pub fn addresses_of(&self, name: &Name) -> BTreeSet<IpAddr> {
-        let in_vpcs = self.vpcs.iter().filter_map(|vpc| vpc.find(name)).flatten();
-        in_vpcs.chain(self.attached.get(name)).copied().collect()
+        let in_vpcs = self.vpcs.iter().filter_map(|vpc| vpc.find(name).or_else(|| self.endpoint(vpc, name)));
+        in_vpcs.flatten().chain(self.attached.get(name)).copied().collect()
+    }
+
+    /// Where an interface endpoint with private DNS answers for one of AWS's names in a VPC, unless a private zone there does.
+    fn endpoint<'vpc>(&self, vpc: &'vpc VpcNames, name: &Name) -> Option<&'vpc BTreeSet<IpAddr>> {
+        let aws = AwsName::read(name.as_str())?;
+        let is_here = aws.region.as_ref().is_none_or(|region| *region == self.region);
+        vpc.services.get(&aws.service).filter(|_| is_here && vpc.zone_of(name).is_none())
     }
 
     /// What the name leads to for somebody in that VPC, or in none.
@@ -178,6 +185,10 @@ impl Book {
         if let Some(target) = vpc.find_in(&vpc.aliases, name) {
             return Answer::Alias(target.clone());
         }
+        // An attached server of the service stands behind the endpoint.
+        if let Some(found) = self.endpoint(vpc, name) {
+            return Answer::Addresses(found.iter().copied().collect());
+        }
         if let Some(address) = self.attached.get(name) {
             return Answer::Addresses(vec![*address]);
         }
@@ -190,10 +201,6 @@ impl Book {
             return known.map_or_else(none, |address| Answer::Addresses(vec![address.into()]));
         }
         let Some(aws) = AwsName::read(name.as_str()) else { return Answer::AskTheHost };
-        let own_region = aws.region.as_ref().is_none_or(|region| *region == self.region);
-        if let Some(found) = vpc.services.get(&aws.service).filter(|_| own_region) {
-            return Answer::Addresses(found.iter().copied().collect());
-        }
         match self.services.address(&aws, name) {
             Some(address) => Answer::Addresses(vec![address.into()]),
             None => Answer::AskTheHost,
@@ -339,6 +346,28 @@ mod tests {
         assert_eq!(addresses(None, "b.test"), ["198.19.192.1"]);
         assert_eq!(book().addresses_of(&name("b.test")), [address("198.19.192.1")].into());
         assert_eq!(book().look_up(None, &name("www.example.com")), Answer::AskTheHost);
+    }
+
+    #[test]
+    fn an_attached_name_of_a_service_leads_to_the_endpoint_where_a_vpc_has_one() {
+        let names =
+            ["ssm.us-east-1.amazonaws.com", "ssm.us-east-1.api.aws", "ssm-fips.us-east-1.amazonaws.com"];
+        let options = names.map(|name| format!("{name}:443=localhost:1"));
+        let attachments = Attachments::parse(&options, None).unwrap();
+        let mut with = VpcNames::new(true, vec![]);
+        with.add(name(names[0]), address("10.20.1.4"));
+        with.add_service("ssm", address("10.20.1.4"));
+        let vpcs = vec![with, VpcNames::new(true, vec![])];
+        let services = ServiceAddresses::new("us-east-1", ["ssm".to_owned()], false);
+        let book = Book::new("us-east-1", vpcs, &attachments, services);
+        for text in names {
+            let Answer::Addresses(inside) = book.look_up(Some(0), &name(text)) else { panic!("{text}") };
+            let Answer::Addresses(beside) = book.look_up(Some(1), &name(text)) else { panic!("{text}") };
+            assert_eq!(inside, [address("10.20.1.4")], "{text}");
+            assert!(beside[0].to_string().starts_with("198.19.19"), "{text}: {beside:?}");
+            // The server is at both.
+            assert_eq!(book.addresses_of(&name(text)), [inside[0], beside[0]].into(), "{text}");
+        }
     }
 
     #[test]
