@@ -1,5 +1,6 @@
 //! Real packets through the shared interface and the NAT gateway, in namespaces that are made here and removed, beside the
-//! floor (a loop that copies packets between two devices) and the peers (the kernel's masquerade, slirp4netns).
+//! floor (a loop that copies packets between two devices) and the peers (the kernel's masquerade, slirp4netns); and once more
+//! without TUN devices, as in containers that have none.
 
 mod held;
 mod iperf;
@@ -66,8 +67,11 @@ fn peers(bench: &Bench, board: &mut Board) -> Result<()> {
             ways.down.push(site.load(&["down", site::WORLD, "7000", seconds])?[0]);
         }
     }
-    let carried: Vec<(Kind, &Site)> =
-        sites.iter().filter(|(kind, ..)| *kind != Kind::Slirp).map(|(kind, site, _)| (*kind, site)).collect();
+    let carried: Vec<(Kind, &Site)> = sites
+        .iter()
+        .filter(|(kind, ..)| !matches!(kind, Kind::Slirp | Kind::Pairs))
+        .map(|(kind, site, _)| (*kind, site))
+        .collect();
     iperf::run(bench, board, &carried)?;
     let find = |wanted: Kind| sites.iter().find(|(kind, ..)| *kind == wanted).map(|(_, _, ways)| ways);
     let Some(ours) = find(Kind::Ours) else { return Ok(()) };
@@ -123,6 +127,17 @@ fn peers(bench: &Bench, board: &mut Board) -> Result<()> {
         |ways| &ways.busy,
         &[(Kind::Copy, TimesAtMost(1.1)), (Kind::Kernel, TimesAtMost(2.0)), (Kind::Slirp, TimesAtMost(1.0))],
     );
+    if let (Some(pairs), Some(copy)) = (find(Kind::Pairs), find(Kind::Copy)) {
+        let mut row = |what: &str, unit, of: fn(&Ways) -> &Samples, goal| {
+            let other = Some((Kind::Copy.name(), of(copy).clone()));
+            let what = format!("network without TUN devices: {what}");
+            board.add(Figure { what, unit, ours: of(pairs).clone(), other, goal });
+        };
+        row("connections", "/s", |ways| &ways.connects, TimesAtLeast(0.85));
+        row("one TCP stream to the world", "Gbit/s", |ways| &ways.up, TimesAtLeast(0.8));
+        row("one TCP stream from the world", "Gbit/s", |ways| &ways.down, TimesAtLeast(0.8));
+        row("a byte there and back, one after the other", "us", |ways| &ways.busy, TimesAtMost(1.1));
+    }
     board.add(Figure {
         what: "network: a byte there and back, one after the other, median".to_owned(),
         unit: "us",

@@ -31,6 +31,8 @@ const RULES: &str = "table ip nat { chain post { type nat hook postrouting prior
 pub enum Kind {
     /// The platform's.
     Ours,
+    /// The platform's where `/dev/net/tun` is closed: pairs of devices, read by packet sockets.
+    Pairs,
     /// The floor.
     Copy,
     Kernel,
@@ -38,11 +40,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [Self::Ours, Self::Copy, Self::Kernel, Self::Slirp];
+    pub const ALL: [Self; 5] = [Self::Ours, Self::Copy, Self::Kernel, Self::Slirp, Self::Pairs];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ours => "Onrush",
+            Self::Pairs => "Onrush without TUN",
             Self::Copy => "TUN copy loop",
             Self::Kernel => "kernel masquerade",
             Self::Slirp => "slirp4netns",
@@ -192,6 +195,7 @@ impl Site {
             Kind::Kernel => "nft",
             Kind::Slirp => "slirp4netns",
             Kind::Ours | Kind::Copy => "ip",
+            Kind::Pairs => "unshare",
         };
         if !installed(needed) {
             return Ok(None);
@@ -203,6 +207,13 @@ impl Site {
         let (mut carrier, mut peer, mut between) = (None, None, None);
         match kind {
             Kind::Ours => carrier = Some(carry(bench, &world, &[&inside], &["--addresses", "8"])?),
+            Kind::Pairs => {
+                // The node is covered for this one process.
+                let mut command = bound("unshare");
+                command.args(["-m", "sh", "-c", "mount -t tmpfs none /dev/net && exec \"$0\" \"$@\""]);
+                command.arg(bench.program("network-carry")?);
+                carrier = Some(carry_by(command, bench, &world, &[&inside], &["--addresses", "8"])?);
+            }
             Kind::Copy => {
                 let mut command = bound(&load);
                 carrier = Some(Talker::ready(command.args(["copy", &inside.0, &world.0]))?);
@@ -278,7 +289,16 @@ pub fn address(number: usize) -> String {
 
 /// The platform's network between environments and the world.
 pub fn carry(bench: &Bench, world: &Namespace, inside: &[&Namespace], more: &[&str]) -> Result<Talker> {
-    let mut command = bound(bench.program("network-carry")?);
+    carry_by(bound(bench.program("network-carry")?), bench, world, inside, more)
+}
+
+fn carry_by(
+    mut command: Command,
+    bench: &Bench,
+    world: &Namespace,
+    inside: &[&Namespace],
+    more: &[&str],
+) -> Result<Talker> {
     command.args(["--world", &world.0]).arg("--state").arg(bench.folder("carry")?).args(more);
     for namespace in inside {
         command.args(["--inside", &namespace.0]);
