@@ -1,5 +1,7 @@
 """Peering on real packets: two VPCs that know each other, a third that only one of them knows, and groups of the other side."""
 
+import json
+
 import pytest
 
 from support import network, puppet, templates
@@ -14,7 +16,7 @@ PING = """
 import socket
 s = socket.socket(); s.settimeout(event.get("timeout", 5))
 try:
-    s.connect((event["host"], event.get("port", 80)))
+    s.connect((os.environ.get(event["host"], event["host"]), event.get("port", 80)))
     s.sendall(b"*1\\r\\n$4\\r\\nPING\\r\\n"); answer = s.recv(64).decode()
 except OSError as error:
     answer = type(error).__name__
@@ -132,3 +134,64 @@ def test_a_vpc_that_is_no_peer_is_out_of_reach_by_address_too(start, tmp_path):
         twin = next(host for host in (f"10.0.0.{last}" for last in range(4, 9)) if ping(platform, "Within", host, timeout=0.3) == PONG)
         for name, host in (("Near", MIDDLE), ("Near", twin), ("Beside", twin), ("Within", MIDDLE), ("Free", MIDDLE), ("Free", twin)):
             assert ping(platform, name, host, timeout=0.5) == "TimeoutError", (name, host)
+
+
+def test_a_public_database_lets_in_those_that_its_groups_and_routes_do(start, tmp_path):
+    """From another VPC by its NAT gateway's two addresses, of which one is let in; from outside; and over a transit gateway."""
+    inside = lambda subnet, group: {"VpcConfig": {"SubnetIds": [ref(subnet)], "SecurityGroupIds": [ref(group)]}}
+    found = network.resources(addresses=2) | vpc("Other", "10.9")
+    found |= {
+        "OtherOut": entry("EC2::InternetGateway"),
+        "OtherAttached": entry("EC2::VPCGatewayAttachment", VpcId=ref("Other"), InternetGatewayId=ref("OtherOut")),
+        "OtherDefault": entry("EC2::Route", RouteTableId=ref("OtherTable"), DestinationCidrBlock="0.0.0.0/0", GatewayId=ref("OtherOut")),
+        "Hub": entry("EC2::TransitGateway"),
+        "Hidden": entry("EC2::Subnet", VpcId=ref("Other"), CidrBlock="10.9.1.0/24"),
+        "Routed": entry("EC2::Subnet", VpcId=ref("Vpc"), CidrBlock="10.0.50.0/24"),
+        "RoutedTable": entry("EC2::RouteTable", VpcId=ref("Vpc")),
+        "RoutedUses": entry("EC2::SubnetRouteTableAssociation", SubnetId=ref("Routed"), RouteTableId=ref("RoutedTable")),
+        "ByHub": entry("EC2::Route", RouteTableId=ref("RoutedTable"), DestinationCidrBlock="10.9.0.0/16", TransitGatewayId=ref("Hub")),
+        "BackByHub": entry("EC2::Route", RouteTableId=ref("OtherTable"), DestinationCidrBlock="10.0.50.0/24", TransitGatewayId=ref("Hub")),
+        "OneAddress": entry(
+            "EC2::SecurityGroupIngress",
+            GroupId=ref("OtherGroup"), IpProtocol="tcp", FromPort=5432, ToPort=5432, CidrIp={"Fn::Sub": "${Eip1.PublicIp}/32"},
+        ),
+    }  # fmt: skip
+    settings = {"Engine": "postgres", "DBInstanceClass": "db.t4g.micro", "AllocatedStorage": "20", "PubliclyAccessible": True}
+    for name, first, second in (("Shown", "OtherSubnet", "Hidden"), ("Buried", "Hidden", "OtherSubnet")):
+        found[f"{name}Places"] = entry("RDS::DBSubnetGroup", DBSubnetGroupDescription="d", SubnetIds=[ref(first), ref(second)])
+        found[name] = entry("RDS::DBInstance", DBSubnetGroupName=ref(f"{name}Places"), VPCSecurityGroups=[ref("OtherGroup")], **settings)
+    variables = {name: {"Fn::GetAtt": [name, "Endpoint.Address"]} for name in ("Shown", "Buried")}
+    common = {"Timeout": 30, "MemorySize": 256, "Environment": {"Variables": variables}}
+    functions = {
+        "Near": ("puppet", common | inside("Private0", "Group")),
+        "Transit": ("puppet", common | inside("Routed", "Group")),
+        "Free": ("puppet", common),
+    }
+    with Cache() as cache:
+        attach = [word for name in ("Shown", "Buried") for word in ("--attach", f"{name}=127.0.0.1:{cache.port()}")]
+        file = templates.write(tmp_path, functions, found)
+        platform = start("--world", "none", "--limit", "db.max-connections=4", *attach, template=file)
+        ask = lambda name, host, **more: ping(platform, name, host, port=5432, **more)
+        # The gateway gives its addresses in turn, and a SYN that is sent again has the port that it had.
+        assert sorted(ask("Near", "Shown", timeout=1.3) for _ in range(2)) == [PONG, "TimeoutError"]
+        silent = lambda name, host: ask(name, host, timeout=0.4) == "TimeoutError"
+        assert silent("Free", "Shown"), "no rule for all addresses"
+        assert silent("Transit", "Shown"), "nor for its own"
+        refused = {row["resource"] for row in platform.request("GET", "/_onrush/limits").json()["limits"] if row["id"] == "sg.no-rule"}
+        assert refused == {"OtherGroup (what may come to Shown)"}
+        assert silent("Near", "Buried") and silent("Free", "Buried")
+        hidden = "Hidden (the internet does not lead there, where Buried is)"
+        assert platform.limit("route.none", hidden)["refused"] >= 2
+
+        found["ForAll"] = entry("EC2::SecurityGroupIngress", GroupId=ref("OtherGroup"), IpProtocol="tcp", FromPort=5432, ToPort=5432, CidrIp="0.0.0.0/0")
+        templates.write(tmp_path, functions, found)
+        deployed = platform.request("POST", "/_onrush/deploy", json.dumps({"template": str(file)}))
+        assert deployed.status == 200, deployed
+        assert [ask(name, "Shown") for name in ("Near", "Transit", "Free")] == [PONG] * 3
+        assert silent("Free", "Buried")
+        # A database is full for all of them, and says so.
+        keep = {"python": PING.replace("s = socket", "kept[count] = s = socket"), "host": "Shown", "port": 5432}
+        said = [puppet.inside(platform, **keep, name=name) for name in ("Near", "Transit", "Near", "Transit", "Near")]
+        assert said[0] == PONG and said[-1] == "ConnectionRefusedError", said
+        row = platform.limit("db.max-connections", "Shown")
+        assert (row["used"], row["max"]) == (4, 4) and row["refused"] >= 1

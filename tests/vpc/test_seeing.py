@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from support import network, puppet
-from support.network import CONNECT
+from support import network, puppet, templates
+from support.network import CONNECT, ref
 from support.paths import BINARY
 from support.world import OTHER, PORT, SERVER, refused
 
@@ -118,15 +118,32 @@ def test_metrics_have_cloudwatchs_names_and_count_as_it_does(up):
 FIELDS = "version account eni source destination source_port destination_port protocol packets bytes start end action status"
 
 
-def test_flow_logs_are_lines_of_awss_format(up, tmp_path):
+def test_flow_logs_are_lines_of_awss_format(start, world, tmp_path):
     log = tmp_path / "flows.log"
-    platform = up("--flow-logs", log, egress=[{"IpProtocol": "tcp", "FromPort": 7, "ToPort": 7, "CidrIp": "0.0.0.0/0"}])
+    rule = lambda port: {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "CidrIp": "0.0.0.0/0"}
+    # One that lets nobody in: its rules are not those of the function's interface.
+    shut = {
+        "ShutGroup": {"Type": "AWS::EC2::SecurityGroup", "Properties": {"GroupDescription": "shut", "VpcId": ref("Vpc")}},
+        "Shut": {
+            "Type": "AWS::ElasticLoadBalancingV2::LoadBalancer",
+            "Properties": {"Scheme": "internal", "Subnets": [ref("Private0")], "SecurityGroups": [ref("ShutGroup")]},
+        },
+    }
+    config = {"SubnetIds": [ref("Private0")], "SecurityGroupIds": [ref("Group")]}
+    functions = {"Red": ("puppet", {"Timeout": 30, "MemorySize": 256, "VpcConfig": config})}
+    template = templates.write(tmp_path, functions, network.resources(egress=[rule(7), rule(53)]) | shut)
+    platform = start("--world", f"netns:{world.name}", "--flow-logs", log, template=template)
     begun = int(time.time())
     assert connect(platform, count=2) == ["hello"] * 2
-    assert connect(platform, port=8, timeout=0.5) == ["TimeoutError"]
+    # The kernel sends its SYN a second time after a second.
+    assert connect(platform, port=8, timeout=1.3) == ["TimeoutError"]
+    assert connect(platform, host="10.0.0.4", timeout=0.3) == ["TimeoutError"]
+    asked = puppet.inside(platform, network.ASK_OVER_TCP, servers=["169.254.169.253"], host="ssm.us-east-1.amazonaws.com")
+    assert asked[0][0] == 0
     platform.stop()
     rows = [dict(zip(FIELDS.split(), line.split(), strict=True)) for line in log.read_text().splitlines()]
     assert {(row["version"], row["account"], row["eni"]) for row in rows} == {("2", "000000000000", INTERFACE)}
+    assert {row["status"] for row in rows} == {"OK"}
     accepted = [row for row in rows if row["action"] == "ACCEPT"]
     out = [row for row in accepted if row["destination"] == SERVER]
     back = [row for row in accepted if row["source"] == SERVER]
@@ -136,8 +153,13 @@ def test_flow_logs_are_lines_of_awss_format(up, tmp_path):
         assert row["source"].startswith("10.0.0.") and row["destination_port"] == str(PORT)
         assert row["protocol"] == "6" and int(row["packets"]) >= 4
         assert begun - 1 <= int(row["start"]) <= int(row["end"]) <= time.time() + 1
-    rejected = [row for row in rows if row["action"] == "REJECT"]
-    assert {row["destination_port"] for row in rejected} == {"8"}, rows
+    # What the own rules bar is rejected, once for all that was sent again; what the other end's do was let out here.
+    (rejected,) = [row for row in rows if row["action"] == "REJECT"]
+    assert (rejected["destination_port"], rejected["packets"]) == ("8", "2") and rejected["start"] < rejected["end"], rows
+    (unheard,) = [row for row in rows if row["destination"] == "10.0.0.4"]
+    assert unheard["action"] == "ACCEPT" and unheard["packets"] == "1"
+    # Nor does AWS log what its resolver is asked.
+    assert "53" not in {row["destination_port"] for row in rows} and len(rows) == 6
 
 
 def packets(file):

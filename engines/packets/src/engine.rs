@@ -341,12 +341,12 @@ impl PacketEngine {
         self.table.bytes()
     }
 
-    /// A gateway's metrics at `now`, by its index in the network; its peaks begin anew.
-    pub fn take_metrics(&mut self, now: Instant, gateway: usize) -> Option<NatMetrics> {
+    /// A gateway's metrics at `now`, by its index in the network.
+    pub fn metrics(&mut self, now: Instant, gateway: usize) -> Option<NatMetrics> {
         self.advance(now);
         let meter = self.meters.get_mut(gateway)?;
         let idle_timeouts = self.wired.connections.idle_timeouts(GatewayId::of(gateway as u32));
-        Some(NatMetrics { idle_timeouts, ..meter.take(self.now) })
+        Some(NatMetrics { idle_timeouts, ..meter.read(self.now) })
     }
 
     /// The limits, to look at.

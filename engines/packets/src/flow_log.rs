@@ -2,7 +2,8 @@
 //!
 //! Source: VPC User Guide, "Flow log records": `version account-id interface-id srcaddr dstaddr srcport dstport protocol
 //! packets bytes start end action log-status`; published. Each direction of a flow has a record of its own. What a full
-//! gateway drops was accepted at the interface; what a full interface drops never comes to it, and has no record.
+//! gateway drops, a route, or the rules of who is asked, was accepted at the interface; what a full interface drops never comes
+//! to it, and has no record.
 
 use limits::eni::InterfaceId;
 use std::fmt;
@@ -13,8 +14,28 @@ use std::net::IpAddr;
 pub enum Action {
     /// They let it through.
     Accept,
-    /// A security group or a network ACL did not.
+    /// A security group of the interface or the network ACL of its subnet did not.
     Reject,
+}
+
+/// Why an interface has no records of an aggregation interval, or not all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing passed, or tried to.
+    NoData,
+    /// There was more than could be kept.
+    SkipData,
+}
+
+impl Status {
+    /// The line that says so of the interval between two Unix times, without an end of line.
+    pub fn line(self, account: &str, interface_id: &str, (start, end): (u64, u64)) -> String {
+        let status = match self {
+            Self::NoData => "NODATA",
+            Self::SkipData => "SKIPDATA",
+        };
+        format!("2 {account} {interface_id} - - - - - - - {start} {end} - {status}")
+    }
 }
 
 /// One direction of a flow, as it passed an interface in some time.

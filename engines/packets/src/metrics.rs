@@ -1,15 +1,18 @@
 //! What NAT gateways count, under CloudWatch's names (namespace `AWS/NATGateway`).
 //!
-//! Source: VPC User Guide, "NAT gateway CloudWatch metrics"; published. How peaks are taken is not: here the highest
-//! average of ten whole seconds.
+//! Source: VPC User Guide, "NAT gateway CloudWatch metrics", and AWS re:Post, "How can I use CloudWatch metrics to identify NAT
+//! gateway bandwidth issues?" (a peak's maximum is that of the averages of each 10 seconds within 60); published. CloudWatch's
+//! minutes are calendar's, of which the last is minutes old; here it is the last six whole windows, whoever asks and how often.
 
 use model::Instant;
 
 /// Over which a peak is averaged.
 const PEAK_WINDOW_NS: u64 = 10_000_000_000;
 const PEAK_WINDOW_S: u64 = PEAK_WINDOW_NS / 1_000_000_000;
+/// Windows of CloudWatch's period, a minute.
+const PEAK_WINDOWS: usize = 6;
 
-/// One gateway's counters since the engine's start; of the peaks, since they were last taken.
+/// One gateway's counters since the engine's start; the peaks, of the last minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NatMetrics {
     /// `ActiveConnectionCount`: TCP connections now.
@@ -70,13 +73,16 @@ impl NatMetrics {
     }
 }
 
-/// A gateway's counters and the window of its peaks.
+/// A gateway's counters and the windows of its peaks.
 #[derive(Clone, Debug, Default)]
 pub struct Meter {
     pub metrics: NatMetrics,
-    window_ends: Instant,
+    /// Which window it is, counted from the start, and what passed in it.
+    window: u64,
     bytes: u64,
     packets: u64,
+    /// Bytes and packets of the windows before, each in the place of its number.
+    before: [(u64, u64); PEAK_WINDOWS],
 }
 
 impl Meter {
@@ -113,26 +119,30 @@ impl Meter {
         }
     }
 
-    /// The counters at `now`; the peaks begin anew.
-    pub fn take(&mut self, now: Instant) -> NatMetrics {
+    /// The counters at `now`.
+    pub fn read(&mut self, now: Instant) -> NatMetrics {
         self.weigh(now);
-        let metrics = self.metrics;
-        (self.metrics.peak_bytes_per_second, self.metrics.peak_packets_per_second) = (0, 0);
-        metrics
+        let most = |part: fn(&(u64, u64)) -> u64| self.before.iter().map(part).max().unwrap_or(0);
+        NatMetrics {
+            peak_bytes_per_second: most(|window| window.0) / PEAK_WINDOW_S,
+            peak_packets_per_second: most(|window| window.1) / PEAK_WINDOW_S,
+            ..self.metrics
+        }
     }
 
-    /// Ends a window that is over.
+    /// Ends windows that are over. O(1).
     #[inline]
     fn weigh(&mut self, now: Instant) {
-        if now < self.window_ends {
+        let window = now.as_nanos() / PEAK_WINDOW_NS;
+        if window <= self.window {
             return;
         }
-        let metrics = &mut self.metrics;
-        metrics.peak_bytes_per_second = metrics.peak_bytes_per_second.max(self.bytes / PEAK_WINDOW_S);
-        metrics.peak_packets_per_second = metrics.peak_packets_per_second.max(self.packets / PEAK_WINDOW_S);
-        let next = now.as_nanos() / PEAK_WINDOW_NS + 1;
-        self.window_ends = Instant::from_nanos(next.saturating_mul(PEAK_WINDOW_NS));
-        (self.bytes, self.packets) = (0, 0);
+        let place = |window: u64| (window % PEAK_WINDOWS as u64) as usize;
+        let passed = (window - self.window).min(PEAK_WINDOWS as u64 + 1);
+        self.before[place(self.window)] = (self.bytes, self.packets);
+        // Nothing passed in those between.
+        (1..passed).for_each(|step| self.before[place(self.window + step)] = (0, 0));
+        (self.window, self.bytes, self.packets) = (window, 0, 0);
     }
 }
 
@@ -141,17 +151,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peak_is_the_best_ten_seconds() {
+    fn a_peak_is_the_best_ten_seconds_of_the_last_minute() {
         let mut meter = Meter::default();
         for second in 0..25 {
             let bytes = if (10..20).contains(&second) { 3000 } else { 1000 };
             meter.pass(Instant::from_secs(second), true, 2, bytes);
         }
-        let taken = meter.take(Instant::from_secs(25));
-        assert_eq!((taken.peak_bytes_per_second, taken.peak_packets_per_second), (3000, 2));
-        assert_eq!(taken.bytes_out_to_destination, 45_000);
-        let taken = meter.take(Instant::from_secs(60));
-        assert_eq!((taken.peak_bytes_per_second, taken.packets_in_from_source), (500, 50));
-        assert_eq!(meter.take(Instant::from_secs(90)).peak_bytes_per_second, 0);
+        for now in [25, 25, 79] {
+            let read = meter.read(Instant::from_secs(now));
+            assert_eq!((read.peak_bytes_per_second, read.peak_packets_per_second), (3000, 2), "{now}");
+            assert_eq!(read.bytes_out_to_destination, 45_000);
+        }
+        let read = meter.read(Instant::from_secs(80));
+        assert_eq!((read.peak_bytes_per_second, read.packets_in_from_source), (500, 50));
+        assert_eq!(meter.read(Instant::from_secs(90)).peak_bytes_per_second, 0);
+    }
+
+    #[test]
+    fn windows_are_weighed_as_by_a_list_of_all_packets() {
+        let mut sequence = 7_u64;
+        let mut draw = |most: u64| {
+            sequence = sequence.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (sequence >> 33) % most
+        };
+        let (mut meter, mut all, mut now) = (Meter::default(), Vec::new(), 0);
+        for _ in 0..2_000 {
+            now += draw(20) * draw(2) * draw(2);
+            let bytes = draw(1_000);
+            meter.pass(Instant::from_secs(now), draw(2) == 0, 1, bytes);
+            all.push((now / PEAK_WINDOW_S, bytes));
+            let last = now / PEAK_WINDOW_S;
+            let sum = |window: u64| all.iter().filter(|(of, _)| *of == window).map(|(_, bytes)| bytes).sum();
+            let expected: u64 = (last.saturating_sub(6)..last).map(sum).max().unwrap_or(0);
+            assert_eq!(meter.read(Instant::from_secs(now)).peak_bytes_per_second, expected / PEAK_WINDOW_S);
+        }
     }
 }

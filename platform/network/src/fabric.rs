@@ -40,6 +40,7 @@ use model::Instant;
 use packets::{LineFaults, PacketEngine, Place};
 use tokio::sync::oneshot;
 
+use crate::names::Asker;
 use crate::world::Outside;
 use command::{Command, Sender};
 
@@ -63,10 +64,12 @@ pub struct Opening {
     pub source: SocketAddr,
     /// Where it goes.
     pub destination: SocketAddr,
+    /// Who asks, where it goes to the VPC's resolver.
+    pub asker: Option<Asker>,
 }
 
-/// Takes lines of a flow log; must not wait.
-pub type FlowLog = Box<dyn FnMut(&str) + Send>;
+/// Takes lines of a flow log, and says whether it had room; must not wait.
+pub type FlowLog = Box<dyn FnMut(&str) -> bool + Send>;
 
 /// What others do for the thread. Called on it, so they must not wait.
 pub struct Hooks {

@@ -252,20 +252,35 @@ impl View<'_> {
 
     /// A function without a VPC.
     fn outside(&self, name: &str, to: &Destination, as_json: bool) -> (String, bool) {
-        let host = to.host.as_ref();
-        let verdict = match host {
+        let found = to.host.as_ref().and_then(|id| self.network.hosts.iter().find(|host| host.name == *id));
+        let barred = found.and_then(|host| {
+            let (protocol, port) = match to.protocol {
+                Transport::Tcp => (TCP, to.port),
+                Transport::Udp => (UDP, to.port),
+                Transport::Icmp => (ICMP, ECHO),
+            };
+            let (limit, who) = self.network.bars_without_vpc(host.address.into(), protocol, port)?;
+            Some((host, limit, who))
+        });
+        let verdict = match &barred {
             None => {
                 format!("{name} is in no VPC: it goes straight to {}, past every limit of a VPC.", to.title)
             }
-            Some(host) => format!(
-                "{name} is in no VPC and does not reach {host}, which has an address in one alone (route.none). Connects hang: \
-                 nobody answers."
+            Some((host, limit, _)) if !host.public => format!(
+                "{name} is in no VPC and does not reach {}, which has an address in one alone ({limit}). Connects hang: \
+                 nobody answers.",
+                host.name
+            ),
+            Some((host, limit, who)) => format!(
+                "{name} is in no VPC and does not reach {} over the internet: {limit} of {who}. Connects hang: nobody answers.",
+                host.name
             ),
         };
-        let cure = host.map(|_| format!("give {name} a VpcConfig with subnets and security groups"));
-        let arrives = host.is_none();
+        let cure =
+            barred.as_ref().map(|_| format!("give {name} a VpcConfig with subnets and security groups"));
+        let arrives = barred.is_none();
         if as_json {
-            let limit = host.map(|_| "route.none");
+            let limit = barred.as_ref().map(|(_, limit, _)| limit.as_str());
             let way = json!({
                 "subnet": null, "arrives": arrives, "limit": limit, "verdict": verdict, "cure": cure, "steps": [],
             });

@@ -82,6 +82,7 @@ impl Network {
             groups: Vec::new(),
             vpc: 0,
             subnet: Some(0),
+            placed: false,
             public: false,
             what,
         };

@@ -2,11 +2,12 @@
 
 mod words;
 
-use super::path::Check;
+use super::path::{Check, UNKNOWN};
 use super::{FlowKey, Hop, Network, Path, To};
 use crate::settings::NetworkSettings;
 use model::stack::AnyCidr;
 use model::{LimitId, grouped};
+use std::net::IpAddr;
 use words::{protocol_text, range_text, traffic_text};
 
 /// A cure names at most this many subnets.
@@ -123,7 +124,8 @@ impl Teller<'_> {
     fn tell(&mut self, check: &Check<'_>) {
         match check {
             Check::LetsOut(found) => self.lets_out(*found),
-            Check::LetsIn { host, rule, gateway } => self.lets_in(*host, *rule, *gateway),
+            Check::LetsIn { host, rule, stranger } => self.lets_in(*host, *rule, *stranger),
+            Check::Hidden { host, subnet } => self.hidden(*host, *subnet),
             Check::Acl { subnet, egress, answer, other, port, allows } => {
                 self.acl(*subnet, *egress, *answer, *other, *port, *allows);
             }
@@ -172,7 +174,33 @@ impl Teller<'_> {
         }
     }
 
-    fn lets_in(&mut self, host: usize, found: Option<(usize, usize)>, gateway: Option<usize>) {
+    fn hidden(&mut self, host: usize, subnet: usize) {
+        let (host, place) = (&self.network.hosts[host].name, &self.network.subnets[subnet]);
+        let table = place.table.as_ref().map_or_else(String::new, |table| format!(" ({table})"));
+        self.cure = Some(format!(
+            "the internet reaches {host} only in subnets whose default route leads to an internet gateway, and that of {}{table} does \
+             not: give it one, or reach {host} from inside its VPC",
+            place.name
+        ));
+        if let Some(step) = self.steps.last_mut() {
+            step.passes = false;
+        }
+    }
+
+    /// Who asks, as a rule would name it: behind gateways nobody's groups count.
+    fn asker(&self, stranger: Option<IpAddr>) -> String {
+        let Some(address) = stranger else { return self.network.group_names(self.groups) };
+        let is = |gateway: &&super::Gateway| {
+            gateway.address == Some(address) || gateway.external.contains(&address)
+        };
+        match self.network.gateways.iter().find(is) {
+            Some(gateway) => format!("{address}/32 ({})", gateway.name),
+            None if address == UNKNOWN => "0.0.0.0/0".to_owned(),
+            None => format!("{address}/32"),
+        }
+    }
+
+    fn lets_in(&mut self, host: usize, found: Option<(usize, usize)>, stranger: Option<IpAddr>) {
         let host = &self.network.hosts[host];
         let port = self.traffic(self.flow.port);
         match found {
@@ -187,12 +215,7 @@ impl Teller<'_> {
             }
             None => {
                 let names = self.network.group_names(&host.groups);
-                // Behind a NAT gateway nobody's groups count.
-                let gateway = gateway.and_then(|gateway| self.network.gateways.get(gateway));
-                let own = match gateway.and_then(|gateway| Some((gateway, gateway.address?))) {
-                    Some((gateway, address)) => format!("{address}/32 ({})", gateway.name),
-                    None => self.network.group_names(self.groups),
-                };
+                let own = self.asker(stranger);
                 let rule = format!("no rule lets {port} from {own} in to {}", host.name);
                 self.step(StepKind::GroupIn, names.clone(), rule, true, false);
                 self.cure = Some(format!("give {names} an ingress rule for {port} from {own}"));
@@ -200,15 +223,7 @@ impl Teller<'_> {
         }
     }
 
-    fn acl(
-        &mut self,
-        subnet: usize,
-        egress: bool,
-        answer: bool,
-        other: std::net::IpAddr,
-        port: u16,
-        allows: bool,
-    ) {
+    fn acl(&mut self, subnet: usize, egress: bool, answer: bool, other: IpAddr, port: u16, allows: bool) {
         let place = &self.network.subnets[subnet];
         let Some(acl) = place.acl.and_then(|acl| self.network.acls.get(acl)) else { return };
         let entry = acl.decides(egress, other, self.flow.protocol, port);

@@ -30,7 +30,10 @@ pub struct Host {
     pub vpc: usize,
     /// Index of its subnet, where that is known.
     pub subnet: Option<usize>,
-    /// Whether it also has an address that the internet leads to (`PubliclyAccessible`), of which nothing more is known here.
+    /// Whether the template says in which subnet it is; else that is a guess.
+    pub placed: bool,
+    /// Whether it also has an address that the internet leads to (`PubliclyAccessible`). It has none of its own here: who
+    /// comes from outside its VPC uses the same one.
     pub public: bool,
     /// What it is.
     pub what: HostKind,

@@ -18,6 +18,11 @@ use std::net::{IpAddr, Ipv4Addr};
 /// The port of a sender whose own is not known: in the middle of those that functions use (1024 to 65535).
 pub const EPHEMERAL: u16 = 49_152;
 
+/// Where functions without a VPC come from: no address that a rule could name (198.19.0.0/17).
+pub const WITHOUT_VPC: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 19, 0, 1));
+/// A public address that is not known: rules for all addresses alone mean it.
+pub(super) const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// Whom a packet is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
@@ -62,9 +67,11 @@ pub(super) enum Check<'walk> {
     Route { subnet: usize, route: Option<usize>, towards: IpAddr },
     /// The NAT gateway through which it goes.
     Nat(usize),
-    /// What lets the packet in: a group and the index of its ingress rule. A host without groups takes everything. Behind a
-    /// NAT gateway (by its index) that is who asks.
-    LetsIn { host: usize, rule: Option<(usize, usize)>, gateway: Option<usize> },
+    /// What lets the packet in: a group and the index of its ingress rule. A host without groups takes everything. A stranger's
+    /// address is a member of no group.
+    LetsIn { host: usize, rule: Option<(usize, usize)>, stranger: Option<IpAddr> },
+    /// A host that is to be reached from the internet stands in a subnet that it does not lead to.
+    Hidden { host: usize, subnet: usize },
     /// The end.
     End(&'walk Path),
 }
@@ -97,20 +104,9 @@ impl Network {
         let (place, to) = (&self.subnets[subnet], flow.to);
         let route = self.route(subnet, to);
         let hop = route.map(|index| &place.routes[index].hop);
-        // Whose address it is, where it is one of a VPC that the route leads to.
-        let vpc = match hop {
-            Some(Hop::Inside) => Some(place.vpc),
-            Some(Hop::Peer { vpc, .. }) => Some(*vpc),
-            _ => None,
-        };
-        let host = vpc.and_then(|vpc| self.host_at(vpc, to));
-        let far = host.and_then(|host| self.hosts[host].subnet).or_else(|| self.subnet_at(vpc?, to));
-
-        self.leave(groups, flow, host, see)?;
+        let (host, far) = self.there(subnet, hop, to);
         let crosses = far != Some(subnet);
-        if crosses {
-            self.acl(subnet, true, false, to, flow.protocol, flow.port, see)?;
-        }
+        self.begin(subnet, groups, flow, (host, crosses), see)?;
         see(&Check::Route { subnet, route, towards: to });
         let source = self.source(subnet, groups, to);
         let path = match hop {
@@ -145,7 +141,13 @@ impl Network {
             }
             Some(Hop::Service(endpoint)) => Path::Service(*endpoint),
             Some(Hop::Egress(gateway)) => Path::Egress(*gateway),
-            Some(Hop::Elsewhere(_)) => Path::World,
+            Some(Hop::Elsewhere(_)) => match self.host_beyond(subnet, to) {
+                Some(host) => {
+                    self.enter_beyond(host, source, flow, see)?;
+                    Path::Host(host)
+                }
+                None => Path::World,
+            },
             Some(Hop::InternetGateway(name)) => {
                 let who =
                     format!("{} (its route leads to {name}, which drops what functions send)", place.name);
@@ -159,6 +161,43 @@ impl Network {
             self.acl(subnet, false, true, to, flow.protocol, answer_port(flow), see)?;
         }
         Ok(path)
+    }
+
+    /// Whether a packet leaves its interface: the interface's own groups and its subnet's ACL let it out. What bars it behind
+    /// that, nobody there hears of.
+    pub fn leaves(&self, subnet: usize, groups: &[usize], flow: &FlowKey) -> bool {
+        let route = self.route(subnet, flow.to);
+        let hop = route.map(|index| &self.subnets[subnet].routes[index].hop);
+        let (host, far) = self.there(subnet, hop, flow.to);
+        self.begin(subnet, groups, flow, (host, far != Some(subnet)), &mut |_| {}).is_ok()
+    }
+
+    /// Whose address it is, where it is one of a VPC that the route leads to, and in which subnet.
+    fn there(&self, subnet: usize, hop: Option<&Hop>, to: IpAddr) -> (Option<usize>, Option<usize>) {
+        let vpc = match hop {
+            Some(Hop::Inside) => Some(self.subnets[subnet].vpc),
+            Some(Hop::Peer { vpc, .. }) => Some(*vpc),
+            _ => None,
+        };
+        let host = vpc.and_then(|vpc| self.host_at(vpc, to));
+        let far = host.and_then(|host| self.hosts[host].subnet).or_else(|| self.subnet_at(vpc?, to));
+        (host, far)
+    }
+
+    /// The first to be asked: the sender's groups, and its subnet's ACL where the packet `crosses` its border.
+    fn begin(
+        &self,
+        subnet: usize,
+        groups: &[usize],
+        flow: &FlowKey,
+        (host, crosses): (Option<usize>, bool),
+        see: &mut dyn FnMut(&Check<'_>),
+    ) -> Result<(), Path> {
+        self.leave(groups, flow, host, see)?;
+        if crosses {
+            self.acl(subnet, true, false, flow.to, flow.protocol, flow.port, see)?;
+        }
+        Ok(())
     }
 
     /// The route that decides, as an index: the longest prefix; of equals a range before a list, then the first. AWS refuses
@@ -243,7 +282,7 @@ impl Network {
         from: &[usize],
         source: IpAddr,
         flow: &FlowKey,
-        gateway: Option<usize>,
+        stranger: Option<IpAddr>,
         see: &mut dyn FnMut(&Check<'_>),
     ) -> Result<(), Path> {
         let found = &self.hosts[host];
@@ -254,7 +293,7 @@ impl Network {
             };
             Some((*group, rules.map(lets).position(|lets| lets)?))
         });
-        see(&Check::LetsIn { host, rule, gateway });
+        see(&Check::LetsIn { host, rule, stranger });
         if rule.is_none() && !found.groups.is_empty() {
             let who = format!("{} (what may come to {})", self.group_names(&found.groups), found.name);
             return Err(Path::Barred(LimitId::NoRule, who));
@@ -422,11 +461,14 @@ impl Network {
         see: &mut dyn FnMut(&Check<'_>),
     ) -> Result<(), Path> {
         let to = super::nat64::embedded(flow.to).map_or(flow.to, IpAddr::V4);
+        let flow = super::rules::as_ipv4(&FlowKey { to, from_port: EPHEMERAL, ..*flow });
+        if let (None, Some(host)) = (self.vpc_behind(gateway, to), self.public_host(to)) {
+            return self.enter_by_addresses(gateway, host, &flow, see);
+        }
         let Gateway { subnet: Some(home), address: Some(source), .. } = self.gateways[gateway] else {
             return Ok(());
         };
         let Some(host) = self.host_behind(gateway, to) else { return Ok(()) };
-        let flow = super::rules::as_ipv4(&FlowKey { to, from_port: EPHEMERAL, ..*flow });
         let (own, vpc) = (self.subnets[home].vpc, self.hosts[host].vpc);
         let far = self.hosts[host].subnet.or_else(|| self.subnet_at(vpc, to)).filter(|far| *far != home);
         if own != vpc {
@@ -435,11 +477,121 @@ impl Network {
         if let Some(far) = far {
             self.acl(far, false, false, source, flow.protocol, flow.port, see)?;
         }
-        self.enter(host, &[], source, &flow, Some(gateway), see)?;
+        self.enter(host, &[], source, &flow, Some(source), see)?;
         if let Some(far) = far {
             self.acl(far, true, true, source, flow.protocol, answer_port(&flow), see)?;
         }
         Ok(())
+    }
+
+    /// What stands on the internet, too, sees one of a NAT gateway's public addresses: which, the gateway says when it gives a
+    /// port, so that it is enough here when one of them is let in.
+    fn enter_by_addresses(
+        &self,
+        gateway: usize,
+        host: usize,
+        flow: &FlowKey,
+        see: &mut dyn FnMut(&Check<'_>),
+    ) -> Result<(), Path> {
+        let found = &self.gateways[gateway];
+        let all = found.external.iter().enumerate().map(|(place, address)| (place as u16, *address));
+        let mut all = all.filter(|(place, _)| !found.withdrawn.contains(place)).map(|(_, address)| address);
+        let first = all.next().unwrap_or(UNKNOWN);
+        let is_let_in = |address: &IpAddr| self.enter_publicly(host, *address, flow, &mut |_| {}).is_ok();
+        let source = std::iter::once(first).chain(all).find(is_let_in).unwrap_or(first);
+        self.enter_publicly(host, source, flow, see)
+    }
+
+    /// A packet from the internet for something that stands there, too. An internet gateway must lead to its subnet, as both
+    /// ways lead through it (RDS User Guide, "Troubleshooting for Amazon RDS": a DB instance that is publicly accessible in
+    /// private subnets is not reached); its ACL and groups are asked about the public address.
+    fn enter_publicly(
+        &self,
+        host: usize,
+        source: IpAddr,
+        flow: &FlowKey,
+        see: &mut dyn FnMut(&Check<'_>),
+    ) -> Result<(), Path> {
+        let found = &self.hosts[host];
+        let far = found.subnet.filter(|_| found.placed);
+        if let Some(far) = far {
+            let route = self.route(far, source);
+            see(&Check::Route { subnet: far, route, towards: source });
+            let hop = route.map(|index| &self.subnets[far].routes[index].hop);
+            if !matches!(hop, Some(Hop::InternetGateway(_))) {
+                see(&Check::Hidden { host, subnet: far });
+                let who = format!(
+                    "{} (the internet does not lead there, where {} is)",
+                    self.subnets[far].name, found.name
+                );
+                return Err(Path::Barred(LimitId::NoRoute, who));
+            }
+            self.acl(far, false, false, source, flow.protocol, flow.port, see)?;
+        }
+        self.enter(host, &[], source, flow, Some(source), see)?;
+        match far {
+            Some(far) => self.acl(far, true, true, source, flow.protocol, answer_port(flow), see),
+            None => Ok(()),
+        }
+    }
+
+    /// Who bars a packet from this public address to something that stands on the internet, too; nobody, where it arrives.
+    pub fn barred_publicly(&self, host: usize, source: IpAddr, flow: &FlowKey) -> Option<(LimitId, String)> {
+        match self.enter_publicly(host, source, flow, &mut |_| {}) {
+            Err(Path::Barred(limit, resource)) => Some((limit, resource)),
+            _ => None,
+        }
+    }
+
+    /// Who bars functions without a VPC from an address: what stands in a VPC is out of their reach, unless it stands on the
+    /// internet, too, and takes them.
+    pub fn bars_without_vpc(&self, to: IpAddr, protocol: u8, port: u16) -> Option<(LimitId, String)> {
+        self.owners(to).next()?;
+        let Some(host) = self.public_host(to) else {
+            return Some((LimitId::NoRoute, "a function without a VPC".to_owned()));
+        };
+        self.barred_publicly(host, WITHOUT_VPC, &FlowKey { protocol, to, port, from_port: EPHEMERAL })
+    }
+
+    /// Who has an address in another VPC, which a transit gateway, a VPN or an instance leads to; nobody, where several have it.
+    fn host_beyond(&self, subnet: usize, to: IpAddr) -> Option<usize> {
+        let own = self.subnets[subnet].vpc;
+        let mut there =
+            (0..self.vpcs.len()).filter(|vpc| *vpc != own).filter_map(|vpc| self.host_at(vpc, to));
+        let found = there.next()?;
+        there.next().is_none().then_some(found)
+    }
+
+    /// A packet that comes to another VPC by what is not known here. It comes as it is, so that answers need a way back of the
+    /// same kind, and rules are asked about its address: those that name groups do not mean it (VPC User Guide, "Security group
+    /// referencing": over transit gateways only where that was turned on).
+    fn enter_beyond(
+        &self,
+        host: usize,
+        source: IpAddr,
+        flow: &FlowKey,
+        see: &mut dyn FnMut(&Check<'_>),
+    ) -> Result<(), Path> {
+        let found = &self.hosts[host];
+        let far = found.subnet.filter(|_| found.placed);
+        let hop = |far: usize| self.route(far, source).map(|index| &self.subnets[far].routes[index].hop);
+        let leads_back = far.is_none_or(|far| matches!(hop(far), Some(Hop::Elsewhere(_))));
+        if found.public && !leads_back {
+            return self.enter_publicly(host, UNKNOWN, flow, see);
+        }
+        if let Some(far) = far {
+            see(&Check::Route { subnet: far, route: self.route(far, source), towards: source });
+            if !leads_back {
+                let who = format!("{} (no route leads its answers back)", self.subnets[far].name);
+                return Err(Path::Barred(LimitId::NoRoute, who));
+            }
+            self.acl(far, false, false, source, flow.protocol, flow.port, see)?;
+        }
+        self.enter(host, &[], source, flow, Some(source), see)?;
+        match far {
+            Some(far) => self.acl(far, true, true, source, flow.protocol, answer_port(flow), see),
+            None => Ok(()),
+        }
     }
 
     /// Who has an address of the VPC that is reached behind a NAT gateway.

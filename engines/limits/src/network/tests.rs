@@ -50,6 +50,7 @@ fn endpoints_stand_before_routes() {
         groups: vec![1],
         vpc: 0,
         subnet: Some(0),
+        placed: true,
         public: false,
         what: HostKind::Endpoint(0),
     });

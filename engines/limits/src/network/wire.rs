@@ -1,7 +1,7 @@
 //! The engines of a network: connections through its interfaces and gateways, and the ways that lead to them.
 
 use super::databases::Database;
-use super::{Host, HostKind, Network, Placement, Target, Verdict};
+use super::{Host, HostKind, Network, Placement, TCP, Target, Verdict};
 use crate::connections::{Connections, End, Way};
 use crate::db_connections::DatabaseId;
 use crate::db_pool::LoginId;
@@ -9,7 +9,7 @@ use crate::eni::InterfaceId;
 use crate::eni_room::SubnetId;
 use crate::nat::{Destination as NatDestination, GatewayId, Protocol};
 use crate::settings::NetworkSettings;
-use model::{Instant, LimitId, Refusal};
+use model::{Instant, Refusal};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -122,14 +122,14 @@ impl Network {
                     || literal == Some(host.address)
                     || host.names.iter().any(|name| name == to.host)
             };
-            return match self.hosts.iter().filter(is_database).find(named) {
-                Some(host) if !host.public => wired.connections.barred(
-                    LimitId::NoRoute,
-                    "a function without a VPC",
-                    &format!("{}:{}", to.host, to.port),
-                ),
-                Some(host) => Way::Free(wired.end_of(host.what)),
-                None => Way::Free(End::Open),
+            let Some(host) = self.hosts.iter().filter(is_database).find(named) else {
+                return Way::Free(End::Open);
+            };
+            return match self.bars_without_vpc(host.address.into(), TCP, to.port) {
+                Some((limit, who)) => {
+                    wired.connections.barred(limit, &who, &format!("{}:{}", to.host, to.port))
+                }
+                None => Way::Free(wired.end_of(host.what)),
             };
         };
         let interface = wired.interfaces[function][choice];

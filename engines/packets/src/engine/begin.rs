@@ -1,7 +1,7 @@
 //! A new flow: which way it takes, what the limits say, and its record.
 
 use super::{PacketEngine, pass};
-use crate::environment::EnvironmentId;
+use crate::environment::{Environment, EnvironmentId};
 use crate::event::Event;
 use crate::flow::{Flow, NO_GATEWAY, State, marks};
 use crate::martian::{is_given_out, is_private};
@@ -18,7 +18,9 @@ use model::{LimitId, Refusal};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// Type and code of an echo request of IPv6.
+/// Type and code of an echo request.
+const ECHO_REQUEST: u16 = 8 << 8;
+/// The same of IPv6.
 const ECHO_REQUEST6: u16 = 128 << 8;
 /// Ports that are tried for a flow whose interface has none left of its own (with a raised limit alone).
 const SHARED_PORTS_TRIED: u16 = 64;
@@ -81,24 +83,35 @@ impl PacketEngine {
         match environment.interface {
             // The resolver stands on Lambda's side of the interface, and takes nothing of it.
             Some(interface) if !to_resolver => self.grant_in_vpc(id, interface, key, view, bytes, leads),
-            _ => self.grant_free(id, key, leads),
+            _ => self.grant_free(id, key, leads, to_resolver),
         }
     }
 
     /// Without a VPC the network limits nothing, and each environment has an address of its own.
-    fn grant_free(&mut self, id: EnvironmentId, key: &Key, leads: u16) -> Result<Granted, Refusal> {
-        let outside = self.environments[id.slot as usize].public();
-        if key.remote.is_ipv6() || key.is_nat64() {
+    fn grant_free(
+        &mut self,
+        id: EnvironmentId,
+        key: &Key,
+        leads: u16,
+        to_resolver: bool,
+    ) -> Result<Granted, Refusal> {
+        let environment = &self.environments[id.slot as usize];
+        let own6 = environment.attachment.address6.filter(|_| to_resolver).map(IpAddr::V6);
+        let outside = match key.remote {
+            IpAddr::V4(_) if !key.is_nat64() => Some(environment.public().into()),
+            // The resolver's own address of IPv6 is asked from the environment's, which nobody else has.
+            IpAddr::V6(_) => own6,
+            IpAddr::V4(_) => None,
+        };
+        let Some(outside) = outside else {
             return Err(self.barred(LimitId::NoRoute, "a function without a VPC"));
-        }
-        // What stands in a VPC is out of its reach, unless it stands on the internet, too.
-        if self.network.owners(key.remote).next().is_some()
-            && !self.network.owners(key.remote).any(|host| host.public)
-        {
-            return Err(self.barred(LimitId::NoRoute, "a function without a VPC"));
+        };
+        let port = if key.protocol == ICMP { ECHO_REQUEST } else { key.remote_port };
+        if let Some((limit, who)) = self.network.bars_without_vpc(key.remote, key.protocol, port) {
+            return Err(self.barred(limit, &who));
         }
         // An environment before this one had the same address; what is left of its flow gives way.
-        let other = Key { near: Near::Address(outside.into()), ..*key };
+        let other = Key { near: Near::Address(outside), ..*key };
         if let Some(slot) = self.table.find(&other) {
             self.end(slot);
         }
@@ -108,7 +121,7 @@ impl PacketEngine {
             self.wired.connections.take_database_freely(self.now, database)?;
         }
         Ok(Granted {
-            outside: outside.into(),
+            outside,
             outside_port: key.near_port,
             marks: leads | if behind.is_some() { marks::DATABASE } else { 0 },
             pool: 0,
@@ -129,25 +142,10 @@ impl PacketEngine {
     ) -> Result<Granted, Refusal> {
         let environment = &self.environments[id.slot as usize];
         let own_port = self.ports.get(interface.index()).and_then(|ports| ports.next());
-        let port = match key.protocol {
-            ICMP | ICMPV6 => word(bytes, view.transport),
-            _ => key.remote_port,
-        };
         let from_port = own_port.unwrap_or(key.near_port);
-        let mut flow = FlowKey { protocol: key.protocol, to: key.remote, port, from_port };
-        if let (IpAddr::V4(four), true) = (key.remote, key.is_nat64()) {
-            flow.to = synthesized(four).into();
-            if key.protocol == ICMP {
-                (flow.protocol, flow.port) = (ICMPV6, ECHO_REQUEST6);
-            }
-        }
-        let function = environment.attachment.place.map_or(0, |place| place.function);
-        let groups = match self.network.placements.get(function) {
-            Some(Some(placement)) => &*placement.groups,
-            _ => &[],
-        };
+        let flow = Self::flow_key(key, view, bytes, from_port);
         let subnet = environment.subnet;
-        let path = self.network.path(subnet, groups, &flow);
+        let path = self.network.path(subnet, self.groups_of(environment), &flow);
         let public = environment.public();
         let now = self.now;
         let mut granted = Granted {
@@ -174,6 +172,7 @@ impl PacketEngine {
             Path::Nat(index) => {
                 self.look_behind(index, key, &mut granted);
                 self.take_gateway(interface, index, key, &mut granted)?;
+                self.come_by_address((id, interface), index, key, &mut granted);
             }
             _ if own.is_none() => {
                 let name = Arc::clone(self.wired.connections.interface_name(interface));
@@ -208,10 +207,68 @@ impl PacketEngine {
         Ok(granted)
     }
 
+    /// A packet as rules and routes speak of it.
+    pub(super) fn flow_key(key: &Key, view: &View, bytes: &[u8], from_port: u16) -> FlowKey {
+        let port = match key.protocol {
+            ICMP | ICMPV6 => word(bytes, view.transport),
+            _ => key.remote_port,
+        };
+        let mut flow = FlowKey { protocol: key.protocol, to: key.remote, port, from_port };
+        if let (IpAddr::V4(four), true) = (key.remote, key.is_nat64()) {
+            flow.to = synthesized(four).into();
+            if key.protocol == ICMP {
+                (flow.protocol, flow.port) = (ICMPV6, ECHO_REQUEST6);
+            }
+        }
+        flow
+    }
+
+    /// The security groups of an environment's interface.
+    pub(super) fn groups_of(&self, environment: &Environment) -> &[usize] {
+        let function = environment.attachment.place.map_or(0, |place| place.function);
+        match self.network.placements.get(function) {
+            Some(Some(placement)) => &placement.groups,
+            _ => &[],
+        }
+    }
+
     /// The database of a host.
     fn database_of(&self, host: usize) -> Option<(usize, DatabaseId)> {
         let HostKind::Database(index) = self.network.hosts.get(host)?.what else { return None };
         Some((index, self.wired.databases.get(index).copied().flatten()?))
+    }
+
+    /// On the internet something of the template sees the one address that a gateway has just given. Where that is not let in,
+    /// while another one of the gateway's would be, the gateway does not hear of it, and keeps the port.
+    fn come_by_address(
+        &mut self,
+        (id, interface): (EnvironmentId, InterfaceId),
+        gateway: usize,
+        key: &Key,
+        granted: &mut Granted,
+    ) {
+        let host = match self.network.host_behind(gateway, key.remote) {
+            Some(_) => None,
+            None => self.network.public_host(key.remote),
+        };
+        let Some(host) = host else { return };
+        let port = if key.protocol == ICMP { ECHO_REQUEST } else { key.remote_port };
+        let flow = FlowKey { protocol: key.protocol, to: key.remote, port, from_port: granted.outside_port };
+        let Some((limit, who)) = self.network.barred_publicly(host, granted.outside, &flow) else { return };
+        granted.marks = granted.marks & !(marks::RELAY | marks::DATABASE) | marks::NOWHERE;
+        if let Some(database) = granted.behind.take() {
+            self.wired.connections.give_taken_back(self.now, Taken::Database(database), false);
+        }
+        let refusal = self.barred(limit, &who);
+        let source = self.environments[id.slot as usize].attachment.address;
+        self.tell(Event::Refused {
+            environment: id,
+            interface: Some(interface),
+            protocol: key.protocol,
+            source: SocketAddr::new(source.into(), key.near_port),
+            destination: SocketAddr::new(key.remote, key.remote_port),
+            refusal,
+        });
     }
 
     /// Something of the template may stand behind a NAT gateway; a database there may refuse a flow that has all else.
@@ -367,7 +424,7 @@ impl PacketEngine {
         refusal: Refusal,
     ) -> Verdict {
         let limit = refusal.limit;
-        self.record_refused(id, key, limit, pass::weigh(view, bytes, offload));
+        self.record_refused(id, key, limit, (view, bytes, pass::weigh(view, bytes, offload)));
         if limit == LimitId::NatPorts {
             let is = |gateway: &limits::network::Gateway| *gateway.name == *refusal.resource;
             let index = self.network.gateways.iter().position(is);

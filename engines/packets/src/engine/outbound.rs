@@ -11,7 +11,7 @@ use crate::wire::{ICMP, ICMPV6, TCP, UDP, UDP_HEADER, View, flags};
 use std::net::{IpAddr, SocketAddr};
 
 /// DNS's port.
-const DNS: u16 = 53;
+pub(super) const DNS: u16 = 53;
 
 impl PacketEngine {
     #[inline]
@@ -104,8 +104,7 @@ impl PacketEngine {
         bytes: &mut [u8],
         offload: Offload,
     ) -> Verdict {
-        let environment = &self.environments[id.slot as usize];
-        let to_resolver = key.remote_port == DNS && Self::is_resolver(environment, key.remote);
+        let to_resolver = self.asks_resolver(id, SocketAddr::new(key.remote, key.remote_port));
         if to_resolver && view.protocol == UDP {
             if view.fragment.is_some() {
                 return Verdict::Drop(Reason::Fragment);
@@ -131,6 +130,13 @@ impl PacketEngine {
             return self.hops_used_up(id, view, bytes);
         }
         self.begin(id, key, view, bytes, offload, to_resolver)
+    }
+
+    /// Whether what an environment sends there is for its VPC's resolver. Who asks is its device's to say: the connection's
+    /// source, as the relay has it, is of no VPC.
+    pub fn asks_resolver(&self, id: EnvironmentId, to: SocketAddr) -> bool {
+        let environment = self.environments.get(id.slot as usize);
+        to.port() == DNS && environment.is_some_and(|found| Self::is_resolver(found, to.ip()))
     }
 
     /// Answers a segment with a reset.

@@ -134,9 +134,15 @@ impl PacketEngine {
         let flow = &self.table.flows()[slot as usize];
         let limit = refusal.limit;
         let environment = &self.environments[flow.environment as usize];
-        if out && let Some(meter) = self.meters.get_mut(usize::from(flow.gateway)) {
+        let is_gateways = matches!(limit, LimitId::NatBandwidth | LimitId::NatPackets);
+        if let Some(meter) = self.meters.get_mut(usize::from(flow.gateway)) {
             let (packets, size) = pass::weigh(view, bytes, offload);
-            meter.drop(true, packets.into(), size);
+            match (is_gateways, out) {
+                (true, _) => meter.drop(out, packets.into(), size),
+                // It came through the gateway, and no further.
+                (false, false) => meter.pass(self.now, false, packets.into(), size),
+                (false, true) => {}
+            }
         }
         self.tell(Event::Refused {
             environment: EnvironmentId { slot: flow.environment, generation: environment.generation },

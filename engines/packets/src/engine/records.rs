@@ -1,24 +1,42 @@
-//! Records for the flow log: when a flow ends, and of those that go on whenever the driver asks.
+//! Records for the flow log: when a flow ends, and of those that go on, and of what got no flow, whenever the driver asks.
+//!
+//! Source: VPC User Guide, "Flow log records" (a record is of one 5-tuple of one interface in an aggregation interval; `REJECT` is
+//! what security groups or network ACLs there did not permit) and "Flow log limitations" (nothing of what is asked of Amazon's
+//! resolver); published. That what a route, a gateway or the far end drops was `ACCEPT`ed where it left: assumed, as an
+//! interface does not hear of it.
 
+use super::outbound::DNS;
 use super::{PacketEngine, pass::seconds};
 use crate::environment::EnvironmentId;
 use crate::flow::{Flow, State, marks};
 use crate::flow_log::{Action, FlowRecord};
 use crate::table::Key;
+use crate::wire::View;
+use limits::eni::InterfaceId;
 use limits::network::nat64::synthesized;
 use model::LimitId;
-use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 
 /// Records that wait to be taken; what comes on top is counted and lost.
 pub const RECORDS_MAX: usize = 65_536;
+
+/// Refusals that wait to be told once each interval, each 5-tuple's together; at so many they are told at once.
+pub const REFUSED_MAX: usize = 16_384;
+
+/// What refusals have in common that make one record.
+type Refused = (InterfaceId, SocketAddr, SocketAddr, u8, bool);
 
 /// Records that wait.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     are_kept: bool,
     waiting: VecDeque<FlowRecord>,
+    /// Of packets that got no flow, since the driver last asked.
+    refused: BTreeMap<Refused, FlowRecord>,
     lost: u64,
+    /// Interfaces of which records were lost, until somebody hears of it.
+    skipped: BTreeSet<InterfaceId>,
     /// How far [`PacketEngine::log_flows`] has come.
     next: u32,
 }
@@ -29,7 +47,29 @@ impl Records {
             self.waiting.push_back(record);
         } else {
             self.lost += 1;
+            self.skipped.insert(record.interface);
         }
+    }
+
+    /// A packet that got no flow: one record with those before it.
+    fn push_refused(&mut self, record: FlowRecord) {
+        let from = SocketAddr::new(record.source, record.source_port);
+        let to = SocketAddr::new(record.destination, record.destination_port);
+        let key = (record.interface, from, to, record.protocol, record.action == Action::Reject);
+        if let Some(found) = self.refused.get_mut(&key) {
+            found.packets = found.packets.saturating_add(record.packets);
+            found.bytes = found.bytes.saturating_add(record.bytes);
+            found.end_s = record.end_s;
+            return;
+        }
+        if self.refused.len() >= REFUSED_MAX {
+            self.tell_refused();
+        }
+        self.refused.insert(key, record);
+    }
+
+    fn tell_refused(&mut self) {
+        std::mem::take(&mut self.refused).into_values().for_each(|record| self.push(record));
     }
 }
 
@@ -49,8 +89,13 @@ impl PacketEngine {
         self.records.lost
     }
 
+    /// The interfaces of which records were lost since this was asked last.
+    pub fn take_skipped_interfaces(&mut self) -> BTreeSet<InterfaceId> {
+        std::mem::take(&mut self.records.skipped)
+    }
+
     /// Makes records of what flows that go on have moved since their last ones, looking at `some` flows from where the last
-    /// call ended. Whether that was all; a driver calls it until then each time that its aggregation interval is over (AWS: ten
+    /// call ended, and at the end of what was refused. Whether that was all; a driver calls it until then each time that its aggregation interval is over (AWS: ten
     /// minutes, or one), with a few thousand so that packets do not wait.
     pub fn log_flows(&mut self, some: u32) -> bool {
         let all = self.table.flows().len() as u32;
@@ -61,6 +106,9 @@ impl PacketEngine {
             }
         }
         self.records.next = if behind == all { 0 } else { behind };
+        if behind == all {
+            self.records.tell_refused();
+        }
         behind == all
     }
 
@@ -72,7 +120,9 @@ impl PacketEngine {
             if let (IpAddr::V4(four), true) = (remote, flow.has(marks::NAT64)) {
                 remote = synthesized(four).into();
             }
-            let interface = self.environments[flow.environment as usize].interface;
+            let environment = &self.environments[flow.environment as usize];
+            let to_resolver = flow.remote_port == DNS && Self::is_resolver(environment, remote);
+            let interface = environment.interface.filter(|_| !to_resolver);
             let address = interface.and_then(|interface| {
                 let found = self.layout.interfaces.get(interface.index())?;
                 if remote.is_ipv4() { found.address.map(Into::into) } else { found.address6.map(Into::into) }
@@ -110,22 +160,27 @@ impl PacketEngine {
         (flow.packets_out, flow.packets_in, flow.bytes_out, flow.bytes_in) = (0, 0, 0, 0);
     }
 
-    /// The record of a packet that got no flow: what rules reject, and what a gateway drops behind the interface.
+    /// The record of a packet that got no flow: what rules reject, and what is dropped behind the interface.
     pub(super) fn record_refused(
         &mut self,
         id: EnvironmentId,
         key: &Key,
         limit: LimitId,
-        weight: (u32, u64),
+        (view, bytes, weight): (&View, &[u8], (u32, u64)),
     ) {
+        let environment = &self.environments[id.slot as usize];
+        let Some(interface) = environment.interface.filter(|_| self.records.are_kept) else { return };
         let action = match limit {
-            LimitId::NoRule | LimitId::NaclDeny => Action::Reject,
-            LimitId::NatPorts => Action::Accept,
+            LimitId::NoRule | LimitId::NaclDeny => {
+                let port = self.ports.get(interface.index()).and_then(|ports| ports.next());
+                let flow = Self::flow_key(key, view, bytes, port.unwrap_or(key.near_port));
+                match self.network.leaves(environment.subnet, self.groups_of(environment), &flow) {
+                    true => Action::Accept,
+                    false => Action::Reject,
+                }
+            }
+            LimitId::NatPorts | LimitId::NoRoute | LimitId::DbMaxConnections => Action::Accept,
             _ => return,
-        };
-        let Some(interface) = self.environments[id.slot as usize].interface.filter(|_| self.records.are_kept)
-        else {
-            return;
         };
         let Some(found) = self.layout.interfaces.get(interface.index()) else { return };
         let destination = match key.remote {
@@ -139,7 +194,7 @@ impl PacketEngine {
         };
         let Some(source) = address else { return };
         let now = seconds(self.now);
-        self.records.push(FlowRecord {
+        self.records.push_refused(FlowRecord {
             interface,
             source,
             destination,

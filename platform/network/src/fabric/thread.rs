@@ -281,7 +281,7 @@ impl Thread {
     /// A limit of this host's stands where the function waits.
     fn short(&mut self, now: Instant, held: packets::HeldId, shortage: Shortage) {
         self.engine.held_failed(now, held);
-        let Shortage { asker, opening: Opening { source, destination }, refusal } = shortage;
+        let Shortage { asker, opening: Opening { source, destination, .. }, refusal } = shortage;
         let Port::Environment(environment) = asker else { return };
         self.blame(now, environment, ("SYN", source, destination), refusal);
     }
@@ -403,7 +403,7 @@ impl Thread {
         let names: Vec<Arc<str>> =
             self.engine.network().gateways.iter().map(|gateway| gateway.name.as_str().into()).collect();
         let gateways = names.into_iter().enumerate().filter_map(|(index, name)| {
-            let metrics = self.engine.take_metrics(now, index)?;
+            let metrics = self.engine.metrics(now, index)?;
             let id = GatewayId::of(u32::try_from(index).ok()?);
             if !self.engine.wired().connections.is_shown(id) {
                 return None;

@@ -142,7 +142,10 @@ impl Shape {
                 ask(reply);
             }),
             notice: Box::new(move |notice| told.lock().unwrap().push(notice)),
-            flow_log: Some(Box::new(move |line: &str| written.lock().unwrap().push(line.to_owned()))),
+            flow_log: Some(Box::new(move |line: &str| {
+                written.lock().unwrap().push(line.to_owned());
+                true
+            })),
         };
         let mut engine = PacketEngine::new(network, wired, PacketSettings::default());
         engine.set_mtu(Mtu { world: mtu.1, relay: u16::MAX, environments: mtu.0 });

@@ -250,3 +250,111 @@ fn functions_that_come_later_get_their_place() {
         assert_eq!(network.add_function(view.stack, None), 3);
     });
 }
+
+/// A database of the other VPC that the internet may ask, by the address from which a rule lets it in, and where it stands.
+fn public_database(from: &str, shown: bool) -> String {
+    let gateway = match shown {
+        true => {
+            "  FarDefault: {Type: AWS::EC2::Route, Properties: {RouteTableId: !Ref FarTable, DestinationCidrBlock: 0.0.0.0/0, GatewayId: !Ref FarOut}}\n"
+        }
+        false => "",
+    };
+    format!(
+        "  FarToo: {{Type: AWS::EC2::Subnet, Properties: {{VpcId: !Ref Other, CidrBlock: 10.9.2.0/24}}}}
+  FarOut: {{Type: AWS::EC2::InternetGateway}}
+  FarAttached: {{Type: AWS::EC2::VPCGatewayAttachment, Properties: {{VpcId: !Ref Other, InternetGatewayId: !Ref FarOut}}}}
+{gateway}  Places: {{Type: AWS::RDS::DBSubnetGroup, Properties: {{DBSubnetGroupDescription: d, SubnetIds: [!Ref Far, !Ref FarToo]}}}}
+  DatabaseGroup:
+    Type: AWS::EC2::SecurityGroup
+    Properties:
+      GroupDescription: d
+      VpcId: !Ref Other
+      SecurityGroupIngress: [{{IpProtocol: tcp, FromPort: 5432, ToPort: 5432, CidrIp: {from}}}]
+  Database:
+    Type: AWS::RDS::DBInstance
+    Properties:
+      Engine: postgres
+      DBInstanceClass: db.t4g.micro
+      AllocatedStorage: '20'
+      PubliclyAccessible: true
+      DBSubnetGroupName: !Ref Places
+      VPCSecurityGroups: [!Ref DatabaseGroup]
+"
+    )
+}
+
+/// The way of the first VPC to the internet, by a NAT gateway with two addresses.
+const OUT: &str = "  Public: {Type: AWS::EC2::Subnet, Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.2.0/24}}
+  PublicTable: {Type: AWS::EC2::RouteTable, Properties: {VpcId: !Ref Vpc}}
+  PublicUses: {Type: AWS::EC2::SubnetRouteTableAssociation, Properties: {SubnetId: !Ref Public, RouteTableId: !Ref PublicTable}}
+  Gate: {Type: AWS::EC2::InternetGateway}
+  Attached: {Type: AWS::EC2::VPCGatewayAttachment, Properties: {VpcId: !Ref Vpc, InternetGatewayId: !Ref Gate}}
+  Out: {Type: AWS::EC2::Route, Properties: {RouteTableId: !Ref PublicTable, DestinationCidrBlock: 0.0.0.0/0, GatewayId: !Ref Gate}}
+  One: {Type: AWS::EC2::EIP, Properties: {Domain: vpc}}
+  Two: {Type: AWS::EC2::EIP, Properties: {Domain: vpc}}
+  Nat:
+    Type: AWS::EC2::NatGateway
+    Properties: {SubnetId: !Ref Public, AllocationId: !GetAtt One.AllocationId, SecondaryAllocationIds: [!GetAtt Two.AllocationId]}
+  ByNat: {Type: AWS::EC2::Route, Properties: {RouteTableId: !Ref NearTable, DestinationCidrBlock: 0.0.0.0/0, NatGatewayId: !Ref Nat}}
+";
+
+#[test]
+fn the_groups_of_a_public_database_are_asked_about_the_gateways_addresses() {
+    let with = |from: &str, shown| template(&format!("{OUT}{}", public_database(from, shown)));
+    for from in ["0.0.0.0/0", "198.18.0.1/32", "198.18.0.2/32"] {
+        assert_eq!(goes(&with(from, true), "10.9.1.4", 5432), (Path::Nat(0), None), "{from}");
+    }
+    let no_rule = Path::Barred(LimitId::NoRule, "DatabaseGroup (what may come to Database)".into());
+    for (from, port) in [("198.18.0.3/32", 5432), ("10.0.0.0/16", 5432), ("0.0.0.0/0", 5433)] {
+        let (path, cure) = goes(&with(from, true), "10.9.1.4", port);
+        assert_eq!(path, no_rule, "{from}");
+        let cure = cure.unwrap();
+        assert!(cure.ends_with(&format!("ingress rule for tcp {port} from 198.18.0.1/32 (Nat)")), "{cure}");
+    }
+    let (path, cure) = goes(&with("0.0.0.0/0", false), "10.9.1.4", 5432);
+    let who = "Far (the internet does not lead there, where Database is)";
+    assert_eq!(path, Path::Barred(LimitId::NoRoute, who.into()));
+    assert!(cure.unwrap().contains("whose default route leads to an internet gateway"));
+}
+
+#[test]
+fn a_function_without_a_vpc_is_a_stranger_to_the_groups_of_a_public_database() {
+    for (from, shown, limit) in [
+        ("0.0.0.0/0", true, None),
+        ("10.0.0.0/8", true, Some("sg.no-rule")),
+        ("0.0.0.0/0", false, Some("route.none")),
+    ] {
+        let free = template(&public_database(from, shown)).replace(
+            "      VpcConfig: {SubnetIds: [!Ref Near], SecurityGroupIds: [!Ref Group], Ipv6AllowedForDualStack: true}\n",
+            "",
+        );
+        let (text, arrives) =
+            ask(&free, |view| view.answer("Cart", Some("Database"), Transport::Tcp, false)).unwrap();
+        assert_eq!(arrives, limit.is_none(), "{text}");
+        assert!(limit.is_none_or(|limit| text.contains(limit)), "{text}");
+    }
+}
+
+#[test]
+fn what_a_transit_gateway_leads_to_is_asked_about_addresses_and_answers_need_a_way_back() {
+    const THERE: &str = "  Hub: {Type: AWS::EC2::TransitGateway, Properties: {}}
+  There: {Type: AWS::EC2::Route, Properties: {RouteTableId: !Ref NearTable, DestinationCidrBlock: 10.0.0.0/8, TransitGatewayId: !Ref Hub}}
+";
+    const BACK: &str = "  Back: {Type: AWS::EC2::Route, Properties: {RouteTableId: !Ref FarTable, DestinationCidrBlock: 10.0.0.0/8, TransitGatewayId: !Ref Hub}}
+";
+    let with = |from: &str, back: &str| template(&format!("{THERE}{back}{}", public_database(from, false)));
+    assert_eq!(goes(&with("10.0.1.0/28", BACK), "10.9.1.4", 5432), (Path::Host(0), None));
+    let (path, cure) = goes(&with("10.7.0.0/16", BACK), "10.9.1.4", 5432);
+    assert_eq!(path, Path::Barred(LimitId::NoRule, "DatabaseGroup (what may come to Database)".into()));
+    assert!(cure.unwrap().ends_with("ingress rule for tcp 5432 from 10.0.1.4/32"));
+    let named = with("10.0.1.0/28", BACK).replace("CidrIp: 10.0.1.0/28", "SourceSecurityGroupId: !Ref Group");
+    assert!(
+        matches!(goes(&named, "10.9.1.4", 5432).0, Path::Barred(LimitId::NoRule, _)),
+        "groups do not cross"
+    );
+    let inside = with("10.0.1.0/28", "").replace("PubliclyAccessible: true", "PubliclyAccessible: false");
+    let (path, _) = goes(&inside, "10.9.1.4", 5432);
+    assert_eq!(path, Path::Barred(LimitId::NoRoute, "Far (no route leads its answers back)".into()));
+    // Nobody of the template: nothing stands in the way.
+    assert_eq!(goes(&with("10.0.1.0/28", BACK), "10.9.1.77", 5432).0, Path::World);
+}

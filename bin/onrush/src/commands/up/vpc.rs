@@ -23,7 +23,7 @@ use pages::Pages;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Lines of the flow log that wait for the disk; what is above is lost.
+/// Lines of the flow log that wait for the disk; what is above is lost, and the log says so (`SKIPDATA`).
 const FLOW_LINES_MAX: usize = 65_536;
 
 /// What is wanted.
@@ -265,5 +265,5 @@ fn flow_log(path: &Path) -> Result<network::fabric::FlowLog, Stop> {
         }
     };
     std::thread::Builder::new().name("flow-logs".into()).spawn(write).context("cannot write flow logs")?;
-    Ok(Box::new(move |line| drop(lines.try_send(line.to_owned()))))
+    Ok(Box::new(move |line| lines.try_send(line.to_owned()).is_ok()))
 }

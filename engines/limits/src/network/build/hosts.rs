@@ -129,7 +129,8 @@ impl Network {
             let address =
                 subnet.and_then(|subnet| self.next_address(subnet, &owner)).map(|(address, _)| address);
             let address = address.unwrap_or_else(|| self.last_address(vpc));
-            self.hosts.push(draft.host(address, vpc, subnet, own));
+            let guessed = draft.host(address, vpc, subnet, own);
+            self.hosts.push(Host { placed: false, ..guessed });
             return;
         }
         for subnet in found {
@@ -194,6 +195,7 @@ impl Draft {
             groups,
             vpc,
             subnet,
+            placed: true,
             public: self.public,
             what: self.what,
         }

@@ -211,7 +211,7 @@ proptest! {
                 let mut packet = segment(([203, 0, 113, 9].into(), 443), &format!("198.18.0.1:{}", 1024 + port), said);
                 rig.send(Port::World, &mut packet);
             }
-            let active = rig.engine.take_metrics(rig.now, 0).unwrap().active_connections;
+            let active = rig.engine.metrics(rig.now, 0).unwrap().active_connections;
             let flows = rig.engine.table.flows();
             let holding = |mark: u16| {
                 flows.iter().filter(|flow| flow.state != State::Free && flow.has(mark)).count() as u64

@@ -18,7 +18,7 @@ fn the_fifty_five_thousandth_passes_and_the_next_is_dropped() {
     let refused = Verdict::Drop(Reason::Refused(LimitId::NatPorts));
     assert_eq!(rig.leave(60_000, REMOTE, flags::SYN).0, refused);
     assert_eq!(rig.leave(60_000, OTHER, flags::SYN).0, Verdict::Forward(Port::World));
-    let metrics = rig.engine.take_metrics(rig.now, 0).unwrap();
+    let metrics = rig.engine.metrics(rig.now, 0).unwrap();
     assert_eq!((metrics.port_allocation_errors, metrics.connection_attempts), (1, 55_002));
     assert_eq!((metrics.active_connections, metrics.packets_dropped), (55_001, 1));
     let Some(Event::Refused { refusal, .. }) = rig.engine.take_event() else { panic!("it is told") };
@@ -39,7 +39,7 @@ fn the_sixty_five_thousandth_passes_the_interface_and_the_next_does_not() {
     }
     let refused = Verdict::Drop(Reason::Refused(LimitId::EniConnections));
     assert_eq!(rig.leave(65_500, OTHER, flags::SYN).0, refused);
-    assert_eq!(rig.engine.take_metrics(rig.now, 0).unwrap().port_allocation_errors, 0);
+    assert_eq!(rig.engine.metrics(rig.now, 0).unwrap().port_allocation_errors, 0);
     assert_eq!((rig.used(LimitId::EniConnections), rig.used(LimitId::HostFlows)), (65_000, 65_000));
 }
 
@@ -99,7 +99,7 @@ fn after_350_s_of_silence_the_gateway_answers_with_a_reset() {
     assert_eq!((view.source, view.source_port), (Ipv4Addr::new(203, 0, 113, 9).into(), 443));
     assert_eq!((view.destination, view.destination_port), (INSIDE.into(), 40_000));
     assert_eq!((view.detail, sums_are_right(&reset)), (flags::RST, true));
-    let metrics = rig.engine.take_metrics(rig.now, 0).unwrap();
+    let metrics = rig.engine.metrics(rig.now, 0).unwrap();
     assert_eq!((metrics.idle_timeouts, metrics.active_connections), (1, 0));
     assert_eq!(rig.used(LimitId::EniConnections), 0);
 }

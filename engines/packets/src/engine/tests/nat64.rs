@@ -52,7 +52,7 @@ fn a_connection_goes_out_as_ipv4_and_comes_back_as_ipv6() {
     assert_eq!((view.source, view.source_port), (synthesized([203, 0, 113, 9].into()).into(), 443));
     assert_eq!((view.destination, view.destination_port), (INSIDE6.into(), 40_000));
     assert!(sums_are_right(&back));
-    let metrics = rig.engine.take_metrics(rig.now, 0).unwrap();
+    let metrics = rig.engine.metrics(rig.now, 0).unwrap();
     assert_eq!((metrics.connections_established, metrics.active_connections), (1, 1));
     // By IPv4 from the same port to the same server: another connection.
     let (verdict, other) = rig.leave(40_000, REMOTE, flags::SYN);
@@ -161,7 +161,7 @@ fn a_database_behind_the_gateway_counts_its_connections_and_has_its_groups_asked
     assert_eq!(used(&rig), [1, 1, 1]);
     assert_eq!(leave(&mut rig, 2, &there, flags::SYN).0, Verdict::Answer, "it says no");
     assert_eq!(used(&rig), [1, 1, 1], "and leaves nothing behind");
-    let metrics = rig.engine.take_metrics(rig.now, 0).unwrap();
+    let metrics = rig.engine.metrics(rig.now, 0).unwrap();
     assert_eq!(metrics.active_connections, 1);
     leave(&mut rig, 1, &there, flags::RST | flags::ACK);
     assert_eq!((used(&rig), rig.engine.flows()), ([0, 0, 0], 0));

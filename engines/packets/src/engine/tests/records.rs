@@ -1,7 +1,9 @@
 //! The flow log.
 
 use super::*;
-use crate::flow_log::Action;
+use crate::engine::records::{RECORDS_MAX, REFUSED_MAX};
+use crate::flow_log::{Action, Status};
+use limits::network::HostKind;
 
 #[test]
 fn a_flow_has_a_record_for_each_direction_when_it_ends() {
@@ -39,15 +41,98 @@ fn flows_that_go_on_are_recorded_in_parts() {
 fn what_rules_reject_is_recorded_and_what_an_interface_drops_is_not() {
     let mut rig = Rig::new(&["nat.ports=0"]);
     rig.engine.keep_flow_records(true);
+    let told = |rig: &mut Rig| {
+        assert!(rig.engine.log_flows(100));
+        let records: Vec<_> = std::iter::from_fn(|| rig.engine.take_flow_record()).collect();
+        records
+            .iter()
+            .map(|record| (record.action, record.packets, record.end_s - record.start_s))
+            .collect::<Vec<_>>()
+    };
     rig.leave(40_000, REMOTE, flags::SYN);
-    assert_eq!(rig.engine.take_flow_record().map(|record| record.action), Some(Action::Accept));
+    assert_eq!(told(&mut rig), [(Action::Accept, 1, 0)]);
+    let network = rig.engine.network.clone();
     rig.engine.network.groups[0].egress.clear();
-    assert_eq!(rig.leave(40_000, REMOTE, flags::SYN).0, Verdict::Drop(Reason::Refused(LimitId::NoRule)));
-    assert_eq!(rig.engine.take_flow_record().map(|record| record.action), Some(Action::Reject));
+    // Sent again within the interval, it is one record.
+    for second in [10, 11, 13] {
+        rig.now = Instant::from_secs(second);
+        let verdict = rig.leave(40_000, REMOTE, flags::SYN).0;
+        assert_eq!(verdict, Verdict::Drop(Reason::Refused(LimitId::NoRule)));
+    }
+    assert_eq!(rig.engine.take_flow_record(), None, "the interval goes on");
+    assert_eq!(told(&mut rig), [(Action::Reject, 3, 3)]);
+    // A route that leads nowhere is behind the interface.
+    rig.engine.network = network.clone();
+    rig.engine.network.subnets[0].routes.clear();
+    rig.leave(40_000, REMOTE, flags::SYN);
+    assert_eq!(told(&mut rig), [(Action::Accept, 1, 0)]);
+    // So are the rules of who is asked, but not the ACL of the own subnet.
+    rig.engine.network = network;
+    rig.engine.network.groups.push(limits::network::Group { name: "Deaf".into(), ..Default::default() });
+    rig.engine.network.hosts.push(limits::network::Host {
+        name: "Database".into(),
+        address: Ipv4Addr::new(10, 0, 9, 9),
+        address6: None,
+        names: Vec::new(),
+        private_names: Vec::new(),
+        groups: vec![1],
+        vpc: 0,
+        subnet: None,
+        placed: false,
+        public: false,
+        what: HostKind::Endpoint(0),
+    });
+    let verdict = rig.leave(40_000, "10.0.9.9:5432", flags::SYN).0;
+    assert_eq!(verdict, Verdict::Drop(Reason::Refused(LimitId::NoRule)));
+    assert_eq!(told(&mut rig), [(Action::Accept, 1, 0)]);
+    rig.engine.network.acls.push(limits::network::Acl { name: "Shut".into(), entries: Vec::new() });
+    rig.engine.network.subnets[0].acl = Some(0);
+    rig.leave(40_001, REMOTE, flags::SYN);
+    assert_eq!(told(&mut rig), [(Action::Reject, 1, 0)]);
     let mut rig = Rig::new(&["eni.connections=0"]);
     rig.engine.keep_flow_records(true);
     rig.leave(40_000, REMOTE, flags::SYN);
     assert_eq!(rig.engine.take_flow_record(), None);
     let board = rig.engine.board();
     assert!(board.iter().any(|row| row.id == LimitId::EniConnections && row.refused == 1));
+}
+
+#[test]
+fn what_nobody_takes_in_time_is_counted_and_its_interface_named() {
+    let mut rig = Rig::new(&[]);
+    rig.engine.keep_flow_records(true);
+    rig.engine.network.groups[0].egress.clear();
+    // Each one is a flow of its own.
+    for number in 0..RECORDS_MAX + REFUSED_MAX {
+        let to = format!("203.0.{}.{}:443", number >> 8 & 255, number & 255);
+        rig.leave(1 + (number >> 16) as u16, &to, flags::SYN);
+    }
+    assert_eq!(rig.engine.flow_records_lost(), 0);
+    assert!(rig.engine.take_skipped_interfaces().is_empty());
+    assert!(rig.engine.log_flows(100));
+    assert_eq!(rig.engine.flow_records_lost(), REFUSED_MAX as u64);
+    let skipped = rig.engine.take_skipped_interfaces();
+    assert_eq!(skipped.iter().map(|interface| interface.index()).collect::<Vec<_>>(), [0]);
+    assert!(rig.engine.take_skipped_interfaces().is_empty());
+    // The lines of the VPC User Guide's examples.
+    let line = |status: Status, id: &str, between| status.line("123456789010", id, between);
+    assert_eq!(
+        line(Status::NoData, "eni-1235b8ca123456789", (1_431_280_876, 1_431_280_934)),
+        "2 123456789010 eni-1235b8ca123456789 - - - - - - - 1431280876 1431280934 - NODATA"
+    );
+    assert_eq!(
+        line(Status::SkipData, "eni-11111111aaaaaaaaa", (1_431_280_876, 1_431_280_934)),
+        "2 123456789010 eni-11111111aaaaaaaaa - - - - - - - 1431280876 1431280934 - SKIPDATA"
+    );
+}
+
+#[test]
+fn what_is_asked_of_the_resolver_is_not_logged() {
+    let mut rig = Rig::new(&[]);
+    rig.engine.keep_flow_records(true);
+    let verdict = rig.leave(40_000, "169.254.169.253:53", flags::SYN).0;
+    assert!(matches!(verdict, Verdict::Ask { .. }), "{verdict:?}");
+    rig.leave(40_000, "169.254.169.253:53", flags::RST);
+    assert!(rig.engine.log_flows(100));
+    assert_eq!(rig.engine.take_flow_record(), None);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use model::Instant;
 use netdev::device::{Device, Kind};
-use packets::{BadLine, Offload, Packet, Port, Verdict};
+use packets::{BadLine, Offload, Packet, Place, Port, Verdict};
 use rustix::event::epoll;
 
 use super::super::batch::{Batch, End};
@@ -16,6 +16,7 @@ use super::super::frame;
 use super::super::notice::Notice;
 use super::super::{Opening, Question};
 use super::{FIRST, Lost, RELAY, Slot, Thread, WORLD, slot};
+use crate::names::Asker;
 use crate::world;
 
 /// Packets read from one device before the next has its turn.
@@ -111,7 +112,8 @@ impl Thread {
                 self.resolve(now, from, token, frame::packet(whole), payload);
             }
             Verdict::Ask { held, source, destination } => {
-                let (commands, opening) = (self.commands.clone(), Opening { source, destination });
+                let asker = self.asker(from, token, destination);
+                let (commands, opening) = (self.commands.clone(), Opening { source, destination, asker });
                 let reply = HeldReply { commands, held: Some(held), asker: from, opening };
                 (self.hooks.ask)(opening, reply);
             }
@@ -216,6 +218,19 @@ impl Thread {
         self.viewers.retain(|viewer| *viewer.interface != **name || viewer.show(packet));
     }
 
+    /// Who asks the resolver, if that is what a SYN is for.
+    fn asker(&self, from: Port, token: u64, destination: SocketAddr) -> Option<Asker> {
+        let Port::Environment(id) = from else { return None };
+        let slot = slot(&self.slots, token)?;
+        self.engine.asks_resolver(id, destination).then(|| self.asker_in(slot))
+    }
+
+    /// An environment, as the resolver knows it.
+    fn asker_in(&self, slot: &Slot) -> Asker {
+        let dns64 = |place: Place| self.engine.network().has_dns64(place.function, place.choice);
+        Asker { vpc: slot.vpc, dns64: slot.place.is_some_and(dns64) }
+    }
+
     /// A question to the resolver: within the interface's packets a second, and not too many at once.
     fn resolve(&mut self, now: Instant, from: Port, token: u64, packet: &[u8], payload: Range<usize>) {
         let Port::Environment(asker) = from else { return };
@@ -243,9 +258,8 @@ impl Thread {
         if Arc::strong_count(&self.open_questions) > OPEN_QUESTIONS_MAX {
             return self.lose(Lost::Questions);
         }
-        let dns64 =
-            slot.place.is_some_and(|place| self.engine.network().has_dns64(place.function, place.choice));
-        let question = Question { place: slot.place, vpc: slot.vpc, dns64, message: message.to_vec() };
+        let Asker { vpc, dns64 } = self.asker_in(slot);
+        let question = Question { place: slot.place, vpc, dns64, message: message.to_vec() };
         let (commands, open) = (self.commands.clone(), self.open_questions.clone());
         let reply = DnsReply { commands, asker, from: destination, to: source, _open: open };
         (self.hooks.resolve)(question, reply);

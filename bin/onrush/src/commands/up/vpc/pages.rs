@@ -155,7 +155,10 @@ fn prometheus(board: &Board) -> String {
     for (index, (name, _)) in first.metrics.named().iter().enumerate() {
         let gauge = ["ActiveConnectionCount", "PeakBytesPerSecond", "PeakPacketsPerSecond"].contains(name);
         let kind = if gauge { "gauge" } else { "counter" };
-        let _ = writeln!(text, "# HELP onrush_natgateway_{name} AWS/NATGateway {name}.");
+        let unit = if name.starts_with("Bytes") { "Bytes" } else { "Count" };
+        let statistic = if gauge { "Maximum" } else { "Sum, since the start" };
+        let _ =
+            writeln!(text, "# HELP onrush_natgateway_{name} AWS/NATGateway {name} ({unit}; {statistic}).");
         let _ = writeln!(text, "# TYPE onrush_natgateway_{name} {kind}");
         for gateway in &board.gateways {
             let value = gateway.metrics.named()[index].1;
