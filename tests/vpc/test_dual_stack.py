@@ -99,6 +99,11 @@ def test_nat64_and_dns64_lead_from_ipv6_to_ipv4_under_the_gateway_s_limits(start
     assert puppet.inside(platform, NAMES, "Dual", host="both.shop.test") == [[four], [SERVER6]]
     assert puppet.inside(platform, NAMES, "Dual", host="nobody.shop.test") == [[], []]
     assert puppet.inside(platform, NAMES, "Other", host="four.shop.test") == [[four], []]
+    # Over TCP, too, and by the resolver's address of IPv6.
+    servers = ["169.254.169.253", "10.0.0.2", "fd00:ec2::253"]
+    over_tcp = lambda name: puppet.inside(platform, network.ASK_OVER_TCP, name, servers=servers, host="four.shop.test", kind=28)
+    assert over_tcp("Dual") == [[0, made_up]] * 3
+    assert over_tcp("Other") == [[0, None]] * 3, "without EnableDns64"
     # Whole segments and acknowledgements both ways; ports of the one gateway, whichever version asked for them.
     assert connect(platform, "Dual", "four.shop.test", made_up, SERVER, keep=True) == [0, 0, 0]
     row = platform.limit("nat.ports", "Nat")

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from support import network, puppet, templates
-from support.network import CONNECT, ref
+from support.network import ASK_OVER_TCP, CONNECT, ref
 from support.world import refused
 
 pytestmark = pytest.mark.skipif(bool(refused()), reason=str(refused()))
@@ -159,6 +159,32 @@ def test_names_resolve_while_connects_are_dropped(start, tmp_path, echo):
     assert puppet.inside(platform, look_up, "Red", host="ip-10-0-3-4.ec2.internal") == "10.0.3.4"
     silent = puppet.inside(platform, CONNECT, "Red", host="cache.example.com", port=443, timeout=1)
     assert silent == ["TimeoutError"]
+
+
+def test_over_tcp_too_the_resolver_answers_for_the_vpc_of_who_asks(start, tmp_path):
+    """Two VPCs have the same range and a zone of the same name each; one has no resolver's support of its own."""
+    found, functions = network.resources(), {"Free": ("puppet", {"Timeout": 30, "MemorySize": 256})}
+    for name, address in (("Vpc", "10.0.77.1"), ("Twin", "10.0.77.2"), ("Deaf", "10.0.77.3")):
+        kind = lambda word, **settings: {"Type": f"AWS::{word}", "Properties": settings}
+        if name != "Vpc":
+            found[name] = kind("EC2::VPC", CidrBlock="10.0.0.0/16", EnableDnsSupport=name != "Deaf")
+            found[f"{name}Subnet"] = kind("EC2::Subnet", VpcId=ref(name), CidrBlock="10.0.0.0/24")
+        zone, record = f"{name}Zone", {"Name": "db.shop.test", "Type": "A", "TTL": "60", "ResourceRecords": [address]}
+        found[zone] = kind("Route53::HostedZone", Name="shop.test", VPCs=[{"VPCId": ref(name), "VPCRegion": "us-east-1"}])
+        found[f"{name}Record"] = kind("Route53::RecordSet", HostedZoneId=ref(zone), **record)
+        found[f"{name}Own"] = kind("EC2::SecurityGroup", GroupDescription=name, VpcId=ref(name))
+        config = {"SubnetIds": [ref("Private0" if name == "Vpc" else f"{name}Subnet")], "SecurityGroupIds": [ref(f"{name}Own")]}
+        functions[f"In{name}"] = ("puppet", {"Timeout": 30, "MemorySize": 256, "VpcConfig": config})
+    platform = start("--world", "none", template=templates.write(tmp_path, functions, found))
+    ask = lambda name, *servers, host="db.shop.test": puppet.inside(platform, ASK_OVER_TCP, name, servers=servers, host=host)
+    both = ("10.0.0.2", "169.254.169.253")
+    assert ask("InVpc", *both) == [[0, "10.0.77.1"]] * 2
+    assert ask("InTwin", *both) == [[0, "10.0.77.2"]] * 2
+    assert ask("InDeaf", *both) == ["closed"] * 2
+    assert ask("Free", "169.254.169.253", host="ssm.us-east-1.amazonaws.com")[0][0] == 0
+    assert ask("Free", "169.254.169.253", host="ip-10-0-3-4.ec2.internal") == [[3, None]], "of no VPC"
+    # Others' resolvers are nobody's.
+    assert ask("InVpc", "10.0.0.3") == ["TimeoutError"]
 
 
 def test_nothing_is_left_of_the_relay_after_a_kill(start, tmp_path, echo):

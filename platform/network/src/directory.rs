@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use limits::Network;
 use limits::network::HostKind;
-use model::stack::{Cidr, Cidr6, Stack};
+use model::stack::Stack;
 use tokio::net::TcpStream;
 
 use crate::attach::{Attachments, Place, Server, ports_of};
@@ -17,8 +17,6 @@ use crate::relay::{Destinations, Flow, Target};
 /// Where AWS's endpoints answer.
 const TLS_PORT: u16 = 443;
 const PLAIN_PORT: u16 = 80;
-const DNS_PORT: u16 = 53;
-const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
 /// Addresses of AWS's services, and of attached names, that mean nothing are refused in so many words.
 const OURS: (u32, u32) = (0xC613_8000, 0xC613_FFFF);
 /// A destination at which there is nothing is named in the log so often at most.
@@ -46,15 +44,6 @@ struct Known {
     service: Option<String>,
 }
 
-/// What a VPC has addresses of.
-#[derive(Clone, Debug)]
-struct Ranges {
-    four: Vec<Cidr>,
-    six: Vec<Cidr6>,
-    /// Whether anybody comes to be in it: those that were removed stay for who is.
-    is_live: bool,
-}
-
 /// What a network has where.
 #[derive(Clone, Debug, Default)]
 struct Places {
@@ -62,9 +51,6 @@ struct Places {
     /// Servers that take every port of an address.
     whole: BTreeMap<IpAddr, Server>,
     known: BTreeMap<IpAddr, Known>,
-    vpcs: Vec<Ranges>,
-    /// Subnets with `EnableDns64`, and of which VPC they are.
-    dns64: Vec<(usize, Option<Cidr>, Option<Cidr6>)>,
 }
 
 /// Every destination that leads to the relay, and what stands there.
@@ -80,39 +66,6 @@ pub struct Directory {
 impl std::fmt::Debug for Directory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Directory").field("places", &self.places()).finish_non_exhaustive()
-    }
-}
-
-impl Places {
-    /// The VPC that an address is of.
-    fn vpc_of(&self, address: IpAddr) -> Option<usize> {
-        let holds = |ranges: &Ranges| match address {
-            IpAddr::V4(four) => ranges.four.iter().any(|range| range.contains(four)),
-            IpAddr::V6(six) => ranges.six.iter().any(|range| range.contains(six)),
-        };
-        let mut found = self.vpcs.iter().enumerate().filter(|(_, ranges)| holds(ranges));
-        let first = found.next()?;
-        let live = std::iter::once(first).chain(found).find(|(_, ranges)| ranges.is_live);
-        Some(live.unwrap_or(first).0)
-    }
-
-    /// Whether somebody in that VPC asks from a subnet with `EnableDns64`. Other VPCs may have the same ranges.
-    fn has_dns64(&self, vpc: Option<usize>, source: IpAddr) -> bool {
-        self.dns64.iter().any(|(of, cidr, cidr6)| {
-            Some(*of) == vpc
-                && match source {
-                    IpAddr::V4(four) => cidr.is_some_and(|range| range.contains(four)),
-                    IpAddr::V6(six) => cidr6.is_some_and(|range| range.contains(six)),
-                }
-        })
-    }
-
-    fn is_resolver(&self, address: IpAddr) -> bool {
-        let IpAddr::V4(four) = address else {
-            return address == IpAddr::from([0xFD00, 0xEC2, 0, 0, 0, 0, 0, 0x253]);
-        };
-        let base = |range: &Cidr| u32::from(range.first()).checked_add(2) == Some(u32::from(four));
-        four == RESOLVER || self.vpcs.iter().flat_map(|ranges| &ranges.four).any(base)
     }
 }
 
@@ -133,18 +86,7 @@ impl Directory {
 
     /// Speaks of another network from now on; the resolver's book is to be that one's already. What is open stays open.
     pub fn renew(&self, network: &Network, stack: &Stack, attachments: &Attachments) {
-        let is_live = |vpc: usize| network.subnets.iter().any(|subnet| subnet.vpc == vpc && !subnet.gone);
-        let vpcs = network.vpcs.iter().enumerate().map(|(index, vpc)| Ranges {
-            four: vpc.ranges.clone(),
-            six: vpc.ranges6.clone(),
-            is_live: is_live(index),
-        });
-        let dns64 = network.subnets.iter().filter(|subnet| subnet.dns64);
-        let mut places = Places {
-            vpcs: vpcs.collect(),
-            dns64: dns64.map(|subnet| (subnet.vpc, subnet.cidr, subnet.cidr6)).collect(),
-            ..Places::default()
-        };
+        let mut places = Places::default();
         for host in &network.hosts {
             let endpoint = match host.what {
                 HostKind::Endpoint(index) => stack.vpc_endpoints.get(index),
@@ -187,6 +129,15 @@ impl Directory {
         let places = self.places();
         let whole = places.whole.keys().chain(places.known.keys()).map(|address| (*address, None));
         places.servers.keys().map(|(address, port)| (*address, Some(*port))).chain(whole).collect()
+    }
+
+    /// The resolver, as somebody hears it over TCP.
+    pub fn resolver(&self, asker: Asker) -> Target {
+        let resolver = self.resolver.clone();
+        Target::Serve(Arc::new(move |_, stream| {
+            let resolver = resolver.clone();
+            tokio::spawn(async move { resolver.serve(asker, stream).await });
+        }))
     }
 
     fn endpoint(&self, port: u16) -> Option<Target> {
@@ -251,16 +202,6 @@ impl Destinations for Directory {
         if let Some(server) = places.servers.get(&(address, port)).or_else(|| places.whole.get(&address)) {
             return Target::Server(server.clone());
         }
-        if port == DNS_PORT && !udp && places.is_resolver(address) {
-            // The well-known address is everybody's: there the asker's own says which VPC it is in.
-            let vpc = places.vpc_of(address).or_else(|| places.vpc_of(flow.source.ip()));
-            let dns64 = places.has_dns64(vpc, flow.source.ip());
-            let resolver = self.resolver.clone();
-            return Target::Serve(Arc::new(move |_, stream| {
-                let resolver = resolver.clone();
-                tokio::spawn(async move { resolver.serve(Asker { vpc, dns64 }, stream).await });
-            }));
-        }
         if let Some(known) = places.known.get(&address) {
             if let Some(service) = &known.service {
                 let target = self.served.contains(service).then(|| self.endpoint(port)).flatten();
@@ -314,7 +255,6 @@ mod tests {
             (["ssm".to_owned()].into(), Arc::new(|_, _| {})),
         );
         let mut places = (*directory.places()).clone();
-        places.vpcs = vec![Ranges { four: vec!["10.0.0.0/16".parse().unwrap()], six: vec![], is_live: true }];
         let endpoint = Known { id: "SsmEndpoint".into(), service: Some("ssm".into()) };
         places.known.insert("10.0.1.9".parse().unwrap(), endpoint);
         places.known.insert("10.0.1.8".parse().unwrap(), Known { id: "Orders".into(), service: None });
@@ -346,9 +286,9 @@ mod tests {
             ("10.0.1.8:5433", "refused"),
             ("10.0.1.9:443", "here"),
             ("10.0.1.9:22", "refused"),
-            ("10.0.0.2:53", "here"),
-            ("169.254.169.253:53", "here"),
-            ("10.0.0.3:53", "nothing"),
+            // Without a word of who asks, the resolver is nobody.
+            ("10.0.0.2:53", "nothing"),
+            ("169.254.169.253:53", "nothing"),
             ("93.184.215.14:443", "nothing"),
             (&format!("{ssm}:443"), "here"),
             (&format!("{sqs}:443"), "refused"),
@@ -356,7 +296,6 @@ mod tests {
             assert_eq!(at(&directory, destination, false), expected, "{destination}");
         }
         assert_eq!(at(&directory, "198.19.192.1:443", true), "server", "datagrams, too");
-        assert_eq!(at(&directory, "10.0.0.2:53", true), "nothing", "the engine answers those");
         assert!(directory.relayed().contains(&("10.0.1.8".parse().unwrap(), Some(5432))));
     }
 
@@ -382,59 +321,6 @@ mod tests {
             directory.renew(&Network::from_stack(&stack), &stack, &attachments);
             let found = ["10.0.1.4:5432", "10.0.1.4:6000"].map(|to| at(&directory, to, false));
             assert_eq!(found, expected, "{port}");
-        }
-    }
-
-    #[test]
-    fn an_address_is_of_the_vpc_that_has_it_now() {
-        let mut network = Network::simple(1, 1, 1);
-        let directory = directory(&[]);
-        let of = |network: &Network, address: &str| {
-            directory.renew(network, &Stack::default(), &Attachments::default());
-            directory.places().vpc_of(address.parse().unwrap())
-        };
-        assert_eq!(of(&network, "10.0.0.2"), Some(0));
-        // Its logical id is another.
-        network.vpcs.push(network.vpcs[0].clone());
-        network.subnets[0].vpc = 1;
-        assert_eq!(of(&network, "10.0.0.2"), Some(1));
-        network.vpcs.swap(0, 1);
-        network.subnets[0].vpc = 0;
-        assert_eq!(of(&network, "10.0.0.2"), Some(0), "and that again");
-        network.subnets[0].gone = true;
-        assert_eq!(
-            (of(&network, "10.0.0.2"), of(&network, "11.0.0.2")),
-            (Some(0), None),
-            "who is there still"
-        );
-    }
-
-    #[test]
-    fn names_are_made_for_askers_in_a_dns64_subnet_of_their_vpc() {
-        let ranges = |four: &str, six: &str| Ranges {
-            four: vec![four.parse().unwrap()],
-            six: vec![six.parse().unwrap()],
-            is_live: true,
-        };
-        let with = |vpc, four: &str, six: &str| (vpc, four.parse().ok(), six.parse().ok());
-        let places = Places {
-            vpcs: vec![ranges("10.0.0.0/16", "2600:1::/56"), ranges("10.1.0.0/16", "2600:2::/56")],
-            // The first VPC has a range like this, too, in a subnet without.
-            dns64: vec![with(1, "10.0.5.0/24", "2600:1:0:5::/64"), with(1, "10.1.5.0/24", "2600:2:0:5::/64")],
-            ..Places::default()
-        };
-        for (source, vpc, dns64) in [
-            ("10.0.5.9", Some(0), false),
-            ("10.1.5.9", Some(1), true),
-            ("10.1.6.9", Some(1), false),
-            ("2600:1:0:5::9", Some(0), false),
-            ("2600:2:0:5::9", Some(1), true),
-            ("2600:2:0:6::9", Some(1), false),
-            ("2600:3::9", None, false),
-        ] {
-            let source = source.parse().unwrap();
-            let found = places.vpc_of(source);
-            assert_eq!((found, places.has_dns64(found, source)), (vpc, dns64), "{source}");
         }
     }
 

@@ -203,7 +203,12 @@ impl Relay {
 
     /// Opens the host's side of a flow whose SYN is held. After `Opened` the SYN must come within some seconds.
     pub async fn connect(&self, flow: Flow) -> Opening {
-        let (side, turn) = match open(&self.shared, flow).await {
+        self.connect_to(flow, self.shared.destinations.target(flow, false)).await
+    }
+
+    /// The same where the caller knows what stands at the flow's destination.
+    pub async fn connect_to(&self, flow: Flow, target: Target) -> Opening {
+        let (side, turn) = match open(&self.shared, flow, target).await {
             Ok(opened) => opened,
             Err(opening) => return opening,
         };
@@ -260,8 +265,7 @@ fn connections_max() -> u64 {
 }
 
 /// The host's side of a flow.
-async fn open(shared: &Shared, flow: Flow) -> Result<(Side, OwnedSemaphorePermit), Opening> {
-    let target = shared.destinations.target(flow, false);
+async fn open(shared: &Shared, flow: Flow, target: Target) -> Result<(Side, OwnedSemaphorePermit), Opening> {
     let Ok(turn) = shared.turns.clone().try_acquire_owned() else {
         shared.no_descriptors.fetch_add(1, Ordering::Relaxed);
         return Err(Opening::NoDescriptors);
@@ -326,7 +330,7 @@ async fn carry(shared: Arc<Shared>, flow: Flow, stream: TcpStream) {
     let (side, _turn) = match waiting {
         Some(Waiting { side, _turn, .. }) => (side, _turn),
         // Nobody asked first, and so the function learns late what the server says.
-        None => match open(&shared, flow).await {
+        None => match open(&shared, flow, shared.destinations.target(flow, false)).await {
             Ok(opened) => opened,
             Err(_) => return copy::reset(&stream),
         },

@@ -209,11 +209,17 @@ impl Answers {
     pub fn ask(&self) -> Box<dyn Fn(Opening, HeldReply) + Send> {
         let Some(relay) = self.relay.clone() else { return Box::new(|_, reply| reply.refused()) };
         let runtime = tokio::runtime::Handle::current();
+        let directory = self.renewing.directory.clone();
         Box::new(move |opening, reply| {
             let relay = relay.clone();
             let flow = Flow { source: opening.source, destination: opening.destination };
+            let resolver = opening.asker.zip(directory.as_ref()).map(|(asker, found)| found.resolver(asker));
             runtime.spawn(async move {
-                match relay.connect(flow).await {
+                let opened = match resolver {
+                    Some(resolver) => relay.connect_to(flow, resolver).await,
+                    None => relay.connect(flow).await,
+                };
+                match opened {
                     relay::Opening::Opened => reply.open(),
                     relay::Opening::Refused => reply.refused(),
                     relay::Opening::Unreachable => reply.silent(),
