@@ -110,6 +110,10 @@ impl FlowLogs {
         let (heard, mut skipped) = (std::mem::take(&mut self.heard), std::mem::take(&mut self.skipped));
         skipped.extend(engine.take_skipped_interfaces());
         self.known.extend(&skipped);
+        // One that is gone has nothing to be silent about.
+        let there: BTreeSet<Arc<str>> =
+            engine.wired().connections.shared().map(|(name, _)| name.clone()).collect();
+        self.known.retain(|id| there.contains(&name(engine, *id)));
         let silent = self.known.iter().filter(|id| !heard.contains(id) && !skipped.contains(id));
         let silent: Vec<_> = silent.map(|id| (*id, Status::NoData)).collect();
         for (id, status) in skipped.into_iter().map(|id| (id, Status::SkipData)).chain(silent) {
