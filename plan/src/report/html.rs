@@ -2,6 +2,7 @@
 
 mod change;
 mod chart;
+mod tables;
 
 use super::grouped;
 use super::text::{by_head_room, head_room, seconds};
@@ -298,32 +299,6 @@ impl Page<'_> {
         out.push_str("</table></figure>\n</div>\n");
     }
 
-    fn functions(&self, out: &mut String) {
-        out.push_str("<h2>Functions</h2>\n<div class=\"scroll\"><table><thead><tr><th>function</th>");
-        for title in ["invocations", "cold starts", "throttled", "timed out", "peak", "p50", "p99"] {
-            put(out, format_args!("<th class=\"figure\">{title}</th>"));
-        }
-        out.push_str("</tr></thead><tbody>\n");
-        for function in self.report.functions.iter().take(ROWS_MAX) {
-            put(out, format_args!("<tr><td>{}</td>", escaped(&function.name)));
-            let percentile =
-                |name| function.duration_s.get(name).map_or_else(String::new, |value| time(*value));
-            for cell in [
-                grouped(function.invocations),
-                grouped(function.cold_starts),
-                grouped(function.throttled),
-                grouped(function.timed_out),
-                grouped(u64::from(function.peak_concurrency)),
-                percentile("50"),
-                percentile("99"),
-            ] {
-                put(out, format_args!("<td class=\"figure\">{cell}</td>"));
-            }
-            out.push_str("</tr>\n");
-        }
-        out.push_str("</tbody></table></div>\n");
-    }
-
     fn assumptions(&self, out: &mut String) {
         let rows = &self.report.assumptions;
         let sources: BTreeMap<LimitId, &str> =
@@ -439,6 +414,28 @@ mod tests {
                 assert_eq!(opened, closed, "{name}: {tag}");
             }
         }
+    }
+
+    #[test]
+    fn whatever_took_part_has_a_table() {
+        let tables = [
+            ("new-callers", "Authorizers", "no answer"),
+            ("cache-of-a-stage", "Caches", "pushed out"),
+            ("connections-one-address", "Connects", "longest wait"),
+            ("database-proxy-full", "Queries", "in vain"),
+            ("database-proxy-full", "Pools of database proxies", "most waiting"),
+            ("provisioned-5000", "Provisioned concurrency", "spilled over"),
+        ];
+        for (name, heading, title) in tables {
+            let report = Scenario::named(name).unwrap().run().unwrap();
+            let page = render_html(&report, name);
+            let section = page.split(&format!("<h2>{heading}</h2>")).nth(1).unwrap_or_default();
+            let table = section.split("</table>").next().unwrap_or_default();
+            assert!(table.contains(title) && table.matches("<tr>").count() > 1, "{name}: {heading}");
+        }
+        let report = Scenario::named("burst-2022").unwrap().run().unwrap();
+        let page = render_html(&report, "burst-2022");
+        assert!(!page.contains("<h2>Authorizers") && page.contains("<h2>Functions"), "none without rows");
     }
 
     #[test]
