@@ -18,6 +18,8 @@ use std::time::Duration;
 /// What the system takes of a class's memory: 0.39 GiB.
 const SYSTEM_BYTES: u64 = 418_759_312;
 const GIB: u64 = 1 << 30;
+/// ACUs of a cluster that scales down so far that its connections are capped.
+const SMALL_CAPACITY: f64 = 0.5;
 
 /// `max_connections` by default of an instance class; `None` for classes and engines that are not known.
 pub fn max_connections(engine: &str, class: &str) -> Option<u32> {
@@ -25,11 +27,26 @@ pub fn max_connections(engine: &str, class: &str) -> Option<u32> {
     let bytes = (gibibytes * GIB).saturating_sub(SYSTEM_BYTES);
     let connections = match engine {
         "postgres" if gibibytes == 1 => 72,
-        "postgres" => (bytes / 9_531_392).min(5000),
+        "postgres" | "aurora-postgresql" => (bytes / 9_531_392).min(5000),
         "mysql" | "mariadb" => bytes / 12_582_880,
         _ => return None,
     };
     u32::try_from(connections).ok()
+}
+
+/// `max_connections` of an instance of Aurora Serverless v2 by its cluster's least and most ACUs; `None` for engines whose
+/// figures are not known.
+///
+/// Source: Aurora User Guide, "Maximum connections for Aurora Serverless v2": 189 at 1 ACU, 823 at 4, 1,669 at 8, 3,360 at 16,
+/// 5,000 from 32 on, and at most 2,000 where it may scale down to 0 or 0.5; published. The rows lie on a line, which is
+/// assumed between them.
+pub fn serverless_connections(engine: &str, (least, most): (f64, f64)) -> Option<u32> {
+    if !engine.contains("postgres") {
+        return None;
+    }
+    let cap = if least <= SMALL_CAPACITY { 2000.0 } else { 5000.0 };
+    // Between zero and 5,000: no overflow.
+    Some((most * 211.4 - 22.4).round().clamp(0.0, cap) as u32)
 }
 
 /// Memory of `db.FAMILY.SIZE` in GiB: burstable and general classes have 8 at `large`, those for memory 16, and each size has
@@ -199,6 +216,18 @@ impl Databases {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_scales_by_itself_has_the_connections_of_its_most_capacity() {
+        let published = [(1.0, 189), (4.0, 823), (8.0, 1669), (16.0, 3360), (32.0, 5000), (256.0, 5000)];
+        for (most, connections) in published {
+            assert_eq!(serverless_connections("aurora-postgresql", (1.0, most)), Some(connections), "{most}");
+        }
+        assert_eq!(serverless_connections("aurora-postgresql", (0.5, 1.0)), Some(189));
+        assert_eq!(serverless_connections("aurora-postgresql", (0.5, 16.0)), Some(2000));
+        assert_eq!(serverless_connections("aurora-mysql", (1.0, 16.0)), None);
+        assert_eq!(max_connections("aurora-postgresql", "db.r6g.large"), Some(1758));
+    }
 
     #[test]
     fn classes_have_their_connections() {

@@ -22,8 +22,8 @@ pub use api::{
 pub use cidr::{BadCidr, Cidr};
 pub use cidr6::{BadCidr6, Cidr6};
 pub use database::{
-    DbInstance, DbParameterGroup, DbProxy, DbProxyAuth, DbProxyTargetGroup, DbSubnetGroup, GenerateSecret,
-    Secret, SsmParameter,
+    DbClusterPart, DbInstance, DbParameterGroup, DbProxy, DbProxyAuth, DbProxyTargetGroup, DbSubnetGroup,
+    GenerateSecret, Secret, SsmParameter,
 };
 pub use dynamic::{DynamicReference, DynamicService};
 pub use function::{

@@ -251,6 +251,12 @@ impl Identity<'_> {
             ("AWS::RDS::DBInstance", "MasterUserSecret.SecretArn") => {
                 self.arn_of("secretsmanager", &format!("secret:rds!db-{}", self.letters("secret", 12)))
             }
+            ("AWS::RDS::DBCluster", "Endpoint.Address") => self.cluster_address(false),
+            ("AWS::RDS::DBCluster", "ReadEndpoint.Address") => self.cluster_address(true),
+            ("AWS::RDS::DBCluster", "Endpoint.Port") => self.db_port().to_string(),
+            ("AWS::RDS::DBCluster", "MasterUserSecret.SecretArn") => {
+                self.arn_of("secretsmanager", &format!("secret:rds!cluster-{}", self.letters("secret", 12)))
+            }
             ("AWS::RDS::DBProxy", "Endpoint") => self.db_address(),
             ("AWS::ElasticLoadBalancingV2::LoadBalancer", "DNSName") => self.balancer_name(),
             ("AWS::SSM::Parameter", "Value" | "Type") => self.property(attribute),
@@ -379,10 +385,18 @@ impl Identity<'_> {
 
     /// Host name of a database or proxy.
     pub(crate) fn db_address(&self) -> String {
+        self.db_address_with(if self.kind == "AWS::RDS::DBProxy" { "proxy-" } else { "" })
+    }
+
+    /// Host name of a database cluster: of its writer, or of its readers.
+    pub(crate) fn cluster_address(&self, reads: bool) -> String {
+        self.db_address_with(if reads { "cluster-ro-" } else { "cluster-" })
+    }
+
+    fn db_address_with(&self, middle: &str) -> String {
         // The middle label is the same for all databases of an account and Region.
         let Inputs { region, account_id, .. } = self.inputs;
         let customer = base36(digest(&["rds", account_id, region]), 12);
-        let middle = if self.kind == "AWS::RDS::DBProxy" { "proxy-" } else { "" };
         format!("{}.{middle}{customer}.{region}.rds.{}", self.name(), dns_suffix_of(region))
     }
 

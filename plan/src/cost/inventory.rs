@@ -141,6 +141,9 @@ impl Inventory {
             let copies = if database.multi_az { 2 } else { 1 };
             let hours = u128::from(HOURS_PER_MONTH) * copies;
             self.stands(Priced::Database(database.class.clone()), &database.id, Quantity::whole(hours));
+            if database.cluster.is_some() {
+                continue; // A cluster's storage grows with what is in it, which nobody knows here.
+            }
             let storage = database.allocated_storage_gb.unwrap_or(DB_STORAGE_GB);
             let storage = Quantity::whole(u128::from(storage) * copies);
             self.stands(Priced::Item(Item::DbStorage), &database.id, storage);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use model::stack::{EndpointKind, Stack};
+use model::stack::{DbClusterPart, EndpointKind, Stack};
 use template::yaml::did_you_mean;
 
 use crate::names::Name;
@@ -191,6 +191,8 @@ impl Attachments {
             };
             return put(&mut self.places, (place.clone(), port), server, || format!("{place}:{port}"));
         }
+        // What is attached to a database cluster is attached to its writer.
+        let left = stack.and_then(|stack| writer_of(stack, left)).unwrap_or(left);
         if let Some(ports) = stack.and_then(|stack| ports_of(stack, left)) {
             let server = server(right, false)?;
             if let Some((_, there)) = self.resources.get(left) {
@@ -218,6 +220,13 @@ fn put<K: Ord>(
     }
     map.insert(key, server);
     Ok(())
+}
+
+/// The instance to which a database cluster's endpoint leads.
+fn writer_of<'a>(stack: &'a Stack, cluster: &str) -> Option<&'a str> {
+    let is_writer = |part: &DbClusterPart| part.writer && part.id == cluster;
+    let writer = stack.db_instances.iter().find(|found| found.cluster.as_ref().is_some_and(is_writer))?;
+    Some(&writer.id)
 }
 
 /// The ports at which a resource of the template answers, none for every port; `None` when it is no such resource.
@@ -336,6 +345,7 @@ mod tests {
             parameter_group: None,
             multi_az: false,
             publicly_accessible: false,
+            cluster: Some(DbClusterPart { id: "Aurora".into(), writer: true, ..DbClusterPart::default() }),
         };
         let table = OtherResource {
             id: "Carts".into(),
@@ -362,6 +372,8 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(all.resources["OrdersDatabase"].0, [5433]);
+        let of_cluster = parse(&["Aurora=localhost:5432"]).unwrap();
+        assert_eq!(of_cluster.resources["OrdersDatabase"].0, [5433], "a cluster's server is its writer's");
         let cache = &all.places[&(Place::Name(Name::new("cache.example.com").unwrap()), 443)];
         assert_eq!(
             (cache.host.as_str(), cache.port, cache.to_string().as_str()),

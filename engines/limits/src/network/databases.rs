@@ -1,7 +1,7 @@
 //! Databases and their proxies: how many connections a stack gives them.
 
 use super::{Host, HostKind, Network};
-use crate::db_connections::max_connections;
+use crate::db_connections::{max_connections, serverless_connections};
 use crate::db_pool::{PoolSettings, share};
 use crate::settings::NetworkSettings;
 use model::stack::{DbInstance, DbProxy, Link, Stack};
@@ -13,6 +13,8 @@ const POSTGRES: u16 = 5432;
 
 const FROM_CLASS: &str = "RDS User Guide, maximum number of database connections, by the class's memory; what the system \
                           takes of it is assumed";
+const FROM_CAPACITY: &str = "Aurora User Guide, maximum connections for Aurora Serverless v2, by the cluster's MaxCapacity; \
+                             what lies between the table's rows is assumed";
 const FROM_PARAMETERS: &str = "max_connections of the database's parameter group";
 /// The shortest IdleClientTimeout that AWS takes; a shorter one would close clients before their first request.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -135,8 +137,14 @@ impl Database {
         let group = found.parameter_group.as_ref().and_then(Link::logical);
         let group = stack.db_parameter_groups.iter().find(|one| Some(one.id.as_str()) == group);
         let given = group.and_then(|group| group.parameters.get("max_connections")?.parse().ok());
-        let connections = given.or_else(|| max_connections(&found.engine, &found.class));
-        let source = if given.is_some() { FROM_PARAMETERS } else { FROM_CLASS };
+        let capacity = found.cluster.as_ref().and_then(|part| part.capacity);
+        let scaled = capacity.and_then(|capacity| serverless_connections(&found.engine, capacity));
+        let connections = given.or(scaled).or_else(|| max_connections(&found.engine, &found.class));
+        let source = match (given, scaled) {
+            (Some(_), _) => FROM_PARAMETERS,
+            (None, Some(_)) => FROM_CAPACITY,
+            (None, None) => FROM_CLASS,
+        };
         Self { name: found.id.clone(), port: found.port, connections, source }
     }
 }
@@ -147,7 +155,12 @@ impl Proxy {
         let groups = &stack.db_proxy_target_groups;
         let group = groups.iter().find(|group| group.proxy.logical() == Some(&found.id));
         let target = group.and_then(|group| group.instances.first()?.logical());
-        let database = stack.db_instances.iter().position(|instance| Some(instance.id.as_str()) == target);
+        let cluster = group.and_then(|group| group.clusters.first()?.logical());
+        let leads_to = |instance: &DbInstance| {
+            let part = instance.cluster.as_ref().filter(|part| part.writer);
+            Some(instance.id.as_str()) == target || part.is_some_and(|part| Some(part.id.as_str()) == cluster)
+        };
+        let database = stack.db_instances.iter().position(leads_to);
         let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
         Self {
             name: found.id.clone(),

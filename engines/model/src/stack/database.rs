@@ -43,6 +43,22 @@ pub struct DbInstance {
     pub multi_az: bool,
     /// `PubliclyAccessible`.
     pub publicly_accessible: bool,
+    /// What it has of its cluster (Aurora).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<DbClusterPart>,
+}
+
+/// What an instance has of the cluster that it is in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct DbClusterPart {
+    /// The cluster's logical id.
+    pub id: String,
+    /// Whether it is the cluster's first instance: the writer, to which proxies of the cluster lead.
+    pub writer: bool,
+    /// Host names of the cluster that lead to this instance: its endpoint, its reader endpoint, both or none.
+    pub names: Vec<String>,
+    /// `MinCapacity` and `MaxCapacity` of `ServerlessV2ScalingConfiguration`, in ACUs.
+    pub capacity: Option<(f64, f64)>,
 }
 
 /// A database subnet group.

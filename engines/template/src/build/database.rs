@@ -3,19 +3,27 @@
 use super::{Builder, Item};
 use crate::problem::Problem;
 use model::stack::{
-    DbInstance, DbParameterGroup, DbProxy, DbProxyAuth, DbProxyTargetGroup, DbSubnetGroup, GenerateSecret,
-    Secret, SsmParameter,
+    DbClusterPart, DbInstance, DbParameterGroup, DbProxy, DbProxyAuth, DbProxyTargetGroup, DbSubnetGroup,
+    GenerateSecret, Link, Secret, SsmParameter,
 };
 
 /// Defaults and ranges of a proxy's pool (RDS User Guide, "Managing an RDS Proxy").
 const IDLE_CLIENT_TIMEOUT_S: u32 = 1800;
 const BORROW_TIMEOUT_S: u32 = 120;
+/// The type of clusters.
+const CLUSTER: &str = "AWS::RDS::DBCluster";
+/// The most ACUs that a cluster scales to (Aurora User Guide, "ServerlessV2ScalingConfiguration").
+const CAPACITY_MAX: f64 = 256.0;
+/// The class of instances that a cluster scales by itself (Aurora Serverless v2).
+const SERVERLESS: &str = "db.serverless";
 
 impl Builder<'_, '_> {
     /// Builds a resource of one of these types; false when it is none.
     pub(super) fn database(&mut self, item: &Item<'_>) -> bool {
         match item.kind {
             "AWS::RDS::DBInstance" => self.db_instance(item),
+            // Its instances run, with what they have of it.
+            CLUSTER => {}
             "AWS::RDS::DBSubnetGroup" => {
                 let subnets = self.links_to(&item.fields, "SubnetIds", "AWS::EC2::Subnet");
                 if subnets.len() < 2 {
@@ -67,7 +75,7 @@ impl Builder<'_, '_> {
         let class = fields.require("DBInstanceClass", &mut self.problems);
         let class = class.and_then(|node| {
             let class = node.string(&mut self.problems)?;
-            if class.starts_with("db.") && class.split('.').count() == 3 {
+            if class == SERVERLESS || class.starts_with("db.") && class.split('.').count() == 3 {
                 return Some(class.to_owned());
             }
             self.problems.push(Problem::wrong_type(node, "an instance class such as db.t4g.micro"));
@@ -83,6 +91,8 @@ impl Builder<'_, '_> {
         let subnet_group = self.link(fields, "DBSubnetGroupName", "AWS::RDS::DBSubnetGroup", false);
         let parameter_group = self.link(fields, "DBParameterGroupName", "AWS::RDS::DBParameterGroup", false);
         let security_groups = self.links_to(fields, "VPCSecurityGroups", "AWS::EC2::SecurityGroup");
+        let cluster = self.link(fields, "DBClusterIdentifier", CLUSTER, false);
+        let cluster = cluster.as_ref().and_then(Link::logical);
         let (Some(class), Some(engine)) = (class, engine) else { return };
         let identity = self.resolver.identity(item.index);
         let default_port = identity.db_port();
@@ -105,8 +115,70 @@ impl Builder<'_, '_> {
             parameter_group,
             multi_az: fields.boolean("MultiAZ", false, &mut self.problems),
             publicly_accessible: fields.boolean("PubliclyAccessible", false, &mut self.problems),
+            cluster: cluster.map(|id| DbClusterPart { id: id.to_owned(), ..DbClusterPart::default() }),
         };
         self.stack.db_instances.push(instance);
+    }
+
+    /// Gives the instances of each cluster what they have of it; indices of clusters without any, where nothing runs.
+    pub(super) fn join_clusters(&mut self, items: &[Item<'_>]) -> Vec<usize> {
+        let mut empty = Vec::new();
+        for item in items.iter().filter(|item| item.kind == CLUSTER) {
+            if !self.join_cluster(item) {
+                empty.push(item.index);
+            }
+        }
+        empty
+    }
+
+    fn join_cluster(&mut self, item: &Item<'_>) -> bool {
+        let fields = &item.fields;
+        let subnet_group = self.link(fields, "DBSubnetGroupName", "AWS::RDS::DBSubnetGroup", false);
+        let security_groups = self.links_to(fields, "VpcSecurityGroupIds", "AWS::EC2::SecurityGroup");
+        let [username, password, database] = ["MasterUsername", "MasterUserPassword", "DatabaseName"]
+            .map(|key| fields.string(key, &mut self.problems));
+        let managed = fields.boolean("ManageMasterUserPassword", false, &mut self.problems);
+        let scaling = fields.inner("ServerlessV2ScalingConfiguration", &mut self.problems);
+        let mut acus = |key: &str| {
+            let node = scaling.as_ref()?.get(key)?;
+            let value = node.number(&mut self.problems)?;
+            if (0.0..=CAPACITY_MAX).contains(&value) {
+                return Some(value);
+            }
+            self.problems.push(Problem::wrong_type(node, format!("{key} from 0 to {CAPACITY_MAX} ACUs")));
+            None
+        };
+        let capacity = (acus("MinCapacity"), acus("MaxCapacity"));
+        let capacity = capacity.1.map(|most| (capacity.0.unwrap_or(0.0), most));
+        let identity = self.resolver.identity(item.index);
+        let (writer_name, reader_name, port) =
+            (identity.cluster_address(false), identity.cluster_address(true), identity.db_port());
+        let members = || {
+            let all = self.stack.db_instances.iter().enumerate();
+            all.filter(|(_, one)| one.cluster.as_ref().is_some_and(|part| part.id == item.id))
+                .map(|(at, _)| at)
+        };
+        let members: Vec<usize> = members().collect();
+        for (place, index) in members.iter().enumerate() {
+            let instance = &mut self.stack.db_instances[*index];
+            // Readers answer at the reader endpoint; where there are none the writer does.
+            let reads = place == usize::from(members.len() > 1);
+            let names = [(place == 0, &writer_name), (reads, &reader_name)];
+            instance.cluster = Some(DbClusterPart {
+                id: item.id.to_owned(),
+                writer: place == 0,
+                names: names.into_iter().filter(|(is, _)| *is).map(|(_, name)| name.clone()).collect(),
+                capacity: capacity.filter(|_| instance.class == SERVERLESS),
+            });
+            instance.port = port;
+            instance.subnet_group = subnet_group.clone();
+            instance.security_groups.clone_from(&security_groups);
+            instance.managed_password |= managed;
+            instance.username = username.clone();
+            instance.password = password.clone();
+            instance.database = database.clone();
+        }
+        !members.is_empty()
     }
 
     fn db_proxy(&mut self, item: &Item<'_>) {

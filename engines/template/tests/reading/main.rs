@@ -3,6 +3,7 @@
 mod authorizers;
 mod bad_input;
 mod caches;
+mod databases;
 mod intrinsics;
 mod large;
 mod sam;

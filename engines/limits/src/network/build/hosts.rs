@@ -69,6 +69,11 @@ impl Network {
             let subnets: Vec<Link> = group.iter().flat_map(|group| group.subnets.first().cloned()).collect();
             let mut draft = Draft::new(&found.id, &found.address, HostKind::Database(index));
             draft.public = found.publicly_accessible;
+            if let Some(part) = &found.cluster {
+                draft.names.extend(part.names.iter().map(|name| name.to_ascii_lowercase()));
+                // By its logical id, too: what is said of the cluster is meant for its writer.
+                draft.names.extend(part.writer.then(|| part.id.clone()));
+            }
             self.stand(stack, &subnets, &found.security_groups, &draft);
         }
         for (index, proxy) in stack.db_proxies.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Doors, names, and whatever else a template has: what the network has to do with it.
 
 use super::{View, or_none};
-use model::stack::Link;
+use model::stack::{DbInstance, Link};
 
 impl View<'_> {
     pub(super) fn of_names(&self, id: &str) -> Option<(String, Vec<String>)> {
@@ -73,6 +73,14 @@ impl View<'_> {
                 targets.instances.iter().chain(&targets.clusters).map(Link::as_str).collect();
             let lines = vec![format!("{} leads to {}", targets.proxy.as_str(), or_none(&databases))];
             return Some(("the targets of a database proxy".to_owned(), lines));
+        }
+        let part_of = |found: &&DbInstance| found.cluster.as_ref().is_some_and(|part| part.id == id);
+        let instances: Vec<&str> =
+            stack.db_instances.iter().filter(part_of).map(|found| &*found.id).collect();
+        if !instances.is_empty() {
+            let lines =
+                vec![format!("its instances are {}; its endpoint leads to the first", instances.join(", "))];
+            return Some(("a database cluster".to_owned(), lines));
         }
         let kind = stack.types.get(id)?;
         let line = match &**kind {

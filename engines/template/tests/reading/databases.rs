@@ -1,0 +1,71 @@
+//! Database clusters: what their instances have of them.
+
+use super::{inputs, problems, stack, warnings};
+use model::stack::Link;
+
+const AURORA: &str = "
+Resources:
+  Vpc: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.0.0.0/16}}
+  A: {Type: AWS::EC2::Subnet, Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.1.0/24, AvailabilityZone: us-east-1a}}
+  B: {Type: AWS::EC2::Subnet, Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.2.0/24, AvailabilityZone: us-east-1b}}
+  Group: {Type: AWS::EC2::SecurityGroup, Properties: {GroupDescription: d, VpcId: !Ref Vpc}}
+  Subnets: {Type: AWS::RDS::DBSubnetGroup, Properties: {DBSubnetGroupDescription: d, SubnetIds: [!Ref A, !Ref B]}}
+  Writer:
+    Type: AWS::RDS::DBInstance
+    Properties: {DBClusterIdentifier: !Ref Cluster, DBInstanceClass: db.serverless, Engine: aurora-postgresql}
+  Cluster:
+    Type: AWS::RDS::DBCluster
+    Properties:
+      Engine: aurora-postgresql
+      DatabaseName: shop
+      MasterUsername: ada
+      Port: 6432
+      DBSubnetGroupName: !Ref Subnets
+      VpcSecurityGroupIds: [!Ref Group]
+      ServerlessV2ScalingConfiguration: {MinCapacity: 0.5, MaxCapacity: 4}
+Outputs:
+  Host: {Value: !Sub '${Cluster.Endpoint.Address}:${Cluster.Endpoint.Port}'}
+";
+
+#[test]
+fn an_instance_of_a_cluster_stands_where_the_cluster_does() {
+    let stack = stack(AURORA);
+    let writer = &stack.db_instances[0];
+    assert_eq!((writer.class.as_str(), writer.port), ("db.serverless", 6432));
+    assert_eq!(writer.subnet_group, Some(Link::Logical("Subnets".into())));
+    assert_eq!(writer.security_groups, [Link::Logical("Group".into())]);
+    assert_eq!((writer.username.as_deref(), writer.database.as_deref()), (Some("ada"), Some("shop")));
+    let part = writer.cluster.as_ref().unwrap();
+    assert_eq!((part.id.as_str(), part.writer, part.capacity), ("Cluster", true, Some((0.5, 4.0))));
+    let [endpoint, readers] = &part.names[..] else { panic!("{:?}", part.names) };
+    assert!(endpoint.starts_with("shop-cluster.cluster-") && readers.starts_with("shop-cluster.cluster-ro-"));
+    assert_eq!(stack.outputs[0].value, format!("{endpoint}:6432"));
+    assert_eq!(warnings(AURORA), [""; 0]);
+}
+
+#[test]
+fn readers_answer_at_the_reader_endpoint() {
+    let text = AURORA.replace(
+        "Outputs:",
+        "  Reader:
+    Type: AWS::RDS::DBInstance
+    Properties: {DBClusterIdentifier: !Ref Cluster, DBInstanceClass: db.r6g.large, Engine: aurora-postgresql}
+Outputs:",
+    );
+    let stack = stack(&text);
+    let parts: Vec<_> = stack.db_instances.iter().map(|found| found.cluster.clone().unwrap()).collect();
+    assert_eq!(parts.iter().map(|part| part.writer).collect::<Vec<_>>(), [true, false]);
+    assert!(parts[0].names.len() == 1 && parts[1].names[0].contains(".cluster-ro-"), "{parts:?}");
+    assert_eq!(parts[1].capacity, None, "its class says what it has");
+}
+
+#[test]
+fn a_cluster_without_instances_is_said_not_to_run_and_wrong_capacities_are_refused() {
+    let (start, rest) = AURORA.split_once("  Writer:").unwrap();
+    let (_, cluster) = rest.split_once("  Cluster:").unwrap();
+    let text = format!("{start}  Cluster:{cluster}");
+    assert!(warnings(&text)[0].contains("AWS::RDS::DBCluster is not run: Cluster"), "{:?}", warnings(&text));
+    assert_eq!(template::read("t", &text, &inputs()).stack.unwrap().others[0].id, "Cluster");
+    let told = problems(&AURORA.replace("MaxCapacity: 4", "MaxCapacity: 4000"));
+    assert!(told[0].contains("MaxCapacity from 0 to 256 ACUs"), "{told:?}");
+}
