@@ -29,6 +29,11 @@ use model::stack::{OtherResource, Output, Place, Stack};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// What is said of WebSocket APIs, whose type is that of HTTP APIs.
+const WEB_SOCKETS: &str = "AWS::ApiGatewayV2::Api with ProtocolType WEBSOCKET";
+/// What polls queues and streams for functions.
+const MAPPING: &str = "AWS::Lambda::EventSourceMapping";
+
 /// Types that are taken note of and need nothing done: what they say matters to AWS alone.
 const QUIET: &[&str] = &[
     "AWS::ApiGateway::Account",
@@ -158,6 +163,13 @@ impl Builder<'_, '_> {
         self.check_vpc_roles(&items);
         self.check_network_properties(&items);
         self.join_apis(&items);
+        for id in self.set_aside_web_sockets() {
+            others.entry(WEB_SOCKETS).or_default().extend(items.iter().find(|item| item.id == id));
+        }
+        for index in self.join_clusters(&items) {
+            let Some(item) = items.iter().find(|item| item.index == index) else { continue };
+            others.entry(item.kind).or_default().push(item);
+        }
         self.join_load_balancers(&items);
         self.report_others(&others);
     }
@@ -170,6 +182,12 @@ impl Builder<'_, '_> {
             let message = format!("{kind} is not run: {}{more}", names.join(", "));
             let Some(first) = items.first() else { continue };
             let problem = Problem::at(first.span, message);
+            let problem = match *kind {
+                MAPPING => problem.help(
+                    "send its function an event: `onrush generate-event sqs receive-message | onrush invoke FUNCTION -e -`",
+                ),
+                _ => problem,
+            };
             if self.resolver.inputs.strict {
                 self.problems.push(problem.help("strict reading takes only types that are run"));
             } else {

@@ -122,6 +122,15 @@ impl Builder<'_, '_> {
         self.report_double_routes();
     }
 
+    /// Takes WebSocket APIs, which have no door, out of the stack; their logical ids.
+    pub(super) fn set_aside_web_sockets(&mut self) -> Vec<String> {
+        let apis = std::mem::take(&mut self.stack.http_apis);
+        let (sockets, others) = apis.into_iter().partition(|api| api.protocol == Protocol::WebSocket);
+        self.stack.http_apis = others;
+        let sockets: Vec<HttpApi> = sockets;
+        sockets.into_iter().map(|api| api.id).collect()
+    }
+
     fn report_double_routes(&mut self) {
         let http = self.stack.http_apis.iter().map(|api| (&api.id, &api.routes));
         let rest = self.stack.rest_apis.iter().map(|api| (&api.id, &api.routes));

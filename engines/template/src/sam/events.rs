@@ -8,25 +8,25 @@ use crate::problem::{Problem, Problems, quoted};
 use crate::resolve::{Resolver, Resource};
 use crate::yaml::{Entry, Node, Span};
 
-/// Event types of SAM that are known but not run.
-const NOT_RUN: &[&str] = &[
-    "AlexaSkill",
-    "CloudWatchEvent",
-    "CloudWatchLogs",
-    "Cognito",
-    "DocumentDB",
-    "DynamoDB",
-    "EventBridgeRule",
-    "IoTRule",
-    "Kinesis",
-    "MQ",
-    "MSK",
-    "S3",
-    "SNS",
-    "SQS",
-    "Schedule",
-    "ScheduleV2",
-    "SelfManagedKafka",
+/// Event types of SAM that are known but not run, and what `onrush generate-event` calls an event of theirs.
+const NOT_RUN: &[(&str, Option<&str>)] = &[
+    ("AlexaSkill", None),
+    ("CloudWatchEvent", Some("eventbridge event")),
+    ("CloudWatchLogs", Some("cloudwatch logs")),
+    ("Cognito", Some("cognito pre-signup")),
+    ("DocumentDB", None),
+    ("DynamoDB", Some("dynamodb update")),
+    ("EventBridgeRule", Some("eventbridge event")),
+    ("IoTRule", None),
+    ("Kinesis", Some("kinesis get-records")),
+    ("MQ", None),
+    ("MSK", None),
+    ("S3", Some("s3 put")),
+    ("SNS", Some("sns notification")),
+    ("SQS", Some("sqs receive-message")),
+    ("Schedule", Some("cloudwatch scheduled-event")),
+    ("ScheduleV2", Some("cloudwatch scheduled-event")),
+    ("SelfManagedKafka", None),
 ];
 
 /// What an event calls: the function, or its alias.
@@ -57,12 +57,17 @@ pub(super) fn transform(
             "HttpApi" => one.http(resolver, output),
             "Api" => one.rest(resolver, output),
             other => {
-                let known = if NOT_RUN.contains(&other) { "is not run" } else { "is not known" };
+                let known = NOT_RUN.iter().find(|(name, _)| *name == other);
+                let verdict = if known.is_some() { "is not run" } else { "is not known" };
                 let message =
-                    format!("the event type {} {known}: {function} does not get its events", quoted(other));
-                warnings.push(
-                    Problem::at(entry.value.span, message).help("HttpApi, Api and FunctionUrlConfig are run"),
-                );
+                    format!("the event type {} {verdict}: {function} does not get its events", quoted(other));
+                let help = match known.and_then(|(_, words)| *words) {
+                    Some(words) => {
+                        format!("send one: `onrush generate-event {words} | onrush invoke {function} -e -`")
+                    }
+                    None => "HttpApi, Api and FunctionUrlConfig are run".to_owned(),
+                };
+                warnings.push(Problem::at(entry.value.span, message).help(help));
             }
         }
     }

@@ -194,7 +194,7 @@ fn what_is_not_run_is_said_once_and_strict_reading_refuses_it() {
         said(&outcome.warnings),
         [
             "t:268:11: the event type `Schedule` is not run: OrderFunction does not get its events \
-             (HttpApi, Api and FunctionUrlConfig are run)",
+             (send one: `onrush generate-event cloudwatch scheduled-event | onrush invoke OrderFunction -e -`)",
             "t:281:3: AWS::DynamoDB::Table is not run: Orders",
         ]
     );

@@ -64,3 +64,17 @@ fn serverless_packages_are_read() {
         "{said:?}"
     );
 }
+
+#[test]
+fn web_socket_apis_are_no_doors_and_said_once() {
+    let text = "
+Resources:
+  Chat: {Type: AWS::ApiGatewayV2::Api, Properties: {Name: chat, ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action}}
+  Web: {Type: AWS::ApiGatewayV2::Api, Properties: {Name: web, ProtocolType: HTTP}}
+";
+    let read = stack(text);
+    assert_eq!(read.http_apis.iter().map(|api| api.id.as_str()).collect::<Vec<_>>(), ["Web"]);
+    assert_eq!(read.others[0].id, "Chat");
+    let said = warnings(text);
+    assert!(said.len() == 1 && said[0].contains("with ProtocolType WEBSOCKET is not run: Chat"), "{said:?}");
+}

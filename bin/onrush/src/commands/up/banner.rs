@@ -3,7 +3,7 @@
 use crate::commands::doctor::{cures, word};
 use control::Function;
 use model::Era;
-use model::stack::Stack;
+use model::stack::{ApiRoute, Stack};
 use sandbox::{Abilities, AbilityState};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -89,9 +89,39 @@ impl Summary<'_> {
         gaps
     }
 
+    /// A door to try, and a path that a function answers there: of an API a route that asks for nothing and takes a GET.
+    fn answering_door(&self) -> Option<(&(String, String), String)> {
+        self.doors.iter().find_map(|door| Some((door, self.path_to_try(&door.0)?)))
+    }
+
+    fn path_to_try(&self, door: &str) -> Option<String> {
+        let stack = self.stack?;
+        let http = stack.http_apis.iter().find(|api| api.id == door).map(|api| &api.routes);
+        let rest = stack.rest_apis.iter().find(|api| api.id == door).map(|api| &api.routes);
+        let Some(routes) = http.or(rest) else {
+            let function = self.functions.iter().find(|one| one.logical_id.as_deref() == Some(door))?;
+            let open = function.urls().any(|(_, url)| url.auth_type != control::AuthType::AwsIam);
+            return open.then(String::new);
+        };
+        path_that_answers(routes)
+    }
+
     fn not_enforced(&self) -> impl Iterator<Item = &sandbox::Ability> {
         self.abilities.items.iter().filter(|item| item.state != AbilityState::Enforced)
     }
+}
+
+/// The path of a route that takes a GET, asks for nothing and leads to a function: the one with the fewest placeholders.
+fn path_that_answers(routes: &[ApiRoute]) -> Option<String> {
+    let answers = |route: &&ApiRoute| {
+        let leads = route.integration.as_ref().is_some_and(|integration| integration.function.is_some());
+        leads
+            && matches!(&*route.method, "GET" | "ANY" | "$default")
+            && route.authorization_type == "NONE"
+            && !route.api_key_required
+    };
+    let route = routes.iter().filter(answers).min_by_key(|route| route.path.matches('{').count())?;
+    Some(route.path.replace(['{', '}', '+'], ""))
 }
 
 /// The stage before a REST API's paths.
@@ -153,9 +183,10 @@ pub fn text(summary: &Summary<'_>) -> String {
             if *base == "http://127.0.0.1:4566" { String::new() } else { format!(" --endpoint {base}") };
         let _ = writeln!(text, "Try");
         let _ = writeln!(text, "  onrush invoke {word}{endpoint}");
-        match doors.first() {
-            Some((id, url)) => {
-                let _ = writeln!(text, "  curl {base}/_onrush/door/{id}/{}", stage(url));
+        match summary.answering_door().or_else(|| Some((doors.first()?, String::new()))) {
+            Some(((id, url), path)) => {
+                let path = format!("{}{path}", stage(url));
+                let _ = writeln!(text, "  curl {base}/_onrush/door/{id}/{}", path.trim_start_matches('/'));
             }
             None => {
                 let _ = writeln!(text, "  aws lambda list-functions --endpoint-url {base}");
@@ -188,4 +219,35 @@ pub fn json(summary: &Summary<'_>) -> Value {
         "schema": 1, "ready": summary.base, "era": summary.era.name, "functions": functions, "doors": doors,
         "network": summary.network, "not_enforced": not_enforced, "gaps": summary.gaps(), "took_ms": summary.took.as_millis() as u64,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::path_that_answers;
+
+    fn path(events: &str) -> Option<String> {
+        let text = format!(
+            "Transform: AWS::Serverless-2016-10-31
+Resources:
+  Shop:
+    Type: AWS::Serverless::Function
+    Properties: {{InlineCode: x, Handler: index.handler, Runtime: python3.13, Events: {{{events}}}}}
+"
+        );
+        let stack = template::read("t", &text, &template::Inputs::default()).stack.unwrap();
+        let api = stack.rest_apis.first().map(|api| &api.routes);
+        path_that_answers(api.or(stack.http_apis.first().map(|api| &api.routes)).unwrap())
+    }
+
+    #[test]
+    fn the_path_to_try_is_one_that_a_function_answers() {
+        let put = "P: {Type: Api, Properties: {Path: /items, Method: put}}";
+        let signed = "S: {Type: Api, Properties: {Path: /mine, Method: get, Auth: {Authorizer: AWS_IAM}}}";
+        let one = "G: {Type: Api, Properties: {Path: '/items/{id}', Method: get}}";
+        assert_eq!(path(put), None);
+        assert_eq!(path(&format!("{put}, {signed}, {one}")).as_deref(), Some("/items/id"));
+        let all = "A: {Type: Api, Properties: {Path: /all, Method: any}}";
+        assert_eq!(path(&format!("{put}, {one}, {all}")).as_deref(), Some("/all"));
+        assert_eq!(path("H: {Type: HttpApi}").as_deref(), Some(""), "the catch-all takes the root");
+    }
 }
