@@ -96,6 +96,12 @@ impl Page<'_> {
                     ),
                 );
             }
+            None if self.report.summary.requests == 0 => {
+                out.push_str("<div class=\"verdict\"><strong>Nothing was sent.</strong>");
+                out.push_str(
+                    "<p>The load has no request, so this plan says nothing of what would break.</p></div>\n",
+                );
+            }
             None => {
                 out.push_str("<div class=\"verdict good\"><strong>Nothing breaks.</strong>");
                 if let Some(nearest) = &self.report.nearest {

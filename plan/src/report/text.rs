@@ -67,6 +67,10 @@ impl Page<'_> {
     fn first_line(&self, out: &mut String) -> fmt::Result {
         let Some(first) = &self.report.first_limit else {
             let line = match &self.report.nearest {
+                _ if self.report.summary.requests == 0 => {
+                    "Nothing was sent: the load has no request, so this plan says nothing of what would break."
+                        .to_owned()
+                }
                 Some(row) => format!("Nothing breaks. The nearest limit is {}.", head_room(row)),
                 None => "Nothing breaks.".to_owned(),
             };

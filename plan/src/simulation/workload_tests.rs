@@ -105,3 +105,10 @@ fn a_streamed_response_is_no_larger_than_the_quota_and_as_quick_as_the_rate() {
     assert_eq!(fares("201MiB", "lambda.response-stream-size=300000000").0, 1);
     assert_eq!(fares("13MiB", "lambda.response-stream-rate=4194304"), (0, Seconds(1_750_000_000)));
 }
+
+#[test]
+fn a_load_without_a_request_is_no_good_news() {
+    let report = plan(&format!("phases: [{{target: Cart, rate: 0/s, for: 9s}}]\n{FAST}"));
+    let text = crate::render(&report, 100, false);
+    assert!(text.starts_with("Nothing was sent: the load has no request"), "{text}");
+}
