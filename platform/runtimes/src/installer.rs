@@ -17,6 +17,13 @@ const INSTALL_MAX: Duration = Duration::from_secs(300);
 const INSTALL_POLL: Duration = Duration::from_millis(20);
 /// What is kept of an installer's complaints.
 const COMPLAINT_BYTES_MAX: u64 = 64 * 1024;
+/// Characters of an installer's reason that are passed on: pip lists every file that it could not copy on one line.
+const REASON_CHARACTERS_MAX: usize = 400;
+/// What a full disk is called by the system, in whatever pip, npm and uv say around it.
+const DISK_FULL: [&str; 4] =
+    ["No space left on device", "no space left on device", "ENOSPC", "Disk quota exceeded"];
+/// What follows the data directory in the path of a package that is being installed.
+const STAGED: &str = "/runtimes/.staging-";
 
 /// The installers that run now. Each leads a process group of its own, because pip and npm start others.
 #[derive(Debug, Default)]
@@ -71,7 +78,7 @@ impl Installers {
         match status {
             None => Err(format!("{program} took longer than {} s", INSTALL_MAX.as_secs())),
             Some(status) if status.success() => Ok(()),
-            Some(status) => Err(complaint(&String::from_utf8_lossy(&complaints))
+            Some(status) => Err(reason(&String::from_utf8_lossy(&complaints))
                 .unwrap_or_else(|| format!("{program} ended with {status}"))),
         }
     }
@@ -101,6 +108,35 @@ fn wait_at_most(child: &mut Child, leader: Pid, limit: Duration) -> io::Result<O
             return Ok(None);
         }
         thread::sleep(INSTALL_POLL);
+    }
+}
+
+/// Why an installer failed, in one line of bounded length; a full disk is told before all else, wherever it is said.
+fn reason(text: &str) -> Option<String> {
+    if DISK_FULL.iter().any(|words| text.contains(words)) {
+        return Some(disk_full(text));
+    }
+    complaint(text).map(|line| bounded(&line))
+}
+
+/// Packages are made in the data directory's shelf, after installers had them in `TMPDIR`: the file that did not fit tells
+/// which of both was full.
+fn disk_full(text: &str) -> String {
+    let place = text.split_once(STAGED).and_then(|(before, _)| before.rsplit(['\'', '"', '`', ' ']).next());
+    match place {
+        Some(data_dir) => {
+            format!(
+                "no space left in the data directory {data_dir}: free some, or name another with --data-dir"
+            )
+        }
+        None => "no space left in the data directory or in TMPDIR: free some, or name others".to_owned(),
+    }
+}
+
+fn bounded(line: &str) -> String {
+    match line.char_indices().nth(REASON_CHARACTERS_MAX) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => line.to_owned(),
     }
 }
 
@@ -150,6 +186,25 @@ mod tests {
                      of this run can be found in: /x\n";
         assert_eq!(complaint(older).unwrap(), "npm ERR! notarget No matching version found for x@9.");
         assert_eq!(complaint("npm error code E404\n").unwrap(), "npm error code E404");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_in_a_line_however_many_files_did_not_fit() {
+        let file = "('/tmp/pip-target-x/boto3', '/var/shop/.onrush/runtimes/.staging-python3.12/boto3', \"[Errno 28] No \
+                    space left on device: '/tmp/pip-target-x/boto3'\"), ";
+        let pip = format!("Traceback:\nshutil.Error: [{}]\n", file.repeat(500));
+        let said = "no space left in the data directory /var/shop/.onrush: free some, or name another with --data-dir";
+        assert_eq!(reason(&pip).unwrap(), said);
+        let npm = "npm error code ENOSPC\nnpm error syscall write\nnpm error nospc ENOSPC: no space left on device, write\n";
+        assert!(reason(npm).unwrap().starts_with("no space left in the data directory or in TMPDIR: "));
+    }
+
+    #[test]
+    fn a_reason_is_of_bounded_length() {
+        let long = format!("ERROR: {}\n", "ä".repeat(5000));
+        let said = reason(&long).unwrap();
+        assert_eq!((said.chars().count(), said.ends_with(" …")), (REASON_CHARACTERS_MAX + 2, true));
+        assert_eq!(reason("ERROR: short\n").as_deref(), Some("ERROR: short"));
     }
 
     #[test]
