@@ -47,6 +47,7 @@ pub(super) fn transform(
     warnings: &mut Problems,
 ) {
     let Some(events) = events.mapping(&mut resolver.problems) else { return };
+    let mut left = Vec::new();
     for entry in events.entries() {
         let Some(event) = entry.value.mapping(&mut resolver.problems) else { continue };
         let owner = format!("the event {}", quoted(&entry.key));
@@ -56,21 +57,48 @@ pub(super) fn transform(
         match kind {
             "HttpApi" => one.http(resolver, output),
             "Api" => one.rest(resolver, output),
-            other => {
-                let known = NOT_RUN.iter().find(|(name, _)| *name == other);
-                let verdict = if known.is_some() { "is not run" } else { "is not known" };
-                let message =
-                    format!("the event type {} {verdict}: {function} does not get its events", quoted(other));
-                let help = match known.and_then(|(_, words)| *words) {
-                    Some(words) => {
-                        format!("send one: `onrush generate-event {words} | onrush invoke {function} -e -`")
-                    }
-                    None => "HttpApi, Api and FunctionUrlConfig are run".to_owned(),
-                };
-                warnings.push(Problem::at(entry.value.span, message).help(help));
-            }
+            other => left.push((other.to_owned(), entry.value.span)),
         }
     }
+    let known = |kind: &str| NOT_RUN.iter().find(|(name, _)| *name == kind);
+    let (not_run, unknown): (Vec<_>, Vec<_>) = left.into_iter().partition(|(kind, _)| known(kind).is_some());
+    let words = |kind: &str| known(kind).and_then(|(_, words)| *words);
+    for (events, verdict) in [(not_run, "not run"), (unknown, "not known")] {
+        if let Some(problem) = undelivered(function, &events, verdict, words) {
+            warnings.push(problem);
+        }
+    }
+}
+
+/// One warning for all events of a function that nobody sends it, at the first of them.
+fn undelivered(
+    function: &str,
+    events: &[(String, Span)],
+    verdict: &str,
+    words: impl Fn(&str) -> Option<&'static str>,
+) -> Option<Problem> {
+    let mut kinds: Vec<&str> = Vec::new();
+    for (kind, _) in events {
+        if !kinds.contains(&&**kind) {
+            kinds.push(kind);
+        }
+    }
+    let names = kinds.iter().map(|kind| quoted(kind)).collect::<Vec<_>>().join(", ");
+    let subject = if kinds.len() == 1 { "type" } else { "types" };
+    let are = if kinds.len() == 1 { "is" } else { "are" };
+    let message = format!("the event {subject} {names} {are} {verdict}: {function} does not get its events");
+    let mut generated: Vec<&str> = kinds.iter().filter_map(|kind| words(kind)).collect();
+    generated.dedup();
+    let help = match &generated[..] {
+        [] => "HttpApi, Api and FunctionUrlConfig are run".to_owned(),
+        [first, others @ ..] => {
+            let others: Vec<String> = others.iter().map(|words| quoted(words)).collect();
+            let more =
+                if others.is_empty() { String::new() } else { format!("; others: {}", others.join(", ")) };
+            format!("send one: `onrush generate-event {first} | onrush invoke {function} -e -`{more}")
+        }
+    };
+    events.first().map(|(_, span)| Problem::at(*span, message).help(help))
 }
 
 /// One event on its way to a route.

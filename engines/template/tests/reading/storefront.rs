@@ -253,3 +253,32 @@ fn the_example_has_neither_problem_nor_warning() {
     assert_eq!(said(&outcome.warnings), Vec::<String>::new());
     assert!(outcome.stack.is_some_and(|stack| stack.functions.len() >= 2));
 }
+
+#[test]
+fn a_functions_event_types_that_are_not_run_take_one_warning() {
+    let text = "Transform: AWS::Serverless-2016-10-31
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.12
+      Handler: a.b
+      InlineCode: x
+      Events:
+        A: {Type: SQS, Properties: {Queue: q}}
+        B: {Type: S3, Properties: {Bucket: b}}
+        C: {Type: SQS, Properties: {Queue: r}}
+        D: {Type: Pigeon}
+        E: {Type: MQ}
+";
+    let outcome = template::read("t", text, &inputs());
+    assert_eq!(
+        said(&outcome.warnings),
+        [
+            "t:10:12: the event types `SQS`, `S3`, `MQ` are not run: F does not get its events \
+             (send one: `onrush generate-event sqs receive-message | onrush invoke F -e -`; others: `s3 put`)",
+            "t:13:12: the event type `Pigeon` is not known: F does not get its events \
+             (HttpApi, Api and FunctionUrlConfig are run)",
+        ]
+    );
+}
