@@ -115,14 +115,13 @@ fn resolve(
     }
     let name = path.display().to_string();
     let text = read_text(path)?;
-    let folder = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
-    let folder_name = folder.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let inputs = template::Inputs {
         parameters: pairs(&arguments.parameter_overrides)?,
         imports: pairs(&arguments.imports)?,
         region: arguments.region.clone(),
         account_id: model::name::DEFAULT_ACCOUNT.to_owned(),
-        stack_name: arguments.stack_name.clone().unwrap_or_else(|| stack_name(folder_name)),
+        stack_name: arguments.stack_name.clone().unwrap_or_else(|| stack_name(named_after(&place))),
         strict: arguments.strict,
         availability_zones: Vec::new(),
         port,
@@ -151,9 +150,24 @@ pub fn read_text(path: &Path) -> Result<String, Stop> {
     String::from_utf8(bytes).map_err(|_| Stop::Usage(format!("{} is no UTF-8 text", path.display())))
 }
 
-fn stack_name(folder: Option<&str>) -> String {
+/// What a stack is named after: the template's folder; of what the CDK made the stack's own name, which its file has; of what
+/// `sam build` and `serverless package` left behind the project's folder.
+fn named_after(template: &Path) -> Option<&str> {
+    if let Some(stack) = template.file_name()?.to_str()?.strip_suffix(".template.json") {
+        return Some(stack);
+    }
+    let folder = template.parent()?;
+    let project = match folder.file_name()?.to_str()? {
+        ".serverless" => folder.parent()?,
+        "build" if folder.parent()?.ends_with(".aws-sam") => folder.parent()?.parent()?,
+        _ => folder,
+    };
+    project.file_name()?.to_str()
+}
+
+fn stack_name(place: Option<&str>) -> String {
     let name: String =
-        folder.unwrap_or("").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        place.unwrap_or("").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let name = name.trim_matches('-');
     if name.starts_with(|c: char| c.is_ascii_alphabetic()) {
         name.to_owned()
@@ -210,6 +224,22 @@ mod tests {
         assert_eq!(stack_name(Some("my shop_2")), "my-shop-2");
         assert_eq!(stack_name(Some("2shops")), "stack-2shops");
         assert_eq!(stack_name(None), "stack-");
+    }
+
+    #[test]
+    fn what_tools_leave_behind_is_named_after_the_stack_or_the_project() {
+        for (path, name) in [
+            ("/home/shop/template.yaml", Some("shop")),
+            ("/home/shop/cdk.out/MyStack.template.json", Some("MyStack")),
+            ("/home/shop/cdk.out/assembly-Prod/Prod-Api.template.json", Some("Prod-Api")),
+            ("/home/shop/.aws-sam/build/template.yaml", Some("shop")),
+            ("/home/shop/build/template.yaml", Some("build")),
+            ("/home/shop/.serverless/cloudformation-template-update-stack.json", Some("shop")),
+            ("/template.yaml", None),
+            ("/", None),
+        ] {
+            assert_eq!(named_after(Path::new(path)), name, "{path}");
+        }
     }
 
     #[test]
