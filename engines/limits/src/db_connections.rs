@@ -20,6 +20,9 @@ const SYSTEM_BYTES: u64 = 418_759_312;
 const GIB: u64 = 1 << 30;
 /// ACUs of a cluster that scales down so far that its connections are capped.
 const SMALL_CAPACITY: f64 = 0.5;
+/// Connections of Aurora MySQL by the most ACUs of its cluster.
+const SERVERLESS_MYSQL: [(f64, u32); 7] =
+    [(1.0, 90), (4.0, 135), (8.0, 1000), (16.0, 2000), (32.0, 3000), (64.0, 4000), (128.0, 5000)];
 
 /// `max_connections` by default of an instance class; `None` for classes and engines that are not known.
 pub fn max_connections(engine: &str, class: &str) -> Option<u32> {
@@ -37,10 +40,14 @@ pub fn max_connections(engine: &str, class: &str) -> Option<u32> {
 /// `max_connections` of an instance of Aurora Serverless v2 by its cluster's least and most ACUs; `None` for engines whose
 /// figures are not known.
 ///
-/// Source: Aurora User Guide, "Maximum connections for Aurora Serverless v2": 189 at 1 ACU, 823 at 4, 1,669 at 8, 3,360 at 16,
-/// 5,000 from 32 on, and at most 2,000 where it may scale down to 0 or 0.5; published. The rows lie on a line, which is
-/// assumed between them.
+/// Source: Aurora User Guide, "Maximum connections for Aurora Serverless v2", the table by maximum ACUs, and at most 2,000 for
+/// PostgreSQL that may scale down to 0.5 (re:Post: or to 0); published. PostgreSQL's rows lie on a line up to 5,000, which is
+/// assumed between them. MySQL's go up by steps: the guide's example shows 4,000 for 80 ACUs, the row of 64.
 pub fn serverless_connections(engine: &str, (least, most): (f64, f64)) -> Option<u32> {
+    if engine.contains("mysql") {
+        let row = SERVERLESS_MYSQL.iter().rfind(|(acus, _)| *acus <= most).unwrap_or(&SERVERLESS_MYSQL[0]);
+        return Some(row.1);
+    }
     if !engine.contains("postgres") {
         return None;
     }
@@ -225,7 +232,10 @@ mod tests {
         }
         assert_eq!(serverless_connections("aurora-postgresql", (0.5, 1.0)), Some(189));
         assert_eq!(serverless_connections("aurora-postgresql", (0.5, 16.0)), Some(2000));
-        assert_eq!(serverless_connections("aurora-mysql", (1.0, 16.0)), None);
+        for (most, connections) in [(0.5, 90), (1.0, 90), (8.0, 1000), (80.0, 4000), (256.0, 5000)] {
+            assert_eq!(serverless_connections("aurora-mysql", (0.5, most)), Some(connections), "{most}");
+        }
+        assert_eq!(serverless_connections("docdb", (1.0, 16.0)), None);
         assert_eq!(max_connections("aurora-postgresql", "db.r6g.large"), Some(1758));
     }
 

@@ -142,11 +142,17 @@ impl Inventory {
             let hours = u128::from(HOURS_PER_MONTH) * copies;
             self.stands(Priced::Database(database.class.clone()), &database.id, Quantity::whole(hours));
             if database.cluster.is_some() {
-                continue; // A cluster's storage grows with what is in it, which nobody knows here.
+                continue;
             }
             let storage = database.allocated_storage_gb.unwrap_or(DB_STORAGE_GB);
             let storage = Quantity::whole(u128::from(storage) * copies);
             self.stands(Priced::Item(Item::DbStorage), &database.id, storage);
+        }
+        let clusters: BTreeSet<&str> =
+            stack.db_instances.iter().filter_map(|found| Some(&*found.cluster.as_ref()?.id)).collect();
+        for cluster in clusters {
+            let why = "a cluster's storage grows with what is in it, which a template does not say";
+            self.note(cluster, "without storage, its I/O and backups", why);
         }
         for proxy in &stack.db_proxies {
             self.proxies.extend([proxy.id.clone(), proxy.endpoint.clone()]);

@@ -91,6 +91,24 @@ fn a_database_in_two_zones_and_its_proxy() {
     assert_eq!(bill.fixed[1].usd, usd("21.90"), "a proxy is billed for two processors at least");
 }
 
+#[test]
+fn what_of_a_cluster_is_left_out_is_said() {
+    let resources = "  Cluster: {Type: AWS::RDS::DBCluster, Properties: {Engine: aurora-postgresql, MasterUsername: a, MasterUserPassword: b0123456, ServerlessV2ScalingConfiguration: {MinCapacity: 0.5, MaxCapacity: 4}}}
+  One: {Type: AWS::RDS::DBInstance, Properties: {DBClusterIdentifier: !Ref Cluster, DBInstanceClass: db.serverless, Engine: aurora-postgresql}}
+  Two: {Type: AWS::RDS::DBInstance, Properties: {DBClusterIdentifier: !Ref Cluster, DBInstanceClass: db.serverless, Engine: aurora-postgresql}}
+";
+    let bill = Bill::new(&inventory(resources), &Consumption::default(), "us-east-1", 1);
+    let said: Vec<(&str, &str)> = bill.notes.iter().map(|note| (&*note.what, &*note.value)).collect();
+    let left_out = "db.serverless is left out";
+    let expected = [
+        ("Cluster in the bill", "without storage, its I/O and backups"),
+        ("One in the bill", left_out),
+        ("Two in the bill", left_out),
+    ];
+    assert!(expected.iter().all(|row| said.contains(row)) && bill.fixed.is_empty(), "{said:?}");
+    assert!(bill.notes.iter().any(|note| note.why.contains("ACUs")), "{:?}", bill.notes);
+}
+
 fn function(requests: u64, billed_ms: u64, memory_mb: u32, arm: bool) -> FunctionUse {
     let usage = Usage { requests, billed_ms };
     FunctionUse { usage, memory_mb, arm, ..FunctionUse::default() }
