@@ -246,6 +246,15 @@ def test_a_methods_throttle_holds_and_names_itself(platform):
     assert answers[2].headers["x-onrush-limit"].startswith("apigw.stage-rate; resource=Cached/live GET /narrow;")
 
 
+def test_a_reset_fills_throttles_and_quotas(platform):
+    paid, key = ("Keyed", "/live/paid"), {"x-api-key": "small-" + "s" * 20}
+    while platform.door(*paid, headers=REFLECT | key).status == 200:
+        pass
+    assert platform.request("POST", "/_onrush/reset").status == 200
+    assert platform.limit("apigw.key-quota", "SmallKey of Small")["refused"] == 0
+    assert platform.door(*paid, headers=REFLECT | key).status == 200
+
+
 def test_the_cache_answers_until_its_time_is_over(platform):
     def kept(**headers):
         return platform.door("Cached", "/live/kept?page=1", headers=COUNT | headers)

@@ -79,6 +79,7 @@ async fn reset(doors: &Doors, head: &Parts) -> Answer {
     }
     let environments = doors.invoker.figures().environments;
     doors.invoker.reset();
+    doors.reset_apis();
     page(&value!({ "environments_ended": environments, "events_dropped": waiting + to_tell }))
 }
 

@@ -70,6 +70,8 @@ pub(crate) struct Apis {
     pub(crate) http: Vec<Arc<http_api::Api>>,
     pub(crate) rest: Vec<Arc<rest_api::Api>>,
     pub(crate) gateway: Gateway,
+    /// What they were made of, for a reset.
+    parts: ApiParts,
 }
 
 impl Apis {
@@ -88,6 +90,7 @@ impl Apis {
             clients: Vec::new(),
         };
         making.keys(&parts);
+        let kept = parts.clone();
         let http = parts.http_apis.into_iter().map(|api| Arc::new(http_api::Api::new(api, &mut making)));
         let http = http.collect();
         let rest = parts.rest_apis.into_iter().map(|api| Arc::new(rest_api::Api::new(api, &mut making)));
@@ -97,7 +100,12 @@ impl Apis {
             clients: making.clients,
             secret: RandomState::new(),
         };
-        Arc::new(Self { http, rest, gateway })
+        Arc::new(Self { http, rest, gateway, parts: kept })
+    }
+
+    /// The same APIs as at the start: full buckets and quotas, empty caches, no authorizer's answer.
+    pub(crate) fn anew(&self, now: Instant, settings: &GatewaySettings) -> Arc<Self> {
+        Self::new(now, self.parts.clone(), settings)
     }
 
     /// Asks a function whose response may begin before it ends, and waits until then, but no longer than the response may take

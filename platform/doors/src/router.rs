@@ -166,6 +166,12 @@ impl Doors {
         *self.apis.write().unwrap_or_else(PoisonError::into_inner) = apis;
     }
 
+    /// The same APIs, with limits, caches and authorizers' answers that begin anew; a request that runs keeps the old ones.
+    pub(crate) fn reset_apis(&self) {
+        let mut apis = self.apis.write().unwrap_or_else(PoisonError::into_inner);
+        *apis = apis.anew(self.invoker.now(), &self.gateway);
+    }
+
     pub(crate) fn apis(&self) -> Arc<Apis> {
         self.apis.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
