@@ -184,7 +184,7 @@ impl Builder<'_, '_> {
             let problem = Problem::at(first.span, message);
             let problem = match *kind {
                 MAPPING => problem.help(
-                    "send its function an event: `onrush generate-event sqs receive-message | onrush invoke FUNCTION -e -`",
+                    "send its function an event of its source, for example: `onrush generate-event sqs receive-message | onrush invoke FUNCTION -e -`",
                 ),
                 _ => problem,
             };

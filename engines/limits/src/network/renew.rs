@@ -5,7 +5,7 @@
 //! it, as CloudFormation removes what an update leaves over only after the functions have moved (CloudFormation User
 //! Guide, "Update behaviors of stack resources"; VPC User Guide: addresses of a NAT gateway that are taken away drain).
 
-use super::{Gateway, Hop, Interface, Network};
+use super::{Gateway, Hop, Interface, Network, Placement};
 use crate::network::wire::Wired;
 use model::stack::Stack;
 use model::{Instant, Refusal};
@@ -114,9 +114,13 @@ impl Network {
 
     /// Whether some function has the shared interface of a subnet and a set of groups.
     fn is_wanted(&self, subnet: usize, groups: &[usize]) -> bool {
+        self.deployed().any(|placement| placement.groups == groups && placement.subnets.contains(&subnet))
+    }
+
+    /// Where the functions stand that are deployed.
+    fn deployed(&self) -> impl Iterator<Item = &Placement> {
         let here = self.placements.iter().enumerate().filter(|(index, _)| !self.left.contains(index));
-        let mut here = here.filter_map(|(_, placement)| placement.as_ref());
-        here.any(|placement| placement.groups == groups && placement.subnets.contains(&subnet))
+        here.filter_map(|(_, placement)| placement.as_ref())
     }
 
     /// An address of a subnet in which all are taken: that of an interface which no function has. The number of the address.
@@ -155,12 +159,16 @@ impl Network {
         }
         wired.databases.resize(self.databases.len().max(wired.databases.len()), None);
         let mut refused = Vec::new();
+        let wanted_by_somebody: BTreeSet<(usize, &[usize])> = self
+            .deployed()
+            .flat_map(|found| found.subnets.iter().map(|subnet| (*subnet, found.groups.as_slice())))
+            .collect();
         // Those that go make room for those that stay and come.
         for wanted in [false, true] {
             for ((subnet, groups), (id, without)) in &mut wired.shared {
                 let is_gone = self.subnets[*subnet].gone
                     || groups.iter().any(|group| self.groups[*group].gone)
-                    || !self.is_wanted(*subnet, groups);
+                    || !wanted_by_somebody.contains(&(*subnet, groups.as_slice()));
                 let Some(place) = wired.places.get(*subnet).filter(|_| is_gone != wanted) else { continue };
                 *without = wired.connections.keep_interface(now, *id, *place, wanted);
                 refused.extend(without.clone());

@@ -65,7 +65,8 @@ impl VpcNames {
 fn named(pattern: &str) -> Option<Name> {
     match pattern.starts_with('.') {
         true => Name::new(&format!("*{pattern}")),
-        false => Name::new(pattern),
+        // Ids, by which loads and `explain` call a host, are no names of the DNS.
+        false => Name::new(pattern).filter(|_| pattern.contains('.')),
     }
 }
 
