@@ -18,6 +18,8 @@ const POINTS_MAX: usize = 240;
 /// Places to point at, each with its figures.
 const HOVERS_MAX: usize = 120;
 const TICKS: f64 = 4.0;
+/// Room that `limit 1,000,000` takes at the right.
+const LIMIT_WORDS: f64 = 100.0;
 
 /// One line, or one row of bars.
 pub struct Series {
@@ -116,6 +118,8 @@ impl Chart<'_> {
         }
         if let Some(limit) = shown {
             let y = y(limit);
+            // At the top right the mark's word stands, too, when the moment is a late one: then below the line.
+            let is_crowded = y < TOP + 12.0 && self.mark.is_some_and(|(at, _)| x(at) > WIDTH - LIMIT_WORDS);
             put(
                 out,
                 format_args!(
@@ -127,8 +131,8 @@ impl Chart<'_> {
                 out,
                 format_args!(
                     "<text class=\"limit-text\" x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">limit {}</text>",
-                    WIDTH - RIGHT,
-                    y - 4.0,
+                    WIDTH - RIGHT - 4.0,
+                    if is_crowded { y + 12.0 } else { y - 4.0 },
                     grouped(limit as u64)
                 ),
             );
@@ -319,5 +323,26 @@ mod tests {
         assert!(svg.len() < 40_000, "{}", svg.len());
         let highest = chart.points(&chart.series[0]).map(|(_, value)| value).fold(0.0, f64::max);
         assert_eq!(highest, 900.0);
+    }
+    #[test]
+    fn words_of_a_limit_and_of_a_late_moment_do_not_cover_each_other() {
+        let moments: Vec<f64> = (0..28).map(f64::from).collect();
+        let height = |mark: f64| {
+            let chart = Chart {
+                title: "Concurrency".into(),
+                moments: &moments,
+                series: vec![Series { name: "in flight".into(), values: vec![1000.0; 28] }],
+                limit: Some(1000.0),
+                mark: Some((mark, "breaks at")),
+                is_over_figures: false,
+                bars: false,
+            };
+            let mut svg = String::new();
+            chart.write(&mut svg);
+            let words = svg.split("class=\"limit-text\"").nth(1).expect("the limit is told");
+            let y = words.split(" y=\"").nth(1).and_then(|rest| rest.split('"').next());
+            y.and_then(|y| y.parse::<f64>().ok()).expect("it has a height")
+        };
+        assert!(height(27.0) > TOP && height(3.0) < TOP && height(14.0) < TOP);
     }
 }
