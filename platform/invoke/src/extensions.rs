@@ -145,7 +145,7 @@ fn step(folders: &[PathBuf], name: &OsStr) -> io::Result<Found> {
     for folder in folders.iter().rev() {
         let path = folder.join(name);
         let kind = match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if leads_nowhere(&error) => continue,
             about => about?.file_type(),
         };
         if kind.is_dir() {
@@ -164,6 +164,11 @@ fn step(folders: &[PathBuf], name: &OsStr) -> io::Result<Found> {
     }
     found.reverse();
     Ok(if found.is_empty() { Found::Nothing } else { Found::Folder(found) })
+}
+
+/// Whether there cannot be what was looked for: links name what they like, also what is too long for any file system.
+fn leads_nowhere(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename)
 }
 
 /// Whether nothing of lower layers shows in a folder.
@@ -274,6 +279,26 @@ mod tests {
         assert_eq!(scratch.image(&["four"]), ["hint"]);
         scratch.link("opt/extensions", &host);
         assert!(scratch.opt("opt").is_empty());
+    }
+
+    #[test]
+    fn a_link_to_a_name_too_long_leads_nowhere() {
+        let scratch = Scratch::new("long");
+        scratch.link("one/opt/extensions", "x".repeat(300));
+        assert!(scratch.image(&["one"]).is_empty());
+        scratch.file("two/opt/extensions/a");
+        scratch.link("two/opt/extensions/b", "x".repeat(300));
+        assert_eq!(scratch.image(&["two"]), ["a", "b"]);
+        // Each name fits; all of them below each other are longer than a path may be.
+        let extensions = scratch.0.join("three/opt/extensions");
+        let mut folder = extensions.clone();
+        while folder.as_os_str().len() < 3_850 {
+            folder.push("d".repeat(50));
+        }
+        fs::create_dir_all(&folder).unwrap();
+        let target = folder.strip_prefix(&extensions).unwrap().join("e".repeat(250));
+        scratch.link("three/opt/extensions/long", target);
+        assert_eq!(scratch.image(&["three"]), ["long"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::layers;
 use control::{Function, State};
 use runtimes::{RuntimeError, Runtimes};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ impl Invoker {
                 tokio::task::spawn_blocking(move || prepare(&runtimes, &function, &layers_folder)).await;
             match made {
                 Ok(made) => made.map(Arc::new).map_err(Arc::new),
-                Err(error) => Err(Arc::new(files_error(std::io::Error::other(error)))),
+                Err(error) => Err(Arc::new(files_error("the function", std::io::Error::other(error)))),
             }
         };
         // What failed is tried again by the next invocation: a full disk does not stay full.
@@ -50,14 +51,22 @@ impl Invoker {
         let (runtimes, layers_folder) = (self.0.runtimes.clone(), self.0.layers_folder.clone());
         let prepare_all = move || {
             for version in versions.iter().filter(|version| !version.prepared.initialized()) {
-                match prepare(&runtimes, &version.function, &layers_folder) {
+                // A defect met with one must not stop the others.
+                let work = || prepare(&runtimes, &version.function, &layers_folder);
+                match catch_unwind(AssertUnwindSafe(work)) {
                     // An invocation that came first has done the same.
-                    Ok(made) => drop(version.prepared.set(Arc::new(made))),
-                    Err(error) => warn_of(version, &error),
+                    Ok(Ok(made)) => drop(version.prepared.set(Arc::new(made))),
+                    Ok(Err(error)) => warn_of(version, &error),
+                    Err(_) => tracing::error!(
+                        function = %version.function.name,
+                        "preparing this function failed unexpectedly; its next invocation tries again"
+                    ),
                 }
             }
         };
-        drop(tokio::task::spawn_blocking(prepare_all).await);
+        if let Err(error) = tokio::task::spawn_blocking(prepare_all).await {
+            tracing::error!(%error, "functions are not prepared; their first invocations do it");
+        }
     }
 }
 
@@ -106,7 +115,7 @@ fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Re
     for warning in runtimes.untold(runtimes.prepare(runtime, &|line| tracing::info!("{line}"))?) {
         tracing::warn!(function = %function.name, "{warning}");
     }
-    let opt = layers::merge(&function.layers, layers_folder).map_err(files_error)?;
+    let opt = layers::merge(&function.layers, layers_folder).map_err(of_layers)?;
     let mut launch = runtimes.resolve(&runtimes::Request {
         runtime,
         handler: function.handler.as_deref().unwrap_or(""),
@@ -117,7 +126,7 @@ fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Re
     for warning in runtimes.untold(std::mem::take(&mut launch.warnings)).into_iter().chain(of_code) {
         tracing::warn!(function = %function.name, "{warning}");
     }
-    let extensions = extensions::of_layers(opt.as_ref()).map_err(files_error)?.into();
+    let extensions = extensions::of_layers(opt.as_ref()).map_err(of_layers)?.into();
     Ok(Prepared { launch, opt, extensions, working_directory: "/var/task".to_owned() })
 }
 
@@ -139,10 +148,16 @@ fn prepare_image(
     let folder = settings.working_directory.unwrap_or_default();
     // As Docker has it: without WORKDIR, and before a relative one, stands the top.
     let working_directory = if folder.starts_with('/') { folder } else { format!("/{folder}") };
-    let extensions = extensions::of_image(&image.root.layers).map_err(files_error)?.into();
+    let extensions = extensions::of_image(&image.root.layers);
+    let extensions = extensions.map_err(|error| files_error(&image.uri, error))?.into();
     Ok(Prepared { launch, opt: None, extensions, working_directory })
 }
 
-fn files_error(source: std::io::Error) -> RuntimeError {
-    RuntimeError::Files { path: PathBuf::from("layers"), source }
+fn of_layers(source: std::io::Error) -> RuntimeError {
+    files_error("layers", source)
+}
+
+/// `what` could not be read: the layers, or an image by its URI.
+fn files_error(what: &str, source: std::io::Error) -> RuntimeError {
+    RuntimeError::Files { path: PathBuf::from(what), source }
 }
