@@ -105,6 +105,8 @@ def test_a_layer_counts_once_and_comes_from_the_functions_own_region(client, fun
         "Layers are not in the same region as the function. Layers are expected to be in region us-east-1."
     )
     assert layers(client, f"{LAYER}:words:9") == f"Layer version {LAYER}:words:9 does not exist."
+    awss = "arn:aws:lambda:::awslayer:AmazonLinux1803"
+    assert layers(client, awss) == f"Layer version {awss} does not exist."
     assert layers(client, *[f"{LAYER}:l{n}:1" for n in range(6)]) == "Cannot reference more than 5 layers."
     unnumbered = refused(client, MODEL, client.update_function_configuration, FunctionName=NAME, Layers=[f"{LAYER}:words"])
     assert f"Value '[{LAYER}:words]' at 'layers' failed to satisfy constraint: Member must satisfy constraint: [" in unnumbered
@@ -169,6 +171,13 @@ def test_a_policy_goes_by_the_revision_of_what_it_is_for(client, function):
     assert refused(client, "PreconditionFailedException", client.add_permission, **live, RevisionId=latest, **said) == STALE
     client.add_permission(FunctionName=NAME, RevisionId=latest, **said)
     client.add_permission(**live, RevisionId=alias, **said)
+    one = {"FunctionName": NAME, "Qualifier": "1"}
+    version = client.get_function_configuration(**one)["RevisionId"]
+    client.add_permission(**one, RevisionId=version, **said)
+    assert client.get_policy(**one)["RevisionId"] == client.get_function_configuration(**one)["RevisionId"] != version
+    late = {"StatementId": "s3", "RevisionId": version}
+    assert refused(client, "PreconditionFailedException", client.remove_permission, **one, **late) == STALE
+    client.remove_permission(**one, StatementId="s3")
     policy = client.get_policy(FunctionName=NAME)
     assert policy["RevisionId"] == client.get_function_configuration(FunctionName=NAME)["RevisionId"] != latest
     of_alias = client.get_policy(**live)
@@ -290,6 +299,10 @@ def test_settings_of_events_are_refused_in_lambdas_words(client, function):
         return refused(client, INVALID, put, FunctionName=NAME, DestinationConfig={side: {"Destination": arn}})
 
     assert destination("OnSuccess", elsewhere) == f"The destination ARN {elsewhere} is invalid."
+    # The whole ARN counts: what is here in another version, Region or account is not what it names.
+    there = f"{ARN[: -len(NAME)]}other"
+    for gone in (f"{there}:nope", there.replace("us-east-1", "eu-west-1"), ARN.replace(":000000000000:", ":999999999999:")):
+        assert destination("OnSuccess", gone) == f"The destination ARN {gone} is invalid."
     for own in (ARN, f"{ARN}:live"):
         assert destination("OnFailure", own) == "You can't specify the function as a destination for itself."
     role = "arn:aws:iam:us-east-1:000000000000:function:x"

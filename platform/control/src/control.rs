@@ -231,8 +231,11 @@ impl Control {
                         Arc::make_mut(version).source_key = function.version_key;
                     }
                     // One that is to be published gets its row with its key; one that comes back, here.
-                    let is_new = known.is_none_or(|known| !known.published.versions.contains_key(number));
-                    if follows || is_new && version.version_key != 0 {
+                    let stored = known.and_then(|known| known.published.versions.get(number));
+                    let is_new = stored.is_none();
+                    // A policy of its own that changes is told by its revision.
+                    let is_renewed = stored.is_some_and(|stored| stored.revision_id != version.revision_id);
+                    if follows || is_renewed || is_new && version.version_key != 0 {
                         batch.push(record::put_version(version));
                     }
                 }

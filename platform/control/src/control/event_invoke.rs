@@ -122,9 +122,7 @@ impl Control {
             if service(arn) != "lambda" {
                 continue;
             }
-            let there =
-                self.reference(arn, None).and_then(|(reference, _)| self.resolve(&reference.name, None));
-            match there {
+            match self.resolve(arn, None) {
                 Ok(found) if found.name == function.name => {
                     return Err(ApiError::invalid(
                         "You can't specify the function as a destination for itself.",

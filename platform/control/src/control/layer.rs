@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 const LAYER_NAME_MAX: usize = 140;
+/// Longest ARN of a function's layer. Source: recorded on AWS, see [`no_version`].
+const VERSION_ARN_MAX: usize = 140;
 const LICENSE_MAX: usize = 512;
 const RUNTIMES_MAX: usize = 15;
 const ARCHITECTURES_MAX: usize = 2;
@@ -214,6 +216,10 @@ impl Control {
             let shown: String = arn.chars().take(256).collect();
             ApiError::validation(&shown.escape_debug().to_string(), "arn", pattern)
         };
+        // AWS's own, none of which is on this machine.
+        if region_of(arn) == Some(None) {
+            return Err(no_layer());
+        }
         let (layer, version) = arn.rsplit_once(':').ok_or_else(bad)?;
         if !arn.starts_with("arn:")
             || version.is_empty()
@@ -367,7 +373,7 @@ impl Control {
         let here = &self.options.region;
         let find = |arn: &String| {
             let region = region_of(arn).ok_or_else(|| no_version(arn))?;
-            if region != here {
+            if region.is_some_and(|region| region != here) {
                 return Err(ApiError::invalid(format!(
                     "Layers are not in the same region as the function. Layers are expected to be in region {here}."
                 )));
@@ -495,11 +501,18 @@ pub(super) fn check_distinct<'a>(arns: impl Iterator<Item = &'a str>) -> Result<
     Ok(())
 }
 
-/// The Region of a layer version's ARN; `None` where it is none.
-fn region_of(arn: &str) -> Option<&str> {
+/// The Region of a layer version's ARN, none for a layer of AWS's own (`arn:aws:lambda:::awslayer:NAME`); `None` where it is
+/// no such ARN.
+fn region_of(arn: &str) -> Option<Option<&str>> {
     let parts: Vec<&str> = arn.split(':').collect();
     match parts.as_slice() {
-        ["arn", _, "lambda", region, _, "layer", _, _] => Some(region),
+        ["arn", _, "lambda", region, _, "layer", _, _] => Some(Some(region)),
+        ["arn", partition, "lambda", "", "", "awslayer", name] => {
+            let is_word = |text: &str, more: &[u8]| {
+                !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+            };
+            (is_word(partition, b"-") && is_word(name, b"-_") && arn.len() <= VERSION_ARN_MAX).then_some(None)
+        }
         _ => None,
     }
 }
