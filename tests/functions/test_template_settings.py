@@ -156,6 +156,7 @@ def test_settings_of_a_template_take_effect_and_survive_a_restart(home, start):
     shown = client.get_function_configuration(FunctionName="cart")
     assert shown["Layers"][0]["Arn"].endswith(":layer:shared:1")
     assert (shown["LoggingConfig"]["LogGroup"], shown["TracingConfig"]["Mode"]) == ("/shop/cart", "Active")
+    assert "Environment" not in shown, "no variables are in the template"
 
     def provisioned(client):
         return client.get_provisioned_concurrency_config(FunctionName="cart", Qualifier="live")

@@ -269,7 +269,9 @@ fn settings(stack: &Stack, function: &Function, variables: BTreeMap<String, Stri
             ipv6_allowed_for_dual_stack: Some(vpc.ipv6),
         }),
         image_config: function.image_config.as_ref().map(image_config),
-        environment: Some(control::request::Environment { variables: Some(variables) }),
+        // Said to be empty is shown, and is another version than not said.
+        environment: (!variables.is_empty())
+            .then(|| control::request::Environment { variables: Some(variables) }),
         dead_letter_config: function
             .dead_letter_target
             .as_ref()
