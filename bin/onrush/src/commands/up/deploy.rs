@@ -271,7 +271,7 @@ fn settings(stack: &Stack, function: &Function, variables: BTreeMap<String, Stri
         image_config: function.image_config.as_ref().map(image_config),
         // Said to be empty is shown, and is another version than not said.
         environment: (!variables.is_empty())
-            .then(|| control::request::Environment { variables: Some(variables) }),
+            .then_some(control::request::Environment { variables: Some(variables) }),
         dead_letter_config: function
             .dead_letter_target
             .as_ref()
