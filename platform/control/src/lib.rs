@@ -19,9 +19,9 @@ pub mod validate;
 
 pub use control::{
     AddPermission, AliasSettings, AllowedPublishers, CODE_STORAGE_MAX, Change, CodeSigningConfig,
-    CodeSigningPolicies, CodeSigningSettings, Control, FUNCTIONS_MAX, LayerPermission, OpenError, Options,
-    POLICY_MAX, PublishLayer, PublishVersion, RoutingSettings, RuntimeManagementSettings, SigningConfigs,
-    not_ready, url_id,
+    CodeSigningPolicies, CodeSigningSettings, Control, Deployment, FUNCTIONS_MAX, LayerPermission, OpenError,
+    Options, POLICY_MAX, PublishLayer, PublishVersion, Restored, RoutingSettings, RuntimeManagementSettings,
+    SigningConfigs, not_ready, url_id,
 };
 pub use function::{
     AuthType, Cors, EventInvokeConfig, Function, FunctionUrl, InvokeMode, LastUpdateStatus, Layer, LogFormat,

@@ -290,7 +290,7 @@ async fn serve(
     };
     let preparation = async {
         if let Some(read) = &read {
-            deploy::all(read, &stage).await?;
+            deploy::all(read, &stage, &deploy::Trail::default()).await?;
         }
         invoker.prepare().await;
         Ok::<_, Stop>(())

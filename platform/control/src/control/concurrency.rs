@@ -80,7 +80,6 @@ impl Control {
         name: &str,
         reserved: Option<u32>,
     ) -> Result<(), ApiError> {
-        let others: u64 = functions.values().filter(|function| function.name != name).map(allocated).sum();
         let Some(asked) = reserved else { return Ok(()) };
         let provisioned = functions.get(name).map_or(0, |function| provisioned_of(function));
         if asked < provisioned {
@@ -89,6 +88,15 @@ impl Control {
                 " ReservedConcurrentExecutions  {asked} should not be lower than function's total provisioned concurrency [{provisioned}]."
             )));
         }
+        self.check_room(functions, name, asked)
+    }
+
+    /// The same, whatever is provisioned for the function itself at present.
+    ///
+    /// # Errors
+    /// The recorded text.
+    pub(super) fn check_room(&self, functions: &Functions, name: &str, asked: u32) -> Result<(), ApiError> {
+        let others: u64 = functions.values().filter(|function| function.name != name).map(allocated).sum();
         let floor = self.options.unreserved_minimum;
         // Nothing can be taken from the floor, so reserving nothing is always allowed.
         if asked > 0

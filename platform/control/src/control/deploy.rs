@@ -256,7 +256,7 @@ fn same_version(before: &Function, after: &Function) -> bool {
     after == *before
 }
 
-fn only_reserved(before: &Function, after: &Function) -> bool {
+pub(super) fn only_reserved(before: &Function, after: &Function) -> bool {
     Function { reserved: before.reserved, ..after.clone() } == *before
 }
 

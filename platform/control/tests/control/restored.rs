@@ -2,11 +2,16 @@
 
 use crate::bench::{Bench, create};
 use control::{
-    Around, Control, Deploy, DeployAlias, DeployCode, DeployLayer, DeployVersion, Function, Settings,
+    Around, AuthType, Control, Deploy, DeployAlias, DeployCode, DeployLayer, DeployVersion, Deployment,
+    Function, Settings, UpdateFunctionConfiguration, UrlSettings,
 };
 use std::sync::Arc;
 
 fn deploy(control: &Control, name: &str, text: &str) -> Arc<Function> {
+    control.deploy(request(name, text)).unwrap()
+}
+
+fn request(name: &str, text: &str) -> Deploy {
     let settings = Settings {
         runtime: Some("python3.13".to_owned()),
         handler: Some("index.handler".to_owned()),
@@ -15,15 +20,19 @@ fn deploy(control: &Control, name: &str, text: &str) -> Arc<Function> {
     // As `AutoPublishAlias: live` makes it.
     let version = DeployVersion { id: "Version".to_owned(), follows: true, ..DeployVersion::default() };
     let alias = DeployAlias { name: "live".to_owned(), version: "1".to_owned(), ..DeployAlias::default() };
-    let request = Deploy {
+    Deploy {
         name: name.to_owned(),
         logical_id: Some(name.to_owned()),
         code: DeployCode::Inline(text.to_owned()),
         settings,
         around: Around { versions: vec![version], aliases: vec![alias], ..Around::default() },
         ..Deploy::default()
-    };
-    control.deploy(request).unwrap()
+    }
+}
+
+fn all_back(control: &Control, done: &Deployment) {
+    let restored = control.restore(done);
+    assert!(restored.left.is_empty() && restored.refused.is_empty(), "{restored:?}");
 }
 
 fn code_of(control: &Control, name: &str, qualifier: &str) -> String {
@@ -39,22 +48,23 @@ fn what_came_goes_and_what_changed_or_went_comes_back_with_its_versions() {
         deploy(control, name, "before");
     }
     control.create(create("by-api", "before")).unwrap();
-    let before = control.functions();
-    deploy(control, "changed", "after");
-    deploy(control, "made", "after");
+    let mut done = Deployment::default();
+    for (name, text) in [("changed", "after"), ("made", "after"), ("untouched", "before")] {
+        done.deploy(control, request(name, text)).unwrap();
+    }
     control.create(create("by-api-too", "after")).unwrap();
-    control.delete("gone", None).unwrap();
+    done.delete(control, "gone").unwrap();
     bench.heard();
 
-    control.restore(&before).unwrap();
+    all_back(control, &done);
     let heard = bench.heard();
     assert_eq!(heard.len(), 3, "nobody hears of what was not touched: {heard:?}");
     let names: Vec<String> = control.functions().iter().map(|function| function.name.clone()).collect();
     assert_eq!(names, ["by-api", "by-api-too", "changed", "gone", "untouched"]);
-    control.restore(&control.functions()).unwrap();
+    all_back(control, &Deployment::default());
     assert!(bench.heard().is_empty(), "there is nothing to put back");
 
-    drop(before);
+    drop(done);
     let bench = bench.again();
     let control = &bench.control;
     for name in ["changed", "gone", "untouched"] {
@@ -83,12 +93,104 @@ fn versions_of_layers_come_back_and_go_too() {
     let control = &bench.control;
     std::fs::write(&data, "before").unwrap();
     let first = control.deploy_layer(&layer("shared")).unwrap();
-    let before = control.layers();
+    let mut done = Deployment::default();
     std::fs::write(&data, "after, and longer").unwrap();
-    let second = control.deploy_layer(&layer("shared")).unwrap();
-    let made = control.deploy_layer(&layer("made")).unwrap();
-    control.restore_layers(&before).unwrap();
+    let second = done.deploy_layer(control, &layer("shared")).unwrap();
+    let made = done.deploy_layer(control, &layer("made")).unwrap();
+    all_back(control, &done);
     let bench = bench.again();
     let there = [&first, &second, &made].map(|layer| bench.control.layer_by_arn(&layer.arn).is_ok());
     assert_eq!(there, [true, false, false]);
+}
+
+#[test]
+fn what_gives_no_new_revision_comes_back_too() {
+    let bench = Bench::new();
+    let control = &bench.control;
+    let url = |auth_type| {
+        Some(UrlSettings { id: Some("url".to_owned()), auth_type: Some(auth_type), ..UrlSettings::default() })
+    };
+    for name in ["reserved", "made-public", "moved"] {
+        control.deploy(Deploy { url: url(AuthType::AwsIam), ..request(name, "before") }).unwrap();
+    }
+    let before = control.functions();
+    let mut done = Deployment::default();
+    let throttled = Deploy { reserved: Some(0), url: url(AuthType::AwsIam), ..request("reserved", "before") };
+    done.deploy(control, throttled).unwrap();
+    done.deploy(control, Deploy { url: url(AuthType::None), ..request("made-public", "before") }).unwrap();
+    let mut moved = Deploy { url: url(AuthType::AwsIam), ..request("moved", "before") };
+    moved.around.aliases[0].description = "after".to_owned();
+    done.deploy(control, moved).unwrap();
+    let revisions = |all: &[Arc<Function>]| -> Vec<_> {
+        all.iter().map(|function| function.revision_id.clone()).collect()
+    };
+    assert_eq!(revisions(&before), revisions(&control.functions()));
+    assert!(before.iter().zip(control.functions()).all(|(before, after)| *before != after));
+    bench.heard();
+    all_back(control, &done);
+    assert!(bench.heard().contains(&"reserved reserved None".to_owned()));
+    assert_eq!(before, control.functions());
+    assert_eq!(before, bench.again().control.functions());
+}
+
+#[test]
+fn what_somebody_else_changed_meanwhile_is_left() {
+    let bench = Bench::new();
+    let control = &bench.control;
+    for name in ["gone", "mine", "never", "removed"] {
+        deploy(control, name, "before");
+    }
+    let describe = |name: &str| {
+        let settings = Settings { description: Some("mine".to_owned()), ..Settings::default() };
+        let wanted = UpdateFunctionConfiguration { settings, ..UpdateFunctionConfiguration::default() };
+        control.update_configuration(name, wanted).unwrap();
+    };
+    let mut done = Deployment::default();
+    for name in ["gone", "mine", "made", "made-and-gone"] {
+        done.deploy(control, request(name, "after")).unwrap();
+    }
+    done.delete(control, "removed").unwrap();
+    // Not touched by the deployment at all, and after it.
+    ["never", "mine", "made"].iter().for_each(|name| describe(name));
+    control.create(create("removed", "mine")).unwrap();
+    for name in ["gone", "made-and-gone"] {
+        control.delete(name, None).unwrap();
+    }
+    let before = control.functions();
+    let restored = control.restore(&done);
+    assert_eq!(restored.left, ["gone", "made", "mine", "removed"]);
+    assert!(restored.refused.is_empty(), "{restored:?}");
+    assert_eq!(before, control.functions());
+}
+
+#[test]
+fn one_that_cannot_come_back_keeps_no_other_from_it() {
+    let bench = Bench::new();
+    let control = &bench.control;
+    let reserving = |name: &str, reserved| Deploy { reserved, ..request(name, "before") };
+    for (name, reserved) in [("a", 100), ("b", 300), ("c", 500)] {
+        control.deploy(reserving(name, Some(reserved))).unwrap();
+    }
+    control.create(create("mine", "mine")).unwrap();
+    let reservations =
+        || -> Vec<_> { control.functions().iter().map(|function| function.reserved).collect() };
+    let mut done = Deployment::default();
+    // B can have its own again only once C gives back what it got.
+    for (name, reserved) in [("a", None), ("b", Some(100)), ("c", Some(800))] {
+        done.deploy(control, reserving(name, reserved)).unwrap_or_else(|_| panic!("{name}"));
+    }
+    control.deploy(reserving("unrelated", None)).unwrap();
+    let restored = control.restore(&done);
+    assert!(restored.refused.is_empty(), "{restored:?}");
+    assert_eq!(reservations(), [Some(100), Some(300), Some(500), None, None]);
+
+    let mut done = Deployment::default();
+    for (name, reserved) in [("a", None), ("b", Some(299)), ("c", Some(400))] {
+        done.deploy(control, reserving(name, reserved)).unwrap();
+    }
+    control.put_concurrency("mine", Some(100)).unwrap();
+    let restored = control.restore(&done);
+    let refused: Vec<_> = restored.refused.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(refused, ["c"]);
+    assert_eq!(reservations(), [Some(100), Some(300), Some(400), Some(100), None]);
 }

@@ -1,6 +1,6 @@
 //! Keeps a running platform as its template and its code are: after each save (`--watch`), and on demand (`onrush deploy`).
 
-use super::deploy::{self, Stage};
+use super::deploy::{self, Stage, Trail};
 use super::difference::{self, Changed};
 use super::elastic_ips::ElasticIps;
 use super::vpc::Carrier;
@@ -9,8 +9,6 @@ use crate::Stop;
 use crate::arguments::{Template, Watch};
 use crate::stack::{self, Read};
 use anyhow::anyhow;
-use control::Function;
-use control::layer::Layers;
 use doors::orders::{Order, Ordered, Orders, Outcome};
 use doors::{ApiParts, Doors};
 use invoke::Invoker;
@@ -184,9 +182,10 @@ impl Conductor {
                         done.say(begun);
                         Ok(done.json())
                     }
-                    Err(Failed { stop, rolled_back }) if rolled_back.is_empty() => Err(words(stop)),
                     Err(Failed { stop, rolled_back }) => {
-                        Err(format!("{}\nrolled back: {}", words(stop), rolled_back.join("; ")))
+                        let mut lines = vec![words(stop)];
+                        lines.extend(rolled_back.lines());
+                        Err(lines.join("\n"))
                     }
                 }
             }
@@ -239,7 +238,8 @@ impl Conductor {
             tokio::task::spawn_blocking(move || stack::read_again(&path, &given, port, standing)).await;
         let read = read.map_err(|error| Stop::Failed(error.into()))??;
         self.elastic_ips.note(Some(&read));
-        let before = Stood { functions: self.stage.control.functions(), layers: self.stage.control.layers() };
+        let before = self.stage.control.functions();
+        let trail = Trail::default();
         // Before the functions, which may be where nobody was; what is gone stays for those that have not moved yet.
         let empty = Stack::default();
         let mut renewed = Vec::new();
@@ -253,9 +253,9 @@ impl Conductor {
             }
         }
         let apis = self.read.as_ref().map(|read| ApiParts::from(&read.stack)).unwrap_or_default();
-        if let Err(stop) = deploy::all(&read, &self.stage).await {
+        if let Err(stop) = deploy::all(&read, &self.stage, &trail).await {
             let network = stood.filter(|_| !renewed.is_empty());
-            let rolled_back = self.roll_back(before, network.as_deref()).await;
+            let rolled_back = self.roll_back(trail, network.as_deref()).await;
             self.settle().await;
             return Err(Failed { stop, rolled_back });
         }
@@ -265,7 +265,7 @@ impl Conductor {
         if difference::of_gateway(&apis, &wanted) {
             self.doors.set_apis(wanted);
         }
-        let mut changed = difference::of_functions(&before.functions, &self.stage.control.functions());
+        let mut changed = difference::of_functions(&before, &self.stage.control.functions());
         changed.extend(of_apis);
         changed.extend(renewed);
         let old = self.read.as_ref().map_or(&empty, |read| &read.stack);
@@ -277,33 +277,38 @@ impl Conductor {
         Ok(Done { changed, waits })
     }
 
-    /// Functions, layers and network as they stood before a deployment that failed, as CloudFormation rolls an update back
-    /// (CloudFormation User Guide, "Stack failure options"). What was put back, in words.
-    async fn roll_back(&self, stood: Stood, network: Option<&Stack>) -> Vec<String> {
+    /// Undoes what a deployment did that failed, to functions, layers and network, as CloudFormation rolls an update back
+    /// (CloudFormation User Guide, "Stack failure options").
+    async fn roll_back(&self, trail: Trail, network: Option<&Stack>) -> RolledBack {
         let control = self.stage.control.clone();
         let touched = control.functions();
         // Functions first: the parts of the network that they had are still there for them.
-        let restored = tokio::task::spawn_blocking(move || {
-            control.restore(&stood.functions).and_then(|()| control.restore_layers(&stood.layers))
-        });
-        let mut words = Vec::new();
+        let restored = tokio::task::spawn_blocking(move || trail.noting(|done| control.restore(done)));
+        let mut all = RolledBack::default();
         match restored.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!("not everything could be rolled back: {}", error.message),
-            Err(error) => tracing::warn!(%error, "not everything could be rolled back"),
+            Ok(restored) => {
+                let left =
+                    restored.left.iter().map(|name| format!("{name} was changed meanwhile and is left so"));
+                let refused =
+                    restored.refused.iter().map(|(name, error)| format!("{name}: {}", error.message));
+                all.not.extend(left.chain(refused));
+            }
+            Err(error) => all.not.push(error.to_string()),
         }
         let changed = difference::of_functions(&touched, &self.stage.control.functions());
-        words.extend(changed.iter().map(Changed::line));
+        all.done.extend(changed.iter().map(Changed::line));
         if let Some((carrier, network)) = self.carrier.as_ref().zip(network) {
             match carrier.renew(network) {
-                Ok(()) => words.push("the network is again as it was before that deployment".to_owned()),
-                Err(error) => tracing::warn!("{error}: the network stays as the refused template has it"),
+                Ok(()) => all.done.push("the network is again as it was before that deployment".to_owned()),
+                Err(error) => {
+                    all.not.push(format!("{error}: the network stays as the refused template has it"));
+                }
             }
         }
-        if !words.is_empty() {
-            tracing::warn!("rolled back: {}", words.join("; "));
+        for line in all.lines() {
+            tracing::warn!("{line}");
         }
-        words
+        all
     }
 
     /// The runtimes learn what there is now.
@@ -312,22 +317,30 @@ impl Conductor {
     }
 }
 
-/// What a deployment may change, as it was before.
-struct Stood {
-    functions: Vec<Arc<Function>>,
-    layers: Arc<Layers>,
-}
-
 /// A deployment that came to nothing.
 struct Failed {
     stop: Stop,
-    /// What of it was put back.
-    rolled_back: Vec<String>,
+    rolled_back: RolledBack,
+}
+
+/// What of a deployment that failed was put back, and what could not be, in words.
+#[derive(Debug, Default)]
+struct RolledBack {
+    done: Vec<String>,
+    not: Vec<String>,
+}
+
+impl RolledBack {
+    fn lines(&self) -> Vec<String> {
+        let all = [("rolled back", &self.done), ("not everything could be rolled back", &self.not)];
+        let said = all.iter().filter(|(_, parts)| !parts.is_empty());
+        said.map(|(what, parts)| format!("{what}: {}", parts.join("; "))).collect()
+    }
 }
 
 impl From<Stop> for Failed {
     fn from(stop: Stop) -> Self {
-        Self { stop, rolled_back: Vec::new() }
+        Self { stop, rolled_back: RolledBack::default() }
     }
 }
 

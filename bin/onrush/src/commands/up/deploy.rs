@@ -13,13 +13,13 @@ use crate::Stop;
 use crate::problems;
 use crate::stack::Read;
 use anyhow::{Context as _, anyhow};
-use control::{Control, Cors, Deploy, DeployCode, EventInvokeConfig, Settings, UrlSettings};
+use control::{Control, Cors, Deploy, DeployCode, Deployment, EventInvokeConfig, Settings, UrlSettings};
 use model::settings::RUNTIMES;
 use model::stack::{self, Code, Function, Link, Stack};
 use runtimes::Runtimes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Largest code folder, in bytes, that is copied so that no environment sees half of a save; a larger one is bound.
 const COPY_BYTES_MAX: u64 = 32 << 20;
@@ -44,20 +44,32 @@ pub struct Stage {
     pub images: Vec<String>,
 }
 
-/// Deploys every function of the template that can run here; the others are named with the reason.
-pub async fn all(read: &Read, stage: &Stage) -> Result<(), Stop> {
+/// What a deployment has done so far, for whoever may have to undo it.
+#[derive(Clone, Debug, Default)]
+pub struct Trail(Arc<Mutex<Deployment>>);
+
+impl Trail {
+    /// Does one step, or undoes all.
+    pub fn noting<T>(&self, step: impl FnOnce(&mut Deployment) -> T) -> T {
+        step(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Deploys every function of the template that can run here; the others are named with the reason. What was done before it
+/// failed is in `trail`.
+pub async fn all(read: &Read, stage: &Stage, trail: &Trail) -> Result<(), Stop> {
     let overrides = stage.env_files.read(read)?;
     overrides.warn_of_typos(&read.stack);
     let all: Vec<_> = read.stack.functions.iter().collect();
-    let deployed_names = functions(read, stage, &overrides, &all).await?;
-    remove_others(read, &stage.control, &deployed_names).await
+    let deployed_names = functions(read, stage, &overrides, &all, trail).await?;
+    remove_others(read, &stage.control, &deployed_names, trail).await
 }
 
 /// Deploys one function again.
 pub async fn one(read: &Read, stage: &Stage, id: &str) -> Result<(), Stop> {
     let overrides = stage.env_files.read(read)?;
     let one: Vec<_> = read.stack.functions.iter().filter(|function| function.id == id).collect();
-    functions(read, stage, &overrides, &one).await.map(drop)
+    functions(read, stage, &overrides, &one, &Trail::default()).await.map(drop)
 }
 
 /// Deploys some of a template's functions; the names of those that can run here.
@@ -66,12 +78,13 @@ async fn functions(
     stage: &Stage,
     overrides: &EnvVars,
     some: &[&Function],
+    trail: &Trail,
 ) -> Result<Vec<String>, Stop> {
     let Stage { control, runtimes, copies, images, .. } = stage;
     runtimes.deploy_begins();
     let images = images::overrides(images, read)?;
     check_runtimes(read, runtimes, some, &images).await?;
-    let layers = layers::publish(read, control, *copies).await?;
+    let layers = layers::publish(read, control, *copies, trail).await?;
     let mut deployed_names = Vec::new();
     let mut barriers = BTreeSet::new();
     let mut problems = Vec::new();
@@ -91,7 +104,7 @@ async fn functions(
             tracing::warn!(function = %function.id, "{}", barrier::cure(&barrier));
         }
         deployed_names.push(function.name.clone());
-        let (control, runtimes) = (control.clone(), runtimes.clone());
+        let (control, runtimes, trail) = (control.clone(), runtimes.clone(), trail.clone());
         let name = function.id.clone();
         let runtime = function.runtime.clone();
         let deployed = tokio::task::spawn_blocking(move || -> Result<_, Stop> {
@@ -103,7 +116,7 @@ async fn functions(
                     tracing::warn!(function = %name, "{warning}");
                 }
             }
-            Ok(control.deploy(request))
+            Ok(trail.noting(|done| done.deploy(&control, request)))
         });
         if let Err(error) = deployed.await.context("deploying a function failed")?? {
             problems.push(refusal::problem(read, function, &error));
@@ -180,13 +193,18 @@ pub fn is_built(read: &Read, function: &Function) -> bool {
 
 /// What an earlier template deployed and this one does not have, or not in a form that runs, is gone, as with a stack
 /// update: an old function must not answer for a new one.
-async fn remove_others(read: &Read, control: &Arc<Control>, deployed: &[String]) -> Result<(), Stop> {
+async fn remove_others(
+    read: &Read,
+    control: &Arc<Control>,
+    deployed: &[String],
+    trail: &Trail,
+) -> Result<(), Stop> {
     let of_a_template = control.functions().into_iter().filter(|function| function.logical_id.is_some());
     for other in of_a_template.filter(|other| !deployed.contains(&other.name)) {
         let path = read.path.display();
         crate::say(&format!("  {}: removed, {path} has no such function that runs", other.name));
-        let (control, name) = (control.clone(), other.name.clone());
-        let removed = tokio::task::spawn_blocking(move || control.delete(&name, None));
+        let (control, name, trail) = (control.clone(), other.name.clone(), trail.clone());
+        let removed = tokio::task::spawn_blocking(move || trail.noting(|done| done.delete(&control, &name)));
         let removed = removed.await.context("removing a function failed")?;
         removed.map_err(|error| refused(&other.name, &error))?;
     }

@@ -1,6 +1,7 @@
 //! A template's layers, published; and what a function's `Layers` name.
 
 use super::super::refused;
+use super::Trail;
 use crate::Stop;
 use crate::stack::Read;
 use anyhow::Context as _;
@@ -14,7 +15,12 @@ pub type Published = BTreeMap<String, control::Layer>;
 
 /// Publishes every layer whose content is on this machine; one that did not change keeps its version. With `copies`, small
 /// folders are copied.
-pub async fn publish(read: &Read, control: &Arc<Control>, copies: bool) -> Result<Published, Stop> {
+pub async fn publish(
+    read: &Read,
+    control: &Arc<Control>,
+    copies: bool,
+    trail: &Trail,
+) -> Result<Published, Stop> {
     let mut published = Published::new();
     for layer in &read.stack.layers {
         let Some(mut code) = content(read, layer)? else { continue };
@@ -29,8 +35,9 @@ pub async fn publish(read: &Read, control: &Arc<Control>, copies: bool) -> Resul
             compatible_runtimes: layer.compatible_runtimes.clone(),
             compatible_architectures: layer.compatible_architectures.clone(),
         };
-        let control = control.clone();
-        let done = tokio::task::spawn_blocking(move || control.deploy_layer(&request));
+        let (control, trail) = (control.clone(), trail.clone());
+        let done =
+            tokio::task::spawn_blocking(move || trail.noting(|done| done.deploy_layer(&control, &request)));
         let done = done.await.context("publishing a layer failed")?;
         published.insert(layer.id.clone(), done.map_err(|error| refused(&layer.id, &error))?);
     }
