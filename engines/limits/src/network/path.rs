@@ -474,14 +474,27 @@ impl Network {
         if own != vpc {
             self.way_back(far, vpc, own, source, see)?;
         }
+        self.enter_from(host, far, source, &flow, see)
+    }
+
+    /// A packet from an address that is a member of no group: the ACL of the host's subnet, if that is asked, decides on it, the
+    /// host's groups, and the ACL on its answer.
+    fn enter_from(
+        &self,
+        host: usize,
+        far: Option<usize>,
+        source: IpAddr,
+        flow: &FlowKey,
+        see: &mut dyn FnMut(&Check<'_>),
+    ) -> Result<(), Path> {
         if let Some(far) = far {
             self.acl(far, false, false, source, flow.protocol, flow.port, see)?;
         }
-        self.enter(host, &[], source, &flow, Some(source), see)?;
-        if let Some(far) = far {
-            self.acl(far, true, true, source, flow.protocol, answer_port(&flow), see)?;
+        self.enter(host, &[], source, flow, Some(source), see)?;
+        match far {
+            Some(far) => self.acl(far, true, true, source, flow.protocol, answer_port(flow), see),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// What stands on the internet, too, sees one of a NAT gateway's public addresses: which, the gateway says when it gives a
@@ -526,13 +539,8 @@ impl Network {
                 );
                 return Err(Path::Barred(LimitId::NoRoute, who));
             }
-            self.acl(far, false, false, source, flow.protocol, flow.port, see)?;
         }
-        self.enter(host, &[], source, flow, Some(source), see)?;
-        match far {
-            Some(far) => self.acl(far, true, true, source, flow.protocol, answer_port(flow), see),
-            None => Ok(()),
-        }
+        self.enter_from(host, far, source, flow, see)
     }
 
     /// Who bars a packet from this public address to something that stands on the internet, too; nobody, where it arrives.
@@ -585,13 +593,8 @@ impl Network {
                 let who = format!("{} (no route leads its answers back)", self.subnets[far].name);
                 return Err(Path::Barred(LimitId::NoRoute, who));
             }
-            self.acl(far, false, false, source, flow.protocol, flow.port, see)?;
         }
-        self.enter(host, &[], source, flow, Some(source), see)?;
-        match far {
-            Some(far) => self.acl(far, true, true, source, flow.protocol, answer_port(flow), see),
-            None => Ok(()),
-        }
+        self.enter_from(host, far, source, flow, see)
     }
 
     /// Who has an address of the VPC that is reached behind a NAT gateway.
