@@ -4,6 +4,7 @@
 //! here, never made up.
 
 mod html;
+mod rows;
 mod text;
 
 pub use html::render_html;

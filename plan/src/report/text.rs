@@ -8,7 +8,7 @@ mod timeline;
 
 pub(super) use change::signed;
 
-use super::{HeadRoom, RefusalRow, Report, Seconds};
+use super::{HeadRoom, RefusalRow, Report, Seconds, rows};
 use crate::refusals::merged;
 use model::{LimitId, LimitRow, grouped};
 use std::cmp::Reverse;
@@ -256,16 +256,8 @@ impl Page<'_> {
             return Ok(());
         }
         self.heading(out, "Provisioned concurrency")?;
-        let mut table = Table::new(&["of", "environments", "peak", "invocations", "spilled over"]);
-        for row in provisioned.iter().take(ROWS_SHOWN) {
-            table.row([
-                format!("{}:{}", row.function, row.qualifier),
-                grouped(u64::from(row.environments)),
-                grouped(u64::from(row.peak)),
-                grouped(row.invocations),
-                grouped(row.spillover),
-            ]);
-        }
+        let mut table = Table::new(&rows::PROVISIONED);
+        provisioned.iter().take(ROWS_SHOWN).for_each(|row| table.row(row.cells()));
         table.write(out, self.width)?;
         self.left_out(out, provisioned.len())
     }
@@ -303,17 +295,8 @@ impl Page<'_> {
             return Ok(());
         }
         self.heading(out, "Caches")?;
-        let mut table = Table::new(&["cache", "GiB", "hits", "misses", "pushed out", "too large"]);
-        for row in &self.report.caches {
-            table.row([
-                row.stage.to_string(),
-                format!("{:.1}", row.bytes as f64 / f64::from(1 << 30)),
-                grouped(row.hits),
-                grouped(row.misses),
-                grouped(row.evicted),
-                grouped(row.too_large),
-            ]);
-        }
+        let mut table = Table::new(&rows::CACHES);
+        self.report.caches.iter().for_each(|row| table.row(row.cells()));
         table.write(out, self.width)
     }
 
@@ -322,18 +305,8 @@ impl Page<'_> {
             return Ok(());
         }
         self.heading(out, "Authorizers")?;
-        let mut table =
-            Table::new(&["authorizer", "function", "asked", "answer kept", "denied", "no answer"]);
-        for row in self.report.authorizers.iter().take(ROWS_SHOWN) {
-            table.row([
-                row.authorizer.clone(),
-                row.function.to_string(),
-                grouped(row.asked),
-                grouped(row.kept),
-                grouped(row.denied),
-                grouped(row.failed),
-            ]);
-        }
+        let mut table = Table::new(&rows::AUTHORIZERS);
+        self.report.authorizers.iter().take(ROWS_SHOWN).for_each(|row| table.row(row.cells()));
         table.write(out, self.width)?;
         self.left_out(out, self.report.authorizers.len())
     }

@@ -1,7 +1,7 @@
 //! How each thing of the stack fared: functions, events, connects, queries, pools, caches, authorizers.
 
 use super::{Page, ROWS_MAX, escaped, put, time};
-use crate::report::{Seconds, grouped};
+use crate::report::{Seconds, grouped, rows};
 use std::collections::BTreeMap;
 
 /// A table with a heading. Its first columns are words, the others figures.
@@ -115,20 +115,8 @@ impl Page<'_> {
     }
 
     fn provisioned(&self, out: &mut String) {
-        let titles = ["of", "environments", "peak", "invocations", "spilled over"];
-        let table = Table { name: "Provisioned concurrency", titles, words: 1, wide: &[] };
-        table.write(
-            out,
-            self.report.provisioned.iter().map(|row| {
-                [
-                    format!("{}:{}", row.function, row.qualifier),
-                    grouped(u64::from(row.environments)),
-                    grouped(u64::from(row.peak)),
-                    grouped(row.invocations),
-                    grouped(row.spillover),
-                ]
-            }),
-        );
+        let table = Table { name: "Provisioned concurrency", titles: rows::PROVISIONED, words: 1, wide: &[] };
+        table.write(out, self.report.provisioned.iter().map(|row| row.cells()));
     }
 
     fn connects(&self, out: &mut String) {
@@ -172,59 +160,18 @@ impl Page<'_> {
     }
 
     fn pools(&self, out: &mut String) {
-        let titles = ["of", "most clients", "now", "idle closed", "opened", "lent", "most waiting", "pinned"];
-        let table = Table { name: "Pools of database proxies", titles, words: 1, wide: &[2, 3] };
-        table.write(
-            out,
-            self.report.pools.iter().map(|row| {
-                [
-                    row.name.to_string(),
-                    grouped(u64::from(row.clients_peak)),
-                    grouped(u64::from(row.clients)),
-                    grouped(row.idle_closed),
-                    grouped(row.opened),
-                    grouped(row.lent),
-                    grouped(u64::from(row.waiting_peak)),
-                    grouped(row.pinned),
-                ]
-            }),
-        );
+        let table = Table { name: "Pools of database proxies", titles: rows::POOLS, words: 1, wide: &[2, 3] };
+        table.write(out, self.report.pools.iter().map(|row| row.cells()));
     }
 
     fn caches(&self, out: &mut String) {
-        let titles = ["cache", "GiB", "hits", "misses", "pushed out", "too large"];
-        let table = Table { name: "Caches", titles, words: 1, wide: &[5] };
-        table.write(
-            out,
-            self.report.caches.iter().map(|row| {
-                [
-                    row.stage.to_string(),
-                    format!("{:.1}", row.bytes as f64 / f64::from(1 << 30)),
-                    grouped(row.hits),
-                    grouped(row.misses),
-                    grouped(row.evicted),
-                    grouped(row.too_large),
-                ]
-            }),
-        );
+        let table = Table { name: "Caches", titles: rows::CACHES, words: 1, wide: &[5] };
+        table.write(out, self.report.caches.iter().map(|row| row.cells()));
     }
 
     fn authorizers(&self, out: &mut String) {
-        let titles = ["authorizer", "function", "asked", "answer kept", "denied", "no answer"];
-        let table = Table { name: "Authorizers", titles, words: 2, wide: &[] };
-        table.write(
-            out,
-            self.report.authorizers.iter().map(|row| {
-                [
-                    row.authorizer.clone(),
-                    row.function.to_string(),
-                    grouped(row.asked),
-                    grouped(row.kept),
-                    grouped(row.denied),
-                    grouped(row.failed),
-                ]
-            }),
-        );
+        let table = Table { name: "Authorizers", titles: rows::AUTHORIZERS, words: 2, wide: &[] };
+        table.write(out, self.report.authorizers.iter().map(|row| row.cells()));
     }
 }
 

@@ -1,6 +1,6 @@
 //! How queries and the pools of database proxies fared.
 
-use super::super::{grouped, seconds};
+use super::super::{grouped, rows, seconds};
 use super::{Page, ROWS_SHOWN, Table};
 use std::fmt;
 
@@ -36,28 +36,8 @@ impl Page<'_> {
             return Ok(());
         }
         self.heading(out, "Pools")?;
-        let mut table = Table::new(&[
-            "of",
-            "most clients",
-            "now",
-            "idle closed",
-            "opened",
-            "lent",
-            "most waiting",
-            "pinned",
-        ]);
-        for row in pools.iter().take(ROWS_SHOWN) {
-            table.row([
-                row.name.to_string(),
-                grouped(u64::from(row.clients_peak)),
-                grouped(u64::from(row.clients)),
-                grouped(row.idle_closed),
-                grouped(row.opened),
-                grouped(row.lent),
-                grouped(u64::from(row.waiting_peak)),
-                grouped(row.pinned),
-            ]);
-        }
+        let mut table = Table::new(&rows::POOLS);
+        pools.iter().take(ROWS_SHOWN).for_each(|row| table.row(row.cells()));
         table.write(out, self.width)?;
         self.left_out(out, pools.len())
     }
