@@ -5,8 +5,9 @@
 //! Region; published. The algorithm never was; a token bucket with one token per new environment and a
 //! continuous refill matches outside observation and is assumed.
 
+use crate::new_environments::NewEnvironments;
 use crate::tally::Tally;
-use crate::token_bucket::{Refill, TokenBucket};
+use crate::token_bucket::Refill;
 use model::{Instant, LimitId, LimitRow, Refusal};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +17,8 @@ const REFILL_PERIOD: Duration = Duration::from_secs(60);
 /// The account's bucket of new environments.
 #[derive(Clone, Debug)]
 pub struct Burst {
-    bucket: TokenBucket,
+    environments: NewEnvironments,
     refill_per_minute: u32,
-    tally: Tally,
     refill_tally: Tally,
 }
 
@@ -27,9 +27,8 @@ impl Burst {
     pub fn new(now: Instant, size: u32, refill_per_minute: u32) -> Self {
         let refill = Refill { tokens: refill_per_minute, period: REFILL_PERIOD };
         Self {
-            bucket: TokenBucket::new(now, size, refill),
+            environments: NewEnvironments::new(LimitId::Burst, now, size, refill),
             refill_per_minute,
-            tally: Tally::default(),
             refill_tally: Tally::default(),
         }
     }
@@ -39,38 +38,25 @@ impl Burst {
     /// # Errors
     /// The refusal names `account` and says when the next token is there.
     pub fn check(&mut self, now: Instant, account: &Arc<str>) -> Result<(), Refusal> {
-        if self.bucket.has(now, 1) {
-            return Ok(());
-        }
-        self.tally.refuse(now);
-        Err(Refusal {
-            limit: LimitId::Burst,
-            resource: Arc::clone(account),
-            destination: None,
-            used: u64::from(self.bucket.spent(now)),
-            max: u64::from(self.bucket.capacity()),
-            retry_at: self.bucket.ready_at(now, 1),
-        })
+        self.environments.check(now, account)
     }
 
     /// Takes a token for one new environment, after a `check` at the same moment.
     pub fn spend(&mut self, now: Instant) {
-        self.bucket.take(now, 1);
-        self.tally.reach(u64::from(self.bucket.spent(now)));
+        self.environments.spend(now);
         self.refill_tally.reach(u64::from(self.refill_per_minute));
     }
 
     /// The board's row for the bucket; `used` are the tokens that are missing.
     pub fn row(&self, now: Instant, account: &Arc<str>, source: &Arc<str>) -> LimitRow {
-        let (used, max) = (self.bucket.spent(now), self.bucket.capacity());
-        self.tally.row(LimitId::Burst, account, u64::from(used), u64::from(max), source)
+        self.environments.row(now, account, source)
     }
 
     /// The board's row for the refill, which runs at full speed while the bucket is not full. What the
     /// bucket refuses is counted there, not here.
     pub fn refill_row(&self, now: Instant, account: &Arc<str>, source: &Arc<str>) -> LimitRow {
         let max = u64::from(self.refill_per_minute);
-        let used = if self.bucket.spent(now) > 0 { max } else { 0 };
+        let used = if self.environments.spent(now) > 0 { max } else { 0 };
         self.refill_tally.row(LimitId::BurstRefill, account, used, max, source)
     }
 }

@@ -30,6 +30,7 @@ pub mod integration_timeout;
 pub mod leases;
 pub mod nat;
 pub mod network;
+mod new_environments;
 pub mod provisioned;
 mod quiet;
 pub mod request_rate;

@@ -6,7 +6,6 @@
 mod acl;
 mod api;
 mod cidr;
-mod cidr6;
 mod database;
 mod dynamic;
 mod function;
@@ -19,8 +18,7 @@ pub use api::{
     IdentitySource, Integration, IntegrationKind, LoadBalancer, LoadBalancerRoute, MockResponse, PlanStage,
     Protocol, Quota, RestApi, Stage, StageCache, Throttle, UsagePlan,
 };
-pub use cidr::{BadCidr, Cidr};
-pub use cidr6::{BadCidr6, Cidr6};
+pub use cidr::{BadCidr, BadCidr6, Cidr, Cidr6};
 pub use database::{
     DbClusterPart, DbInstance, DbParameterGroup, DbProxy, DbProxyAuth, DbProxyTargetGroup, DbSubnetGroup,
     GenerateSecret, Secret, SsmParameter,
