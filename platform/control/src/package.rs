@@ -7,12 +7,14 @@
 mod archive;
 mod confined;
 mod folder;
+mod inline;
 mod layout;
 mod tree;
 
 pub use archive::ArchiveError;
 pub use confined::{Unpacker, unpack};
 pub use folder::{Listing, list};
+pub use inline::Language;
 pub use layout::LayoutError;
 
 use serde::{Deserialize, Serialize};
@@ -307,20 +309,26 @@ impl Packages {
         })
     }
 
-    /// Makes a package of one file with that text, as CloudFormation does with inline code.
+    /// Makes a package of what CloudFormation makes of inline code: the file `index`, and the module that answers custom
+    /// resources, if the text loads it.
     ///
     /// # Errors
     /// The text is too long, or the disk refuses.
-    pub fn inline(&self, file_name: &str, text: &str) -> Result<Package, PackageError> {
+    pub fn inline(&self, language: Language, text: &str) -> Result<Package, PackageError> {
         if text.len() > INLINE_MAX {
             return Err(PackageError::InlineTooLarge { bytes: text.len() });
         }
+        let files = language.files(text);
         let mut hasher = Sha256::new();
-        hasher.update(file_name.as_bytes());
-        hasher.update([0]);
-        hasher.update(text.as_bytes());
+        for (name, text) in &files {
+            hasher.update(name.as_bytes());
+            hasher.update([0]);
+            hasher.update(text.as_bytes());
+        }
         self.place(&hasher.finalize(), text.len() as u64, |tree| {
-            tree.file(Path::new(file_name), false, &mut text.as_bytes(), text.len() as u64)?;
+            for (name, text) in &files {
+                tree.file(Path::new(name), false, &mut text.as_bytes(), text.len() as u64)?;
+            }
             Ok(())
         })
     }

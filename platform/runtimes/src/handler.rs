@@ -36,16 +36,21 @@ pub(crate) fn warning(request: &Request<'_>, language: Language) -> Option<Warni
     let is_it =
         |name: &str| name.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     // What cannot be listed is not judged, but for a folder that is not there.
-    let found = match fs::read_dir(folder) {
-        Ok(entries) => entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_it)),
-        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    let names: Vec<_> = match fs::read_dir(folder) {
+        Ok(entries) => entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(_) => return None,
     };
-    (!found).then(|| {
-        format!(
-            "handler `{handler}`: there is no {module}.{ending} in {}; invocations will fail with Runtime.ImportModuleError",
-            code.display()
-        )
-    })
+    if names.iter().any(|name| is_it(name)) {
+        return None;
+    }
+    // Code in the template itself is always called `index`.
+    let index = format!("index.{ending}");
+    let hint = if names.contains(&index) { format!(", but {index}") } else { String::new() };
+    Some(format!(
+        "handler `{handler}`: there is no {module}.{ending} in {}{hint}; invocations will fail with Runtime.ImportModuleError",
+        code.display()
+    ))
 }
 
 #[cfg(test)]
@@ -86,6 +91,12 @@ mod tests {
             "{missing}"
         );
         assert!(said(code.path(), "ap.h", Language::Node).unwrap().contains("there is no ap.js in "));
+        fs::write(code.path().join("index.js"), "").unwrap();
+        let inline = said(code.path(), "lambda.handler", Language::Node).unwrap();
+        assert!(
+            inline.contains("there is no lambda.js in ") && inline.contains(", but index.js;"),
+            "{inline}"
+        );
         for language in [Language::Python, Language::Node] {
             assert!(said(code.path(), "app", language).unwrap().contains("MODULE.FUNCTION"));
         }

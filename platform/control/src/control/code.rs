@@ -1,7 +1,7 @@
 //! Code as callers give it, turned into a package; and what they hear when that fails.
 
 use super::Control;
-use crate::package::{ArchiveError, LayoutError, Package, PackageError, Unpacker};
+use crate::package::{ArchiveError, Language, LayoutError, Package, PackageError, Unpacker};
 use crate::request::{DeployCode, FunctionCode};
 use crate::store::is_full;
 use crate::validate::Violations;
@@ -54,7 +54,7 @@ impl Control {
             DeployCode::Copy(path) => self.packages.copy_of_work(path),
             DeployCode::ZipFile(path) => self.packages.unpack_file(path),
             DeployCode::Zip(bytes) => self.packages.unpack(bytes),
-            DeployCode::Inline(text) => self.packages.inline(inline_name(runtime)?, text),
+            DeployCode::Inline(text) => self.packages.inline(inline_language(runtime)?, text),
             DeployCode::Image { .. } => {
                 return Err(ApiError::invalid("A layer cannot be made of a container image."));
             }
@@ -63,16 +63,13 @@ impl Control {
     }
 }
 
-/// The file that CloudFormation makes of inline code. Source: CloudFormation, AWS::Lambda::Function Code, `ZipFile`,
-/// published: Node and Python only, the file is called `index`.
-fn inline_name(runtime: Option<&str>) -> Result<&'static str, ApiError> {
-    match runtime {
-        Some(runtime) if runtime.starts_with("nodejs") => Ok("index.js"),
-        Some(runtime) if runtime.starts_with("python") => Ok("index.py"),
-        _ => Err(ApiError::invalid(
+/// What inline code is written in.
+fn inline_language(runtime: Option<&str>) -> Result<Language, ApiError> {
+    runtime.and_then(Language::of_runtime).ok_or_else(|| {
+        ApiError::invalid(
             "ZipFile can only be used when Runtime is set to either of nodejs or python; give a folder or an archive instead.",
-        )),
-    }
+        )
+    })
 }
 
 /// What a caller hears when a package could not be made.
