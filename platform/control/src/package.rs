@@ -2,9 +2,11 @@
 //!
 //! `DATA/code/HEX/` holds the files of the archive whose SHA-256 is `HEX`. A package is unpacked into
 //! `DATA/staging/`, made durable, and renamed into place, so a folder under `code` is always whole. What a crash leaves
-//! in `staging` is removed at the next start, as is every package that no function refers to.
+//! in `staging` is removed at the next start, as is every package that no function refers to. The archive itself is kept
+//! beside, in `DATA/archives/HEX`, for those who ask for it.
 
 mod archive;
+mod archives;
 mod confined;
 mod folder;
 mod inline;
@@ -21,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -171,6 +173,7 @@ pub struct Packages {
 #[derive(Debug)]
 struct Shelf {
     code: PathBuf,
+    archives: PathBuf,
     staging: PathBuf,
     next: AtomicU64,
     books: Mutex<Books>,
@@ -192,6 +195,7 @@ impl Packages {
     pub fn open(data_dir: &Path) -> Result<Self, PackageError> {
         let shelf = Shelf {
             code: data_dir.join("code"),
+            archives: data_dir.join("archives"),
             staging: data_dir.join("staging"),
             next: AtomicU64::new(0),
             books: Mutex::default(),
@@ -199,12 +203,14 @@ impl Packages {
         if shelf.staging.exists() {
             fs::remove_dir_all(&shelf.staging).map_err(|source| disk(&shelf.staging, source))?;
         }
-        for folder in [&shelf.code, &shelf.staging] {
+        for folder in [&shelf.code, &shelf.archives, &shelf.staging] {
             fs::create_dir_all(folder).map_err(|source| disk(folder, source))?;
         }
         // Whatever the umask, who runs a package comes through; nobody looks around.
-        let passable = fs::Permissions::from_mode(0o711);
-        fs::set_permissions(&shelf.code, passable).map_err(|source| disk(&shelf.code, source))?;
+        for (folder, mode) in [(&shelf.code, 0o711), (&shelf.archives, 0o700)] {
+            let mode = fs::Permissions::from_mode(mode);
+            fs::set_permissions(folder, mode).map_err(|source| disk(folder, source))?;
+        }
         let for_others = rustix::process::geteuid().is_root();
         Ok(Self { shelf: Arc::new(shelf), unpacker: None, worked: Mutex::default(), for_others })
     }
@@ -248,11 +254,12 @@ impl Packages {
     /// # Errors
     /// The folder cannot be read; a package that cannot be removed is only logged.
     pub fn sweep(&self) -> Result<(), PackageError> {
-        let code = &self.shelf.code;
-        for entry in fs::read_dir(code).map_err(|source| disk(code, source))? {
-            let entry = entry.map_err(|source| disk(code, source))?;
-            if let Some(hex) = entry.file_name().to_str() {
-                self.shelf.collect(hex);
+        for folder in [&self.shelf.code, &self.shelf.archives] {
+            for entry in fs::read_dir(folder).map_err(|source| disk(folder, source))? {
+                let entry = entry.map_err(|source| disk(folder, source))?;
+                if let Some(hex) = entry.file_name().to_str() {
+                    self.shelf.collect(hex);
+                }
             }
         }
         Ok(())
@@ -267,6 +274,19 @@ impl Packages {
         (is_leased || path.is_dir()).then(|| (path, self.shelf.lease(&mut books, hex)))
     }
 
+    /// The code at `path` as an archive, read from its beginning: the one that came, or one made of the files.
+    ///
+    /// # Errors
+    /// It is not there, cannot be read, or the disk refuses.
+    pub fn archive(&self, location: &Location, path: &Path) -> Result<File, PackageError> {
+        if let Location::Package(hex) = location
+            && let Ok(kept) = File::open(self.shelf.archive(hex))
+        {
+            return Ok(kept);
+        }
+        self.shelf.pack(path)
+    }
+
     /// Unpacks an archive from memory, as direct uploads come.
     ///
     /// # Errors
@@ -277,7 +297,7 @@ impl Packages {
             return Err(PackageError::ZippedTooLarge { bytes });
         }
         let digest = Sha256::digest(zip);
-        self.place(&digest, bytes, |tree| match &self.unpacker {
+        self.place(&digest, bytes, Some(&mut &*zip), |tree| match &self.unpacker {
             None => write_archive(zip, tree),
             Some(unpacker) => {
                 let archive = in_memory(zip).map_err(|source| disk(Path::new("memory"), source))?;
@@ -303,7 +323,8 @@ impl Packages {
         }
         let mut hasher = Sha256::new();
         copy_into(&mut file, &mut hasher).map_err(unreadable)?;
-        self.place(&hasher.finalize(), metadata.len(), |tree| match &self.unpacker {
+        file.rewind().map_err(unreadable)?;
+        self.place(&hasher.finalize(), metadata.len(), Some(&mut &file), |tree| match &self.unpacker {
             None => write_archive(&file, tree),
             Some(unpacker) => confined::hand_over(&**unpacker, file.as_fd(), tree.root(), tree.path()),
         })
@@ -325,7 +346,7 @@ impl Packages {
             hasher.update([0]);
             hasher.update(text.as_bytes());
         }
-        self.place(&hasher.finalize(), text.len() as u64, |tree| {
+        self.place(&hasher.finalize(), text.len() as u64, None, |tree| {
             for (name, text) in &files {
                 tree.file(Path::new(name), false, &mut text.as_bytes(), text.len() as u64)?;
             }
@@ -426,7 +447,7 @@ impl Packages {
         hasher.update(b"copy of a folder");
         hasher.update(listing.root.as_os_str().as_encoded_bytes());
         hasher.update(listing.fingerprint);
-        self.place(&hasher.finalize(), listing.bytes, |tree| {
+        self.place(&hasher.finalize(), listing.bytes, None, |tree| {
             let copied = folder::copy(&listing.root, tree);
             // A file that went while it was read is a change, too.
             let now = list(path)?;
@@ -437,10 +458,12 @@ impl Packages {
         })
     }
 
+    /// Puts a package in its place, unless it is there; and the archive that it came as.
     fn place(
         &self,
         digest: &[u8],
         size: u64,
+        archive: Option<&mut dyn Read>,
         write: impl FnOnce(&mut tree::Tree) -> Result<(), PackageError>,
     ) -> Result<Package, PackageError> {
         let hex = hex(digest);
@@ -458,12 +481,15 @@ impl Packages {
         let mut tree = tree::Tree::create(&staged.0)?;
         write(&mut tree)?;
         tree.persist()?;
+        let archive = archive.map(|archive| self.shelf.stage_archive(archive)).transpose()?;
         let mut books = self.shelf.books();
         let path = self.shelf.code.join(&hex);
         if !path.is_dir() {
-            fs::rename(&staged.0, &path).map_err(|source| disk(&path, source))?;
-            let synced = File::open(&self.shelf.code).and_then(|folder| folder.sync_all());
-            synced.map_err(|source| disk(&self.shelf.code, source))?;
+            // The archive first: whoever finds the package finds it.
+            if let Some(archive) = archive {
+                put_in_place(&archive.0, &self.shelf.archive(&hex))?;
+            }
+            put_in_place(&staged.0, &path)?;
         }
         let lease = self.shelf.lease(&mut books, &hex);
         Ok(package(path, lease))
@@ -486,7 +512,7 @@ impl Shelf {
 
     /// Removes a package if nobody needs it. The rename is quick and happens under the lock; the removing is not.
     fn collect(&self, hex: &str) {
-        let grave = {
+        let graves = {
             let mut books = self.books();
             if books.kept.contains_key(hex) {
                 return;
@@ -495,18 +521,23 @@ impl Shelf {
                 return;
             }
             books.leased.remove(hex);
-            let grave = self.fresh();
-            match fs::rename(self.code.join(hex), &grave) {
-                Ok(()) => grave,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-                Err(error) => {
-                    tracing::warn!(%error, package = hex, "an unused code package could not be removed");
-                    return;
+            [self.code.join(hex), self.archive(hex)].map(|path| {
+                let grave = self.fresh();
+                match fs::rename(path, &grave) {
+                    Ok(()) => Some(grave),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    Err(error) => {
+                        tracing::warn!(%error, package = hex, "an unused code package could not be removed");
+                        None
+                    }
                 }
-            }
+            })
         };
-        if let Err(error) = fs::remove_dir_all(&grave) {
-            tracing::warn!(%error, path = %grave.display(), "an unused code package could not be removed");
+        for grave in graves.into_iter().flatten() {
+            let removed = if grave.is_dir() { fs::remove_dir_all(&grave) } else { fs::remove_file(&grave) };
+            if let Err(error) = removed {
+                tracing::warn!(%error, path = %grave.display(), "an unused code package could not be removed");
+            }
         }
     }
 
@@ -541,6 +572,14 @@ impl Drop for Staged {
     }
 }
 
+/// Renames what was staged, for good.
+fn put_in_place(staged: &Path, path: &Path) -> Result<(), PackageError> {
+    let fail = |source| disk(path, source);
+    fs::rename(staged, path).map_err(fail)?;
+    let folder = path.parent().unwrap_or(path);
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)
+}
+
 fn write_archive(
     source: &(impl archive::ReadAt + ?Sized),
     tree: &mut tree::Tree,
@@ -558,7 +597,6 @@ fn in_memory(zip: &[u8]) -> io::Result<File> {
 }
 
 fn copy_into(file: &mut File, hasher: &mut Sha256) -> io::Result<()> {
-    use std::io::Read;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match file.read(&mut buffer) {

@@ -7,6 +7,7 @@
 //! | `{url-id}.lambda-url.{region}.…` | [`function_url`] |
 //! | `{api-id}.execute-api.{region}.…` | `http_api`, `rest_api` |
 //! | `/_onrush/door/{LogicalId}/…` | one of these, for clients that cannot resolve such names |
+//! | `/_onrush/code/…` | [`downloads`] |
 //! | `/_onrush/…` | [`admin`] |
 //! | anything else | [`lambda_rest`] |
 
@@ -16,6 +17,7 @@ mod authorizer;
 pub mod body;
 pub mod clients;
 pub mod cors;
+pub mod downloads;
 pub mod event;
 pub mod event_stream;
 mod event_v1;

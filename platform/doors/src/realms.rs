@@ -84,6 +84,12 @@ impl Doors {
         Some(Realm { account_id: account.to_owned(), region: region.to_owned() })
     }
 
+    /// The doors of a pair of account and Region, if they are open.
+    pub(crate) fn opened(self: &Arc<Self>, account_id: &str, region: &str) -> Option<Arc<Self>> {
+        let realm = Realm { account_id: account_id.to_owned(), region: region.to_owned() };
+        if realm == self.realm() { Some(self.clone()) } else { self.others.find(&realm) }
+    }
+
     /// The doors of a pair of account and Region, opened if need be.
     ///
     /// # Errors

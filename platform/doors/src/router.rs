@@ -12,7 +12,7 @@ use crate::realms::{Opens, Others, Realm};
 use crate::signature::Keys;
 use crate::streaming::Outgoing;
 use crate::urls::Urls;
-use crate::{Answer, admin, function_url, http_api, lambda_rest, rest_api};
+use crate::{Answer, admin, downloads, function_url, http_api, lambda_rest, rest_api};
 use bytes::Bytes;
 use control::{Change, Control, Function};
 use events::Events;
@@ -113,6 +113,8 @@ enum Target {
     HttpApi(Reached<http_api::Api>),
     RestApi(Reached<rest_api::Api>),
     Admin,
+    /// Code, by a location that was given out.
+    Download,
     Rest,
     Service(&'static str),
     Unknown(&'static str),
@@ -250,6 +252,7 @@ impl Doors {
                 return Ok(rest_api::answer(self, &reached, &head, incoming, peer, port).await);
             }
             Target::Admin => admin::answer(doors, &head, incoming).await,
+            Target::Download => return Ok(downloads::answer(self, &head).await),
             Target::Service(service) => {
                 let caller = realm.unwrap_or_else(|| self.realm());
                 self.other_service(service, head, incoming, caller).await
@@ -326,7 +329,11 @@ impl Doors {
             _ => match self.target_by_path(path) {
                 Target::Rest if self.front && !is_operation(path) => self.front(request.method(), path),
                 // Function URLs and HTTP APIs are made for browsers; the control plane is not.
-                Target::Rest | Target::Admin if !self.is_local(host, request.headers()) => Target::Foreign,
+                Target::Rest | Target::Admin | Target::Download
+                    if !self.is_local(host, request.headers()) =>
+                {
+                    Target::Foreign
+                }
                 Target::Rest if path == "/" => {
                     let service =
                         self.services.as_ref().and_then(|services| services.takes(request.headers()));
@@ -385,6 +392,9 @@ impl Doors {
     }
 
     fn target_by_path(&self, path: &str) -> Target {
+        if path.starts_with(downloads::PATH) {
+            return Target::Download;
+        }
         let Some(own) = path.strip_prefix("/_onrush/") else { return Target::Rest };
         let Some(door) = own.strip_prefix("door/") else { return Target::Admin };
         let (word, rest) = door.split_once('/').unwrap_or((door, ""));

@@ -17,12 +17,18 @@ use invoke::{InvokeError, Invoked, ResponseStream};
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use tokio::task::JoinHandle;
 
 /// A payload of at most this is copied into one piece with its message's head and checksum.
 const COPIED_BYTES: usize = 16 * 1024;
+/// A file is read in pieces of at most this.
+const FILE_BYTES: usize = 256 * 1024;
 
 /// What an answer is sent with.
 #[derive(Debug)]
@@ -31,6 +37,40 @@ pub enum Outgoing {
     Whole(Full<Bytes>),
     /// It comes piece by piece.
     Flow(Box<Flow>),
+    /// It is read from a file as the client takes it.
+    File(FileBody),
+}
+
+/// A file on its way to a client.
+#[derive(Debug)]
+pub struct FileBody {
+    file: Arc<File>,
+    at: u64,
+    end: u64,
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+}
+
+impl FileBody {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        if self.at == self.end {
+            return Poll::Ready(None);
+        }
+        let (file, at) = (&self.file, self.at);
+        let length = usize::try_from(self.end - at).map_or(FILE_BYTES, |left| left.min(FILE_BYTES));
+        let reading = self.reading.get_or_insert_with(|| {
+            let file = file.clone();
+            tokio::task::spawn_blocking(move || {
+                let mut piece = vec![0; length];
+                file.read_exact_at(&mut piece, at)?;
+                Ok(piece.into())
+            })
+        });
+        let read = ready!(Pin::new(reading).poll(context));
+        self.reading = None;
+        let Ok(Ok(piece)) = read else { return Poll::Ready(Some(Err(Cut))) };
+        self.at += piece.len() as u64;
+        Poll::Ready(Some(Ok(piece)))
+    }
 }
 
 /// A response under way.
@@ -63,9 +103,9 @@ enum Next {
     End(Result<Invoked, InvokeError>),
 }
 
-/// The function failed after the head of its response was sent: the connection is to be cut.
+/// The function, or the disk, failed after the head of its response was sent: the connection is to be cut.
 #[derive(Debug, thiserror::Error)]
-#[error("the function failed on the way of its response")]
+#[error("the response failed on its way")]
 pub struct Cut;
 
 impl From<Full<Bytes>> for Outgoing {
@@ -75,6 +115,12 @@ impl From<Full<Bytes>> for Outgoing {
 }
 
 impl Outgoing {
+    /// A file, from its beginning to where it ends now.
+    pub(crate) fn file(file: File) -> io::Result<Self> {
+        let end = file.metadata()?.len();
+        Ok(Self::File(FileBody { file: Arc::new(file), at: 0, end, reading: None }))
+    }
+
     /// The function's bytes as they are, after `first`.
     pub(crate) fn plain(function: Arc<str>, first: Bytes, stream: ResponseStream) -> Self {
         Self::flow(function, (!first.is_empty()).then_some(first), Framing::Plain, stream)
@@ -130,6 +176,7 @@ impl Body for Outgoing {
                 .poll_frame(context)
                 .map(|frame| frame.map(|frame| frame.map_err(|never: Infallible| match never {}))),
             Self::Flow(flow) => flow.poll(context).map(|piece| piece.map(|piece| piece.map(Frame::data))),
+            Self::File(file) => file.poll(context).map(|piece| piece.map(|piece| piece.map(Frame::data))),
         }
     }
 
@@ -138,6 +185,7 @@ impl Body for Outgoing {
             Self::Whole(body) => body.is_end_stream(),
             // Only the end of the invocation tells whether the last chunk may be sent.
             Self::Flow(_) => false,
+            Self::File(file) => file.at == file.end,
         }
     }
 
@@ -145,6 +193,7 @@ impl Body for Outgoing {
         match self {
             Self::Whole(body) => body.size_hint(),
             Self::Flow(_) => SizeHint::default(),
+            Self::File(file) => SizeHint::with_exact(file.end - file.at),
         }
     }
 }

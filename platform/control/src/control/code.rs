@@ -1,11 +1,13 @@
 //! Code as callers give it, turned into a package; and what they hear when that fails.
 
 use super::Control;
-use crate::package::{ArchiveError, Language, LayoutError, Package, PackageError, Unpacker};
+use crate::package::{ArchiveError, Language, LayoutError, Location, Package, PackageError, Unpacker};
 use crate::request::{DeployCode, FunctionCode};
 use crate::store::is_full;
 use crate::validate::Violations;
 use model::error::{ApiError, ErrorCode};
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 impl Control {
@@ -14,6 +16,15 @@ impl Control {
     pub fn with_unpacker(mut self, unpacker: Arc<dyn Unpacker>) -> Self {
         self.packages.confine(unpacker);
         self
+    }
+
+    /// The archive of a function's or a layer's code, read from its beginning: the one that came, or one made of the files
+    /// where they came as a folder or inline.
+    ///
+    /// # Errors
+    /// The code is gone or cannot be read, or the disk refuses.
+    pub fn archive(&self, location: &Location, path: &Path) -> Result<File, ApiError> {
+        self.packages.archive(location, path).map_err(|error| api_error(&error))
     }
 
     /// Unpacks what an API request brings.

@@ -148,11 +148,45 @@ impl Walk<'_> {
     }
 }
 
-/// Copies a folder into a package, [`DATA_FOLDER`] left out. Links that lead out of the folder are left out: they mean nothing in a sandbox.
+/// Where the files of a folder go.
+pub trait Files {
+    /// A folder; those above it may not have been named.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn folder(&mut self, path: &Path) -> Result<(), PackageError>;
+    /// A symbolic link.
+    ///
+    /// # Errors
+    /// As [`Files::folder`].
+    fn link(&mut self, path: &Path, target: &OsStr) -> Result<(), PackageError>;
+    /// A file.
+    ///
+    /// # Errors
+    /// As [`Files::folder`]; or the package grows too large.
+    fn file(&mut self, path: &Path, executable: bool, content: &[u8]) -> Result<(), PackageError>;
+}
+
+impl Files for Tree {
+    fn folder(&mut self, path: &Path) -> Result<(), PackageError> {
+        self.folder(path)
+    }
+
+    fn link(&mut self, path: &Path, target: &OsStr) -> Result<(), PackageError> {
+        self.link(path, target)
+    }
+
+    fn file(&mut self, path: &Path, executable: bool, mut content: &[u8]) -> Result<(), PackageError> {
+        let size = content.len() as u64;
+        Ok(self.file(path, executable, &mut content, size)?)
+    }
+}
+
+/// Copies a folder, [`DATA_FOLDER`] left out, in the same order each time. Links that lead out of the folder are left out: they mean nothing in a sandbox.
 ///
 /// # Errors
 /// It cannot be read, holds more than a package may, or the disk refuses.
-pub fn copy(root: &Path, tree: &mut Tree) -> Result<(), PackageError> {
+pub fn copy(root: &Path, to: &mut impl Files) -> Result<(), PackageError> {
     let mut folders = vec![PathBuf::new()];
     let mut entries = 0;
     while let Some(folder) = folders.pop() {
@@ -162,14 +196,18 @@ pub fn copy(root: &Path, tree: &mut Tree) -> Result<(), PackageError> {
             return Err(LayoutError::TooMany.into());
         }
         if !folder.as_os_str().is_empty() {
-            tree.folder(&folder)?;
+            to.folder(&folder)?;
         }
+        let mut names = Vec::new();
         for entry in fs::read_dir(&here).map_err(|source| unreadable(&here, source))? {
             entries += 1;
             if entries > ENTRIES_MAX {
                 return Err(LayoutError::TooMany.into());
             }
-            let name = entry.map_err(|source| unreadable(&here, source))?.file_name();
+            names.push(entry.map_err(|source| unreadable(&here, source))?.file_name());
+        }
+        names.sort_unstable();
+        for name in names {
             let (path, full) = (folder.join(&name), here.join(&name));
             if path == Path::new(DATA_FOLDER) {
                 continue;
@@ -184,7 +222,7 @@ pub fn copy(root: &Path, tree: &mut Tree) -> Result<(), PackageError> {
             } else if metadata.is_symlink() {
                 let target = fs::read_link(&full).map_err(|source| unreadable(&full, source))?;
                 if leads_inside(&folder, &target) {
-                    tree.link(&path, target.as_os_str())?;
+                    to.link(&path, target.as_os_str())?;
                 }
             } else if metadata.is_file() {
                 if metadata.len() >= UNZIPPED_MAX {
@@ -193,7 +231,7 @@ pub fn copy(root: &Path, tree: &mut Tree) -> Result<(), PackageError> {
                 // Whole, so that what is written is as long as it says, whoever writes the file meanwhile.
                 let content = fs::read(&full).map_err(|source| unreadable(&full, source))?;
                 let executable = metadata.mode() & 0o111 != 0;
-                tree.file(&path, executable, &mut content.as_slice(), content.len() as u64)?;
+                to.file(&path, executable, &content)?;
             }
         }
     }

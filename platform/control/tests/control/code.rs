@@ -3,6 +3,7 @@
 use crate::bench::{Bench, code, create};
 use crate::pack::{Item, Pack};
 use control::{Deploy, DeployCode, DeployLayer, Settings, UpdateFunctionCode};
+use std::io::Read as _;
 
 #[test]
 fn old_code_stays_while_somebody_holds_its_function() {
@@ -32,6 +33,28 @@ fn equal_code_is_stored_once() {
 }
 
 #[test]
+fn an_archive_is_kept_as_it_came_as_long_as_its_package() {
+    let bench = Bench::new();
+    let archive = |function: &control::Function| {
+        let mut zip = Vec::new();
+        let mut file = bench.control.archive(&function.location, &function.code).unwrap();
+        file.read_to_end(&mut zip).unwrap();
+        zip
+    };
+    let old = bench.control.create(create("cart", "one")).unwrap();
+    let new = UpdateFunctionCode { code: code("two"), ..Default::default() };
+    let new = bench.control.update_code("cart", new).unwrap();
+    let sent = |text| code(text).zip_file.unwrap().0;
+    assert_eq!((archive(&old), archive(&new)), (sent("one"), sent("two")));
+    let kept = || std::fs::read_dir(bench.folder.path().join("archives")).unwrap().count();
+    assert_eq!(kept(), 2);
+    drop((old, new));
+    assert_eq!(kept(), 1);
+    bench.control.delete("cart", None).unwrap();
+    assert_eq!(kept(), 0);
+}
+
+#[test]
 fn a_failed_creation_leaves_no_code() {
     let bench = Bench::new();
     bench.control.create(create("cart", "one")).unwrap();
@@ -46,7 +69,9 @@ fn what_a_crash_left_is_removed_at_the_next_start() {
     let data = bench.folder.path().to_owned();
     std::fs::create_dir_all(data.join("staging/3/half")).unwrap();
     std::fs::create_dir_all(data.join("code/feed")).unwrap();
+    std::fs::write(data.join("archives/feed"), "zip").unwrap();
     let bench = bench.again();
+    assert_eq!(std::fs::read_dir(data.join("archives")).unwrap().count(), 1);
     assert_eq!((bench.packages(), std::fs::read_dir(data.join("staging")).unwrap().count()), (1, 0));
     assert!(bench.control.function("cart").unwrap().code.join("index.py").is_file());
 }

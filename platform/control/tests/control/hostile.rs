@@ -31,9 +31,10 @@ impl Range {
         assert_eq!(fs::read_to_string(self.folder.path().join("canary")).unwrap(), "alive");
         let mut inside = names(&self.folder.path().join("data"));
         inside.sort();
-        assert_eq!(inside, ["code", "staging"]);
+        assert_eq!(inside, ["archives", "code", "staging"]);
         assert!(names(&self.folder.path().join("data/staging")).is_empty());
         let kept = names(&self.folder.path().join("data/code")).len();
+        assert_eq!(names(&self.folder.path().join("data/archives")).len(), kept);
         match answer {
             Ok(package) => {
                 assert_eq!(kept, 1);

@@ -2,6 +2,7 @@
 
 use super::input::Input;
 use super::{Answer, configuration, page};
+use crate::downloads::{Of, location};
 use control::{Control, CreateFunction, Function, UpdateFunctionCode, UpdateFunctionConfiguration};
 use model::error::ApiError;
 use model::name::{LATEST, qualified_arn};
@@ -29,7 +30,10 @@ pub(super) fn get(control: &Control, input: &Input<'_>) -> Result<Answer, ApiErr
             }
             code
         }
-        (None, None) => json!({"RepositoryType": "S3"}),
+        (None, None) => {
+            let of = Of::Function(&version.name, &version.version);
+            json!({"RepositoryType": "S3", "Location": location(control, input.host(), of, &version.code_sha256)})
+        }
     };
     let mut answer = json!({"Configuration": qualified(control, input)?, "Code": code});
     // Tags and reservation belong to the function as a whole.

@@ -15,6 +15,7 @@ pub struct Input<'a> {
     labels: Vec<String>,
     query: Vec<(String, String)>,
     body: &'a [u8],
+    host: &'a str,
     port: Option<u16>,
     list: String,
 }
@@ -24,7 +25,7 @@ impl<'a> Input<'a> {
     ///
     /// # Errors
     /// The query is not percent-encoded UTF-8, or has too many members.
-    pub fn read(head: &Parts, scope: &str, labels: Vec<String>, body: &'a [u8]) -> Result<Self, ApiError> {
+    pub fn read(head: &'a Parts, scope: &str, labels: Vec<String>, body: &'a [u8]) -> Result<Self, ApiError> {
         let mut query = Vec::new();
         for pair in head.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -39,9 +40,10 @@ impl<'a> Input<'a> {
         }
         let host = head.uri.authority().map(|authority| authority.as_str());
         let host = host.or_else(|| head.headers.get(HOST).and_then(|host| host.to_str().ok()));
-        let port = host.and_then(|host| host.rsplit_once(':')).and_then(|(_, port)| port.parse().ok());
+        let host = host.unwrap_or_default();
+        let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         let list = format!("{scope}{}", head.uri.path());
-        Ok(Self { labels, query, body, port, list })
+        Ok(Self { labels, query, body, host, port, list })
     }
 
     /// What a list is told apart by: whose it is, and its path.
@@ -62,6 +64,11 @@ impl<'a> Input<'a> {
     /// All values of a member of the query that may occur several times.
     pub fn queries(&self, key: &str) -> Vec<String> {
         self.query.iter().filter(|(found, _)| found == key).map(|(_, value)| value.clone()).collect()
+    }
+
+    /// The host that the caller reached us by, with its port; empty when an old client did not say.
+    pub fn host(&self) -> &str {
+        self.host
     }
 
     /// The port that the caller reached us by.

@@ -3,6 +3,7 @@
 use super::functions::paged;
 use super::input::Input;
 use super::{Answer, page};
+use crate::downloads::{Of, location};
 use control::layer::LayerVersion;
 use control::validate::{Violations, is_known};
 use control::{Control, LayerPermission, PublishLayer};
@@ -13,16 +14,16 @@ const LIST_MAX: i64 = 50;
 
 pub(super) fn publish(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let version = control.publish_layer(input.label(0), input.body::<PublishLayer>()?)?;
-    Ok(Answer::created(shape(&version, true)))
+    Ok(Answer::created(whole(control, input, &version)))
 }
 
 pub(super) fn get(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    Ok(Answer::ok(shape(&control.layer_version(input.label(0), input.label(1))?, true)))
+    Ok(Answer::ok(whole(control, input, &control.layer_version(input.label(0), input.label(1))?)))
 }
 
 pub(super) fn get_by_arn(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
     let arn = input.query("Arn").ok_or_else(|| ApiError::validations(&[Violation::missing("arn")]))?;
-    Ok(Answer::ok(shape(&control.layer_by_arn(arn)?, true)))
+    Ok(Answer::ok(whole(control, input, &control.layer_by_arn(arn)?)))
 }
 
 pub(super) fn delete(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
@@ -42,7 +43,7 @@ pub(super) fn list(control: &Control, input: &Input<'_>) -> Result<Answer, ApiEr
         .into_iter()
         .map(|(name, latest)| {
             let arn = control.layer_arn(name);
-            json!({"LayerName": name, "LayerArn": arn, "LatestMatchingVersion": shape(latest, false)})
+            json!({"LayerName": name, "LayerArn": arn, "LatestMatchingVersion": shape(latest)})
         })
         .collect();
     Ok(Answer::ok(paged("Layers", &shapes, next.as_deref())))
@@ -57,7 +58,7 @@ pub(super) fn list_versions(control: &Control, input: &Input<'_>) -> Result<Answ
     let versions: Vec<&LayerVersion> = versions.filter(|version| suits(version, input)).collect();
     let key = |version: &&LayerVersion| format!("{:020}", u64::MAX - version.version);
     let (versions, next) = page::cut_by(input, LIST_MAX, versions, key)?;
-    let shapes: Vec<Value> = versions.into_iter().map(|version| shape(version, false)).collect();
+    let shapes: Vec<Value> = versions.into_iter().map(shape).collect();
     Ok(Answer::ok(paged("LayerVersions", &shapes, next.as_deref())))
 }
 
@@ -112,7 +113,7 @@ fn suits(version: &LayerVersion, input: &Input<'_>) -> bool {
         && fits(input.query("CompatibleArchitecture"), &version.compatible_architectures)
 }
 
-fn shape(version: &LayerVersion, whole: bool) -> Value {
+fn shape(version: &LayerVersion) -> Value {
     let arn = &version.layer.arn;
     let mut shape = json!({
         "LayerVersionArn": arn,
@@ -129,10 +130,19 @@ fn shape(version: &LayerVersion, whole: bool) -> Value {
     if let Some(license) = &version.license_info {
         shape["LicenseInfo"] = json!(license);
     }
-    if whole {
-        shape["LayerArn"] = json!(arn.rsplit_once(':').map_or(arn.as_str(), |(layer, _)| layer));
-        let layer = &version.layer;
-        shape["Content"] = json!({"CodeSha256": layer.sha256, "CodeSize": layer.code_size});
-    }
+    shape
+}
+
+/// The same with its layer and where its files can be fetched, as the operations on one version answer it.
+fn whole(control: &Control, input: &Input<'_>, version: &LayerVersion) -> Value {
+    let (layer, mut shape) = (&version.layer, shape(version));
+    let arn = layer.arn.rsplit_once(':').map_or(layer.arn.as_str(), |(layer, _)| layer);
+    let name = arn.rsplit_once(':').map_or(arn, |(_, name)| name);
+    shape["LayerArn"] = json!(arn);
+    shape["Content"] = json!({
+        "Location": location(control, input.host(), Of::Layer(name, version.version), &layer.sha256),
+        "CodeSha256": layer.sha256,
+        "CodeSize": layer.code_size,
+    });
     shape
 }
