@@ -162,6 +162,53 @@ def test_flow_logs_are_lines_of_awss_format(start, world, tmp_path):
     assert "53" not in {row["destination_port"] for row in rows} and len(rows) == 6
 
 
+def flow_log(of, kind, traffic, fields, seconds=60):
+    properties = {"ResourceId": of, "ResourceType": kind, "TrafficType": traffic, "MaxAggregationInterval": seconds}
+    return {
+        "Type": "AWS::EC2::FlowLog",
+        "Properties": properties | {"LogFormat": " ".join(f"${{{field}}}" for field in fields.split()), "LogGroupName": "x"},
+    }
+
+
+def test_flow_logs_of_a_template_have_their_traffic_and_their_fields_and_change_with_it(start, world, tmp_path):
+    fields = "version vpc-id subnet-id dstport tcp-flags flow-direction traffic-path action az-id"
+    logs = {
+        "All": flow_log(ref("Vpc"), "VPC", "ALL", fields),
+        "Slow": flow_log(ref("Private0"), "Subnet", "ACCEPT", "srcport dstport packets", 600),
+        "Rejected": flow_log(ref("Private0"), "Subnet", "REJECT", "dstport action"),
+        "Elsewhere": flow_log(ref("Public"), "Subnet", "ALL", "dstport"),
+    }
+    rule = {"IpProtocol": "tcp", "FromPort": 7, "ToPort": 7, "CidrIp": "0.0.0.0/0"}
+    config = {"SubnetIds": [ref("Private0")], "SecurityGroupIds": [ref("Group")]}
+    functions = {"Red": ("puppet", {"Timeout": 30, "MemorySize": 256, "VpcConfig": config})}
+    written = lambda resources: templates.write(tmp_path, functions, network.resources(egress=[rule]) | resources)
+    folder = tmp_path / "flows"
+    folder.mkdir()
+    platform = start("--world", f"netns:{world.name}", "--flow-logs", folder, template=written(logs))
+    told = onrush("explain", "Slow", "--template", tmp_path / "app.json")
+    assert "Private0: ACCEPT traffic" in told and "600 s: ${srcport} ${dstport} ${packets}" in told, told
+    connect(platform)
+    connect(platform, port=8, timeout=0.3)
+    # One comes with a deployment, in place of one that goes: what that one kept is written, and what was before is not the new one's.
+    changed = {name: log for name, log in logs.items() if name != "Slow"} | {"Later": flow_log(ref("Vpc"), "VPC", "ALL", "dstport")}
+    answer = platform.request("POST", "/_onrush/deploy", json.dumps({"template": str(written(changed))}))
+    assert {"Later created", "Slow removed"} <= set(answer.json()["lines"]), answer
+    connect(platform, port=9, timeout=0.3)
+    platform.stop()
+    lines = {path.stem: path.read_text().splitlines() for path in folder.iterdir()}
+    assert lines.keys() == {"All", "Slow", "Rejected", "Elsewhere", "Later"}
+    assert lines["Rejected"] == ["8 REJECT", "9 REJECT"] and lines["Elsewhere"] == [] and lines["Later"] == ["9"]
+    rows = [line.split() for line in lines["All"]]
+    assert {(row[0], row[1][:4], row[2][:7], row[8]) for row in rows} == {("5", "vpc-", "subnet-", "use1-az2")}
+    # Port, flags of all packets, direction, way, action: SYN and FIN go out, SYN, ACK and perhaps FIN come back, a SYN is rejected.
+    ends = [tuple(row[3:8]) for row in rows]
+    assert ("7", "3", "egress", "1", "ACCEPT") in ends and ("8", "2", "egress", "-", "REJECT") in ends, rows
+    (back,) = [row[4:8] for row in rows if row[5] == "ingress"]
+    assert back[0] in ("18", "19") and back[2:] == ["-", "ACCEPT"], rows
+    (out, back) = sorted((line.split() for line in lines["Slow"]), key=lambda row: row[1] != "7")
+    assert out[1] == back[0] == "7" and int(out[2]) >= 4 and int(back[2]) >= 3, lines["Slow"]
+
+
 def packets(file):
     """(packet, ...) of a pcap file, its head checked."""
     magic, major, minor, _, _, _, link = struct.unpack_from("<IHHiIII", file)

@@ -17,7 +17,7 @@ use environment::Environment;
 use limits::{Network, NetworkSettings};
 use model::{Era, Overrides};
 use netdev::tun::Life;
-use network::fabric::{Blame, Fabric, Hooks, Joining, Setup};
+use network::fabric::{Blame, Fabric, FlowLogging, Hooks, Joining, Setup};
 use network::world::World;
 use packets::{PacketEngine, PacketSettings, Place};
 use std::io::BufRead as _;
@@ -137,13 +137,12 @@ fn start(arguments: &Arguments) -> Result<Fabric> {
         }),
         ask: Box::new(|_, reply| reply.refused()),
         notice: Box::new(|_| {}),
-        flow_log: None,
     };
     let world = World::Namespace(arguments.world.clone()).open(&arguments.state)?;
     Ok(Fabric::start(Setup {
         engine: PacketEngine::new(network, wired, packets),
         began: Instant::now(),
-        account: "000000000000".into(),
+        flow_logs: FlowLogging::default(),
         world,
         relay: None,
         relayed: Default::default(),

@@ -223,7 +223,8 @@ pub struct Up {
     /// Default: host for root, else relay.
     #[arg(long, value_name = "WORLD")]
     pub world: Option<String>,
-    /// Append a line for each flow of the VPC's interfaces, in the format of VPC flow logs.
+    /// Append a line for each flow of the VPC's interfaces, in the format of VPC flow logs. A folder that is there gets the
+    /// template's own flow logs instead, else in `flow-logs` of the data folder.
     #[arg(long, value_name = "FILE")]
     pub flow_logs: Option<PathBuf>,
     /// How long an environment is idle before it is frozen, in milliseconds; 0 freezes at once, as Lambda does.

@@ -18,7 +18,7 @@ mod wire;
 pub use databases::{Database, Proxy};
 pub use explain::{Explanation, Step, StepKind};
 pub use hosts::{Host, HostKind, Interface};
-pub use names::{Zone, means, service_address, service_of};
+pub use names::{Zone, means, range_of, service_address, service_of};
 pub use path::{EPHEMERAL, FlowKey, Path, WITHOUT_VPC};
 pub use renew::TooMuchGone;
 pub use rules::{Acl, AclEntry, Group, ICMP, ICMPV6, Rule, RulePeer, TCP, Traffic, UDP};

@@ -159,6 +159,29 @@ pub fn dns_suffix_of(region: &str) -> &'static str {
     if partition_of(region) == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" }
 }
 
+/// The id of a zone: `use1-az1` of `us-east-1a`; `None` where the zone is no letter behind a Region.
+///
+/// Source: AWS RAM User Guide, "Availability Zone IDs" (published). Which letter is which number differs between accounts at
+/// AWS; here `a` is the first (assumed).
+pub fn zone_id(zone: &str) -> Option<String> {
+    let letter = zone.chars().next_back().filter(char::is_ascii_lowercase)?;
+    let region = &zone[..zone.len() - 1];
+    if !is_region(region) {
+        return None;
+    }
+    let (area, number) = region.rsplit_once('-')?;
+    let (country, direction) = area.rsplit_once('-')?;
+    let short = match direction {
+        "northeast" => "ne",
+        "northwest" => "nw",
+        "southeast" => "se",
+        "southwest" => "sw",
+        other => other.get(..1)?,
+    };
+    let country = country.replace("-iso", "i").replace("-gov", "g").replace("eusc-", "eusc");
+    Some(format!("{country}{short}{number}-az{}", u32::from(letter) - u32::from('a') + 1))
+}
+
 /// The name under which a function writes its logs unless told otherwise.
 pub fn default_log_group(name: &str) -> String {
     format!("/aws/lambda/{name}")
@@ -184,6 +207,22 @@ fn is_qualifier(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zones_have_the_ids_that_aws_gives() {
+        for (zone, id) in [
+            ("us-east-1a", Some("use1-az1")),
+            ("eu-central-1c", Some("euc1-az3")),
+            ("ap-southeast-2b", Some("apse2-az2")),
+            ("us-gov-west-1a", Some("usgw1-az1")),
+            ("cn-northwest-1a", Some("cnnw1-az1")),
+            ("us-west-2-lax-1a", None),
+            ("us-east-1", None),
+            ("", None),
+        ] {
+            assert_eq!(zone_id(zone).as_deref(), id, "{zone}");
+        }
+    }
 
     type Parts = (String, Option<String>, Option<String>, Option<String>);
 

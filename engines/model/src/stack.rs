@@ -8,6 +8,7 @@ mod api;
 mod cidr;
 mod database;
 mod dynamic;
+mod flow_log;
 mod function;
 mod network;
 mod zone;
@@ -24,6 +25,7 @@ pub use database::{
     GenerateSecret, Secret, SsmParameter,
 };
 pub use dynamic::{DynamicReference, DynamicService};
+pub use flow_log::{BadLogFormat, Field, FlowLog, LogFormat, Logged, TrafficType};
 pub use function::{
     Alias, Architecture, AuthType, Code, DockerBuild, EventInvokeConfig, Function, FunctionTarget,
     FunctionUrl, ImageConfig, InvokeMode, Layer, PackageType, Permission, Role, Version, VpcConfig,
@@ -175,6 +177,9 @@ pub struct Stack {
     pub peerings: Vec<VpcPeeringConnection>,
     /// Prefix lists.
     pub prefix_lists: Vec<PrefixList>,
+    /// Flow logs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flow_logs: Vec<FlowLog>,
     /// Hosted zones.
     pub hosted_zones: Vec<HostedZone>,
     /// Database instances.

@@ -30,6 +30,7 @@ use crate::timers::Timers;
 use crate::wire::{TCP, UDP};
 use limits::Network;
 use limits::db_connections::DatabaseId;
+use limits::eni::InterfaceId;
 use limits::nat::GatewayId;
 use limits::network::Wired;
 use limits::tally::Tally;
@@ -352,6 +353,11 @@ impl PacketEngine {
     /// The limits, to look at.
     pub const fn wired(&self) -> &Wired {
         &self.wired
+    }
+
+    /// The index of an interface's subnet in the network.
+    pub fn subnet_of(&self, interface: InterfaceId) -> Option<usize> {
+        self.layout.interfaces.get(interface.index())?.subnet
     }
 
     /// The network, to look at.

@@ -102,6 +102,10 @@ pub struct Flow {
     pub protocol: u8,
     /// Where it is in its life.
     pub state: State,
+    /// FIN, SYN, RST and SYN's ACK that the environment sent since the last record of the flow log.
+    pub flags_out: u8,
+    /// Those that it got.
+    pub flags_in: u8,
 }
 
 const _: () = assert!(size_of::<Flow>() == 80);

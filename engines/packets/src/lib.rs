@@ -29,7 +29,7 @@ pub use engine::{Bandwidth, EVENTS_MAX, Mtu, PacketEngine, Prepared};
 pub use environment::{Attachment, EnvironmentId, Place};
 pub use event::Event;
 pub use faults::{BadLine, Fates, LineFaults};
-pub use flow_log::{Action, FlowRecord, Status};
+pub use flow_log::{Action, FlowKey, FlowRecord, Origin, Status};
 pub use metrics::NatMetrics;
 pub use packet::{HeldId, Offload, Packet, Partial, Port, Reason, Verdict};
 pub use settings::{InterfaceAddress, Layout, PacketSettings};

@@ -68,6 +68,8 @@ pub struct InterfaceAddress {
     pub address: Option<Ipv4Addr>,
     /// Of IPv6, where its subnet has a range.
     pub address6: Option<Ipv6Addr>,
+    /// Index of its subnet.
+    pub subnet: Option<usize>,
 }
 
 impl Layout {
@@ -81,10 +83,10 @@ impl Layout {
                 let is = |found: &&limits::network::Interface| {
                     found.subnet == *subnet && found.groups == placement.groups
                 };
-                if let Some(found) = network.interfaces.iter().find(is) {
-                    interfaces[id.index()] =
-                        InterfaceAddress { address: found.address, address6: found.address6 };
-                }
+                let found = network.interfaces.iter().find(is);
+                let address = found.and_then(|found| found.address);
+                let address6 = found.and_then(|found| found.address6);
+                interfaces[id.index()] = InterfaceAddress { address, address6, subnet: Some(*subnet) };
             }
         }
         let ipv4 = |address: &IpAddr| match address {

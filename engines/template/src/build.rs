@@ -5,6 +5,7 @@ mod api;
 mod authorizer;
 mod database;
 mod fields;
+mod flow_log;
 mod function;
 mod gateways;
 mod lambda;

@@ -118,6 +118,7 @@ pub(crate) fn attributes(kind: &str) -> Option<&'static [&'static str]> {
         "AWS::EC2::SecurityGroup" => &["GroupId", "Id", "VpcId"],
         "AWS::EC2::SecurityGroupIngress"
         | "AWS::EC2::SecurityGroupEgress"
+        | "AWS::EC2::FlowLog"
         | "AWS::EC2::SubnetRouteTableAssociation" => &["Id"],
         "AWS::EC2::VPCEndpoint" => &["Id", "DnsEntries", "NetworkInterfaceIds", "CreationTimestamp"],
         "AWS::ApiGatewayV2::Api" => &["ApiEndpoint", "ApiId"],
@@ -163,6 +164,7 @@ impl Identity<'_> {
             "AWS::EC2::SubnetRouteTableAssociation" => hex("rtbassoc"),
             "AWS::EC2::InternetGateway" => hex("igw"),
             "AWS::EC2::EgressOnlyInternetGateway" => hex("eigw"),
+            "AWS::EC2::FlowLog" => hex("fl"),
             "AWS::EC2::NatGateway" => hex("nat"),
             "AWS::EC2::SecurityGroup" => hex("sg"),
             "AWS::EC2::SecurityGroupIngress" | "AWS::EC2::SecurityGroupEgress" => hex("sgr"),
@@ -234,7 +236,8 @@ impl Identity<'_> {
             ("AWS::EC2::VPC", "DefaultNetworkAcl") => self.default_network_acl(),
             ("AWS::EC2::VPC" | "AWS::EC2::Subnet", "CidrBlock") => self.property("CidrBlock"),
             ("AWS::EC2::Subnet", "AvailabilityZone") => self.zone(),
-            ("AWS::EC2::Subnet", "AvailabilityZoneId") => format!("{region}-az{}", self.zone_number() + 1),
+            ("AWS::EC2::Subnet", "AvailabilityZoneId") => model::name::zone_id(&self.zone())
+                .unwrap_or_else(|| format!("{region}-az{}", self.zone_number() + 1)),
             (_, "VpcId") if self.kind != "AWS::EC2::VPC" => self.property("VpcId"),
             ("AWS::EC2::EIP", "AllocationId") => self.allocation_id(),
             ("AWS::EC2::PrefixList", "PrefixListId") | ("AWS::EC2::NetworkAcl", _) => self.reference(),

@@ -26,6 +26,7 @@ mod thread;
 pub use board::{Board, DESTINATIONS_MAX, Gateway, Sharing};
 pub use capture::{Captured, Pcap};
 pub use command::{DnsReply, HeldReply};
+pub use flow_logs::{FlowLog, FlowLogging, Lines, Of};
 pub use notice::{Blame, Notice};
 
 use std::io;
@@ -68,9 +69,6 @@ pub struct Opening {
     pub asker: Option<Asker>,
 }
 
-/// Takes lines of a flow log, and says whether it had room; must not wait.
-pub type FlowLog = Box<dyn FnMut(&str) -> bool + Send>;
-
 /// What others do for the thread. Called on it, so they must not wait.
 pub struct Hooks {
     /// Answers a question, sooner or later, or never.
@@ -79,8 +77,6 @@ pub struct Hooks {
     pub ask: Box<dyn Fn(Opening, HeldReply) + Send>,
     /// Something that a person should know.
     pub notice: Box<dyn Fn(Notice) + Send>,
-    /// A line of a flow log.
-    pub flow_log: Option<FlowLog>,
 }
 
 impl std::fmt::Debug for Hooks {
@@ -96,8 +92,8 @@ pub struct Setup {
     pub engine: PacketEngine,
     /// The moment that the engine's clock counts from.
     pub began: std::time::Instant,
-    /// The account, for flow logs.
-    pub account: String,
+    /// Flow logs.
+    pub flow_logs: FlowLogging,
     /// The world, if there is one.
     pub world: Option<Outside>,
     /// The relay's device, if there is one: a descriptor as [`netdev::device::Device`] takes it.
@@ -186,6 +182,11 @@ impl Fabric {
     /// Changes which destinations lead to the relay.
     pub fn set_relayed(&self, relayed: std::collections::BTreeSet<(IpAddr, Option<u16>)>) {
         self.commands.send(Command::Relayed(relayed));
+    }
+
+    /// Other flow logs from now on. Those that were there by the same name go on.
+    pub fn set_flow_logs(&self, logging: FlowLogging) {
+        self.commands.send(Command::FlowLogs(Box::new(logging)));
     }
 
     /// Runs `act` with the engine, on the thread, after what was asked for before. It must be short: packets wait.

@@ -214,6 +214,7 @@ async fn serve(
             pairs: sandboxes.abilities().interfaces_are_pairs(),
             world: arguments.world.as_deref(),
             flow_logs: arguments.flow_logs.as_deref(),
+            flow_folder: data_dir.join("flow-logs"),
             state_dir: data_dir.join("run"),
             began: begun,
         };

@@ -47,6 +47,19 @@ pub fn service_address(service: &str) -> Ipv4Addr {
     (SERVICES + 1 + (hash % SERVICES_COUNT) as u32).into()
 }
 
+/// The service of AWS whose range has an address, as flow logs name it: `S3`, `DYNAMODB`, `API_GATEWAY`, and `AMAZON` for all
+/// others. `None`: it is none of AWS's public addresses.
+///
+/// Source: VPC User Guide, "Flow log records", `pkt-dst-aws-service` (published).
+pub fn range_of(address: IpAddr) -> Option<&'static str> {
+    let IpAddr::V4(address) = address else { return None };
+    const NAMED: [(&str, &str); 3] = [("s3", "S3"), ("dynamodb", "DYNAMODB"), ("execute-api", "API_GATEWAY")];
+    let is_of = |(service, _): &&(&str, &str)| service_address(service) == address;
+    let number = u32::from(address).wrapping_sub(SERVICES);
+    let named = NAMED.iter().find(is_of).map(|(_, range)| *range);
+    named.or_else(|| (1..=SERVICES_COUNT).contains(&u64::from(number)).then_some("AMAZON"))
+}
+
 /// The service that a host name of AWS stands for: `carts.s3.us-east-1.amazonaws.com` is `s3`. None for names of other
 /// Regions and for resources such as databases, which stand somewhere of their own.
 pub fn service_of(host: &str, region: &str) -> Option<String> {

@@ -85,7 +85,12 @@ impl PacketEngine {
             flow.last = now;
         }
         let gateway = flow.gateway;
-        let turn = if view.protocol == TCP { follow(flow, view.detail, out) } else { heard(flow, out) };
+        let turn = if view.protocol == TCP {
+            *(if out { &mut flow.flags_out } else { &mut flow.flags_in }) |= logged_flags(view);
+            follow(flow, view.detail, out)
+        } else {
+            heard(flow, out)
+        };
         if gateway != NO_GATEWAY
             && let Some(meter) = self.meters.get_mut(usize::from(gateway))
         {
@@ -107,6 +112,17 @@ impl PacketEngine {
 /// Seconds since the start, as flow records have them.
 pub(super) fn seconds(now: Instant) -> u32 {
     u32::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX)
+}
+
+/// The flags of a TCP segment that flow logs have: an ACK beside a SYN alone (VPC User Guide, "Flow log records", `tcp-flags`).
+#[inline]
+pub(super) const fn logged_flags(view: &View) -> u8 {
+    const ALWAYS: u8 = flags::FIN | flags::SYN | flags::RST;
+    match view.protocol {
+        TCP if view.detail & flags::SYN != 0 => view.detail & (ALWAYS | flags::ACK),
+        TCP => view.detail & ALWAYS,
+        _ => 0,
+    }
 }
 
 /// Whether a packet, or each of those that it stands for, is larger than `mtu`.

@@ -6,17 +6,17 @@
 //! interface does not hear of it.
 
 use super::outbound::DNS;
-use super::{PacketEngine, pass::seconds};
+use super::{PacketEngine, pass::logged_flags, pass::seconds};
 use crate::environment::EnvironmentId;
 use crate::flow::{Flow, State, marks};
-use crate::flow_log::{Action, FlowRecord};
+use crate::flow_log::{Action, FlowKey, FlowRecord};
 use crate::table::Key;
 use crate::wire::View;
 use limits::eni::InterfaceId;
 use limits::network::nat64::synthesized;
 use model::LimitId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// Records that wait to be taken; what comes on top is counted and lost.
 pub const RECORDS_MAX: usize = 65_536;
@@ -24,16 +24,13 @@ pub const RECORDS_MAX: usize = 65_536;
 /// Refusals that wait to be told once each interval, each 5-tuple's together; at so many they are told at once.
 pub const REFUSED_MAX: usize = 16_384;
 
-/// What refusals have in common that make one record.
-type Refused = (InterfaceId, SocketAddr, SocketAddr, u8, bool);
-
 /// Records that wait.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     are_kept: bool,
     waiting: VecDeque<FlowRecord>,
     /// Of packets that got no flow, since the driver last asked.
-    refused: BTreeMap<Refused, FlowRecord>,
+    refused: BTreeMap<FlowKey, FlowRecord>,
     lost: u64,
     /// Interfaces of which records were lost, until somebody hears of it.
     skipped: BTreeSet<InterfaceId>,
@@ -53,19 +50,13 @@ impl Records {
 
     /// A packet that got no flow: one record with those before it.
     fn push_refused(&mut self, record: FlowRecord) {
-        let from = SocketAddr::new(record.source, record.source_port);
-        let to = SocketAddr::new(record.destination, record.destination_port);
-        let key = (record.interface, from, to, record.protocol, record.action == Action::Reject);
-        if let Some(found) = self.refused.get_mut(&key) {
-            found.packets = found.packets.saturating_add(record.packets);
-            found.bytes = found.bytes.saturating_add(record.bytes);
-            found.end_s = record.end_s;
-            return;
+        if let Some(found) = self.refused.get_mut(&record.key()) {
+            return found.add(&record);
         }
         if self.refused.len() >= REFUSED_MAX {
             self.tell_refused();
         }
-        self.refused.insert(key, record);
+        self.refused.insert(record.key(), record);
     }
 
     fn tell_refused(&mut self) {
@@ -74,9 +65,13 @@ impl Records {
 }
 
 impl PacketEngine {
-    /// Whether flow records are kept; they are not at first.
+    /// Whether flow records are kept; they are not at first. Those that wait go when no more are.
     pub fn keep_flow_records(&mut self, keep: bool) {
         self.records.are_kept = keep;
+        if !keep {
+            self.records.waiting.clear();
+            self.records.refused.clear();
+        }
     }
 
     /// The next record of the flow log.
@@ -140,6 +135,9 @@ impl PacketEngine {
                     start_s: flow.first_s,
                     end_s: seconds(flow.last),
                     action: Action::Accept,
+                    tcp_flags: flow.flags_out,
+                    egress: true,
+                    traffic_path: self.network.traffic_path(environment.subnet, remote),
                 };
                 let back = FlowRecord {
                     source: remote,
@@ -148,6 +146,9 @@ impl PacketEngine {
                     destination_port: flow.interface_port,
                     packets: flow.packets_in,
                     bytes: flow.bytes_in,
+                    tcp_flags: flow.flags_in,
+                    egress: false,
+                    traffic_path: None,
                     ..out
                 };
                 [out, back]
@@ -158,6 +159,7 @@ impl PacketEngine {
         }
         let flow: &mut Flow = &mut self.table.flows_mut()[slot as usize];
         (flow.packets_out, flow.packets_in, flow.bytes_out, flow.bytes_in) = (0, 0, 0, 0);
+        (flow.flags_out, flow.flags_in) = (0, 0);
     }
 
     /// The record of a packet that got no flow: what rules reject, and what is dropped behind the interface.
@@ -206,6 +208,12 @@ impl PacketEngine {
             start_s: now,
             end_s: now,
             action,
+            tcp_flags: logged_flags(view),
+            egress: true,
+            traffic_path: match action {
+                Action::Accept => self.network.traffic_path(environment.subnet, destination),
+                Action::Reject => None,
+            },
         });
     }
 }

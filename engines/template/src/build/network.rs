@@ -63,6 +63,7 @@ impl Builder<'_, '_> {
             "AWS::EC2::EgressOnlyInternetGateway" => self.egress_only_gateway(item),
             "AWS::EC2::VPCPeeringConnection" => self.peering(item),
             "AWS::EC2::PrefixList" => self.prefix_list(item),
+            "AWS::EC2::FlowLog" => self.flow_log(item),
             "AWS::Route53::HostedZone" => self.hosted_zone(item),
             // Joined to what they belong to once all are known.
             "AWS::EC2::VPCGatewayAttachment"

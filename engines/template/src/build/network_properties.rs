@@ -179,6 +179,21 @@ const KNOWN: &[Known] = &[
         quiet: &[],
         not_run: &[],
     },
+    Known {
+        kind: "AWS::EC2::FlowLog",
+        run: &["LogFormat", "MaxAggregationInterval", "ResourceId", "ResourceType", "TrafficType"],
+        // Where lines go is said when the platform starts.
+        quiet: &[
+            "DeliverCrossAccountRole",
+            "DeliverLogsPermissionArn",
+            "DestinationOptions",
+            "LogDestination",
+            "LogDestinationType",
+            "LogGroupName",
+            "Tags",
+        ],
+        not_run: &[],
+    },
     Known { kind: "AWS::EC2::EgressOnlyInternetGateway", run: &["VpcId"], quiet: &["Tags"], not_run: &[] },
     Known {
         kind: "AWS::EC2::VPCPeeringConnection",

@@ -1,7 +1,9 @@
 //! VPCs: ACLs, peering, IPv6, prefix lists, zones, load balancers; and the templates that AWS refuses.
 
 use super::{problems, stack, warnings};
-use model::stack::{AnyCidr, BalancerKind, Destination, Link, Peer, RouteTarget, TransportProtocol};
+use model::stack::{
+    AnyCidr, BalancerKind, Destination, Link, Logged, Peer, RouteTarget, TrafficType, TransportProtocol,
+};
 
 const NETWORK: &str = "\
 Resources:
@@ -410,4 +412,67 @@ fn sam_lets_the_role_it_makes_into_the_vpc() {
     );
     let stack = stack(&format!("Transform: AWS::Serverless-2016-10-31\n{text}"));
     assert!(stack.roles[0].managed_policies[0].ends_with("/AWSLambdaVPCAccessExecutionRole"));
+}
+
+#[test]
+fn flow_logs_are_read_with_their_format_and_interval() {
+    let text = with(
+        "\x20 All:
+    Type: AWS::EC2::FlowLog
+    Properties:
+      ResourceId: !Ref Vpc
+      ResourceType: VPC
+      TrafficType: ALL
+      LogDestinationType: s3
+      LogDestination: arn:aws:s3:::flows
+      LogFormat: '${srcaddr} ${tcp-flags} ${flow-direction}'
+      MaxAggregationInterval: 60
+  Rejected:
+    Type: AWS::EC2::FlowLog
+    Properties: {ResourceId: !Ref One, ResourceType: Subnet, TrafficType: REJECT, LogGroupName: x}
+  Made:
+    Type: AWS::EC2::FlowLog
+    Properties:
+      ResourceId: eni-One-Group
+      ResourceType: NetworkInterface
+      TrafficType: ACCEPT
+      LogFormat: !Sub '${!srcaddr} ${!dstaddr}'
+  Away: {Type: AWS::EC2::FlowLog, Properties: {ResourceId: tgw-1, ResourceType: TransitGateway}}
+",
+    );
+    let stack = stack(&text);
+    let read: Vec<_> = stack.flow_logs.iter().map(|log| (&*log.id, &log.of, log.traffic)).collect();
+    assert_eq!(
+        read,
+        [
+            ("All", &Logged::Vpc(Link::Logical("Vpc".into())), TrafficType::All),
+            ("Rejected", &Logged::Subnet(Link::Logical("One".into())), TrafficType::Reject),
+            ("Made", &Logged::NetworkInterface(Link::Literal("eni-One-Group".into())), TrafficType::Accept),
+        ]
+    );
+    let seconds: Vec<u64> = stack.flow_logs.iter().map(|log| log.interval.as_secs()).collect();
+    let formats: Vec<String> = stack.flow_logs.iter().map(|log| log.format.to_string()).collect();
+    assert_eq!(seconds, [60, 600, 600]);
+    assert_eq!(
+        (&*formats[0], &*formats[2]),
+        ("${srcaddr} ${tcp-flags} ${flow-direction}", "${srcaddr} ${dstaddr}")
+    );
+    assert!(formats[1].starts_with("${version} ") && stack.flow_logs[0].flow_log_id.starts_with("fl-"));
+    assert!(warnings(&text).iter().any(|line| line.contains("`Away` is not run: a flow log of this type")));
+    for (more, said, help) in [
+        ("TrafficType: ALL, LogFormat: '${srcadr}'", "no field `srcadr`", "did you mean `srcaddr`?"),
+        ("TrafficType: ALL, LogFormat: srcaddr", "`srcaddr` is no field", ""),
+        ("TrafficType: ALL, MaxAggregationInterval: 300", "is 60 or 600 seconds, not 300", ""),
+        ("TrafficType: NONE", "one of ACCEPT, REJECT, ALL", ""),
+        ("Tags: []", "TrafficType", ""),
+        ("TrafficType: ALL, LogDestinationType: disk", "one of cloud-watch-logs, s3", ""),
+    ] {
+        let bad = format!(
+            "\x20 Bad: {{Type: AWS::EC2::FlowLog, Properties: {{ResourceId: !Ref Vpc, ResourceType: VPC, {more}}}}}\n"
+        );
+        let found = problems(&with(&bad));
+        assert!(found.iter().any(|line| line.contains(said) && line.contains(help)), "{said}: {found:?}");
+    }
+    let wrong = "\x20 Bad: {Type: AWS::EC2::FlowLog, Properties: {ResourceId: !Ref Vpc, ResourceType: Subnet, TrafficType: ALL}}\n";
+    assert!(problems(&with(wrong)).iter().any(|line| line.contains("expected AWS::EC2::Subnet, found Vpc")));
 }

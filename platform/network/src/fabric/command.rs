@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::bell::Bell;
 use super::board::Board;
 use super::capture::Captured;
+use super::flow_logs::FlowLogging;
 use super::{Attached, Joining, Opening};
 use crate::world::Outside;
 
@@ -26,6 +27,7 @@ pub(super) enum Command {
     World(Option<Box<Outside>>),
     Relayed(BTreeSet<(IpAddr, Option<u16>)>),
     Engine(Act),
+    FlowLogs(Box<FlowLogging>),
     Board(oneshot::Sender<Board>),
     Capture(String, SyncSender<Captured>),
     /// The resolver has answered a question of that environment.

@@ -1,36 +1,109 @@
 //! Lines of VPC flow logs: a record when a flow ends, and each minute of those that go on, and of what was refused; and a word
-//! of interfaces that had nothing to say, or more than could be written.
+//! of interfaces that had nothing to say, or more than could be written. A log of ten minutes makes one record of a flow's.
 //!
-//! Source: VPC User Guide, "Flow log records": an aggregation interval of one minute is the shortest; `NODATA` where nothing
+//! Source: VPC User Guide, "Flow log records": aggregation intervals of one minute and of ten; `NODATA` where nothing
 //! passed in one, `SKIPDATA` where records were skipped; "Flow log limitations": nothing is seen of an interface before its
 //! first traffic.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use limits::Network;
 use limits::eni::InterfaceId;
 use model::Instant;
-use packets::{PacketEngine, Status};
+use model::name::zone_id;
+use model::stack::{LogFormat, TrafficType};
+use packets::{Action, FlowKey, FlowRecord, Origin, PacketEngine, Status};
 
-use super::FlowLog;
+/// Takes lines, and says whether it had room; must not wait.
+pub type Lines = Box<dyn FnMut(&str) -> bool + Send>;
 
-const INTERVAL: Duration = Duration::from_secs(60);
+/// A flow log.
+pub struct FlowLog {
+    /// Its name; one that comes in its place goes on where it was.
+    pub name: String,
+    /// Whose interfaces it is of.
+    pub of: Of,
+    /// Which traffic it has.
+    pub traffic: TrafficType,
+    /// The fields of its lines.
+    pub format: LogFormat,
+    /// What passes within it is one record of a flow; whole minutes.
+    pub interval: Duration,
+    /// Where its lines go.
+    pub lines: Lines,
+}
+
+/// What a flow log is of, as the network calls it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// Every interface.
+    All,
+    /// Those of a VPC.
+    Vpc(String),
+    /// Those of a subnet.
+    Subnet(String),
+    /// One.
+    Interface(String),
+}
+
+/// All flow logs, and what their lines call things.
+#[derive(Default)]
+pub struct FlowLogging {
+    /// The logs.
+    pub logs: Vec<FlowLog>,
+    /// Twelve digits.
+    pub account: String,
+    /// The Region.
+    pub region: String,
+    /// AWS's ids of VPCs and subnets, by their names in the network; what has none is called by its name.
+    pub ids: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for FlowLogging {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.logs.iter().map(|log| &*log.name).collect();
+        formatter.debug_struct("FlowLogging").field("logs", &names).finish_non_exhaustive()
+    }
+}
+
+/// The shortest interval: what passed within it is recorded.
+const MINUTE: Duration = Duration::from_secs(60);
 /// Flows that are looked at in one go, so that packets do not wait.
 const FLOWS: u32 = 4_096;
 /// Lines written in one go.
 const LINES: usize = 1_024;
+/// Records that a log of more than a minute keeps for its interval; what comes on top is skipped.
+const KEPT_MAX: usize = 65_536;
 
 pub(super) struct FlowLogs {
-    sink: Option<FlowLog>,
-    account: String,
+    logs: Vec<Log>,
+    names: Names,
     /// When the engine's clock began, in seconds since 1970.
     epoch_s: u64,
+    /// When the minute is over.
     due: Instant,
     /// Whether the last go left lines behind.
     are_waiting: bool,
-    /// The interval whose flows were looked at and whose lines are being written.
-    ended: Option<(u64, u64)>,
+    /// The end of the minute whose flows were looked at and whose records are being taken.
+    ended: Option<u64>,
+    /// Minutes that are over.
+    minutes: u64,
+}
+
+/// What lines call things.
+struct Names {
+    account: String,
+    region: String,
+    ids: BTreeMap<String, String>,
+}
+
+struct Log {
+    settings: FlowLog,
+    /// Records of the interval, where that is more than a minute, and those of the last that wait to be written.
+    kept: BTreeMap<FlowKey, FlowRecord>,
+    leaving: VecDeque<FlowRecord>,
     /// Interfaces that ever had a record, and those that had one in this interval.
     known: BTreeSet<InterfaceId>,
     heard: BTreeSet<InterfaceId>,
@@ -38,87 +111,208 @@ pub(super) struct FlowLogs {
     skipped: BTreeSet<InterfaceId>,
 }
 
+/// An interface, as lines speak of it.
+struct Place<'a> {
+    name: Arc<str>,
+    vpc: &'a str,
+    subnet: &'a str,
+    zone: &'a str,
+}
+
 impl FlowLogs {
-    pub fn new(sink: Option<FlowLog>, account: String, began: std::time::Instant) -> Self {
+    pub fn new(logging: FlowLogging, began: std::time::Instant) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::since(sink, account, now.saturating_sub(began.elapsed()).as_secs())
+        Self::since(logging, now.saturating_sub(began.elapsed()).as_secs())
     }
 
-    fn since(sink: Option<FlowLog>, account: String, epoch_s: u64) -> Self {
+    fn since(FlowLogging { logs, account, region, ids }: FlowLogging, epoch_s: u64) -> Self {
         Self {
-            sink,
-            account,
+            logs: logs.into_iter().map(Log::new).collect(),
+            names: Names { account, region, ids },
             epoch_s,
-            due: Instant::START + INTERVAL,
+            due: Instant::START + MINUTE,
             are_waiting: false,
             ended: None,
+            minutes: 0,
+        }
+    }
+
+    /// Others from now on, of which those with the same name go on. What passed before is written, or nobody's. O(flows).
+    pub fn set(&mut self, engine: &mut PacketEngine, now: Instant, logging: FlowLogging) {
+        self.write(engine, now, true);
+        let before = std::mem::replace(self, Self::since(logging, self.epoch_s));
+        if before.are_wanted() {
+            (self.due, self.ended, self.minutes) = (before.due, before.ended, before.minutes);
+        } else {
+            while !engine.log_flows(FLOWS) {}
+            self.due = now + MINUTE;
+        }
+        for old in before.logs {
+            let same = self.logs.iter_mut().find(|log| log.settings.name == old.settings.name);
+            if let Some(log) = same {
+                (log.known, log.heard, log.skipped) = (old.known, old.heard, old.skipped);
+            }
+        }
+        engine.keep_flow_records(self.are_wanted());
+    }
+
+    pub fn are_wanted(&self) -> bool {
+        !self.logs.is_empty()
+    }
+
+    /// When there is something to write at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.are_wanted().then_some(if self.are_waiting { Instant::START } else { self.due })
+    }
+
+    /// Writes what there is; at the `end` of everything that goes on, too.
+    pub fn write(&mut self, engine: &mut PacketEngine, now: Instant, end: bool) {
+        if !self.are_wanted() {
+            return;
+        }
+        if end {
+            while !engine.log_flows(FLOWS) {}
+        } else if now >= self.due && engine.log_flows(FLOWS) {
+            self.due = now + MINUTE;
+            self.minutes += 1;
+            self.ended = Some(self.epoch_s + now.as_nanos() / 1_000_000_000);
+        }
+        let Self { logs, names, epoch_s, .. } = self;
+        let some = if end { usize::MAX } else { LINES };
+        let mut taken = 0;
+        while taken < some
+            && let Some(record) = engine.take_flow_record()
+        {
+            let Some(place) = Place::of(engine, record.interface) else { continue };
+            logs.iter_mut().filter(|log| log.is_of(&place, record.action)).for_each(|log| {
+                log.take(record, &place, names, *epoch_s);
+            });
+            taken += 1;
+        }
+        self.are_waiting = taken == some;
+        if !self.are_waiting
+            && let Some(last_s) = self.ended.take()
+        {
+            self.end_minute(engine, last_s);
+        }
+        let Self { logs, names, epoch_s, .. } = self;
+        for log in logs {
+            if end {
+                log.leave();
+            }
+            self.are_waiting |= log.write_kept(engine, names, *epoch_s, some);
+        }
+    }
+
+    /// Ends the intervals that are over with a minute.
+    fn end_minute(&mut self, engine: &mut PacketEngine, last_s: u64) {
+        let lost = engine.take_skipped_interfaces();
+        // One that is gone has nothing to be silent about.
+        let there: BTreeSet<Arc<str>> =
+            engine.wired().connections.shared().map(|(name, _)| name.clone()).collect();
+        for log in &mut self.logs {
+            for id in &lost {
+                if Place::of(engine, *id).is_some_and(|place| log.covers(&place)) {
+                    log.skipped.insert(*id);
+                }
+            }
+            let seconds = log.settings.interval.as_secs();
+            if self.minutes.is_multiple_of((seconds / MINUTE.as_secs()).max(1)) {
+                log.leave();
+                log.end_interval(engine, &self.names, &there, (last_s.saturating_sub(seconds), last_s));
+            }
+        }
+    }
+}
+
+impl Log {
+    fn new(settings: FlowLog) -> Self {
+        Self {
+            settings,
+            kept: BTreeMap::new(),
+            leaving: VecDeque::new(),
             known: BTreeSet::new(),
             heard: BTreeSet::new(),
             skipped: BTreeSet::new(),
         }
     }
 
-    pub fn are_wanted(&self) -> bool {
-        self.sink.is_some()
+    /// Whether it is of an interface.
+    fn covers(&self, place: &Place<'_>) -> bool {
+        match &self.settings.of {
+            Of::All => true,
+            Of::Vpc(name) => name == place.vpc,
+            Of::Subnet(name) => name == place.subnet,
+            Of::Interface(name) => **name == *place.name,
+        }
     }
 
-    /// When there is something to write at the latest.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.sink.as_ref().map(|_| if self.are_waiting { Instant::START } else { self.due })
+    fn is_of(&self, place: &Place<'_>, action: Action) -> bool {
+        let wants = match self.settings.traffic {
+            TrafficType::All => true,
+            TrafficType::Accept => action == Action::Accept,
+            TrafficType::Reject => action == Action::Reject,
+        };
+        wants && self.covers(place)
     }
 
-    /// Writes what there is; at the `end` of everything that goes on, too.
-    pub fn write(&mut self, engine: &mut PacketEngine, now: Instant, end: bool) {
-        if self.sink.is_none() {
-            return;
+    /// Writes a record, or keeps it for its interval.
+    fn take(&mut self, record: FlowRecord, place: &Place<'_>, names: &Names, epoch_s: u64) {
+        self.known.insert(record.interface);
+        self.heard.insert(record.interface);
+        if self.settings.interval <= MINUTE {
+            return self.say(record, place, names, epoch_s);
         }
-        if end {
-            while !engine.log_flows(FLOWS) {}
-        } else if now >= self.due && engine.log_flows(FLOWS) {
-            self.due = now + INTERVAL;
-            let last_s = self.epoch_s + now.as_nanos() / 1_000_000_000;
-            self.ended = Some((last_s.saturating_sub(INTERVAL.as_secs()), last_s));
+        if let Some(found) = self.kept.get_mut(&record.key()) {
+            found.add(&record);
+        } else if self.kept.len() + self.leaving.len() < KEPT_MAX {
+            self.kept.insert(record.key(), record);
+        } else {
+            self.skipped.insert(record.interface);
         }
-        let mut written = 0;
-        while let Some(record) = engine.take_flow_record() {
-            let line = record.line(&self.account, &name(engine, record.interface), self.epoch_s);
-            self.say(record.interface, &line);
-            written += 1;
-            if written >= LINES && !end {
-                break;
+    }
+
+    /// A line; one that has no room is skipped.
+    fn say(&mut self, record: FlowRecord, place: &Place<'_>, names: &Names, epoch_s: u64) {
+        let line = names.called(place, |origin| record.line(&self.settings.format, origin, epoch_s));
+        if !(self.settings.lines)(&line) {
+            self.skipped.insert(record.interface);
+        }
+    }
+
+    /// What was kept may be written.
+    fn leave(&mut self) {
+        self.leaving.extend(std::mem::take(&mut self.kept).into_values());
+    }
+
+    /// Writes some of what may be; whether there is more.
+    fn write_kept(&mut self, engine: &PacketEngine, names: &Names, epoch_s: u64, some: usize) -> bool {
+        for _ in 0..some.min(self.leaving.len()) {
+            let Some(record) = self.leaving.pop_front() else { break };
+            if let Some(place) = Place::of(engine, record.interface) {
+                self.say(record, &place, names, epoch_s);
             }
         }
-        self.are_waiting = written >= LINES && !end;
-        if !self.are_waiting
-            && let Some(interval) = self.ended.take()
-        {
-            self.end_interval(engine, interval);
-        }
-    }
-
-    /// A line of an interface; one that has no room is skipped.
-    fn say(&mut self, interface: InterfaceId, line: &str) {
-        self.known.insert(interface);
-        self.heard.insert(interface);
-        if self.sink.as_mut().is_some_and(|sink| !sink(line)) {
-            self.skipped.insert(interface);
-        }
+        !self.leaving.is_empty()
     }
 
     /// Says what the records of an interval do not: who had none, and who had more.
-    fn end_interval(&mut self, engine: &mut PacketEngine, interval: (u64, u64)) {
-        let (heard, mut skipped) = (std::mem::take(&mut self.heard), std::mem::take(&mut self.skipped));
-        skipped.extend(engine.take_skipped_interfaces());
+    fn end_interval(
+        &mut self,
+        engine: &PacketEngine,
+        names: &Names,
+        there: &BTreeSet<Arc<str>>,
+        interval: (u64, u64),
+    ) {
+        let (heard, skipped) = (std::mem::take(&mut self.heard), std::mem::take(&mut self.skipped));
         self.known.extend(&skipped);
-        // One that is gone has nothing to be silent about.
-        let there: BTreeSet<Arc<str>> =
-            engine.wired().connections.shared().map(|(name, _)| name.clone()).collect();
-        self.known.retain(|id| there.contains(&name(engine, *id)));
+        self.known.retain(|id| Place::of(engine, *id).is_some_and(|place| there.contains(&place.name)));
         let silent = self.known.iter().filter(|id| !heard.contains(id) && !skipped.contains(id));
         let silent: Vec<_> = silent.map(|id| (*id, Status::NoData)).collect();
         for (id, status) in skipped.into_iter().map(|id| (id, Status::SkipData)).chain(silent) {
-            let line = status.line(&self.account, &name(engine, id), interval);
-            if self.sink.as_mut().is_some_and(|sink| !sink(&line)) && status == Status::SkipData {
+            let Some(place) = Place::of(engine, id) else { continue };
+            let line = names.called(&place, |origin| status.line(&self.settings.format, origin, interval));
+            if !(self.settings.lines)(&line) && status == Status::SkipData {
                 // It is said when there is room again.
                 self.skipped.insert(id);
             }
@@ -126,26 +320,70 @@ impl FlowLogs {
     }
 }
 
-fn name(engine: &PacketEngine, interface: InterfaceId) -> Arc<str> {
-    let found = engine.wired().connections.counts().nth(interface.index());
-    found.map_or_else(|| "-".into(), |(name, _)| name.clone())
+impl Names {
+    /// Makes a line with what things are called in it.
+    fn called(&self, place: &Place<'_>, line: impl Fn(&Origin<'_>) -> String) -> String {
+        let id = |name| self.ids.get(name).map_or(name, String::as_str);
+        line(&Origin {
+            account: &self.account,
+            region: &self.region,
+            interface: &place.name,
+            vpc: id(place.vpc),
+            subnet: id(place.subnet),
+            zone_id: &zone_id(place.zone).unwrap_or_default(),
+        })
+    }
+}
+
+impl<'a> Place<'a> {
+    fn of(engine: &'a PacketEngine, interface: InterfaceId) -> Option<Self> {
+        let name = engine.wired().connections.interface_name(interface).clone();
+        let network: &Network = engine.network();
+        let subnet = network.subnets.get(engine.subnet_of(interface)?)?;
+        let vpc = network.vpcs.get(subnet.vpc).map_or("", |vpc| &vpc.name);
+        Some(Self { name, vpc, subnet: &subnet.name, zone: &subnet.zone })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use limits::{Network, NetworkSettings};
+    use limits::NetworkSettings;
     use model::{Era, Overrides};
-    use packets::{Attachment, EnvironmentId, Offload, Packet, PacketSettings, Place, Port, craft};
+    use packets::{Attachment, EnvironmentId, Offload, Packet, PacketSettings, Port, craft};
     use std::net::SocketAddr;
     use std::sync::Mutex;
+
+    type Written = Arc<Mutex<Vec<String>>>;
 
     struct Rig {
         engine: PacketEngine,
         environment: EnvironmentId,
         logs: FlowLogs,
-        lines: Arc<Mutex<Vec<String>>>,
+        lines: Written,
         room: Arc<Mutex<usize>>,
+    }
+
+    /// A log of all traffic in the default format, of a minute.
+    fn log(of: Of, lines: Lines) -> FlowLog {
+        let (name, format) = ("log".into(), LogFormat::default());
+        FlowLog { name, of, traffic: TrafficType::All, format, interval: MINUTE, lines }
+    }
+
+    /// Takes every line.
+    fn taker() -> (Written, Lines) {
+        let written = Written::default();
+        let taken = written.clone();
+        let lines = move |line: &str| {
+            taken.lock().unwrap().push(line.to_owned());
+            true
+        };
+        (written, Box::new(lines))
+    }
+
+    fn logging(logs: Vec<FlowLog>) -> FlowLogging {
+        let ids = BTreeMap::from([("Subnet1".into(), "subnet-1".into()), ("Vpc".into(), "vpc-1".into())]);
+        FlowLogging { logs, account: "1".into(), region: "us-east-1".into(), ids }
     }
 
     impl Rig {
@@ -157,13 +395,13 @@ mod tests {
             let wired = network.wire(settings.unwrap());
             let mut engine = PacketEngine::new(network, wired, PacketSettings::default());
             engine.keep_flow_records(true);
-            let place = Some(Place { function: 0, choice: 0 });
+            let place = Some(packets::Place { function: 0, choice: 0 });
             let address = [169, 254, 0, 2].into();
             let attachment = Attachment { address, address6: None, place, resolver: None };
             let environment = engine.attach(Instant::START, attachment).unwrap();
-            let (lines, room) = (Arc::<Mutex<Vec<String>>>::default(), Arc::new(Mutex::new(usize::MAX)));
+            let (lines, room) = (Written::default(), Arc::new(Mutex::new(usize::MAX)));
             let (written, left) = (lines.clone(), room.clone());
-            let sink: FlowLog = Box::new(move |line| {
+            let sink: Lines = Box::new(move |line| {
                 let mut left = left.lock().unwrap();
                 if *left > 0 {
                     *left -= 1;
@@ -172,7 +410,7 @@ mod tests {
                 }
                 false
             });
-            let logs = FlowLogs::since(Some(sink), "1".into(), 1_000);
+            let logs = FlowLogs::since(logging(vec![log(Of::All, sink)]), 1_000);
             Self { engine, environment, logs, lines, room }
         }
 
@@ -210,5 +448,76 @@ mod tests {
         *rig.room.lock().unwrap() = usize::MAX;
         assert_eq!(rig.told(180), ["2 1 eni-Subnet1-Group - - - - - - - 1120 1180 - SKIPDATA"]);
         assert_eq!(rig.told(240), ["2 1 eni-Subnet1-Group - - - - - - - 1180 1240 - NODATA"]);
+    }
+
+    #[test]
+    fn a_log_has_the_interfaces_and_the_traffic_that_it_is_of() {
+        let mut rig = Rig::new();
+        let vpc = rig.engine.network().vpcs[0].name.clone();
+        let (mut logs, mut written) = (Vec::new(), Vec::new());
+        for (of, traffic) in [
+            (Of::Vpc(vpc), TrafficType::All),
+            (Of::Vpc("Other".into()), TrafficType::All),
+            (Of::Subnet("Subnet1".into()), TrafficType::Accept),
+            (Of::Subnet("Subnet2".into()), TrafficType::All),
+            (Of::Interface("eni-Subnet1-Group".into()), TrafficType::All),
+            (Of::Subnet("Subnet1".into()), TrafficType::Reject),
+        ] {
+            let (lines, taker) = taker();
+            let name = logs.len().to_string();
+            logs.push(FlowLog { name, traffic, ..log(of, taker) });
+            written.push(lines);
+        }
+        logs[2].format = "${subnet-id} ${srcport}".parse().unwrap();
+        rig.logs.set(&mut rig.engine, Instant::START, logging(logs));
+        rig.send(1, 7);
+        rig.told(60);
+        let counts: Vec<usize> = written.iter().map(|lines| lines.lock().unwrap().len()).collect();
+        assert_eq!(counts, [1, 0, 1, 0, 1, 0]);
+        assert_eq!(*written[2].lock().unwrap(), ["subnet-1 1024"]);
+    }
+
+    #[test]
+    fn a_log_of_ten_minutes_has_one_record_of_what_goes_on_in_them() {
+        let mut rig = Rig::new();
+        let (lines, taker) = taker();
+        let ten = FlowLog { interval: 10 * MINUTE, ..log(Of::All, taker) };
+        rig.logs.set(&mut rig.engine, Instant::START, logging(vec![ten]));
+        for minute in 0..10 {
+            // Twice a minute, so that the flow goes on.
+            for second in [10, 30, 50] {
+                rig.send(minute * 60 + second, 7);
+            }
+            assert!(lines.lock().unwrap().is_empty(), "minute {minute}");
+            rig.told((minute + 1) * 60);
+        }
+        let said = std::mem::take(&mut *lines.lock().unwrap());
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].ends_with(" 17 30 870 1010 1590 ACCEPT OK"), "{said:?}");
+        // Another ten without a packet.
+        (11..=20).for_each(|minute| drop(rig.told(minute * 60)));
+        assert_eq!(*lines.lock().unwrap(), ["2 1 eni-Subnet1-Group - - - - - - - 1600 2200 - NODATA"]);
+    }
+
+    #[test]
+    fn a_log_that_comes_in_anothers_place_has_nothing_of_before_and_one_that_goes_writes_what_it_kept() {
+        let mut rig = Rig::new();
+        rig.logs.set(&mut rig.engine, Instant::START, logging(Vec::new()));
+        rig.send(1, 7);
+        let (lines, lines_taker) = taker();
+        let ten = FlowLog { interval: 10 * MINUTE, ..log(Of::All, lines_taker) };
+        rig.logs.set(&mut rig.engine, Instant::from_secs(2), logging(vec![ten]));
+        rig.send(20, 7);
+        rig.told(62);
+        assert!(lines.lock().unwrap().is_empty());
+        let (others, others_taker) = taker();
+        rig.logs.set(&mut rig.engine, Instant::from_secs(70), logging(vec![log(Of::All, others_taker)]));
+        let said = std::mem::take(&mut *lines.lock().unwrap());
+        assert!(said.len() == 1 && said[0].contains(" 17 1 29 1020 1020 "), "{said:?}");
+        // It knows of whom the other one had heard.
+        rig.told(122);
+        assert!(others.lock().unwrap().is_empty(), "the interval had a record");
+        rig.told(182);
+        assert!(others.lock().unwrap()[0].ends_with(" 1122 1182 - NODATA"));
     }
 }

@@ -135,8 +135,8 @@ pub(super) fn since(began: std::time::Instant) -> Instant {
 
 impl Thread {
     pub fn new(setup: Setup, commands: Sender, inbox: Inbox) -> io::Result<Self> {
-        let Setup { mut engine, began, account, world, relay, relayed, mut hooks, line } = setup;
-        let flow_logs = FlowLogs::new(hooks.flow_log.take(), account, began);
+        let Setup { mut engine, began, flow_logs, world, relay, relayed, hooks, line } = setup;
+        let flow_logs = FlowLogs::new(flow_logs, began);
         engine.keep_flow_records(flow_logs.are_wanted());
         engine.set_relayed(relayed);
         let resolver = engine.wired().connections.settings().traffic.resolver.clone();
@@ -239,6 +239,7 @@ impl Thread {
                 Command::World(outside) => self.set_world(outside.map(|outside| *outside)),
                 Command::Relayed(relayed) => self.engine.set_relayed(relayed),
                 Command::Engine(act) => act(&mut self.engine, now),
+                Command::FlowLogs(logging) => self.flow_logs.set(&mut self.engine, now, *logging),
                 Command::Board(sender) => {
                     let _ = sender.send(self.board(now));
                 }

@@ -9,12 +9,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use limits::{Network, NetworkSettings};
+use model::stack::{LogFormat, TrafficType};
 use model::{Era, Overrides};
 use netdev::device::Kind;
 use netdev::netlink::{Batch, Socket};
 use netdev::pair::Far;
 use netdev::{route, tun};
-use network::fabric::{Blame, DnsReply, Fabric, HeldReply, Hooks, Joining, Notice, Opening, Question, Setup};
+use network::fabric::{
+    Blame, DnsReply, Fabric, FlowLog, FlowLogging, HeldReply, Hooks, Joining, Notice, Of, Opening, Question,
+    Setup,
+};
 use network::world::Outside;
 use packets::{LineFaults, Mtu, PacketEngine, PacketSettings, Place};
 
@@ -142,17 +146,27 @@ impl Shape {
                 ask(reply);
             }),
             notice: Box::new(move |notice| told.lock().unwrap().push(notice)),
-            flow_log: Some(Box::new(move |line: &str| {
-                written.lock().unwrap().push(line.to_owned());
-                true
-            })),
         };
         let mut engine = PacketEngine::new(network, wired, PacketSettings::default());
         engine.set_mtu(Mtu { world: mtu.1, relay: u16::MAX, environments: mtu.0 });
         let setup = Setup {
             engine,
             began: Instant::now(),
-            account: "000000000000".into(),
+            flow_logs: FlowLogging {
+                logs: vec![FlowLog {
+                    name: "log".into(),
+                    of: Of::All,
+                    traffic: TrafficType::All,
+                    format: LogFormat::default(),
+                    interval: Duration::from_secs(60),
+                    lines: Box::new(move |line: &str| {
+                        written.lock().unwrap().push(line.to_owned());
+                        true
+                    }),
+                }],
+                account: "000000000000".into(),
+                ..FlowLogging::default()
+            },
             world: Some(Outside::behind(world.device.take().unwrap())),
             relay: None,
             relayed: [(IpAddr::from([198, 19, 192, 1]), Some(5_432))].into(),

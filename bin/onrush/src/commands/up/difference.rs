@@ -132,7 +132,7 @@ fn described(parts: &ApiParts) -> Vec<(String, Value)> {
 }
 
 /// What makes up a template's network.
-const NETWORK: [&str; 22] = [
+const NETWORK: [&str; 23] = [
     "vpcs",
     "subnets",
     "route_tables",
@@ -148,6 +148,7 @@ const NETWORK: [&str; 22] = [
     "egress_only_gateways",
     "peerings",
     "prefix_lists",
+    "flow_logs",
     "hosted_zones",
     "load_balancers",
     "db_instances",

@@ -2,6 +2,7 @@
 
 mod called;
 mod carrier;
+mod flow_logs;
 mod own_interfaces;
 mod pages;
 
@@ -10,6 +11,7 @@ pub use carrier::{Carrier, physical};
 
 use super::answers::{self, Answers, Ingredients};
 use anyhow::{Context as _, anyhow};
+use flow_logs::FlowFiles;
 use limits::{Network, NetworkSettings};
 use model::stack::Stack;
 use model::{LimitId, Overrides};
@@ -22,9 +24,6 @@ use packets::{Bandwidth, PacketEngine, PacketSettings};
 use pages::Pages;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Lines of the flow log that wait for the disk; what is above is lost, and the log says so (`SKIPDATA`).
-const FLOW_LINES_MAX: usize = 65_536;
 
 /// What is wanted.
 pub struct Wanted<'a> {
@@ -48,6 +47,8 @@ pub struct Wanted<'a> {
     pub world: Option<&'a str>,
     /// `--flow-logs`.
     pub flow_logs: Option<&'a Path>,
+    /// Where the template's flow logs are, unless that says otherwise.
+    pub flow_folder: PathBuf,
     /// Where changes of the host's settings are written down.
     pub state_dir: PathBuf,
     /// The moment that the engines' clock counts from.
@@ -85,7 +86,7 @@ impl Vpc {
     /// # Errors
     /// A world that was asked for by name cannot be opened, or the host has no thread or descriptor left.
     pub fn start(wanted: Wanted<'_>) -> Result<Self, Stop> {
-        let Wanted { stack, region, mut settings, world: given, flow_logs, state_dir, began, .. } = wanted;
+        let Wanted { stack, region, mut settings, world: given, state_dir, began, .. } = wanted;
         settings.nat.first_port = random()? as u16;
         let world = world(given)?;
         world::restore_forwarding(&state_dir);
@@ -129,10 +130,11 @@ impl Vpc {
             environment_flows_max: packet_settings.environment_flows_max.min(flows_max),
             ..packet_settings
         };
+        let files = FlowFiles::new(wanted.flow_logs, wanted.flow_folder, region);
         let setup = Setup {
             engine: PacketEngine::new(network, wired, packet_settings),
             began,
-            account: model::name::DEFAULT_ACCOUNT.to_owned(),
+            flow_logs: files.open(&stack)?,
             world: outside,
             relay: answers.device.take(),
             relayed: std::mem::take(&mut answers.relayed),
@@ -143,7 +145,6 @@ impl Vpc {
                     let resolver = resolver.clone();
                     Box::new(move |notice| say(&notice, &resolver))
                 },
-                flow_log: flow_logs.map(flow_log).transpose()?,
             },
             line: None,
         };
@@ -160,6 +161,7 @@ impl Vpc {
             }
         };
         let (gateways, interfaces) = shown;
+        let logged = files.said(&stack);
         Ok(Self {
             carrier: Arc::new(Carrier::new(
                 fabric.clone(),
@@ -168,10 +170,11 @@ impl Vpc {
                 began,
                 (resolver.clone(), answers.renewing()),
                 own.clone(),
+                files,
             )),
             pages: Arc::new(Pages::new(fabric.clone(), resolver, answers.relay(), own)),
             summary: format!(
-                "{}, {}{}; world: {said}",
+                "{}, {}{}; world: {said}{logged}",
                 number_of(interfaces, "shared interface"),
                 number_of(gateways as u64, "NAT gateway"),
                 if wanted.pairs { ", packet sockets in place of TUN devices" } else { "" }
@@ -244,26 +247,4 @@ fn say(notice: &Notice, resolver: &Resolver) {
     let name =
         called::name_of_end(resolver, *destination).map(|name| format!(" ({name})")).unwrap_or_default();
     tracing::info!(%limit, %resource, used, max, %function, times, "dropped {what} {source} -> {destination}{name}");
-}
-
-/// Lines for a file, written by a thread of their own: a slow disk loses lines, not packets.
-fn flow_log(path: &Path) -> Result<network::fabric::FlowLog, Stop> {
-    use std::io::Write as _;
-    let file = std::fs::File::options().create(true).append(true).open(path);
-    let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;
-    let (lines, received) = std::sync::mpsc::sync_channel::<String>(FLOW_LINES_MAX);
-    let write = move || {
-        while let Ok(mut text) = received.recv() {
-            text.push('\n');
-            while let Ok(line) = received.try_recv() {
-                text.push_str(&line);
-                text.push('\n');
-            }
-            if let Err(error) = file.write_all(text.as_bytes()) {
-                tracing::warn!(%error, "flow log lines are lost");
-            }
-        }
-    };
-    std::thread::Builder::new().name("flow-logs".into()).spawn(write).context("cannot write flow logs")?;
-    Ok(Box::new(move |line| lines.try_send(line.to_owned()).is_ok()))
 }

@@ -2,8 +2,19 @@
 
 use super::*;
 use crate::engine::records::{RECORDS_MAX, REFUSED_MAX};
-use crate::flow_log::{Action, Status};
+use crate::flow_log::{Action, Origin, Status};
 use limits::network::HostKind;
+use model::stack::LogFormat;
+
+/// The interface of the VPC User Guide's examples.
+const ORIGIN: Origin<'_> = Origin {
+    account: "123456789010",
+    region: "us-east-1",
+    interface: "eni-1235b8ca123456789",
+    vpc: "vpc-abcdefab012345678",
+    subnet: "subnet-aaaaaaaa012345678",
+    zone_id: "use1-az1",
+};
 
 #[test]
 fn a_flow_has_a_record_for_each_direction_when_it_ends() {
@@ -13,7 +24,7 @@ fn a_flow_has_a_record_for_each_direction_when_it_ends() {
     rig.now = Instant::from_secs(9);
     rig.answer(&sent, flags::RST);
     let lines: Vec<String> = std::iter::from_fn(|| rig.engine.take_flow_record())
-        .map(|record| record.line("123456789010", "eni-1235b8ca123456789", 1_418_530_000))
+        .map(|record| record.line(&LogFormat::default(), &ORIGIN, 1_418_530_000))
         .collect();
     assert_eq!(
         lines,
@@ -115,7 +126,9 @@ fn what_nobody_takes_in_time_is_counted_and_its_interface_named() {
     assert_eq!(skipped.iter().map(|interface| interface.index()).collect::<Vec<_>>(), [0]);
     assert!(rig.engine.take_skipped_interfaces().is_empty());
     // The lines of the VPC User Guide's examples.
-    let line = |status: Status, id: &str, between| status.line("123456789010", id, between);
+    let line = |status: Status, id: &str, between| {
+        status.line(&LogFormat::default(), &Origin { interface: id, ..ORIGIN }, between)
+    };
     assert_eq!(
         line(Status::NoData, "eni-1235b8ca123456789", (1_431_280_876, 1_431_280_934)),
         "2 123456789010 eni-1235b8ca123456789 - - - - - - - 1431280876 1431280934 - NODATA"
@@ -135,4 +148,58 @@ fn what_is_asked_of_the_resolver_is_not_logged() {
     rig.leave(40_000, "169.254.169.253:53", flags::RST);
     assert!(rig.engine.log_flows(100));
     assert_eq!(rig.engine.take_flow_record(), None);
+}
+
+#[test]
+fn lines_of_a_custom_format_have_its_fields_and_their_highest_version() {
+    let mut rig = Rig::new(&[]);
+    rig.engine.keep_flow_records(true);
+    let sent = rig.connect(40_000, REMOTE);
+    rig.answer(&sent, flags::FIN | flags::ACK);
+    assert!(rig.engine.log_flows(100));
+    rig.leave(40_000, REMOTE, flags::RST);
+    let format: LogFormat = "${version} ${vpc-id} ${subnet-id} ${instance-id} ${srcaddr} ${pkt-dstaddr} ${tcp-flags} ${type} \
+                             ${region} ${az-id} ${sublocation-id} ${pkt-dst-aws-service} ${flow-direction} ${traffic-path} \
+                             ${reject-reason}"
+        .parse()
+        .unwrap();
+    let lines: Vec<String> = std::iter::from_fn(|| rig.engine.take_flow_record())
+        .map(|record| record.line(&format, &ORIGIN, 0))
+        .collect();
+    let line = |ends: &str, flags: u8, direction: &str| {
+        format!(
+            "8 vpc-abcdefab012345678 subnet-aaaaaaaa012345678 - {ends} {flags} IPv4 us-east-1 use1-az1 - - {direction} -"
+        )
+    };
+    // What one direction said since the last record: its SYN; SYN, ACK and FIN; its reset.
+    assert_eq!(
+        lines,
+        [
+            line("10.0.0.4 203.0.113.9", 2, "egress 1"),
+            line("203.0.113.9 10.0.0.4", 19, "ingress -"),
+            line("10.0.0.4 203.0.113.9", 4, "egress 1"),
+        ]
+    );
+    let silent = Status::NoData.line(&format, &ORIGIN, (1, 2));
+    let known = "8 vpc-abcdefab012345678 subnet-aaaaaaaa012345678 - - - - - us-east-1 use1-az1 - - - - -";
+    assert_eq!(silent, known);
+}
+
+#[test]
+fn parts_of_a_flow_are_one_record_within_an_interval() {
+    let mut rig = Rig::new(&[]);
+    rig.engine.keep_flow_records(true);
+    rig.connect(40_000, REMOTE);
+    assert!(rig.engine.log_flows(100));
+    rig.now = Instant::from_secs(70);
+    rig.leave(40_000, REMOTE, flags::FIN | flags::ACK);
+    assert!(rig.engine.log_flows(100));
+    let mut records: Vec<_> = std::iter::from_fn(|| rig.engine.take_flow_record()).collect();
+    let later = records.remove(2);
+    assert_eq!(records[0].key(), later.key());
+    assert_ne!(records[1].key(), later.key(), "the other direction");
+    records[0].add(&later);
+    let whole = records[0];
+    assert_eq!((whole.packets, whole.bytes, whole.tcp_flags), (3, 120, flags::SYN | flags::FIN));
+    assert_eq!((whole.start_s, whole.end_s), (1, 70));
 }

@@ -1,7 +1,7 @@
 //! Doors, names, and whatever else a template has: what the network has to do with it.
 
 use super::{View, or_none};
-use model::stack::{DbInstance, Link};
+use model::stack::{DbInstance, Link, Logged};
 
 impl View<'_> {
     pub(super) fn of_names(&self, id: &str) -> Option<(String, Vec<String>)> {
@@ -67,6 +67,14 @@ impl View<'_> {
             let subnets: Vec<&str> = group.subnets.iter().map(Link::as_str).collect();
             let lines = vec![format!("databases with it stand in one of {}", or_none(&subnets))];
             return Some(("a database subnet group".to_owned(), lines));
+        }
+        if let Some(log) = stack.flow_logs.iter().find(|found| found.id == id) {
+            let (Logged::Vpc(of) | Logged::Subnet(of) | Logged::NetworkInterface(of)) = &log.of;
+            let lines = vec![
+                format!("of the interfaces of functions in {}: {} traffic", of.as_str(), log.traffic),
+                format!("a line for what passes within {} s: {}", log.interval.as_secs(), log.format),
+            ];
+            return Some(("a flow log".to_owned(), lines));
         }
         if let Some(targets) = stack.db_proxy_target_groups.iter().find(|found| found.id == id) {
             let databases: Vec<&str> =

@@ -1,6 +1,7 @@
 //! Gives each environment its place in the network.
 
 use super::called;
+use super::flow_logs::FlowFiles;
 use super::own_interfaces::OwnInterfaces;
 use crate::commands::up::answers::Renewing;
 use control::Function;
@@ -39,6 +40,7 @@ pub struct Carrier {
     places: Mutex<Places>,
     /// In eras that make interfaces at cold starts.
     own: Option<OwnInterfaces>,
+    flow_files: FlowFiles,
 }
 
 #[derive(Debug)]
@@ -132,6 +134,7 @@ impl Carrier {
         began: Instant,
         (resolver, renewing): (Arc<Resolver>, Arc<Renewing>),
         own: Option<OwnInterfaces>,
+        flow_files: FlowFiles,
     ) -> Self {
         let mut functions = BTreeMap::new();
         for (index, function) in stack.functions.iter().enumerate() {
@@ -141,7 +144,7 @@ impl Carrier {
         }
         let (stack, users) = (Arc::new(stack), Users::default());
         let places = Places { stack, network, functions, users, turns: BTreeMap::new() };
-        Self { fabric, began, resolver, renewing, places: Mutex::new(places), own }
+        Self { fabric, began, resolver, renewing, places: Mutex::new(places), own, flow_files }
     }
 
     /// The template whose network this is.
@@ -173,6 +176,12 @@ impl Carrier {
         self.fabric.change(move |engine, now| {
             without_room(&engine.renew(now, theirs));
         });
+        match self.flow_files.renew(&stack) {
+            Ok(Some(logging)) => self.fabric.set_flow_logs(logging),
+            Ok(None) => {}
+            // Packets go on.
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "flow logs stay as they were"),
+        }
         (places.network, places.stack) = (network, stack.clone());
         // Interfaces are made when functions are deployed, not when they start.
         for config in stack.functions.iter().filter_map(|function| config(&stack, function)) {

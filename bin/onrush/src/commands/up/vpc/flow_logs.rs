@@ -1,0 +1,183 @@
+//! Where the lines of flow logs go: a file for all of them, and one for each that the template has.
+
+use super::physical;
+use anyhow::Context as _;
+use model::stack::{FlowLog as Described, Link, LogFormat, Logged, Stack, TrafficType};
+use network::fabric::{FlowLog, FlowLogging, Lines, Of};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Lines of a log that wait for the disk; what is above is lost, and the log says so (`SKIPDATA`).
+const LINES_MAX: usize = 65_536;
+/// Bytes of a template's log. Then it becomes `….log.1`, and the one that was called so before goes.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+/// The name of the log of every interface, which no resource of a template can have.
+const EVERYTHING: &str = "--flow-logs";
+
+/// The files of flow logs.
+#[derive(Debug)]
+pub struct FlowFiles {
+    /// `--flow-logs FILE`.
+    everything: Option<PathBuf>,
+    /// Where the template's logs are.
+    folder: PathBuf,
+    region: String,
+    /// What the template had, without its places.
+    before: Mutex<Vec<Described>>,
+}
+
+impl FlowFiles {
+    /// `given`: a file for the lines of every interface, or a folder that is there, for the template's logs in place of `folder`.
+    pub fn new(given: Option<&Path>, folder: PathBuf, region: &str) -> Self {
+        let (everything, folder) = match given {
+            Some(path) if path.is_dir() => (None, path.to_owned()),
+            given => (given.map(Path::to_owned), folder),
+        };
+        Self { everything, folder, region: region.to_owned(), before: Mutex::default() }
+    }
+
+    /// The logs that there are with a template, their files opened.
+    ///
+    /// # Errors
+    /// A file or thread of theirs cannot be made.
+    pub fn open(&self, stack: &Stack) -> anyhow::Result<FlowLogging> {
+        let mut logs = Vec::new();
+        if let Some(path) = &self.everything {
+            logs.push(FlowLog {
+                name: EVERYTHING.to_owned(),
+                of: Of::All,
+                traffic: TrafficType::All,
+                format: LogFormat::default(),
+                interval: Duration::from_secs(60),
+                lines: lines(path, None)?,
+            });
+        }
+        if !stack.flow_logs.is_empty() {
+            let folder = &self.folder;
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        for log in &stack.flow_logs {
+            let name = |link: &Link| link.as_str().to_owned();
+            logs.push(FlowLog {
+                name: log.id.clone(),
+                of: match &log.of {
+                    Logged::Vpc(link) => Of::Vpc(name(link)),
+                    Logged::Subnet(link) => Of::Subnet(name(link)),
+                    Logged::NetworkInterface(link) => Of::Interface(name(link)),
+                },
+                traffic: log.traffic,
+                format: log.format.clone(),
+                interval: log.interval,
+                lines: lines(&self.folder.join(format!("{}.log", log.id)), Some(FILE_BYTES_MAX))?,
+            });
+        }
+        let vpcs = stack.vpcs.iter().map(|vpc| (vpc.id.clone(), vpc.vpc_id.clone()));
+        let subnets = stack.subnets.iter().map(|subnet| {
+            let link = Link::Logical(subnet.id.clone());
+            (subnet.id.clone(), physical(stack, &link))
+        });
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = without_places(stack);
+        Ok(FlowLogging {
+            logs,
+            account: model::name::DEFAULT_ACCOUNT.to_owned(),
+            region: self.region.clone(),
+            ids: vpcs.chain(subnets).collect(),
+        })
+    }
+
+    /// The same of a template that comes in another's place; `None` where it has the same logs.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn renew(&self, stack: &Stack) -> anyhow::Result<Option<FlowLogging>> {
+        let same = *self.before.lock().unwrap_or_else(PoisonError::into_inner) == without_places(stack);
+        if same { Ok(None) } else { self.open(stack).map(Some) }
+    }
+
+    /// Where a template's logs are, in a few words; nothing where it has none.
+    pub fn said(&self, stack: &Stack) -> String {
+        match &*stack.flow_logs {
+            [] => String::new(),
+            [log] => format!("; flow log: {}", self.folder.join(format!("{}.log", log.id)).display()),
+            logs => format!("; {} flow logs in {}", logs.len(), self.folder.display()),
+        }
+    }
+}
+
+/// The template's logs, wherever they stand in its text.
+fn without_places(stack: &Stack) -> Vec<Described> {
+    let logs = stack.flow_logs.iter().cloned();
+    logs.map(|log| Described { place: model::stack::Place::default(), ..log }).collect()
+}
+
+/// Lines for a file, written by a thread of their own: a slow disk loses lines, not packets.
+fn lines(path: &Path, bytes_max: Option<u64>) -> anyhow::Result<Lines> {
+    let mut file =
+        Rolled::open(path, bytes_max).with_context(|| format!("cannot write {}", path.display()))?;
+    let (lines, received) = std::sync::mpsc::sync_channel::<String>(LINES_MAX);
+    let write = move || {
+        while let Ok(mut text) = received.recv() {
+            text.push('\n');
+            while let Ok(line) = received.try_recv() {
+                text.push_str(&line);
+                text.push('\n');
+            }
+            if let Err(error) = file.write(text.as_bytes()) {
+                tracing::warn!(%error, file = %file.path.display(), "flow log lines are lost");
+            }
+        }
+    };
+    std::thread::Builder::new().name("flow-logs".into()).spawn(write).context("cannot write flow logs")?;
+    Ok(Box::new(move |line| lines.try_send(line.to_owned()).is_ok()))
+}
+
+/// A file that is appended to, and put aside when it is full.
+struct Rolled {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    bytes_max: Option<u64>,
+}
+
+impl Rolled {
+    fn open(path: &Path, bytes_max: Option<u64>) -> io::Result<Self> {
+        let file = File::options().create(true).append(true).open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { path: path.to_owned(), file, bytes, bytes_max })
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        if self.bytes > 0 && self.bytes_max.is_some_and(|max| self.bytes + text.len() as u64 > max) {
+            let mut aside = self.path.clone().into_os_string();
+            aside.push(".1");
+            std::fs::rename(&self.path, aside)?;
+            *self = Self::open(&self.path, self.bytes_max)?;
+        }
+        self.file.write_all(text)?;
+        self.bytes += text.len() as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_file_is_put_aside_and_the_one_before_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("All.log");
+        std::fs::write(&path, "older\n").unwrap();
+        let mut file = Rolled::open(&path, Some(12)).unwrap();
+        for line in ["one\n", "two\n", "three\n", "four\n", "far too long for it\n"] {
+            file.write(line.as_bytes()).unwrap();
+        }
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!((&*read("All.log"), &*read("All.log.1")), ("far too long for it\n", "two\nthree\n"));
+        let names = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(names, 2);
+    }
+}
