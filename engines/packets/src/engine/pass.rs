@@ -160,6 +160,12 @@ pub(super) fn weigh(view: &View, bytes: &[u8], offload: Offload) -> (u32, u64) {
 #[inline]
 fn follow(flow: &mut Flow, said: u8, out: bool) -> Turn {
     if said & flags::RST != 0 {
+        // What came back was no answer to the SYN: the peer remembers an older connection under this port and acknowledged
+        // that (RFC 9293, section 3.5.1, half-open connections). The reset ends the older one, and the SYN comes again.
+        if out && flow.state == State::Open && !flow.has(marks::ESTABLISHED) {
+            flow.state = State::Opening;
+            return Turn::On;
+        }
         return Turn::Cut;
     }
     let mut turn = Turn::On;

@@ -74,6 +74,27 @@ fn a_reset_gives_the_port_back_at_once() {
 }
 
 #[test]
+fn a_peer_that_remembers_an_older_connection_is_reset_and_the_next_syn_has_the_same_port() {
+    let mut rig = Rig::new(&["nat.ports=2"]);
+    rig.connect(40_000, REMOTE);
+    rig.connect(40_001, REMOTE);
+    rig.now = Instant::from_secs(400);
+    // Both are forgotten here, and not there.
+    let (verdict, first) = rig.leave(40_002, REMOTE, flags::SYN);
+    assert_eq!(verdict, Verdict::Forward(Port::World));
+    assert_eq!(rig.answer(&first, flags::ACK).0, Verdict::Forward(Port::Environment(rig.inside)));
+    assert_eq!(rig.leave(40_002, REMOTE, flags::RST).0, Verdict::Forward(Port::World));
+    let (verdict, again) = rig.leave(40_002, REMOTE, flags::SYN);
+    assert_eq!(verdict, Verdict::Forward(Port::World));
+    let source = |packet: &[u8]| View::read(packet, &Offload::default()).unwrap().source_port;
+    assert_eq!((source(&again), rig.used(LimitId::NatPorts)), (source(&first), 1));
+    rig.answer(&again, flags::SYN | flags::ACK);
+    assert_eq!(rig.engine.metrics(rig.now, 0).unwrap().connections_established, 3);
+    assert_eq!(rig.leave(40_002, REMOTE, flags::RST).0, Verdict::Forward(Port::World));
+    assert_eq!(rig.used(LimitId::NatPorts), 0, "once it is open, a reset ends it");
+}
+
+#[test]
 fn a_port_rests_for_its_cool_down() {
     let mut rig = Rig::new(&["nat.ports=1", "nat.port-cooldown=10"]);
     let sent = rig.connect(40_000, REMOTE);
