@@ -76,6 +76,11 @@ def test_explain_tells_what_is_in_use_of_each_limit_on_the_way(up, tmp_path):
     way = ("explain", "Red", f"{SERVER}:{PORT}", "--template", tmp_path / "app.json")
     text = onrush(*way, "--endpoint", platform.url)
     assert "now 5 of 65,000 in use" in text and re.search(r"now 5 of 5 in use, at most 5, \d+ refused", text), text
+    # The platform's own figures decide, and before them those of the question.
+    most = "at most {} connections to it at once (nat.ports)"
+    assert "x 5 connections to each destination = 5 (nat.ports)" in text and most.format(5) in text, text
+    asked = onrush(*way, "--endpoint", platform.url, "--limit", "nat.ports=7")
+    assert most.format(7) in asked and "now 5 of 5 in use" in asked, asked
     steps = json.loads(onrush(*way, "--endpoint", platform.url, "--json"))["ways"][0]["steps"]
     used = {step["what"]: step["now"]["used"] for step in steps if step["now"]}
     assert used == {"interface": 5, "NAT gateway": 5}

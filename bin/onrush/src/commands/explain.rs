@@ -73,11 +73,15 @@ pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
         return Err(Stop::Usage("no template here: give --template FILE".to_owned()));
     };
     let read = stack::read_briefly(&path, &template, PORT)?;
-    let (era, overrides) = super::figures(&arguments.figures)?;
+    let (era, own) = super::figures(&arguments.figures)?;
+    let network = Network::from_stack(&read.stack);
+    let now = Now::look(arguments.endpoint.as_deref())?;
+    // The running platform was given figures; those of this command line come first.
+    let mut overrides = now.as_ref().map(|now| now.given(&network)).unwrap_or_default();
+    own.iter().for_each(|(limit, figure)| overrides.set(limit, figure));
     let settings =
         NetworkSettings::from_era(&era, &arguments.region, &overrides).context("the limits' figures")?;
-    let now = Now::look(arguments.endpoint.as_deref())?;
-    let view = View { stack: &read.stack, network: Network::from_stack(&read.stack), settings, now };
+    let view = View { stack: &read.stack, network, settings, now };
     let as_json = arguments.json || arguments.output == Output::Json;
     let (text, arrives) =
         view.answer(&arguments.source, arguments.destination.as_deref(), arguments.protocol, as_json)?;
@@ -220,7 +224,7 @@ impl View<'_> {
                     HostKind::Database(index) => self.network.databases.get(index).and_then(|found| {
                         Some(format!(
                             ": at most {} connections (db.max-connections)",
-                            grouped(found.connections?.into())
+                            grouped(self.settings.database.or(found.connections)?.into())
                         ))
                     }),
                     HostKind::Proxy(_) => Some(

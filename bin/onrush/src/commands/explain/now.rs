@@ -4,7 +4,8 @@ use super::destination::Destination;
 use crate::Stop;
 use crate::arguments::Transport;
 use crate::commands::client::{block_on, page};
-use limits::network::{Step, StepKind};
+use limits::network::{Network, Step, StepKind};
+use model::Overrides;
 use plan::report::grouped;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -57,6 +58,21 @@ impl Now {
             }
             _ => None,
         }
+    }
+
+    /// The figures that the platform was given (`--limit`); none where it runs another template, whose subnets have other
+    /// names.
+    pub(super) fn given(&self, network: &Network) -> Overrides {
+        let mut overrides = Overrides::default();
+        if network.subnets.iter().all(|subnet| self.row("subnet.addresses", &subnet.name).is_none()) {
+            return overrides;
+        }
+        for (id, figure) in self.0["given"].as_object().into_iter().flatten() {
+            if let (Ok(limit), Some(figure)) = (id.parse(), figure.as_u64()) {
+                overrides.set(limit, figure);
+            }
+        }
+        overrides
     }
 
     fn row(&self, limit: &str, resource: &str) -> Option<Use> {

@@ -1,5 +1,5 @@
 use super::*;
-use model::{Era, Overrides};
+use model::{Era, LimitId, Overrides};
 
 const STOREFRONT: &str = include_str!("../../../../../examples/storefront/template.yaml");
 
@@ -343,4 +343,20 @@ fn what_runs_now_is_told_beside_the_figures() {
     let steps = found["ways"][0]["steps"].as_array().unwrap();
     let nat = steps.iter().find(|step| step["what"] == "NAT gateway").unwrap();
     assert_eq!(nat["now"], json!({"used": 550, "max": 550, "peak": 550, "refused": 5_470}));
+}
+
+#[test]
+fn the_figures_that_the_platform_was_given_decide_unless_the_question_has_its_own() {
+    let board = |subnet: &str| {
+        let row = json!({"id": "subnet.addresses", "resource": subnet, "max": 251, "used": 1, "peak": 1, "refused": 0});
+        now::board(
+            json!({"limits": [row], "given": {"nat.ports": 550, "eni.connections": 650, "later.than-this": 1}}),
+        )
+    };
+    ask(STOREFRONT, |view| {
+        let given: Vec<_> = board("PrivateSubnetB").given(&view.network).iter().collect();
+        assert_eq!(given, [(LimitId::EniConnections, 650), (LimitId::NatPorts, 550)]);
+        let other = board("SubnetOfAnother").given(&view.network);
+        assert_eq!(other.iter().count(), 0, "what runs there is another template");
+    });
 }

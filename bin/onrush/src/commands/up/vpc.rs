@@ -172,7 +172,13 @@ impl Vpc {
                 own.clone(),
                 files,
             )),
-            pages: Arc::new(Pages::new(fabric.clone(), resolver, answers.relay(), own)),
+            pages: Arc::new(Pages::new(
+                fabric.clone(),
+                resolver,
+                answers.relay(),
+                own,
+                wanted.overrides.clone(),
+            )),
             summary: format!(
                 "{}, {}{}; world: {said}{logged}",
                 number_of(interfaces, "shared interface"),

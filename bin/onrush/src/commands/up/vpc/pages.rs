@@ -3,6 +3,7 @@
 use super::own_interfaces::OwnInterfaces;
 use super::{answers, called};
 use doors::{Later, NetworkLook, NetworkPages};
+use model::Overrides;
 use network::Resolver;
 use network::fabric::{Board, Captured, Fabric, Pcap};
 use network::relay::Relay;
@@ -25,6 +26,8 @@ pub struct Pages {
     resolver: Arc<Resolver>,
     relay: Option<Relay>,
     own: Option<OwnInterfaces>,
+    /// `--limit`.
+    given: Overrides,
     sessions: Mutex<HashMap<(String, u64), Session>>,
 }
 
@@ -40,8 +43,9 @@ impl Pages {
         resolver: Arc<Resolver>,
         relay: Option<Relay>,
         own: Option<OwnInterfaces>,
+        given: Overrides,
     ) -> Self {
-        Self { fabric, resolver, relay, own, sessions: Mutex::default() }
+        Self { fabric, resolver, relay, own, given, sessions: Mutex::default() }
     }
 
     /// The packets of a session, which begins when it is asked for the first time.
@@ -68,7 +72,7 @@ impl NetworkPages for Pages {
                 own.board(&mut board.rows);
             }
             Some(NetworkLook {
-                more: more(&board, &self.resolver),
+                more: more(&board, &self.resolver, &self.given),
                 prometheus: prometheus(&board),
                 rows: board.rows,
             })
@@ -105,7 +109,7 @@ fn read(packets: &Mutex<Receiver<Captured>>, wait: Duration) -> Vec<u8> {
     records
 }
 
-fn more(board: &Board, resolver: &Resolver) -> Map<String, Value> {
+fn more(board: &Board, resolver: &Resolver, given: &Overrides) -> Map<String, Value> {
     let interfaces: Vec<Value> = board
         .interfaces
         .iter()
@@ -139,7 +143,10 @@ fn more(board: &Board, resolver: &Resolver) -> Map<String, Value> {
             json!({ "name": gateway.name, "metrics": metrics, "destinations": destinations })
         })
         .collect();
+    let given: Map<String, Value> =
+        given.iter().map(|(limit, figure)| (limit.to_string(), figure.into())).collect();
     let mut more = Map::new();
+    more.insert("given".to_owned(), given.into());
     more.insert("interfaces".to_owned(), interfaces.into());
     more.insert("gateways".to_owned(), gateways.into());
     more.insert("dropped".to_owned(), json!(board.dropped));
