@@ -13,9 +13,6 @@ use crate::report::Assumption;
 use model::price::{Item, Price, Prices, Usd};
 use serde::{Serialize, Serializer};
 
-/// The class of Aurora's instances that scale by themselves.
-const SERVERLESS: &str = "db.serverless";
-
 /// A month's bill.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Bill {
@@ -170,10 +167,7 @@ impl Ledger<'_> {
     fn database(&mut self, class: &str, resource: &str) -> Option<Price> {
         let found = self.prices.database(class).cloned();
         if found.is_none() {
-            let why = match class {
-                SERVERLESS => "it costs what capacity units (ACUs) it takes, which a plan does not know",
-                _ => "its price is not in the price file",
-            };
+            let why = "its price is not in the price file";
             self.notes.push(Assumption::new(
                 format!("{resource} in the bill"),
                 format!("{class} is left out"),

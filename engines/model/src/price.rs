@@ -190,6 +190,10 @@ items! {
     AlbHours = "alb.hours", "h", 1;
     /// A database proxy, for each vCPU of its database.
     ProxyHours = "proxy.vcpu-hours", "vCPU-h", 1;
+    /// A database proxy, for each capacity unit of its `db.serverless` database.
+    ProxyAcuHours = "proxy.acu-hours", "ACU-h", 1;
+    /// A capacity unit of a `db.serverless` instance (Aurora Standard).
+    DbAcuHours = "db.acu-hours", "ACU-h", 1;
     /// Storage of a database.
     DbStorage = "db.storage", "GB-months", 1;
     /// A secret.

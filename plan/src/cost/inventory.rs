@@ -3,12 +3,18 @@
 use super::Quantity;
 use crate::report::Assumption;
 use model::price::{HOURS_PER_MONTH, Item};
-use model::stack::{Architecture, EndpointKind, Link, NatGateway, Stack};
+use model::stack::{Architecture, DbInstance, EndpointKind, Link, NatGateway, Stack};
 use std::collections::BTreeSet;
 
 const SECONDS_PER_MONTH: u128 = 3600 * HOURS_PER_MONTH as u128;
 /// A proxy is billed for at least so many vCPUs (RDS Proxy pricing).
 const PROXY_VCPUS_MIN: u64 = 2;
+/// … and of an Aurora instance that scales by itself, for at least so many capacity units (the same).
+const PROXY_ACUS_MIN: u64 = 8;
+/// The class of Aurora's instances that scale by themselves.
+const SERVERLESS: &str = "db.serverless";
+/// Capacity units come in steps of a half (Aurora User Guide, "Aurora Serverless v2 capacity").
+const ACU_PARTS: u64 = 2;
 /// `/tmp` of this size is free (Lambda pricing), MB.
 const STORAGE_FREE_MB: u32 = 512;
 /// What a database has when the template does not say, GB (RDS User Guide: the least for general purpose storage).
@@ -138,6 +144,10 @@ impl Inventory {
 
     fn databases(&mut self, stack: &Stack) {
         for database in &stack.db_instances {
+            if database.class == SERVERLESS {
+                self.scales_by_itself(database);
+                continue;
+            }
             let copies = if database.multi_az { 2 } else { 1 };
             let hours = u128::from(HOURS_PER_MONTH) * copies;
             self.stands(Priced::Database(database.class.clone()), &database.id, Quantity::whole(hours));
@@ -156,17 +166,49 @@ impl Inventory {
         }
         for proxy in &stack.db_proxies {
             self.proxies.extend([proxy.id.clone(), proxy.endpoint.clone()]);
-            let groups =
-                stack.db_proxy_target_groups.iter().filter(|group| group.proxy.logical() == Some(&proxy.id));
-            let instances = groups.flat_map(|group| &group.instances);
-            let classes = instances.filter_map(|link| {
-                stack.db_instances.iter().find(|found| Some(found.id.as_str()) == link.logical())
-            });
-            let vcpus: u64 = classes.map(|database| vcpus(&database.class)).sum();
-            self.hours(Item::ProxyHours, &proxy.id, vcpus.max(PROXY_VCPUS_MIN));
+            // Every instance behind it counts (RDS Proxy pricing): a cluster's all.
+            let groups = || {
+                stack.db_proxy_target_groups.iter().filter(|group| group.proxy.logical() == Some(&proxy.id))
+            };
+            let is_behind = |database: &&DbInstance| {
+                let cluster = database.cluster.as_ref().map(|cluster| &*cluster.id);
+                groups().any(|group| {
+                    group.instances.iter().any(|link| link.logical() == Some(&database.id))
+                        || group.clusters.iter().any(|link| cluster.is_some() && link.logical() == cluster)
+                })
+            };
+            let behind = stack.db_instances.iter().filter(is_behind);
+            let (serverless, classes): (Vec<_>, Vec<_>) =
+                behind.partition(|database| database.class == SERVERLESS);
+            let vcpus: u64 = classes.iter().map(|database| vcpus(&database.class)).sum();
+            if serverless.is_empty() || vcpus > 0 {
+                self.hours(Item::ProxyHours, &proxy.id, vcpus.max(PROXY_VCPUS_MIN));
+            }
+            if !serverless.is_empty() {
+                let halves: u128 = serverless.iter().map(|database| least_halves(database)).sum();
+                let least = halves.max(u128::from(PROXY_ACUS_MIN * ACU_PARTS));
+                self.capacity(Item::ProxyAcuHours, &proxy.id, least);
+            }
         }
         for secret in &stack.secrets {
             self.stands(Priced::Item(Item::Secrets), &secret.id, Quantity::whole(1));
+        }
+    }
+
+    /// An instance that is billed by the capacity units that it takes: its least, as a plan does not know how far it scales.
+    fn scales_by_itself(&mut self, database: &DbInstance) {
+        let halves = least_halves(database);
+        self.capacity(Item::DbAcuHours, &database.id, halves);
+        let value = format!("at its MinCapacity, {} ACUs all month", halves as f64 / ACU_PARTS as f64);
+        let why = "how many capacity units (ACUs) it takes beyond that a plan does not know; prices of Aurora Standard";
+        self.note(&database.id, &value, why);
+    }
+
+    /// So many halves of a capacity unit, all month.
+    fn capacity(&mut self, item: Item, resource: &str, halves: u128) {
+        if halves > 0 {
+            let amount = halves.saturating_mul(u128::from(HOURS_PER_MONTH));
+            self.stands(Priced::Item(item), resource, Quantity { amount, parts: ACU_PARTS });
         }
     }
 
@@ -221,6 +263,13 @@ fn zones(stack: &Stack, gateway: &NatGateway) -> u64 {
     let subnets = stack.subnets.iter().filter(|subnet| subnet.vpc.logical() == vpc);
     let zones: BTreeSet<&str> = subnets.map(|subnet| &*subnet.availability_zone).collect();
     zones.len().max(1) as u64
+}
+
+/// `MinCapacity` of an instance's cluster in halves of a capacity unit, rounded up; templates bound it at some hundreds.
+fn least_halves(database: &DbInstance) -> u128 {
+    let least =
+        database.cluster.as_ref().and_then(|cluster| cluster.capacity).map_or(0.0, |(least, _)| least);
+    (least * ACU_PARTS as f64).ceil() as u128
 }
 
 /// vCPUs of `db.FAMILY.SIZE`: two up to `large`, four in an `xlarge`, four times N in an `Nxlarge`.

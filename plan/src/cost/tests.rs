@@ -99,14 +99,35 @@ fn what_of_a_cluster_is_left_out_is_said() {
 ";
     let bill = Bill::new(&inventory(resources), &Consumption::default(), "us-east-1", 1);
     let said: Vec<(&str, &str)> = bill.notes.iter().map(|note| (&*note.what, &*note.value)).collect();
-    let left_out = "db.serverless is left out";
+    let least = "at its MinCapacity, 0.5 ACUs all month";
     let expected = [
         ("Cluster in the bill", "without storage, its I/O and backups"),
-        ("One in the bill", left_out),
-        ("Two in the bill", left_out),
+        ("One in the bill", least),
+        ("Two in the bill", least),
     ];
-    assert!(expected.iter().all(|row| said.contains(row)) && bill.fixed.is_empty(), "{said:?}");
+    assert!(expected.iter().all(|row| said.contains(row)), "{said:?}");
     assert!(bill.notes.iter().any(|note| note.why.contains("ACUs")), "{:?}", bill.notes);
+    // 0.5 ACUs for 730 hours at 0.12 USD, each.
+    let lines: Vec<(&str, &str, Usd)> =
+        bill.fixed.iter().map(|line| (&*line.item, &*line.resource, line.usd)).collect();
+    assert_eq!(lines, [("db.acu-hours", "One", usd("43.80")), ("db.acu-hours", "Two", usd("43.80"))]);
+
+    let proxied = format!(
+        "{resources}  Secret: {{Type: AWS::SecretsManager::Secret, Properties: {{SecretString: x}}}}
+  Proxy:
+    Type: AWS::RDS::DBProxy
+    Properties: {{DBProxyName: p, EngineFamily: POSTGRESQL, RoleArn: 'arn:aws:iam::000000000000:role/r', VpcSubnetIds: [subnet-1, subnet-2], Auth: [{{AuthScheme: SECRETS, SecretArn: !Ref Secret}}]}}
+  Targets:
+    Type: AWS::RDS::DBProxyTargetGroup
+    Properties: {{DBProxyName: !Ref Proxy, TargetGroupName: default, DBClusterIdentifiers: [!Ref Cluster]}}
+"
+    );
+    let found = fixed(&proxied, "us-east-1");
+    let proxy = found.iter().find(|(item, ..)| item == "proxy.acu-hours").map(|(.., usd)| *usd);
+    assert_eq!(proxy, Some(usd("87.60")), "a proxy is billed for eight capacity units at least: {found:?}");
+    assert!(found.iter().all(|(item, ..)| item != "proxy.vcpu-hours"), "{found:?}");
+    let asleep = inventory(&resources.replace("MinCapacity: 0.5", "MinCapacity: 0"));
+    assert_eq!(Bill::new(&asleep, &Consumption::default(), "us-east-1", 1).fixed, []);
 }
 
 fn function(requests: u64, billed_ms: u64, memory_mb: u32, arm: bool) -> FunctionUse {
