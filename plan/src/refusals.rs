@@ -59,15 +59,21 @@ impl Refusals {
     }
 }
 
-/// The same counts in buckets of `width_nanos`.
+/// Whether a limit only ends what waits for something else: at one moment it stands below what made it wait.
+pub fn is_symptom(limit: LimitId) -> bool {
+    matches!(limit, LimitId::FunctionTimeout | LimitId::IntegrationTimeout)
+}
+
+/// The same counts in buckets of `width_nanos`; within a bucket causes before symptoms.
 pub fn merged(rows: &[RefusalRow], width_nanos: u64) -> Vec<RefusalRow> {
-    let mut sums: BTreeMap<(Seconds, LimitId, Arc<str>), u64> = BTreeMap::new();
+    let mut sums: BTreeMap<(Seconds, bool, LimitId, Arc<str>), u64> = BTreeMap::new();
     for row in rows {
         let at_s = Seconds(row.at_s.0 / width_nanos * width_nanos);
-        *sums.entry((at_s, row.limit, Arc::clone(&row.resource))).or_default() += row.count;
+        *sums.entry((at_s, is_symptom(row.limit), row.limit, Arc::clone(&row.resource))).or_default() +=
+            row.count;
     }
     let rows = sums.into_iter();
-    rows.map(|((at_s, limit, resource), count)| RefusalRow { at_s, limit, resource, count }).collect()
+    rows.map(|((at_s, _, limit, resource), count)| RefusalRow { at_s, limit, resource, count }).collect()
 }
 
 #[cfg(test)]

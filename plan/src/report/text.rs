@@ -9,7 +9,7 @@ mod timeline;
 pub(super) use change::signed;
 
 use super::{HeadRoom, RefusalRow, Report, Seconds, rows};
-use crate::refusals::merged;
+use crate::refusals::{is_symptom, merged};
 use model::{LimitId, LimitRow, grouped};
 use std::cmp::Reverse;
 use std::fmt::{self, Write};
@@ -355,7 +355,8 @@ impl Page<'_> {
     }
 }
 
-/// Limits that refused in the order in which they broke, then the others by head-room, the tightest first.
+/// Limits that refused in the order in which they broke, at one moment causes before the time-outs that they led to; then
+/// the others by head-room, the tightest first.
 pub(super) fn by_head_room(limits: &[LimitRow]) -> Vec<&LimitRow> {
     let mut rows: Vec<&LimitRow> = limits.iter().collect();
     // In millionths; a limit of zero is used up.
@@ -363,7 +364,10 @@ pub(super) fn by_head_room(limits: &[LimitRow]) -> Vec<&LimitRow> {
         0 => 1_000_000,
         max => u128::from(row.peak) * 1_000_000 / u128::from(max),
     };
-    rows.sort_by_key(|row| (row.refused == 0, row.first_refused_at, Reverse(used(row))));
+    rows.sort_by_key(|row| {
+        let broke = row.refused > 0;
+        (!broke, row.first_refused_at, broke && is_symptom(row.id), Reverse(used(row)))
+    });
     rows
 }
 

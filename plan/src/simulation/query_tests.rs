@@ -129,6 +129,13 @@ fn the_functions_time_out_ends_the_wait_and_the_chain_says_why() {
     assert_eq!(chains, [["function.timeout", "query on OrdersProxy waited 20 to 25 s", full]]);
     assert_eq!(row(&report, LimitId::DbPoolConnections).2, 1);
     assert_eq!(query(&report).failed, 1);
+    // Both broke at the same moment: the cause stands above what it led to.
+    let text = crate::render(&report, 200, false);
+    for heading in ["\nWhen which limit refused how many\n", "\nLimits\n"] {
+        let table = text.split(heading).nth(1).unwrap_or_else(|| panic!("{text}"));
+        let place = |limit: LimitId| table.find(limit.as_str()).unwrap();
+        assert!(place(LimitId::DbPoolConnections) < place(LimitId::FunctionTimeout), "{table}");
+    }
 }
 
 #[test]
