@@ -195,3 +195,14 @@ def test_fifty_million_lines_are_taken(plan, tmp_path):
     load = phase("rate: {replay: arrivals.csv}") + "behaviour: {CartFunction: {init: 0s, steps: [{compute: 1ms}]}}\n"
     report = json.loads(plan(load, "--json", code=0, seconds=1800).stdout)
     assert report["summary"]["requests"] == 50_000_000
+
+
+def test_a_report_that_does_not_fit_is_no_success(tmp_path):
+    (tmp_path / "template.yaml").write_text(TEMPLATE)
+    (tmp_path / "load.yaml").write_text(ONE)
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run([BINARY, "plan", "--json"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ran.returncode == 1 and "cannot write to standard output: No space left" in ran.stderr, ran
+    # Whoever has read enough is no error.
+    ran = subprocess.run(f"{BINARY} plan --json | head -c 1", cwd=tmp_path, shell=True, capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("{", ""), ran

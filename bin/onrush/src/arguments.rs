@@ -414,7 +414,7 @@ pub struct Plan {
     #[arg(long, value_name = "NAME")]
     pub scenario: Option<String>,
     /// Seed of every random stream; the same seed and input give the same output, byte for byte.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Stop at this virtual time, for instance `10m`.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]

@@ -49,21 +49,31 @@ fn figures(arguments: &Figures) -> Result<(Era, Overrides), Stop> {
         overrides.read(text).map_err(|error| {
             let id = text.split('=').next().unwrap_or("").trim();
             let known = LimitId::ALL.iter().map(|limit| limit.as_str());
-            let near =
-                template::yaml::did_you_mean(id, known).filter(|_| matches!(error, BadOverride::Unknown(_)));
-            Stop::Usage(format!(
-                "--limit: {error}{}",
-                near.map(|near| format!("; {near}")).unwrap_or_default()
-            ))
+            let cure = match error {
+                BadOverride::Unknown(_) => template::yaml::did_you_mean(id, known)
+                    .map_or("; `onrush limits` and docs/limits.md name them".to_owned(), |near| {
+                        format!("; {near}")
+                    }),
+                _ => String::new(),
+            };
+            Stop::Usage(format!("--limit: {error}{cure}"))
         })?;
     }
     Ok((era, overrides))
 }
 
 /// Prints to standard output; whoever read it may be gone, and that stops nothing.
-fn print(text: &str) {
+///
+/// # Errors
+/// It did not go there whole: no space, or a broken disk.
+fn print(text: &str) -> Result<(), Stop> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("cannot write to standard output").into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether standard output wants colour.

@@ -206,10 +206,17 @@ fn pairs(texts: &[String]) -> Result<BTreeMap<String, String>, Stop> {
     let mut all = BTreeMap::new();
     for text in texts.iter().flat_map(|text| words(text)) {
         let text = text.as_str();
-        let long = text.strip_prefix("ParameterKey=").and_then(|rest| rest.split_once(",ParameterValue="));
-        match long.or_else(|| text.split_once('=')) {
-            Some((name, value)) => all.insert(name.to_owned(), value.to_owned()),
-            None => return Err(Stop::Usage(format!("`{text}` is not of the form NAME=VALUE"))),
+        let pair = match text.strip_prefix("ParameterKey=") {
+            Some(rest) => rest.split_once(",ParameterValue="),
+            None => text.split_once('='),
+        };
+        match pair {
+            Some((name, value)) if !name.is_empty() => all.insert(name.to_owned(), value.to_owned()),
+            _ => {
+                return Err(Stop::Usage(format!(
+                    "`{text}` is not of the form NAME=VALUE, nor of ParameterKey=NAME,ParameterValue=VALUE"
+                )));
+            }
         };
     }
     Ok(all)
@@ -267,7 +274,9 @@ mod tests {
     fn parameters_come_in_both_forms() {
         let read = pairs(&["A=1=2".into(), "ParameterKey=B,ParameterValue=x,y".into()]).unwrap();
         assert_eq!((read["A"].as_str(), read["B"].as_str()), ("1=2", "x,y"));
-        assert!(pairs(&["A".into()]).is_err());
+        for slip in ["A", "=1", "ParameterKey=A", "ParameterKey=,ParameterValue=1"] {
+            assert!(pairs(&[slip.into()]).is_err(), "{slip}");
+        }
         let read = pairs(&["A=1 B=\"x y\" C=two words".into()]).unwrap();
         assert_eq!((read["A"].as_str(), read["B"].as_str(), read["C"].as_str()), ("1", "x y", "two words"));
         let read =

@@ -184,7 +184,7 @@ impl Overrides {
             _ => (&*digits, 1),
         };
         let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
-        self.set(limit, number.ok_or_else(|| BadOverride::NotANumber(value.to_owned()))?);
+        self.set(limit, number.ok_or_else(|| BadOverride::NotANumber(limit, value.trim().to_owned()))?);
         Ok(())
     }
 }
@@ -203,8 +203,8 @@ pub enum BadOverride {
     NoEquals(String),
     /// No limit has that id.
     Unknown(UnknownLimit),
-    /// What stands after `=` is no whole number.
-    NotANumber(String),
+    /// What stands after `=` is no whole number, nor a time where the limit is one.
+    NotANumber(LimitId, String),
 }
 
 impl fmt::Display for BadOverride {
@@ -212,7 +212,14 @@ impl fmt::Display for BadOverride {
         match self {
             Self::NoEquals(text) => write!(formatter, "`{text}` is not of the form ID=NUMBER"),
             Self::Unknown(unknown) => write!(formatter, "{unknown}"),
-            Self::NotANumber(text) => write!(formatter, "`{text}` is no whole number up to {}", u64::MAX),
+            Self::NotANumber(limit, text) => {
+                let time = match limit.unit() {
+                    "s" => ", nor a time such as 90s or 5m",
+                    "ms" => ", nor a time such as 500ms or 29s",
+                    _ => "",
+                };
+                write!(formatter, "{limit} is `{text}`, which is no whole number up to {}{time}", u64::MAX)
+            }
         }
     }
 }
@@ -281,9 +288,14 @@ mod tests {
             overrides.read(&format!("apigw.integration-timeout={text}")).unwrap();
             assert_eq!(overrides.get(LimitId::IntegrationTimeout), Some(millis), "{text}");
         }
-        assert!(matches!(overrides.read("nat.ports=9s"), Err(BadOverride::NotANumber(_))));
+        let said = |text: &str| Overrides::default().read(text).unwrap_err().to_string();
+        assert_eq!(
+            said("nat.ports=9s"),
+            format!("nat.ports is `9s`, which is no whole number up to {}", u64::MAX)
+        );
+        assert!(said("eni.growth-after= -5 ").ends_with(", nor a time such as 90s or 5m"));
         assert!(matches!(overrides.read("lambda.nope=1"), Err(BadOverride::Unknown(_))));
-        assert!(matches!(overrides.read("lambda.burst=x"), Err(BadOverride::NotANumber(_))));
+        assert!(matches!(overrides.read("lambda.burst=x"), Err(BadOverride::NotANumber(..))));
         assert!(matches!(overrides.read("lambda.burst"), Err(BadOverride::NoEquals(_))));
     }
 }

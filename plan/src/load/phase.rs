@@ -118,7 +118,7 @@ impl Phase {
             keys.get(key).and_then(|value| quantity::duration(value, problems))
         };
         let start = duration("start", problems);
-        let timeout = duration("timeout", problems);
+        let timeout = keys.get("timeout").and_then(|timeout| patience_of(timeout, problems));
         let latency = optional_distribution(keys, "latency", problems);
         let asks = Asking::read(keys, problems);
         let work = read_work(keys, node, problems);
@@ -182,6 +182,17 @@ fn read_users(users: &Node, keys: &Mapping, node: &Node, problems: &mut Problems
         spawn: optional(spawn)?,
         think: think?,
     })
+}
+
+/// How long a client waits: longer than nothing, which some tools take for as long as it lasts.
+fn patience_of(node: &Node, problems: &mut Problems) -> Option<Duration> {
+    let timeout = quantity::duration(node, problems)?;
+    if timeout.is_zero() {
+        let problem = Problem::at(node.span, "a client that waits for no time has no answer");
+        problems.push(problem.help("leave `timeout` out: it waits as long as it takes"));
+        return None;
+    }
+    Some(timeout)
 }
 
 /// How long a phase is: longer than nothing.

@@ -143,6 +143,11 @@ fn wrong_rates_are_named_at_their_place() {
             "load.yaml:4:32: a phase of no length sends nothing"
         ]
     );
+    let patience = said("version: 1\nphases:\n  - {target: A, users: 1, requests: 1, timeout: 0s}\n");
+    assert!(
+        patience[0].starts_with("load.yaml:3:49: a client that waits for no time has no answer"),
+        "{patience:?}"
+    );
 }
 
 fn said(text: &str) -> Vec<String> {

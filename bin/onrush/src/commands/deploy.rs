@@ -39,12 +39,12 @@ async fn deploy(arguments: &Deploy, wanted: &Value) -> Result<ExitCode, Stop> {
         return Err(anyhow!("{}", page["message"].as_str().unwrap_or("it did not say why")).into());
     }
     match arguments.output {
-        Output::Json => super::print(&format!("{page}\n")),
+        Output::Json => super::print(&format!("{page}\n"))?,
         Output::Text => {
             let lines: Vec<_> =
                 page["lines"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             let text = if lines.is_empty() { "nothing changed".to_owned() } else { lines.join("\n") };
-            super::print(&format!("{text}\n"));
+            super::print(&format!("{text}\n"))?;
             if let Some(waits) = page["waits"].as_str() {
                 eprintln!("{waits}");
             }

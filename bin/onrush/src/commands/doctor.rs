@@ -12,9 +12,9 @@ pub fn run(arguments: &Doctor) -> Result<ExitCode, Stop> {
     super::scope::enter();
     let abilities = sandbox::probe(&arguments.data_dir.join("run"));
     if arguments.json || arguments.output == Output::Json {
-        super::print(&format!("{}\n", page(&abilities)));
+        super::print(&format!("{}\n", page(&abilities)))?;
     } else {
-        super::print(&table(&abilities, super::colour()));
+        super::print(&table(&abilities, super::colour()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -85,7 +85,7 @@ pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
     let as_json = arguments.json || arguments.output == Output::Json;
     let (text, arrives) =
         view.answer(&arguments.source, arguments.destination.as_deref(), arguments.protocol, as_json)?;
-    super::print(&text);
+    super::print(&text)?;
     Ok(if arrives { ExitCode::SUCCESS } else { ExitCode::from(crate::FAILED) })
 }
 

@@ -31,7 +31,7 @@ pub fn run(words: &[String]) -> Result<ExitCode, Stop> {
         .parameters
         .iter()
         .filter_map(|(flag, ..)| Some((*flag, matches.get_one::<String>(flag)?.as_str())));
-    super::print(&fill(event, &values.collect()).map_err(Stop::Usage)?);
+    super::print(&fill(event, &values.collect()).map_err(Stop::Usage)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -39,7 +39,7 @@ async fn invoke(arguments: &Invoke, event: Vec<u8>) -> Result<ExitCode, Stop> {
                 "status": answer.status.as_u16(), "function_error": header("x-amz-function-error"),
                 "limit": header("x-onrush-limit"), "payload": payload, "log": log,
             });
-            super::print(&format!("{page}\n"));
+            super::print(&format!("{page}\n"))?;
         }
         Output::Text => {
             if !arguments.quiet {
@@ -51,7 +51,7 @@ async fn invoke(arguments: &Invoke, event: Vec<u8>) -> Result<ExitCode, Stop> {
             if !answer.status.is_success() {
                 eprintln!("HTTP {}", answer.status);
             }
-            super::print(&format!("{}\n", String::from_utf8_lossy(&answer.body)));
+            super::print(&format!("{}\n", String::from_utf8_lossy(&answer.body)))?;
         }
     }
     Ok(ExitCode::from(u8::from(failed)))

@@ -42,7 +42,7 @@ pub fn run(arguments: &Plan) -> Result<ExitCode, Stop> {
     } else {
         plan::render(&report, width(), super::colour()) + &origin(arguments.scenario.as_deref())
     };
-    super::print(&text);
+    super::print(&text)?;
     let kept = report.promises.iter().all(|row| row.kept);
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::from(crate::FAILED) })
 }
