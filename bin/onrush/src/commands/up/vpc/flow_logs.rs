@@ -176,7 +176,7 @@ mod tests {
             file.write(line.as_bytes()).unwrap();
         }
         let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
-        assert_eq!((&*read("All.log"), &*read("All.log.1")), ("far too long for it\n", "two\nthree\n"));
+        assert_eq!((&*read("All.log"), &*read("All.log.1")), ("far too long for it\n", "four\n"));
         let names = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(names, 2);
     }
