@@ -295,3 +295,27 @@ def test_an_error_body_is_forwarded_byte_for_byte(platform):
     name = platform.create("odd-error", packages.package({"bootstrap": (script, 0o755)}), Timeout=10)
     answer = platform.invoke(name, {})
     assert answer.error == "Unhandled" and answer.body.decode() == body
+
+
+# ---- Programs that the kernel does not execute ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name, bootstrap, cause, cure",
+    [
+        ("crlf", "#!/bin/sh\r\nexit 0\r\n", "no such file or directory", "has the line ends of Windows"),
+        ("no-ruby", "#!/opt/ruby/bin/ruby\n", "no such file or directory", "begins with `#!/opt/ruby/bin/ruby`"),
+        ("no-shebang", "echo hello\n", "exec format error", "is neither a Linux program nor a script"),
+        ("other-processor", b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\0\xf3\0" + bytes(44), "exec format error", "is a program for riscv64"),
+    ],
+    ids=["crlf", "no-ruby", "no-shebang", "other-processor"],
+)
+def test_a_bootstrap_that_cannot_be_executed_is_told_with_its_cure(platform, name, bootstrap, cause, cure):
+    name = f"not-executed-{name}"
+    platform.create(name, packages.package({"bootstrap": (bootstrap, 0o755)}))
+    answer = platform.invoke(name, {})
+    text = f"RequestId: {answer.request_id} Error: fork/exec /var/task/bootstrap: {cause}"
+    assert error_of(answer) == {"errorType": "Runtime.InvalidEntrypoint", "errorMessage": text}
+    told = [line for line in platform.stderr().splitlines() if name in line]
+    assert [cure in line for line in told] == [True, False], told
+    assert f"`onrush logs {name}` has all of it" in told[1]

@@ -505,11 +505,13 @@ impl Invoker {
             Err(HostError::Start(StartError::Program { program, error })) => {
                 let failure = Failure::not_executable(&request.request_id, &program, &error);
                 held.settle(Err(()));
+                self.0.refusals.say_failed(&request.function, &request.request_id, &failure.body);
                 caller.answer(Ok(never_ran(version, &request, failure)));
             }
             Err(HostError::Start(StartError::WorkingDirectory { folder, error })) => {
                 let failure = Failure::no_working_directory(&request.request_id, &folder, &error);
                 held.settle(Err(()));
+                self.0.refusals.say_failed(&request.function, &request.request_id, &failure.body);
                 caller.answer(Ok(never_ran(version, &request, failure)));
             }
             Err(HostError::Restore(failure)) => {

@@ -32,9 +32,15 @@ pub(crate) fn warning(request: &Request<'_>, language: Language) -> Option<Warni
     }
     let wanted = code.join(module.trim_start_matches('/'));
     let (folder, stem) = (wanted.parent()?, wanted.file_name()?.to_str()?);
-    // A module may be source, compiled, native, or a folder.
-    let is_it =
-        |name: &str| name.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    // A module may be source, compiled, native, or a folder, but no source of the other language.
+    let foreign: &[&str] = match language {
+        Language::Python => &[".js", ".mjs", ".cjs"],
+        Language::Node => &[".py"],
+    };
+    let is_it = |name: &str| {
+        let rest = name.strip_prefix(stem);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.') && !foreign.contains(&rest))
+    };
     // What cannot be listed is not judged, but for a folder that is not there.
     let names: Vec<_> = match fs::read_dir(folder) {
         Ok(entries) => entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect(),
@@ -76,7 +82,7 @@ mod tests {
         for handler in ["app.h", "native.h", "pkg.sub.deep.h", "pkg/sub/deep.h", "whole.h"] {
             assert_eq!(said(code.path(), handler, Language::Python), None, "{handler}");
         }
-        for handler in ["index.handler", "pkg/a.handler", "index.nested.handler", "./pkg/a.h", "app.h"] {
+        for handler in ["index.handler", "pkg/a.handler", "index.nested.handler", "./pkg/a.h", "native.h"] {
             assert_eq!(said(code.path(), handler, Language::Node), None, "{handler}");
         }
     }
@@ -90,6 +96,7 @@ mod tests {
             missing.contains("there is no apps/main.py in ") && missing.contains("ImportModuleError"),
             "{missing}"
         );
+        fs::write(code.path().join("index.mjs"), "").unwrap();
         assert!(said(code.path(), "ap.h", Language::Node).unwrap().contains("there is no ap.js in "));
         fs::write(code.path().join("index.js"), "").unwrap();
         let inline = said(code.path(), "lambda.handler", Language::Node).unwrap();
@@ -97,6 +104,8 @@ mod tests {
             inline.contains("there is no lambda.js in ") && inline.contains(", but index.js;"),
             "{inline}"
         );
+        assert!(said(code.path(), "app.h", Language::Node).unwrap().contains("there is no app.js in "));
+        assert!(said(code.path(), "index.h", Language::Python).unwrap().contains("there is no index.py in "));
         for language in [Language::Python, Language::Node] {
             assert!(said(code.path(), "app", language).unwrap().contains("MODULE.FUNCTION"));
         }

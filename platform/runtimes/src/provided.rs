@@ -1,12 +1,17 @@
 //! OS-only runtimes: the function brings its own `bootstrap`.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::io::{self, Read as _};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use crate::{Launch, Request, RuntimeError};
+use crate::{Launch, Request, RuntimeError, Warning};
 
 /// Where AWS looks for a bootstrap, in this order: (host folder's role, path inside).
 const TASK_BOOTSTRAP: &str = "/var/task/bootstrap";
 const LAYER_BOOTSTRAP: &str = "/opt/bootstrap";
+/// Bytes of a script's first line that the kernel reads. Source: Linux `include/uapi/linux/binfmts.h`, `BINPRM_BUF_SIZE`.
+const HEAD_BYTES: u64 = 256;
+/// What a program for another processor is called, by its ELF header's `e_machine`. Source: ELF specification, gABI.
+const MACHINES: [(u16, &str); 4] = [(62, "x86_64"), (183, "aarch64"), (40, "arm"), (243, "riscv64")];
 
 /// `/var/task/bootstrap`, else `/opt/bootstrap`.
 ///
@@ -17,8 +22,12 @@ pub(crate) fn resolve(request: &Request<'_>) -> Result<Launch, RuntimeError> {
     let candidates = [(Some(request.code), TASK_BOOTSTRAP), (request.layers, LAYER_BOOTSTRAP)];
     for (folder, inside) in candidates {
         let Some(folder) = folder else { continue };
-        match executable(&folder.join("bootstrap"))? {
-            Found::Executable => return Ok(launch(inside)),
+        let bootstrap = folder.join("bootstrap");
+        match executable(&bootstrap)? {
+            Found::Executable => {
+                let code_warnings = unlike_a_program(&bootstrap, inside, request).into_iter().collect();
+                return Ok(Launch { code_warnings, ..launch(inside) });
+            }
             Found::Nothing => hints.push(format!("{inside} does not exist")),
             Found::NotExecutable => hints.push(format!("{inside} is not executable (chmod +x bootstrap)")),
             Found::NotAFile => hints.push(format!("{inside} is not a file")),
@@ -69,6 +78,56 @@ fn executable(path: &Path) -> Result<Found, RuntimeError> {
     }
 }
 
+/// Why the kernel will not execute a bootstrap, with the cure, as far as its first bytes tell. AWS says `exec format error` or
+/// `no such file or directory` of it, with the first invocation.
+fn unlike_a_program(bootstrap: &Path, inside: &str, request: &Request<'_>) -> Option<Warning> {
+    let mut head = Vec::new();
+    fs::File::open(bootstrap).ok()?.take(HEAD_BYTES).read_to_end(&mut head).ok()?;
+    let why = if let Some(rest) = head.strip_prefix(b"\x7fELF") {
+        let machine = u16::from_le_bytes([*rest.get(14)?, *rest.get(15)?]);
+        let (_, name) = MACHINES.iter().find(|(number, _)| *number == machine)?;
+        let ours = std::env::consts::ARCH;
+        if *name == ours {
+            return None;
+        }
+        format!(
+            "is a program for {name}: build it for {ours}, which this host is (unless binfmt_misc emulates the other)"
+        )
+    } else if let Some(line) = head.strip_prefix(b"#!") {
+        let line = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or_default());
+        let interpreter = line.trim_start_matches([' ', '\t']).split([' ', '\t']).next().unwrap_or_default();
+        if interpreter.ends_with('\r') {
+            "has the line ends of Windows, and so no interpreter: sed -i 's/\\r$//' bootstrap".to_owned()
+        } else if is_missing(interpreter, request) {
+            format!("begins with `#!{interpreter}`, which is not there")
+        } else {
+            return None;
+        }
+    } else if head.is_empty() {
+        "is empty".to_owned()
+    } else {
+        "is neither a Linux program nor a script that begins with `#!` and its interpreter".to_owned()
+    };
+    Some(format!("{inside} {why}; invocations will fail with Runtime.InvalidEntrypoint"))
+}
+
+/// Whether a script's interpreter is certainly nowhere that the sandbox would find it: what a link leads to is not judged.
+fn is_missing(interpreter: &str, request: &Request<'_>) -> bool {
+    let place = if let Some(rest) = interpreter.strip_prefix("/var/task/") {
+        request.code.join(rest)
+    } else if let Some(rest) = interpreter.strip_prefix("/opt/") {
+        match request.layers {
+            Some(layers) => layers.join(rest),
+            None => return true,
+        }
+    } else if interpreter.starts_with('/') {
+        interpreter.into()
+    } else {
+        return false;
+    };
+    fs::symlink_metadata(place).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +163,39 @@ mod tests {
         match resolved(code.path(), None).unwrap_err() {
             RuntimeError::InvalidEntrypoint { hint, .. } => assert!(hint.contains("chmod +x"), "{hint}"),
             other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_bootstrap_that_the_kernel_would_not_execute_is_told_with_a_cure() {
+        let code = tempfile::tempdir().unwrap();
+        bootstrap(code.path(), 0o755);
+        let said = |head: &[u8]| {
+            fs::write(code.path().join("bootstrap"), head).unwrap();
+            resolved(code.path(), None).unwrap().code_warnings.pop()
+        };
+        let elf =
+            |machine: u16| [b"\x7fELF\x02\x01\x01", &[0; 9][..], &[2, 0], &machine.to_le_bytes()].concat();
+        let (ours, other) = if cfg!(target_arch = "x86_64") { (62, 183) } else { (183, 62) };
+        for runs in [
+            &elf(ours)[..],
+            b"#!/bin/sh\n",
+            b"#! /usr/bin/env python3\n",
+            b"#!/bin/sh",
+            b"#!/var/task/bootstrap\n",
+        ] {
+            assert_eq!(said(runs), None, "{}", String::from_utf8_lossy(runs));
+        }
+        for (fails, words) in [
+            (&elf(other)[..], "is a program for "),
+            (b"", "is empty"),
+            (b"echo hi\n", "neither a Linux program nor a script"),
+            (b"#!/bin/sh\r\nexit 0\r\n", "sed -i 's/\\r$//' bootstrap"),
+            (b"#!/opt/ruby/bin/ruby\n", "`#!/opt/ruby/bin/ruby`, which is not there"),
+            (b"#!/var/task/ruby -w\n", "`#!/var/task/ruby`, which is not there"),
+        ] {
+            let told = said(fails).unwrap();
+            assert!(told.contains(words) && told.ends_with("Runtime.InvalidEntrypoint"), "{told}");
         }
     }
 }
