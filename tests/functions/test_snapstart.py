@@ -131,6 +131,39 @@ def test_hooks_that_fail_are_told(platform, client, publish):
     assert any("Status: error" in line for line in platform.log("fails") if line.startswith("RESTORE_REPORT"))
 
 
+@pytest.mark.parametrize(
+    "code, reason",
+    [
+        ("raise ValueError('no connection')", "FunctionError"),
+        ("import os\nos._exit(3)", "FunctionError.RuntimeInitError"),
+        ("hoard = bytearray(1 << 30)\nhoard[:] = b'x' * len(hoard)", "FunctionError.InitResourceExhausted"),
+    ],
+    ids=["raises", "exits", "hoards"],
+)
+def test_a_version_whose_init_fails_is_in_state_failed(platform, client, code, reason):
+    name = "unready-" + reason.replace(".", "-")
+    snap_start = {"ApplyOn": "PublishedVersions"}
+    platform.create(name, packages.package({"app.py": code}), RUNTIME, "app.handler", SnapStart=snap_start)
+    made = client.publish_version(FunctionName=name)["Version"]
+    with pytest.raises(botocore.exceptions.WaiterError, match='"Failed"'):
+        client.get_waiter("published_version_active").wait(FunctionName=name, Qualifier=made, WaiterConfig=WAIT)
+    shown = client.get_function_configuration(FunctionName=name, Qualifier=made)
+    assert (shown["State"], shown["StateReasonCode"]) == ("Failed", reason)
+    assert shown["StateReason"].startswith("INIT failed with ")
+    with pytest.raises(client.exceptions.ResourceConflictException, match="in the following state: Failed"):
+        client.invoke(FunctionName=name, Qualifier=made)
+    # A change of anything else does not try again; the function itself is as it was, and another version may be well.
+    client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=5)
+    assert client.get_function_configuration(FunctionName=name, Qualifier=made)["State"] == "Failed"
+    assert client.get_function_configuration(FunctionName=name)["State"] == "Active"
+    assert client.invoke(FunctionName=name)["FunctionError"] == "Unhandled"
+    client.update_function_code(FunctionName=name, ZipFile=packages.package({"app.py": "handler = lambda *_: 1"}))
+    client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig=WAIT)
+    made = client.publish_version(FunctionName=name)["Version"]
+    client.get_waiter("published_version_active").wait(FunctionName=name, Qualifier=made, WaiterConfig=WAIT)
+    assert client.invoke(FunctionName=name, Qualifier=made)["Payload"].read() == b"1"
+
+
 def test_hooks_that_take_too_long_are_told(platform, client, publish):
     version = publish("slow", {"HOOK": "slow"})
     with pytest.raises(botocore.exceptions.ClientError) as failure:

@@ -9,7 +9,7 @@ mod invocation;
 mod launch;
 
 pub use initialisation::RestoreFailure;
-pub(crate) use initialisation::Stop;
+pub(crate) use initialisation::{Stop, Unready};
 
 use crate::freezer::Freezing;
 use crate::gate::Gate;
@@ -216,7 +216,7 @@ impl Environment {
                     opening.init = Some(duration);
                 }
                 // INIT runs again below, inside the invocation and under the function's timeout.
-                Err(Failed) => self.end_process().await,
+                Err(Failed(_)) => self.end_process().await,
             }
         }
         if entry == Entry::Restore

@@ -5,6 +5,7 @@ mod shelf;
 mod versions;
 
 use self::preparation::never_ran;
+pub use self::shelf::Preparation;
 use crate::environment::{Entry, Environment, HostError, RestoreFailure, Version};
 use crate::failure::Failure;
 use crate::freezer::Freezer;
@@ -111,7 +112,7 @@ pub enum InvokeError {
     /// There is no such function (any more).
     #[error("no function is called {0}")]
     NoFunction(Arc<str>),
-    /// Its image is still being fetched, or could not be had.
+    /// Its image is still being fetched, or could not be had; or SnapStart could not prepare it.
     #[error("{}", control::not_ready(*.0))]
     NotReady(State),
     /// A limit refused it.
@@ -415,6 +416,9 @@ impl Invoker {
         let state = known.version.function.state;
         if state != State::Active {
             return Err(InvokeError::NotReady(state));
+        }
+        if core.is_failed(known) {
+            return Err(InvokeError::NotReady(State::Failed));
         }
         let decision = core.dispatcher.invoke_as(now, known.callee, kind);
         if let Some(trace) = &mut core.trace {

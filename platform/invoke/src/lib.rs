@@ -26,7 +26,9 @@ mod streaming;
 
 pub use environment::RestoreFailure;
 pub use id::{request_id, trace_header};
-pub use invoker::{Admission, Decided, Figures, InvokeError, Invoked, Invoker, Options, Request};
+pub use invoker::{
+    Admission, Decided, Figures, InvokeError, Invoked, Invoker, Options, Preparation, Request,
+};
 pub use limits::{ProvisionedCounts, ProvisionedStatus, StreamFigures};
 pub use network::{Attachment, Network, Reservation, interface_error};
 pub use reactors::Reactors;

@@ -19,7 +19,7 @@ use control::Control;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use input::Input;
-use invoke::{Invoker, ProvisionedCounts};
+use invoke::{Invoker, Preparation, ProvisionedCounts};
 use model::error::{ApiError, ErrorCode};
 use operation::Operation;
 use serde_json::{Value, json};
@@ -51,8 +51,8 @@ pub fn handle(control: &Control, live: Live<'_>, head: &Parts, body: &Bytes) -> 
 pub trait Standing {
     /// Its provisioned concurrency, if it has any.
     fn provisioned(&self, key: &str) -> Option<ProvisionedCounts>;
-    /// Whether SnapStart has not yet prepared a first environment of it.
-    fn is_preparing(&self, key: &str) -> bool;
+    /// How far SnapStart is with it.
+    fn preparation(&self, key: &str) -> Preparation;
 }
 
 impl Standing for Invoker {
@@ -60,8 +60,8 @@ impl Standing for Invoker {
         self.provisioned(key)
     }
 
-    fn is_preparing(&self, key: &str) -> bool {
-        self.is_preparing(key)
+    fn preparation(&self, key: &str) -> Preparation {
+        self.preparation(key)
     }
 }
 
@@ -168,7 +168,7 @@ fn run(
     }
 }
 
-/// A version with SnapStart is pending until its first environment is prepared.
+/// A version with SnapStart is pending until its first environment is prepared, and failed where none could be.
 ///
 /// Source: Developer Guide, "Improving startup performance with Lambda SnapStart".
 fn show_preparation(live: Live<'_>, body: &mut Value) {
@@ -178,11 +178,14 @@ fn show_preparation(live: Live<'_>, body: &mut Value) {
         (Value::String(name), Value::String(version)) if is_on => format!("{name}:{version}"),
         _ => return,
     };
-    if live.is_preparing(&key) {
-        shape["State"] = json!("Pending");
-        shape["StateReason"] = json!("The function is being created.");
-        shape["StateReasonCode"] = json!("Creating");
-    }
+    let (state, reason, code) = match live.preparation(&key) {
+        Preparation::Done => return,
+        Preparation::Running => ("Pending", json!("The function is being created."), json!("Creating")),
+        Preparation::Failed(reason) => ("Failed", json!(reason.text), json!(reason.code)),
+    };
+    shape["State"] = json!(state);
+    shape["StateReason"] = reason;
+    shape["StateReasonCode"] = code;
 }
 
 fn refuse(error: &ApiError) -> Response<Bytes> {

@@ -5,7 +5,7 @@ use crate::life::{Gone, Life, gone};
 use crate::standstill;
 use control::Function;
 use runtime_api::Initialisation;
-use sandbox::Sandboxes;
+use sandbox::{Sandboxes, StartError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use telemetry::{Init, PlatformEvent, Status};
@@ -27,22 +27,31 @@ pub enum RestoreFailure {
 }
 
 impl Environment {
-    /// INIT of a new environment that nobody waits for; false when it failed, which was logged.
+    /// INIT of a new environment that nobody waits for; what fails was logged.
     pub(crate) async fn initialise_ahead(
         self: &Arc<Self>,
         sandboxes: &Sandboxes,
         prepared: &Prepared,
         stop: Stop,
-    ) -> bool {
+    ) -> Result<(), Unready> {
         match self.initialise(sandboxes, prepared, stop).await {
-            Ok(Ok(_)) => true,
-            Ok(Err(Failed)) => {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(Failed(status))) => {
                 self.end_process().await;
-                false
+                Err(Unready::Function(status))
+            }
+            // The package is at fault, not this host.
+            Err(HostError::Start(
+                error @ (StartError::Program { .. } | StartError::WorkingDirectory { .. }),
+            )) => {
+                self.version.log.write(&error.to_string());
+                let is_program = matches!(error, StartError::Program { .. });
+                let kind = if is_program { "Runtime.InvalidEntrypoint" } else { "Runtime.InvalidWorkingDir" };
+                Err(Unready::Function(Status::Error(kind.to_owned())))
             }
             Err(error) => {
                 tracing::error!(limit = "host.sandboxes", function = %self.version.function.name, %error, "this host cannot initialise an environment ahead");
-                false
+                Err(Unready::Host)
             }
         }
     }
@@ -97,7 +106,7 @@ impl Environment {
         if life.session.has_extensions() {
             self.say_farewell(&life, reason_of(&status)).await;
         }
-        Ok(Err(Failed))
+        Ok(Err(Failed(status)))
     }
 
     /// Lets the runtime of an environment that was initialised ahead go on, and waits until its after-restore hooks have run.
@@ -174,7 +183,16 @@ fn restored_runtime(function: &Function) -> String {
 
 /// INIT failed; the log says how.
 #[derive(Debug)]
-pub(super) struct Failed;
+pub(super) struct Failed(pub(super) Status);
+
+/// Why an environment could not be initialised ahead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unready {
+    /// Its INIT failed, or its program cannot be run.
+    Function(Status),
+    /// This host failed.
+    Host,
+}
 
 /// Where a SnapStart runtime stops on its way to its first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

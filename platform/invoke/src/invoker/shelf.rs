@@ -5,11 +5,14 @@
 //! itself, so it has its own namespaces, user, group and random numbers, and no connection is shared
 //! (docs/decisions/0007-snapstart-ahead.md). The limits see none of this: a start is a start.
 
-use super::{Core, Invoker};
-use crate::environment::{Environment, Stop, Version};
+use super::{Core, Invoker, Known};
+use crate::environment::{Environment, Stop, Unready, Version};
+use control::StateReason;
 use limits::FunctionId;
+use runtimes::RuntimeError;
 use std::sync::Arc;
 use std::time::Duration;
+use telemetry::Status;
 
 /// Environments that a version keeps ready at first.
 const READY: usize = 2;
@@ -29,8 +32,18 @@ pub(super) struct Shelf {
     /// How many are running INIT.
     making: usize,
     wanted: usize,
-    /// One was ready, or its INIT has failed.
-    is_tried: bool,
+    preparation: Preparation,
+}
+
+/// How far SnapStart is with a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Preparation {
+    /// No environment was ready yet.
+    Running,
+    /// One was, or this host had no room for any, or there is nothing to prepare.
+    Done,
+    /// INIT failed in all that were tried first. The next start of the platform tries again.
+    Failed(StateReason),
 }
 
 /// An environment that is to run INIT for a shelf.
@@ -38,7 +51,7 @@ pub(super) type Blank = (FunctionId, Arc<Environment>);
 
 impl Shelf {
     pub(super) fn new(version: Arc<Version>) -> Self {
-        Self { version, ready: Vec::new(), making: 0, wanted: READY, is_tried: false }
+        Self { version, ready: Vec::new(), making: 0, wanted: READY, preparation: Preparation::Running }
     }
 
     /// One that is ready. A shelf that is empty keeps more from now on.
@@ -50,15 +63,68 @@ impl Shelf {
         taken
     }
 
+    /// What became of an environment that was to be ready.
+    fn made(&mut self, done: Result<Arc<Environment>, &Unready>) {
+        self.making = self.making.saturating_sub(1);
+        let is_last = self.making == 0;
+        match done {
+            Ok(environment) => {
+                self.ready.push(environment);
+                self.preparation = Preparation::Done;
+            }
+            Err(unready) if is_last && self.preparation == Preparation::Running => {
+                self.preparation = match unready {
+                    Unready::Function(status) => Preparation::Failed(state_reason(status)),
+                    Unready::Host => Preparation::Done,
+                };
+            }
+            Err(_) => {}
+        }
+    }
+
     /// New environments for the places that are empty.
     fn refill(&mut self) -> Vec<Arc<Environment>> {
+        if matches!(self.preparation, Preparation::Failed(_)) {
+            return Vec::new();
+        }
         let missing = self.wanted.saturating_sub(self.ready.len() + self.making);
         self.making += missing;
         std::iter::repeat_with(|| Environment::new(self.version.clone())).take(missing).collect()
     }
 }
 
+/// Why a version could not be prepared, under AWS's codes; which error is which code is assumed from their names.
+///
+/// Source: Lambda API reference, FunctionConfiguration, `StateReasonCode`.
+fn state_reason(status: &Status) -> StateReason {
+    let (code, what) = match status {
+        Status::Error(kind) => (code_of(kind), format!("failed with {kind}")),
+        Status::Timeout | Status::Success => {
+            ("FunctionError.InitTimeout", "did not end in its time".to_owned())
+        }
+    };
+    let text = format!("INIT {what}; the function's log has all of it. Publish another version.");
+    StateReason { code: code.to_owned(), text }
+}
+
+fn code_of(kind: &str) -> &'static str {
+    match kind {
+        "Runtime.InvalidEntrypoint" => "FunctionError.InvalidEntryPoint",
+        "Runtime.InvalidWorkingDir" => "FunctionError.InvalidWorkingDirectory",
+        "Runtime.OutOfMemory" => "FunctionError.InitResourceExhausted",
+        "Runtime.ExitError" => "FunctionError.RuntimeInitError",
+        kind if kind.starts_with("Extension.") => "FunctionError.ExtensionInitError",
+        _ => "FunctionError",
+    }
+}
+
 impl Core {
+    /// Whether a version's INIT failed when it was prepared.
+    pub(super) fn is_failed(&self, known: &Known) -> bool {
+        let shelf = (known.version.initialization_type == SNAP_START).then(|| self.shelves.get(&known.id));
+        shelf.flatten().is_some_and(|shelf| matches!(shelf.preparation, Preparation::Failed(_)))
+    }
+
     /// An environment that has run INIT ahead, if the version keeps such; and those that take its place.
     pub(super) fn off_the_shelf(&mut self, id: FunctionId) -> (Option<Arc<Environment>>, Vec<Blank>) {
         let Some(shelf) = self.shelves.get_mut(&id) else { return (None, Vec::new()) };
@@ -88,11 +154,11 @@ impl Core {
 }
 
 impl Invoker {
-    /// Whether the version under a key as `cart:3` has SnapStart, and no environment of it was ready yet.
-    pub fn is_preparing(&self, key: &str) -> bool {
+    /// How far SnapStart is with the version under a key as `cart:3`.
+    pub fn preparation(&self, key: &str) -> Preparation {
         let core = self.lock();
-        let known = core.functions.get(key);
-        known.and_then(|known| core.shelves.get(&known.id)).is_some_and(|shelf| !shelf.is_tried)
+        let shelf = core.functions.get(key).and_then(|known| core.shelves.get(&known.id));
+        shelf.map_or(Preparation::Done, |shelf| shelf.preparation.clone())
     }
 
     /// Puts new environments where others were taken.
@@ -110,28 +176,34 @@ impl Invoker {
             Ok(prepared) => environment.initialise_ahead(&self.0.sandboxes, &prepared, Stop::AfterInit).await,
             Err(error) => {
                 version.log.write(&error.to_string());
-                false
+                Err(match &*error {
+                    RuntimeError::InvalidEntrypoint { .. } => {
+                        Unready::Function(Status::Error(error.error_type().to_owned()))
+                    }
+                    _ => Unready::Host,
+                })
             }
         };
-        if done {
+        if done.is_ok() {
             // Before anybody can take it: who takes it marks it as used.
             environment.release();
         }
         let mut core = self.lock();
         let shelf = core.shelves.get_mut(&id).filter(|shelf| Arc::ptr_eq(&shelf.version, &version));
-        let is_kept = match shelf {
-            Some(shelf) => {
-                shelf.making = shelf.making.saturating_sub(1);
-                shelf.is_tried = true;
-                if done {
-                    shelf.ready.push(environment.clone());
-                }
-                done
+        let is_kept = shelf.is_some() && done.is_ok();
+        let failed = shelf.and_then(|shelf| {
+            let before = shelf.preparation.clone();
+            shelf.made(done.as_ref().map(|()| environment.clone()));
+            match &shelf.preparation {
+                Preparation::Failed(reason) if shelf.preparation != before => Some(reason.clone()),
+                _ => None,
             }
-            // The version is gone.
-            None => false,
-        };
+        });
         drop(core);
+        if let Some(StateReason { code, text }) = failed {
+            let function = &version.function;
+            tracing::warn!(function = %function.name, version = %function.version, code, "this version is in State Failed and is not invoked: {text}");
+        }
         if is_kept {
             self.0.freezer.idle(&environment);
         } else {

@@ -265,7 +265,10 @@ impl Invoker {
     async fn initialise_ahead(self, id: EnvironmentId, environment: Arc<Environment>) {
         let version = environment.version.clone();
         let done = match self.prepared(&version).await {
-            Ok(prepared) => environment.initialise_ahead(&self.0.sandboxes, &prepared, Stop::Never).await,
+            Ok(prepared) => {
+                let done = environment.initialise_ahead(&self.0.sandboxes, &prepared, Stop::Never).await;
+                done.is_ok()
+            }
             Err(error) => {
                 version.log.write(&error.to_string());
                 false

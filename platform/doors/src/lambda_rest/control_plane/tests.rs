@@ -12,8 +12,8 @@ impl Standing for Nothing {
         None
     }
 
-    fn is_preparing(&self, _: &str) -> bool {
-        false
+    fn preparation(&self, _: &str) -> Preparation {
+        Preparation::Done
     }
 }
 
