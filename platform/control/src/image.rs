@@ -37,6 +37,9 @@ pub trait Images: Send + Sync + fmt::Debug {
 
     /// Says which images functions refer to, by id; others may go.
     fn keep(&self, ids: HashSet<String>);
+
+    /// Ends the programs of this machine that images are asked of; nothing is asked of them from now on.
+    fn stop(&self) {}
 }
 
 /// What a look at an image finds.

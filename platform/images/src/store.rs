@@ -18,7 +18,8 @@ use crate::layer::{Budget, Facts, unpack};
 use crate::manifest::{Architecture, Settings};
 use crate::merge::{Scaffold, merge};
 use crate::place::{Place, Repository};
-use crate::source::{Found, Source, archive::Archive, engine, layout::Layout, registry::Registry};
+use crate::source::engine::{Engines, Held};
+use crate::source::{Found, Source, archive::Archive, layout::Layout, registry::Registry};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -79,7 +80,7 @@ pub enum Look {
 /// Who has an image.
 enum Origin {
     /// A Docker or Podman of this machine.
-    Engine(engine::Held),
+    Engine(Held),
     Source(Box<dyn Source>),
 }
 
@@ -118,6 +119,7 @@ impl Drop for Lease {
 pub struct Store {
     shelf: Arc<Shelf>,
     options: Options,
+    engines: Engines,
 }
 
 #[derive(Debug)]
@@ -187,7 +189,7 @@ impl Store {
             let folder = shelf.at(name);
             fs::create_dir_all(&folder).map_err(|source| ImageError::file(&folder, source))?;
         }
-        Ok(Self { shelf: Arc::new(shelf), options })
+        Ok(Self { shelf: Arc::new(shelf), options, engines: Engines::default() })
     }
 
     /// Finds an image without fetching any of its layers: it is here already, or where and what it is.
@@ -242,7 +244,7 @@ impl Store {
                 }
                 progress("saved from the images of this machine");
                 let staged = saved.insert(StagedFile(self.shelf.fresh()));
-                held.save(&staged.0, wanted)?;
+                held.save(&self.engines, &staged.0, wanted)?;
                 Box::new(Archive::open(&staged.0, None)?)
             }
         };
@@ -262,7 +264,7 @@ impl Store {
                 let why = "there is no such file or folder".to_owned();
                 return Err(ImageError::Missing { reference: path.display().to_string(), why });
             }
-            Place::Registry { repository, written } => match engine::find(repository, written) {
+            Place::Registry { repository, written } => match self.engines.find(repository, written) {
                 Some(held) => return Ok(Origin::Engine(held)),
                 None => Box::new(Registry::new(repository)?),
             },
@@ -315,6 +317,11 @@ impl Store {
             let gone = io::Error::new(io::ErrorKind::NotFound, "a layer went while its image was made");
             ImageError::file(&self.shelf.folder, gone)
         })
+    }
+
+    /// Ends what engines of this machine do for this store, with all that they started; nothing is asked of them from now on.
+    pub fn stop(&self) {
+        self.engines.stop();
     }
 
     /// An image that was added before, by its id; `None` if it is not whole any more.

@@ -157,9 +157,10 @@ fn end(first_step: &'static str) -> Farewell {
 }
 
 /// A signal came while functions were being deployed: what was started for that must not outlive us.
-fn stopped_early(runtimes: &Runtimes, code: u8) -> ExitCode {
+fn stopped_early(runtimes: &Runtimes, control: &control::Control, code: u8) -> ExitCode {
     end("a deployment");
     runtimes.stop_installers();
+    control.stop_pulls();
     ExitCode::from(code)
 }
 
@@ -298,8 +299,8 @@ async fn serve(
     };
     tokio::select! {
         prepared = preparation => prepared?,
-        _ = interrupt.recv() => return Ok(stopped_early(&runtimes, 130)),
-        _ = terminate.recv() => return Ok(stopped_early(&runtimes, 143)),
+        _ = interrupt.recv() => return Ok(stopped_early(&runtimes, &control, 130)),
+        _ = terminate.recv() => return Ok(stopped_early(&runtimes, &control, 143)),
     }
     let gateway = doors::GatewaySettings {
         throttle: limits::api_throttle::ApiSettings::from_era(&era, &region, &overrides)
@@ -415,6 +416,8 @@ async fn serve(
     let end = end("extensions");
     conducting.abort();
     runtimes.stop_installers();
+    control.stop_pulls();
+    others.stop_pulls();
     // While the reactors live: they serve the APIs that extensions speak.
     let told =
         async { tokio::join!(invoker.tell_extensions_of_the_end(), others.tell_extensions_of_the_end()) };

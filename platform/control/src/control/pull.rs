@@ -15,6 +15,7 @@ use crate::request::Deploy;
 use model::error::{ApiError, ErrorCode};
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ const PULLS_OF_HOST_MAX: usize = 3;
 pub(super) struct Pulls {
     queue: Mutex<Queue>,
     settled: Condvar,
+    /// The end was announced: nothing is wanted any more, and the next start goes on.
+    stopped: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -166,6 +169,14 @@ impl Control {
         waiting.map(|function| function.name.clone()).collect()
     }
 
+    /// Gives up what is being fetched; the rows still say what is wanted, so the next start goes on.
+    pub fn stop_pulls(&self) {
+        self.pulls.stopped.store(true, Ordering::Relaxed);
+        if let Some(images) = &self.images {
+            images.stop();
+        }
+    }
+
     /// Has what a function's row wants fetched.
     pub(super) fn pull(&self, function: &Function, deploy: Option<Box<Deploy>>) {
         let Some(pull) = &function.pull else { return };
@@ -217,7 +228,10 @@ impl Control {
 
     fn carry_out(&self, job: Job) {
         let Job { function: name, ticket, deploy, .. } = job;
-        let is_wanted = || self.function(&name).is_some_and(|function| has_ticket(&function, &ticket));
+        let is_wanted = || {
+            !self.pulls.stopped.load(Ordering::Relaxed)
+                && self.function(&name).is_some_and(|function| has_ticket(&function, &ticket))
+        };
         let (Some(pull), Some(images)) =
             (self.function(&name).and_then(|function| function.pull.clone()), &self.images)
         else {

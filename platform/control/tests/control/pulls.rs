@@ -269,3 +269,21 @@ fn a_templates_function_that_waits_for_its_image_leaves_the_floor_alone() {
     assert!(control.deploy(request("shop", Some(1))).is_err(), "what waits counts");
     assert!(control.deploy(request("shop", None)).is_ok());
 }
+
+#[test]
+fn a_stop_gives_up_what_is_being_fetched_and_the_next_start_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (control, shop) = open(folder.path());
+    control.begin_pulls();
+    create(&control, "a", false);
+    shop.wait_for("a");
+    control.stop_pulls();
+    assert_eq!(control.wait_for_pulls(PATIENCE), ["cart"]);
+    drop(control);
+    let (control, shop) = open(folder.path());
+    assert_eq!(control.function("cart").unwrap().state, State::Pending);
+    shop.settle("a", Ok(()));
+    control.begin_pulls();
+    assert!(control.wait_for_pulls(PATIENCE).is_empty());
+    assert_eq!(control.function("cart").unwrap().state, State::Active);
+}

@@ -83,6 +83,10 @@ impl Images for Keeper {
     fn keep(&self, ids: HashSet<String>) {
         self.store.keep(ids);
     }
+
+    fn stop(&self) {
+        self.store.stop();
+    }
 }
 
 fn architecture_of(word: &str) -> Architecture {

@@ -59,6 +59,7 @@ pub struct Realms {
 
 /// What has to be ended.
 struct Open {
+    control: Arc<Control>,
     invoker: Invoker,
     events: Events,
     logs: Logs,
@@ -204,7 +205,7 @@ impl Realms {
         control.begin_pulls();
         images::keep_pulling(&ground.runtime, &control);
         let writer = ground.runtime.spawn(logs.clone().write_behind());
-        let open = Open { invoker, events, logs, writer };
+        let open = Open { control, invoker, events, logs, writer };
         self.open.lock().unwrap_or_else(PoisonError::into_inner).push(open);
         Ok(doors)
     }
@@ -223,6 +224,12 @@ impl Realms {
         for invoker in self.invokers() {
             invoker.tell_extensions_of_the_end().await;
         }
+    }
+
+    /// Gives up the images that are being fetched anywhere.
+    pub fn stop_pulls(&self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().for_each(|open| open.control.stop_pulls());
     }
 
     /// Closes the queues and writes the logs; may block.
