@@ -1,6 +1,7 @@
 """Functions from container images: from a layout folder, an archive and a template; their root and their program."""
 
 import io
+import json
 import shutil
 import subprocess
 import tarfile
@@ -454,6 +455,33 @@ def test_what_has_to_be_built_is_said_with_the_commands(start, tmp_path):
         assert words in str(caught.value)
     with pytest.raises(NotReady, match="has no function Carts"):
         start("--image", "Carts=/x", template=template(tmp_path, None))
+
+
+@pytest.mark.parametrize("told_by", ["metadata", "assets"])
+def test_what_cdk_synth_leaves_to_be_built_is_said_with_the_commands(start, tmp_path, told_by):
+    out = tmp_path / "cdk.out"
+    (out / "asset.4f0c").mkdir(parents=True)
+    # A registry that is not there: nothing leaves this machine.
+    uri = "localhost:1/cdk-hnb659fds-container-assets-${AWS::AccountId}-${AWS::Region}:4f0c"
+    metadata = {"aws:asset:path": "asset.4f0c", "aws:asset:dockerfile-path": "Dockerfile", "aws:asset:docker-build-args": {"V": "1"}}
+    cart = {
+        "Type": "AWS::Lambda::Function",
+        "Properties": {"PackageType": "Image", "Code": {"ImageUri": {"Fn::Sub": uri}}, "Role": "arn:aws:iam::000000000000:role/r"},
+        "Metadata": metadata if told_by == "metadata" else {},
+    }
+    (out / "App.template.json").write_text(json.dumps({"Resources": {"Cart": cart}}, indent=1))
+    source = {"directory": "asset.4f0c", "dockerFile": "Dockerfile", "dockerBuildArgs": {"V": "1"}, "platform": "linux/amd64"}
+    image = {"source": source, "destinations": {"current_account-current_region": {"repositoryName": "r", "imageTag": "4f0c"}}}
+    (out / "App.assets.json").write_text(json.dumps({"version": "36.0.0", "files": {}, "dockerImages": {"4f0c": image}}))
+    with pytest.raises(NotReady) as caught:
+        start(template=out)
+    said = str(caught.value)
+    assert f"--build-arg V=1 -t cart:latest -f {out}/asset.4f0c/Dockerfile {out}/asset.4f0c\n" in said, said
+    assert f"onrush up --image Cart=cart.tar {out}/App.template.json" in said, said
+    archive = images.puppet_image().archive(tmp_path / "cart.tar")
+    platform = start("--image", f"Cart={archive}", template=out)
+    name = platform.client().list_functions()["Functions"][0]["FunctionName"]
+    assert run(platform, name, "answer = 1") == 1
 
 
 def test_images_survive_kill_9_and_unused_ones_go(start, tmp_path):

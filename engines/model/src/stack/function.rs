@@ -47,6 +47,8 @@ pub struct DockerBuild {
     pub tag: Option<String>,
     /// `DockerBuildArgs`.
     pub build_args: BTreeMap<String, String>,
+    /// `DockerBuildTarget`.
+    pub target: Option<String>,
 }
 
 /// How code is packed.

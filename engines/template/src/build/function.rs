@@ -294,7 +294,10 @@ impl Builder<'_, '_> {
             return Some(Code::Inline { text });
         }
         if let Some(uri) = fields.string("ImageUri", problems) {
-            let docker = item.metadata.filter(|metadata| metadata.get("DockerContext").is_some());
+            let says_how = |metadata: &&Node| {
+                ["DockerContext", "aws:asset:path"].iter().any(|key| metadata.get(key).is_some())
+            };
+            let docker = item.metadata.filter(says_how);
             return Some(Code::Image { uri: Some(uri), docker: docker.map(docker_build) });
         }
         let either =
@@ -329,14 +332,17 @@ pub(super) fn metadata_text(item: &Item<'_>, key: &str) -> Option<String> {
     item.metadata?.get(key)?.as_str().map(str::to_owned)
 }
 
+/// How an image is built: in SAM's words, or in those of `cdk synth`.
 fn docker_build(metadata: &Node) -> DockerBuild {
-    let text = |key: &str| metadata.get(key).and_then(Node::as_str).map(str::to_owned);
-    let arguments = metadata.get("DockerBuildArgs").and_then(Node::as_mapping);
+    let node = |sam: &str, cdk: &str| metadata.get(sam).or_else(|| metadata.get(cdk));
+    let text = |sam: &str, cdk: &str| node(sam, cdk).and_then(Node::as_str).map(str::to_owned);
+    let arguments = node("DockerBuildArgs", "aws:asset:docker-build-args").and_then(Node::as_mapping);
     let arguments = arguments.map(crate::yaml::Mapping::entries).unwrap_or_default().iter();
     DockerBuild {
-        context: text("DockerContext"),
-        dockerfile: text("Dockerfile"),
-        tag: text("DockerTag"),
+        context: text("DockerContext", "aws:asset:path"),
+        dockerfile: text("Dockerfile", "aws:asset:dockerfile-path"),
+        tag: text("DockerTag", ""),
+        target: text("DockerBuildTarget", "aws:asset:docker-build-target"),
         build_args: arguments
             .filter_map(|entry| Some((entry.key.to_string(), entry.value.as_str()?.to_owned())))
             .collect(),

@@ -43,6 +43,26 @@ fn cdk_assets_routes_and_plans_are_read() {
 }
 
 #[test]
+fn a_cdk_image_says_how_it_is_built() {
+    let text = r#"{"Resources": {"Fn": {"Type": "AWS::Lambda::Function", "Properties": {
+        "Code": {"ImageUri": {"Fn::Sub": "${AWS::AccountId}.dkr.ecr.${AWS::Region}.${AWS::URLSuffix}/assets:4f0c"}},
+        "PackageType": "Image", "Role": "arn:aws:iam::000000000000:role/r"},
+      "Metadata": {"aws:cdk:path": "App/Fn/Resource", "aws:asset:path": "asset.4f0c",
+        "aws:asset:dockerfile-path": "Dockerfile.prod", "aws:asset:docker-build-args": {"VERSION": "1"},
+        "aws:asset:docker-build-target": "prod", "aws:asset:property": "Code.ImageUri"}}}}"#;
+    let Code::Image { uri, docker: Some(docker) } = &stack(text).functions[0].code else {
+        panic!("no build")
+    };
+    assert_eq!(uri.as_deref(), Some("000000000000.dkr.ecr.us-east-1.amazonaws.com/assets:4f0c"));
+    assert_eq!(docker.context.as_deref(), Some("asset.4f0c"));
+    assert_eq!(
+        (docker.dockerfile.as_deref(), docker.target.as_deref()),
+        (Some("Dockerfile.prod"), Some("prod"))
+    );
+    assert_eq!(docker.build_args["VERSION"], "1");
+}
+
+#[test]
 fn serverless_packages_are_read() {
     let stack = stack(SERVERLESS);
     let function = &stack.functions[0];

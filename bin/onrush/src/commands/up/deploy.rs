@@ -87,7 +87,7 @@ async fn functions(
     let layers = layers::publish(read, control, *copies, trail).await?;
     let mut deployed_names = Vec::new();
     let mut barriers = BTreeSet::new();
-    let mut problems = Vec::new();
+    let (mut problems, mut cures) = (Vec::new(), Vec::new());
     for function in some.iter().copied() {
         let request = request(read, function, stage, &layers, overrides, &images).await?;
         let Some(mut request) = request else { continue };
@@ -120,9 +120,15 @@ async fn functions(
         });
         if let Err(error) = deployed.await.context("deploying a function failed")?? {
             problems.push(refusal::problem(read, function, &error));
+            if !images.contains_key(&function.id) {
+                cures.extend(images::cure(read, function, &error.message));
+            }
         }
     }
-    told(read, &problems)?;
+    let told = told(read, &problems);
+    // Commands to be copied, so nothing wraps them.
+    cures.iter().for_each(|cure| crate::say(cure));
+    told?;
     Ok(deployed_names)
 }
 

@@ -2,11 +2,12 @@
 
 use super::unpacking::Layers;
 use crate::Stop;
-use crate::stack::Read;
+use crate::stack::{Read, read_text};
 use control::{Control, FoundImage, ImageFault, ImageRoot, ImageSettings, Images, Sight};
 use images::{Architecture, ImageError, Look, Place, Scaffold, Store};
-use model::stack::{DockerBuild, Function, PackageType};
+use model::stack::{Code, DockerBuild, Function, PackageType};
 use sandbox::Workshop;
+use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -163,10 +164,54 @@ pub fn of_function(
     }
 }
 
+/// What to type where the image of a function could not be had, if the template or `cdk synth` says how it is built.
+pub fn cure(read: &Read, function: &Function, refusal: &str) -> Option<String> {
+    let Code::Image { uri: Some(uri), docker } = &function.code else { return None };
+    if !refusal.contains(uri) {
+        return None;
+    }
+    let docker = docker.clone().or_else(|| asset(&read.path, uri))?;
+    Some(format!("{}: build its image first:\n{}", function.id, commands(read, function, &docker)))
+}
+
+/// How `cdk synth` says that an image is built, in the file of assets beside its template.
+///
+/// Source: AWS CDK, `cloud-assembly-schema`, `DockerImageAsset`.
+fn asset(template: &Path, uri: &str) -> Option<DockerBuild> {
+    let name = template.file_name()?.to_str()?.strip_suffix(".template.json")?;
+    let text = read_text(&template.with_file_name(format!("{name}.assets.json"))).ok()?;
+    let assets: Value = serde_json::from_str(&text).ok()?;
+    let (_, tag) = uri.rsplit_once(':')?;
+    let has_tag = |image: &&Value| {
+        let places = image["destinations"].as_object();
+        places.is_some_and(|places| places.values().any(|place| place["imageTag"] == tag))
+    };
+    let source = &assets["dockerImages"].as_object()?.values().find(has_tag)?["source"];
+    let text = |key: &str| source[key].as_str().map(str::to_owned);
+    let arguments = source["dockerBuildArgs"].as_object().into_iter().flatten();
+    Some(DockerBuild {
+        context: Some(text("directory")?),
+        dockerfile: text("dockerFile"),
+        tag: None,
+        build_args: arguments
+            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .collect(),
+        target: text("dockerBuildTarget"),
+    })
+}
+
 /// What to type for an image that has to be built first.
 fn to_build(read: &Read, function: &Function, docker: Option<&DockerBuild>, at: &str) -> String {
+    let commands = commands(read, function, &docker.cloned().unwrap_or_default());
     let id = &function.id;
-    let docker = docker.cloned().unwrap_or_default();
+    format!(
+        "{at}: {id}: its image has to be built first, which Onrush leaves to Docker or Podman:\n{commands}"
+    )
+}
+
+/// Builds an image with Docker, and starts with it.
+fn commands(read: &Read, function: &Function, docker: &DockerBuild) -> String {
+    let id = &function.id;
     let context = read.folder().join(docker.context.as_deref().unwrap_or("."));
     let dockerfile = context.join(docker.dockerfile.as_deref().unwrap_or("Dockerfile"));
     let tag = format!("{}:{}", id.to_lowercase(), docker.tag.as_deref().unwrap_or("latest"));
@@ -176,21 +221,42 @@ fn to_build(read: &Read, function: &Function, docker: Option<&DockerBuild>, at: 
     };
     let arguments: String =
         docker.build_args.iter().map(|(name, value)| format!(" --build-arg {name}={value}")).collect();
+    let target = docker.target.as_ref().map(|target| format!(" --target {target}")).unwrap_or_default();
     format!(
-        "{at}: {id}: its image has to be built first, which Onrush leaves to Docker or Podman:\n  \
-         docker build --platform {platform}{arguments} -t {tag} -f {} {}\n  \
+        "  docker build --platform {platform}{arguments}{target} -t {tag} -f {} {}\n  \
          docker save {tag} -o {}.tar\n  \
-         onrush up --image {id}={}.tar",
+         onrush up --image {id}={}.tar {}",
         dockerfile.display(),
         context.display(),
         id.to_lowercase(),
-        id.to_lowercase()
+        id.to_lowercase(),
+        read.path.display()
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_of_cdk_synth_is_found_by_its_tag() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{"version": "36.0.0", "files": {}, "dockerImages": {"4f0c": {
+            "source": {"directory": "asset.4f0c", "dockerBuildArgs": {"VERSION": "1"}, "dockerBuildTarget": "prod",
+                "dockerFile": "Dockerfile.prod", "platform": "linux/amd64"},
+            "destinations": {"current_account-current_region": {"repositoryName": "assets", "imageTag": "4f0c"}}}}}"#;
+        std::fs::write(folder.path().join("App.assets.json"), text).unwrap();
+        let template = folder.path().join("App.template.json");
+        let found = asset(&template, "000000000000.dkr.ecr.us-east-1.amazonaws.com/assets:4f0c").unwrap();
+        assert_eq!(found.context.as_deref(), Some("asset.4f0c"));
+        assert_eq!(
+            (found.dockerfile.as_deref(), found.target.as_deref()),
+            (Some("Dockerfile.prod"), Some("prod"))
+        );
+        assert_eq!(found.build_args["VERSION"], "1");
+        assert!(asset(&template, "000000000000.dkr.ecr.us-east-1.amazonaws.com/assets:other").is_none());
+        assert!(asset(&folder.path().join("Other.template.json"), "assets:4f0c").is_none());
+    }
 
     #[test]
     fn faults_say_whose_they_are() {
