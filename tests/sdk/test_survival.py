@@ -1,8 +1,10 @@
 """What was acknowledged is still there after a restart and after kill -9; and one data folder has one master."""
 
 import os
+import pathlib
 import random
 import subprocess
+import tempfile
 import threading
 
 import pytest
@@ -160,6 +162,30 @@ def test_a_data_folder_that_is_in_use_is_refused_by_name(start, platform):
     assert "in use" in text or "another run" in text, text
     assert str(platform.data_dir) in text, text
     platform.alive()
+
+
+@pytest.fixture
+def common():
+    """A folder that any user comes through to."""
+    with tempfile.TemporaryDirectory(prefix="onrush-test-", dir="/tmp") as folder:
+        folder = pathlib.Path(folder)
+        folder.chmod(0o755)
+        yield folder
+
+
+def test_a_data_folder_that_cannot_be_used_is_named_with_the_cure(common):
+    (common / "file").write_text("")
+    (common / "link").symlink_to(common / "nowhere")
+    closed = common / "closed"
+    closed.mkdir(mode=0o555)
+    for folder, why in {"file": "it is no folder", "file/below": "Not a directory", "link": "it is no folder", "closed": "denied"}.items():
+        command = [BINARY, "up", "--port", "0", "--data-dir", common / folder]
+        if os.geteuid() == 0 and folder == "closed":
+            command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
+        ran = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+        assert ran.returncode == 1 and len(ran.stderr.splitlines()) == 1, ran
+        assert f"the data folder {common / folder} cannot be used: " in ran.stderr and why in ran.stderr, ran.stderr
+        assert "--data-dir" in ran.stderr and "doctor" not in ran.stderr, ran.stderr
 
 
 def test_an_unknown_limit_era_or_flag_is_a_usage_error(tmp_path):

@@ -80,8 +80,17 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
     let (era, overrides) = super::figures(&arguments.figures)?;
     // A wrong word is told before anything is made.
     drop(vpc::world(arguments.world.as_deref())?);
-    std::fs::create_dir_all(&arguments.data_dir)
-        .with_context(|| format!("cannot make the data folder {}", arguments.data_dir.display()))?;
+    let unusable = |error: &std::io::Error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::AlreadyExists => "it is no folder".to_owned(),
+            _ => error.to_string(),
+        };
+        let folder = arguments.data_dir.display();
+        anyhow!(
+            "the data folder {folder} cannot be used: {why}; take one that this user can write to with --data-dir"
+        )
+    };
+    std::fs::create_dir_all(&arguments.data_dir).map_err(|error| unusable(&error))?;
     protection::begin();
     // The jailer is forked while this process has one thread and holds nothing.
     let jailer = sandbox::fork_jailer(sandbox::Options {
@@ -99,6 +108,7 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
             arguments.data_dir.display(),
             holder_of(&arguments.data_dir).map(|pid| format!(" (process {pid})")).unwrap_or_default()
         ),
+        JailerError::StateFolder { error, .. } => unusable(&error),
         other => anyhow::Error::new(other)
             .context("cannot start the jailer; `onrush doctor` says what this host lacks"),
     })?;
