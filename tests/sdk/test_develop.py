@@ -188,7 +188,7 @@ def shop(tmp_path):
     puppet.place(folder / "cart")
     (folder / "template.yaml").write_text(SHOP)
     (folder / "samconfig.toml").write_text(SAMCONFIG)
-    (folder / "local.json").write_text(json.dumps({"Cart": {"TABLE": "from-json"}}))
+    (folder / "local.json").write_text(json.dumps({"Cart": {"TABLE": "from-json"}, "Shelf": {}}))
     (folder / ".env").write_text("# local\nexport SECRET='from .env'\nTABLE=from-dotenv\nOTHER=1\n")
     return folder
 
@@ -206,9 +206,11 @@ def test_samconfig_env_vars_and_dotenv_are_found_beside_the_template(start, shop
         "AWS_REGION": "eu-central-1",
     }
     assert "warm_containers means nothing here" in platform.stderr()
+    assert "--env-vars: the template has no function Shelf; there is: Cart\n" in platform.stderr()
     done = onrush("deploy", "--endpoint", platform.url, folder=shop)
-    assert done.stdout == "Cart updated: variables LABEL STAGE\n", done
-    assert platform.invoke("Cart", LOOK).json()["STAGE"] == "deployed"
+    assert done.stdout == "Cart updated: variables STAGE\n", done
+    seen = platform.invoke("Cart", LOOK).json()
+    assert (seen["STAGE"], seen["LABEL"]) == ("deployed", "line"), "what a deployment does not name keeps its value"
 
 
 def test_the_command_line_chooses_files_environment_and_region(start, shop):

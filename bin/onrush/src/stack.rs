@@ -38,6 +38,13 @@ impl Read {
             _ => Path::new("."),
         }
     }
+
+    /// What parameters were given, now and at the deployments before, by name.
+    pub fn given_parameters(&self) -> BTreeMap<String, String> {
+        let mut given = self.inputs.previous.clone();
+        given.extend(self.inputs.parameters.clone());
+        given
+    }
 }
 
 /// The template that the arguments name, or the one in this folder.
@@ -85,29 +92,35 @@ fn is_a_folder(folder: &Path) -> String {
 
 /// Reads and resolves the template at `path`; problems are printed with their places.
 pub fn read(path: &Path, arguments: &Template, port: u16) -> Result<Read, Stop> {
-    read_again(path, arguments, port, BTreeMap::new())
+    read_again(path, arguments, port, Standing::default())
 }
 
-/// As [`read`], while an earlier template runs whose elastic IPs have these addresses, by logical id.
-pub fn read_again(
-    path: &Path,
-    arguments: &Template,
-    port: u16,
-    elastic_ips: BTreeMap<String, Ipv4Addr>,
-) -> Result<Read, Stop> {
+/// What stays of an earlier template when it is read again, or another in its place.
+#[derive(Default)]
+pub struct Standing {
+    /// Addresses of elastic IPs, by logical id.
+    pub elastic_ips: BTreeMap<String, Ipv4Addr>,
+    /// What was given for parameters, by name.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// As [`read`], while an earlier template runs.
+pub fn read_again(path: &Path, arguments: &Template, port: u16, standing: Standing) -> Result<Read, Stop> {
     let warn = |name: &str, text: &str, found: &[_]| problems::print(name, text, found, Severity::Warning);
-    resolve(path, arguments, (port, elastic_ips), warn)
+    resolve(path, arguments, (port, standing), warn)
 }
 
 /// As [`read`], with a line for each kind of warning: who plans one load after another has seen them.
 pub fn read_briefly(path: &Path, arguments: &Template, port: u16) -> Result<Read, Stop> {
-    resolve(path, arguments, (port, BTreeMap::new()), |name, _, found| problems::print_briefly(name, found))
+    resolve(path, arguments, (port, Standing::default()), |name, _, found| {
+        problems::print_briefly(name, found)
+    })
 }
 
 fn resolve(
     path: &Path,
     arguments: &Template,
-    (port, elastic_ips): (u16, BTreeMap<String, Ipv4Addr>),
+    (port, standing): (u16, Standing),
     warn: impl Fn(&str, &str, &[template::Problem]),
 ) -> Result<Read, Stop> {
     if path.is_dir() {
@@ -118,6 +131,7 @@ fn resolve(
     let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let inputs = template::Inputs {
         parameters: pairs(&arguments.parameter_overrides)?,
+        previous: standing.parameters,
         imports: pairs(&arguments.imports)?,
         region: arguments.region.clone(),
         account_id: model::name::DEFAULT_ACCOUNT.to_owned(),
@@ -125,7 +139,7 @@ fn resolve(
         strict: arguments.strict,
         availability_zones: Vec::new(),
         port,
-        elastic_ips,
+        elastic_ips: standing.elastic_ips,
     };
     let outcome = template::read(&name, &text, &inputs);
     warn(&name, &text, &outcome.warnings);

@@ -35,6 +35,9 @@ use std::net::Ipv4Addr;
 pub struct Inputs {
     /// Parameters by name: `--parameter-overrides`.
     pub parameters: BTreeMap<String, String>,
+    /// What parameters were given when the stack was deployed before, by name: `UsePreviousValue` for those that the template
+    /// still has and nobody gives another value. Empty for a template that is read for the first time.
+    pub previous: BTreeMap<String, String>,
     /// Exports of other stacks by name: `--import`.
     pub imports: BTreeMap<String, String>,
     /// `us-east-1` and the like.
@@ -58,6 +61,7 @@ impl Default for Inputs {
     fn default() -> Self {
         Self {
             parameters: BTreeMap::new(),
+            previous: BTreeMap::new(),
             imports: BTreeMap::new(),
             region: "us-east-1".into(),
             account_id: "000000000000".into(),

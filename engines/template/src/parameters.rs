@@ -55,7 +55,8 @@ fn one(entry: &Entry, definition: &Mapping, inputs: &Inputs, problems: &mut Prob
     definition.only(KEYS, problems);
     let owner = format!("the parameter {}", quoted(&entry.key));
     let kind = definition.require("Type", &owner, entry.key_span, problems)?.string(problems)?;
-    let given = inputs.parameters.get(&*entry.key).map(|value| Node::text(value.as_str(), entry.key_span));
+    let given = inputs.parameters.get(&*entry.key).or_else(|| inputs.previous.get(&*entry.key));
+    let given = given.map(|value| Node::text(value.as_str(), entry.key_span));
     let default = definition.entry("Default").map(|entry| &entry.value);
     let Some(value) = given.or_else(|| default.map(|node| text_of(node, problems))) else {
         let problem = Problem::at(entry.key_span, format!("{owner} has no value and no default"));
@@ -181,6 +182,24 @@ mod tests {
         assert_eq!(text("F").as_deref(), Some(""));
         assert_eq!(values["C"].as_ref().unwrap().as_sequence().unwrap()[1].as_str(), Some("b"));
         assert!(values["E"].as_ref().unwrap().as_sequence().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_given_before_counts_where_nothing_else_is_given() {
+        let document = yaml::parse("t", "A: {Type: String, Default: x}\nB: {Type: String}").unwrap();
+        let texts = |all: &[(&str, &str)]| {
+            all.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let inputs = Inputs {
+            parameters: texts(&[("A", "now")]),
+            previous: texts(&[("A", "before"), ("B", "before"), ("Gone", "before")]),
+            ..Inputs::default()
+        };
+        let mut problems = Problems::new();
+        let values = read(document.root.as_mapping(), document.root.span, &inputs, &mut problems);
+        assert!(problems.into_vec().is_empty(), "a parameter that the template no longer has is no problem");
+        let text = |name: &str| values[name].as_ref().and_then(Node::as_str).map(str::to_owned);
+        assert_eq!((text("A").as_deref(), text("B").as_deref()), (Some("now"), Some("before")));
     }
 
     #[test]

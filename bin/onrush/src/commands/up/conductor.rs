@@ -7,7 +7,7 @@ use super::vpc::Carrier;
 use super::watch::{Interest, Seen, Watcher, resolved};
 use crate::Stop;
 use crate::arguments::{Template, Watch};
-use crate::stack::{self, Read};
+use crate::stack::{self, Read, Standing};
 use anyhow::anyhow;
 use doors::orders::{Order, Ordered, Orders, Outcome};
 use doors::{ApiParts, Doors};
@@ -206,7 +206,7 @@ impl Conductor {
             let all = wanted[name].as_array()?.iter();
             Some(all.filter_map(|text| text.as_str().map(str::to_owned)).collect())
         };
-        if let Some(parameters) = texts("parameter_overrides").filter(|all| !all.is_empty()) {
+        if let Some(parameters) = texts("parameter_overrides") {
             template.parameter_overrides = parameters;
         }
         if let Some(imports) = texts("imports").filter(|all| !all.is_empty()) {
@@ -233,7 +233,10 @@ impl Conductor {
         let port = self.port;
         let given = arguments.clone();
         self.elastic_ips.note(self.read.as_ref());
-        let standing = self.elastic_ips.all().clone();
+        let standing = Standing {
+            elastic_ips: self.elastic_ips.all().clone(),
+            parameters: self.read.as_ref().map(Read::given_parameters).unwrap_or_default(),
+        };
         let read =
             tokio::task::spawn_blocking(move || stack::read_again(&path, &given, port, standing)).await;
         let read = read.map_err(|error| Stop::Failed(error.into()))??;

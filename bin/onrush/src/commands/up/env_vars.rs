@@ -70,7 +70,9 @@ impl EnvVars {
         for (word, variables) in &self.0.functions {
             let Some(function) = stack.find_function(word) else {
                 let known = stack.functions.iter().map(|function| function.id.as_str());
-                let near = template::yaml::did_you_mean(word, known).unwrap_or_default();
+                let near = template::yaml::did_you_mean(word, known.clone());
+                let near =
+                    near.unwrap_or_else(|| format!("there is: {}", known.collect::<Vec<_>>().join(", ")));
                 tracing::warn!("--env-vars: the template has no function {word}; {near}");
                 continue;
             };
