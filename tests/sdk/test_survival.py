@@ -28,6 +28,9 @@ def test_health_tells_what_runs(platform):
     echoes(platform, "healthy")
     health = platform.alive()
     assert health["functions"] == 1 and health["environments"] == 1 and health["in_flight"] == 0 and health["version"]
+    # As those ask who wait for a server to be there.
+    head = platform.request("HEAD", "/_onrush/health")
+    assert (head.status, head.body) == (200, b""), head
 
 
 def test_functions_and_settings_survive_a_restart(start, tmp_path):

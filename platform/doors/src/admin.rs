@@ -29,7 +29,8 @@ pub(crate) async fn answer(doors: &Doors, head: &Parts, incoming: Incoming) -> A
     if path == "/_onrush/reset" {
         return reset(doors, head).await;
     }
-    if head.method != Method::GET {
+    // Those who wait for a server often ask with HEAD; a page without its body.
+    if head.method != Method::GET && head.method != Method::HEAD {
         return json(StatusCode::METHOD_NOT_ALLOWED, "{\"message\":\"GET only\"}");
     }
     match path.strip_prefix("/_onrush/").unwrap_or("") {

@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 const LINGER: Duration = Duration::from_millis(50);
 /// Most bytes of one commit; beyond it the rest goes with the next.
 const COMMIT_BYTES_MAX: usize = 8 << 20;
+/// How long after a message that events cannot be stored the next one may come: a full disk refuses whatever comes, and
+/// messages may well go to a file on it.
+const MESSAGES_APART: Duration = Duration::from_secs(1);
 
 type Answer = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
 
@@ -28,6 +31,26 @@ struct Inbox {
     /// When the oldest of `later` came.
     later_since: Option<Instant>,
     is_closed: bool,
+}
+
+/// What of failed commits was not told yet.
+#[derive(Default)]
+struct Untold {
+    told_at: Option<Instant>,
+    refused: usize,
+}
+
+impl Untold {
+    /// Notes a commit that failed at `now` with `refused` events; how many were refused since the last message, if it is time
+    /// for one.
+    fn failed(&mut self, now: Instant, refused: usize) -> Option<usize> {
+        self.refused += refused;
+        let is_time = self.told_at.is_none_or(|told_at| now - told_at >= MESSAGES_APART);
+        is_time.then(|| {
+            self.told_at = Some(now);
+            std::mem::take(&mut self.refused)
+        })
+    }
 }
 
 struct Shared {
@@ -109,6 +132,7 @@ impl Shared {
     }
 
     fn commit_all(&self) {
+        let mut untold = Untold::default();
         while let Some((asked, later)) = self.next() {
             let size = asked.iter().map(|asked| asked.rows.len()).sum::<usize>() + later.len();
             let mut rows = Vec::with_capacity(size);
@@ -122,7 +146,9 @@ impl Shared {
             }
             let result = self.store.commit(&rows).map_err(Arc::new);
             if let Err(error) = &result {
-                tracing::error!(%error, refused = answers.len(), "events could not be stored");
+                if let Some(refused) = untold.failed(Instant::now(), answers.len()) {
+                    tracing::error!(%error, refused, "events could not be stored");
+                }
                 rows.truncate(of_later);
                 self.keep(rows, error, !answers.is_empty());
             }
@@ -262,6 +288,17 @@ pub(crate) mod tests {
             let _ = said.send(result.is_ok());
         });
         heard
+    }
+
+    #[test]
+    fn commits_that_fail_one_after_the_other_are_told_once_a_second_with_their_number() {
+        let mut untold = Untold::default();
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        assert_eq!(untold.failed(at(0), 2), Some(2));
+        assert_eq!([untold.failed(at(1), 3), untold.failed(at(999), 0)], [None, None]);
+        assert_eq!(untold.failed(at(1_000), 1), Some(4));
+        assert_eq!(untold.failed(at(2_500), 0), Some(0));
     }
 
     #[test]
