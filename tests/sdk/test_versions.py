@@ -89,8 +89,12 @@ def test_publishing_with_the_code_answers_the_version(client, platform):
 
 
 def test_a_version_that_an_alias_stands_for_stays(client, waves):
-    with pytest.raises(client.exceptions.ResourceConflictException):
+    with pytest.raises(client.exceptions.ResourceConflictException) as caught:
         client.delete_function(FunctionName=waves, Qualifier="1")
+    words = "Unable to delete version because the following aliases reference it: [canary]"
+    assert caught.value.response["Error"]["Message"] == words
+    # One that is not there is deleted already.
+    client.delete_function(FunctionName=waves, Qualifier="99")
     with pytest.raises(client.exceptions.InvalidParameterValueException) as caught:
         client.delete_function(FunctionName=waves, Qualifier="$LATEST")
     message = "$LATEST version cannot be deleted without deleting the function."

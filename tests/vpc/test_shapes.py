@@ -64,9 +64,13 @@ def test_a_function_created_by_the_api_stands_where_its_configuration_says(start
         platform = start("--world", f"netns:{world.name}", "--limit", "nat.ports=4", template=template)
         client = platform.client()
         config = client.get_function(FunctionName="Red")["Configuration"]["VpcConfig"]
+        vpc_id = config["VpcId"]
+        assert vpc_id.startswith("vpc-")
         config = {key: config[key] for key in ("SubnetIds", "SecurityGroupIds")}
         code = packages.package(puppet.files())
         platform.create("Late", code, VpcConfig=config, Timeout=30)
+        late = client.get_function_configuration(FunctionName="Late")["VpcConfig"]
+        assert late == config | {"VpcId": vpc_id, "Ipv6AllowedForDualStack": False}
         platform.create("Outside", code, Timeout=30)
         assert connect(platform, "Red", count=2, keep=True) == ["hello"] * 2
         assert connect(platform, "Late", count=2, keep=True) == ["hello"] * 2

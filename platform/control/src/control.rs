@@ -105,6 +105,8 @@ pub struct Control {
     snapshot: RwLock<Arc<Functions>>,
     layers: RwLock<Arc<Layers>>,
     signing: RwLock<Arc<SigningConfigs>>,
+    /// The VPC of each subnet that a template has.
+    subnets: RwLock<BTreeMap<String, String>>,
     writer: Mutex<Writer>,
     pulls: pull::Pulls,
     /// One at a time says which images stay, so that the newest word is the last.

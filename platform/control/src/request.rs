@@ -242,8 +242,6 @@ pub struct Deploy {
     pub settings: Settings,
     /// Layers, lowest first, as [`crate::Control::deploy_layer`] or the API published them.
     pub layers: Vec<Layer>,
-    /// The VPC that the subnets belong to.
-    pub vpc_id: Option<String>,
     /// Reserved concurrency.
     pub reserved: Option<u32>,
     /// The function URL.

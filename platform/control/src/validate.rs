@@ -519,12 +519,10 @@ fn check_vpc(vpc: &VpcSettings, violations: &mut Violations) {
 /// The network after a change: an absent list stays, an empty one takes the function out of its VPC.
 fn vpc_of(asked: VpcSettings, before: Option<VpcConfig>) -> Result<Option<VpcConfig>, ApiError> {
     let mut vpc = before.unwrap_or_default();
-    let moved = asked.subnet_ids.as_ref().is_some_and(|subnets| *subnets != vpc.subnet_ids);
     vpc.subnet_ids = asked.subnet_ids.unwrap_or(vpc.subnet_ids);
     vpc.security_group_ids = asked.security_group_ids.unwrap_or(vpc.security_group_ids);
     vpc.ipv6_allowed_for_dual_stack =
         asked.ipv6_allowed_for_dual_stack.unwrap_or(vpc.ipv6_allowed_for_dual_stack);
-    vpc.vpc_id = vpc.vpc_id.filter(|_| !moved);
     match (vpc.subnet_ids.is_empty(), vpc.security_group_ids.is_empty()) {
         (true, true) => Ok(None),
         (false, false) => Ok(Some(vpc)),

@@ -3,7 +3,7 @@
 mod around;
 mod layer;
 
-use super::function::{Source, set_code, set_vpc_id};
+use super::function::{Source, set_code};
 use super::pull::{await_image, has_ticket};
 use super::url::url_of;
 use super::version::Copies;
@@ -13,8 +13,14 @@ use crate::image::{Image, Pull};
 use crate::package::Location;
 use crate::request::{Around, Deploy, DeployCode};
 use crate::validate::{self, Violations};
-use model::error::ApiError;
+use model::error::{ApiError, ErrorCode};
 use std::sync::Arc;
+
+/// How often a function is read again that was changed between its reading and its writing.
+const DEPLOY_TRIES: u32 = 8;
+
+/// What stood before a deployment of a function, and what came of it.
+pub(super) type Deployed = (Option<Arc<Function>>, Arc<Function>);
 
 impl Control {
     /// Makes a function be as the template says, whatever it was before. Environments of an unchanged function stay.
@@ -27,6 +33,11 @@ impl Control {
     /// An image that has to be fetched is fetched in the background: the function is Pending, or runs as it was, until all of
     /// this is done once more with the image at hand.
     pub fn deploy(&self, request: Deploy) -> Result<Arc<Function>, ApiError> {
+        Ok(self.deploy_noted(request)?.1)
+    }
+
+    /// The same, with what stood before the very write: `None` for a function that is new.
+    pub(super) fn deploy_noted(&self, request: Deploy) -> Result<Deployed, ApiError> {
         self.deploy_with(request, None)
     }
 
@@ -38,20 +49,18 @@ impl Control {
         image: Image,
         ticket: &str,
     ) -> Result<Arc<Function>, ApiError> {
-        self.deploy_with(request, Some((image, ticket)))
+        Ok(self.deploy_with(request, Some((image, ticket)))?.1)
     }
 
-    fn deploy_with(
-        &self,
-        request: Deploy,
-        fetched: Option<(Image, &str)>,
-    ) -> Result<Arc<Function>, ApiError> {
+    fn deploy_with(&self, request: Deploy, fetched: Option<(Image, &str)>) -> Result<Deployed, ApiError> {
         let (image, ticket) = fetched.unzip();
         let again = matches!(request.code, DeployCode::Image { .. }).then(|| Box::new(request.clone()));
         let (wanted, around, pull) = self.wanted(request, image)?;
         if let Some(pull) = pull {
+            let mut stood = None;
             let function = self.change(|functions| {
                 let before = functions.get(&wanted.name);
+                stood = before.cloned();
                 let runs = before.filter(|before| before.state == State::Active);
                 let mut function = runs.map_or(wanted, |before| Function::clone(before));
                 if let (None, Some(before)) = (runs, before) {
@@ -64,8 +73,29 @@ impl Control {
                 Ok(Edit::Put(Box::new(function), if runs.is_some() { Fresh::Around } else { Fresh::Version }))
             })?;
             self.pull(&function, again);
-            return Ok(function);
+            return Ok((stood, function));
         }
+        for _ in 1..DEPLOY_TRIES {
+            if let Some(deployed) = self.write_deployed(&wanted, &around, ticket)? {
+                return Ok(deployed);
+            }
+        }
+        self.write_deployed(&wanted, &around, ticket)?.ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::ResourceConflict,
+                format!("{} is changed through the API all the time: deploy it again.", wanted.name),
+            )
+        })
+    }
+
+    /// Writes a function as the template says it, if it still is as it was read; `None` when it was changed meanwhile, so that
+    /// the change is seen before it is written over.
+    fn write_deployed(
+        &self,
+        wanted: &Function,
+        around: &Around,
+        ticket: Option<&str>,
+    ) -> Result<Option<Deployed>, ApiError> {
         let name = wanted.name.clone();
         let reserved = wanted.reserved;
         let before = self.function(&name);
@@ -74,13 +104,19 @@ impl Control {
             carry_over(before, &mut function);
             same_version(before, &function)
         });
-        let copies = if around::is_published(before.as_ref(), &around, unchanged) {
+        let copies = if around::is_published(before.as_ref(), around, unchanged) {
             Copies::default()
         } else {
-            self.copies_for(&wanted, around.versions.len())?
+            self.copies_for(wanted, around.versions.len())?
         };
-        self.change(|functions| {
-            let before = functions.get(&name);
+        let mut is_other = false;
+        let written = self.change(|functions| {
+            let (read, before) = (before.as_ref(), functions.get(&name));
+            is_other = !is_same(read, before);
+            if is_other {
+                // Nothing is written.
+                return Ok(Edit::Keep(Arc::new(wanted.clone())));
+            }
             if let Some(ticket) = ticket {
                 let before = before.ok_or_else(|| self.missing(&name))?;
                 if !has_ticket(before, ticket) {
@@ -90,9 +126,9 @@ impl Control {
             if before.and_then(|before| before.reserved) != reserved {
                 self.check_floor(functions, &name, reserved)?;
             }
-            let mut function = wanted;
+            let mut function = wanted.clone();
             let Some(before) = before else {
-                self.surround(functions, &mut function, &around, &copies)?;
+                self.surround(functions, &mut function, around, &copies)?;
                 return Ok(Edit::Put(Box::new(function), Fresh::Version));
             };
             carry_over(before, &mut function);
@@ -101,7 +137,7 @@ impl Control {
                 // What is published with this change is published from what it makes.
                 function.version_key = 0;
             }
-            self.surround(functions, &mut function, &around, &copies)?;
+            self.surround(functions, &mut function, around, &copies)?;
             if function == **before {
                 return Ok(Edit::Keep(Arc::clone(before)));
             }
@@ -112,7 +148,8 @@ impl Control {
                 return Ok(Edit::Put(Box::new(function), Fresh::Around));
             }
             Ok(Edit::Put(Box::new(function), Fresh::Version))
-        })
+        })?;
+        Ok((!is_other).then_some((before, written)))
     }
 
     /// Looks again at the user's own folder behind a function. An edit makes a new version, so that no environment
@@ -155,7 +192,6 @@ impl Control {
             architecture,
             mut settings,
             layers,
-            vpc_id,
             reserved,
             url,
             event_invoke,
@@ -198,7 +234,7 @@ impl Control {
         validate::apply_settings(settings, &mut function)?;
         validate::snap_start::check(&function, self.options.experimental_snap_start)?;
         validate::check_mandatory(&function)?;
-        set_vpc_id(&mut function.vpc, vpc_id);
+        self.name_vpc(&mut function);
         function.layers = layers;
         if let DeployCode::Image { uri, source } = &code {
             let source = match image {
@@ -221,6 +257,14 @@ impl Control {
     fn default_role(&self) -> String {
         let partition = model::name::partition_of(&self.options.region);
         format!("arn:{partition}:iam::{}:role/onrush-default", self.options.account_id)
+    }
+}
+
+/// Whether a function is the very one that was read: any change makes another value.
+fn is_same(read: Option<&Arc<Function>>, now: Option<&Arc<Function>>) -> bool {
+    match (read, now) {
+        (Some(read), Some(now)) => Arc::ptr_eq(read, now),
+        (read, now) => read.is_none() && now.is_none(),
     }
 }
 
@@ -309,7 +353,7 @@ mod tests {
             Image::new("a", FoundImage { id, digest, settings: ImageSettings::default(), root })
         };
         let error = control.deploy_image(request.clone(), image(), "gone").unwrap_err();
-        assert_eq!(error.code, model::error::ErrorCode::ResourceNotFound, "{}", error.message);
+        assert_eq!(error.code, ErrorCode::ResourceNotFound, "{}", error.message);
         assert!(control.function("cart").is_none(), "a deleted function stays deleted");
         let waits = control.deploy(request.clone()).unwrap();
         let kept = control.deploy_image(request.clone(), image(), "older").unwrap();

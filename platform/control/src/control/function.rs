@@ -4,7 +4,7 @@ use super::image::set_image;
 use super::pull::{await_image, check_settled};
 use super::version::{Copies, latest_version, publish_into};
 use super::{Control, Edit, Fresh};
-use crate::function::{Function, LastUpdateStatus, PackageType, VpcConfig};
+use crate::function::{Function, LastUpdateStatus, PackageType};
 use crate::image::{Image, Pull};
 use crate::package::Package;
 use crate::request::{
@@ -13,7 +13,8 @@ use crate::request::{
 use crate::validate::{self, Violations};
 use model::error::{ApiError, ErrorCode};
 use model::name::{self, FUNCTION_NAME_MAX, LATEST};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
 
 impl Control {
     /// Creates a function. Durable and visible when it returns.
@@ -40,6 +41,7 @@ impl Control {
         function.layers = layers.unwrap_or_default();
         function.package_type = if is_image { PackageType::Image } else { PackageType::Zip };
         validate::apply_settings(settings, &mut function)?;
+        self.name_vpc(&mut function);
         validate::snap_start::check(&function, self.options.experimental_snap_start)?;
         validate::check_mandatory(&function)?;
         let source = self.source_of_request(&code, &function.architectures)?;
@@ -155,6 +157,7 @@ impl Control {
                 function.layers = layers;
             }
             validate::apply_settings(settings, &mut function)?;
+            self.name_vpc(&mut function);
             validate::check_mandatory(&function)?;
             validate::snap_start::check(&function, self.options.experimental_snap_start)?;
             function.last_update_status = LastUpdateStatus::Successful;
@@ -173,10 +176,11 @@ impl Control {
     }
 
     /// Deletes a function, or the one version of it that a qualifier names. Invocations in flight keep the code that they run.
+    /// A function that is gone is returned.
     ///
     /// # Errors
     /// There is no such function or version; or an alias stands for the version.
-    pub fn delete(&self, function: &str, qualifier: Option<&str>) -> Result<(), ApiError> {
+    pub fn delete(&self, function: &str, qualifier: Option<&str>) -> Result<Option<Arc<Function>>, ApiError> {
         let (reference, qualifier) = self.reference(function, qualifier)?;
         if qualifier.as_deref() == Some(LATEST) {
             return Err(ApiError::invalid(
@@ -185,13 +189,13 @@ impl Control {
         }
         let found = self.resolve(&reference.name, None)?;
         if let Some(qualifier) = &qualifier {
-            return self.delete_version(&found.name, qualifier);
+            return self.delete_version(&found.name, qualifier).map(|()| None);
         }
-        self.change(|functions| match functions.get(&found.name) {
+        let gone = self.change(|functions| match functions.get(&found.name) {
             Some(function) => Ok(Edit::Remove(Arc::clone(function))),
             None => Err(self.not_found(&reference, None)),
-        })?;
-        Ok(())
+        });
+        gone.map(Some)
     }
 
     /// Changes what lies around a function (URL, tags, policy): its environments stay.
@@ -210,6 +214,19 @@ impl Control {
             }
             Ok(Edit::Put(Box::new(function), Fresh::Around))
         })
+    }
+
+    /// Says which VPC each subnet is in that there is; a function's `VpcId` is of its first one.
+    pub fn know_subnets(&self, subnets: BTreeMap<String, String>) {
+        *self.subnets.write().unwrap_or_else(PoisonError::into_inner) = subnets;
+    }
+
+    /// Names the VPC that a function's subnets are in; one whose subnets nobody knows has none.
+    pub(super) fn name_vpc(&self, function: &mut Function) {
+        if let Some(vpc) = &mut function.vpc {
+            let subnets = self.subnets.read().unwrap_or_else(PoisonError::into_inner);
+            vpc.vpc_id = vpc.subnet_ids.first().and_then(|id| subnets.get(id)).cloned();
+        }
     }
 
     /// A function of this account with AWS's defaults and no code yet.
@@ -335,13 +352,6 @@ fn as_if_published(function: Arc<Function>) -> Arc<Function> {
             Arc::new(Function { version, code_sha256, ..Function::clone(&function) })
         }
         _ => function,
-    }
-}
-
-/// Names the VPC that the subnets belong to, when the template knows it.
-pub(super) fn set_vpc_id(vpc: &mut Option<VpcConfig>, id: Option<String>) {
-    if let Some(vpc) = vpc {
-        vpc.vpc_id = id;
     }
 }
 

@@ -175,6 +175,7 @@ impl Control {
             snapshot: RwLock::new(Arc::new(functions)),
             layers: RwLock::new(Arc::new(layers)),
             signing: RwLock::new(Arc::new(signing)),
+            subnets: RwLock::default(),
             images: None,
             pulls: Default::default(),
             images_told: Mutex::default(),

@@ -238,7 +238,7 @@ fn is_principal(text: &str) -> bool {
             || is_id(text))
 }
 
-/// Checks lengths and patterns of the service model.
+/// Checks lengths and patterns of the service model, and what goes with which action.
 fn check(request: &AddPermission) -> Result<(), ApiError> {
     let mut violations = Violations::default();
     let lengths = [(&request.principal, "principal"), (&request.event_source_token, "eventSourceToken")];
@@ -266,7 +266,14 @@ fn check(request: &AddPermission) -> Result<(), ApiError> {
     }
     let kind = request.function_url_auth_type.as_deref();
     violations.one_of(kind, "functionUrlAuthType", &["NONE", "AWS_IAM"]);
-    violations.finish()
+    violations.finish()?;
+    if kind.is_some() && request.action.as_deref() != Some("lambda:InvokeFunctionUrl") {
+        // In AWS's words, as users of Terraform report them.
+        return Err(ApiError::invalid(
+            "FunctionUrlAuthType is only supported for lambda:InvokeFunctionUrl action",
+        ));
+    }
+    Ok(())
 }
 
 /// The id of an organisation.

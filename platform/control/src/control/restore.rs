@@ -42,8 +42,7 @@ impl Deployment {
     /// # Errors
     /// As it.
     pub fn deploy(&mut self, control: &Control, request: Deploy) -> Result<Arc<Function>, ApiError> {
-        let before = control.function(&control.bare_name(&request.name)?);
-        let after = control.deploy(request)?;
+        let (before, after) = control.deploy_noted(request)?;
         note(&mut self.functions, &after.name, before, Some(Arc::clone(&after)));
         Ok(after)
     }
@@ -53,8 +52,7 @@ impl Deployment {
     /// # Errors
     /// As it.
     pub fn delete(&mut self, control: &Control, name: &str) -> Result<(), ApiError> {
-        let before = control.function(name);
-        control.delete(name, None)?;
+        let before = control.delete(name, None)?;
         note(&mut self.functions, name, before, None);
         Ok(())
     }

@@ -1,11 +1,15 @@
 //! After a deployment that failed everything is as it was: functions, their versions and layers, also after a restart.
 
-use crate::bench::{Bench, create};
+use crate::bench::{Bench, create, options};
+use crate::pack::Pack;
+use control::package::{Unpacker, unpack};
 use control::{
     Around, AuthType, Control, Deploy, DeployAlias, DeployCode, DeployLayer, DeployVersion, Deployment,
     Function, Settings, UpdateFunctionConfiguration, UrlSettings,
 };
-use std::sync::Arc;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, OnceLock, Weak};
 
 fn deploy(control: &Control, name: &str, text: &str) -> Arc<Function> {
     control.deploy(request(name, text)).unwrap()
@@ -193,4 +197,42 @@ fn one_that_cannot_come_back_keeps_no_other_from_it() {
     let refused: Vec<_> = restored.refused.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(refused, ["c"]);
     assert_eq!(reservations(), [Some(100), Some(300), Some(400), Some(100), None]);
+}
+
+/// Unpacks, and changes a function through the API while it does.
+#[derive(Default)]
+struct Meanwhile(OnceLock<Weak<Control>>);
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Meanwhile")
+    }
+}
+
+impl Unpacker for Meanwhile {
+    fn run(&self, order: &[u8], archive: BorrowedFd<'_>, folder: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+        if let Some(control) = self.0.get().and_then(Weak::upgrade) {
+            let settings = Settings { memory_size: Some(512), ..Settings::default() };
+            let request = UpdateFunctionConfiguration { revision_id: None, settings };
+            control.update_configuration("cart", request).unwrap();
+        }
+        Ok(unpack(order, archive.try_clone_to_owned()?, folder.try_clone_to_owned()?))
+    }
+}
+
+#[test]
+fn what_the_api_changed_while_a_deployment_was_on_its_way_comes_back_with_a_rollback() {
+    let folder = tempfile::tempdir().unwrap();
+    let meanwhile = Arc::new(Meanwhile::default());
+    let control = Control::open(options(folder.path()), Box::new(|_| {})).unwrap();
+    let control = Arc::new(control.with_unpacker(Arc::clone(&meanwhile) as Arc<dyn Unpacker>));
+    deploy(&control, "cart", "before");
+    meanwhile.0.set(Arc::downgrade(&control)).unwrap();
+    let mut done = Deployment::default();
+    let code = DeployCode::Zip(Pack::of(&[("index.py", "after")]));
+    let deployed = done.deploy(&control, Deploy { code, ..request("cart", "") }).unwrap();
+    assert_eq!((deployed.memory_mb, code_of(&control, "cart", "$LATEST").as_str()), (128, "after"));
+    all_back(&control, &done);
+    let kept = control.function("cart").unwrap();
+    assert_eq!((kept.memory_mb, code_of(&control, "cart", "$LATEST").as_str()), (512, "before"));
 }

@@ -60,9 +60,20 @@ impl Trail {
 pub async fn all(read: &Read, stage: &Stage, trail: &Trail) -> Result<(), Stop> {
     let overrides = stage.env_files.read(read)?;
     overrides.warn_of_typos(&read.stack);
+    stage.control.know_subnets(subnets(&read.stack));
     let all: Vec<_> = read.stack.functions.iter().collect();
     let deployed_names = functions(read, stage, &overrides, &all, trail).await?;
     remove_others(read, &stage.control, &deployed_names, trail).await
+}
+
+/// Which VPC each subnet of the template is in, by AWS's ids.
+fn subnets(stack: &Stack) -> BTreeMap<String, String> {
+    let vpc_of = |link: &Link| match link {
+        Link::Literal(id) => Some(id.clone()),
+        Link::Logical(id) => stack.vpcs.iter().find(|vpc| vpc.id == *id).map(|vpc| vpc.vpc_id.clone()),
+    };
+    let subnets = stack.subnets.iter();
+    subnets.filter_map(|subnet| Some((subnet.subnet_id.clone(), vpc_of(&subnet.vpc)?))).collect()
 }
 
 /// Deploys one function again.
@@ -248,7 +259,6 @@ async fn request(
         architecture: Some(architecture(function.architecture).to_owned()),
         settings: settings(&read.stack, function, variables),
         layers,
-        vpc_id: None,
         reserved: function.reserved_concurrency,
         url: url.map(url_settings),
         event_invoke: function.event_invoke.iter().map(event_invoke).collect(),

@@ -2,6 +2,7 @@
 
 use control::{Function, LogFormat, SnapStart, State};
 use model::name::LATEST;
+use ring::digest;
 use serde_json::{Value, json};
 
 /// A function or version that was just made. It can be invoked when this is read: the next look shows it Active.
@@ -52,6 +53,16 @@ pub fn listed(function: &Function, qualified: bool) -> Value {
     shape
 }
 
+/// What runs a function, in the form of AWS's ARNs: of a runtime, at the version that INIT_START names. It is this host's,
+/// whatever PutRuntimeManagementConfig asked for.
+fn runtime_version_arn(function: &Function, runtime: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, format!("{runtime}.onrush").as_bytes());
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts: Vec<&str> = function.arn.split(':').collect();
+    let (partition, region) = (parts.get(1).unwrap_or(&"aws"), parts.get(3).unwrap_or(&""));
+    format!("arn:{partition}:lambda:{region}::runtime:{hex}")
+}
+
 /// The configuration as most operations answer it; `qualified` puts the version into the ARN.
 pub fn of(function: &Function, qualified: bool) -> Value {
     let arn = if qualified { function.qualified_arn() } else { function.arn.clone() };
@@ -84,6 +95,8 @@ pub fn of(function: &Function, qualified: bool) -> Value {
     let was_there = function.state != State::Pending;
     add("LastUpdateStatus", was_there.then(|| json!(function.last_update_status)));
     add("Runtime", function.runtime.as_ref().map(|runtime| json!(runtime)));
+    let runtime = function.runtime.as_deref().map(|runtime| runtime_version_arn(function, runtime));
+    add("RuntimeVersionConfig", runtime.map(|arn| json!({"RuntimeVersionArn": arn})));
     add("Handler", function.handler.as_ref().map(|handler| json!(handler)));
     let variables = &function.environment;
     let is_said = !variables.is_empty() || function.empty_environment;

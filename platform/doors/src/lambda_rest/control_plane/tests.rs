@@ -98,6 +98,9 @@ fn a_new_function_has_the_shape_of_the_api() {
     assert_eq!(value["SnapStart"], json!({"ApplyOn": "None", "OptimizationStatus": "Off"}));
     assert_eq!(value["LoggingConfig"], json!({"LogFormat": "Text", "LogGroup": "/aws/lambda/cart"}));
     assert!(value.get("VpcConfig").is_none() && value.get("Environment").is_none());
+    let runtime = value["RuntimeVersionConfig"]["RuntimeVersionArn"].as_str().unwrap();
+    let hex = runtime.strip_prefix("arn:aws:lambda:us-east-1::runtime:").unwrap();
+    assert!(hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()), "{runtime}");
 
     let (status, got) = bench.get("/2015-03-31/functions/cart");
     let mut active = value.clone();
