@@ -1,13 +1,16 @@
 """Names, attached servers and AWS's endpoints, as functions in a VPC and outside of it see them."""
 
 import json
+import re
 import socket
+import subprocess
 import threading
 
 import pytest
 
 from support import network, puppet, templates
 from support.network import ASK_OVER_TCP, CONNECT, ref
+from support.paths import BINARY
 from support.world import refused
 
 pytestmark = pytest.mark.skipif(bool(refused()), reason=str(refused()))
@@ -191,6 +194,71 @@ def test_nothing_is_left_of_the_relay_after_a_kill(start, tmp_path, echo):
     platform = begin(start, tmp_path, "--attach", f"cache.example.com:443=127.0.0.1:{echo.port}")
     assert puppet.inside(platform, CONNECT, "Red", host="cache.example.com", port=443, keep=True) == ["hello"]
     assert platform.kill().wait_gone(10) == []
+
+
+AURORA = {
+    "DbGroup": {
+        "Type": "AWS::EC2::SecurityGroup",
+        "Properties": {
+            "GroupDescription": "databases",
+            "VpcId": ref("Vpc"),
+            "SecurityGroupIngress": [{"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "CidrIp": "10.0.0.0/16"}],
+        },
+    },
+    "DbSubnets": {
+        "Type": "AWS::RDS::DBSubnetGroup",
+        "Properties": {"DBSubnetGroupDescription": "x", "SubnetIds": [ref("Private0"), ref("Public")]},
+    },
+    "Cluster": {
+        "Type": "AWS::RDS::DBCluster",
+        "Properties": {
+            "Engine": "aurora-postgresql",
+            "DBSubnetGroupName": ref("DbSubnets"),
+            "VpcSecurityGroupIds": [ref("DbGroup")],
+        },
+    },
+} | {
+    name: {
+        "Type": "AWS::RDS::DBInstance",
+        "Properties": {"DBClusterIdentifier": ref("Cluster"), "DBInstanceClass": "db.r6g.large", "Engine": "aurora-postgresql"},
+    }
+    for name in ("Writer", "Reader1", "Reader2")
+}
+TWICE_EACH = """
+import socket
+answer = []
+for _ in range(4):
+    with socket.create_connection((event["host"], 5432), 5) as connection:
+        connection.sendall(b"who?")
+        answer.append([connection.getpeername()[0], connection.recv(16).decode()])
+"""
+
+
+def test_connections_to_a_reader_endpoint_go_to_each_reader_in_turn(start, tmp_path):
+    servers = {"Writer": Echo(), "Reader1": Echo(), "Reader2": Echo()}
+    try:
+        attached = [word for name, server in servers.items() for word in ("--attach", f"{name}=127.0.0.1:{server.port}")]
+        platform = begin(start, tmp_path, *attached, more=AURORA)
+        explained = json.loads(
+            subprocess.run(
+                [BINARY, "explain", "Reader1", "--template", tmp_path / "app.json", "--json"],
+                capture_output=True, text=True, timeout=60, check=True,
+            ).stdout
+        )
+        (name,) = set(re.findall(r"[a-z0-9-]+\.cluster-ro-[a-z0-9.-]+\.com", json.dumps(explained)))
+        heard = puppet.inside(platform, TWICE_EACH, "Red", host=name)
+        assert [word for _, word in heard] == ["who?"] * 4
+        first, second = heard[0][0], heard[1][0]
+        assert first != second and [address for address, _ in heard] == [first, second] * 2, heard
+    finally:
+        for server in servers.values():
+            server.close()
+
+
+def test_two_servers_for_one_place_are_refused_at_the_start(start, tmp_path):
+    attached = ("--attach", "Reader1=127.0.0.1:1", "--attach", "10.0.0.5:5432=127.0.0.1:2")
+    with pytest.raises(Exception, match="both lead to 10.0.0.5:5432"):
+        begin(start, tmp_path, *attached, more=AURORA)
 
 
 def test_a_wrong_option_is_told_at_once(start, tmp_path):

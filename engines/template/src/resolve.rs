@@ -275,7 +275,8 @@ impl<'a> Resolver<'a> {
         if !self.exists(index, span) {
             return None;
         }
-        match self.identity(index).attribute(attribute) {
+        let of = if attribute == "Endpoint.Port" { self.cluster_of(index).unwrap_or(index) } else { index };
+        match self.identity(of).attribute(attribute) {
             Attribute::Text(text) => Some(Node::text(text, span)),
             Attribute::List(items) => {
                 Some(Node::list(items.into_iter().map(|item| Node::text(item, span)).collect(), span))
@@ -289,6 +290,15 @@ impl<'a> Resolver<'a> {
                 None
             }
         }
+    }
+
+    /// The template's database cluster that an instance is of, which says where it answers.
+    fn cluster_of(&self, index: usize) -> Option<usize> {
+        let instance = &self.resources[index];
+        let properties = instance.resolved.as_deref().unwrap_or(&instance.properties);
+        let cluster = properties.get("DBClusterIdentifier")?.as_str()?;
+        let is = |found: &Resource| found.kind == "AWS::RDS::DBCluster" && found.reference == cluster;
+        (instance.kind == "AWS::RDS::DBInstance").then(|| self.resources.iter().position(is))?
     }
 
     /// How a resource is named; its properties count as far as they are resolved.

@@ -44,6 +44,23 @@ struct Known {
     service: Option<String>,
 }
 
+/// Two attachments end at one address and port, where a connection does not say by which name it was looked up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "--attach {second} and --attach {first} both lead to {address}:{port} in this network: give one of them, or the same \
+     server to both"
+)]
+pub struct Clash {
+    /// What has the place.
+    pub first: String,
+    /// What does not get it.
+    pub second: String,
+    /// The address.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+}
+
 /// What a network has where.
 #[derive(Clone, Debug, Default)]
 struct Places {
@@ -51,6 +68,26 @@ struct Places {
     /// Servers that take every port of an address.
     whole: BTreeMap<IpAddr, Server>,
     known: BTreeMap<IpAddr, Known>,
+}
+
+/// Puts attached servers where they stand, one at each place.
+#[derive(Default)]
+struct Putting {
+    servers: BTreeMap<(IpAddr, u16), (Server, String)>,
+    clashes: Vec<Clash>,
+}
+
+impl Putting {
+    /// `option`: what stands before the `=`.
+    fn put(&mut self, (address, port): (IpAddr, u16), server: &Server, option: String) {
+        match self.servers.get(&(address, port)) {
+            None => drop(self.servers.insert((address, port), (server.clone(), option))),
+            Some((there, _)) if there == server => {}
+            Some((_, first)) => {
+                self.clashes.push(Clash { first: first.clone(), second: option, address, port });
+            }
+        }
+    }
 }
 
 /// Every destination that leads to the relay, and what stands there.
@@ -71,22 +108,28 @@ impl std::fmt::Debug for Directory {
 
 impl Directory {
     /// The directory of a network. `served` are the services that `endpoints` answers for.
+    ///
+    /// # Errors
+    /// Two attachments stand at one place.
     pub fn new(
         network: &Network,
         stack: &Stack,
         attachments: &Attachments,
         resolver: Arc<Resolver>,
         (served, endpoints): (BTreeSet<String>, Endpoints),
-    ) -> Self {
+    ) -> Result<Self, Clash> {
         let directory =
             Self { places: RwLock::default(), served, resolver, endpoints, told: Mutex::default() };
-        directory.renew(network, stack, attachments);
-        directory
+        match directory.renew(network, stack, attachments).into_iter().next() {
+            Some(clash) => Err(clash),
+            None => Ok(directory),
+        }
     }
 
-    /// Speaks of another network from now on; the resolver's book is to be that one's already. What is open stays open.
-    pub fn renew(&self, network: &Network, stack: &Stack, attachments: &Attachments) {
-        let mut places = Places::default();
+    /// Speaks of another network from now on; the resolver's book is to be that one's already. What is open stays open. Answers
+    /// which attachments have no place, as another has it.
+    pub fn renew(&self, network: &Network, stack: &Stack, attachments: &Attachments) -> Vec<Clash> {
+        let (mut places, mut putting) = (Places::default(), Putting::default());
         for host in &network.hosts {
             let endpoint = match host.what {
                 HostKind::Endpoint(index) => stack.vpc_endpoints.get(index),
@@ -106,7 +149,7 @@ impl Directory {
                 if ports.is_empty() {
                     places.whole.insert(address, server.clone());
                 }
-                places.servers.extend(ports.iter().map(|port| ((address, *port), server.clone())));
+                ports.iter().for_each(|port| putting.put((address, *port), server, host.name.clone()));
             }
         }
         for ((place, port), server) in &attachments.places {
@@ -114,9 +157,13 @@ impl Directory {
                 Place::Address(address) => [*address].into(),
                 Place::Name(name) => self.resolver.book().addresses_of(name),
             };
-            places.servers.extend(addresses.into_iter().map(|address| ((address, *port), server.clone())));
+            for address in addresses {
+                putting.put((address, *port), server, format!("{place}:{port}"));
+            }
         }
+        places.servers = putting.servers.into_iter().map(|(at, (server, _))| (at, server)).collect();
         *self.places.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(places);
+        putting.clashes
     }
 
     fn places(&self) -> Arc<Places> {
@@ -253,7 +300,8 @@ mod tests {
             &attachments,
             resolver,
             (["ssm".to_owned()].into(), Arc::new(|_, _| {})),
-        );
+        )
+        .unwrap();
         let mut places = (*directory.places()).clone();
         let endpoint = Known { id: "SsmEndpoint".into(), service: Some("ssm".into()) };
         places.known.insert("10.0.1.9".parse().unwrap(), endpoint);
@@ -318,10 +366,36 @@ mod tests {
         let directory = directory(&[]);
         for (port, expected) in [(5432, ["server", "refused"]), (6000, ["refused", "server"])] {
             let stack = stack(port);
-            directory.renew(&Network::from_stack(&stack), &stack, &attachments);
+            assert_eq!(directory.renew(&Network::from_stack(&stack), &stack, &attachments), []);
             let found = ["10.0.1.4:5432", "10.0.1.4:6000"].map(|to| at(&directory, to, false));
             assert_eq!(found, expected, "{port}");
         }
+    }
+
+    #[test]
+    fn two_servers_at_one_place_are_told_apart_from_one_that_is_named_twice() {
+        let clash = |options: &[&str]| {
+            let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
+            let attachments = Attachments::parse(&options, None).unwrap();
+            let mut vpc = VpcNames::new(true, Vec::new());
+            // As the names of an endpoint have its one address.
+            for name in ["a.example.test", "b.example.test"] {
+                vpc.add(crate::names::Name::new(name).unwrap(), "10.0.1.8".parse().unwrap());
+            }
+            let services = ServiceAddresses::new("us-east-1", [], false);
+            let book = Book::new("us-east-1", vec![vpc], &attachments, services);
+            let resolver = Arc::new(Resolver::new(Arc::new(book), Upstream::of(vec![])));
+            let served: (_, Endpoints) = (BTreeSet::new(), Arc::new(|_, _| {}));
+            let made = Directory::new(&Network::default(), &Stack::default(), &attachments, resolver, served);
+            made.err().map(|clash| clash.to_string())
+        };
+        let said = clash(&["a.example.test:443=localhost:1", "b.example.test:443=localhost:2"]).unwrap();
+        let both = "--attach b.example.test:443 and --attach a.example.test:443 both lead to 10.0.1.8:443";
+        assert!(said.starts_with(both), "{said}");
+        assert!(clash(&["10.0.1.8:443=localhost:1", "a.example.test:443=localhost:2"]).is_some());
+        assert_eq!(clash(&["a.example.test:443=localhost:1", "b.example.test:443=localhost:1"]), None);
+        assert_eq!(clash(&["a.example.test:443=localhost:1", "b.example.test:80=localhost:2"]), None);
+        assert_eq!(clash(&["a.example.test:443=localhost:1", "c.example.test:443=localhost:2"]), None);
     }
 
     #[test]

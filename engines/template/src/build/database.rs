@@ -162,7 +162,7 @@ impl Builder<'_, '_> {
         for (place, index) in members.iter().enumerate() {
             let instance = &mut self.stack.db_instances[*index];
             // Readers answer at the reader endpoint; where there are none the writer does.
-            let reads = place == usize::from(members.len() > 1);
+            let reads = place > 0 || members.len() == 1;
             let names = [(place == 0, &writer_name), (reads, &reader_name)];
             instance.cluster = Some(DbClusterPart {
                 id: item.id.to_owned(),

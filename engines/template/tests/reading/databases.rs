@@ -57,6 +57,27 @@ Outputs:",
     assert_eq!(parts.iter().map(|part| part.writer).collect::<Vec<_>>(), [true, false]);
     assert!(parts[0].names.len() == 1 && parts[1].names[0].contains(".cluster-ro-"), "{parts:?}");
     assert_eq!(parts[1].capacity, None, "its class says what it has");
+    let three = text.replace(
+        "Outputs:",
+        "  Another:
+    Type: AWS::RDS::DBInstance
+    Properties: {DBClusterIdentifier: !Ref Cluster, DBInstanceClass: db.r6g.large, Engine: aurora-postgresql}
+Outputs:",
+    );
+    let names: Vec<_> =
+        super::stack(&three).db_instances.iter().map(|found| found.cluster.clone().unwrap().names).collect();
+    assert_eq!(names[1], names[2], "all readers have the one name");
+    assert!(names[1].len() == 1 && names[0] != names[1]);
+}
+
+#[test]
+fn an_instance_answers_at_its_clusters_port_for_who_asks_the_template_too() {
+    let text = format!("{AURORA}  Own: {{Value: !GetAtt Writer.Endpoint.Port}}\n");
+    assert_eq!(stack(&text).outputs[1].value, "6432");
+    let named = text.replace("      Port: 6432\n", "      Port: 6432\n      DBClusterIdentifier: Shop\n");
+    assert_eq!(stack(&named).outputs[1].value, "6432");
+    let usual = text.replace("      Port: 6432\n", "");
+    assert_eq!(stack(&usual).outputs[1].value, "5432");
 }
 
 #[test]

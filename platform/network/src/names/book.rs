@@ -29,6 +29,8 @@ pub struct VpcNames {
     reverse: BTreeMap<IpAddr, Name>,
     zones: BTreeSet<Name>,
     services: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Names that are answered with one of their addresses at a time.
+    one_of: BTreeSet<Name>,
 }
 
 impl VpcNames {
@@ -58,6 +60,11 @@ impl VpcNames {
     /// Makes a name stand for one that is not of the template.
     pub fn add_alias(&mut self, name: Name, target: Name) {
         self.aliases.insert(name, target);
+    }
+
+    /// Answers for a name with one of its addresses after the other.
+    pub fn take_turns(&mut self, name: &Name) {
+        self.one_of.insert(name.clone());
     }
 
     /// How many addresses a name has.
@@ -106,6 +113,8 @@ impl VpcNames {
 pub enum Answer {
     /// These addresses.
     Addresses(Vec<IpAddr>),
+    /// One of these addresses, with the next question the next.
+    OneOf(Vec<IpAddr>),
     /// This name.
     Pointer(Name),
     /// Whatever this name leads to.
@@ -180,7 +189,8 @@ impl Book {
             return Answer::Alias(target.clone());
         }
         if let Some(found) = vpc.find(name) {
-            return Answer::Addresses(found.iter().copied().collect());
+            let all = found.iter().copied().collect();
+            return if vpc.one_of.contains(name) { Answer::OneOf(all) } else { Answer::Addresses(all) };
         }
         if let Some(target) = vpc.find_in(&vpc.aliases, name) {
             return Answer::Alias(target.clone());

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use limits::Network;
-use limits::network::{HostKind, Zone};
+use limits::network::{Host, HostKind, Zone};
 use model::stack::Stack;
 
 use super::book::VpcNames;
@@ -18,7 +18,8 @@ impl VpcNames {
         let mut names = Self::new(true, Vec::new());
         for host in &network.hosts {
             for name in host.names.iter().filter_map(|pattern| named(pattern)) {
-                names.add(name, host.address.into());
+                names.add(name.clone(), host.address.into());
+                share_out(host, &name, &mut names);
             }
         }
         names
@@ -34,6 +35,7 @@ impl VpcNames {
                 for pattern in host.names.iter().chain(own) {
                     let Some(name) = named(pattern) else { continue };
                     names.add(name.clone(), host.address.into());
+                    share_out(host, &name, names);
                     if let Some(address6) = host.address6 {
                         names.add(name, address6.into());
                     }
@@ -58,6 +60,14 @@ impl VpcNames {
             }
         }
         all
+    }
+}
+
+/// A cluster's reader endpoint leads to one of its readers with each answer (Aurora User Guide, "Reader endpoints", published:
+/// each connection, not each query, goes to one; the turns assumed). Other names have all their addresses in each answer.
+fn share_out(host: &Host, name: &Name, names: &mut VpcNames) {
+    if matches!(host.what, HostKind::Database(_)) {
+        names.take_turns(name);
     }
 }
 
@@ -94,6 +104,7 @@ fn follow(network: &Network, vpc: usize, name: &Name, target: &str, names: &mut 
         for host in &hosts {
             names.extend(name, [host.address.into()]);
             names.extend(name, host.address6.map(IpAddr::V6));
+            share_out(host, name, names);
         }
         let records = match hosts.is_empty() {
             true => network.records(vpc, &target, "A").unwrap_or_default(),

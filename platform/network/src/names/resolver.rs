@@ -3,7 +3,7 @@
 //! It stands beside the packets' path, as AWS's does: names resolve while connects hang (S0-9 of the incident's text), and
 //! its answers take no connection of the interface.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -64,12 +64,14 @@ pub struct Resolver {
     upstream: Upstream,
     /// The name by which each address was last asked for.
     told: Mutex<HashMap<IpAddr, Name>>,
+    /// Of names and types that are answered with one address at a time, how often they were: the template's, so only so many.
+    turns: Mutex<BTreeMap<(Name, u16), usize>>,
 }
 
 impl Resolver {
     /// A resolver with this book.
     pub fn new(book: Arc<Book>, upstream: Upstream) -> Self {
-        Self { book: RwLock::new(book), upstream, told: Mutex::default() }
+        Self { book: RwLock::new(book), upstream, told: Mutex::default(), turns: Mutex::default() }
     }
 
     /// The book.
@@ -119,6 +121,9 @@ impl Resolver {
         let known = question.name.as_ref().map_or(Answer::AskTheHost, |name| book.look_up(asker.vpc, name));
         let answer = match known {
             Answer::Addresses(addresses) => of_addresses(&question, &addresses),
+            Answer::OneOf(addresses) => {
+                of_addresses(&question, self.next_of(&question, &addresses).as_slice())
+            }
             Answer::Pointer(name) => {
                 let data = matches!(question.kind, wire::PTR | wire::ANY).then_some(Data::Pointer(name));
                 question.answer(Code::NoError, data.as_slice(), question.name.as_ref())
@@ -170,7 +175,7 @@ impl Resolver {
     async fn addresses_of(&self, asker: Asker, mut name: Name, kind: u16) -> Vec<IpAddr> {
         for _ in 0..ALIASES_MAX {
             match self.book().look_up(asker.vpc, &name) {
-                Answer::Addresses(addresses) => return addresses,
+                Answer::Addresses(addresses) | Answer::OneOf(addresses) => return addresses,
                 Answer::Alias(next) => name = next,
                 Answer::AskTheHost => {
                     let query = wire::query(&name, kind);
@@ -182,6 +187,18 @@ impl Resolver {
             }
         }
         Vec::new()
+    }
+
+    /// The address whose turn it is, of those that are asked for.
+    fn next_of(&self, question: &Question<'_>, addresses: &[IpAddr]) -> Option<IpAddr> {
+        let wanted: Vec<_> = addresses.iter().filter(|address| is_wanted(question.kind, **address)).collect();
+        if wanted.len() < 2 {
+            return wanted.first().map(|address| **address);
+        }
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turns.entry((question.name.clone()?, question.kind)).or_default();
+        *turn = turn.wrapping_add(1);
+        Some(*wanted[*turn % wanted.len()])
     }
 
     /// Serves one connection: questions with their length before them, answered in their order.
@@ -203,13 +220,18 @@ impl Resolver {
     }
 }
 
-fn of_addresses(question: &Question<'_>, addresses: &[IpAddr]) -> Vec<u8> {
-    let wanted = |address: &&IpAddr| match question.kind {
+/// Whether a question asks for addresses of that version.
+fn is_wanted(kind: u16, address: IpAddr) -> bool {
+    match kind {
         wire::A => address.is_ipv4(),
         wire::AAAA => address.is_ipv6(),
         kind => kind == wire::ANY,
-    };
-    let data: Vec<_> = addresses.iter().filter(wanted).map(|address| Data::Address(*address)).collect();
+    }
+}
+
+fn of_addresses(question: &Question<'_>, addresses: &[IpAddr]) -> Vec<u8> {
+    let wanted = addresses.iter().filter(|address| is_wanted(question.kind, **address));
+    let data: Vec<_> = wanted.map(|address| Data::Address(*address)).collect();
     question.answer(Code::NoError, &data, question.name.as_ref())
 }
 
@@ -232,6 +254,31 @@ mod tests {
         let services = ServiceAddresses::new("us-east-1", ["ssm".to_owned()], false);
         let book = Book::new("us-east-1", vec![vpc, deaf], &Attachments::default(), services);
         Arc::new(Resolver::new(Arc::new(book), Upstream::of(upstream)))
+    }
+
+    #[tokio::test]
+    async fn a_name_of_several_readers_is_answered_with_one_after_the_other() {
+        let mut vpc = VpcNames::new(true, vec![]);
+        let readers = Name::new("readers.test").unwrap();
+        let own: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+        own.iter().for_each(|address| vpc.add(readers.clone(), *address));
+        vpc.take_turns(&readers);
+        let services = ServiceAddresses::new("us-east-1", [], false);
+        let book = Book::new("us-east-1", vec![vpc], &Attachments::default(), services);
+        let resolver = Resolver::new(Arc::new(book), Upstream::of(vec![]));
+        let mut heard = Vec::new();
+        for _ in 0..4 {
+            let answer =
+                resolver.answer(Asker::of(Some(0)), &wire::query(&readers, wire::A), Transport::Udp).await;
+            heard.extend(wire::addresses(&answer, 8));
+            // Who asks for both versions at once is not led to the same one always.
+            resolver.answer(Asker::of(Some(0)), &wire::query(&readers, wire::AAAA), Transport::Udp).await;
+        }
+        assert_eq!(heard.len(), 4, "one each: {heard:?}");
+        assert_eq!(
+            own.iter().map(|one| heard.iter().filter(|found| *found == one).count()).collect::<Vec<_>>(),
+            [2, 2]
+        );
     }
 
     fn code(answer: &[u8]) -> (u8, u16) {

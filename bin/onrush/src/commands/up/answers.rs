@@ -50,7 +50,9 @@ impl Renewing {
     pub fn renew(&self, network: &Network, stack: &Stack) -> BTreeSet<(IpAddr, Option<u16>)> {
         self.resolver.set_book(Arc::new(self.book(network, stack)));
         let Some(directory) = &self.directory else { return BTreeSet::new() };
-        directory.renew(network, stack, &self.attachments);
+        for clash in directory.renew(network, stack, &self.attachments) {
+            tracing::warn!("{clash}");
+        }
         directory.relayed()
     }
 
@@ -174,7 +176,8 @@ impl Answers {
             };
             runtime.spawn(taken.clone().serve(stream, security));
         });
-        let directory = Directory::new(network, stack, attachments, resolver.clone(), (served, endpoints));
+        let directory = Directory::new(network, stack, attachments, resolver.clone(), (served, endpoints))
+            .map_err(|clash| Stop::Usage(clash.to_string()))?;
         let directory = Arc::new(directory);
         let renewing = Arc::new(Renewing { directory: Some(directory.clone()), ..renewing });
         let relayed = directory.relayed();
