@@ -83,7 +83,13 @@ pub(crate) trait Limits: Send + Sync {
     fn processes(&self, group: &str) -> io::Result<Vec<i32>>;
     /// Whether the group has as many processes and threads as it may.
     fn is_crowded(&self, group: &str) -> io::Result<bool>;
+    /// Whether the group has so much memory that no process more fits.
+    fn is_out_of_memory(&self, group: &str) -> io::Result<bool>;
 }
+
+/// Memory that counts for a process before it has done anything, and what processors keep of a group's for later. Ours. Cached
+/// files count as used, but the kernel gives those up before it refuses a process.
+const PROCESS_BYTES: u64 = 1 << 20;
 
 /// How the processes of a group are frozen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -416,11 +422,11 @@ fn key(text: &str, name: &str) -> u64 {
     value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Whether a group of the controller of processes is full; never where it has no limit.
-fn is_full(folder: &Path) -> io::Result<bool> {
-    let limit = read_text(&folder.join("pids.max"))?;
-    let current = read_number(folder, "pids.current")?;
-    Ok(limit.trim().parse().is_ok_and(|limit: u64| current >= limit))
+/// Whether what a group has now, and `more`, reaches its limit; never where it has none.
+fn is_full(folder: &Path, now: &str, more: u64, limit: &str) -> io::Result<bool> {
+    let limit = read_text(&folder.join(limit))?;
+    let now = read_number(folder, now)?.saturating_add(more);
+    Ok(limit.trim().parse().is_ok_and(|limit: u64| now >= limit))
 }
 
 fn read_pids(folder: &Path) -> io::Result<Vec<i32>> {

@@ -120,12 +120,15 @@ fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Result<L
         };
         // The process is readable once the supervisor and everything below it are dead, not before.
         if companions > 0 && runs {
-            let is_crowded = || {
-                group.as_deref().is_some_and(|group| {
-                    shared.groups.limits().is_some_and(|it| it.is_crowded(group).unwrap_or(false))
-                })
+            let is_full = |errno| {
+                let (group, limits) = group.as_deref().zip(shared.groups.limits())?;
+                match errno {
+                    libc::EAGAIN => limits.is_crowded(group).ok(),
+                    libc::ENOMEM => limits.is_out_of_memory(group).ok(),
+                    _ => None,
+                }
             };
-            follow(&status, &changes, is_crowded).await;
+            follow(&status, &changes, |errno| is_full(errno).unwrap_or(false)).await;
             drop(watched.readable().await);
             ended.send_replace(Some(last_exit(&changes.borrow(), kills())));
         } else {
@@ -215,19 +218,22 @@ fn read_exit(status: &OwnedFd, memory_kills: u64) -> Exit {
     }
 }
 
-/// Tells of each program's end until the supervisor's, which closes the pipe. `is_crowded`: whether the environment has as
-/// many processes as it may.
+/// Whose affair it is that a program was not started, for this errno. `is_full`: whether the environment itself has taken all
+/// that it may of what is short.
+fn not_started(errno: i32, is_full: impl Fn(i32) -> bool) -> Ending {
+    match is_the_hosts(errno) && !is_full(errno) {
+        true => Ending::NoRoom(errno),
+        false => Ending::NotExecuted(errno),
+    }
+}
+
+/// Tells of each program's end until the supervisor's, which closes the pipe. `is_full` as for [`not_started`].
 async fn follow(
     status: &AsyncFd<Arc<OwnedFd>>,
     changes: &watch::Sender<Programs>,
-    is_crowded: impl Fn() -> bool,
+    is_full: impl Fn(i32) -> bool,
 ) {
     let exit = |code, signal, out_of_memory| Ending::Exited(Exit { code, signal, out_of_memory });
-    // Where its own extensions have taken all that there was, it is not this host that is full.
-    let not_started = |errno| match is_the_hosts(errno) && !is_crowded() {
-        true => Ending::NoRoom(errno),
-        false => Ending::NotExecuted(errno),
-    };
     while let Ok(Some(message)) = status.async_io(Interest::READABLE, |status| read_status(status)).await {
         let companion = |programs: &mut Programs, index: u8, ending| {
             if let Some(slot) = programs.companions.get_mut(usize::from(index)) {
@@ -237,7 +243,7 @@ async fn follow(
         changes.send_modify(|programs| match message {
             Status::Exited { code } => programs.program = Some(exit(Some(code), None, false)),
             Status::Signaled { signal } => programs.program = Some(exit(None, Some(signal), false)),
-            Status::Failed { errno, .. } => programs.program = Some(not_started(errno)),
+            Status::Failed { errno, .. } => programs.program = Some(not_started(errno, &is_full)),
             Status::OutOfMemory => programs.program = Some(exit(None, Some(libc::SIGKILL), true)),
             Status::CompanionExited { index, code } => {
                 companion(programs, index, exit(Some(code), None, false));
@@ -246,7 +252,7 @@ async fn follow(
                 companion(programs, index, exit(None, Some(signal), false));
             }
             Status::CompanionFailed { index, errno } => {
-                companion(programs, index, not_started(errno));
+                companion(programs, index, not_started(errno, &is_full));
             }
             Status::Started | Status::Parked => {}
         });
@@ -578,5 +584,21 @@ mod tests {
         assert_eq!(peak_of("Name:\tx\nVmHWM:\t    1024 kB\nVmRSS:\t 1 kB\n"), Some(1 << 20));
         assert_eq!(peak_of("Name:\tkthread\n"), None);
         assert_eq!(peak_of("VmHWM:\t many kB\n"), None);
+    }
+
+    #[test]
+    fn what_an_environment_has_used_up_itself_is_no_lack_of_the_hosts() {
+        let has_taken_all_of = |full: i32| move |errno| errno == full;
+        for (errno, full, ending) in [
+            (libc::EAGAIN, 0, Ending::NoRoom(libc::EAGAIN)),
+            (libc::EAGAIN, libc::EAGAIN, Ending::NotExecuted(libc::EAGAIN)),
+            (libc::EAGAIN, libc::ENOMEM, Ending::NoRoom(libc::EAGAIN)),
+            (libc::ENOMEM, 0, Ending::NoRoom(libc::ENOMEM)),
+            (libc::ENOMEM, libc::ENOMEM, Ending::NotExecuted(libc::ENOMEM)),
+            (libc::ENOMEM, libc::EAGAIN, Ending::NoRoom(libc::ENOMEM)),
+            (libc::EACCES, 0, Ending::NotExecuted(libc::EACCES)),
+        ] {
+            assert_eq!(not_started(errno, has_taken_all_of(full)), ending, "{errno}, {full} is full");
+        }
     }
 }

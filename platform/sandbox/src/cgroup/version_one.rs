@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 
 use super::discover::VersionOneMount;
 use super::{
-    CPU_PERIOD_US, Limits, Offered, is_full, make_folder, open_folder, read_key, read_number, read_pids,
+    CPU_PERIOD_US, Limits, Offered, PROCESS_BYTES, is_full, make_folder, open_folder, read_key, read_number,
+    read_pids,
 };
 use super::{Controls, SESSION_WEIGHT, remove_folder, write, write_to};
 
@@ -199,7 +200,12 @@ impl Limits for VersionOne {
     }
 
     fn is_crowded(&self, group: &str) -> io::Result<bool> {
-        is_full(&of(&self.processes, group)?)
+        is_full(&of(&self.processes, group)?, "pids.current", 0, "pids.max")
+    }
+
+    fn is_out_of_memory(&self, group: &str) -> io::Result<bool> {
+        let folder = of(&self.memory, group)?;
+        is_full(&folder, "memory.usage_in_bytes", PROCESS_BYTES, "memory.limit_in_bytes")
     }
 }
 
@@ -250,6 +256,13 @@ mod tests {
         }
         fs::write(file("pids", "pids.max"), "max").unwrap();
         assert!(!limits.is_crowded("e1").unwrap());
+        for (now, is_out) in [("1048576", false), ("133693440", true), ("134217728", true)] {
+            fs::write(file("memory", "memory.usage_in_bytes"), now).unwrap();
+            assert_eq!(limits.is_out_of_memory("e1").unwrap(), is_out, "{now}");
+        }
+        // So version 1 writes that there is no limit.
+        fs::write(file("memory", "memory.limit_in_bytes"), "9223372036854771712").unwrap();
+        assert!(!limits.is_out_of_memory("e1").unwrap());
         fs::write(file("memory", "memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
             .unwrap();
         assert_eq!(limits.memory_kills("e1").unwrap(), 3);

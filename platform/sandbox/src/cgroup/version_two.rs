@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::discover::UnifiedMount;
 use super::{
-    CPU_PERIOD_US, Controls, Limits, Offered, SESSION_WEIGHT, is_full, make_folder, read_key, read_number,
-    read_pids, write,
+    CPU_PERIOD_US, Controls, Limits, Offered, PROCESS_BYTES, SESSION_WEIGHT, is_full, make_folder, read_key,
+    read_number, read_pids, write,
 };
 
 /// The session's folder, below which groups are made, and what its children may limit.
@@ -215,7 +215,11 @@ impl Limits for VersionTwo {
     }
 
     fn is_crowded(&self, group: &str) -> io::Result<bool> {
-        is_full(&self.group(group))
+        is_full(&self.group(group), "pids.current", 0, "pids.max")
+    }
+
+    fn is_out_of_memory(&self, group: &str) -> io::Result<bool> {
+        is_full(&self.group(group), "memory.current", PROCESS_BYTES, "memory.max")
     }
 }
 
@@ -284,6 +288,13 @@ mod tests {
         fs::write(fake.0.join("session/e1/memory.stat"), "anon 5\nfile 40\n").unwrap();
         fs::write(fake.0.join("session/e1/memory.peak"), "100\n").unwrap();
         assert_eq!(limits.memory_peak("e1").unwrap(), (100, 40));
+        for (now, limit, is_out) in
+            [("1048576", "134217728", false), ("133693440", "134217728", true), ("133693440", "max", false)]
+        {
+            fs::write(fake.0.join("session/e1/memory.current"), now).unwrap();
+            fs::write(fake.0.join("session/e1/memory.max"), limit).unwrap();
+            assert_eq!(limits.is_out_of_memory("e1").unwrap(), is_out, "{now} of {limit}");
+        }
     }
 
     #[test]
