@@ -386,3 +386,12 @@ def test_a_service_that_is_not_here_is_named(platform):
     queues = boto3.client("sqs", endpoint_url=platform.url, config=config, **keys)
     with pytest.raises(queues.exceptions.ClientError, match="the service sqs is not run here"):
         queues.list_queues()
+
+
+def test_the_auth_type_of_a_url_goes_with_the_permission_to_call_urls_alone(client, function):
+    public = {"FunctionName": NAME, "Principal": "*", "FunctionUrlAuthType": "NONE"}
+    invoke = {"StatementId": "invoke", "Action": "lambda:InvokeFunction"}
+    words = "FunctionUrlAuthType is only supported for lambda:InvokeFunctionUrl action"
+    assert refused(client, INVALID, client.add_permission, **public, **invoke) == words
+    client.add_permission(**public, StatementId="url", Action="lambda:InvokeFunctionUrl")
+    client.remove_permission(FunctionName=NAME, StatementId="url")

@@ -94,7 +94,7 @@ def test_a_version_that_an_alias_stands_for_stays(client, waves):
     words = "Unable to delete version because the following aliases reference it: [canary]"
     assert caught.value.response["Error"]["Message"] == words
     # One that is not there is deleted already.
-    client.delete_function(FunctionName=waves, Qualifier="99")
+    assert client.delete_function(FunctionName=waves, Qualifier="99")["StatusCode"] == 204
     with pytest.raises(client.exceptions.InvalidParameterValueException) as caught:
         client.delete_function(FunctionName=waves, Qualifier="$LATEST")
     message = "$LATEST version cannot be deleted without deleting the function."
