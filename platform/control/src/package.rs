@@ -274,15 +274,24 @@ impl Packages {
         (is_leased || path.is_dir()).then(|| (path, self.shelf.lease(&mut books, hex)))
     }
 
-    /// The code at `path` as an archive, read from its beginning: the one that came, or one made of the files.
+    /// The code at `path` as an archive, read from its beginning: the one that came, or one made of the files. Cost: reads all
+    /// of it, so that no other bytes than those that came are handed out for them.
     ///
     /// # Errors
     /// It is not there, cannot be read, or the disk refuses.
     pub fn archive(&self, location: &Location, path: &Path) -> Result<File, PackageError> {
-        if let Location::Package(hex) = location
-            && let Ok(kept) = File::open(self.shelf.archive(hex))
+        if let Location::Package(digest) = location
+            && let Ok(mut kept) = File::open(self.shelf.archive(digest))
         {
-            return Ok(kept);
+            let mut hasher = Sha256::new();
+            let read = copy_into(&mut kept, &mut hasher).and_then(|()| kept.rewind());
+            if read.is_ok() && hex(&hasher.finalize()) == *digest {
+                return Ok(kept);
+            }
+            tracing::error!(
+                package = digest,
+                "the archive of a package is damaged; one is made of its files"
+            );
         }
         self.shelf.pack(path)
     }

@@ -46,8 +46,15 @@ fn an_archive_is_kept_as_it_came_as_long_as_its_package() {
     let new = bench.control.update_code("cart", new).unwrap();
     let sent = |text| code(text).zip_file.unwrap().0;
     assert_eq!((archive(&old), archive(&new)), (sent("one"), sent("two")));
-    let kept = || std::fs::read_dir(bench.folder.path().join("archives")).unwrap().count();
+    let archives = bench.folder.path().join("archives");
+    let kept = || std::fs::read_dir(&archives).unwrap().count();
     assert_eq!(kept(), 2);
+    // One that was damaged is not handed out for what came.
+    for entry in std::fs::read_dir(&archives).unwrap() {
+        std::fs::write(entry.unwrap().path(), sent("three")).unwrap();
+    }
+    assert_ne!(archive(&new), sent("three"));
+    assert!(!archive(&new).is_empty());
     drop((old, new));
     assert_eq!(kept(), 1);
     bench.control.delete("cart", None).unwrap();
