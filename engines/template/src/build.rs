@@ -14,6 +14,7 @@ mod load_balancer;
 mod mock;
 mod network;
 mod network_properties;
+mod one_vpc;
 mod openapi;
 mod role;
 mod routing;
@@ -172,6 +173,7 @@ impl Builder<'_, '_> {
             others.entry(item.kind).or_default().push(item);
         }
         self.join_load_balancers(&items);
+        self.check_one_vpc();
         self.report_others(&others);
     }
 

@@ -476,3 +476,47 @@ fn flow_logs_are_read_with_their_format_and_interval() {
     let wrong = "\x20 Bad: {Type: AWS::EC2::FlowLog, Properties: {ResourceId: !Ref Vpc, ResourceType: Subnet, TrafficType: ALL}}\n";
     assert!(problems(&with(wrong)).iter().any(|line| line.contains("expected AWS::EC2::Subnet, found Vpc")));
 }
+
+#[test]
+fn what_joins_parts_of_two_vpcs_is_refused() {
+    let text = |more: &str| {
+        with(&format!(
+            "\x20 Far: {{Type: AWS::EC2::Subnet, Properties: {{VpcId: !Ref Other, CidrBlock: 10.9.1.0/24}}}}
+  Near: {{Type: AWS::EC2::SecurityGroup, Properties: {{GroupDescription: g, VpcId: !Ref Vpc}}}}
+  Beyond: {{Type: AWS::EC2::SecurityGroup, Properties: {{GroupDescription: g, VpcId: !Ref Other}}}}
+  Acl: {{Type: AWS::EC2::NetworkAcl, Properties: {{VpcId: !Ref Vpc}}}}
+  {more}
+"
+        ))
+    };
+    let function = |subnets: &str, groups: &str| {
+        format!(
+            "F: {{Type: AWS::Lambda::Function, Properties: {{Runtime: python3.13, Handler: a.b, Role: 'arn:aws:iam::123456789012:role/x', \
+             Code: {{ZipFile: x}}, VpcConfig: {{SubnetIds: [{subnets}], SecurityGroupIds: [{groups}]}}}}}}"
+        )
+    };
+    let association = "Joined: {Type: AWS::EC2::SubnetRouteTableAssociation, Properties: {SubnetId: !Ref Far, RouteTableId: !Ref Table}}";
+    let acl = "Joined: {Type: AWS::EC2::SubnetNetworkAclAssociation, Properties: {SubnetId: !Ref Far, NetworkAclId: !Ref Acl}}";
+    let endpoint = "Joined: {Type: AWS::EC2::VPCEndpoint, Properties: {VpcId: !Ref Vpc, VpcEndpointType: Interface, \
+                    ServiceName: com.amazonaws.us-east-1.ssm, SubnetIds: [!Ref Two], SecurityGroupIds: [!Ref Beyond]}}";
+    for (more, said, help) in [
+        (association, "Joined joins Table of Vpc and Far of Other", "different networks"),
+        (acl, "Joined joins Acl of Vpc and Far of Other", "different networks"),
+        (endpoint, "Joined joins Joined of Vpc and Beyond of Other", "different networks"),
+        (
+            &function("!Ref Two", "!Ref Near, !Ref Beyond"),
+            "the VpcConfig of F joins Two of Vpc and Beyond of Other",
+            "same VPC",
+        ),
+        (
+            &function("!Ref Two, !Ref Far", "!Ref Near"),
+            "the VpcConfig of F joins Two of Vpc and Far of Other",
+            "same VPC",
+        ),
+    ] {
+        let found = problems(&text(more));
+        assert!(found.iter().any(|line| line.contains(said) && line.contains(help)), "{said}: {found:?}");
+    }
+    // Of what stands outside the template nobody knows.
+    assert_eq!(stack(&text(&function("!Ref Two, subnet-0123", "!Ref Near, sg-0123"))).functions.len(), 1);
+}

@@ -150,6 +150,10 @@ fn gateways_that_lead_nowhere_bar_the_way() {
             nat(public, out).replace(
                 "Public: {Type: AWS::EC2::Subnet, Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.2.0/24}}",
                 "Public: {Type: AWS::EC2::Subnet, Properties: {VpcId: !Ref Other, CidrBlock: 10.9.2.0/24}}",
+            )
+            .replace(
+                "PublicTable: {Type: AWS::EC2::RouteTable, Properties: {VpcId: !Ref Vpc}}",
+                "PublicTable: {Type: AWS::EC2::RouteTable, Properties: {VpcId: !Ref Other}}",
             ),
             "Nat, which belongs to Other",
         ),
