@@ -48,7 +48,7 @@ pub struct Repository {
 
 impl Place {
     /// Reads a reference: `oci:PATH[:TAG]`, `oci-archive:PATH`, `docker-archive:PATH[:TAG]`; a path that begins with `/`, `./` or
-    /// `../`, or that is there; or `[HOST/]NAME[:TAG][@DIGEST]`. Relative paths are taken from `folder`.
+    /// `../`, ends with `.tar`, or is there; or `[HOST/]NAME[:TAG][@DIGEST]`. Relative paths are taken from `folder`.
     ///
     /// # Errors
     /// It is none of these.
@@ -62,7 +62,8 @@ impl Place {
         }
         let transports = ["oci:", "oci-archive:", "docker-archive:"];
         let named = transports.iter().find_map(|transport| reference.strip_prefix(transport));
-        let is_path = ["/", "./", "../"].iter().any(|start| reference.starts_with(start));
+        let is_path = ["/", "./", "../"].iter().any(|start| reference.starts_with(start))
+            || reference.ends_with(".tar") && !reference.contains([':', '@']);
         if let Some(path) = named.or(is_path.then_some(reference)) {
             return Ok(Self::path(path, folder));
         }
@@ -190,10 +191,16 @@ mod tests {
         assert_eq!(parse("oci:layout:v1").unwrap(), path("/stack/layout", Some("v1")));
         assert_eq!(parse("docker-archive:/x/app.tar").unwrap(), path("/x/app.tar", None));
         assert_eq!(parse("/x/app").unwrap(), path("/x/app", None));
+        assert_eq!(
+            parse("images/app.tar").unwrap(),
+            path("/stack/images/app.tar", None),
+            "it need not be there"
+        );
         let shown = |text: &str| parse(text).unwrap().to_string();
         assert_eq!(shown("app"), "docker.io/library/app:latest");
         assert_eq!(shown("team/app:1"), "docker.io/team/app:1");
         assert_eq!(shown("localhost:5000/app"), "localhost:5000/app:latest");
+        assert_eq!(shown("localhost:5000/app.tar"), "localhost:5000/app.tar:latest");
         let ecr = "123456789012.dkr.ecr.us-east-1.amazonaws.com/app";
         assert_eq!(shown(&format!("{ecr}:1")), format!("{ecr}:1"));
         let digest = Digest::of(b"x");

@@ -47,8 +47,9 @@ impl Control {
         self.try_image(uri, source, architecture)?.map_err(|fault| api_error(uri, &fault))
     }
 
-    /// The same for a template's function, which keeps the image that it has while nobody can be asked for another: a start
-    /// without a network is a start all the same.
+    /// The same for a template's function, which keeps the image that it has while the template's registry cannot be asked: a
+    /// start without a network is a start all the same. A `source` that is not the template's `uri`, so a path of this machine or
+    /// another image in its place, is wanted now.
     ///
     /// # Errors
     /// As [`Control::see_image`].
@@ -65,7 +66,10 @@ impl Control {
         let before =
             self.function(&function.name).filter(|before| before.architectures == function.architectures);
         let before = before.and_then(|before| before.image.clone());
-        match (&fault, before.filter(|image| image.uri == uri && !image.root.layers.is_empty())) {
+        match (
+            &fault,
+            before.filter(|image| image.uri == uri && uri == source && !image.root.layers.is_empty()),
+        ) {
             (ImageFault::Failed(text), Some(image)) => {
                 tracing::warn!(function = function.name, "the image that was pulled before is run: {text}");
                 Ok(Source::Image(image))

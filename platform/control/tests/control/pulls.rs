@@ -27,6 +27,8 @@ struct Goods {
     outcome: HashMap<String, Result<(), ImageFault>>,
     here: HashSet<String>,
     asked: Vec<String>,
+    /// Nobody answers any more.
+    is_closed: bool,
 }
 
 impl Shop {
@@ -55,6 +57,9 @@ fn found(source: &str) -> FoundImage {
 
 impl Images for Shop {
     fn look(&self, source: &str, _: &str) -> Result<Sight, ImageFault> {
+        if self.state.lock().unwrap().is_closed {
+            return Err(ImageFault::Failed("nobody answers".to_owned()));
+        }
         if self.state.lock().unwrap().here.contains(source) {
             return Ok(Sight::Here(found(source)));
         }
@@ -250,6 +255,27 @@ fn a_templates_function_gets_its_alias_with_its_image() {
     shop.settle("b", Ok(()));
     let cart = settled(&control);
     assert_eq!((uri(&cart.route("live").unwrap().version), cart.timeout.as_secs()), ("b", 9));
+}
+
+#[test]
+fn what_was_pulled_before_stands_in_for_the_templates_own_image_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (control, shop) = open(folder.path());
+    let request = |source: &str| Deploy {
+        name: "cart".to_owned(),
+        code: DeployCode::Image { uri: "a".to_owned(), source: source.to_owned() },
+        ..Deploy::default()
+    };
+    control.begin_pulls();
+    shop.settle("a", Ok(()));
+    control.deploy(request("a")).unwrap();
+    let cart = settled(&control);
+    shop.state.lock().unwrap().is_closed = true;
+    assert_eq!(control.deploy(request("a")).unwrap().revision_id, cart.revision_id);
+    for instead in ["/images/damaged.tar", "another"] {
+        let error = control.deploy(request(instead)).unwrap_err();
+        assert!(error.message.ends_with("could not be fetched: nobody answers"), "{}", error.message);
+    }
 }
 
 #[test]
