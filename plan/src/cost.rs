@@ -7,7 +7,7 @@ mod inventory;
 mod usage;
 
 pub use inventory::{Inventory, Priced, Standing};
-pub use usage::{Consumption, FunctionUse, PhaseUse, Through};
+pub use usage::{Consumption, FunctionUse, PhaseUse, STREAM_FREE, Through};
 
 use crate::report::Assumption;
 use model::price::{Item, Price, Prices, Usd};

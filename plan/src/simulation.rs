@@ -544,8 +544,8 @@ impl Ways for FunctionWays<'_> {
         self.queries.add(self.index, step, port.expect("the names of a load were checked"))
     }
 
-    fn stream(&self, bytes: u64) -> Duration {
-        self.streams.time_of(bytes).min(DURATION_MAX)
+    fn streams(&self) -> &StreamFigures {
+        self.streams
     }
 
     fn region(&self) -> &str {

@@ -73,6 +73,12 @@ impl StreamFigures {
         let nanos = (self.rate > 0).then(|| u64::try_from(beyond.div_ceil(self.rate.into())).ok());
         nanos.flatten().map_or(Duration::MAX, Duration::from_nanos)
     }
+
+    /// How many bytes of such a response have gone after that time, rounded down. Overflow: 2^32 * 2^94 fits u128.
+    pub fn gone_after(&self, bytes: u64, time: Duration) -> u64 {
+        let beyond = u128::from(self.rate) * time.as_nanos() / 1_000_000_000;
+        bytes.min(u64::try_from(beyond).unwrap_or(u64::MAX).saturating_add(self.burst.into()))
+    }
 }
 
 /// One stream under way.
@@ -314,6 +320,9 @@ mod tests {
         ) {
             let mut streams = streams(u64::MAX, burst, rate);
             let said = streams.figures.time_of(bytes);
+            prop_assert_eq!(streams.figures.gone_after(bytes, said), bytes);
+            let early = streams.figures.gone_after(bytes, said / 2);
+            prop_assert!(streams.figures.time_of(early) <= said / 2 && early <= bytes);
             let id = streams.open(Instant::START, &"cart".into());
             let (mut now, mut left, mut waits) = (Instant::START, bytes, 0);
             while left > 0 {

@@ -173,7 +173,7 @@ fn what_a_load_uses_is_multiplied_by_how_often_it_runs() {
 #[test]
 fn what_is_streamed_beyond_the_first_6_mb_of_a_response_costs_beyond_100_gb() {
     let streaming = |requests, streamed| FunctionUse { streamed, ..function(requests, 0, 128, false) };
-    let functions = vec![streaming(4_096, 56 << 20), streaming(1_000_000, 6 << 20)];
+    let functions = vec![streaming(4_096, 4_096 * (50 << 20)), streaming(1_000_000, 0)];
     let consumption = Consumption { functions, ..Consumption::default() };
     let bill = Bill::new(&Inventory::default(), &consumption, "us-east-1", 1);
     let line = bill.usage.iter().find(|line| line.item == "lambda.streamed-data").unwrap();

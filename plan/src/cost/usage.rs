@@ -13,7 +13,7 @@ const GB: u64 = 1 << 30;
 const HTTP_API_BYTES: u64 = 512 << 10;
 
 /// So many bytes of each streamed response cost nothing (Lambda pricing).
-const STREAM_FREE: u64 = 6 << 20;
+pub const STREAM_FREE: u64 = 6 << 20;
 
 /// What a load used, once.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,8 +39,8 @@ pub struct FunctionUse {
     pub storage_mb: u32,
     /// Of that, what ran on provisioned concurrency.
     pub provisioned: Usage,
-    /// Bytes that each of its invocations streams.
-    pub streamed: u64,
+    /// Bytes that it streamed beyond [`STREAM_FREE`] of each response.
+    pub streamed: u128,
 }
 
 /// What the clients of one phase sent.
@@ -112,9 +112,7 @@ impl Consumption {
             lines.extend(ledger.used(on_provisioned, which, quantity(provisioned), 0));
             lines.extend(ledger.used(Item::LambdaStorage, which, quantity(storage), 0));
         }
-        let streamed = self.functions.iter().map(|found| {
-            u128::from(found.streamed.saturating_sub(STREAM_FREE)) * u128::from(found.usage.requests)
-        });
+        let streamed = self.functions.iter().map(|found| found.streamed);
         let streamed = Quantity { amount: times(streamed.sum()), parts: GB };
         let free = u128::from(ledger.prices.get(Item::LambdaStreamed).free) * u128::from(GB);
         lines.extend(ledger.used(Item::LambdaStreamed, "all functions", streamed, free));

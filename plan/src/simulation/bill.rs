@@ -25,7 +25,7 @@ impl Simulation {
                 arm: shape.arm,
                 storage_mb: shape.storage_mb,
                 provisioned: self.on_provisioned(input, function.index),
-                streamed: function.streamed,
+                streamed: record.streamed,
             }
         });
         let phases = self.phases.iter().zip(&load.phases).map(|(run, phase)| PhaseUse {

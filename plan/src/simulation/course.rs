@@ -410,6 +410,19 @@ impl Simulation {
                         return reached;
                     }
                 }
+                Doing::Stream(time) => {
+                    running.step += 1;
+                    let streamed = function.streamed_beyond_free(running.deadline.since(running.clock));
+                    running.clock += Duration::from_nanos(time);
+                    if running.clock.min(running.deadline) <= self.horizon {
+                        self.record.streams(running.function as usize, streamed);
+                    }
+                    if running.clock > running.deadline
+                        && let Some(reached) = Self::run_out(running)
+                    {
+                        return reached;
+                    }
+                }
                 Doing::Call(index) => running.call = Some(Calling::begin(running.clock, index)),
                 Doing::Connect(_) | Doing::Query(_) if running.clock > now => {
                     return Reached::Park(running.clock, Turn::Want);
@@ -565,6 +578,8 @@ impl Simulation {
             handler: nanos(ended.since(running.began)),
             timed_out: outcome == Outcome::TimedOut,
             lag,
+            // Written down when it began.
+            streamed: 0,
         };
         let free_at = ended + Duration::from_nanos(lag);
         self.heap.push(free_at, Turn::Free, Event::Free { environment: running.environment, outcome });

@@ -1,11 +1,13 @@
 //! One function of a plan: its behaviour, and the course of each of its invocations.
 
+use crate::cost::STREAM_FREE;
 use crate::distribution::Distribution;
 use crate::input::FunctionInput;
 use crate::load::{Action, Behaviour, CallStep, ConnectStep, QueryStep, Step, service_connect};
+use crate::quantity::DURATION_MAX;
 use crate::random::Stream;
 use crate::retry::Mode;
-use limits::FunctionId;
+use limits::{FunctionId, StreamFigures};
 use model::Refusal;
 use model::time::nanos;
 use std::sync::Arc;
@@ -42,6 +44,8 @@ pub struct Course {
     pub timed_out: bool,
     /// From the end until the environment is free.
     pub lag: u64,
+    /// Bytes of its response that went and cost something.
+    pub streamed: u64,
 }
 
 /// One step as it runs.
@@ -54,6 +58,8 @@ struct Stride {
 #[derive(Debug)]
 enum Deed {
     Take(Distribution),
+    /// How long the response flows.
+    Stream(Distribution),
     /// Index of the connect, of all functions' connects.
     Connect(u32),
     /// Index of the call, of all functions' calls.
@@ -67,6 +73,8 @@ enum Deed {
 pub enum Doing {
     /// It takes so many nanoseconds.
     Take(u64),
+    /// Its response flows for so many nanoseconds.
+    Stream(u64),
     /// It needs the connections of the connect with this index.
     Connect(u32),
     /// It makes the call with this index.
@@ -85,8 +93,8 @@ pub trait Ways {
     fn call(&mut self, function: &str, retry: Mode) -> u32;
     /// The index of a query.
     fn query(&mut self, step: &QueryStep) -> u32;
-    /// How long a streamed response of so many bytes flows.
-    fn stream(&self, bytes: u64) -> Duration;
+    /// How fast responses flow.
+    fn streams(&self) -> &StreamFigures;
     /// The Region, which is part of the names of AWS's services.
     fn region(&self) -> &str;
 }
@@ -96,7 +104,8 @@ fn strides_of(step: &Step, ways: &mut impl Ways) -> Vec<Stride> {
     match &step.action {
         Action::Take(time) => vec![stride(Deed::Take(time.clone()))],
         Action::Stream(stream) => {
-            vec![stride(Deed::Take(Distribution::constant(ways.stream(stream.bytes))))]
+            let time = ways.streams().time_of(stream.bytes).min(DURATION_MAX);
+            vec![stride(Deed::Stream(Distribution::constant(time)))]
         }
         Action::Connect(connect) => vec![stride(Deed::Connect(ways.connect(connect)))],
         Action::Query(query) => vec![stride(Deed::Query(ways.query(query)))],
@@ -122,8 +131,8 @@ pub struct Function {
     /// Some step depends on others, so that the course of an invocation is not known when it begins.
     pub waits: bool,
     pub closes_on_shutdown: bool,
-    /// Bytes of its streamed response; 0 without one.
-    pub streamed: u64,
+    /// Bytes of its streamed response, and how fast they flow.
+    response: Option<(u64, StreamFigures)>,
     /// Some step of the handler is only for an environment's first invocation.
     pub has_once: bool,
     /// Why its deployment failed, if it did: no invocation of it ever runs.
@@ -153,6 +162,8 @@ impl Function {
         };
         let init = behaviour.and_then(|behaviour| behaviour.init.as_ref()).map(&mut strides);
         let steps = behaviour.and_then(|behaviour| behaviour.steps.as_ref()).map(&mut strides);
+        let streamed = behaviour.and_then(Behaviour::stream);
+        let response = streamed.map(|stream| (stream.bytes, ways.streams().clone()));
         let lag = behaviour.map_or(Distribution::ZERO, |behaviour| behaviour.reuse_lag.clone());
         let stream = |purpose| Stream::new(seed, purpose, &input.id);
         Self {
@@ -166,7 +177,7 @@ impl Function {
                 behaviour.all_steps().any(|step| !matches!(step.action, Action::Take(_) | Action::Stream(_)))
             }),
             closes_on_shutdown: behaviour.is_some_and(|behaviour| behaviour.closes_on_shutdown),
-            streamed: behaviour.and_then(Behaviour::stream).map_or(0, |stream| stream.bytes),
+            response,
             has_once: steps.as_ref().is_some_and(|steps| steps.iter().any(|stride| stride.once)),
             undeployed: None,
             init: init.unwrap_or_else(|| default(DEFAULT_INIT)),
@@ -191,6 +202,7 @@ impl Function {
             if fresh || !stride.once {
                 return match &stride.action {
                     Deed::Take(time) => Doing::Take(time.sample(stream)),
+                    Deed::Stream(time) => Doing::Stream(time.sample(stream)),
                     Deed::Connect(index) => Doing::Connect(*index),
                     Deed::Call(index) => Doing::Call(*index),
                     Deed::Query(index) => Doing::Query(*index),
@@ -208,7 +220,7 @@ impl Function {
 
     /// How long an INIT takes, connects aside.
     pub fn init_time(&mut self) -> u64 {
-        total(&self.init, true, &mut self.init_stream)
+        total(&self.init, true, &mut self.init_stream).0
     }
 
     /// The connects of INIT, and those that its queries use.
@@ -216,7 +228,7 @@ impl Function {
         let connects = self.init.iter().filter_map(|stride| match stride.action {
             Deed::Connect(index) => Some(index),
             Deed::Query(index) => Some(of_query(index)),
-            Deed::Take(_) | Deed::Call(_) => None,
+            Deed::Take(_) | Deed::Stream(_) | Deed::Call(_) => None,
         });
         let mut connects: Vec<u32> = connects.collect();
         connects.sort_unstable();
@@ -243,7 +255,7 @@ impl Function {
     pub fn course(&mut self, warmth: Warmth, init_timeout: u64) -> Course {
         let fresh = warmth != Warmth::Warm;
         let init = if matches!(warmth, Warmth::Cold | Warmth::Reset) { self.init_time() } else { 0 };
-        let steps = total(&self.steps, fresh, &mut self.handler_stream);
+        let (steps, before_response) = total(&self.steps, fresh, &mut self.handler_stream);
         let init_timed_out = warmth == Warmth::Cold && init > init_timeout;
         let within = if warmth == Warmth::Reset || init_timed_out { init } else { 0 };
         let before = if warmth == Warmth::Cold { init.min(init_timeout) } else { 0 };
@@ -252,14 +264,24 @@ impl Function {
         let timed_out = wanted > timeout;
         // An environment that is reset is not in use by its answer, so it has no lag.
         let lag = if timed_out { 0 } else { self.lag() };
-        Course { init: before, init_timed_out, handler: wanted.min(timeout), timed_out, lag }
+        let flows = timeout.checked_sub(within.saturating_add(before_response));
+        let streamed = flows.map_or(0, |nanos| self.streamed_beyond_free(Duration::from_nanos(nanos)));
+        Course { init: before, init_timed_out, handler: wanted.min(timeout), timed_out, lag, streamed }
+    }
+
+    /// How many bytes of its response that cost something are streamed in at most that time.
+    pub fn streamed_beyond_free(&self, time: Duration) -> u64 {
+        let gone = self.response.as_ref().map_or(0, |(bytes, figures)| figures.gone_after(*bytes, time));
+        gone.saturating_sub(STREAM_FREE)
     }
 }
 
-fn total(steps: &[Stride], fresh: bool, stream: &mut Stream) -> u64 {
+/// How long steps take in all, and before their response begins to flow.
+fn total(steps: &[Stride], fresh: bool, stream: &mut Stream) -> (u64, u64) {
     let due = steps.iter().filter(|step| fresh || !step.once);
-    due.fold(0, |sum: u64, step| match &step.action {
-        Deed::Take(time) => sum.saturating_add(time.sample(stream)),
-        Deed::Connect(_) | Deed::Call(_) | Deed::Query(_) => sum,
+    due.fold((0, 0), |(sum, before): (u64, u64), step| match &step.action {
+        Deed::Take(time) => (sum.saturating_add(time.sample(stream)), before),
+        Deed::Stream(time) => (sum.saturating_add(time.sample(stream)), sum),
+        Deed::Connect(_) | Deed::Call(_) | Deed::Query(_) => (sum, before),
     })
 }

@@ -186,6 +186,8 @@ pub struct FunctionRecord {
     pub peak_concurrency: u32,
     pub durations: Samples,
     pub billed_ms: u64,
+    /// Bytes of responses that went and cost something.
+    pub streamed: u128,
     pub init_nanos: u64,
     pub report_lines: Vec<String>,
     /// An INIT ran into its time limit.
@@ -335,9 +337,15 @@ impl Record {
             init_always_billed: function.init_always_billed,
         });
         record.billed_ms = record.billed_ms.saturating_add(billed_ms);
+        record.streamed += u128::from(course.streamed);
         if record.report_lines.len() < REPORT_LINES_MAX {
             record.report_lines.push(report_line(request, function, course, billed_ms));
         }
+    }
+
+    /// So many bytes of a response go that cost something.
+    pub fn streams(&mut self, function: usize, bytes: u64) {
+        self.functions[function].streamed += u128::from(bytes);
     }
 
     /// An invocation on a provisioned environment took so long. Its INIT was ahead, and is no part of it.

@@ -226,3 +226,34 @@ fn the_storefront_shows_the_incident() {
     assert!(report.summary.errors_by_cause.iter().all(|cause| cause.chain[0] == "function.timeout"));
     assert_eq!(report.summary.throttled, 0, "the account's limit is never reached");
 }
+
+#[test]
+fn what_a_time_out_cuts_off_of_a_response_is_not_billed() {
+    let outcome = template::read(
+        "template.yaml",
+        &TEMPLATE.replace("Timeout: 30", "Timeout: 4"),
+        &template::Inputs::default(),
+    );
+    let input = PlanInput::from_stack(&outcome.stack.unwrap());
+    // With and without a connect, which has the steps run one by one.
+    let connect = "{connect: {to: \"192.0.2.1:443\"}}, ";
+    for first in ["", connect] {
+        let streamed = |steps: &str| {
+            let text = format!(
+                "version: 1\nphases: [{{target: Cart, users: 1, requests: 512}}]\nbehaviour: {{Cart: {{init: 0s, steps: [{first}{steps}]}}}}"
+            );
+            let load = Load::read("load.yaml", &text).unwrap();
+            let report = run(&input, &load, &Options::new(Era::named("today").unwrap())).unwrap();
+            let bill = report.cost.unwrap();
+            let line = bill.usage.iter().find(|line| line.item == "lambda.streamed-data");
+            (report.summary.timed_out, line.map_or(0.0, |line| line.quantity.as_f64()))
+        };
+        // Beyond 6 MiB, 2 MiB a second: of 512 responses 1 GiB for each second that they flow.
+        assert_eq!(streamed("{stream: 10MiB}"), (0, 2.0));
+        assert_eq!(streamed("{stream: 10MiB}, {sleep: 9s}"), (512, 2.0));
+        assert_eq!(streamed("{stream: 100MiB}"), (512, 4.0));
+        assert_eq!(streamed("{sleep: 1s}, {stream: 100MiB}"), (512, 3.0));
+        assert_eq!(streamed("{sleep: 5s}, {stream: 100MiB}"), (512, 0.0));
+        assert_eq!(streamed("{stream: 5MiB}"), (0, 0.0));
+    }
+}
