@@ -81,8 +81,12 @@ fn read_event(path: Option<&Path>) -> Result<Vec<u8>, Stop> {
                 .context("cannot read the event")?;
         }
         Some(path) => {
-            let file = std::fs::File::open(path)
-                .map_err(|error| Stop::Usage(format!("cannot open the event {}: {error}", path.display())))?;
+            let file = std::fs::File::open(path).map_err(|error| {
+                let text = path.to_string_lossy();
+                let slip = serde_json::from_str::<Value>(&text).is_ok_and(|event| event.is_object());
+                let cure = if slip { "; the event itself is given without -e" } else { "" };
+                Stop::Usage(format!("cannot open the event {text}: {error}{cure}"))
+            })?;
             file.take(EVENT_BYTES_MAX).read_to_end(&mut bytes).context("cannot read the event")?;
         }
     }
