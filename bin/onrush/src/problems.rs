@@ -20,7 +20,8 @@ pub fn print_briefly(file_name: &str, warnings: &[Problem]) {
     }
 }
 
-/// Warnings are of one kind when they say the same before the names that follow on a colon.
+/// Warnings are of one kind when they say the same before the names that follow on a colon. Of helps, those for slips are
+/// told.
 fn brief_lines(file_name: &str, warnings: &[Problem]) -> Vec<String> {
     let mut kinds: Vec<(String, &Problem, usize)> = Vec::new();
     for warning in warnings {
@@ -33,7 +34,8 @@ fn brief_lines(file_name: &str, warnings: &[Problem]) -> Vec<String> {
     }
     let line = |(_, first, count): &(String, &Problem, usize)| {
         let more = if *count > 1 { format!(" (and {} more of this kind)", count - 1) } else { String::new() };
-        let plain = Problem { help: None, ..(*first).clone() };
+        let slip = first.help.clone().filter(|help| help.starts_with("did you mean"));
+        let plain = Problem { help: slip, ..(*first).clone() };
         format!("{}{more}", plain.one_line(file_name))
     };
     kinds.iter().map(line).collect()
@@ -93,11 +95,15 @@ mod tests {
                 warning("the event type `SQS` is not run: A does not get its events").help("HttpApi is run"),
                 warning("AWS::SQS::Queue is not run: Orders"),
                 warning("the event type `SQS` is not run: B does not get its events"),
+                warning("a function has no property `Timout`").help("did you mean `Timeout`?"),
             ],
         );
-        let ends =
-            ["A does not get its events (and 1 more of this kind)", "AWS::SQS::Queue is not run: Orders"];
-        assert_eq!(lines.len(), 2);
+        let ends = [
+            "A does not get its events (and 1 more of this kind)",
+            "AWS::SQS::Queue is not run: Orders",
+            "no property `Timout` (did you mean `Timeout`?)",
+        ];
+        assert_eq!(lines.len(), 3);
         assert!(lines.iter().zip(ends).all(|(line, end)| line.ends_with(end)), "{lines:?}");
     }
 }

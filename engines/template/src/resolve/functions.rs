@@ -75,9 +75,10 @@ impl Resolver<'_> {
                     return self.value(default);
                 }
                 let known = section.map(Mapping::entries).unwrap_or_default().iter().map(|entry| &*entry.key);
-                let help = did_you_mean(&key, known.clone())
-                    .unwrap_or_else(|| format!("there: {}", known.take(20).collect::<Vec<_>>().join(", ")));
-                self.problems.push(Problem::new(node.span, Cause::Unknown { what, name: key }).help(help));
+                let all = known.clone().take(20).collect::<Vec<_>>().join(", ");
+                let help = did_you_mean(&key, known).or((!all.is_empty()).then(|| format!("there: {all}")));
+                self.problems
+                    .push(Problem::new(node.span, Cause::Unknown { what, name: key }).maybe_help(help));
                 return None;
             }
             section = found.and_then(Node::as_mapping);
