@@ -208,7 +208,10 @@ def test_an_ordinary_user_runs_functions(start):
         assert platform.invoke("echo", {"as": "nobody"}).json() == {"as": "nobody"}
         assert platform.invoke("rogue", {"do": "exit1"}).json()["errorMessage"].endswith("exit status 1")
         assert platform.invoke("rogue", {"do": "sleep"}).json()["errorType"] == "Sandbox.Timedout"
-        assert platform.invoke("rogue", {}).json()["count"] == 1
+        answer = platform.invoke("rogue", {})
+        assert answer.json()["count"] == 1
+        used = re.search(r"Max Memory Used: (\d+) MB", answer.log)
+        assert int(used[1]) > 0, "also without control groups"
         for item in platform.summary["not_enforced"]:
             assert item["detail"] and (item["cure"] or item["state"] == "loose"), item
         assert platform.stop() == 0

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,6 +42,9 @@ pub struct Sandbox {
     /// Open since [`get_ready`](Sandbox::get_ready): the file that [`init_done`](Sandbox::init_done) writes, and what.
     quota: Mutex<Option<(fs::File, String)>>,
 }
+
+/// Most processes that are looked at for an environment's memory, where nothing but RLIMIT_NPROC holds them.
+const DESCENDANTS_MAX: usize = 1_024;
 
 /// An environment's network interface, from outside.
 #[derive(Debug)]
@@ -501,9 +504,10 @@ impl Sandbox {
 
     /// `marked`: the group's own peak, if it is known.
     fn find_memory_peak(&self, marked: Option<u64>) -> u64 {
-        let Some(group) = &self.group else { return self.processes_peak_bytes(&[]) };
-        let Some(limits) = self.shared.groups.limits() else { return 0 };
-        let processes = self.processes_peak_bytes(&limits.processes(group).unwrap_or_default());
+        let (Some(group), Some(limits)) = (&self.group, self.shared.groups.limits()) else {
+            return processes_peak_bytes(&descendants(&self.pidfd));
+        };
+        let processes = processes_peak_bytes(&limits.processes(group).unwrap_or_default());
         let limit = u64::from(self.spec.memory_mb) << 20;
         // Page cache only makes less of the mark, and asking for it takes longest.
         if marked.is_some_and(|marked| marked <= processes) {
@@ -513,11 +517,6 @@ impl Sandbox {
             if peak <= self.peak_at_reset.load(Ordering::Relaxed) { 0 } else { peak.saturating_sub(cache) }
         });
         processes.max(by_group).min(limit)
-    }
-
-    /// Sum of `VmHWM`; without a group, of the supervisor's children.
-    fn processes_peak_bytes(&self, pids: &[i32]) -> u64 {
-        pids.iter().filter_map(|pid| peak_of(&read_text(format!("/proc/{pid}/status").as_ref()).ok()?)).sum()
     }
 
     /// Starts a new peak for [`memory_peak_bytes`](Sandbox::memory_peak_bytes).
@@ -567,6 +566,31 @@ impl Drop for Sandbox {
         self.kill();
         self.shared.release(self.id);
     }
+}
+
+/// Sum of the processes' `VmHWM`.
+fn processes_peak_bytes(pids: &[i32]) -> u64 {
+    pids.iter().filter_map(|pid| peak_of(&read_text(format!("/proc/{pid}/status").as_ref()).ok()?)).sum()
+}
+
+/// The processes below the supervisor, where there is no group to list them, at most [`DESCENDANTS_MAX`]; those whose parent has
+/// ended are the supervisor's. Empty once it has ended, and on kernels without `children` (CONFIG_PROC_CHILDREN).
+///
+/// Cost: a read for each thread.
+fn descendants(supervisor: &OwnedFd) -> Vec<i32> {
+    let info =
+        read_text(format!("/proc/self/fdinfo/{}", supervisor.as_raw_fd()).as_ref()).unwrap_or_default();
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
+    let mut all: Vec<i32> = pid.filter(|pid| *pid > 0).into_iter().collect();
+    let mut next = 0;
+    while next < all.len() && all.len() <= DESCENDANTS_MAX {
+        let threads = fs::read_dir(format!("/proc/{}/task", all[next])).into_iter().flatten().flatten();
+        for children in threads.filter_map(|thread| read_text(&thread.path().join("children")).ok()) {
+            all.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+        }
+        next += 1;
+    }
+    all.split_off(all.len().min(1))
 }
 
 /// `VmHWM` of a `/proc/PID/status`, in bytes.
