@@ -1,5 +1,6 @@
 """Functions from container images: from a layout folder, an archive and a template; their root and their program."""
 
+import gzip
 import io
 import json
 import shutil
@@ -455,6 +456,25 @@ def test_what_has_to_be_built_is_said_with_the_commands(start, tmp_path):
         assert words in str(caught.value)
     with pytest.raises(NotReady, match="has no function Carts"):
         start("--image", "Carts=/x", template=template(tmp_path, None))
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"hello", "is no archive of an image"),
+        (b"", "has neither manifest.json nor index.json"),
+        (gzip.compress(b"tar"), "is compressed: decompress it first"),
+    ],
+    ids=["text", "empty", "gzip"],
+)
+def test_a_file_that_is_no_archive_is_the_callers_mistake(platform, tmp_path, content, words):
+    path = tmp_path / "cart.tar"
+    path.write_bytes(content)
+    create = platform.client().create_function
+    message = refused(
+        lambda: create(FunctionName="no-archive", PackageType="Image", Role=ROLE, Code={"ImageUri": str(path)})
+    )
+    assert str(path) in message and words in message, message
 
 
 @pytest.mark.parametrize("told_by", ["metadata", "assets"])

@@ -236,3 +236,25 @@ def test_a_wrong_setting_is_shown_in_its_place(home, start):
 
     with pytest.raises(Exception, match="Cart: Specified ConcurrentExecutions for function is greater than"):
         Platform(home=home, template=template(home, too_much))
+
+
+def test_runtimes_that_are_not_run_are_left_out_with_the_way_out(start, tmp_path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/app.py").write_text("handler = lambda *_: 1")
+    runtimes = {"Java": "java21", "Go": "go1.x", "Python": "python3.13"}
+    resources = {
+        id: {
+            "Type": "AWS::Serverless::Function",
+            "Properties": {"CodeUri": "code", "Handler": "app.handler", "Runtime": runtime, "FunctionName": id},
+        }
+        for id, runtime in runtimes.items()
+    }
+    path = tmp_path / "template.json"
+    path.write_text(json.dumps({"Transform": "AWS::Serverless-2016-10-31", "Resources": resources}))
+    platform = start(template=path)
+    assert platform.invoke("Python").json() == 1
+    assert [one["FunctionName"] for one in platform.client().list_functions()["Functions"]] == ["Python"]
+    said = platform.stderr()
+    assert "java21 is not supported by Onrush: build the function as a container image" in said
+    assert "go1.x is not supported by Onrush: compile the function as `bootstrap` for provided.al2023" in said
+    assert said.count("The function is left out") == 2

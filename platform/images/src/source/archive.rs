@@ -55,21 +55,23 @@ impl Archive {
     /// It cannot be read, or is no tar archive.
     pub fn open(path: &Path, tag: Option<&str>) -> Result<Self, ImageError> {
         let fail = |source: io::Error| ImageError::file(path, source);
+        let wrong = |why: &str| {
+            let why = format!("{} {why}", path.display());
+            ImageError::Document { document: "archive", why }
+        };
         let mut file = File::open(path).map_err(fail)?;
         if !file.metadata().map_err(fail)?.is_file() {
-            return Err(fail(io::Error::other("not a file")));
+            return Err(wrong("is not a file"));
         }
         let mut head = [0; 4];
         let count = file.read_at(&mut head, 0).map_err(fail)?;
         if head[..count].starts_with(&[0x1f, 0x8b]) || head == [0x28, 0xb5, 0x2f, 0xfd] {
-            return Err(fail(io::Error::other(
-                "the archive is compressed: decompress it first (gunzip, unzstd)",
-            )));
+            return Err(wrong("is compressed: decompress it first (gunzip, unzstd)"));
         }
         file.seek(SeekFrom::Start(0)).map_err(fail)?;
         let members = members(&file).map_err(|error| match error {
             crate::tar::TarError::Read(source) => fail(source),
-            other => fail(io::Error::other(format!("this is no archive of an image: {other}"))),
+            other => wrong(&format!("is no archive of an image: {other}")),
         })?;
         Ok(Self { path: path.to_owned(), file, tag: tag.map(str::to_owned), members })
     }

@@ -378,8 +378,9 @@ async fn code(
     }
     if let Some(runtime) = function.runtime.as_deref()
         && ["java", "dotnet", "ruby", "go1"].iter().any(|prefix| runtime.starts_with(prefix))
+        && let Err(error) = control::validate::check_runtime(runtime)
     {
-        tracing::warn!(function = %function.id, "{at}: {runtime} is not run; AWS's way out, a container image (PackageType: Image), is. The function is left out");
+        tracing::warn!(function = %function.id, "{at}: {} The function is left out", error.message);
         return Ok(None);
     }
     let path = match (&function.asset_path, &function.code) {
