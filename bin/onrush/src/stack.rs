@@ -113,7 +113,7 @@ pub fn read_again(path: &Path, arguments: &Template, port: u16, standing: Standi
 /// As [`read`], with a line for each kind of warning: who plans one load after another has seen them.
 pub fn read_briefly(path: &Path, arguments: &Template, port: u16) -> Result<Read, Stop> {
     resolve(path, arguments, (port, Standing::default()), |name, _, found| {
-        problems::print_briefly(name, found)
+        problems::print_briefly(name, found);
     })
 }
 

@@ -239,6 +239,38 @@ fn interfaces_that_go_make_room_before_others_take_it() {
     assert!(wired.undeployed[later].is_none());
 }
 
+#[test]
+fn in_a_full_subnet_who_came_first_has_an_address_and_the_same_are_deployed() {
+    let mut stack = random_stack(&mut Dice(SEED));
+    stack.db_proxies.clear();
+    let private = stack.subnets.iter_mut().find(|subnet| subnet.id == "Private").unwrap();
+    private.cidr = Cidr::around(private.cidr.first(), 28).unwrap();
+    let usable = private.cidr.usable() as usize;
+    let group = stack.security_groups[0].clone();
+    stack.functions.clear();
+    for number in 0..usable + 2 {
+        let id = format!("Own{number}");
+        let vpc =
+            VpcConfig { subnets: vec![logical("Private")], security_groups: vec![logical(&id)], ipv6: false };
+        stack.security_groups.push(SecurityGroup { id, ..group.clone() });
+        stack.functions.push(function(vpc));
+    }
+    let network = Network::from_stack(&stack);
+    let era = model::Era::named("today").unwrap();
+    let settings =
+        limits::settings::NetworkSettings::from_era(&era, "us-east-1", &model::Overrides::default());
+    let wired = network.wire(settings.unwrap());
+    let has = |index: usize| {
+        let place = network.placements[index].as_ref().unwrap();
+        network.interface_address(place.subnets[0], &place.groups).is_some()
+    };
+    let has: Vec<bool> = (0..stack.functions.len()).map(has).collect();
+    let deployed: Vec<bool> = wired.undeployed.iter().map(Option::is_none).collect();
+    assert_eq!(has, deployed);
+    let first = has.iter().take_while(|has| **has).count();
+    assert!(first > 0 && first <= usable && has[first..].iter().all(|has| !has), "{has:?}");
+}
+
 /// Indices mean what they meant, what has an address keeps it, and nobody shares one.
 fn assert_stands(before: &Network, after: &Network) {
     let names = |network: &Network| -> Vec<String> {

@@ -79,7 +79,7 @@ impl Network {
 
         // Of a network that runs already, whoever drives it adds the functions as they come.
         let functions = if is_new { &*stack.functions } else { &[] };
-        let mut placements: Vec<Option<Placement>> = functions
+        let placements: Vec<Option<Placement>> = functions
             .iter()
             .map(|function| {
                 let config = function.vpc.as_ref().filter(|config| !config.subnets.is_empty())?;
@@ -98,10 +98,11 @@ impl Network {
         for subnet in &mut network.subnets {
             subnet.space.taken = subnet.held_by_others();
         }
-        for placement in placements.iter_mut().flatten() {
+        // Whoever comes first keeps its address in a subnet that is full: all are wanted.
+        network.placements.extend(placements.iter().cloned());
+        for placement in placements.iter().flatten() {
             network.add_interfaces(placement);
         }
-        network.placements.extend(placements);
         network.finish();
         network
     }

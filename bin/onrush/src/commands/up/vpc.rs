@@ -109,6 +109,7 @@ impl Vpc {
         let resolver = answers.resolver();
         let own = network.attachments(&settings).map(|attachments| OwnInterfaces::new(attachments, began));
         let wired = network.wire(settings);
+        carrier::without_room(wired.undeployed.iter().flatten());
         let carrier_network = network.clone();
         let shown = (network.gateways.len(), wired.connections.interfaces().unwrap_or(0));
         let packet_settings = PacketSettings {

@@ -112,7 +112,7 @@ fn config_of(function: &Function) -> Option<Config> {
 }
 
 /// Says where interfaces found no room.
-fn without_room(refused: &[Refusal]) {
+pub fn without_room<'a>(refused: impl IntoIterator<Item = &'a Refusal>) {
     for Refusal { limit, resource, used, max, .. } in refused {
         tracing::warn!(%limit, %resource, used, max, "an interface found no room");
     }
