@@ -60,6 +60,7 @@ def test_the_context_is_lambdas(platform, python):
     assert seen["arn"] == f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
     assert 0 < seen["remaining_ms"] <= 20_000
     # Lambda adds how often each function stands in the chain of requests.
+    assert answer.headers["X-Amzn-Trace-Id"] == seen["trace"]
     assert seen["client"] == {"cart": "7"} and re.fullmatch(trace + ";Lineage=1:[0-9a-f]{8}:1", seen["trace"])
     assert (seen["count"], platform.invoke(name, {}).json()["count"]) == (1, 2)
     by_qualifier = platform.invoke(name, {}, query="?Qualifier=$LATEST").json()

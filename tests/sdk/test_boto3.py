@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 
 import boto3
 import botocore.config
@@ -49,6 +50,8 @@ def test_invoke_answers_with_payload_version_and_log(client, echo):
     answer = client.invoke(FunctionName=echo, Payload=b'{"n": 1}', LogType="Tail")
     assert answer["StatusCode"] == 200 and answer["ExecutedVersion"] == "$LATEST" and "FunctionError" not in answer
     assert json.loads(answer["Payload"].read()) == {"n": 1}
+    trace = answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-trace-id"]
+    assert re.match("Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0", trace)
     log = base64.b64decode(answer["LogResult"]).decode()
     assert f"START RequestId: {answer['ResponseMetadata']['RequestId']} Version: $LATEST" in log
 

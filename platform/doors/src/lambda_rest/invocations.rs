@@ -43,6 +43,7 @@ const UNKNOWN_HERE: [(&str, &str); 2] = [
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 pub(super) const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 
@@ -222,7 +223,7 @@ async fn run(
     incoming: Incoming,
     id: &Arc<str>,
 ) -> Result<Answer, ApiError> {
-    let call = Call::read(doors, reference, head, "[Event, RequestResponse, DryRun]")?;
+    let mut call = Call::read(doors, reference, head, "[Event, RequestResponse, DryRun]")?;
     let payload = read_payload(incoming).await?;
     match call.kind {
         Kind::RequestResponse => {}
@@ -243,6 +244,9 @@ async fn run(
             return asynchronous::accept(doors, arrival).await;
         }
     }
+    // The caller hears of the trace that the function is part of, as on AWS.
+    let trace_id = call.trace_id.get_or_insert_with(|| invoke::trace_header().into());
+    let traced = HeaderValue::from_str(trace_id);
     let result = match doors.invoker.admit(call.runs(), id) {
         Ok(admission) => admission.run(call.request(id, payload)).await,
         Err(error) => Err(error),
@@ -259,6 +263,9 @@ async fn run(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Ok(version) = HeaderValue::from_str(&invoked.version) {
         headers.insert(EXECUTED_VERSION, version);
+    }
+    if let Ok(traced) = traced {
+        headers.insert(TRACE_ID, traced);
     }
     if invoked.failed {
         headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
