@@ -33,8 +33,10 @@ pub struct Function {
     /// restart.
     pub version_key: u64,
     /// The runtime's id, `python3.13`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
     /// What the runtime calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub handler: Option<String>,
     /// MemorySize in MB of 1,024 KB: 128 to 10,240.
     pub memory_mb: u32,
@@ -45,7 +47,7 @@ pub struct Function {
     /// The user's variables; together at most 4 KB. May hold secrets: never logged.
     pub environment: BTreeMap<String, String>,
     /// Whether somebody said that there are no variables: then that is what is shown. Source: recorded on AWS.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub empty_environment: bool,
     /// The folder that becomes `/var/task`.
     #[serde(skip)]
@@ -65,61 +67,73 @@ pub struct Function {
     /// `x86_64` or `arm64`; exactly one.
     pub architectures: Vec<String>,
     /// The network that the function lives in.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub vpc: Option<VpcConfig>,
     /// Reserved concurrency.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reserved: Option<u32>,
     /// Zip or image.
     pub package_type: PackageType,
     /// The container image that it runs, in place of code and runtime.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
     /// What takes the place of the image's own settings.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub image_config: ImageConfig,
     /// `2025-11-24T23:08:11.000+0000`, UTC.
     pub last_modified: String,
     /// Whether it can be invoked.
     pub state: State,
     /// Why not, if it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub state_reason: Option<StateReason>,
     /// How the last change ended.
     pub last_update_status: LastUpdateStatus,
     /// Why it failed, or what it waits for.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_update_reason: Option<StateReason>,
     /// The container image that is being fetched for it; what it has runs on meanwhile.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull: Option<Pull>,
     /// Where logs go and in which form.
     pub logging: Logging,
     /// Whether traces are sampled.
     pub tracing: TracingMode,
     /// Where failed asynchronous events go.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letter_arn: Option<String>,
     /// The key that encrypts the environment on AWS; kept, not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kms_key_arn: Option<String>,
     /// SnapStart as asked for; kept, not used.
     pub snap_start: SnapStart,
     /// Tags.
     pub tags: BTreeMap<String, String>,
     /// The function URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<FunctionUrl>,
     /// Statements of the resource policy, in the order they were added.
     pub policy: Vec<PolicyStatement>,
     /// What becomes of asynchronous events, by qualifier: `$LATEST`, an alias or a version.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub event_invoke: BTreeMap<String, EventInvokeConfig>,
     /// The name that the template gave it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub logical_id: Option<String>,
     /// Versions, aliases, and what is set for them; empty in a published version.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub published: Published,
     /// The version key of `$LATEST` when this version was published; 0 in `$LATEST`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub source_key: u64,
     /// Keeps unpacked code on the disk as long as somebody may still run it.
     #[serde(skip)]
     pub lease: Option<Arc<CodeLease>>,
+}
+
+/// What a row need not say: whoever reads it, also an older Onrush, takes what is absent for this.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Function {
@@ -289,8 +303,10 @@ pub struct Logging {
     /// Plain lines or JSON.
     pub format: LogFormat,
     /// Least level of the application's lines; only with JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub application_level: Option<String>,
     /// Least level of the platform's lines; only with JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub system_level: Option<String>,
     /// `/aws/lambda/NAME` unless told otherwise.
     pub group: String,

@@ -198,6 +198,33 @@ mod tests {
         assert_eq!(contents.functions, BTreeMap::from([("cart".to_owned(), Arc::new(function))]));
     }
 
+    /// An Onrush before this one wrote every field, and reads what is absent as the same.
+    #[test]
+    fn a_row_says_only_what_is_not_as_usual() {
+        let function = Function::new("cart", PathBuf::new());
+        let Write::Put(key, row) = put(&function) else { panic!("a function is put") };
+        let mut row: serde_json::Value = serde_json::from_slice(&row).unwrap();
+        let fields = row.as_object_mut().unwrap();
+        for (field, before) in [
+            ("published", serde_json::to_value(&function.published).unwrap()),
+            ("image_config", serde_json::json!({})),
+            ("event_invoke", serde_json::json!({})),
+            ("empty_environment", false.into()),
+            ("source_key", 0.into()),
+        ] {
+            assert_eq!(fields.insert(field.to_owned(), before), None, "{field}");
+        }
+        let options =
+            ["runtime", "vpc", "reserved", "image", "state_reason", "last_update_reason", "pull", "url"];
+        for field in options.into_iter().chain(["dead_letter_arn", "kms_key_arn", "logical_id", "handler"]) {
+            assert_eq!(fields.insert(field.to_owned(), serde_json::Value::Null), None, "{field}");
+        }
+        let written_before = Write::Put(key, row.to_string().into_bytes());
+        for row in [put(&function), written_before] {
+            assert_eq!(*read(&rows([row])).unwrap().functions["cart"], function);
+        }
+    }
+
     #[test]
     fn many_functions_are_read_as_few_are() {
         let names: Vec<_> = (0..=SHARED_MIN).map(|number| format!("f{number:04}")).collect();
