@@ -279,6 +279,25 @@ impl Invoker {
         self.0.deadlines.notify_one();
     }
 
+    /// Takes over the functions that the control room has at the start: [`Invoker::apply`] for each, in one go.
+    pub fn begin(&self, functions: &[Arc<Function>]) {
+        let now = self.now();
+        let mut effects = Vec::new();
+        let mut core = self.lock();
+        for function in functions {
+            self.put(&mut core, now, function.clone(), &mut effects);
+            self.sync_versions(&mut core, now, function, &mut effects);
+        }
+        let mut taken = core.take_out(&effects);
+        taken.blanks = core.blanks();
+        drop(core);
+        self.carry_out(taken);
+        if let Some(network) = &self.0.network {
+            functions.iter().for_each(|function| network.deployed(&function.arn, Some(function)));
+        }
+        self.0.deadlines.notify_one();
+    }
+
     /// Everything as at the start, but for the functions and their settings: no environment is used again (busy ones finish
     /// their invocation), buckets are full, the board and the counters begin anew.
     pub fn reset(&self) {

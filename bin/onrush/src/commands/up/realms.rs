@@ -6,7 +6,7 @@ use super::images;
 use super::unpacking::Archives;
 use crate::Stop;
 use anyhow::Context as _;
-use control::{Change, Control};
+use control::Control;
 use doors::signature::Keys;
 use doors::{Doors, Opens, Realm};
 use events::{Events, Live};
@@ -105,9 +105,7 @@ pub fn parts(
         None => control,
     };
     let control = Arc::new(control.with_images(images));
-    for function in control.functions() {
-        invoker.apply(Change::Put(function));
-    }
+    invoker.begin(&control.functions());
     Ok(Parts { control, invoker, events, doors })
 }
 
