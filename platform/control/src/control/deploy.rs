@@ -75,30 +75,43 @@ impl Control {
             self.pull(&function, again);
             return Ok((stood, function));
         }
-        for _ in 1..DEPLOY_TRIES {
-            if let Some(deployed) = self.write_deployed(&wanted, &around, ticket)? {
+        self.write_over_read(&wanted, &around, ticket, || self.function(&wanted.name))
+    }
+
+    /// Writes a function as the template says it over the state that `read` gives, and reads again where that is no longer the
+    /// state.
+    ///
+    /// # Errors
+    /// `ResourceConflictException` after [`DEPLOY_TRIES`] such changes.
+    fn write_over_read(
+        &self,
+        wanted: &Function,
+        around: &Around,
+        ticket: Option<&str>,
+        read: impl Fn() -> Option<Arc<Function>>,
+    ) -> Result<Deployed, ApiError> {
+        for _ in 0..DEPLOY_TRIES {
+            if let Some(deployed) = self.write_deployed(wanted, around, ticket, read())? {
                 return Ok(deployed);
             }
         }
-        self.write_deployed(&wanted, &around, ticket)?.ok_or_else(|| {
-            ApiError::new(
-                ErrorCode::ResourceConflict,
-                format!("{} is changed through the API all the time: deploy it again.", wanted.name),
-            )
-        })
+        Err(ApiError::new(
+            ErrorCode::ResourceConflict,
+            format!("{} is changed through the API all the time: deploy it again.", wanted.name),
+        ))
     }
 
-    /// Writes a function as the template says it, if it still is as it was read; `None` when it was changed meanwhile, so that
-    /// the change is seen before it is written over.
+    /// Writes a function as the template says it, if it still is as it was read (`before`); `None` when it was changed
+    /// meanwhile, so that the change is seen before it is written over.
     fn write_deployed(
         &self,
         wanted: &Function,
         around: &Around,
         ticket: Option<&str>,
+        before: Option<Arc<Function>>,
     ) -> Result<Option<Deployed>, ApiError> {
         let name = wanted.name.clone();
         let reserved = wanted.reserved;
-        let before = self.function(&name);
         let unchanged = before.as_ref().is_some_and(|before| {
             let mut function = wanted.clone();
             carry_over(before, &mut function);
@@ -308,7 +321,10 @@ pub(super) fn only_reserved(before: &Function, after: &Function) -> bool {
 mod tests {
     use super::*;
     use crate::image::{FoundImage, ImageFault, ImageRoot, ImageSettings, Images, Sight};
+    use crate::request::Settings;
+    use std::cell::Cell;
     use std::collections::HashSet;
+    use std::path::Path;
 
     #[derive(Debug)]
     struct Elsewhere;
@@ -329,11 +345,9 @@ mod tests {
         fn keep(&self, _: HashSet<String>) {}
     }
 
-    #[test]
-    fn an_image_that_comes_too_late_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
+    fn open(folder: &Path) -> Control {
         let options = crate::Options {
-            data_dir: folder.path().to_owned(),
+            data_dir: folder.to_owned(),
             account_id: "000000000000".to_owned(),
             region: "us-east-1".to_owned(),
             account_concurrency: 1_000,
@@ -341,7 +355,75 @@ mod tests {
             experimental_snap_start: false,
             passable: false,
         };
-        let control = Control::open(options, Box::new(|_| {})).unwrap().with_images(Arc::new(Elsewhere));
+        Control::open(options, Box::new(|_| {})).unwrap()
+    }
+
+    /// What a deployment of `cart`, with a description, makes of it while the API changes it after each of the first `changes`
+    /// readings: the outcome, and how often it read.
+    fn deploy_between(control: &Control, changes: u32) -> (Result<Deployed, ApiError>, u32) {
+        let request = Deploy {
+            name: "cart".to_owned(),
+            code: DeployCode::Inline("def handler(event, context): return 1".to_owned()),
+            settings: Settings {
+                runtime: Some("python3.13".to_owned()),
+                handler: Some("index.handler".to_owned()),
+                description: Some("of the template".to_owned()),
+                ..Settings::default()
+            },
+            ..Deploy::default()
+        };
+        let first = Deploy {
+            settings: Settings { description: None, ..request.settings.clone() },
+            ..request.clone()
+        };
+        control.deploy(first).unwrap();
+        let (wanted, around, _) = control.wanted(request, None).unwrap();
+        let reads = Cell::new(0);
+        let deployed = control.write_over_read(&wanted, &around, None, || {
+            let read = control.function("cart");
+            reads.set(reads.get() + 1);
+            if reads.get() <= changes {
+                control.put_concurrency("cart", Some(i64::from(reads.get()))).unwrap();
+            }
+            read
+        });
+        (deployed, reads.get())
+    }
+
+    #[test]
+    fn what_the_api_changes_between_reading_and_writing_is_seen_before_it_is_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = open(folder.path());
+        for changes in [0, 1, DEPLOY_TRIES - 1] {
+            let (deployed, reads) = deploy_between(&control, changes);
+            let (stood, written) = deployed.unwrap();
+            assert_eq!(reads, changes + 1);
+            assert_eq!(stood.unwrap().reserved, (changes > 0).then_some(changes), "the last change is seen");
+            assert_eq!((written.reserved, written.description.as_str()), (None, "of the template"));
+            assert!(Arc::ptr_eq(&written, &control.function("cart").unwrap()), "and is what stands");
+        }
+    }
+
+    #[test]
+    fn a_deployment_gives_up_on_a_function_that_changes_at_each_try() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = open(folder.path());
+        let (deployed, reads) = deploy_between(&control, u32::MAX);
+        let error = deployed.unwrap_err();
+        assert_eq!(error.code, ErrorCode::ResourceConflict, "{}", error.message);
+        assert_eq!(reads, DEPLOY_TRIES);
+        let stands = control.function("cart").unwrap();
+        assert_eq!(
+            (stands.reserved, stands.description.as_str()),
+            (Some(DEPLOY_TRIES), ""),
+            "nothing is written"
+        );
+    }
+
+    #[test]
+    fn an_image_that_comes_too_late_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = open(folder.path()).with_images(Arc::new(Elsewhere));
         let request = Deploy {
             name: "cart".to_owned(),
             code: DeployCode::Image { uri: "a".to_owned(), source: "a".to_owned() },
