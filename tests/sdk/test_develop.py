@@ -227,6 +227,10 @@ def test_a_bad_file_of_settings_is_named(shop):
     (shop / "samconfig.toml").write_text("[default.global.parameters]\nregion = 7\n")
     done = onrush("up", folder=shop, code=2)
     assert "samconfig.toml: [default.global.parameters] region: `7`" in done.stderr
+    (shop / "samconfig.toml").write_text('[default.local_start_api.parameters]\nparameter_overrides = "Stage=a Shelves=3"\n')
+    done = onrush("up", folder=shop, code=2)
+    assert "the parameter `Shelves` does not exist" in done.stderr
+    assert "it is given in samconfig.toml" in done.stderr
     (shop / "samconfig.toml").unlink()
     (shop / ".env").write_text("A=1\nB\n")
     done = onrush("up", "--port", "0", "--world", "none", folder=shop, code=2)

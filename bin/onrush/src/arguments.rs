@@ -162,6 +162,9 @@ pub struct Template {
     /// Values of the template's parameters, also as ParameterKey=NAME,ParameterValue=VALUE.
     #[arg(long, value_name = "NAME=VALUE", num_args = 1..)]
     pub parameter_overrides: Vec<String>,
+    /// The file of flags, and those of these values that are its.
+    #[arg(skip)]
+    pub configured: Option<(PathBuf, Vec<String>)>,
     /// Values of `Fn::ImportValue`.
     #[arg(long = "import", value_name = "NAME=VALUE")]
     pub imports: Vec<String>,

@@ -10,6 +10,7 @@ pub use template::samconfig::Settings;
 
 /// The file's usual name, beside the template or here.
 const FOUND: &str = "samconfig.toml";
+
 /// Puts what the file says under what the command line says: its own word first, the file's for what it does not name. Answers
 /// the settings, paths in them relative to here.
 ///
@@ -25,6 +26,7 @@ pub fn apply(config: &SamConfig, template: &mut Template, commands: &[&str]) -> 
     if template.template.is_none() && template.template_file.is_none() {
         template.template.clone_from(&settings.template);
     }
+    template.configured = Some((path.clone(), settings.parameter_overrides.clone()));
     let given = std::mem::take(&mut template.parameter_overrides);
     template.parameter_overrides = settings.parameter_overrides.iter().cloned().chain(given).collect();
     if let Some(region) = settings.region.as_ref().filter(|_| !template.region_given) {

@@ -141,12 +141,26 @@ fn resolve(
         port,
         elastic_ips: standing.elastic_ips,
     };
-    let outcome = template::read(&name, &text, &inputs);
+    let mut outcome = template::read(&name, &text, &inputs);
+    if let Some((file, values)) = &arguments.configured {
+        name_source(&mut outcome.problems, file, &pairs(values)?);
+    }
     warn(&name, &text, &outcome.warnings);
     problems::print(&name, &text, &outcome.problems, Severity::Error);
     match outcome.stack {
         Some(stack) if outcome.problems.is_empty() => Ok(Read { path: path.to_owned(), stack, text, inputs }),
         _ => Err(Stop::Reported),
+    }
+}
+
+/// Says of parameters that the template has not, and that a file of flags gives, where they are given.
+fn name_source(problems: &mut [template::Problem], file: &Path, values: &BTreeMap<String, String>) {
+    for problem in problems {
+        let template::Cause::Unknown { what: "the parameter", name } = &problem.cause else { continue };
+        if values.contains_key(name) {
+            let slip = problem.help.take().map(|help| format!("; {help}")).unwrap_or_default();
+            problem.help = Some(format!("it is given in {}{slip}", file.display()));
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use limits::network::{
     Explanation, FlowKey, HostKind, ICMP, ICMPV6, Network, Path, Placement, StepKind, TCP, UDP,
 };
 use limits::{NetworkSettings, network};
+use model::LimitId;
 use model::stack::Stack;
 use now::{Now, Use};
 use plan::report::grouped;
@@ -246,6 +247,11 @@ impl View<'_> {
             Path::Nothing => {
                 format!(
                     "It may go to {title}, but nobody of the template is there: connects hang until something is attached."
+                )
+            }
+            Path::Barred(limit @ LimitId::SubnetAddresses, resource) => {
+                format!(
+                    "It does not reach {title}: {limit} of {resource}. Its interface finds no address there."
                 )
             }
             Path::Barred(limit, resource) => {

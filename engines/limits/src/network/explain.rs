@@ -61,7 +61,8 @@ pub struct Explanation {
 }
 
 impl Network {
-    /// Why [`Network::path`] says what it says.
+    /// Why [`Network::path`] says what it says; and that nothing leaves an interface that has no address, which the path does
+    /// not know.
     pub fn explain(
         &self,
         subnet: usize,
@@ -73,7 +74,13 @@ impl Network {
             Teller { network: self, subnet, groups, flow, settings, steps: Vec::new(), cure: None };
         teller.begin();
         let path = self.walk(subnet, groups, flow, &mut |check| teller.tell(check));
-        Explanation { steps: teller.steps, path, cure: teller.cure }
+        let Teller { mut steps, cure, .. } = teller;
+        let is_end = |step: &Step| step.what == StepKind::Interface && !step.passes;
+        let Some(end) = steps.iter().position(is_end) else { return Explanation { steps, path, cure } };
+        steps.truncate(end + 1);
+        let name = &self.subnets[subnet].name;
+        let cure = format!("give {name} a larger range, or let fewer interfaces stand in it");
+        Explanation { steps, path: Path::Barred(LimitId::SubnetAddresses, name.clone()), cure: Some(cure) }
     }
 
     /// The subnets whose way to an address leads through a NAT gateway.
@@ -334,6 +341,14 @@ impl Teller<'_> {
         let name = network.interface_name(self.subnet, self.groups);
         let own = |found: &&super::Interface| found.subnet == self.subnet && found.groups == self.groups;
         let found = network.interfaces.iter().find(own);
+        // In a subnet whose range is not known, no address is known either.
+        let is_without =
+            found.is_some_and(|found| found.address.is_none()) && network.subnets[self.subnet].cidr.is_some();
+        if is_without {
+            let rule = "no address: its subnet has none left (subnet.addresses)".to_owned();
+            self.step(StepKind::Interface, name.to_string(), rule, true, false);
+            return;
+        }
         let address = if self.flow.to.is_ipv6() {
             found.and_then(|found| found.address6).map(|address| address.to_string())
         } else {

@@ -224,6 +224,12 @@ fn a_full_subnet_has_eleven_addresses_and_gives_none_twice() {
         assert!(view.network.notes.iter().any(|note| note.what == "B11"), "{:?}", view.network.notes);
         let wired = view.network.wire(view.settings.clone());
         assert_eq!(wired.undeployed[0].as_ref().map(|refusal| refusal.limit), Some(LimitId::SubnetAddresses));
+        let (text, arrives) = view.answer("Cart", Some("10.0.1.4:80"), Transport::Tcp, false).unwrap();
+        assert!(
+            !arrives && text.contains("no address: its subnet has none left (subnet.addresses)"),
+            "{text}"
+        );
+        assert!(text.contains("It does not reach 10.0.1.4:80: subnet.addresses of Near."), "{text}");
     });
 }
 
