@@ -64,6 +64,7 @@ pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
         template: arguments.template.clone(),
         template_file: None,
         region_given: true,
+        configured: None,
         parameter_overrides: arguments.parameter_overrides.clone(),
         imports: Vec::new(),
         stack_name: None,
