@@ -3,7 +3,7 @@
 use crate::graph;
 use crate::identity::number_of_public_ip;
 use crate::intrinsic::{Mention, mentions};
-use crate::problem::{Cause, Problem, quoted};
+use crate::problem::{Cause, Problem, Problems, quoted};
 use crate::resolve::{PSEUDO, Resolver, Resource};
 use crate::suggest::did_you_mean;
 use crate::yaml::{Entry, Kind, Mapping, Node, Span};
@@ -128,8 +128,9 @@ fn check_one(resolver: &mut Resolver<'_>, mention: &Mention<'_>) {
 
 /// Finds the order of dependence, reports circles, and resolves each resource's properties and name.
 pub(crate) fn resolve_all(resolver: &mut Resolver<'_>) {
-    let needs: Vec<BTreeMap<usize, Span>> =
+    let mut needs: Vec<BTreeMap<usize, Span>> =
         (0..resolver.resources.len()).map(|at| needs_of(resolver, at)).collect();
+    need_clusters(resolver, &mut needs);
     let edges: Vec<Vec<usize>> = needs.iter().map(|needs| needs.keys().copied().collect()).collect();
     let order = graph::sort(&edges);
     for circle in &order.circles {
@@ -210,6 +211,70 @@ fn needs_of(resolver: &Resolver<'_>, at: usize) -> BTreeMap<usize, Span> {
         need(name, *span);
     }
     needs
+}
+
+/// Instances need the clusters that they name, though neither speaks of the other's logical id: the port is the cluster's.
+fn need_clusters(resolver: &mut Resolver<'_>, needs: &mut [BTreeMap<usize, Span>]) {
+    let mut of_kind = |kind: &str| -> Vec<(usize, Option<Rc<Node>>, Option<String>)> {
+        let found = (0..needs.len()).filter(|at| resolver.resources[*at].kind == kind).collect::<Vec<_>>();
+        let named = found.into_iter().map(|at| {
+            let properties = Rc::clone(&resolver.resources[at].properties);
+            let node = properties.get("DBClusterIdentifier");
+            let name = match node {
+                Some(node) => early(resolver, node),
+                None => Some(resolver.identity(at).reference()),
+            };
+            (at, node.cloned().map(Rc::new), name)
+        });
+        named.collect()
+    };
+    let (instances, clusters) = (of_kind("AWS::RDS::DBInstance"), of_kind("AWS::RDS::DBCluster"));
+    for (instance, node, name) in &instances {
+        let Some(node) = node else { continue };
+        let is_of = |(_, other, called): &&(usize, Option<Rc<Node>>, Option<String>)| match (name, called) {
+            (Some(name), Some(called)) => name == called,
+            _ => other.as_ref().is_some_and(|other| is_written_as(node, other)),
+        };
+        for (cluster, ..) in clusters.iter().filter(is_of) {
+            needs[*instance].entry(*cluster).or_insert(node.span);
+        }
+    }
+}
+
+/// A text that is known before any resource is; what is wrong with it is told when it is resolved in its turn.
+fn early(resolver: &mut Resolver<'_>, node: &Node) -> Option<String> {
+    let mut is_early = true;
+    mentions(node, &mut |mention| {
+        if let Mention::Ref(name, _) | Mention::Attribute(name, ..) = mention {
+            is_early &= resolver.parameters.contains_key(name) || PSEUDO.contains(&name);
+        }
+    });
+    if !is_early {
+        return None;
+    }
+    let problems = std::mem::replace(&mut resolver.problems, Problems::new());
+    let before = (resolver.first_unknown, resolver.spent_nodes, resolver.spent_bytes);
+    let value = resolver.value(node);
+    resolver.problems = problems;
+    (resolver.first_unknown, resolver.spent_nodes, resolver.spent_bytes) = before;
+    value?.as_str().map(str::to_owned)
+}
+
+/// Whether two values are written alike, wherever they stand.
+fn is_written_as(one: &Node, other: &Node) -> bool {
+    let is_same = match (&one.kind, &other.kind) {
+        (Kind::Scalar(one), Kind::Scalar(other)) => one.value == other.value,
+        (Kind::Sequence(one), Kind::Sequence(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_written_as(one, other))
+        }
+        (Kind::Mapping(one), Kind::Mapping(other)) => {
+            let is_in =
+                |entry: &Entry| other.get(&entry.key).is_some_and(|found| is_written_as(&entry.value, found));
+            one.len() == other.len() && one.entries().iter().all(is_in)
+        }
+        _ => false,
+    };
+    is_same && one.tag == other.tag
 }
 
 fn report_circle(resolver: &mut Resolver<'_>, circle: &[usize], needs: &[BTreeMap<usize, Span>]) {

@@ -81,6 +81,35 @@ fn an_instance_answers_at_its_clusters_port_for_who_asks_the_template_too() {
 }
 
 #[test]
+fn a_resource_before_a_cluster_has_its_port_from_an_instance_that_names_it() {
+    let rules = "  Open:
+    Type: AWS::EC2::SecurityGroup
+    Properties:
+      GroupDescription: d
+      VpcId: !Ref Vpc
+      SecurityGroupEgress:
+        - {IpProtocol: tcp, FromPort: !GetAtt Writer.Endpoint.Port, ToPort: 9999, CidrIp: 10.0.0.0/8}
+  Subnets:";
+    let start = "Parameters: {Env: {Type: String, Default: test}, Port: {Type: Number, Default: 7432}}
+Conditions: {Test: !Equals [!Ref Env, test]}
+Resources:";
+    let text = AURORA.replace("  Subnets:", rules).replace("\nResources:", start);
+    for (instance, cluster, port) in [
+        ("!Sub '${Env}-db'", "!Sub '${Env}-db'", "!Ref Port"),
+        ("!Sub '${Env}-db'", "!Join ['-', [!Ref Env, db]]", "!Ref Port"),
+        ("test-db", "test-db", "!If [Test, 7432, 8432]"),
+        ("!Sub '${Vpc}-db'", "!Sub '${Vpc}-db'", "!Ref Port"),
+        ("!Ref Cluster", "test-db", "!Ref Port"),
+    ] {
+        let named = format!("DatabaseName: shop\n      DBClusterIdentifier: {cluster}");
+        let text = text.replace("!Ref Cluster", instance).replace("Port: 6432", &format!("Port: {port}"));
+        let stack = stack(&text.replace("DatabaseName: shop", &named));
+        let rule = &stack.security_groups.iter().find(|group| group.id == "Open").unwrap().egress[0];
+        assert_eq!(rule.from_port, 7432, "{instance} of {cluster}");
+    }
+}
+
+#[test]
 fn a_cluster_without_instances_is_said_not_to_run_and_wrong_capacities_are_refused() {
     let (start, rest) = AURORA.split_once("  Writer:").unwrap();
     let (_, cluster) = rest.split_once("  Cluster:").unwrap();
