@@ -71,10 +71,10 @@ impl PacketEngine {
         let (packets, size) = weigh(view, bytes, offload);
         let now = self.now;
         let flow = &mut self.table.flows_mut()[slot as usize];
+        if flow.packets_out == 0 && flow.packets_in == 0 {
+            flow.first_s = seconds(now);
+        }
         if out {
-            if flow.packets_out == 0 && flow.packets_in == 0 {
-                flow.first_s = seconds(now);
-            }
             flow.packets_out = flow.packets_out.saturating_add(packets);
             flow.bytes_out += size;
         } else {
@@ -164,6 +164,8 @@ fn follow(flow: &mut Flow, said: u8, out: bool) -> Turn {
         // that (RFC 9293, section 3.5.1, half-open connections). The reset ends the older one, and the SYN comes again.
         if out && flow.state == State::Open && !flow.has(marks::ESTABLISHED) {
             flow.state = State::Opening;
+            // Nor was a FIN of the older one's.
+            flow.marks &= !(marks::FIN_IN | marks::FIN_OUT | marks::LAST_FIN_OUT);
             return Turn::On;
         }
         return Turn::Cut;
@@ -171,10 +173,12 @@ fn follow(flow: &mut Flow, said: u8, out: bool) -> Turn {
     let mut turn = Turn::On;
     if flow.state == State::Opening && !out {
         flow.state = State::Open;
-        if said & flags::SYN != 0 && !flow.has(marks::ESTABLISHED) {
-            flow.marks |= marks::ESTABLISHED;
-            turn = Turn::Established;
-        }
+    }
+    // The older connection's answer may have come before.
+    const ANSWER: u8 = flags::SYN | flags::ACK;
+    if !out && flow.state == State::Open && said & ANSWER == ANSWER && !flow.has(marks::ESTABLISHED) {
+        flow.marks |= marks::ESTABLISHED;
+        turn = Turn::Established;
     }
     if flow.state == State::Lingering {
         return turn;

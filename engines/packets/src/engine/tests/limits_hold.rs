@@ -95,6 +95,36 @@ fn a_peer_that_remembers_an_older_connection_is_reset_and_the_next_syn_has_the_s
 }
 
 #[test]
+fn what_an_older_connection_still_says_ends_nothing_of_the_new_one() {
+    let mut rig = Rig::new(&["nat.ports=2"]);
+    let (_, first) = rig.leave(40_000, REMOTE, flags::SYN);
+    // The peer's older connection waits for the answer to its FIN.
+    rig.answer(&first, flags::FIN | flags::ACK);
+    assert_eq!(rig.leave(40_000, REMOTE, flags::RST).0, Verdict::Forward(Port::World));
+    let again = rig.connect(40_000, REMOTE);
+    assert_eq!(rig.engine.metrics(rig.now, 0).unwrap().connections_established, 1);
+    // Closed by this side alone, it goes on for as long as the other one speaks.
+    rig.leave(40_000, REMOTE, flags::FIN | flags::ACK);
+    for _ in 0..5 {
+        assert_eq!(rig.answer(&again, flags::ACK).0, Verdict::Forward(Port::Environment(rig.inside)));
+        rig.now += Duration::from_secs(3);
+        rig.engine.advance(rig.now);
+    }
+    assert_eq!(rig.engine.flows(), 1);
+}
+
+#[test]
+fn a_connection_whose_answer_came_after_an_older_ones_is_established() {
+    let mut rig = Rig::new(&["nat.ports=2"]);
+    let (_, sent) = rig.leave(40_000, REMOTE, flags::SYN);
+    rig.answer(&sent, flags::ACK);
+    rig.answer(&sent, flags::SYN | flags::ACK);
+    assert_eq!(rig.engine.metrics(rig.now, 0).unwrap().connections_established, 1);
+    rig.leave(40_000, REMOTE, flags::RST);
+    assert_eq!(rig.engine.flows(), 0, "a reset ends it");
+}
+
+#[test]
 fn a_port_rests_for_its_cool_down() {
     let mut rig = Rig::new(&["nat.ports=1", "nat.port-cooldown=10"]);
     let sent = rig.connect(40_000, REMOTE);

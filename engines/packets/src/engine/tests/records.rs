@@ -49,6 +49,20 @@ fn flows_that_go_on_are_recorded_in_parts() {
 }
 
 #[test]
+fn a_record_that_begins_with_what_comes_starts_when_it_came() {
+    let mut rig = Rig::new(&[]);
+    rig.engine.keep_flow_records(true);
+    let sent = rig.connect(40_000, REMOTE);
+    assert!(rig.engine.log_flows(100));
+    while rig.engine.take_flow_record().is_some() {}
+    rig.now = Instant::from_secs(90);
+    rig.answer(&sent, flags::ACK);
+    assert!(rig.engine.log_flows(100));
+    let record = rig.engine.take_flow_record().unwrap();
+    assert_eq!((record.egress, record.packets, record.start_s, record.end_s), (false, 1, 90, 90));
+}
+
+#[test]
 fn what_rules_reject_is_recorded_and_what_an_interface_drops_is_not() {
     let mut rig = Rig::new(&["nat.ports=0"]);
     rig.engine.keep_flow_records(true);
