@@ -54,6 +54,13 @@ def test_explain_answers_for_every_resource(platform):
             assert (told["resource"], bool(told["about"])) == (id, True) if "about" in told else told["arrives"], told
 
 
+def test_explain_names_a_door_as_the_platform_that_was_named_has_it(platform):
+    beside = ["--template", STOREFRONT / "template.yaml", "--endpoint", platform.url]
+    ran = subprocess.run([BINARY, "explain", "StorefrontApi", *beside], capture_output=True, text=True)
+    (door,) = (door["url"] for door in platform.summary["doors"] if door["id"] == "StorefrontApi")
+    assert door.rstrip("/") in ran.stdout, (door, ran)
+
+
 @pytest.mark.parametrize("way", ["host", "path"])
 def test_the_catch_all_route_reaches_the_rust_function(platform, hosts, way):
     put = door(

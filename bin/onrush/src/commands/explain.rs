@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-/// The port of the API that a local run has; only names of doors show it.
+/// The port of the API that a local run usually has; only names of doors show it.
 const PORT: u16 = 4566;
 /// An echo request.
 const ECHO: u16 = 8 << 8;
@@ -74,7 +74,7 @@ pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
     let Some(path) = stack::find(&template) else {
         return Err(Stop::Usage("no template here: give --template FILE".to_owned()));
     };
-    let read = stack::read_briefly(&path, &template, PORT)?;
+    let read = stack::read_briefly(&path, &template, port_of(arguments.endpoint.as_deref()))?;
     let (era, own) = super::figures(&arguments.figures)?;
     let network = Network::from_stack(&read.stack);
     let now = Now::look(arguments.endpoint.as_deref())?;
@@ -388,6 +388,12 @@ impl Way {
     fn arrives(&self) -> bool {
         !matches!(self.explanation.path, Path::Barred(..) | Path::Nothing)
     }
+}
+
+/// The port of the platform that was named, for the names of its doors.
+fn port_of(endpoint: Option<&str>) -> u16 {
+    let port = endpoint.and_then(|endpoint| endpoint.trim_end_matches('/').rsplit_once(':')?.1.parse().ok());
+    port.unwrap_or(PORT)
 }
 
 #[cfg(test)]
