@@ -1,7 +1,8 @@
 //! Interpreters installed on this machine: where to look, and what one says of itself when run.
 
+use crate::{Runtimes, barrier, node, python};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     env,
     ffi::OsStr,
     fs,
@@ -156,6 +157,57 @@ impl Places {
     }
 }
 
+/// The nearest interpreter of those that are accepted; for `for_others`, the nearest that other users can reach, if there is
+/// any, and what to say where it is another version, or none is reached.
+pub(crate) fn for_users(
+    runtimes: &Runtimes,
+    (runtime, language): (&str, &str),
+    nearest: impl Fn(&dyn Fn(&Interpreter) -> bool) -> Option<Interpreter>,
+) -> Option<(Interpreter, Option<String>)> {
+    let found = nearest(&|_| true)?;
+    let closed = runtimes.for_others.then(|| barrier(&found.program)).flatten();
+    let Some(folder) = closed else { return Some((found, None)) };
+    let (program, folder) = (found.program.display(), folder.display());
+    let why = format!(
+        "{runtime}: {program} ({language} {}) cannot be reached: with --isolation process functions run as another user, who \
+         may not enter {folder}",
+        found.version
+    );
+    let open = |it: &Interpreter| barrier(&it.program).is_none();
+    Some(match (!runtimes.strict).then(|| nearest(&open)).flatten() {
+        Some(other) if other.version == found.version => (other, None),
+        Some(other) => {
+            let version = other.version;
+            (
+                other,
+                Some(format!(
+                    "{why}; running on the nearest that can be, {language} {version}; chmod o+x {folder} opens the other"
+                )),
+            )
+        }
+        None => {
+            let cure = format!("{why}: chmod o+x {folder}, or install {language} elsewhere");
+            (found, Some(cure))
+        }
+    })
+}
+
+/// Programs of Python and Node.js on this machine that other users cannot reach, by the folder that is closed to them. None is
+/// run.
+pub fn closed_to_others() -> BTreeMap<PathBuf, Vec<PathBuf>> {
+    let places = Places::of_this_process();
+    let mut all: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
+    for candidate in python::candidates(&places).into_iter().chain(node::candidates(&places)) {
+        let Ok(program) = fs::canonicalize(&candidate.program) else { continue };
+        let Some(folder) = barrier(&program) else { continue };
+        let found = all.entry(folder).or_default();
+        if !found.contains(&program) {
+            found.push(program);
+        }
+    }
+    all
+}
+
 /// Runs a program that prints one line per fact, with a bare environment; `None` if it fails.
 pub(crate) fn ask(program: &Path, arguments: &[&str]) -> Option<Vec<String>> {
     let home = env::var_os("HOME").unwrap_or_default();
@@ -224,6 +276,57 @@ mod tests {
         let mut found = vec![9, 11, 13];
         found.sort_by_key(|it| by_distance(12, *it));
         assert_eq!(found, [13, 11, 9]);
+    }
+
+    #[test]
+    fn what_other_users_reach_comes_before_what_is_nearer() {
+        let home = tempfile::tempdir().unwrap();
+        let mode = |folder: &Path, mode| {
+            fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        mode(home.path(), 0o755);
+        let made = |folder: &str, minor| {
+            let prefix = home.path().join(folder);
+            fs::create_dir_all(prefix.join("bin")).unwrap();
+            let program = prefix.join("bin/python3");
+            fs::write(&program, "").unwrap();
+            let version = Version { major: 3, minor, patch: 1 };
+            Interpreter { version, program, prefix, package_folders: Vec::new() }
+        };
+        let (near, far) = (made("root/pyenv", 13), made("usr", 11));
+        let closed = fs::canonicalize(home.path().join("root")).unwrap();
+        let all = [near.clone(), far.clone()];
+        let some = |some: &[Interpreter], strict, for_others| {
+            let runtimes = Runtimes::open(home.path(), strict);
+            let runtimes = if for_others { runtimes.for_others() } else { runtimes };
+            for_users(&runtimes, ("python3.13", "Python"), |accept| {
+                some.iter().find(|it| accept(it)).cloned()
+            })
+        };
+        mode(&closed, 0o700);
+        assert_eq!(some(&all, false, false), Some((near.clone(), None)));
+        let (found, warning) = some(&all, false, true).unwrap();
+        let warning = warning.unwrap();
+        assert_eq!(found, far);
+        for part in [
+            "Python 3.13.1",
+            "running on the nearest that can be, Python 3.11.1",
+            &format!("chmod o+x {}", closed.display()),
+        ] {
+            assert!(warning.contains(part), "{warning}");
+        }
+        for (there, strict) in [(&all[..1], false), (&all[..], true)] {
+            let (found, warning) = some(there, strict, true).unwrap();
+            let warning = warning.unwrap();
+            assert!(
+                found == near && warning.contains(": chmod o+x ") && !warning.contains("running on"),
+                "{warning}"
+            );
+        }
+        let same = Interpreter { version: near.version, ..far };
+        assert_eq!(some(&[near.clone(), same.clone()], false, true), Some((same, None)));
+        mode(&closed, 0o711);
+        assert_eq!(some(&all, false, true), Some((near, None)));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! Everything here blocks: it reads directories and runs interpreters, pip, npm and cargo. Call it from a
 //! thread that may wait.
 
+mod barrier;
 mod cache;
 mod environment;
 mod error;
@@ -24,11 +25,13 @@ mod python;
 mod runtime;
 mod rust_build;
 
+pub use barrier::barrier;
 pub use environment::{
     FunctionFacts, RESERVED_VARIABLES, base_environment, extension_environment, key_of_account, own_key,
 };
 pub use error::{BuildError, RuntimeError};
 pub use function_build::{Build, FunctionBuildError};
 pub use image::ImageProgram;
+pub use interpreter::closed_to_others;
 pub use runtime::{Launch, Request, Runtimes, TRUST, Warning};
 pub use rust_build::{build_rust, build_rust_binary, rust_sources};

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     Launch, Request, RuntimeError, Runtimes, Warning, handler,
     install::{Installed, place},
-    interpreter::{Candidate, Interpreter, LANGUAGE_ROOT, Places, Version, ask, by_distance},
+    interpreter::{Candidate, Interpreter, LANGUAGE_ROOT, Places, Version, ask, by_distance, for_users},
 };
 
 /// Our own runtime for Node. AWS's `aws-lambda-ric` is published without its native addon: its install
@@ -187,7 +187,8 @@ fn find(
         return Ok(known.clone());
     }
     let places = Places::of_this_process();
-    let nearest = nearest(&places, major).ok_or_else(|| RuntimeError::NoInterpreter {
+    let found = for_users(runtimes, (runtime, "Node.js"), |accept| nearest(&places, major, accept));
+    let (nearest, closed) = found.ok_or_else(|| RuntimeError::NoInterpreter {
         runtime: runtime.to_owned(),
         language: "Node.js",
         looked_in: places.describe(&MANAGERS.map(|(folder, _)| folder)),
@@ -200,30 +201,43 @@ fn find(
             nearest: format!("Node.js {}", nearest.version),
         });
     }
-    let warning = (!exact).then(|| {
+    let usual = || {
         format!(
             "{runtime}: Node.js {major} is not installed; running on the nearest, Node.js {}",
             nearest.version
         )
-    });
+    };
+    let warning = closed.or_else(|| (!exact).then(usual));
     interpreters.known.insert(runtime.to_owned(), (nearest.clone(), warning.clone()));
     Ok((nearest, warning))
 }
 
+/// What may be a Node.js here.
+pub(crate) fn candidates(places: &Places) -> Vec<Candidate> {
+    managed(places).into_iter().chain(on_path(places)).collect()
+}
+
+fn managed(places: &Places) -> Vec<Candidate> {
+    MANAGERS.iter().flat_map(|(folder, program)| places.managed(&[folder], program)).collect()
+}
+
+fn on_path(places: &Places) -> Vec<Candidate> {
+    places.on_path(|name| (name == "node" || name == "nodejs").then_some(None))
+}
+
 /// Candidates with a known version come nearest first; the `node` of `PATH` is asked when none is exact.
-fn nearest(places: &Places, major: u32) -> Option<Interpreter> {
-    let mut managed: Vec<Candidate> =
-        MANAGERS.iter().flat_map(|(folder, program)| places.managed(&[folder], program)).collect();
+fn nearest(places: &Places, major: u32, accept: &dyn Fn(&Interpreter) -> bool) -> Option<Interpreter> {
+    let mut managed = managed(places);
     let distance = |version: Version| by_distance(major, version.major);
     managed.sort_by_key(|it| it.promised.map(distance));
-    let exact = |it: &Interpreter| it.version.major == major;
+    let exact = |it: &Interpreter| it.version.major == major && accept(it);
     let is_exact = |it: &&Candidate| it.promised.is_some_and(|version| version.major == major);
     if let Some(found) = managed.iter().filter(is_exact).filter_map(describe).find(exact) {
         return Some(found);
     }
-    let on_path = places.on_path(|name| (name == "node" || name == "nodejs").then_some(None));
-    let mut found: Vec<Interpreter> = on_path.iter().filter_map(describe).collect();
-    found.extend(managed.iter().find_map(describe));
+    let on_path = on_path(places);
+    let mut found: Vec<Interpreter> = on_path.iter().filter_map(describe).filter(accept).collect();
+    found.extend(managed.iter().filter_map(describe).find(accept));
     found.into_iter().min_by_key(|it| distance(it.version))
 }
 

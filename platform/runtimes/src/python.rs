@@ -12,7 +12,7 @@ use crate::{
     Launch, Request, RuntimeError, Runtimes, Warning, handler,
     install::{Installed, place},
     installer::Installers,
-    interpreter::{Candidate, Interpreter, LANGUAGE_ROOT, Places, Version, ask, by_distance},
+    interpreter::{Candidate, Interpreter, LANGUAGE_ROOT, Places, Version, ask, by_distance, for_users},
 };
 
 /// Our own start of a Python function; it hands over to `awslambdaric` where that is installed.
@@ -148,7 +148,8 @@ fn find(
         return Ok(known.clone());
     }
     let places = Places::of_this_process();
-    let nearest = nearest(&places, minor).ok_or_else(|| RuntimeError::NoInterpreter {
+    let found = for_users(runtimes, (runtime, "Python"), |accept| nearest(&places, minor, accept));
+    let (nearest, closed) = found.ok_or_else(|| RuntimeError::NoInterpreter {
         runtime: runtime.to_owned(),
         language: "Python 3",
         looked_in: places.describe(&MANAGERS),
@@ -161,18 +162,19 @@ fn find(
             nearest: format!("Python {}", nearest.version),
         });
     }
-    let warning = (!exact).then(|| {
+    let usual = || {
         format!(
             "{runtime}: Python 3.{minor} is not installed; running on the nearest, Python {}",
             nearest.version
         )
-    });
+    };
+    let warning = closed.or_else(|| (!exact).then(usual));
     interpreters.known.insert(runtime.to_owned(), (nearest.clone(), warning.clone()));
     Ok((nearest, warning))
 }
 
-/// Runs candidates, nearest promise first, until one proves to be CPython 3.
-fn nearest(places: &Places, minor: u32) -> Option<Interpreter> {
+/// What may be a Python 3 here.
+pub(crate) fn candidates(places: &Places) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = places.managed(&MANAGERS, "bin/python3");
     candidates.extend(places.on_path(|name| {
         let rest = name.strip_prefix("python3")?;
@@ -181,9 +183,15 @@ fn nearest(places: &Places, minor: u32) -> Option<Interpreter> {
             Some(minor) => Some(Some(Version { major: 3, minor: minor.parse().ok()?, patch: 0 })),
         }
     }));
+    candidates
+}
+
+/// Runs candidates, nearest promise first, until one proves to be CPython 3.
+fn nearest(places: &Places, minor: u32, accept: &dyn Fn(&Interpreter) -> bool) -> Option<Interpreter> {
+    let mut candidates = candidates(places);
     // A plain `python3` promises nothing: it is asked after all that do.
     candidates.sort_by_key(|it| it.promised.map_or((u32::MAX, true), |it| by_distance(minor, it.minor)));
-    candidates.iter().find_map(describe)
+    candidates.iter().filter_map(describe).find(accept)
 }
 
 fn describe(candidate: &Candidate) -> Option<Interpreter> {
@@ -302,11 +310,11 @@ mod tests {
         }
         pretend(home.path(), "3.12.5", "pypy");
         let places = Places { path: Vec::new(), home: Some(home.path().to_owned()) };
-        let found = |minor| nearest(&places, minor).map(|it| it.version.to_string());
+        let found = |minor| nearest(&places, minor, &|_| true).map(|it| it.version.to_string());
         assert_eq!(found(11).as_deref(), Some("3.11.7"));
         assert_eq!(found(12).as_deref(), Some("3.13.0"), "not PyPy, and newer before older");
         assert_eq!(found(8).as_deref(), Some("3.9.1"));
-        assert_eq!(nearest(&Places::default(), 11), None);
+        assert_eq!(nearest(&Places::default(), 11, &|_| true), None);
     }
 
     #[test]
@@ -335,7 +343,10 @@ mod tests {
         let broken = home.path().join(".pyenv/versions/3.12.1/bin/python3");
         fs::write(broken, "#!/bin/sh\nexit 127\n").unwrap();
         let places = Places { path: Vec::new(), home: Some(home.path().to_owned()) };
-        assert_eq!(nearest(&places, 12).map(|it| it.version.to_string()).as_deref(), Some("3.11.7"));
+        assert_eq!(
+            nearest(&places, 12, &|_| true).map(|it| it.version.to_string()).as_deref(),
+            Some("3.11.7")
+        );
     }
 
     #[test]

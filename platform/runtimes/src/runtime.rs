@@ -47,6 +47,8 @@ pub struct Runtimes {
     /// Roots that sandboxes trust, PEM, on the host.
     pub(crate) trust: Option<PathBuf>,
     pub(crate) shelf: Shelf,
+    /// Functions run as another user than this, and see this host's folders.
+    pub(crate) for_others: bool,
     /// What was built for functions.
     pub(crate) builds: Shelf,
     pub(crate) interpreters: Mutex<Interpreters>,
@@ -92,6 +94,7 @@ impl Runtimes {
         Runtimes {
             strict,
             own_bootstrap,
+            for_others: false,
             trust: None,
             shelf: Shelf::new(data_dir, Cache::of_this_user()),
             builds: Shelf::below(data_dir, "builds", None),
@@ -105,6 +108,11 @@ impl Runtimes {
     /// setting `ONRUSH_OWN_BOOTSTRAP`.
     pub fn with_own_bootstrap(self) -> Runtimes {
         Runtimes { own_bootstrap: true, ..self }
+    }
+
+    /// Prefers interpreters that other users can reach: functions run as such, below no root of their own.
+    pub fn for_others(self) -> Runtimes {
+        Runtimes { for_others: true, ..self }
     }
 
     /// Lets functions trust the roots of this bundle instead of the host's: it is shown inside at [`TRUST`], and every

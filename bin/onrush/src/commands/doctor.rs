@@ -4,19 +4,48 @@ use crate::Stop;
 use crate::arguments::{Doctor, Output};
 use sandbox::{Abilities, Ability, AbilityState};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// At most so many interpreters below one folder are named.
+const SHOWN_MAX: usize = 3;
 
 pub fn run(arguments: &Doctor) -> Result<ExitCode, Stop> {
     // What `up` could enforce is what is asked for, and it would enter.
     super::scope::enter();
-    let abilities = sandbox::probe(&arguments.data_dir.join("run"));
+    let mut abilities = sandbox::probe(&arguments.data_dir.join("run"));
+    if rustix::process::geteuid().is_root() {
+        abilities.items.extend(interpreters(&runtimes::closed_to_others()));
+    }
     if arguments.json || arguments.output == Output::Json {
         super::print(&format!("{}\n", page(&abilities)))?;
     } else {
         super::print(&table(&abilities, super::colour()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The interpreters that root's `--isolation process` cannot run functions on, one capability for each folder that is closed.
+fn interpreters(closed: &BTreeMap<PathBuf, Vec<PathBuf>>) -> Vec<Ability> {
+    let told = |(folder, programs): (&PathBuf, &Vec<PathBuf>)| {
+        let shown: Vec<_> =
+            programs.iter().take(SHOWN_MAX).map(|program| program.display().to_string()).collect();
+        let more = programs.len() - shown.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let folder = folder.display();
+        Ability {
+            name: "interpreters",
+            state: AbilityState::Loose,
+            detail: format!(
+                "with --isolation process functions run as other users, who may not enter {folder}: not on {}{more}",
+                shown.join(", ")
+            ),
+            cure: Some(format!("chmod o+x {folder}")),
+        }
+    };
+    closed.iter().map(told).collect()
 }
 
 fn page(abilities: &Abilities) -> Value {
@@ -76,6 +105,18 @@ pub fn word(state: AbilityState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_closed_folder_is_named_with_what_is_below_and_its_cure() {
+        let programs = (9..14).map(|minor| PathBuf::from(format!("/root/v/3.{minor}/bin/python3.{minor}")));
+        let told = interpreters(&BTreeMap::from([(PathBuf::from("/root"), programs.collect())]));
+        assert_eq!(cures(&told), ["chmod o+x /root   for interpreters"]);
+        let detail = &told[0].detail;
+        assert!(
+            detail.contains("may not enter /root: not on /root/v/3.9/") && detail.ends_with(" and 2 more"),
+            "{detail}"
+        );
+    }
 
     #[test]
     fn a_cure_is_said_once() {

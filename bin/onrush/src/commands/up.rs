@@ -2,7 +2,6 @@
 
 mod answers;
 mod banner;
-mod barrier;
 mod conductor;
 mod debug;
 mod deploy;
@@ -207,7 +206,9 @@ async fn serve(
     let attachments = names::attachments(&arguments.attachments, stack)?;
     let own = SocketAddr::new(arguments.host, port);
     let services = names::services(&data_dir, &region, own, &attachments, stack)?;
+    let for_others = arguments.isolation == Isolation::Process && rustix::process::geteuid().is_root();
     let runtimes = Runtimes::open(&data_dir, arguments.strict_runtimes).trusting(services.bundle());
+    let runtimes = if for_others { runtimes.for_others() } else { runtimes };
     let runtimes = Arc::new(runtimes);
     let account_concurrency = settings.account_concurrency;
     let vpc = if sandboxes.abilities().enforced("network-interface") {
@@ -297,7 +298,7 @@ async fn serve(
         debug: debug.clone(),
         strict_builds: false,
         copies: arguments.watch == Watch::All,
-        for_others: arguments.isolation == Isolation::Process && rustix::process::geteuid().is_root(),
+        for_others,
         images: arguments.images.clone(),
     };
     let preparation = async {

@@ -4,7 +4,6 @@ mod around;
 mod build;
 mod layers;
 
-use super::barrier;
 use super::debug::Debug;
 use super::env_vars::{EnvFiles, EnvVars};
 use super::images;
@@ -109,10 +108,10 @@ async fn functions(
             debug.apply(function, &mut request);
         }
         if let DeployCode::Folder(path) = &request.code
-            && let Some(barrier) = stage.for_others.then(|| barrier::before(path)).flatten()
+            && let Some(barrier) = stage.for_others.then(|| runtimes::barrier(path)).flatten()
             && barriers.insert(barrier.clone())
         {
-            tracing::warn!(function = %function.id, "{}", barrier::cure(&barrier));
+            tracing::warn!(function = %function.id, "{}", past(&barrier));
         }
         deployed_names.push(function.name.clone());
         let (control, runtimes, trail) = (control.clone(), runtimes.clone(), trail.clone());
@@ -141,6 +140,14 @@ async fn functions(
     cures.iter().for_each(|cure| crate::say(cure));
     told?;
     Ok(deployed_names)
+}
+
+/// What there is to do about a folder that functions may not enter.
+fn past(barrier: &Path) -> String {
+    let shown = barrier.display();
+    format!(
+        "with --isolation process functions run as another user, who may not enter {shown}: chmod o+x {shown}, or put the project elsewhere"
+    )
 }
 
 /// Finds all functions at once that nothing here can run, before anything is built or installed. What AWS has and Onrush does

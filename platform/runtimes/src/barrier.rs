@@ -8,19 +8,11 @@ use std::path::{Path, PathBuf};
 const PASSABLE: u32 = 0o001;
 
 /// The outermost folder above `path` that no other user may enter.
-pub fn before(path: &Path) -> Option<PathBuf> {
+pub fn barrier(path: &Path) -> Option<PathBuf> {
     let path = fs::canonicalize(path).ok()?;
     let is_closed =
         |folder: &&Path| fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & PASSABLE == 0);
     path.ancestors().skip(1).filter(is_closed).last().map(Path::to_owned)
-}
-
-/// What there is to do about it.
-pub fn cure(barrier: &Path) -> String {
-    let shown = barrier.display();
-    format!(
-        "with --isolation process functions run as another user, who may not enter {shown}: chmod o+x {shown}, or put the project elsewhere"
-    )
 }
 
 #[cfg(test)]
@@ -35,15 +27,14 @@ mod tests {
         let mode =
             |path: &str, mode| fs::set_permissions(home.path().join(path), fs::Permissions::from_mode(mode));
         mode("", 0o755).unwrap();
-        assert_eq!(before(&code), None);
+        assert_eq!(barrier(&code), None);
         mode("private/project", 0o700).unwrap();
         mode("private", 0o750).unwrap();
         let private = fs::canonicalize(home.path().join("private")).unwrap();
-        assert_eq!(before(&code), Some(private.clone()));
-        assert!(cure(&private).contains(&format!("chmod o+x {}", private.display())));
+        assert_eq!(barrier(&code), Some(private.clone()));
         mode("private", 0o711).unwrap();
-        assert_eq!(before(&code), Some(private.join("project")));
-        assert_eq!(before(&private.join("project")), None, "its own mode is for another to judge");
-        assert_eq!(before(Path::new("/nothing/is/here")), None);
+        assert_eq!(barrier(&code), Some(private.join("project")));
+        assert_eq!(barrier(&private.join("project")), None, "its own mode is for another to judge");
+        assert_eq!(barrier(Path::new("/nothing/is/here")), None);
     }
 }
