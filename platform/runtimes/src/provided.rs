@@ -83,6 +83,7 @@ fn executable(path: &Path) -> Result<Found, RuntimeError> {
 fn unlike_a_program(bootstrap: &Path, inside: &str, request: &Request<'_>) -> Option<Warning> {
     let mut head = Vec::new();
     fs::File::open(bootstrap).ok()?.take(HEAD_BYTES).read_to_end(&mut head).ok()?;
+    let mut error = "Runtime.InvalidEntrypoint";
     let why = if let Some(rest) = head.strip_prefix(b"\x7fELF") {
         let machine = u16::from_le_bytes([*rest.get(14)?, *rest.get(15)?]);
         let (_, name) = MACHINES.iter().find(|(number, _)| *number == machine)?;
@@ -96,7 +97,11 @@ fn unlike_a_program(bootstrap: &Path, inside: &str, request: &Request<'_>) -> Op
     } else if let Some(line) = head.strip_prefix(b"#!") {
         let line = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or_default());
         let interpreter = line.trim_start_matches([' ', '\t']).split([' ', '\t']).next().unwrap_or_default();
-        if interpreter.ends_with('\r') {
+        if line.ends_with('\r') {
+            // What `#!/usr/bin/env bash\r` names is there, and finds no `bash\r`.
+            if !interpreter.ends_with('\r') {
+                error = "Runtime.ExitError";
+            }
             "has the line ends of Windows, and so no interpreter: sed -i 's/\\r$//' bootstrap".to_owned()
         } else if is_missing(interpreter, request) {
             format!("begins with `#!{interpreter}`, which is not there")
@@ -108,7 +113,7 @@ fn unlike_a_program(bootstrap: &Path, inside: &str, request: &Request<'_>) -> Op
     } else {
         "is neither a Linux program nor a script that begins with `#!` and its interpreter".to_owned()
     };
-    Some(format!("{inside} {why}; invocations will fail with Runtime.InvalidEntrypoint"))
+    Some(format!("{inside} {why}; invocations will fail with {error}"))
 }
 
 /// Whether a script's interpreter is certainly nowhere that the sandbox would find it: what a link leads to is not judged.
@@ -197,5 +202,10 @@ mod tests {
             let told = said(fails).unwrap();
             assert!(told.contains(words) && told.ends_with("Runtime.InvalidEntrypoint"), "{told}");
         }
+        let told = said(b"#!/usr/bin/env bash\r\nexit 0\r\n").unwrap();
+        assert!(
+            told.contains("sed -i 's/\\r$//' bootstrap") && told.ends_with("Runtime.ExitError"),
+            "{told}"
+        );
     }
 }
