@@ -51,6 +51,19 @@ impl Untold {
             std::mem::take(&mut self.refused)
         })
     }
+
+    /// When what was refused since the last message is told, though no commit fails any more.
+    fn due(&self) -> Option<Instant> {
+        self.told_at.filter(|_| self.refused > 0).map(|told_at| told_at + MESSAGES_APART)
+    }
+
+    /// How many were refused since the last message, if that is due at `now`.
+    fn rest(&mut self, now: Instant) -> Option<usize> {
+        self.due().is_some_and(|due| due <= now).then(|| {
+            self.told_at = Some(now);
+            std::mem::take(&mut self.refused)
+        })
+    }
 }
 
 struct Shared {
@@ -133,7 +146,12 @@ impl Shared {
 
     fn commit_all(&self) {
         let mut untold = Untold::default();
-        while let Some((asked, later)) = self.next() {
+        let tell = |refused| tracing::error!(refused, "more events could not be stored until now");
+        while let Some((asked, later)) = self.next(untold.due()) {
+            if asked.is_empty() && later.is_empty() {
+                untold.rest(Instant::now()).into_iter().for_each(tell);
+                continue;
+            }
             let size = asked.iter().map(|asked| asked.rows.len()).sum::<usize>() + later.len();
             let mut rows = Vec::with_capacity(size);
             // First what makes room.
@@ -145,17 +163,21 @@ impl Shared {
                 answers.push(asked.answer);
             }
             let result = self.store.commit(&rows).map_err(Arc::new);
-            if let Err(error) = &result {
-                if let Some(refused) = untold.failed(Instant::now(), answers.len()) {
-                    tracing::error!(%error, refused, "events could not be stored");
+            match &result {
+                Ok(()) => untold.rest(Instant::now()).into_iter().for_each(tell),
+                Err(error) => {
+                    if let Some(refused) = untold.failed(Instant::now(), answers.len()) {
+                        tracing::error!(%error, refused, "events could not be stored");
+                    }
+                    rows.truncate(of_later);
+                    self.keep(rows, error, !answers.is_empty());
                 }
-                rows.truncate(of_later);
-                self.keep(rows, error, !answers.is_empty());
             }
             for answer in answers {
                 answer(result.clone());
             }
         }
+        untold.due().and_then(|due| untold.rest(due)).into_iter().for_each(tell);
     }
 
     /// Rows that nobody waits for did not reach the disk.
@@ -173,12 +195,13 @@ impl Shared {
         inbox.later_since = Some(Instant::now());
     }
 
-    /// Waits for something to commit; `None` at the end.
-    fn next(&self) -> Option<(Vec<Asked>, Vec<Write>)> {
+    /// Waits for something to commit, at the longest until `until`: then it is nothing. `None` at the end.
+    fn next(&self, until: Option<Instant>) -> Option<(Vec<Asked>, Vec<Write>)> {
         let mut inbox = self.lock();
         loop {
             let due = inbox.later_since.map(|since| since + LINGER);
             let now = Instant::now();
+            let due = [due, until].into_iter().flatten().min();
             if !inbox.asked.is_empty() || due.is_some_and(|due| due <= now) || inbox.is_closed {
                 break;
             }
@@ -190,7 +213,7 @@ impl Shared {
                 None => self.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner),
             };
         }
-        if inbox.asked.is_empty() && inbox.later.is_empty() {
+        if inbox.is_closed && inbox.asked.is_empty() && inbox.later.is_empty() {
             return None;
         }
         let mut bytes = 0;
@@ -299,6 +322,79 @@ pub(crate) mod tests {
         assert_eq!([untold.failed(at(1), 3), untold.failed(at(999), 0)], [None, None]);
         assert_eq!(untold.failed(at(1_000), 1), Some(4));
         assert_eq!(untold.failed(at(2_500), 0), Some(0));
+        assert_eq!(untold.due(), None, "all is told");
+        assert_eq!(untold.failed(at(2_600), 2), None);
+        assert_eq!(
+            [untold.rest(at(3_499)), untold.rest(at(3_500)), untold.rest(at(9_000))],
+            [None, Some(2), None]
+        );
+    }
+
+    /// Keeps the numbers of refused events in messages.
+    #[derive(Clone, Default)]
+    struct Heard(Arc<Mutex<Vec<u64>>>);
+
+    impl tracing::field::Visit for Heard {
+        fn record_u64(&mut self, field: &tracing::field::Field, value: u64) {
+            if field.name() == "refused" {
+                self.0.lock().unwrap().push(value);
+            }
+        }
+
+        fn record_debug(&mut self, _: &tracing::field::Field, _: &dyn std::fmt::Debug) {}
+    }
+
+    impl tracing::Subscriber for Heard {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            event.record(&mut self.clone());
+        }
+
+        fn enter(&self, _: &tracing::span::Id) {}
+
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[test]
+    fn the_last_events_of_a_full_disk_are_told_though_no_commit_fails_any_more() {
+        let (memory, heard) = (Memory::default(), Heard::default());
+        let writer =
+            Shared { store: Box::new(memory.clone()), inbox: Mutex::default(), wake: Condvar::new() };
+        *memory.mood.lock().unwrap() = Mood::Full;
+        let begun = Instant::now();
+        let ask = |key: &str| {
+            let (said, answer) = mpsc::channel();
+            let answered = Box::new(move |result: Result<(), _>| {
+                let _ = said.send(result.is_ok());
+            });
+            writer.lock().asked.push(Asked { rows: put(key), answer: answered });
+            writer.wake.notify_one();
+            answer.recv().unwrap()
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| tracing::subscriber::with_default(heard.clone(), || writer.commit_all()));
+            assert!(!ask("a") && !ask("b") && !ask("c"));
+            *memory.mood.lock().unwrap() = Mood::Well;
+            assert!(ask("d"));
+            while heard.0.lock().unwrap().len() < 2 && begun.elapsed() < MESSAGES_APART * 20 {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let told = heard.0.lock().unwrap().clone();
+            writer.lock().is_closed = true;
+            writer.wake.notify_one();
+            assert_eq!(told, [1, 2]);
+        });
     }
 
     #[test]
