@@ -216,7 +216,7 @@ impl Environment {
                     opening.init = Some(duration);
                 }
                 // INIT runs again below, inside the invocation and under the function's timeout.
-                Err(Failed(_)) => self.end_process().await,
+                Err(Failed { .. }) => self.end_process().await,
             }
         }
         if entry == Entry::Restore

@@ -26,7 +26,7 @@ use runtimes::{RuntimeError, Runtimes};
 use sandbox::{HostMemory, Sandboxes, StartError};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use telemetry::{Counters, FunctionCounters, Logs};
@@ -162,6 +162,8 @@ struct Shared {
     room: Room,
     /// Held for reading by environments that tell extensions of their end.
     farewells: Arc<RwLock<()>>,
+    /// The platform stops: what ends now is no fault of a function's.
+    stops: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -234,6 +236,7 @@ impl Invoker {
             refusals: Refusals::default(),
             room: Room::new(HostMemory::of_this_process(), options.memory_max_mb),
             farewells: Arc::default(),
+            stops: AtomicBool::new(false),
         }));
         tokio::spawn(freezer.run());
         tokio::spawn(invoker.clone().reap());
@@ -657,6 +660,7 @@ impl Invoker {
     /// Tells extensions that their environments end, and waits until they have: at most what Lambda gives them. Environments
     /// without extensions stay as they are. For the end of the platform.
     pub async fn tell_extensions_of_the_end(&self) {
+        self.0.stops.store(true, Ordering::Relaxed);
         let environments: Vec<_> =
             self.lock().environments.values().map(|named| named.environment.clone()).collect();
         for environment in environments.iter().filter(|environment| environment.is_extended()) {

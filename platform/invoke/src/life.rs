@@ -82,6 +82,19 @@ pub(crate) enum Gone {
 pub(crate) const LOST: Exit = Exit { code: None, signal: None, out_of_memory: false };
 
 impl Gone {
+    /// Whether it is no doing of the function's: nobody saw the end, or something outside killed it, as the kernel does where
+    /// the host, and not the environment, is out of memory.
+    pub(crate) fn is_the_hosts(&self) -> bool {
+        match self {
+            Self::Runtime(exit) => {
+                let was_killed = exit.signal.is_none_or(|signal| signal == libc::SIGKILL);
+                exit.code.is_none() && was_killed && !exit.out_of_memory
+            }
+            Self::NoRoom(_) => true,
+            Self::NotExecuted(_) | Self::Extension { .. } => false,
+        }
+    }
+
     /// The error type of the REPORT line.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
@@ -217,6 +230,17 @@ mod tests {
         }
         let (_sender, mut receiver) = watch::channel(programs);
         first_end(&session, &mut receiver, &names).await
+    }
+
+    #[test]
+    fn an_end_that_the_function_did_not_bring_about_is_the_hosts() {
+        let of = |code, signal, out_of_memory| Gone::Runtime(Exit { code, signal, out_of_memory });
+        assert!(Gone::Runtime(LOST).is_the_hosts(), "the jailer is gone");
+        assert!(of(None, Some(libc::SIGKILL), false).is_the_hosts(), "the host is out of memory");
+        assert!(!of(None, Some(libc::SIGKILL), true).is_the_hosts(), "its own memory limit");
+        assert!(!of(None, Some(libc::SIGSEGV), false).is_the_hosts());
+        assert!(!of(Some(0), None, false).is_the_hosts() && !of(Some(1), None, false).is_the_hosts());
+        assert!(!crash("signal: killed").is_the_hosts());
     }
 
     fn crash(reason: &str) -> Gone {

@@ -36,9 +36,9 @@ impl Environment {
     ) -> Result<(), Unready> {
         match self.initialise(sandboxes, prepared, stop).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(Failed(status))) => {
+            Ok(Err(Failed { status, is_the_hosts })) => {
                 self.end_process().await;
-                Err(Unready::Function(status))
+                Err(if is_the_hosts { Unready::Host } else { Unready::Function(status) })
             }
             // The package is at fault, not this host.
             Err(HostError::Start(
@@ -81,6 +81,7 @@ impl Environment {
             life.session.restore();
         }
         let mut exit = life.exit.clone();
+        let mut is_the_hosts = false;
         let status = tokio::select! {
             biased;
             end = life.session.initialised() => match end {
@@ -91,7 +92,10 @@ impl Environment {
             },
             gone = gone(&mut exit) => match gone {
                 Gone::NoRoom(errno) => return Err(HostError::no_room(errno)),
-                gone => Status::Error(gone.kind().to_owned()),
+                gone => {
+                    is_the_hosts = gone.is_the_hosts();
+                    Status::Error(gone.kind().to_owned())
+                }
             },
             () = standstill::until(begun + self.version.init_timeout) => Status::Timeout,
         };
@@ -106,7 +110,7 @@ impl Environment {
         if life.session.has_extensions() {
             self.say_farewell(&life, reason_of(&status)).await;
         }
-        Ok(Err(Failed(status)))
+        Ok(Err(Failed { status, is_the_hosts }))
     }
 
     /// Lets the runtime of an environment that was initialised ahead go on, and waits until its after-restore hooks have run.
@@ -183,14 +187,17 @@ fn restored_runtime(function: &Function) -> String {
 
 /// INIT failed; the log says how.
 #[derive(Debug)]
-pub(super) struct Failed(pub(super) Status);
+pub(super) struct Failed {
+    status: Status,
+    is_the_hosts: bool,
+}
 
 /// Why an environment could not be initialised ahead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unready {
     /// Its INIT failed, or its program cannot be run.
     Function(Status),
-    /// This host failed.
+    /// This host failed, or ended it.
     Host,
 }
 

@@ -11,6 +11,7 @@ use control::StateReason;
 use limits::FunctionId;
 use runtimes::RuntimeError;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use telemetry::Status;
 
@@ -161,6 +162,12 @@ impl Invoker {
         shelf.map_or(Preparation::Done, |shelf| shelf.preparation.clone())
     }
 
+    /// Whether the version or alias under a key as `cart:3` is in State Failed: SnapStart could not prepare it.
+    pub fn is_failed(&self, key: &str) -> bool {
+        let core = self.lock();
+        core.functions.get(key).is_some_and(|known| core.is_failed(known))
+    }
+
     /// Puts new environments where others were taken.
     pub(super) async fn restock(self, blanks: Vec<Blank>) {
         tokio::time::sleep(REFILL_AFTER).await;
@@ -184,6 +191,8 @@ impl Invoker {
                 })
             }
         };
+        let stops = self.0.stops.load(Ordering::Relaxed);
+        let done = done.map_err(|unready| if stops { Unready::Host } else { unready });
         if done.is_ok() {
             // Before anybody can take it: who takes it marks it as used.
             environment.release();
