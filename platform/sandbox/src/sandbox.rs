@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::io::Interest;
@@ -45,6 +46,9 @@ pub struct Sandbox {
 
 /// Most processes that are looked at for an environment's memory, where nothing but RLIMIT_NPROC holds them.
 const DESCENDANTS_MAX: usize = 1_024;
+/// How long an answer about memory holds where no control group tells whether it has grown: looking for an environment's
+/// processes is many reads, and their peaks never fall.
+const PEAK_HOLDS: Duration = Duration::from_millis(100);
 
 /// An environment's network interface, from outside.
 #[derive(Debug)]
@@ -65,9 +69,16 @@ struct Peak {
     mark: Option<fs::File>,
     marked: u64,
     bytes: u64,
+    /// Without a control group: when processes were looked for.
+    found: Option<Instant>,
 }
 
 impl Peak {
+    /// Whether processes were looked for so lately that it holds.
+    fn holds(&self, now: Instant) -> bool {
+        self.bytes > 0 && self.found.is_some_and(|found| now.saturating_duration_since(found) < PEAK_HOLDS)
+    }
+
     /// The group's own peak, by one read of a file that stays open.
     fn read_mark(&self) -> Option<u64> {
         let mut text = [0; 24];
@@ -474,13 +485,22 @@ impl Sandbox {
     /// (which also knows of processes that ended; files of `/tmp` deleted since can be part of it). 0 when
     /// nothing can be read, as after the end.
     ///
-    /// Cost: one read when nothing has grown since the last call, else several per process.
-    pub fn memory_peak_bytes(&self) -> u64 {
+    /// Cost: one read when nothing has grown since the last call, else several per process. Without a control group nothing
+    /// tells that, and it is a read per thread and process at most every 100 ms, or, with `at_once`, each time.
+    pub fn memory_peak_bytes(&self, at_once: bool) -> u64 {
         let mut peak = self.peak.lock().unwrap_or_else(PoisonError::into_inner);
         if peak.mark.is_none() {
             let mark =
                 self.group.as_deref().and_then(|group| self.shared.groups.limits()?.memory_mark(group).ok());
-            *peak = Peak { mark, marked: 0, bytes: 0 };
+            if mark.is_none() {
+                let now = Instant::now();
+                if at_once || !peak.holds(now) {
+                    peak.bytes = peak.bytes.max(self.find_memory_peak(None));
+                    peak.found = Some(now);
+                }
+                return peak.bytes;
+            }
+            *peak = Peak { mark, ..Peak::default() };
         }
         let marked = peak.read_mark();
         // At the limit page cache makes room for the program's memory, and the mark stands still.
@@ -586,7 +606,8 @@ fn descendants(supervisor: &OwnedFd) -> Vec<i32> {
     while next < all.len() && all.len() <= DESCENDANTS_MAX {
         let threads = fs::read_dir(format!("/proc/{}/task", all[next])).into_iter().flatten().flatten();
         for children in threads.filter_map(|thread| read_text(&thread.path().join("children")).ok()) {
-            all.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+            let room = (DESCENDANTS_MAX + 1).saturating_sub(all.len());
+            all.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()).take(room));
         }
         next += 1;
     }
@@ -608,6 +629,16 @@ mod tests {
         assert_eq!(peak_of("Name:\tx\nVmHWM:\t    1024 kB\nVmRSS:\t 1 kB\n"), Some(1 << 20));
         assert_eq!(peak_of("Name:\tkthread\n"), None);
         assert_eq!(peak_of("VmHWM:\t many kB\n"), None);
+    }
+
+    #[test]
+    fn processes_are_not_looked_for_again_at_once() {
+        let found = Instant::now();
+        let peak = Peak { bytes: 1 << 20, found: Some(found), ..Peak::default() };
+        assert!(peak.holds(found) && peak.holds(found + PEAK_HOLDS / 2));
+        assert!(!peak.holds(found + PEAK_HOLDS));
+        assert!(!Peak { bytes: 0, ..peak }.holds(found), "nothing could be read yet");
+        assert!(!Peak::default().holds(found));
     }
 
     #[test]

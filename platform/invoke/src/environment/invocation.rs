@@ -357,7 +357,7 @@ impl Environment {
         let function = &self.version.function;
         let Conclusion { said, outcome, status, duration, lines, init_failed } = conclusion;
         let mut memory_peak_bytes = 0;
-        self.with_sandbox(|sandbox| memory_peak_bytes = sandbox.memory_peak_bytes());
+        self.with_sandbox(|sandbox| memory_peak_bytes = sandbox.memory_peak_bytes(outcome != Outcome::Done));
         if outcome != Outcome::Done {
             // What is left of the runtime must not go on working, nor answer late.
             life.session.cancel();
