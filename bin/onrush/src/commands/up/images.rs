@@ -8,6 +8,7 @@ use images::{Architecture, ImageError, Look, Place, Scaffold, Store};
 use model::stack::{Code, DockerBuild, Function, PackageType};
 use sandbox::Workshop;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -219,19 +220,30 @@ fn commands(read: &Read, function: &Function, docker: &DockerBuild) -> String {
         model::stack::Architecture::X86_64 => "linux/amd64",
         model::stack::Architecture::Arm64 => "linux/arm64",
     };
-    let arguments: String =
-        docker.build_args.iter().map(|(name, value)| format!(" --build-arg {name}={value}")).collect();
-    let target = docker.target.as_ref().map(|target| format!(" --target {target}")).unwrap_or_default();
+    let argument = |(name, value)| format!(" --build-arg {}", quoted(&format!("{name}={value}")));
+    let arguments: String = docker.build_args.iter().map(argument).collect();
+    let target =
+        docker.target.as_ref().map(|target| format!(" --target {}", quoted(target))).unwrap_or_default();
+    let tag = quoted(&tag);
     format!(
         "  docker build --platform {platform}{arguments}{target} -t {tag} -f {} {}\n  \
          docker save {tag} -o {}.tar\n  \
          onrush up --image {id}={}.tar {}",
-        dockerfile.display(),
-        context.display(),
+        quoted(&dockerfile.to_string_lossy()),
+        quoted(&context.to_string_lossy()),
         id.to_lowercase(),
         id.to_lowercase(),
-        read.path.display()
+        quoted(&read.path.to_string_lossy())
     )
+}
+
+/// A word of a command, as a POSIX shell takes it.
+fn quoted(word: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_./:=@-".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.into();
+    }
+    format!("'{}'", word.replace('\'', r"'\''")).into()
 }
 
 #[cfg(test)]
@@ -256,6 +268,18 @@ mod tests {
         assert_eq!(found.build_args["VERSION"], "1");
         assert!(asset(&template, "000000000000.dkr.ecr.us-east-1.amazonaws.com/assets:other").is_none());
         assert!(asset(&folder.path().join("Other.template.json"), "assets:4f0c").is_none());
+    }
+
+    #[test]
+    fn commands_are_quoted_for_a_shell() {
+        for plain in ["-t", "cart:v1.2", "/srv/a_b/Dockerfile", "NAME=x@y"] {
+            assert_eq!(quoted(plain), plain);
+        }
+        for word in ["", "a b", "it's", "$(id)", "`id`", "a;b", "*", "~", "\\", "\"", "größe", "a\nb"] {
+            let script = format!("printf %s {}", quoted(word));
+            let said = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(said.stdout).unwrap(), word, "{script}");
+        }
     }
 
     #[test]
