@@ -196,7 +196,8 @@ pub struct Figures {
 /// Run a template: the Lambda API on one port, its doors, its functions in sandboxes.
 ///
 /// Without a template only the API is served: create functions with the aws CLI or an SDK. Everything that was
-/// created survives a restart and a kill -9. Ctrl-C stops all of it within two seconds.
+/// created survives a restart and a kill -9. Ctrl-C, SIGTERM and a terminal
+/// that closes stop all of it within two seconds.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  onrush up                                   the template in this folder\n  onrush up app.yaml --port 0 --output json   any free port, printed as JSON\n  onrush up --limit lambda.account-concurrency=10   a production limit, scaled to a laptop\n\nThen: aws lambda list-functions --endpoint-url http://127.0.0.1:4566"

@@ -30,7 +30,7 @@ use anyhow::{Context as _, anyhow};
 use doors::Doors;
 use elastic_ips::ElasticIps;
 use events::Live;
-use farewell::Farewell;
+use farewell::{Farewell, Terminate};
 use invoke::{Invoker, Reactors, StreamFigures};
 use model::{Era, LimitId, Overrides};
 use network::relay::Namespace;
@@ -184,7 +184,7 @@ async fn serve(
 ) -> Result<ExitCode, Stop> {
     // Before anything else that takes time, so that Ctrl-C works from the start.
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut terminate = Terminate::listen()?;
     if let Some(file) = &arguments.wall_clock {
         tokio::spawn(wall_clock::follow(file.clone()));
     }

@@ -1,11 +1,51 @@
 //! The end of `up`: what it is waiting for, and the longest that it may wait for anything.
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long the end may take from Ctrl-C on, whatever it waits for: all the bounds of its steps, and as long again for
 /// what has none (a file system that hangs, the kernel that takes networks apart).
 pub const LONGEST: Duration = Duration::from_secs(30);
+
+/// What asks for the end besides Ctrl-C: SIGTERM, and SIGHUP as a terminal closes, unless `nohup` has it ignored.
+#[derive(Debug)]
+pub struct Terminate {
+    terminate: Signal,
+    hangup: Option<Signal>,
+}
+
+impl Terminate {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// The system lets no signal be handled.
+    pub fn listen() -> io::Result<Self> {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let hangup = if ignores_hangup(&status) { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self { terminate: signal(SignalKind::terminate())?, hangup })
+    }
+
+    /// Waits for one of them.
+    pub async fn recv(&mut self) {
+        match &mut self.hangup {
+            Some(hangup) => {
+                tokio::select! {
+                    _ = self.terminate.recv() => {}
+                    _ = hangup.recv() => {}
+                }
+            }
+            None => drop(self.terminate.recv().await),
+        }
+    }
+}
+
+/// Whether the process of a `/proc/PID/status` ignores SIGHUP, the first bit of its mask.
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 == 1))
+}
 
 /// The step that the end is at.
 #[derive(Debug)]
@@ -60,6 +100,13 @@ mod tests {
             let _ = said.send(step);
         });
         assert_eq!(heard.recv(), Ok("the network"));
+    }
+
+    #[test]
+    fn nohup_is_heeded() {
+        assert!(ignores_hangup("Name:\tonrush\nSigIgn:\t0000000000001001\n"));
+        assert!(!ignores_hangup("SigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n"));
+        assert!(!ignores_hangup(""));
     }
 
     #[test]
