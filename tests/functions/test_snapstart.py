@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import sys
 import time
 
@@ -152,6 +153,11 @@ def test_a_version_whose_init_fails_is_in_state_failed(platform, client, code, r
     assert shown["StateReason"].startswith("INIT failed with ")
     with pytest.raises(client.exceptions.ResourceConflictException, match="in the following state: Failed"):
         client.invoke(FunctionName=name, Qualifier=made)
+    for kind in ["Event", "DryRun"]:
+        with pytest.raises(client.exceptions.ResourceConflictException, match="in the following state: Failed"):
+            client.invoke(FunctionName=name, Qualifier=made, InvocationType=kind)
+    with pytest.raises(client.exceptions.ResourceConflictException, match="in the following state: Failed"):
+        client.invoke_async(FunctionName=f"{name}:{made}", InvokeArgs=b"{}")
     # A change of anything else does not try again; the function itself is as it was, and another version may be well.
     client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=5)
     assert client.get_function_configuration(FunctionName=name, Qualifier=made)["State"] == "Failed"
@@ -162,6 +168,21 @@ def test_a_version_whose_init_fails_is_in_state_failed(platform, client, code, r
     made = client.publish_version(FunctionName=name)["Version"]
     client.get_waiter("published_version_active").wait(FunctionName=name, Qualifier=made, WaiterConfig=WAIT)
     assert client.invoke(FunctionName=name, Qualifier=made)["Payload"].read() == b"1"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP], ids=["ctrl-c", "terminal-closes"])
+def test_a_version_that_is_prepared_while_the_platform_stops_is_not_called_failed(start, how):
+    platform = start("--experimental-snapstart")
+    client = platform.client()
+    code = packages.package({"bootstrap": ("#!/bin/sh\necho preparing\nsleep 60 & wait\n", 0o755)})
+    platform.create("stopped", code, SnapStart={"ApplyOn": "PublishedVersions"})
+    client.publish_version(FunctionName="stopped")
+    deadline = time.monotonic() + 30
+    while "preparing" not in platform.log("stopped"):
+        assert time.monotonic() < deadline, platform.stderr()
+        time.sleep(0.05)
+    assert platform.stop(how) == 0
+    assert "State Failed" not in platform.stderr()
 
 
 def test_hooks_that_take_too_long_are_told(platform, client, publish):

@@ -1,7 +1,7 @@
 //! What the queue needs of the rest: functions, and somebody who runs them.
 
 use bytes::Bytes;
-use control::{Control, Function};
+use control::{Control, Function, State};
 use invoke::{InvokeError, Invoked, Invoker, Request};
 use limits::InvocationType;
 use model::{LimitId, Refusal};
@@ -79,8 +79,10 @@ impl Runs for Live {
 
     fn admit(&self, attempt: Try, payload: Payload) -> Result<Run, Refused> {
         let runs = self.key(&attempt).ok_or(Refused::NoFunction)?;
-        let admission = self.invoker.admit_as(&runs, &attempt.request_id, InvocationType::Event);
-        let admission = admission.map_err(refused)?;
+        let admission = match self.invoker.admit_as(&runs, &attempt.request_id, InvocationType::Event) {
+            Ok(admission) => admission,
+            Err(error) => return Ok(Box::pin(std::future::ready(Ok(unable(error)?)))),
+        };
         Ok(Box::pin(async move {
             let Some(payload) = payload.await else { return Err(host("host")) };
             let Try { function, qualifier, arn, request_id, client_context, trace_id } = attempt;
@@ -90,25 +92,27 @@ impl Runs for Live {
             };
             let request =
                 Request { function, invoked_arn, request_id, payload, tail: false, client_context, trace_id };
-            match admission.run(request).await {
-                // As when the function fails: tried again, then a dead letter.
-                Err(InvokeError::Restore(failure)) => Ok(not_restored(&failure)),
-                result => result.map_err(refused),
-            }
+            admission.run(request).await.or_else(unable)
         }))
     }
 }
 
-fn not_restored(failure: &invoke::RestoreFailure) -> Invoked {
-    let message = serde_json::json!({"errorType": "SnapStartException", "errorMessage": failure.to_string()});
-    Invoked {
-        payload: message.to_string().into(),
+/// What did not run through a fault of the function's own is as when it fails: tried again, then a dead letter.
+fn unable(error: InvokeError) -> Result<Invoked, Refused> {
+    let code = match &error {
+        InvokeError::Restore(_) => "SnapStartException",
+        InvokeError::NotReady(State::Failed) => "ResourceConflictException",
+        _ => return Err(refused(error)),
+    };
+    let document = serde_json::json!({"errorType": code, "errorMessage": error.to_string()});
+    Ok(Invoked {
+        payload: document.to_string().into(),
         content_type: None,
         failed: true,
         log_tail: None,
         version: model::name::LATEST.to_owned(),
         limit: None,
-    }
+    })
 }
 
 fn refused(error: InvokeError) -> Refused {
@@ -139,9 +143,20 @@ mod tests {
 
     #[test]
     fn a_function_that_is_not_ready_is_not_said_to_lack_room() {
-        let Refused::Limit(refusal) = refused(InvokeError::NotReady(control::State::Pending)) else {
+        let Refused::Limit(refusal) = refused(InvokeError::NotReady(State::Pending)) else {
             panic!("tried again like what was throttled")
         };
         assert_eq!(&*refusal.resource, "host, for a function in state Pending");
+    }
+
+    #[test]
+    fn a_version_in_state_failed_fails_and_does_not_wait_for_this_host() {
+        let Ok(invoked) = unable(InvokeError::NotReady(State::Failed)) else {
+            panic!("nothing that this host lacks would change it")
+        };
+        assert!(invoked.failed);
+        let document: serde_json::Value = serde_json::from_slice(&invoked.payload).unwrap();
+        assert_eq!(document["errorType"], "ResourceConflictException");
+        assert!(matches!(unable(InvokeError::NotReady(State::Pending)), Err(Refused::Limit(_))));
     }
 }

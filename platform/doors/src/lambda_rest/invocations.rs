@@ -124,6 +124,10 @@ impl Call {
                 return Err(ApiError::validation(other, "invocationType", &message));
             }
         };
+        // What runs at once is refused as it begins.
+        if let Some(key) = key.as_deref().filter(|_| kind != Kind::RequestResponse) {
+            not_failed(doors, key)?;
+        }
         let tail = match header("x-amz-log-type").unwrap_or("None") {
             "None" => false,
             "Tail" => true,
@@ -197,6 +201,11 @@ impl Call {
 /// The answer to a call of a function whose image is being fetched, or could not be had.
 pub(super) fn not_ready(state: State) -> ApiError {
     ApiError::new(ErrorCode::ResourceConflict, control::not_ready(state))
+}
+
+/// Refuses what SnapStart could not prepare; `key` as [`control::Route`] has it.
+pub(super) fn not_failed(doors: &Doors, key: &str) -> Result<(), ApiError> {
+    if doors.invoker.is_failed(key) { Err(not_ready(State::Failed)) } else { Ok(()) }
 }
 
 fn missing(doors: &Doors, name: &str, qualifier: Option<&str>) -> ApiError {
