@@ -213,6 +213,25 @@ def test_samconfig_env_vars_and_dotenv_are_found_beside_the_template(start, shop
     assert (seen["STAGE"], seen["LABEL"]) == ("deployed", "line"), "what a deployment does not name keeps its value"
 
 
+def test_a_deployment_keeps_what_was_given_as_long_as_the_template_asks_for_it(start, shop):
+    (shop / "samconfig.toml").unlink()
+    template = shop / "template.yaml"
+    required = SHOP.replace("Stage: {Type: String, Default: none}", "Stage: {Type: String}")
+    template.write_text(required)
+    platform = start("--parameter-overrides", "Stage=a Label=b", "--watch=off", home=shop.parent, template=template)
+    deploy = lambda **more: onrush("deploy", "--endpoint", platform.url, folder=shop, **more)
+    assert deploy().stdout == "nothing changed\n"
+    template.write_text(required.replace("  Label: {Type: String, Default: none}\n", "").replace("!Ref Label", "x"))
+    assert deploy().stdout == "Cart updated: variables LABEL\n"
+    template.write_text(required.replace("Label: {Type: String, Default: none}", "Label: {Type: String, Default: new}"))
+    deploy()
+    seen = platform.invoke("Cart", LOOK).json()
+    assert (seen["STAGE"], seen["LABEL"]) == ("a", "new")
+    template.write_text(required.replace("  Label:", "  Shelf: {Type: String}\n  Label:"))
+    refused = deploy(code=1).stderr
+    assert "template.yaml:5:3: the parameter `Shelf` has no value and no default" in refused
+
+
 def test_the_command_line_chooses_files_environment_and_region(start, shop):
     (shop.parent / "other.env").write_text("SECRET=other\n")
     arguments = ("--config-env", "ci", "--region", "us-east-1", "--env-file", str(shop.parent / "other.env"))

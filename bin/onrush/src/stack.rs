@@ -39,10 +39,12 @@ impl Read {
         }
     }
 
-    /// What parameters were given, now and at the deployments before, by name.
+    /// What its parameters were given, now and at the deployments before, by name. What it does not declare is forgotten.
     pub fn given_parameters(&self) -> BTreeMap<String, String> {
+        let declared = template::parameters_of(&self.text);
         let mut given = self.inputs.previous.clone();
         given.extend(self.inputs.parameters.clone());
+        given.retain(|name, _| declared.contains(name));
         given
     }
 }
@@ -110,6 +112,20 @@ pub fn read_again(path: &Path, arguments: &Template, port: u16, standing: Standi
     resolve(path, arguments, (port, standing), warn)
 }
 
+/// Prints what is wrong with the template at `path`, for whoever hands it to an Onrush that runs: parameters without a value
+/// may have one there.
+pub fn check(path: &Path, arguments: &Template, port: u16) -> Result<(), Stop> {
+    let (name, text, _, mut outcome) = open(path, arguments, port, Standing::default())?;
+    outcome.problems.retain(|problem| !has_no_value(problem));
+    problems::print(&name, &text, &outcome.warnings, Severity::Warning);
+    problems::print(&name, &text, &outcome.problems, Severity::Error);
+    if outcome.problems.is_empty() { Ok(()) } else { Err(Stop::Reported) }
+}
+
+fn has_no_value(problem: &template::Problem) -> bool {
+    matches!(problem.cause, template::Cause::NoValue { .. })
+}
+
 /// As [`read`], with a line for each kind of warning: who plans one load after another has seen them.
 pub fn read_briefly(path: &Path, arguments: &Template, port: u16) -> Result<Read, Stop> {
     resolve(path, arguments, (port, Standing::default()), |name, _, found| {
@@ -123,6 +139,27 @@ fn resolve(
     (port, standing): (u16, Standing),
     warn: impl Fn(&str, &str, &[template::Problem]),
 ) -> Result<Read, Stop> {
+    let (name, text, inputs, outcome) = open(path, arguments, port, standing)?;
+    warn(&name, &text, &outcome.warnings);
+    if !outcome.problems.is_empty() && outcome.problems.iter().all(has_no_value) {
+        // Not the template's fault: whoever asked hears it, far away as they may be.
+        let lines: Vec<_> = outcome.problems.iter().map(|problem| problem.one_line(&name)).collect();
+        return Err(Stop::Usage(lines.join("\n")));
+    }
+    problems::print(&name, &text, &outcome.problems, Severity::Error);
+    match outcome.stack {
+        Some(stack) if outcome.problems.is_empty() => Ok(Read { path: path.to_owned(), stack, text, inputs }),
+        _ => Err(Stop::Reported),
+    }
+}
+
+/// A template's name for messages, its text, what it is read with, and what came of it.
+fn open(
+    path: &Path,
+    arguments: &Template,
+    port: u16,
+    standing: Standing,
+) -> Result<(String, String, template::Inputs, template::Outcome), Stop> {
     if path.is_dir() {
         return Err(Stop::Usage(is_a_folder(path)));
     }
@@ -145,12 +182,7 @@ fn resolve(
     if let Some((file, values)) = &arguments.configured {
         name_source(&mut outcome.problems, file, &pairs(values)?);
     }
-    warn(&name, &text, &outcome.warnings);
-    problems::print(&name, &text, &outcome.problems, Severity::Error);
-    match outcome.stack {
-        Some(stack) if outcome.problems.is_empty() => Ok(Read { path: path.to_owned(), stack, text, inputs }),
-        _ => Err(Stop::Reported),
-    }
+    Ok((name, text, inputs, outcome))
 }
 
 /// Says of parameters that the template has not, and that a file of flags gives, where they are given.

@@ -27,7 +27,7 @@ pub use problem::{Cause, Problem, Problems, Related};
 pub use yaml::Span;
 
 use model::stack::Stack;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 /// What the template does not say itself.
@@ -93,6 +93,13 @@ pub fn read(file_name: &str, text: &str, inputs: &Inputs) -> Outcome {
         Ok(document) => sections::read(&document, text, inputs),
         Err(problems) => Outcome { stack: None, problems, warnings: Vec::new() },
     }
+}
+
+/// The names of the parameters that a template declares.
+pub fn parameters_of(text: &str) -> BTreeSet<String> {
+    let document = yaml::parse("", text).ok();
+    let declared = document.as_ref().and_then(|document| document.root.get("Parameters")?.as_mapping());
+    declared.into_iter().flat_map(|all| all.entries()).map(|entry| entry.key.to_string()).collect()
 }
 
 /// Where a template gives a property of a resource, or of `Globals: Function`; for what is found wrong only when a function is

@@ -59,7 +59,7 @@ fn one(entry: &Entry, definition: &Mapping, inputs: &Inputs, problems: &mut Prob
     let given = given.map(|value| Node::text(value.as_str(), entry.key_span));
     let default = definition.entry("Default").map(|entry| &entry.value);
     let Some(value) = given.or_else(|| default.map(|node| text_of(node, problems))) else {
-        let problem = Problem::at(entry.key_span, format!("{owner} has no value and no default"));
+        let problem = Problem::new(entry.key_span, Cause::NoValue { owner });
         problems.push(problem.help(format!("--parameter-overrides {}=VALUE", entry.key)));
         return None;
     };

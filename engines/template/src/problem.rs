@@ -114,6 +114,12 @@ pub enum Cause {
         /// The most.
         max: i64,
     },
+    /// A parameter that nobody gave a value.
+    #[error("{owner} has no value and no default")]
+    NoValue {
+        /// Which.
+        owner: String,
+    },
     /// Things depend on each other in a circle.
     #[error("{what} depend on each other in a circle: {}", path.join(" -> "))]
     Cycle {

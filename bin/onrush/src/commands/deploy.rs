@@ -20,7 +20,7 @@ pub fn run(arguments: &Deploy) -> Result<ExitCode, Stop> {
     });
     if let Some(path) = stack::find(template) {
         // Its problems are shown here, where they are wanted, and nothing is asked of anybody.
-        stack::read(&path, template, port_of(endpoint))?;
+        stack::check(&path, template, port_of(endpoint))?;
         let path = std::path::absolute(&path).context("this folder is gone")?;
         wanted["template"] = Value::String(path.to_string_lossy().into_owned());
     }
