@@ -34,17 +34,18 @@ pub fn updating(function: &Function) -> Value {
     shape
 }
 
-/// The configuration as lists show it: how a function fares, GetFunction alone tells.
+/// The configuration as lists show it: how a function fares and on what it runs, GetFunction alone tells.
 ///
 /// Source: recorded on AWS, answers of ListFunctions and ListVersionsByFunction; Lambda API reference, ListFunctions, published.
 pub fn listed(function: &Function, qualified: bool) -> Value {
-    const LEFT_OUT: [&str; 6] = [
+    const LEFT_OUT: [&str; 7] = [
         "State",
         "StateReason",
         "StateReasonCode",
         "LastUpdateStatus",
         "LastUpdateStatusReason",
         "LastUpdateStatusReasonCode",
+        "RuntimeVersionConfig",
     ];
     let mut shape = of(function, qualified);
     if let Some(members) = shape.as_object_mut() {
