@@ -247,7 +247,7 @@ impl Control {
         validate::apply_settings(settings, &mut function)?;
         validate::snap_start::check(&function, self.options.experimental_snap_start)?;
         validate::check_mandatory(&function)?;
-        self.name_vpc(&mut function);
+        self.name_vpc(&mut function, None);
         function.layers = layers;
         if let DeployCode::Image { uri, source } = &code {
             let source = match image {
@@ -300,9 +300,10 @@ fn carry_over(before: &Function, function: &mut Function) {
     }
 }
 
-/// Whether environments of the one may serve the other: nothing differs but what lies around a function.
+/// Whether environments of the one may serve the other: nothing differs but what lies around a function, and what is known of
+/// its subnets.
 fn same_version(before: &Function, after: &Function) -> bool {
-    let after = Function {
+    let mut after = Function {
         reserved: before.reserved,
         tags: before.tags.clone(),
         url: before.url.clone(),
@@ -310,6 +311,9 @@ fn same_version(before: &Function, after: &Function) -> bool {
         logical_id: before.logical_id.clone(),
         ..after.clone()
     };
+    if let (Some(vpc), Some(old)) = (&mut after.vpc, &before.vpc) {
+        vpc.vpc_id.clone_from(&old.vpc_id);
+    }
     after == *before
 }
 

@@ -4,7 +4,7 @@ use super::image::set_image;
 use super::pull::{await_image, check_settled};
 use super::version::{Copies, latest_version, publish_into};
 use super::{Control, Edit, Fresh};
-use crate::function::{Function, LastUpdateStatus, PackageType};
+use crate::function::{Function, LastUpdateStatus, PackageType, VpcConfig};
 use crate::image::{Image, Pull};
 use crate::package::Package;
 use crate::request::{
@@ -41,7 +41,7 @@ impl Control {
         function.layers = layers.unwrap_or_default();
         function.package_type = if is_image { PackageType::Image } else { PackageType::Zip };
         validate::apply_settings(settings, &mut function)?;
-        self.name_vpc(&mut function);
+        self.name_vpc(&mut function, None);
         validate::snap_start::check(&function, self.options.experimental_snap_start)?;
         validate::check_mandatory(&function)?;
         let source = self.source_of_request(&code, &function.architectures)?;
@@ -157,7 +157,7 @@ impl Control {
                 function.layers = layers;
             }
             validate::apply_settings(settings, &mut function)?;
-            self.name_vpc(&mut function);
+            self.name_vpc(&mut function, before.vpc.as_ref());
             validate::check_mandatory(&function)?;
             validate::snap_start::check(&function, self.options.experimental_snap_start)?;
             function.last_update_status = LastUpdateStatus::Successful;
@@ -221,12 +221,15 @@ impl Control {
         *self.subnets.write().unwrap_or_else(PoisonError::into_inner) = subnets;
     }
 
-    /// Names the VPC that a function's subnets are in; one whose subnets nobody knows has none.
-    pub(super) fn name_vpc(&self, function: &mut Function) {
-        if let Some(vpc) = &mut function.vpc {
-            let subnets = self.subnets.read().unwrap_or_else(PoisonError::into_inner);
-            vpc.vpc_id = vpc.subnet_ids.first().and_then(|id| subnets.get(id)).cloned();
-        }
+    /// Names the VPC that a function's subnets are in. One whose subnets nobody knows has none, unless it was named `before`,
+    /// when they were known.
+    pub(super) fn name_vpc(&self, function: &mut Function, before: Option<&VpcConfig>) {
+        let Some(vpc) = &mut function.vpc else { return };
+        let first = vpc.subnet_ids.first();
+        let subnets = self.subnets.read().unwrap_or_else(PoisonError::into_inner);
+        let known = first.and_then(|id| subnets.get(id)).cloned();
+        let stood = before.filter(|before| before.subnet_ids.first() == first);
+        vpc.vpc_id = known.or_else(|| stood?.vpc_id.clone());
     }
 
     /// A function of this account with AWS's defaults and no code yet.

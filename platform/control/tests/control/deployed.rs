@@ -2,9 +2,10 @@
 //! layers; the same again after a restart, gone when the template has it no more.
 
 use crate::bench::Bench;
+use control::request::VpcSettings;
 use control::{
     AddPermission, Around, AuthType, Control, Deploy, DeployAlias, DeployCode, DeployLayer, DeployVersion,
-    Function, Settings, UrlSettings,
+    Function, Settings, UpdateFunctionConfiguration, UrlSettings,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -245,4 +246,52 @@ fn a_version_keeps_its_layers_as_they_were() {
     std::fs::write(&data, "a third time").unwrap();
     assert_eq!((read(&made), read(&third)), ("another".into(), "a third time".into()));
     assert!(made.layers[0].arn.ends_with(":layer:shared:2"));
+}
+
+#[test]
+fn to_learn_where_subnets_are_publishes_nothing_and_is_not_forgotten() {
+    let bench = Bench::new();
+    let control = &bench.control;
+    let vpc = || VpcSettings {
+        subnet_ids: Some(vec!["subnet-1".to_owned()]),
+        security_group_ids: Some(vec!["sg-1".to_owned()]),
+        ..VpcSettings::default()
+    };
+    let settings = || Settings {
+        runtime: Some("python3.13".to_owned()),
+        handler: Some("index.handler".to_owned()),
+        vpc_config: Some(vpc()),
+        ..Settings::default()
+    };
+    let request = || Deploy {
+        name: "cart".to_owned(),
+        code: inline("1"),
+        settings: settings(),
+        around: live(),
+        ..Deploy::default()
+    };
+    let vpc_id = |function: &Function| function.vpc.as_ref().and_then(|vpc| vpc.vpc_id.clone());
+    // As a data folder has it that is older than `VpcId`.
+    let old = control.deploy(request()).unwrap();
+    assert_eq!(vpc_id(&old), None);
+    control.know_subnets([("subnet-1".to_owned(), "vpc-1".to_owned())].into());
+    let new = control.deploy(request()).unwrap();
+    assert_eq!(vpc_id(&new).as_deref(), Some("vpc-1"));
+    assert_eq!(new.version_key, old.version_key, "its environments stay");
+    assert_eq!(control.function("cart").unwrap().route("live").unwrap().version.version, "1");
+    // A restart without the template knows no subnets.
+    control.know_subnets([].into());
+    for (described, subnet, known) in
+        [("a", None, true), ("b", Some("subnet-1"), true), ("c", Some("subnet-2"), false)]
+    {
+        let subnet_ids = subnet.map(|id| vec![id.to_owned()]);
+        let settings = Settings {
+            description: Some(described.to_owned()),
+            vpc_config: subnet_ids.map(|ids| VpcSettings { subnet_ids: Some(ids), ..vpc() }),
+            ..Settings::default()
+        };
+        let request = UpdateFunctionConfiguration { settings, ..Default::default() };
+        let now = control.update_configuration("cart", request).unwrap();
+        assert_eq!(vpc_id(&now).is_some(), known, "{described}");
+    }
 }

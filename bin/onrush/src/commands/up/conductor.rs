@@ -285,6 +285,8 @@ impl Conductor {
     async fn roll_back(&self, trail: Trail, network: Option<&Stack>) -> RolledBack {
         let control = self.stage.control.clone();
         let touched = control.functions();
+        let stood = self.read.as_ref().map(|read| deploy::subnets(&read.stack));
+        control.know_subnets(stood.unwrap_or_default());
         // Functions first: the parts of the network that they had are still there for them.
         let restored = tokio::task::spawn_blocking(move || trail.noting(|done| control.restore(done)));
         let mut all = RolledBack::default();

@@ -66,7 +66,7 @@ pub async fn all(read: &Read, stage: &Stage, trail: &Trail) -> Result<(), Stop> 
 }
 
 /// Which VPC each subnet of the template is in, by AWS's ids.
-fn subnets(stack: &Stack) -> BTreeMap<String, String> {
+pub fn subnets(stack: &Stack) -> BTreeMap<String, String> {
     let vpc_of = |link: &Link| match link {
         Link::Literal(id) => Some(id.clone()),
         Link::Logical(id) => stack.vpcs.iter().find(|vpc| vpc.id == *id).map(|vpc| vpc.vpc_id.clone()),
