@@ -278,8 +278,8 @@ impl Packages {
     /// of it, so that no other bytes than those that came are handed out for them.
     ///
     /// # Errors
-    /// It is not there, cannot be read, or the disk refuses.
-    pub fn archive(&self, location: &Location, path: &Path) -> Result<File, PackageError> {
+    /// It is not there, cannot be read, or the disk refuses; a user's own folder is not, or does not stay, what `sha256` says.
+    pub fn archive(&self, location: &Location, path: &Path, sha256: &str) -> Result<File, PackageError> {
         if let Location::Package(digest) = location
             && let Ok(mut kept) = File::open(self.shelf.archive(digest))
         {
@@ -290,10 +290,23 @@ impl Packages {
             }
             tracing::error!(
                 package = digest,
-                "the archive of a package is damaged; one is made of its files"
+                "the archive of a package is damaged; one is made of its files until it comes again"
             );
+            let path = self.shelf.archive(digest);
+            fs::remove_file(&path).map_err(|source| disk(&path, source))?;
         }
-        self.shelf.pack(path)
+        let check = || match location {
+            // A copy of it, as others read it, stays as it is.
+            Location::Folder(root) if root == path && base64(&list(path)?.fingerprint) != sha256 => {
+                Err(PackageError::Changing { path: path.to_owned() })
+            }
+            _ => Ok(()),
+        };
+        check()?;
+        let packed = self.shelf.pack(path);
+        // A file that went while it was read is a change, too.
+        check()?;
+        packed
     }
 
     /// Unpacks an archive from memory, as direct uploads come.
@@ -484,6 +497,12 @@ impl Packages {
             lease: Some(lease),
         };
         if let Some((path, lease)) = self.find(&hex) {
+            let kept = self.shelf.archive(&hex);
+            let is_kept = || fs::metadata(&kept).is_ok_and(|kept| kept.len() == size);
+            // It was unpacked before archives were kept, or its own was damaged.
+            if let Some(archive) = archive.filter(|_| !is_kept()) {
+                put_in_place(&self.shelf.stage_archive(archive)?.0, &kept)?;
+            }
             return Ok(package(path, lease));
         }
         let staged = Staged::new(&self.shelf)?;

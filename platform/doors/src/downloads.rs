@@ -14,6 +14,7 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 use std::fs::File;
 use std::sync::{Arc, LazyLock};
+use tokio::sync::Semaphore;
 
 /// Where all of it lies.
 pub(crate) const PATH: &str = "/_onrush/code/";
@@ -24,6 +25,9 @@ const VALID_S: u64 = 600;
 static SECRET: LazyLock<hmac::Key> = LazyLock::new(|| {
     hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).expect("the system has random bytes")
 });
+
+/// One archive is read or made at a time, however many are asked for: it may take some 250 MB of the disk.
+static TURN: Semaphore = Semaphore::const_new(1);
 
 /// Something that has an archive.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +143,11 @@ pub(crate) async fn answer(doors: &Arc<Doors>, head: &Parts) -> Response<Outgoin
         Err(denied) => return denied.answer(),
     };
     let Some(doors) = doors.opened(&account, &region) else { return Denied::Gone.answer() };
-    let opened = tokio::task::spawn_blocking(move || open(&doors.control, &kind, &name, &version, &file));
+    let turn = TURN.acquire().await;
+    let opened = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        open(&doors.control, &kind, &name, &version, &file)
+    });
     let file = match opened.await {
         Ok(Ok(Some(file))) => file,
         Ok(Ok(None)) => return Denied::Gone.answer(),
@@ -175,11 +183,13 @@ fn open(
     let is_meant = |sha256: &str| file.strip_suffix(".zip") == Some(&word(sha256));
     if kind == "layer" {
         let found = control.layer_version(name, version).ok().filter(|found| is_meant(&found.layer.sha256));
-        return found.map(|found| control.archive(&found.layer.location, &found.layer.path)).transpose();
+        let Some(layer) = found.map(|found| found.layer) else { return Ok(None) };
+        return control.archive(&layer.location, &layer.path, &layer.sha256);
     }
     let version = if version == "LATEST" { LATEST } else { version };
     let found = control.resolve(name, Some(version)).ok().filter(|found| is_meant(&found.code_sha256));
-    found.map(|found| control.archive(&found.location, &found.code)).transpose()
+    let Some(found) = found else { return Ok(None) };
+    control.archive(&found.location, &found.code, &found.code_sha256)
 }
 
 #[cfg(test)]

@@ -19,12 +19,15 @@ impl Control {
     }
 
     /// The archive of a function's or a layer's code, read from its beginning: the one that came, or one made of the files
-    /// where they came as a folder or inline.
+    /// where they came as a folder or inline. `None` where a user's own folder is no longer what `sha256` says.
     ///
     /// # Errors
     /// The code is gone or cannot be read, or the disk refuses.
-    pub fn archive(&self, location: &Location, path: &Path) -> Result<File, ApiError> {
-        self.packages.archive(location, path).map_err(|error| api_error(&error))
+    pub fn archive(&self, location: &Location, path: &Path, sha256: &str) -> Result<Option<File>, ApiError> {
+        match self.packages.archive(location, path, sha256) {
+            Err(PackageError::Changing { .. }) => Ok(None),
+            archive => archive.map(Some).map_err(|error| api_error(&error)),
+        }
     }
 
     /// Unpacks what an API request brings.

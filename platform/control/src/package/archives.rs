@@ -1,7 +1,7 @@
 //! A package as an archive: the very one that came, kept as `DATA/archives/HEX`; where none came, one made of the files.
 
 use super::folder::{self, Files};
-use super::{PackageError, Shelf, disk};
+use super::{PackageError, Shelf, UNZIPPED_MAX, disk};
 use flate2::write::DeflateEncoder;
 use flate2::{Compression, Crc};
 use std::ffi::OsStr;
@@ -19,6 +19,8 @@ const DATE: u16 = 1 << 5 | 1;
 const VERSION: u16 = 20;
 const VERSION_64: u16 = 45;
 const DEFLATED: u16 = 8;
+/// The flag of a name in UTF-8; without it a name is in code page 437.
+const UTF_8: u16 = 1 << 11;
 
 impl Shelf {
     /// Where the archive of a package is kept.
@@ -43,13 +45,7 @@ impl Shelf {
         let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(fail)?;
         fs::remove_file(&path).map_err(fail)?;
-        let mut packer = Packer {
-            out: BufWriter::new(file),
-            path: path.clone(),
-            at: 0,
-            entries: 0,
-            directory: Vec::new(),
-        };
+        let mut packer = Packer::new(file, path.clone());
         folder::copy(folder, &mut packer)?;
         packer.finish().map_err(fail)
     }
@@ -76,11 +72,18 @@ struct Packer {
     path: PathBuf,
     /// Bytes written: below 4 GiB, since a package's files are below [`super::UNZIPPED_MAX`].
     at: u32,
+    /// Bytes of the files: a folder may grow while it is packed.
+    files: u64,
     entries: u32,
     directory: Vec<u8>,
 }
 
 impl Packer {
+    /// `path` is where `file` is or was.
+    fn new(file: File, path: PathBuf) -> Self {
+        Self { out: BufWriter::new(file), path, at: 0, files: 0, entries: 0, directory: Vec::new() }
+    }
+
     fn entry(&mut self, path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
         let too_long = || io::Error::from(io::ErrorKind::InvalidFilename);
         let name = path.as_os_str().as_bytes();
@@ -92,7 +95,8 @@ impl Packer {
         let packed = encoder.finish()?;
         // What both headers say: version, flags, method, time, date, checksum, sizes, lengths of name and extra field.
         let mut shared = Vec::with_capacity(26);
-        put(&mut shared, &[VERSION, 0, DEFLATED, 0, DATE]);
+        let flags = if std::str::from_utf8(name).is_ok() { UTF_8 } else { 0 };
+        put(&mut shared, &[VERSION, flags, DEFLATED, 0, DATE]);
         put32(&mut shared, &[crc.sum(), size(packed.len())?, size(content.len())?]);
         put(&mut shared, &[length, 0]);
         self.directory.extend_from_slice(b"PK\x01\x02");
@@ -138,6 +142,10 @@ impl Packer {
     }
 
     fn write(&mut self, path: &Path, mode: u32, content: &[u8]) -> Result<(), PackageError> {
+        self.files += content.len() as u64;
+        if self.files >= UNZIPPED_MAX {
+            return Err(PackageError::UnzippedTooLarge);
+        }
         self.entry(path, mode, content).map_err(|source| disk(&self.path, source))
     }
 }
@@ -191,8 +199,12 @@ mod tests {
         let root = code.path();
         fs::create_dir_all(root.join("lib/deep")).unwrap();
         fs::create_dir_all(root.join(".onrush")).unwrap();
-        for (name, text) in [("bootstrap", "#!/bin/sh"), ("lib/deep/empty", ""), (".onrush/store", "no code")]
-        {
+        for (name, text) in [
+            ("bootstrap", "#!/bin/sh"),
+            ("lib/deep/empty", ""),
+            ("größe.txt", "as named"),
+            (".onrush/store", "no code"),
+        ] {
             fs::write(root.join(name), text).unwrap();
         }
         fs::set_permissions(root.join("bootstrap"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -208,21 +220,26 @@ mod tests {
         assert_eq!((mode("bootstrap"), mode("lib/deep/empty")), (0o755, 0o644));
         assert_eq!(fs::read_to_string(package.path.join("bootstrap")).unwrap(), "#!/bin/sh");
         assert_eq!(fs::read_link(package.path.join("lib/link")).unwrap(), Path::new("deep/empty"));
+        assert_eq!(fs::read_to_string(package.path.join("größe.txt")).unwrap(), "as named");
+        let at = zip.windows(11).position(|bytes| bytes == "größe.txt".as_bytes()).unwrap();
+        assert_eq!(zip[at - 24..][..2], [0, 8], "the name is said to be in UTF-8");
         assert!(!package.path.join("outside").is_symlink() && !package.path.join(".onrush").exists());
+    }
+
+    #[test]
+    fn a_folder_that_outgrew_a_package_while_it_was_read_is_refused() {
+        let mut packer = Packer::new(tempfile::tempfile().unwrap(), PathBuf::new());
+        let half = vec![0; UNZIPPED_MAX as usize / 2];
+        packer.file(Path::new("a"), false, &half).unwrap();
+        let error = packer.file(Path::new("b"), false, &half).unwrap_err();
+        assert!(matches!(error, PackageError::UnzippedTooLarge), "{error}");
     }
 
     #[test]
     fn more_entries_than_sixteen_bits_count_are_all_there() {
         let data = tempfile::tempdir().unwrap();
         let packages = Packages::open(data.path()).unwrap();
-        let file = tempfile::tempfile().unwrap();
-        let mut packer = Packer {
-            out: BufWriter::new(file),
-            path: PathBuf::new(),
-            at: 0,
-            entries: 0,
-            directory: Vec::new(),
-        };
+        let mut packer = Packer::new(tempfile::tempfile().unwrap(), PathBuf::new());
         for number in 0..65_536 {
             packer.file(Path::new(&number.to_string()), false, b"").unwrap();
         }

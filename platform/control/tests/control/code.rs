@@ -37,7 +37,8 @@ fn an_archive_is_kept_as_it_came_as_long_as_its_package() {
     let bench = Bench::new();
     let archive = |function: &control::Function| {
         let mut zip = Vec::new();
-        let mut file = bench.control.archive(&function.location, &function.code).unwrap();
+        let opened = bench.control.archive(&function.location, &function.code, &function.code_sha256);
+        let mut file = opened.unwrap().unwrap();
         file.read_to_end(&mut zip).unwrap();
         zip
     };
@@ -55,10 +56,44 @@ fn an_archive_is_kept_as_it_came_as_long_as_its_package() {
     }
     assert_ne!(archive(&new), sent("three"));
     assert!(!archive(&new).is_empty());
+    // Nor does it stay for ever, nor a package that never had one: both get what comes again.
+    bench.control.create(create("again", "two")).unwrap();
+    assert_eq!(archive(&new), sent("two"));
+    std::fs::remove_dir_all(&archives).unwrap();
+    std::fs::create_dir(&archives).unwrap();
+    bench.control.create(create("again-and-again", "two")).unwrap();
+    assert_eq!(archive(&new), sent("two"));
+    bench.control.delete("again", None).unwrap();
+    bench.control.delete("again-and-again", None).unwrap();
     drop((old, new));
     assert_eq!(kept(), 1);
     bench.control.delete("cart", None).unwrap();
     assert_eq!(kept(), 0);
+}
+
+#[test]
+fn a_folder_is_handed_out_as_long_as_it_is_what_was_deployed() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), mode).unwrap();
+    std::fs::write(folder.path().join("index.py"), "one").unwrap();
+    let request = Deploy {
+        name: "cart".to_owned(),
+        code: DeployCode::Folder(folder.path().to_owned()),
+        settings: Settings {
+            runtime: Some("python3.13".to_owned()),
+            handler: Some("index.handler".to_owned()),
+            ..Settings::default()
+        },
+        ..Deploy::default()
+    };
+    let function = bench.control.deploy(request).unwrap();
+    let archive =
+        || bench.control.archive(&function.location, &function.code, &function.code_sha256).unwrap();
+    assert!(archive().is_some());
+    std::fs::write(folder.path().join("index.py"), "another").unwrap();
+    assert!(archive().is_none(), "what is there now is not what the location names");
 }
 
 #[test]
