@@ -232,6 +232,30 @@ def test_a_deployment_keeps_what_was_given_as_long_as_the_template_asks_for_it(s
     assert "template.yaml:5:3: the parameter `Shelf` has no value and no default" in refused
 
 
+def test_a_deployment_that_failed_leaves_no_subnets_known(start, shop):
+    network = "  Net: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.0.0.0/16}}\n" + (
+        "  Inside: {Type: AWS::EC2::Subnet, Properties: {VpcId: !Ref Net, CidrBlock: 10.0.0.0/24}}\n"
+    )
+    (shop / "samconfig.toml").unlink()
+    template = shop / "template.yaml"
+    template.write_text(SHOP.replace("!Ref Stage", "!Ref Inside") + network)
+    platform = start("--watch=off", home=shop.parent, template=template)
+    subnet = platform.invoke("Cart", LOOK).json()["STAGE"]
+    assert subnet.startswith("subnet-")
+    vpc = {"SubnetIds": [subnet], "SecurityGroupIds": ["sg-0123456789abcdef0"]}
+    vpc_of = lambda name: platform.client().create_function(
+        FunctionName=name, Runtime="provided.al2023", Handler="bootstrap", Role="arn:aws:iam::000000000000:role/r",
+        Code={"ZipFile": packages.package(puppet.files())}, VpcConfig=vpc,
+    )["VpcConfig"]["VpcId"]
+    assert vpc_of("known").startswith("vpc-")
+    template.write_text(SHOP)
+    onrush("deploy", "--endpoint", platform.url, folder=shop)
+    bad = SHOP[SHOP.index("  Cart:") :].replace("Cart:", "Bad:").replace("cart/", "nowhere/")
+    template.write_text(SHOP + network + bad)
+    assert "nowhere" in onrush("deploy", "--endpoint", platform.url, folder=shop, code=1).stderr
+    assert vpc_of("unknown") == ""
+
+
 def test_the_command_line_chooses_files_environment_and_region(start, shop):
     (shop.parent / "other.env").write_text("SECRET=other\n")
     arguments = ("--config-env", "ci", "--region", "us-east-1", "--env-file", str(shop.parent / "other.env"))
