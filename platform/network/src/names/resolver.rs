@@ -122,7 +122,7 @@ impl Resolver {
         let answer = match known {
             Answer::Addresses(addresses) => of_addresses(&question, &addresses),
             Answer::OneOf(addresses) => {
-                of_addresses(&question, self.next_of(&question, &addresses).as_slice())
+                of_addresses(&question, self.next_of(&question, question.kind, &addresses).as_slice())
             }
             Answer::Pointer(name) => {
                 let data = matches!(question.kind, wire::PTR | wire::ANY).then_some(Data::Pointer(name));
@@ -156,7 +156,11 @@ impl Resolver {
         if !wire::is_without_error(&answer) || !wire::addresses(&answer, ADDRESSES_MAX).is_empty() {
             return answer;
         }
-        let found = self.addresses_of(asker, name.clone(), wire::A).await;
+        let found = match self.book().look_up(asker.vpc, name) {
+            // Its turns are those of the question, which asks for the other version.
+            Answer::OneOf(addresses) => self.next_of(question, wire::A, &addresses).into_iter().collect(),
+            _ => self.addresses_of(asker, name.clone(), wire::A).await,
+        };
         let made_up = |address: &IpAddr| match address {
             IpAddr::V4(four) => Some(IpAddr::V6(nat64::synthesized(*four))),
             IpAddr::V6(_) => None,
@@ -189,9 +193,9 @@ impl Resolver {
         Vec::new()
     }
 
-    /// The address whose turn it is, of those that are asked for.
-    fn next_of(&self, question: &Question<'_>, addresses: &[IpAddr]) -> Option<IpAddr> {
-        let wanted: Vec<_> = addresses.iter().filter(|address| is_wanted(question.kind, **address)).collect();
+    /// The address whose turn it is with this question, of those of a `kind`.
+    fn next_of(&self, question: &Question<'_>, kind: u16, addresses: &[IpAddr]) -> Option<IpAddr> {
+        let wanted: Vec<_> = addresses.iter().filter(|address| is_wanted(kind, **address)).collect();
         if wanted.len() < 2 {
             return wanted.first().map(|address| **address);
         }
@@ -275,6 +279,14 @@ mod tests {
             resolver.answer(Asker::of(Some(0)), &wire::query(&readers, wire::AAAA), Transport::Udp).await;
         }
         assert_eq!(heard.len(), 4, "one each: {heard:?}");
+        let (asker, query) = (Asker { vpc: Some(0), dns64: true }, wire::query(&readers, wire::AAAA));
+        let mut made_up = Vec::new();
+        for _ in 0..4 {
+            made_up.extend(wire::addresses(&resolver.answer(asker, &query, Transport::Udp).await, 8));
+            resolver.answer(asker, &wire::query(&readers, wire::A), Transport::Udp).await;
+        }
+        assert_eq!(made_up.len(), 4, "one each: {made_up:?}");
+        assert!(made_up[0] != made_up[1] && made_up[..2] == made_up[2..], "{made_up:?}");
         assert_eq!(
             own.iter().map(|one| heard.iter().filter(|found| *found == one).count()).collect::<Vec<_>>(),
             [2, 2]
