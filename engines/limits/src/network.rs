@@ -15,6 +15,7 @@ mod rules;
 mod space;
 mod wire;
 
+pub use build::VPC_ELSEWHERE;
 pub use databases::{Database, Proxy};
 pub use explain::{Explanation, Step, StepKind};
 pub use hosts::{Host, HostKind, Interface};

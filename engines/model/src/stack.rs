@@ -218,6 +218,21 @@ impl Stack {
             .find(|function| function.id == word || function.name == word || function.arn == word)
     }
 
+    /// The id of the VPC that subnets from outside are of: the one from outside that the template names, where it is one.
+    pub fn outside_vpc(&self) -> Option<&str> {
+        let subnets = self.subnets.iter().map(|subnet| &subnet.vpc);
+        let groups = self.security_groups.iter().filter_map(|group| group.vpc.as_ref());
+        let endpoints = self.vpc_endpoints.iter().map(|endpoint| &endpoint.vpc);
+        let logs = self.flow_logs.iter().filter_map(|log| match &log.of {
+            Logged::Vpc(link) => Some(link),
+            Logged::Subnet(_) | Logged::NetworkInterface(_) => None,
+        });
+        let all = subnets.chain(groups).chain(endpoints).chain(logs);
+        let mut outside = all.filter(|link| link.logical().is_none()).map(Link::as_str);
+        let first = outside.next()?;
+        outside.all(|other| other == first).then_some(first)
+    }
+
     /// The subnet with this logical id.
     pub fn subnet(&self, id: &str) -> Option<&Subnet> {
         self.subnets.iter().find(|subnet| subnet.id == id)

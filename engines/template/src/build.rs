@@ -174,6 +174,7 @@ impl Builder<'_, '_> {
         }
         self.join_load_balancers(&items);
         self.check_one_vpc();
+        self.check_flow_logs();
         self.report_others(&others);
     }
 

@@ -25,6 +25,8 @@ const ELSEWHERE_VPC: u8 = 16;
 const ELSEWHERE_PREFIX: u8 = 20;
 /// So many such subnets have ranges of their own.
 const ELSEWHERE_MAX: u32 = 16;
+/// The VPC of all subnets from outside the template.
+pub const VPC_ELSEWHERE: &str = "vpc-elsewhere";
 
 const NOT_HERE: &str = "it is not in the template";
 
@@ -377,7 +379,7 @@ impl Network {
     fn subnet_elsewhere(&mut self, name: &str) -> Subnet {
         let gateway = self.gateway(&Link::Literal("nat-elsewhere".to_owned()));
         self.note(name, "its default route leads to nat-elsewhere".to_owned(), NOT_HERE);
-        let vpc = self.vpc(&Link::Literal("vpc-elsewhere".to_owned()));
+        let vpc = self.vpc(&Link::Literal(VPC_ELSEWHERE.to_owned()));
         let number = self.subnets.iter().filter(|subnet| subnet.vpc == vpc).count() as u32;
         let local = Cidr::around(ELSEWHERE.into(), ELSEWHERE_VPC).map(Route::local);
         let first = Ipv4Addr::from(ELSEWHERE + (number << (32 - ELSEWHERE_PREFIX)));

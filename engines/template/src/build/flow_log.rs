@@ -2,11 +2,11 @@
 //!
 //! Source: CloudFormation template reference, `AWS::EC2::FlowLog` (published).
 
-use super::{Builder, Item, choice};
+use super::{Builder, Item, choice, span};
 use crate::problem::{Problem, quoted};
 use crate::suggest::did_you_mean;
 use crate::yaml::Node;
-use model::stack::{BadLogFormat, Field, FlowLog, LogFormat, Logged, TrafficType};
+use model::stack::{BadLogFormat, Field, FlowLog, Link, LogFormat, Logged, TrafficType};
 use std::time::Duration;
 
 /// `MaxAggregationInterval` where the template has none, seconds.
@@ -38,8 +38,6 @@ impl Builder<'_, '_> {
         if let Some(node) = fields.get("LogDestinationType") {
             choice(node, DESTINATIONS, &mut self.problems);
         }
-        let format =
-            fields.get("LogFormat").map_or_else(|| Some(LogFormat::default()), |node| self.log_format(node));
         let interval = self.interval(fields.get("MaxAggregationInterval"));
         let Some(points_at) = kind else { return };
         let Some(points_at) = points_at else {
@@ -48,6 +46,8 @@ impl Builder<'_, '_> {
             self.warnings.push(problem.help("those of VPCs, subnets and network interfaces are"));
             return;
         };
+        let format =
+            fields.get("LogFormat").map_or_else(|| Some(LogFormat::default()), |node| self.log_format(node));
         let traffic = fields.require("TrafficType", &mut self.problems);
         let traffic = traffic.and_then(|node| choice(node, TRAFFIC, &mut self.problems));
         let of = resource.and_then(|node| self.link_of(node, points_at));
@@ -68,6 +68,23 @@ impl Builder<'_, '_> {
             format,
             interval,
         });
+    }
+
+    /// Says which logs have nothing of subnets from outside, as these may be of any of several VPCs.
+    pub(super) fn check_flow_logs(&mut self) {
+        if self.stack.outside_vpc().is_some() {
+            return;
+        }
+        for log in &self.stack.flow_logs {
+            if let Logged::Vpc(Link::Literal(id)) = &log.of {
+                let message = format!(
+                    "{} has no lines of subnets from outside the template: the VPC {} is not the only one that it names",
+                    quoted(&log.id),
+                    quoted(id)
+                );
+                self.warnings.push(Problem::at(span(log.place), message).help("log the subnets"));
+            }
+        }
     }
 
     fn log_format(&mut self, node: &Node) -> Option<LogFormat> {

@@ -437,7 +437,9 @@ fn flow_logs_are_read_with_their_format_and_interval() {
       ResourceType: NetworkInterface
       TrafficType: ACCEPT
       LogFormat: !Sub '${!srcaddr} ${!dstaddr}'
-  Away: {Type: AWS::EC2::FlowLog, Properties: {ResourceId: tgw-1, ResourceType: TransitGateway}}
+  Away:
+    Type: AWS::EC2::FlowLog
+    Properties: {ResourceId: tgw-1, ResourceType: TransitGateway, LogFormat: '${tgw-id}'}
 ",
     );
     let stack = stack(&text);
@@ -475,6 +477,22 @@ fn flow_logs_are_read_with_their_format_and_interval() {
     }
     let wrong = "\x20 Bad: {Type: AWS::EC2::FlowLog, Properties: {ResourceId: !Ref Vpc, ResourceType: Subnet, TrafficType: ALL}}\n";
     assert!(problems(&with(wrong)).iter().any(|line| line.contains("expected AWS::EC2::Subnet, found Vpc")));
+}
+
+#[test]
+fn a_flow_log_of_one_of_several_outside_vpcs_is_said_to_have_no_outside_subnets() {
+    let log = |id: &str, vpc: &str| {
+        format!(
+            "\x20 {id}: {{Type: AWS::EC2::FlowLog, Properties: {{ResourceId: {vpc}, ResourceType: VPC, TrafficType: ALL}}}}\n"
+        )
+    };
+    let said = "has no lines of subnets from outside the template";
+    let one = with(&[log("Theirs", "vpc-9"), log("Again", "vpc-9"), log("Own", "!Ref Vpc")].concat());
+    assert!(!warnings(&one).iter().any(|line| line.contains(said)), "{:?}", warnings(&one));
+    assert_eq!(stack(&one).outside_vpc(), Some("vpc-9"));
+    let two = with(&[log("Theirs", "vpc-9"), log("Second", "vpc-8"), log("Own", "!Ref Vpc")].concat());
+    let told: Vec<_> = warnings(&two).into_iter().filter(|line| line.contains(said)).collect();
+    assert!(told.len() == 2 && told[0].contains("`Theirs`") && told[1].contains("`vpc-8`"), "{told:?}");
 }
 
 #[test]

@@ -40,8 +40,8 @@ pub struct FlowLog {
 pub enum Of {
     /// Every interface.
     All,
-    /// Those of a VPC.
-    Vpc(String),
+    /// Those of a VPC, by any of its names.
+    Vpc(Vec<String>),
     /// Those of a subnet.
     Subnet(String),
     /// One.
@@ -137,22 +137,35 @@ impl FlowLogs {
         }
     }
 
-    /// Others from now on, of which those with the same name go on. What passed before is written, or nobody's. O(flows).
+    /// Others from now on. One that is as before goes on with what it has; what another kept is written. O(flows) where one
+    /// comes, goes or changes: what passed before is of those that were there, or nobody's.
     pub fn set(&mut self, engine: &mut PacketEngine, now: Instant, logging: FlowLogging) {
-        self.write(engine, now, true);
-        let before = std::mem::replace(self, Self::since(logging, self.epoch_s));
-        if before.are_wanted() {
-            (self.due, self.ended, self.minutes) = (before.due, before.ended, before.minutes);
-        } else {
-            while !engine.log_flows(FLOWS) {}
-            self.due = now + MINUTE;
-        }
-        for old in before.logs {
-            let same = self.logs.iter_mut().find(|log| log.settings.name == old.settings.name);
-            if let Some(log) = same {
-                (log.known, log.heard, log.skipped) = (old.known, old.heard, old.skipped);
+        let FlowLogging { logs, account, region, ids } = logging;
+        let goes_on = |old: &Log| logs.iter().any(|new| old.goes_on_as(new));
+        if logs.len() != self.logs.len() || !self.logs.iter().all(goes_on) {
+            if self.are_wanted() {
+                self.take(engine, now, true);
+            } else {
+                while !engine.log_flows(FLOWS) {}
+                self.due = now + MINUTE;
+                self.minutes = 0;
+            }
+            let Self { logs, names, epoch_s, .. } = self;
+            for log in logs.iter_mut().filter(|log| !goes_on(log)) {
+                log.leave();
+                log.write_kept(engine, names, *epoch_s, usize::MAX);
             }
         }
+        self.names = Names { account, region, ids };
+        let mut before = std::mem::take(&mut self.logs);
+        for log in logs {
+            let log = match before.iter_mut().find(|old| old.settings.name == log.name) {
+                Some(old) => old.succeeded(log),
+                None => Log::new(log),
+            };
+            self.logs.push(log);
+        }
+        self.are_waiting |= self.logs.iter().any(|log| !log.leaving.is_empty());
         engine.keep_flow_records(self.are_wanted());
     }
 
@@ -170,6 +183,18 @@ impl FlowLogs {
         if !self.are_wanted() {
             return;
         }
+        let some = self.take(engine, now, end);
+        let Self { logs, names, epoch_s, .. } = self;
+        for log in logs {
+            if end {
+                log.leave();
+            }
+            self.are_waiting |= log.write_kept(engine, names, *epoch_s, some);
+        }
+    }
+
+    /// Takes what records there are, at the `end` of what goes on, too; how many in one go.
+    fn take(&mut self, engine: &mut PacketEngine, now: Instant, end: bool) -> usize {
         if end {
             while !engine.log_flows(FLOWS) {}
         } else if now >= self.due && engine.log_flows(FLOWS) {
@@ -195,13 +220,7 @@ impl FlowLogs {
         {
             self.end_minute(engine, last_s);
         }
-        let Self { logs, names, epoch_s, .. } = self;
-        for log in logs {
-            if end {
-                log.leave();
-            }
-            self.are_waiting |= log.write_kept(engine, names, *epoch_s, some);
-        }
+        some
     }
 
     /// Ends the intervals that are over with a minute.
@@ -237,11 +256,32 @@ impl Log {
         }
     }
 
+    /// Whether a log with these settings is the same.
+    fn goes_on_as(&self, new: &FlowLog) -> bool {
+        let FlowLog { name, of, traffic, format, interval, .. } = &self.settings;
+        (name, of, traffic, format, interval)
+            == (&new.name, &new.of, &new.traffic, &new.format, &new.interval)
+    }
+
+    /// The log that comes in its place, with what it has of the same.
+    fn succeeded(&mut self, settings: FlowLog) -> Self {
+        let mut log = Self::new(settings);
+        if self.goes_on_as(&log.settings) {
+            (log.kept, log.leaving) = (std::mem::take(&mut self.kept), std::mem::take(&mut self.leaving));
+        }
+        if (&self.settings.of, self.settings.traffic) == (&log.settings.of, log.settings.traffic) {
+            log.known = std::mem::take(&mut self.known);
+            log.heard = std::mem::take(&mut self.heard);
+            log.skipped = std::mem::take(&mut self.skipped);
+        }
+        log
+    }
+
     /// Whether it is of an interface.
     fn covers(&self, place: &Place<'_>) -> bool {
         match &self.settings.of {
             Of::All => true,
-            Of::Vpc(name) => name == place.vpc,
+            Of::Vpc(names) => names.iter().any(|name| name == place.vpc),
             Of::Subnet(name) => name == place.subnet,
             Of::Interface(name) => **name == *place.name,
         }
@@ -456,8 +496,8 @@ mod tests {
         let vpc = rig.engine.network().vpcs[0].name.clone();
         let (mut logs, mut written) = (Vec::new(), Vec::new());
         for (of, traffic) in [
-            (Of::Vpc(vpc), TrafficType::All),
-            (Of::Vpc("Other".into()), TrafficType::All),
+            (Of::Vpc(vec!["Else".into(), vpc]), TrafficType::All),
+            (Of::Vpc(vec!["Other".into()]), TrafficType::All),
             (Of::Subnet("Subnet1".into()), TrafficType::Accept),
             (Of::Subnet("Subnet2".into()), TrafficType::All),
             (Of::Interface("eni-Subnet1-Group".into()), TrafficType::All),
@@ -519,5 +559,62 @@ mod tests {
         assert!(others.lock().unwrap().is_empty(), "the interval had a record");
         rig.told(182);
         assert!(others.lock().unwrap()[0].ends_with(" 1122 1182 - NODATA"));
+    }
+
+    #[test]
+    fn a_change_of_one_log_leaves_the_ten_minutes_of_another() {
+        let mut rig = Rig::new();
+        let ten = |taker| FlowLog { name: "ten".into(), interval: 10 * MINUTE, ..log(Of::All, taker) };
+        let (lines, first) = taker();
+        let (_, other) = taker();
+        rig.logs.set(&mut rig.engine, Instant::START, logging(vec![ten(first), log(Of::All, other)]));
+        for minute in 0..10 {
+            for second in [10, 30, 50] {
+                rig.send(minute * 60 + second, 7);
+            }
+            if minute == 4 {
+                let (_, other) = taker();
+                let again = lines.clone();
+                let sink: Lines = Box::new(move |line| {
+                    again.lock().unwrap().push(line.to_owned());
+                    true
+                });
+                let changed = FlowLog { traffic: TrafficType::Reject, ..log(Of::All, other) };
+                rig.logs.set(&mut rig.engine, Instant::from_secs(295), logging(vec![ten(sink), changed]));
+            }
+            rig.told((minute + 1) * 60);
+        }
+        let said = std::mem::take(&mut *lines.lock().unwrap());
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].ends_with(" 17 30 870 1010 1590 ACCEPT OK"), "{said:?}");
+    }
+
+    #[test]
+    fn a_log_of_something_else_by_the_same_name_says_nothing_of_what_it_was_of() {
+        let mut rig = Rig::new();
+        rig.send(1, 7);
+        assert_eq!(rig.told(60).len(), 1);
+        let (lines, taken) = taker();
+        let elsewhere = log(Of::Subnet("Subnet2".into()), taken);
+        rig.logs.set(&mut rig.engine, Instant::from_secs(61), logging(vec![elsewhere]));
+        (2..5).for_each(|minute| drop(rig.told(minute * 60)));
+        assert_eq!(*lines.lock().unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_deployment_adds_is_called_by_its_id_in_logs_that_go_on() {
+        let mut rig = Rig::new();
+        let format: LogFormat = "${subnet-id}".parse().unwrap();
+        let (before, first) = taker();
+        let mut unnamed = logging(vec![FlowLog { format: format.clone(), ..log(Of::All, first) }]);
+        unnamed.ids.clear();
+        rig.logs.set(&mut rig.engine, Instant::START, unnamed);
+        rig.send(1, 7);
+        let (lines, second) = taker();
+        let named = logging(vec![FlowLog { format, ..log(Of::All, second) }]);
+        rig.logs.set(&mut rig.engine, Instant::from_secs(2), named);
+        rig.told(60);
+        assert!(before.lock().unwrap().is_empty(), "nothing was cut");
+        assert_eq!(*lines.lock().unwrap(), ["subnet-1"]);
     }
 }

@@ -252,7 +252,7 @@ impl Conductor {
             renewed = difference::of_network(stood, &read.stack);
             if !renewed.is_empty() {
                 let left = |error| Stop::Failed(anyhow!("{error}: `onrush up` has to start again"));
-                carrier.renew(&read.stack).map_err(left)?;
+                carrier.renew(&read.stack).await.map_err(left)?;
             }
         }
         let apis = self.read.as_ref().map(|read| ApiParts::from(&read.stack)).unwrap_or_default();
@@ -303,7 +303,7 @@ impl Conductor {
         let changed = difference::of_functions(&touched, &self.stage.control.functions());
         all.done.extend(changed.iter().map(Changed::line));
         if let Some((carrier, network)) = self.carrier.as_ref().zip(network) {
-            match carrier.renew(network) {
+            match carrier.renew(network).await {
                 Ok(()) => all.done.push("the network is again as it was before that deployment".to_owned()),
                 Err(error) => {
                     all.not.push(format!("{error}: the network stays as the refused template has it"));

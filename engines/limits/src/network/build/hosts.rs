@@ -125,7 +125,7 @@ impl Network {
                 Some(link) => self.vpc(&link),
                 None => match first() {
                     Some(vpc) => vpc,
-                    None if self.vpcs.is_empty() => self.vpc(&Link::Literal("vpc-elsewhere".to_owned())),
+                    None if self.vpcs.is_empty() => self.vpc(&Link::Literal(super::VPC_ELSEWHERE.to_owned())),
                     None => 0,
                 },
             };

@@ -11,7 +11,7 @@ use limits::network::TooMuchGone;
 use model::Refusal;
 use model::stack::{Link, Stack, VpcConfig};
 use network::Resolver;
-use network::fabric::{Attached, Blame, Fabric, Joining};
+use network::fabric::{Attached, Blame, Fabric, FlowLogging, Joining};
 use packets::Place;
 use sandbox::Interface;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +40,7 @@ pub struct Carrier {
     places: Mutex<Places>,
     /// In eras that make interfaces at cold starts.
     own: Option<OwnInterfaces>,
-    flow_files: FlowFiles,
+    flow_files: Arc<FlowFiles>,
 }
 
 #[derive(Debug)]
@@ -144,7 +144,15 @@ impl Carrier {
         }
         let (stack, users) = (Arc::new(stack), Users::default());
         let places = Places { stack, network, functions, users, turns: BTreeMap::new() };
-        Self { fabric, began, resolver, renewing, places: Mutex::new(places), own, flow_files }
+        Self {
+            fabric,
+            began,
+            resolver,
+            renewing,
+            places: Mutex::new(places),
+            own,
+            flow_files: Arc::new(flow_files),
+        }
     }
 
     /// The template whose network this is.
@@ -157,34 +165,47 @@ impl Carrier {
     ///
     /// # Errors
     /// Too much came and went since the start; nothing has changed.
-    pub fn renew(&self, stack: &Stack) -> Result<(), TooMuchGone> {
+    pub async fn renew(&self, stack: &Stack) -> Result<(), TooMuchGone> {
+        let stack = Arc::new(stack.clone());
+        let (files, theirs) = (self.flow_files.clone(), stack.clone());
+        // A disk, or who reads the other end, may be slow.
+        let opened = tokio::task::spawn_blocking(move || files.open(&theirs)).await;
+        let logging = match opened.map_err(anyhow::Error::from).flatten() {
+            Ok(logging) => Some(logging),
+            // Packets go on.
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "flow logs stay as they were");
+                None
+            }
+        };
+        self.renew_with(&stack, logging)
+    }
+
+    fn renew_with(&self, stack: &Arc<Stack>, logging: Option<FlowLogging>) -> Result<(), TooMuchGone> {
         let places = &mut *self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let network = places.network.renewed(stack)?;
-        let (before, stack) = (places.stack.clone(), Arc::new(stack.clone()));
+        let before = places.stack.clone();
         // What stood outside of the template may be of it now.
         let is_same = |id: &String| {
             let found = logical(&before, id);
-            found.logical().is_some() || found == logical(&stack, id)
+            found.logical().is_some() || found == logical(stack, id)
         };
         places.functions.retain(|(subnets, groups, _), _| subnets.iter().chain(groups).all(is_same));
         if let Some(own) = &self.own {
             own.renew(&network);
         }
-        let relayed = self.renewing.renew(&network, &stack);
+        let relayed = self.renewing.renew(&network, stack);
         self.fabric.set_relayed(relayed);
         let theirs = network.clone();
         self.fabric.change(move |engine, now| {
             without_room(&engine.renew(now, theirs));
         });
-        match self.flow_files.renew(&stack) {
-            Ok(Some(logging)) => self.fabric.set_flow_logs(logging),
-            Ok(None) => {}
-            // Packets go on.
-            Err(error) => tracing::warn!(error = format!("{error:#}"), "flow logs stay as they were"),
+        if let Some(logging) = logging {
+            self.fabric.set_flow_logs(logging);
         }
         (places.network, places.stack) = (network, stack.clone());
         // Interfaces are made when functions are deployed, not when they start.
-        for config in stack.functions.iter().filter_map(|function| config(&stack, function)) {
+        for config in stack.functions.iter().filter_map(|function| config(stack, function)) {
             if !places.functions.contains_key(&config) {
                 self.add(places, config);
             }

@@ -2,11 +2,14 @@
 
 use super::physical;
 use anyhow::Context as _;
-use model::stack::{FlowLog as Described, Link, LogFormat, Logged, Stack, TrafficType};
+use limits::network::VPC_ELSEWHERE;
+use model::stack::{Link, LogFormat, Logged, Stack, TrafficType};
 use network::fabric::{FlowLog, FlowLogging, Lines, Of};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +28,8 @@ pub struct FlowFiles {
     /// Where the template's logs are.
     folder: PathBuf,
     region: String,
-    /// What the template had, without its places.
-    before: Mutex<Vec<Described>>,
+    /// To the writers of the files that are open.
+    writers: Mutex<BTreeMap<PathBuf, SyncSender<String>>>,
 }
 
 impl FlowFiles {
@@ -36,14 +39,24 @@ impl FlowFiles {
             Some(path) if path.is_dir() => (None, path.to_owned()),
             given => (given.map(Path::to_owned), folder),
         };
-        Self { everything, folder, region: region.to_owned(), before: Mutex::default() }
+        Self { everything, folder, region: region.to_owned(), writers: Mutex::default() }
     }
 
-    /// The logs that there are with a template, their files opened.
+    /// The logs that there are with a template. Files that are open stay so; the others' are opened, which may take time.
     ///
     /// # Errors
     /// A file or thread of theirs cannot be made.
     pub fn open(&self, stack: &Stack) -> anyhow::Result<FlowLogging> {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = BTreeMap::new();
+        let mut lines = |path: PathBuf, bytes_max| -> anyhow::Result<Lines> {
+            let writer = match writers.get(&path) {
+                Some(writer) => writer.clone(),
+                None => writer_of(&path, bytes_max)?,
+            };
+            now.insert(path, writer.clone());
+            Ok(Box::new(move |line| writer.try_send(line.to_owned()).is_ok()))
+        };
         let mut logs = Vec::new();
         if let Some(path) = &self.everything {
             logs.push(FlowLog {
@@ -52,26 +65,31 @@ impl FlowFiles {
                 traffic: TrafficType::All,
                 format: LogFormat::default(),
                 interval: Duration::from_secs(60),
-                lines: lines(path, None)?,
+                lines: lines(path.clone(), None)?,
             });
         }
         if !stack.flow_logs.is_empty() {
             let folder = &self.folder;
             std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
+        let outside = stack.outside_vpc();
         for log in &stack.flow_logs {
             let name = |link: &Link| link.as_str().to_owned();
             logs.push(FlowLog {
                 name: log.id.clone(),
                 of: match &log.of {
-                    Logged::Vpc(link) => Of::Vpc(name(link)),
+                    Logged::Vpc(link) => {
+                        let is_elsewhere = outside == Some(link.as_str());
+                        let elsewhere = is_elsewhere.then(|| VPC_ELSEWHERE.to_owned());
+                        Of::Vpc(std::iter::once(name(link)).chain(elsewhere).collect())
+                    }
                     Logged::Subnet(link) => Of::Subnet(name(link)),
                     Logged::NetworkInterface(link) => Of::Interface(name(link)),
                 },
                 traffic: log.traffic,
                 format: log.format.clone(),
                 interval: log.interval,
-                lines: lines(&self.folder.join(format!("{}.log", log.id)), Some(FILE_BYTES_MAX))?,
+                lines: lines(self.folder.join(format!("{}.log", log.id)), Some(FILE_BYTES_MAX))?,
             });
         }
         let vpcs = stack.vpcs.iter().map(|vpc| (vpc.id.clone(), vpc.vpc_id.clone()));
@@ -79,22 +97,14 @@ impl FlowFiles {
             let link = Link::Logical(subnet.id.clone());
             (subnet.id.clone(), physical(stack, &link))
         });
-        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = without_places(stack);
+        let elsewhere = outside.map(|id| (VPC_ELSEWHERE.to_owned(), id.to_owned()));
+        *writers = now;
         Ok(FlowLogging {
             logs,
             account: model::name::DEFAULT_ACCOUNT.to_owned(),
             region: self.region.clone(),
-            ids: vpcs.chain(subnets).collect(),
+            ids: vpcs.chain(subnets).chain(elsewhere).collect(),
         })
-    }
-
-    /// The same of a template that comes in another's place; `None` where it has the same logs.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub fn renew(&self, stack: &Stack) -> anyhow::Result<Option<FlowLogging>> {
-        let same = *self.before.lock().unwrap_or_else(PoisonError::into_inner) == without_places(stack);
-        if same { Ok(None) } else { self.open(stack).map(Some) }
     }
 
     /// Where a template's logs are, in a few words; nothing where it has none.
@@ -107,17 +117,11 @@ impl FlowFiles {
     }
 }
 
-/// The template's logs, wherever they stand in its text.
-fn without_places(stack: &Stack) -> Vec<Described> {
-    let logs = stack.flow_logs.iter().cloned();
-    logs.map(|log| Described { place: model::stack::Place::default(), ..log }).collect()
-}
-
-/// Lines for a file, written by a thread of their own: a slow disk loses lines, not packets.
-fn lines(path: &Path, bytes_max: Option<u64>) -> anyhow::Result<Lines> {
+/// Takes lines for a file, written by a thread of their own: a slow disk loses lines, not packets.
+fn writer_of(path: &Path, bytes_max: Option<u64>) -> anyhow::Result<SyncSender<String>> {
     let mut file =
         Rolled::open(path, bytes_max).with_context(|| format!("cannot write {}", path.display()))?;
-    let (lines, received) = std::sync::mpsc::sync_channel::<String>(LINES_MAX);
+    let (lines, received) = sync_channel::<String>(LINES_MAX);
     let write = move || {
         while let Ok(mut text) = received.recv() {
             text.push('\n');
@@ -131,7 +135,7 @@ fn lines(path: &Path, bytes_max: Option<u64>) -> anyhow::Result<Lines> {
         }
     };
     std::thread::Builder::new().name("flow-logs".into()).spawn(write).context("cannot write flow logs")?;
-    Ok(Box::new(move |line| lines.try_send(line.to_owned()).is_ok()))
+    Ok(lines)
 }
 
 /// A file that is appended to, and put aside when it is full.
@@ -179,5 +183,32 @@ mod tests {
         assert_eq!((&*read("All.log"), &*read("All.log.1")), ("far too long for it\n", "four\n"));
         let names = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(names, 2);
+    }
+
+    #[test]
+    fn a_file_that_is_open_is_written_by_one_and_outside_subnets_are_of_the_one_outside_vpc() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = FlowFiles::new(None, folder.path().join("logs"), "us-east-1");
+        let text = "Resources:
+  Theirs: {Type: AWS::EC2::FlowLog, Properties: {ResourceId: vpc-9, ResourceType: VPC, TrafficType: ALL}}
+";
+        let read = |text: &str| template::read("t", text, &template::Inputs::default()).stack.unwrap();
+        let first = files.open(&read(text)).unwrap();
+        assert_eq!(first.logs[0].of, Of::Vpc(vec!["vpc-9".into(), VPC_ELSEWHERE.into()]));
+        assert_eq!(first.ids.get(VPC_ELSEWHERE).map(String::as_str), Some("vpc-9"));
+        // Who would open it again would find nothing.
+        let path = folder.path().join("logs/Theirs.log");
+        std::fs::rename(&path, folder.path().join("moved")).unwrap();
+        let another = "  Own: {Type: AWS::EC2::FlowLog, Properties: {ResourceId: vpc-8, ResourceType: VPC, TrafficType: ALL}}\n";
+        let mut second = files.open(&read(&format!("{text}{another}"))).unwrap();
+        assert!(!path.exists() && folder.path().join("logs/Own.log").exists());
+        assert_eq!(second.logs[0].of, Of::Vpc(vec!["vpc-9".into()]), "which of the two is not known");
+        assert!((second.logs[0].lines)("a line"));
+        drop((files, first, second));
+        let begun = std::time::Instant::now();
+        while std::fs::read_to_string(folder.path().join("moved")).unwrap() != "a line\n" {
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
