@@ -16,7 +16,12 @@ pub fn run(arguments: &Doctor) -> Result<ExitCode, Stop> {
     // What `up` could enforce is what is asked for, and it would enter.
     super::scope::enter();
     let mut abilities = sandbox::probe(&arguments.data_dir.join("run"));
-    if rustix::process::geteuid().is_root() {
+    // Where environments have roots of their own, interpreters are bound into them from wherever they lie.
+    let walls = abilities
+        .items
+        .iter()
+        .any(|item| item.name == "mount-namespace" && item.state == AbilityState::Enforced);
+    if !walls && rustix::process::geteuid().is_root() {
         abilities.items.extend(interpreters(&runtimes::closed_to_others()));
     }
     if arguments.json || arguments.output == Output::Json {
