@@ -76,11 +76,12 @@ CYCLE = """\
         (HEAD + WRONG_TYPE, "template.yaml:10:", "MemorySize"),
         (HEAD + CYCLE, "template.yaml:", "A"),
         (HEAD + "  A: &a\n    Type: *a\n", "template.yaml:", ""),
+        ("Parameters: {Stage: {Type: String}}\nResources: {}\n", "[template.yaml:1:", "--parameter-overrides Stage="),
         ("Resources: 7\n", "template.yaml:1:", "Resources"),
         ("", "template.yaml", ""),
         (b"\xff\xfe\x00R", "template.yaml", "UTF-8"),
     ],
-    ids=["syntax", "reference", "type", "cycle", "self-alias", "resources", "empty", "not-utf-8"],
+    ids=["syntax", "reference", "type", "cycle", "self-alias", "parameter", "resources", "empty", "not-utf-8"],
 )
 def test_a_broken_template_names_the_place(up, text, place, word):
     complaint = up(text)

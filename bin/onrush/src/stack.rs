@@ -94,7 +94,11 @@ fn is_a_folder(folder: &Path) -> String {
 
 /// Reads and resolves the template at `path`; problems are printed with their places.
 pub fn read(path: &Path, arguments: &Template, port: u16) -> Result<Read, Stop> {
-    read_again(path, arguments, port, Standing::default())
+    settle(path, open(path, arguments, port, Standing::default())?, warn)
+}
+
+fn warn(name: &str, text: &str, found: &[template::Problem]) {
+    problems::print(name, text, found, Severity::Warning);
 }
 
 /// What stays of an earlier template when it is read again, or another in its place.
@@ -106,10 +110,15 @@ pub struct Standing {
     pub parameters: BTreeMap<String, String>,
 }
 
-/// As [`read`], while an earlier template runs.
+/// As [`read`], while an earlier template runs; that parameters have no value is told to whoever asked, far away as they may be.
 pub fn read_again(path: &Path, arguments: &Template, port: u16, standing: Standing) -> Result<Read, Stop> {
-    let warn = |name: &str, text: &str, found: &[_]| problems::print(name, text, found, Severity::Warning);
-    resolve(path, arguments, (port, standing), warn)
+    let opened = open(path, arguments, port, standing)?;
+    let (name, _, _, outcome) = &opened;
+    if !outcome.problems.is_empty() && outcome.problems.iter().all(has_no_value) {
+        let lines: Vec<_> = outcome.problems.iter().map(|problem| problem.one_line(name)).collect();
+        return Err(Stop::Usage(lines.join("\n")));
+    }
+    settle(path, opened, warn)
 }
 
 /// Prints what is wrong with the template at `path`, for whoever hands it to an Onrush that runs: parameters without a value
@@ -128,24 +137,16 @@ fn has_no_value(problem: &template::Problem) -> bool {
 
 /// As [`read`], with a line for each kind of warning: who plans one load after another has seen them.
 pub fn read_briefly(path: &Path, arguments: &Template, port: u16) -> Result<Read, Stop> {
-    resolve(path, arguments, (port, Standing::default()), |name, _, found| {
-        problems::print_briefly(name, found);
-    })
+    let opened = open(path, arguments, port, Standing::default())?;
+    settle(path, opened, |name, _, found| problems::print_briefly(name, found))
 }
 
-fn resolve(
+fn settle(
     path: &Path,
-    arguments: &Template,
-    (port, standing): (u16, Standing),
+    (name, text, inputs, outcome): Opened,
     warn: impl Fn(&str, &str, &[template::Problem]),
 ) -> Result<Read, Stop> {
-    let (name, text, inputs, outcome) = open(path, arguments, port, standing)?;
     warn(&name, &text, &outcome.warnings);
-    if !outcome.problems.is_empty() && outcome.problems.iter().all(has_no_value) {
-        // Not the template's fault: whoever asked hears it, far away as they may be.
-        let lines: Vec<_> = outcome.problems.iter().map(|problem| problem.one_line(&name)).collect();
-        return Err(Stop::Usage(lines.join("\n")));
-    }
     problems::print(&name, &text, &outcome.problems, Severity::Error);
     match outcome.stack {
         Some(stack) if outcome.problems.is_empty() => Ok(Read { path: path.to_owned(), stack, text, inputs }),
@@ -154,12 +155,9 @@ fn resolve(
 }
 
 /// A template's name for messages, its text, what it is read with, and what came of it.
-fn open(
-    path: &Path,
-    arguments: &Template,
-    port: u16,
-    standing: Standing,
-) -> Result<(String, String, template::Inputs, template::Outcome), Stop> {
+type Opened = (String, String, template::Inputs, template::Outcome);
+
+fn open(path: &Path, arguments: &Template, port: u16, standing: Standing) -> Result<Opened, Stop> {
     if path.is_dir() {
         return Err(Stop::Usage(is_a_folder(path)));
     }
