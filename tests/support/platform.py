@@ -82,6 +82,8 @@ class Platform:
             command = ["prlimit", f"--nofile={open_files}", *command]
         if user is not None:
             command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
+        # Whoever runs the tests may have had it ignored, as `nohup` does.
+        command = ["env", "--default-signal=HUP", *command]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("ONRUSH_", "AWS_"))}
         if user is not None:
             environment |= {"HOME": "/nonexistent", "USER": "nobody"}
