@@ -83,6 +83,7 @@ def test_a_request_becomes_an_event_of_format_2_0(platform, hosts):
     assert (request["method"], request["path"], request["protocol"]) == ("POST", "/a%20b/c", "HTTP/1.1")
     assert (request["sourceIp"], request["userAgent"]) == ("127.0.0.1", "test")
     assert context["requestId"] == answer.headers["x-amzn-RequestId"]
+    assert event["headers"]["x-amzn-trace-id"] == answer.headers["X-Amzn-Trace-Id"]
     assert context["timeEpoch"] > 1_600_000_000_000 and context["time"].endswith(" +0000")
 
 

@@ -5,6 +5,7 @@
 use crate::arrival::{Arrival, BODY_BYTES_MAX, Destination, Format, NotAdmitted, answer_of};
 use crate::body::Incoming;
 use crate::event::Door;
+use crate::lambda_rest::TRACE_ID;
 use crate::prelude::{OCTETS, Reader};
 use crate::router::{Doors, json, log_failure, name_limit, with_cause};
 use crate::streaming::Outgoing;
@@ -60,7 +61,9 @@ pub(crate) async fn answer(
     let id = request_id();
     let arrival = Arrival { path, head, peer, port, id: &id };
     let caller = signer.as_ref().map(|signer| doors.caller(signer));
+    let mut trace = None;
     let event = |body: &Bytes, trace_id: &str| {
+        trace = HeaderValue::from_str(trace_id).ok();
         let domain = format!("{}.lambda-url.{}.on.aws", url.id, doors.region);
         let door = Door {
             account_id: caller.map_or("anonymous", |caller| caller.account_id),
@@ -93,6 +96,9 @@ pub(crate) async fn answer(
     let mut answer = result.unwrap_or_else(|error| refused(&error).map(Outgoing::from));
     if let Ok(value) = HeaderValue::from_str(&id) {
         answer.headers_mut().insert("x-amzn-requestid", value);
+    }
+    if let Some(trace) = trace {
+        answer.headers_mut().insert(TRACE_ID, trace);
     }
     if let Some(rules) = rules {
         rules.decorate(&head.headers, &mut answer);

@@ -25,6 +25,8 @@ const CONTROL_BYTES_MAX: usize = 70_167_211;
 /// Characters of a service's name in a signature.
 const SERVICE_MAX: usize = 64;
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+/// X-Ray's header: of a request, and of its answer the trace that the function was part of.
+pub(crate) const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 pub(crate) async fn answer(doors: &Arc<Doors>, head: Parts, incoming: Incoming) -> Response<Outgoing> {
     if let Some(reference) = response_stream::function_of(&head) {
@@ -158,6 +160,6 @@ pub(crate) fn trace_header(headers: &HeaderMap) -> Arc<str> {
 
 /// The caller's X-Ray header, unless it is longer than any of AWS's.
 pub(crate) fn given_trace_header(headers: &HeaderMap) -> Option<Arc<str>> {
-    let given = headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok());
+    let given = headers.get(TRACE_ID).and_then(|value| value.to_str().ok());
     given.filter(|given| given.len() <= 512).map(Into::into)
 }

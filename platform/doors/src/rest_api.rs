@@ -15,6 +15,7 @@ use crate::authorizer::{Authorizers, Passed, Question};
 use crate::body::Incoming;
 use crate::event_v1::{self, is_binary};
 use crate::gateway::{Apis, Asked, Client, Gateway, Kept, Looked, Making, Reached, Spot, Spots};
+use crate::lambda_rest::TRACE_ID;
 use crate::reply_v1;
 use crate::router::{Doors, with_cause, with_limit};
 use crate::routes::{Found, Resource, Routes};
@@ -38,7 +39,6 @@ use std::sync::Arc;
 /// Header with an API key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// X-Ray's header.
-const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 /// A REST API with its methods in the order in which they are tried.
 #[derive(Debug)]
