@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 import sys
 import time
@@ -185,6 +186,51 @@ def test_a_version_that_is_prepared_while_the_platform_stops_is_not_called_faile
     assert "State Failed" not in platform.stderr()
 
 
+PENDING = "The operation cannot be performed at this time. The function is currently in the following state: Pending"
+
+
+def test_a_version_that_the_api_published_is_refused_until_its_snapshot_is_there(platform, client):
+    code = packages.package({"app.py": CODE})
+    snap_start = {"ApplyOn": "PublishedVersions"}
+    platform.create("early", code, RUNTIME, "app.handler", {"INIT_S": "3"}, SnapStart=snap_start, Timeout=20)
+    made = client.publish_version(FunctionName="early")["Version"]
+    named = {"FunctionName": "early", "Qualifier": made}
+    for operation, words in [
+        *[("invoke", named | {"InvocationType": kind}) for kind in ["RequestResponse", "Event", "DryRun"]],
+        ("invoke_async", {"FunctionName": f"early:{made}", "InvokeArgs": b"{}"}),
+        ("invoke_with_response_stream", named),
+    ]:
+        with pytest.raises(client.exceptions.ResourceConflictException) as refused:
+            getattr(client, operation)(**words)
+        assert refused.value.response["Error"]["Message"] == PENDING, operation
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 409
+    assert client.get_function_configuration(**named)["State"] == "Pending", "refused for as long as it says so"
+    client.get_waiter("published_version_active").wait(WaiterConfig=WAIT, **named)
+    answer = platform.invoke("early", {}, query=f"?Qualifier={made}")
+    assert answer.json()["type"] == "snap-start" and "Restore Duration" in report(answer)
+
+
+def test_a_reset_prepares_versions_again_those_that_failed_too(start, tmp_path):
+    platform = start("--isolation", "process")
+    client = platform.client()
+    flag = platform.home / "ready"
+    code = f"import os\nif not os.path.exists({str(flag)!r}): raise ValueError('not ready')\n" + CODE
+    snap_start = {"ApplyOn": "PublishedVersions"}
+    platform.create("again", packages.package({"app.py": code}), RUNTIME, "app.handler", SnapStart=snap_start, Timeout=20)
+    made = client.publish_version(FunctionName="again")["Version"]
+    with pytest.raises(botocore.exceptions.WaiterError, match='"Failed"'):
+        client.get_waiter("published_version_active").wait(FunctionName="again", Qualifier=made, WaiterConfig=WAIT)
+    flag.touch()
+    identities = set()
+    for _ in range(2):
+        assert platform.request("POST", "/_onrush/reset").status == 200
+        client.get_waiter("published_version_active").wait(FunctionName="again", Qualifier=made, WaiterConfig=WAIT)
+        answer = platform.invoke("again", {}, query=f"?Qualifier={made}")
+        assert "Restore Duration" in report(answer), answer
+        identities.add(answer.json()["identity"])
+    assert len(identities) == 2, "nothing of before is used again"
+
+
 def test_hooks_that_take_too_long_are_told(platform, client, publish):
     version = publish("slow", {"HOOK": "slow"})
     with pytest.raises(botocore.exceptions.ClientError) as failure:
@@ -319,3 +365,53 @@ Resources:
         assert answer.json()["hooks"][-1] == "after-2"
         assert "Restore Duration" in report(answer)
         platform.close()
+
+
+def fast(home, code, variables=None, more=None):
+    """A template with a function `fast` whose alias `live` follows it, with SnapStart."""
+    (home / "code").mkdir()
+    (home / "code/app.py").write_text(code)
+    properties = {"FunctionName": "fast", "CodeUri": "code", "Runtime": RUNTIME, "Handler": "app.handler", "Timeout": 20}
+    properties |= {"AutoPublishAlias": "live", "SnapStart": {"ApplyOn": "PublishedVersions"}}
+    properties["Environment"] = {"Variables": variables or {}}
+    template = home / "template.json"
+    functions = {"Fast": {"Type": "AWS::Serverless::Function", "Properties": properties}} | (more or {})
+    template.write_text(json.dumps({"Transform": "AWS::Serverless-2016-10-31", "Resources": functions}))
+    return template
+
+
+def test_a_version_of_a_template_or_of_an_earlier_run_starts_cold_meanwhile(start, tmp_path):
+    template = fast(tmp_path, CODE, {"INIT_S": "3"})
+    for _ in range(2):
+        platform = start(home=tmp_path, template=template)
+        answer = platform.invoke("fast", {}, query="?Qualifier=live")
+        assert answer.status == 200 and "Init Duration" in report(answer), answer
+        platform.close()
+
+
+ASKS = """
+import json, urllib.request
+with urllib.request.urlopen("https://lambda.us-east-1.amazonaws.com/2015-03-31/functions/", timeout=2) as answer:
+    there = sorted(function["FunctionName"] for function in json.load(answer)["Functions"])
+
+def handler(event, context):
+    return there
+"""
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_init_ahead_reaches_the_platforms_own_api(start, tmp_path):
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later/Makefile").write_text("build-Later:\n\tsleep 5\n\techo 'handler = lambda *_: 1' > $(ARTIFACTS_DIR)/app.py\n")
+    later = {"FunctionName": "later", "CodeUri": "later", "Runtime": RUNTIME, "Handler": "app.handler"}
+    more = {"Type": "AWS::Serverless::Function", "Metadata": {"BuildMethod": "makefile"}, "Properties": later}
+    # Two runs: the second one has the version from its store.
+    template = fast(tmp_path, ASKS, more={"Later": more})
+    for _ in range(2):
+        platform = start(home=tmp_path, template=template)
+        client = platform.client()
+        client.get_waiter("published_version_active").wait(FunctionName="fast", Qualifier="1", WaiterConfig=WAIT)
+        answer = platform.invoke("fast", {}, query="?Qualifier=live")
+        assert answer.json() == ["fast", "later"] and "Restore Duration" in report(answer), answer
+        platform.close()
+        (tmp_path / "later/Makefile").touch()

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -175,3 +176,17 @@ def test_onrush_invoke_exits_with_1_when_the_function_fails(platform, cart):
     assert ran.returncode == 1, ran
     page = json.loads(ran.stdout)
     assert page["function_error"] == "Unhandled" and page["payload"]["errorType"] == "Runtime.ExitError"
+
+
+@pytest.mark.patience(400)
+def test_a_version_with_snapstart_runs_once_the_waiter_lets_go(aws):
+    code = "import time\ntime.sleep(2)\nhandler = lambda *_: 'restored'\n"
+    (aws.folder / "early.zip").write_bytes(packages.package({"app.py": code}))
+    runtime = f"python3.{max(sys.version_info.minor, 12)}"
+    aws("create-function", "--function-name", "early", "--runtime", runtime, "--handler", "app.handler", "--role", ROLE,
+        "--zip-file", "fileb://early.zip", "--snap-start", "ApplyOn=PublishedVersions")
+    made = aws("publish-version", "--function-name", "early")["Version"]
+    named = ["--function-name", "early", "--qualifier", made]
+    aws("wait", "published-version-active", *named)
+    assert aws("invoke", *named, "answer.json")["ExecutedVersion"] == made
+    assert json.loads((aws.folder / "answer.json").read_text()) == "restored"

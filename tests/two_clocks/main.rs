@@ -158,6 +158,7 @@ fn live(folder: &Path) -> Vec<(String, String)> {
             layers_folder: folder.join("layers"),
             network: None,
             memory_max_mb: None,
+            serving: tokio::sync::watch::channel(true).1,
             trace: true,
         };
         let runtimes = Arc::new(Runtimes::open(folder, false));

@@ -53,6 +53,13 @@ pub struct FromTemplate {
     pub urls: BTreeSet<String>,
 }
 
+impl FromTemplate {
+    /// Whether a template published the version of that number.
+    pub fn made(&self, number: u64) -> bool {
+        self.followed.contains(&number) || self.versions.values().any(|made| *made == number)
+    }
+}
+
 /// A name for a version, or for two of them with weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alias {

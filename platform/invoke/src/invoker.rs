@@ -6,6 +6,7 @@ mod versions;
 
 use self::preparation::never_ran;
 pub use self::shelf::Preparation;
+use self::versions::Origin;
 use crate::environment::{Entry, Environment, HostError, RestoreFailure, Version};
 use crate::failure::Failure;
 use crate::freezer::Freezer;
@@ -30,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use telemetry::{Counters, FunctionCounters, Logs};
-use tokio::sync::{Notify, RwLock, oneshot};
+use tokio::sync::{Notify, RwLock, oneshot, watch};
 
 /// What the room is told at start.
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub struct Options {
     pub network: Option<Arc<dyn Network>>,
     /// Most of this host's memory that may be in use when an environment is started, in MB; `None`: all but a reserve.
     pub memory_max_mb: Option<u64>,
+    /// Turns true when the doors serve: an INIT that nobody waits for may ask the platform's own API, and begins by then only.
+    pub serving: watch::Receiver<bool>,
     /// Whether to keep every decision for [`Invoker::decisions`]; for comparing with a plan, since it grows.
     pub trace: bool,
 }
@@ -112,7 +115,7 @@ pub enum InvokeError {
     /// There is no such function (any more).
     #[error("no function is called {0}")]
     NoFunction(Arc<str>),
-    /// Its image is still being fetched, or could not be had; or SnapStart could not prepare it.
+    /// Its image is still being fetched, or could not be had; or SnapStart prepares it still, or could not.
     #[error("{}", control::not_ready(*.0))]
     NotReady(State),
     /// A limit refused it.
@@ -160,6 +163,7 @@ struct Shared {
     streams: Arc<Streams>,
     refusals: Refusals,
     room: Room,
+    serving: watch::Receiver<bool>,
     /// Held for reading by environments that tell extensions of their end.
     farewells: Arc<RwLock<()>>,
     /// The platform stops: what ends now is no fault of a function's.
@@ -235,6 +239,7 @@ impl Invoker {
             streams: Streams::new(options.streams, started),
             refusals: Refusals::default(),
             room: Room::new(HostMemory::of_this_process(), options.memory_max_mb),
+            serving: options.serving,
             farewells: Arc::default(),
             stops: AtomicBool::new(false),
         }));
@@ -252,7 +257,7 @@ impl Invoker {
         match change {
             Change::Put(function) => {
                 self.put(&mut core, now, function.clone(), &mut effects);
-                self.sync_versions(&mut core, now, &function, &mut effects);
+                self.sync_versions(&mut core, now, &function, Origin::Change, &mut effects);
                 deployed = Some((function.arn.clone(), Some(function)));
             }
             Change::Removed { name } => {
@@ -289,7 +294,7 @@ impl Invoker {
         let mut core = self.lock();
         for function in functions {
             self.put(&mut core, now, function.clone(), &mut effects);
-            self.sync_versions(&mut core, now, function, &mut effects);
+            self.sync_versions(&mut core, now, function, Origin::Store, &mut effects);
         }
         let mut taken = core.take_out(&effects);
         taken.blanks = core.blanks();
@@ -302,14 +307,17 @@ impl Invoker {
     }
 
     /// Everything as at the start, but for the functions and their settings: no environment is used again (busy ones finish
-    /// their invocation), buckets are full, the board and the counters begin anew.
+    /// their invocation), SnapStart prepares its versions anew, those that had failed, too, buckets are full, the board and
+    /// the counters begin anew.
     pub fn reset(&self) {
         let now = self.now();
         let mut effects = Vec::new();
         let mut core = self.lock();
         core.dispatcher.reset(now, &mut effects);
         self.renew_pools(&mut core, now, &mut effects);
-        let taken = core.take_out(&effects);
+        self.renew_shelves(&mut core);
+        let mut taken = core.take_out(&effects);
+        taken.blanks = core.blanks();
         drop(core);
         self.0.counters.reset();
         self.carry_out(taken);
@@ -439,8 +447,8 @@ impl Invoker {
         if state != State::Active {
             return Err(InvokeError::NotReady(state));
         }
-        if core.is_failed(known) {
-            return Err(InvokeError::NotReady(State::Failed));
+        if let Some(state) = core.unready(known) {
+            return Err(InvokeError::NotReady(state));
         }
         let decision = core.dispatcher.invoke_as(now, known.callee, kind);
         if let Some(trace) = &mut core.trace {

@@ -234,6 +234,7 @@ async fn serve(
     } else {
         None
     };
+    let serving = tokio::sync::watch::Sender::new(false);
     let options = invoke::Options {
         init_timeout: match debug {
             Some(_) => DEBUGGED_INIT,
@@ -246,6 +247,7 @@ async fn serve(
         layers_folder: data_dir.join("layers"),
         network: vpc.as_ref().map(|vpc| vpc.carrier.clone() as Arc<dyn invoke::Network>),
         memory_max_mb: overrides.get(LimitId::HostMemory),
+        serving: serving.subscribe(),
         trace: false,
         streams: StreamFigures::from_era(&era, &region, &overrides),
         settings,
@@ -282,6 +284,7 @@ async fn serve(
         passable: arguments.isolation == Isolation::Process,
         loopback: arguments.host.is_loopback(),
         queues,
+        serving: serving.subscribe(),
         workshop,
         runtime: tokio::runtime::Handle::current(),
     });
@@ -375,6 +378,7 @@ async fn serve(
     let server = tokio::spawn(doors::serve(listener, doors.clone(), reactors, async {
         let _ = stopped.await;
     }));
+    serving.send_replace(true);
     let mut is_over = false;
     tokio::select! {
         () = images_in_place(&control) => {}

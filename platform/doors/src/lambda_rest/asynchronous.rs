@@ -52,7 +52,7 @@ async fn invoke_async(
     }
     let function = doors.control.function(&name).unwrap_or(named);
     if let Some(route) = qualifier.as_deref().and_then(|qualifier| function.route(qualifier)) {
-        invocations::not_failed(doors, &route.key)?;
+        invocations::check_ready(doors, &route.key)?;
     }
     let trace_id = lineage::next(doors, given_trace_header(&head.headers), &function)?;
     let arrival = Arrival {

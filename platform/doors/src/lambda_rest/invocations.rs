@@ -2,7 +2,7 @@
 //!
 //! Source: Lambda API reference, Invoke; headers and bodies as recorded on AWS.
 
-use super::{asynchronous, error, given_trace_header, lineage, throttled};
+use super::{TRACE_ID, asynchronous, error, given_trace_header, lineage, throttled};
 use crate::Answer;
 use crate::body::Incoming;
 use crate::body::{self, BodyError};
@@ -43,7 +43,6 @@ const UNKNOWN_HERE: [(&str, &str); 2] = [
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
-const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 pub(super) const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 
@@ -126,7 +125,7 @@ impl Call {
         };
         // What runs at once is refused as it begins.
         if let Some(key) = key.as_deref().filter(|_| kind != Kind::RequestResponse) {
-            not_failed(doors, key)?;
+            check_ready(doors, key)?;
         }
         let tail = match header("x-amz-log-type").unwrap_or("None") {
             "None" => false,
@@ -198,14 +197,14 @@ impl Call {
     }
 }
 
-/// The answer to a call of a function whose image is being fetched, or could not be had.
+/// The answer to a call of a function or version that is not there yet, or could not be had.
 pub(super) fn not_ready(state: State) -> ApiError {
     ApiError::new(ErrorCode::ResourceConflict, control::not_ready(state))
 }
 
-/// Refuses what SnapStart could not prepare; `key` as [`control::Route`] has it.
-pub(super) fn not_failed(doors: &Doors, key: &str) -> Result<(), ApiError> {
-    if doors.invoker.is_failed(key) { Err(not_ready(State::Failed)) } else { Ok(()) }
+/// Refuses what SnapStart prepares still, or could not; `key` as [`control::Route`] has it.
+pub(super) fn check_ready(doors: &Doors, key: &str) -> Result<(), ApiError> {
+    doors.invoker.unready(key).map_or(Ok(()), |state| Err(not_ready(state)))
 }
 
 fn missing(doors: &Doors, name: &str, qualifier: Option<&str>) -> ApiError {

@@ -7,7 +7,7 @@
 
 use super::{Core, Invoker, Known};
 use crate::environment::{Environment, Stop, Unready, Version};
-use control::StateReason;
+use control::{State, StateReason};
 use limits::FunctionId;
 use runtimes::RuntimeError;
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub(super) struct Shelf {
     making: usize,
     wanted: usize,
     preparation: Preparation,
+    /// Whether the version is not invoked before it is prepared; otherwise it starts cold until then.
+    refuses: bool,
 }
 
 /// How far SnapStart is with a version.
@@ -51,8 +53,9 @@ pub enum Preparation {
 pub(super) type Blank = (FunctionId, Arc<Environment>);
 
 impl Shelf {
-    pub(super) fn new(version: Arc<Version>) -> Self {
-        Self { version, ready: Vec::new(), making: 0, wanted: READY, preparation: Preparation::Running }
+    pub(super) fn new(version: Arc<Version>, refuses: bool) -> Self {
+        let preparation = Preparation::Running;
+        Self { version, ready: Vec::new(), making: 0, wanted: READY, preparation, refuses }
     }
 
     /// One that is ready. A shelf that is empty keeps more from now on.
@@ -120,10 +123,15 @@ fn code_of(kind: &str) -> &'static str {
 }
 
 impl Core {
-    /// Whether a version's INIT failed when it was prepared.
-    pub(super) fn is_failed(&self, known: &Known) -> bool {
-        let shelf = (known.version.initialization_type == SNAP_START).then(|| self.shelves.get(&known.id));
-        shelf.flatten().is_some_and(|shelf| matches!(shelf.preparation, Preparation::Failed(_)))
+    /// Why SnapStart does not let a version be invoked: it is still being prepared, or its INIT failed.
+    pub(super) fn unready(&self, known: &Known) -> Option<State> {
+        let is_snap_start = known.version.initialization_type == SNAP_START;
+        let shelf = is_snap_start.then(|| self.shelves.get(&known.id)).flatten()?;
+        match shelf.preparation {
+            Preparation::Running => shelf.refuses.then_some(State::Pending),
+            Preparation::Failed(_) => Some(State::Failed),
+            Preparation::Done => None,
+        }
     }
 
     /// An environment that has run INIT ahead, if the version keeps such; and those that take its place.
@@ -133,10 +141,10 @@ impl Core {
         (taken, shelf.refill().into_iter().map(|environment| (id, environment)).collect())
     }
 
-    /// Sets up the shelf of a version that was published with SnapStart.
-    pub(super) fn set_up_shelf(&mut self, id: FunctionId, version: &Arc<Version>) {
+    /// Sets up the shelf of a version that was published with SnapStart; whether it `refuses` invocations until then.
+    pub(super) fn set_up_shelf(&mut self, id: FunctionId, version: &Arc<Version>, refuses: bool) {
         if version.initialization_type == SNAP_START {
-            self.shelves.insert(id, Shelf::new(version.clone()));
+            self.shelves.insert(id, Shelf::new(version.clone(), refuses));
         }
     }
 
@@ -162,10 +170,22 @@ impl Invoker {
         shelf.map_or(Preparation::Done, |shelf| shelf.preparation.clone())
     }
 
-    /// Whether the version or alias under a key as `cart:3` is in State Failed: SnapStart could not prepare it.
-    pub fn is_failed(&self, key: &str) -> bool {
+    /// Why SnapStart does not let the version or alias under a key as `cart:3` be invoked: Pending or Failed.
+    pub fn unready(&self, key: &str) -> Option<State> {
         let core = self.lock();
-        core.functions.get(key).is_some_and(|known| core.is_failed(known))
+        core.functions.get(key).and_then(|known| core.unready(known))
+    }
+
+    /// All shelves as at the start. What is still running INIT for the version as it was finds no shelf.
+    pub(super) fn renew_shelves(&self, core: &mut Core) {
+        let ids: Vec<_> = core.shelves.keys().copied().collect();
+        ids.iter().for_each(|id| core.forget_shelf(*id));
+        let mut renewed = Vec::new();
+        for known in core.functions.values_mut().filter(|known| ids.contains(&known.id)) {
+            known.version = self.version(known.version.function.clone(), false);
+            renewed.push(known.clone());
+        }
+        renewed.iter().for_each(|known| core.set_up_shelf(known.id, &known.version, false));
     }
 
     /// Puts new environments where others were taken.
@@ -179,6 +199,11 @@ impl Invoker {
     /// Runs INIT of an environment for its version's shelf.
     pub(super) async fn stock(self, (id, environment): Blank) {
         let version = environment.version.clone();
+        self.doors_serve().await;
+        let is_here = |shelf: &Shelf| Arc::ptr_eq(&shelf.version, &version);
+        if !self.lock().shelves.get(&id).is_some_and(is_here) {
+            return;
+        }
         let done = match self.prepared(&version).await {
             Ok(prepared) => environment.initialise_ahead(&self.0.sandboxes, &prepared, Stop::AfterInit).await,
             Err(error) => {

@@ -37,6 +37,15 @@ pub(super) struct Taken {
     pub(super) blanks: Vec<Blank>,
 }
 
+/// Where what is known of a function's versions comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// They were there when the platform started.
+    Store,
+    /// The API or a template put them there just now.
+    Change,
+}
+
 impl Invoker {
     /// Makes what is known of a function's versions and aliases be as the control room says.
     pub(super) fn sync_versions(
@@ -44,12 +53,13 @@ impl Invoker {
         core: &mut Core,
         now: Instant,
         function: &Arc<Function>,
+        origin: Origin,
         effects: &mut Vec<Effect>,
     ) {
         let name = function.name.as_str();
         let Some(root) = core.functions.get(name).map(|known| known.id) else { return };
         let mut wanted: HashSet<Arc<str>> = HashSet::new();
-        for version in function.published.versions.values() {
+        for (number, version) in &function.published.versions {
             let key: Arc<str> = format!("{name}:{}", version.version).into();
             let known = core.functions.get(&key).map(|known| known.version.function.version_key);
             if known != Some(version.version_key) {
@@ -57,7 +67,9 @@ impl Invoker {
                 let Some(id) = core.dispatcher.add_version(now, root, version.timeout) else { continue };
                 let known =
                     Known { id, callee: Callee::Function(id), version: self.version(version.clone(), false) };
-                core.set_up_shelf(id, &known.version);
+                // As at AWS; only that CloudFormation waits for its versions, and a restart is none of AWS's.
+                let refuses = origin == Origin::Change && !function.published.template.made(*number);
+                core.set_up_shelf(id, &known.version, refuses);
                 core.functions.insert(key.clone(), known);
             }
             self.provision(core, now, function, &key, &version.version, effects);
@@ -261,8 +273,18 @@ impl Invoker {
         }
     }
 
+    /// Waits until the doors serve.
+    pub(super) async fn doors_serve(&self) {
+        // Without a sender the platform ends.
+        let _ = self.0.serving.clone().wait_for(|serving| *serving).await;
+    }
+
     /// Runs the INIT of an environment that nobody waits for.
     async fn initialise_ahead(self, id: EnvironmentId, environment: Arc<Environment>) {
+        self.doors_serve().await;
+        if !self.lock().environments.contains_key(&id) {
+            return;
+        }
         let version = environment.version.clone();
         let done = match self.prepared(&version).await {
             Ok(prepared) => {

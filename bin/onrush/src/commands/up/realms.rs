@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use telemetry::{Counters, Logs};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// The folder in the data folder.
@@ -45,6 +46,8 @@ pub struct Ground {
     pub passable: bool,
     pub loopback: bool,
     pub queues: Queues,
+    /// Turns true when the doors serve.
+    pub serving: watch::Receiver<bool>,
     /// Who unpacks archives and layers.
     pub workshop: Option<Arc<Workshop>>,
     /// Where tasks run.
@@ -152,6 +155,7 @@ impl Realms {
             layers_folder: data_dir.join("layers"),
             network: ground.network.clone(),
             memory_max_mb: overrides.get(LimitId::HostMemory),
+            serving: ground.serving.clone(),
             trace: false,
             streams: StreamFigures::from_era(era, region, overrides),
             settings,
