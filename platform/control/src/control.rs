@@ -37,6 +37,7 @@ pub use version::PublishVersion;
 use crate::function::Function;
 use crate::image::Images;
 use crate::layer::Layers;
+use crate::object::Objects;
 use crate::package::{Location, Packages};
 use crate::store::{Store, StoreError, Write};
 use model::error::{ApiError, ErrorCode};
@@ -101,6 +102,7 @@ pub struct Control {
     options: Options,
     packages: Packages,
     images: Option<Arc<dyn Images>>,
+    objects: Option<Arc<dyn Objects>>,
     store: Box<dyn Store>,
     snapshot: RwLock<Arc<Functions>>,
     layers: RwLock<Arc<Layers>>,

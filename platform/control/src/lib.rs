@@ -11,6 +11,7 @@ mod control;
 pub mod function;
 pub mod image;
 pub mod layer;
+mod object;
 pub mod package;
 pub mod published;
 pub mod request;
@@ -29,6 +30,7 @@ pub use function::{
 };
 pub use image::{FoundImage, Image, ImageConfig, ImageFault, ImageRoot, ImageSettings, Images, Pull, Sight};
 pub use model::error::{ApiError, ErrorCode};
+pub use object::{Object, ObjectError, Objects};
 pub use package::{CodeLease, Location, list as list_folder};
 pub use published::{Alias, FromTemplate, Provisioned, Published, RecursiveLoop, Route, RuntimeManagement};
 pub use request::{

@@ -36,6 +36,9 @@ use std::time::{Duration, Instant, SystemTime};
 pub const ZIPPED_MAX: u64 = 52_428_800;
 /// Bytes of a package's files together. Source: recorded on AWS, `Unzipped size must be smaller than 262144000 bytes`.
 pub const UNZIPPED_MAX: u64 = 262_144_000;
+/// Bytes of an archive that does not come with a request: a package's files and the archive's own records; what is longer
+/// cannot be a package that fits.
+pub const ARCHIVE_MAX: u64 = UNZIPPED_MAX + archive::DIRECTORY_MAX;
 /// Files and folders of one package. Ours: AWS states none; 100,000 keeps the time and inodes of one request bounded.
 pub const ENTRIES_MAX: usize = 100_000;
 /// Folders within folders. Ours.
@@ -334,15 +337,23 @@ impl Packages {
     /// As [`Packages::unpack`]; or the file cannot be read.
     pub fn unpack_file(&self, path: &Path) -> Result<Package, PackageError> {
         let unreadable = |source| PackageError::Unreadable { path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(unreadable)?;
+        self.unpack_open(File::open(path).map_err(unreadable)?, path)
+    }
+
+    /// The same for an archive that is open; `path` is for what is said of it.
+    ///
+    /// # Errors
+    /// See [`PackageError`].
+    pub fn unpack_open(&self, mut file: File, path: &Path) -> Result<Package, PackageError> {
+        let unreadable = |source| PackageError::Unreadable { path: path.to_owned(), source };
         let metadata = file.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
             return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, "not a file")));
         }
-        // A package's files and the archive's own records; what is longer cannot be a package that fits.
-        if metadata.len() > UNZIPPED_MAX + archive::DIRECTORY_MAX {
+        if metadata.len() > ARCHIVE_MAX {
             return Err(PackageError::UnzippedTooLarge);
         }
+        file.rewind().map_err(unreadable)?;
         let mut hasher = Sha256::new();
         copy_into(&mut file, &mut hasher).map_err(unreadable)?;
         file.rewind().map_err(unreadable)?;
@@ -350,6 +361,18 @@ impl Packages {
             None => write_archive(&file, tree),
             Some(unpacker) => confined::hand_over(&**unpacker, file.as_fd(), tree.root(), tree.path()),
         })
+    }
+
+    /// An empty file for an archive on its way, which goes when it is closed.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn scratch(&self) -> Result<File, PackageError> {
+        let path = self.shelf.fresh();
+        let refused = |source| disk(&path, source);
+        let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(refused)?;
+        fs::remove_file(&path).map_err(refused)?;
+        Ok(file)
     }
 
     /// Makes a package of what CloudFormation makes of inline code: the file `index`, and the module that answers custom

@@ -38,7 +38,6 @@ use std::sync::Arc;
 
 /// Header with an API key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// X-Ray's header.
 
 /// A REST API with its methods in the order in which they are tried.
 #[derive(Debug)]

@@ -110,8 +110,9 @@ impl Pending<'_> {
             Payload::Unsigned => "UNSIGNED-PAYLOAD".to_owned(),
             Payload::Chunks => chunks::SEED.to_owned(),
         };
-        let request = canonical::request(head, &claim.signed_headers, claim.is_presigned, &payload)
-            .ok_or_else(mismatch)?;
+        let request =
+            canonical::request(head, &claim.signed_headers, claim.is_presigned, &payload, claim.service)
+                .ok_or_else(mismatch)?;
         let scope = format!("{}/{}/{}/aws4_request", claim.date, claim.region, claim.service);
         let text = string_to_sign(&claim.time, &scope, &request);
         let signing = canonical::signing_key(&key.secret, claim.date, claim.region, claim.service);

@@ -147,8 +147,8 @@ pub fn base_environment(facts: &FunctionFacts<'_>) -> Vec<(String, String)> {
     all.into_iter().collect()
 }
 
-/// The access key of an account's functions.
-fn credentials(account_id: &str) -> (String, String) {
+/// The access key of an account's functions: its id, and the secret.
+pub fn credentials(account_id: &str) -> (String, String) {
     let others = OTHER_SECRET_ACCESS_KEYS.lock().unwrap_or_else(PoisonError::into_inner);
     match others.get(account_id) {
         Some(secret) => (format!("{OTHER_ACCESS_KEY_ID_PREFIX}{account_id}"), secret.clone()),

@@ -27,7 +27,8 @@ mod rust_build;
 
 pub use barrier::barrier;
 pub use environment::{
-    FunctionFacts, RESERVED_VARIABLES, base_environment, extension_environment, key_of_account, own_key,
+    FunctionFacts, RESERVED_VARIABLES, base_environment, credentials, extension_environment, key_of_account,
+    own_key,
 };
 pub use error::{BuildError, RuntimeError};
 pub use function_build::{Build, FunctionBuildError};

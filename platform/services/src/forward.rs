@@ -10,7 +10,6 @@ use http::header::{CONNECTION, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, 
 use http::{HeaderName, Request, Response};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::BoxBody;
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::crypto::ring;
@@ -28,7 +27,7 @@ const HOP_BY_HOP: [HeaderName; 7] =
     [CONNECTION, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, UPGRADE];
 
 /// A body that is carried on as it comes.
-pub(crate) type Body = BoxBody<Bytes, hyper::Error>;
+pub type Body = BoxBody<Bytes, hyper::Error>;
 
 /// An HTTP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +58,7 @@ impl Forwarder {
         &self,
         upstream: &Upstream,
         roots: &Arc<ClientConfig>,
-        request: Request<Incoming>,
+        request: Request<Body>,
     ) -> io::Result<Response<Body>> {
         let mut sender = self.sender(upstream, roots).await?;
         let (mut head, body) = request.into_parts();
@@ -68,8 +67,7 @@ impl Forwarder {
         head.uri =
             head.uri.path_and_query().map_or("/", |path| path.as_str()).parse().map_err(io::Error::other)?;
         head.version = http::Version::HTTP_11;
-        let answer =
-            sender.send_request(Request::from_parts(head, body.boxed())).await.map_err(io::Error::other)?;
+        let answer = sender.send_request(Request::from_parts(head, body)).await.map_err(io::Error::other)?;
         *self.kept.lock().await = Some((upstream.clone(), sender));
         let (mut head, body) = answer.into_parts();
         HOP_BY_HOP.iter().for_each(|name| drop(head.headers.remove(name)));

@@ -23,7 +23,7 @@ pub mod untrusted;
 pub mod vault;
 
 pub use authority::{Authority, AuthorityError};
-pub use forward::Upstream;
+pub use forward::{Body, Upstream};
 pub use server::{OpenError, Options, Security, Services};
 pub use vault::Vault;
 

@@ -161,7 +161,7 @@ impl Services {
             return whole(answer::of_json(Err(Refused::new("UnknownEndpoint", message))));
         };
         if let Some(upstream) = self.upstream(&aws.service) {
-            return match forwarder.forward(upstream, &self.trust, request).await {
+            return match forwarder.forward(upstream, &self.trust, request.map(|body| body.boxed())).await {
                 Ok(answer) => answer,
                 Err(error) => {
                     tracing::warn!(service = %aws.service, server = %upstream, %error, "a request could not be carried on");
@@ -191,6 +191,24 @@ impl Services {
     fn upstream(&self, service: &str) -> Option<&Upstream> {
         let ours = ["lambda", "execute-api", "lambda-url"].contains(&service);
         self.options.attached.get(service).or_else(|| ours.then_some(&self.options.api))
+    }
+
+    /// The server that is attached as a service: `s3`.
+    pub fn attached(&self, service: &str) -> Option<&Upstream> {
+        self.options.attached.get(service)
+    }
+
+    /// Asks a server something without a body, on a connection of its own; the host's name is the caller's to say.
+    ///
+    /// # Errors
+    /// It cannot be reached, or speaks no HTTP.
+    pub async fn ask(
+        &self,
+        server: &Upstream,
+        head: http::request::Parts,
+    ) -> std::io::Result<Response<Body>> {
+        let nothing = whole(Response::default()).into_body();
+        Forwarder::default().forward(server, &self.trust, Request::from_parts(head, nothing)).await
     }
 
     /// The service that a request is for by its signature or target rather than its host name, if this room answers for

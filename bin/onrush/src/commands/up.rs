@@ -13,6 +13,7 @@ mod events_queue;
 mod farewell;
 mod images;
 mod names;
+mod objects;
 mod port;
 mod protection;
 mod realms;
@@ -266,8 +267,13 @@ async fn serve(
         experimental_snap_start: arguments.experimental_snapstart,
         passable: arguments.isolation == Isolation::Process,
     };
-    let realms::Parts { control, doors: watched, .. } =
-        realms::parts(control_options, invoker.clone(), events.clone(), overlay, workshop.clone())?;
+    let objects = objects::Objects::of(services.clone(), &region, &keys, tokio::runtime::Handle::current());
+    let realms::Parts { control, doors: watched, .. } = realms::parts(
+        control_options,
+        invoker.clone(),
+        events.clone(),
+        (overlay, workshop.clone(), objects.clone()),
+    )?;
     let others = realms::Realms::new(realms::Ground {
         data_dir: data_dir.clone(),
         home_account_id: model::name::DEFAULT_ACCOUNT.to_owned(),
@@ -285,6 +291,7 @@ async fn serve(
         loopback: arguments.host.is_loopback(),
         queues,
         serving: serving.subscribe(),
+        objects,
         workshop,
         runtime: tokio::runtime::Handle::current(),
     });

@@ -1,20 +1,34 @@
 //! Code as callers give it, turned into a package; and what they hear when that fails.
 
 use super::Control;
-use crate::package::{ArchiveError, Language, LayoutError, Location, Package, PackageError, Unpacker};
+use crate::object::{Object, ObjectError, Objects};
+use crate::package::{
+    ARCHIVE_MAX, ArchiveError, Language, LayoutError, Location, Package, PackageError, Unpacker,
+};
 use crate::request::{DeployCode, FunctionCode};
 use crate::store::is_full;
-use crate::validate::Violations;
+use crate::validate::{Violations, not_run};
 use model::error::{ApiError, ErrorCode};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Characters of a bucket's name, and of an object's key or version. Source: Lambda's service model, S3Bucket, S3Key.
+const BUCKET_MAX: usize = 63;
+const KEY_MAX: usize = 1_024;
 
 impl Control {
     /// Says who unpacks archives from now on.
     #[must_use]
     pub fn with_unpacker(mut self, unpacker: Arc<dyn Unpacker>) -> Self {
         self.packages.confine(unpacker);
+        self
+    }
+
+    /// Says who fetches code from S3 from now on.
+    #[must_use]
+    pub fn with_objects(mut self, objects: Arc<dyn Objects>) -> Self {
+        self.objects = Some(objects);
         self
     }
 
@@ -39,6 +53,7 @@ impl Control {
         let s3 = s3.into_iter().any(Option::is_some);
         let mut violations = Violations::default();
         violations.any_arn(code.source_kms_key_arn.as_deref(), "sourceKMSKeyArn");
+        check_object(code, &mut violations);
         violations.finish()?;
         match &code.zip_file {
             Some(_) if s3 => Err(ApiError::invalid(
@@ -46,12 +61,32 @@ impl Control {
             )),
             Some(zip) if zip.0.is_empty() => Err(ApiError::invalid("Uploaded file must be a non-empty zip")),
             Some(zip) => self.packages.unpack(&zip.0).map_err(|error| api_error(&error)),
-            None if s3 => Err(ApiError::new(
-                ErrorCode::NotImplemented,
-                "Code from S3 (S3Bucket, S3Key) is not run by Onrush yet; give the archive itself as ZipFile.",
-            )),
-            None => Err(ApiError::invalid("Please provide a source for function code.")),
+            None => self.code_of_s3(code),
         }
+    }
+
+    /// Fetches an archive from S3 and unpacks it.
+    fn code_of_s3(&self, code: &FunctionCode) -> Result<Package, ApiError> {
+        let (Some(bucket), Some(key)) = (&code.s3_bucket, &code.s3_key) else {
+            return Err(ApiError::invalid("Please provide a source for function code."));
+        };
+        if code.s3_object_storage_mode.as_deref() == Some("REFERENCE") {
+            return Err(not_run("The value REFERENCE of S3ObjectStorageMode"));
+        }
+        let object = Object { bucket, key, version: code.s3_object_version.as_deref() };
+        let refused = |error: ObjectError| match error {
+            ObjectError::NoServer => ApiError::new(
+                ErrorCode::NotImplemented,
+                "Code from S3 (S3Bucket, S3Key) needs an S3 that is attached: onrush up --attach s3=HOST:PORT; or give the archive itself as ZipFile.",
+            ),
+            ObjectError::TooLarge => api_error(&PackageError::UnzippedTooLarge),
+            // Source: answers of CreateFunction on AWS, widely seen.
+            refused => ApiError::invalid(format!("Error occurred while GetObject. {refused}")),
+        };
+        let Some(objects) = &self.objects else { return Err(refused(ObjectError::NoServer)) };
+        let mut archive = self.packages.scratch().map_err(|error| api_error(&error))?;
+        objects.fetch(object, ARCHIVE_MAX, &mut archive).map_err(refused)?;
+        self.packages.unpack_open(archive, Path::new(key)).map_err(|error| api_error(&error))
     }
 
     /// Finds or unpacks what a template's function refers to.
@@ -75,6 +110,24 @@ impl Control {
         };
         package.map_err(|error| api_error(&error))
     }
+}
+
+/// Checks where in S3 code lies against the service model.
+fn check_object(code: &FunctionCode, violations: &mut Violations) {
+    if let Some(bucket) = &code.s3_bucket {
+        if bucket.len() < 3 {
+            violations.add(bucket, "s3Bucket", "Member must have length greater than or equal to 3");
+        }
+        violations.length(bucket, "s3Bucket", BUCKET_MAX);
+        let fits =
+            bucket.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c)) && !bucket.ends_with('.');
+        violations.pattern(fits, bucket, "s3Bucket", r"[0-9A-Za-z\.\-_]*(?<!\.)");
+    }
+    for (value, member) in [(&code.s3_key, "s3Key"), (&code.s3_object_version, "s3ObjectVersion")] {
+        value.iter().for_each(|value| violations.some_length(value, member, KEY_MAX));
+    }
+    let modes = ["COPY", "REFERENCE"];
+    violations.one_of(code.s3_object_storage_mode.as_deref(), "s3ObjectStorageMode", &modes);
 }
 
 /// What inline code is written in.

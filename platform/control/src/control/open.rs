@@ -177,6 +177,7 @@ impl Control {
             signing: RwLock::new(Arc::new(signing)),
             subnets: RwLock::default(),
             images: None,
+            objects: None,
             pulls: Default::default(),
             images_told: Mutex::default(),
             observer,

@@ -25,7 +25,7 @@ pub fn sign(
     let date = time.get(..8)?;
     let mut names: Vec<String> = head.headers.keys().map(|name| name.as_str().to_owned()).collect();
     names.sort();
-    let request = request(head, &names, false, &hex_digest(body))?;
+    let request = request(head, &names, false, &hex_digest(body), service)?;
     let scope = format!("{date}/{region}/{service}/aws4_request");
     let signature = hmac::sign(
         &signing_key(secret, date, region, service),
@@ -46,8 +46,11 @@ pub(super) fn request(
     signed_headers: &[String],
     is_presigned: bool,
     payload: &str,
+    service: &str,
 ) -> Option<String> {
-    let mut text = format!("{}\n{}\n", head.method, path(head.uri.path()));
+    let sent = head.uri.path();
+    let path = if service == "s3" { sent.to_owned() } else { path(sent) };
+    let mut text = format!("{}\n{path}\n", head.method);
     text += &query(head.uri.query().unwrap_or_default(), is_presigned);
     text.push('\n');
     for name in signed_headers {
@@ -133,6 +136,7 @@ fn decode(text: &str) -> Vec<u8> {
     decoded
 }
 
+/// Percent-encoding of all but what is reserved for nothing.
 fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for byte in bytes {

@@ -130,6 +130,11 @@ impl Keys {
         self.0.is_empty()
     }
 
+    /// A key that is for more than a session, and of whichever account the platform was started for: the first by its id.
+    pub fn lasting(&self) -> Option<&Key> {
+        self.0.values().find(|key| key.session_token.is_none() && key.account_id.is_none())
+    }
+
     /// The key of that id, if the session token is the one that belongs to it.
     pub(super) fn find(&self, id: &str, session_token: Option<&str>) -> Option<&Key> {
         let key = self.0.get(id)?;

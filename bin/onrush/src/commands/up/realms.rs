@@ -3,6 +3,7 @@
 
 use super::events_queue::Queues;
 use super::images;
+use super::objects::Objects;
 use super::unpacking::Archives;
 use crate::Stop;
 use anyhow::Context as _;
@@ -48,6 +49,8 @@ pub struct Ground {
     pub queues: Queues,
     /// Turns true when the doors serve.
     pub serving: watch::Receiver<bool>,
+    /// Who fetches code from S3.
+    pub objects: Arc<Objects>,
     /// Who unpacks archives and layers.
     pub workshop: Option<Arc<Workshop>>,
     /// Where tasks run.
@@ -83,8 +86,7 @@ pub fn parts(
     options: control::Options,
     invoker: Invoker,
     events: Events,
-    overlay: bool,
-    workshop: Option<Arc<Workshop>>,
+    (overlay, workshop, objects): (bool, Option<Arc<Workshop>>, Arc<Objects>),
 ) -> Result<Parts, Stop> {
     let data_dir = options.data_dir.clone();
     let doors: Arc<OnceLock<Weak<Doors>>> = Arc::default();
@@ -107,7 +109,7 @@ pub fn parts(
         Some(workshop) => control.with_unpacker(Arc::new(Archives(workshop))),
         None => control,
     };
-    let control = Arc::new(control.with_images(images));
+    let control = Arc::new(control.with_images(images).with_objects(objects));
     invoker.begin(&control.functions());
     Ok(Parts { control, invoker, events, doors })
 }
@@ -174,7 +176,7 @@ impl Realms {
         };
         let overlay = ground.sandboxes.abilities().enforced("image-overlay");
         let Parts { control, invoker, events, doors: watched } =
-            parts(options, invoker, events, overlay, ground.workshop.clone())?;
+            parts(options, invoker, events, (overlay, ground.workshop.clone(), ground.objects.clone()))?;
         events.start(Live { control: control.clone(), invoker: invoker.clone() });
         let options = doors::Options {
             account_id: account_id.clone(),

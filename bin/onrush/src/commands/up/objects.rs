@@ -1,0 +1,165 @@
+//! Code from S3: objects of the server that is attached as S3, asked for in path style and signed as an SDK does it.
+
+use anyhow::anyhow;
+use bytes::Bytes;
+use control::{Object, ObjectError};
+use doors::signature::{self, Keys};
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use services::{Body, Services, Upstream};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// How long an object may take, all of it: clients wait a minute for the answer.
+const PATIENCE: Duration = Duration::from_secs(50);
+/// Bytes of what S3 says when it refuses.
+const REFUSAL_BYTES_MAX: usize = 16 << 10;
+/// The SHA-256 of a request without a body.
+const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// Fetches objects for [`control`].
+#[derive(Debug)]
+pub struct Objects {
+    services: Arc<Services>,
+    region: String,
+    /// The id of the access key that signs, and its secret.
+    key: Key,
+    runtime: Handle,
+}
+
+struct Key(String, String);
+
+impl std::fmt::Debug for Key {
+    /// The id alone.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Objects {
+    /// Those of the server that is attached as S3, if one is. What is asked is signed with the first key of
+    /// `--credentials`; without one with that of the sandboxes.
+    pub fn of(services: Arc<Services>, region: &str, keys: &Keys, runtime: Handle) -> Arc<Self> {
+        let key = match keys.lasting() {
+            Some(key) => Key(key.id.clone(), key.secret.clone()),
+            None => {
+                let (id, secret) = runtimes::credentials(model::name::DEFAULT_ACCOUNT);
+                Key(id, secret)
+            }
+        };
+        Arc::new(Self { services, region: region.to_owned(), key, runtime })
+    }
+
+    fn head(&self, server: &Upstream, object: Object<'_>) -> anyhow::Result<Parts> {
+        let mut path = format!("/{}/{}", object.bucket, escaped(object.key, "/"));
+        if let Some(version) = object.version {
+            let _ = write!(path, "?versionId={}", escaped(version, ""));
+        }
+        let host = match server.host.contains(':') {
+            true => format!("[{}]:{}", server.host, server.port),
+            false => format!("{}:{}", server.host, server.port),
+        };
+        let request = Request::get(path)
+            .header("host", host)
+            .header("x-amz-content-sha256", NOTHING)
+            .header("x-amz-date", signature::time_now());
+        let mut head = request.body(())?.into_parts().0;
+        let Key(id, secret) = &self.key;
+        let signed = signature::sign(&head, b"", id, secret, &self.region, "s3");
+        let signed = signed.ok_or_else(|| anyhow!("the request cannot be signed"))?;
+        head.headers.insert("authorization", signed.authorization.parse()?);
+        Ok(head)
+    }
+
+    async fn carry(
+        &self,
+        server: &Upstream,
+        head: Parts,
+        bytes_max: u64,
+        into: &mut File,
+    ) -> Result<(), ObjectError> {
+        let broken = |error: &dyn std::fmt::Display| {
+            ObjectError::Unreachable(format!("S3 at {server} cannot be read: {error}"))
+        };
+        let answer = self.services.ask(server, head).await.map_err(|error| broken(&error))?;
+        if answer.status() != StatusCode::OK {
+            return Err(refusal(answer).await);
+        }
+        let mut body = answer.into_body();
+        let mut left = bytes_max;
+        while let Some(frame) = body.frame().await {
+            let Ok(piece) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
+            left = left.checked_sub(piece.len() as u64).ok_or(ObjectError::TooLarge)?;
+            into.write_all(&piece)?;
+        }
+        Ok(())
+    }
+}
+
+impl control::Objects for Objects {
+    fn fetch(&self, object: Object<'_>, bytes_max: u64, into: &mut File) -> Result<(), ObjectError> {
+        let Some(server) = self.services.attached("s3") else { return Err(ObjectError::NoServer) };
+        let head = self.head(server, object).map_err(|error| ObjectError::Unreachable(error.to_string()))?;
+        let fetched =
+            async { tokio::time::timeout(PATIENCE, self.carry(server, head, bytes_max, into)).await };
+        self.runtime.block_on(fetched).unwrap_or_else(|_| {
+            let patience_s = PATIENCE.as_secs();
+            Err(ObjectError::Unreachable(format!(
+                "S3 at {server} did not send the object within {patience_s} s"
+            )))
+        })
+    }
+}
+
+/// What S3 says when it refuses, from its document; servers that send none have their status.
+async fn refusal(answer: Response<Body>) -> ObjectError {
+    let status = answer.status();
+    let mut said = Vec::new();
+    let mut body = answer.into_body();
+    while let Some(Ok(frame)) = body.frame().await {
+        said.extend_from_slice(&frame.into_data().unwrap_or_else(|_| Bytes::new()));
+        if said.len() > REFUSAL_BYTES_MAX {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&said);
+    let element = |name: &str| {
+        let rest = text.split_once(&format!("<{name}>"))?.1;
+        Some(rest.split_once(&format!("</{name}>"))?.0.to_owned())
+    };
+    ObjectError::Refused {
+        code: element("Code").unwrap_or_else(|| status.as_u16().to_string()),
+        message: element("Message")
+            .unwrap_or_else(|| status.canonical_reason().unwrap_or("it did not say why").to_owned()),
+    }
+}
+
+/// Percent-encoding of all but what is reserved for nothing, and `kept`.
+fn escaped(text: &str, kept: &str) -> String {
+    let mut all = String::new();
+    for byte in text.bytes() {
+        let character = char::from(byte);
+        if byte.is_ascii_alphanumeric() || "-._~".contains(character) || kept.contains(character) {
+            all.push(character);
+        } else {
+            let _ = write!(all, "%{byte:02X}");
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_keep_their_slashes_and_versions_do_not() {
+        assert_eq!(escaped("a/b c+d/\u{e9}.zip", "/"), "a/b%20c%2Bd/%C3%A9.zip");
+        assert_eq!(escaped("a/b=", ""), "a%2Fb%3D");
+    }
+}
