@@ -97,6 +97,22 @@ def test_idle_environments_make_room_oldest_first(small_host):
     assert platform.alive()
 
 
+def test_a_kill_for_the_hosts_memory_is_not_called_the_functions(small_host):
+    """A function of 1,024 MB takes more than the host has left, so the kernel kills in its environment."""
+    platform = small_host
+    for name in ("fat", "next"):
+        platform.create(name, packages.package(puppet.files()), MemorySize=1024, Timeout=60)
+    answer = platform.invoke("fat", {"python": FILL, "mb": HOST_MB + 100})
+    assert answer.error == "Unhandled" and answer.json()["errorType"] == "Runtime.ExitError", answer
+    assert answer.headers["x-onrush-limit"].startswith("host.memory;"), answer
+    # The kernel tells every group in the one that was full; what another function had is not the first one's fault.
+    assert platform.invoke("next", {}).error is None and platform.alive()
+    own = platform.create("own", packages.package(puppet.files()), MemorySize=128, Timeout=60)
+    answer = platform.invoke(own, {"python": FILL, "mb": 200})
+    assert answer.json()["errorType"] == "Runtime.OutOfMemory", answer
+    assert answer.headers["x-onrush-limit"].startswith("function.memory;"), answer
+
+
 def test_the_kernel_would_take_environments_first(platform):
     platform.create("rogue", packages.built("rogue"))
     platform.invoke("rogue", {})

@@ -61,14 +61,7 @@ impl RequestRate {
             return Ok(());
         }
         self.tally.refuse(now);
-        Err(Refusal {
-            limit: self.limit,
-            resource: Arc::clone(resource),
-            destination: None,
-            used: u64::from(self.bucket.spent(now)),
-            max: u64::from(self.bucket.capacity()),
-            retry_at: self.bucket.ready_at(now, 1),
-        })
+        Err(self.bucket.refusal(now, self.limit, resource))
     }
 
     /// Takes a token for one request, after a `check` at the same moment.

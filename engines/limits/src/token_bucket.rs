@@ -8,8 +8,9 @@
 //! Overflow: a level is at most `capacity * period` < 2^32 * 2^64, a refill at most
 //! `elapsed * tokens` < 2^64 * 2^32. Their sum is below 2^97 and fits a u128; no step can wrap.
 
-use model::Instant;
 use model::time::nanos;
+use model::{Instant, LimitId, Refusal};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How fast a bucket refills.
@@ -106,6 +107,18 @@ impl TokenBucket {
         // Rounded up: a nanosecond earlier a fraction would still be missing.
         let wait = (price - level).div_ceil(u128::from(self.gain));
         Some(now.max(self.at) + Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX)))
+    }
+
+    /// What is said when a token is wanted of `limit` and none is there: the tokens missing, and when the next one comes.
+    pub(crate) fn refusal(&self, now: Instant, limit: LimitId, resource: &Arc<str>) -> Refusal {
+        Refusal {
+            limit,
+            resource: Arc::clone(resource),
+            destination: None,
+            used: u64::from(self.spent(now)),
+            max: u64::from(self.capacity),
+            retry_at: self.ready_at(now, 1),
+        }
     }
 
     #[inline]

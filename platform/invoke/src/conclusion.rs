@@ -6,7 +6,7 @@ use control::Function;
 use limits::Outcome;
 use model::{LimitId, Refusal};
 use runtime_api::{RESPONSE_BYTES_MAX, Reply};
-use sandbox::Exit;
+use sandbox::{Exit, HostMemory, Memory, OutOfMemory};
 use std::sync::Arc;
 use std::time::Duration;
 use telemetry::{Status, iso_time, unix_millis};
@@ -130,8 +130,19 @@ impl Conclusion {
                 let failure = Failure::exited(id, &exit);
                 let lines =
                     vec![format!("RequestId: {id} Error: {}", exit_reason(&exit)), failure.kind.clone()];
-                let max = u64::from(function.memory_mb);
-                let limit = exit.out_of_memory.then(|| limited(function, LimitId::FunctionMemory, max, max));
+                let limit = exit.out_of_memory.map(|whose| match whose {
+                    OutOfMemory::Environment => {
+                        let max = u64::from(function.memory_mb);
+                        limited(function, LimitId::FunctionMemory, max, max)
+                    }
+                    OutOfMemory::Host => {
+                        let max = HostMemory::of_this_process().read().map_or(0, Memory::total_mb);
+                        Refusal {
+                            resource: "host".into(),
+                            ..limited(function, LimitId::HostMemory, max, max)
+                        }
+                    }
+                });
                 let ended = ended(failure.body, true, Outcome::Crashed, Status::Error(failure.kind));
                 let ended = Self { lines, ..ended };
                 if let Some(limit) = limit { ended.with(limit) } else { ended }
@@ -231,8 +242,11 @@ mod tests {
     fn what_a_limit_ended_names_it() {
         let exit = |out_of_memory| Exit { code: None, signal: Some(9), out_of_memory };
         let limit = |end| conclude(end, false).said.limit.map(|limit| (limit.limit, limit.used, limit.max));
-        assert_eq!(limit(End::Exited(exit(true))), Some((LimitId::FunctionMemory, 128, 128)));
-        assert_eq!(limit(End::Exited(exit(false))), None);
+        let own = exit(Some(OutOfMemory::Environment));
+        assert_eq!(limit(End::Exited(own)), Some((LimitId::FunctionMemory, 128, 128)));
+        let hosts = limit(End::Exited(exit(Some(OutOfMemory::Host)))).unwrap();
+        assert!(hosts.0 == LimitId::HostMemory && hosts.1 == hosts.2, "{hosts:?}");
+        assert_eq!(limit(End::Exited(exit(None))), None);
         let max = RESPONSE_BYTES_MAX as u64;
         assert_eq!(limit(End::Replied(Reply::TooLarge)), Some((LimitId::PayloadSize, max + 1, max)));
     }
@@ -257,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_failed_second_init_is_reported_in_phase_invoke() {
-        let exit = Exit { code: Some(1), signal: None, out_of_memory: false };
+        let exit = Exit { code: Some(1), signal: None, out_of_memory: None };
         let conclusion = conclude(End::Exited(exit), true);
         assert!(conclusion.init_failed && conclusion.status == Status::Error("Runtime.ExitError".into()));
         let lines = ["RequestId: ID Error: Runtime exited with error: exit status 1", "Runtime.ExitError"];

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use runtime_api::RESPONSE_BYTES_MAX;
-use sandbox::Exit;
+use sandbox::{Exit, OutOfMemory};
 use std::io;
 use std::time::Duration;
 
@@ -30,7 +30,10 @@ impl Failure {
 
     /// The runtime's process ended.
     pub(crate) fn exited(request_id: &str, exit: &Exit) -> Self {
-        let kind = if exit.out_of_memory { "Runtime.OutOfMemory" } else { "Runtime.ExitError" };
+        let kind = match exit.out_of_memory {
+            Some(OutOfMemory::Environment) => "Runtime.OutOfMemory",
+            Some(OutOfMemory::Host) | None => "Runtime.ExitError",
+        };
         Self::new(kind, &format!("RequestId: {request_id} Error: {}", exit_reason(exit)))
     }
 
@@ -128,12 +131,14 @@ mod tests {
         );
         let exit = |code, signal, out_of_memory| Exit { code, signal, out_of_memory };
         assert_eq!(
-            text(&Failure::exited("ID", &exit(Some(0), None, false))),
+            text(&Failure::exited("ID", &exit(Some(0), None, None))),
             r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited without providing a reason"}"#
         );
-        assert!(text(&Failure::exited("ID", &exit(Some(127), None, false))).contains("exit status 127"));
-        let killed = Failure::exited("ID", &exit(None, Some(9), true));
+        assert!(text(&Failure::exited("ID", &exit(Some(127), None, None))).contains("exit status 127"));
+        let killed = Failure::exited("ID", &exit(None, Some(9), Some(OutOfMemory::Environment)));
         assert_eq!(killed.kind, "Runtime.OutOfMemory");
+        let by_host = Failure::exited("ID", &exit(None, Some(9), Some(OutOfMemory::Host)));
+        assert_eq!(by_host.kind, "Runtime.ExitError");
         assert!(text(&killed).contains("Runtime exited with error: signal: killed"));
         let denied = Failure::not_executable("ID", "/var/task/bootstrap", &io::Error::from_raw_os_error(13));
         assert_eq!(

@@ -4,7 +4,7 @@ use crate::environment::Environment;
 use crate::output::Output;
 use runtime_api::telemetry::Dial;
 use runtime_api::{ExtensionFailure, ExtensionStage, Session};
-use sandbox::{Ending, Exit, Programs};
+use sandbox::{Ending, Exit, OutOfMemory, Programs};
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -79,7 +79,7 @@ pub(crate) enum Gone {
 }
 
 /// The end of a process that nobody saw.
-pub(crate) const LOST: Exit = Exit { code: None, signal: None, out_of_memory: false };
+pub(crate) const LOST: Exit = Exit { code: None, signal: None, out_of_memory: None };
 
 impl Gone {
     /// Whether it is no doing of the function's: nobody saw the end, or something outside killed it, as the kernel does where
@@ -88,7 +88,7 @@ impl Gone {
         match self {
             Self::Runtime(exit) => {
                 let was_killed = exit.signal.is_none_or(|signal| signal == libc::SIGKILL);
-                exit.code.is_none() && was_killed && !exit.out_of_memory
+                exit.code.is_none() && was_killed && exit.out_of_memory != Some(OutOfMemory::Environment)
             }
             Self::NoRoom(_) => true,
             Self::NotExecuted(_) | Self::Extension { .. } => false,
@@ -98,7 +98,9 @@ impl Gone {
     /// The error type of the REPORT line.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::Runtime(exit) if exit.out_of_memory => "Runtime.OutOfMemory",
+            Self::Runtime(exit) if exit.out_of_memory == Some(OutOfMemory::Environment) => {
+                "Runtime.OutOfMemory"
+            }
             Self::Runtime(_) => "Runtime.ExitError",
             Self::NotExecuted(_) => "Runtime.InvalidEntrypoint",
             // Never said of a function: whoever finds it tells of the host instead.
@@ -219,7 +221,7 @@ mod tests {
     use super::*;
 
     fn ended(code: Option<i32>, signal: Option<i32>) -> Option<Ending> {
-        Some(Ending::Exited(Exit { code, signal, out_of_memory: false }))
+        Some(Ending::Exited(Exit { code, signal, out_of_memory: None }))
     }
 
     async fn end(programs: Programs, failure: Option<&str>) -> Gone {
@@ -236,10 +238,12 @@ mod tests {
     fn an_end_that_the_function_did_not_bring_about_is_the_hosts() {
         let of = |code, signal, out_of_memory| Gone::Runtime(Exit { code, signal, out_of_memory });
         assert!(Gone::Runtime(LOST).is_the_hosts(), "the jailer is gone");
-        assert!(of(None, Some(libc::SIGKILL), false).is_the_hosts(), "the host is out of memory");
-        assert!(!of(None, Some(libc::SIGKILL), true).is_the_hosts(), "its own memory limit");
-        assert!(!of(None, Some(libc::SIGSEGV), false).is_the_hosts());
-        assert!(!of(Some(0), None, false).is_the_hosts() && !of(Some(1), None, false).is_the_hosts());
+        assert!(of(None, Some(libc::SIGKILL), None).is_the_hosts(), "killed from outside");
+        for (whose, is_the_hosts) in [(OutOfMemory::Environment, false), (OutOfMemory::Host, true)] {
+            assert_eq!(of(None, Some(libc::SIGKILL), Some(whose)).is_the_hosts(), is_the_hosts, "{whose:?}");
+        }
+        assert!(!of(None, Some(libc::SIGSEGV), None).is_the_hosts());
+        assert!(!of(Some(0), None, None).is_the_hosts() && !of(Some(1), None, None).is_the_hosts());
         assert!(!crash("signal: killed").is_the_hosts());
     }
 

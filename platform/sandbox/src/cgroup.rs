@@ -67,8 +67,10 @@ pub(crate) trait Limits: Send + Sync {
     fn memory_mark(&self, group: &str) -> io::Result<fs::File>;
     /// Starts a new peak.
     fn reset_memory_peak(&self, group: &str) -> io::Result<()>;
-    /// How often the kernel killed for memory in the group.
+    /// How often the kernel killed for memory in the group, whether the group's had run out or that of one around it.
     fn memory_kills(&self, group: &str) -> io::Result<u64>;
+    /// Whether the group itself was without memory.
+    fn met_memory_limit(&self, group: &str) -> io::Result<bool>;
     /// What makes a used group as good as new; `None` where that cannot be done.
     fn controls(&self, group: &str) -> io::Result<Option<Controls>>;
     /// Files that a process writes `0` to so as to join, in place of being born inside.

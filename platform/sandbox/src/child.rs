@@ -102,8 +102,8 @@ pub(crate) enum Status {
     Exited { code: i32 },
     /// A signal ended the program.
     Signaled { signal: i32 },
-    /// The environment reached its memory limit.
-    OutOfMemory,
+    /// Memory ran out, of the environment's group or of one around it: the kernel rings alike (measured, version 1).
+    MemoryRanOut,
     /// A companion, by its place in the list, exited.
     CompanionExited { index: u8, code: i32 },
     /// A signal ended a companion.
@@ -128,7 +128,7 @@ pub(crate) const STATUS_BYTES: usize = 8;
 /// Kinds of status messages that [`small`] writes, too.
 const EXITED: u8 = 3;
 const SIGNALED: u8 = 4;
-const OUT_OF_MEMORY: u8 = 5;
+const MEMORY_RAN_OUT: u8 = 5;
 
 impl Status {
     fn to_bytes(self) -> [u8; STATUS_BYTES] {
@@ -137,7 +137,7 @@ impl Status {
             Status::Failed { step, errno } => (2, step as u8, errno),
             Status::Exited { code } => (EXITED, 0, code),
             Status::Signaled { signal } => (SIGNALED, 0, signal),
-            Status::OutOfMemory => (OUT_OF_MEMORY, 0, 0),
+            Status::MemoryRanOut => (MEMORY_RAN_OUT, 0, 0),
             Status::CompanionExited { index, code } => (6, index, code),
             Status::CompanionSignaled { index, signal } => (7, index, signal),
             Status::CompanionFailed { index, errno } => (8, index, errno),
@@ -156,7 +156,7 @@ impl Status {
             2 => Some(Status::Failed { step: Step::from_byte(step)?, errno: value }),
             EXITED => Some(Status::Exited { code: value }),
             SIGNALED => Some(Status::Signaled { signal: value }),
-            OUT_OF_MEMORY => Some(Status::OutOfMemory),
+            MEMORY_RAN_OUT => Some(Status::MemoryRanOut),
             6 => Some(Status::CompanionExited { index: step, code: value }),
             7 => Some(Status::CompanionSignaled { index: step, signal: value }),
             8 => Some(Status::CompanionFailed { index: step, errno: value }),
@@ -632,6 +632,15 @@ fn is_rung(signals: RawFd, bell: RawFd) -> bool {
     wait(signals, bell, -1) == Some(true)
 }
 
+/// Says that memory ran out, and silences the bell. Whose it was, the platform can see, and ends the environment if it was its
+/// own.
+fn tell_of_memory(plan: &Plan<'_>, bell: RawFd) {
+    let mut count = [0_u8; 8];
+    // SAFETY: a live buffer and its length.
+    unsafe { libc::read(bell, count.as_mut_ptr().cast(), count.len()) };
+    say(plan, Status::MemoryRanOut);
+}
+
 /// The same for so many milliseconds; `None`: neither came.
 fn wait(signals: RawFd, bell: RawFd, patience_ms: libc::c_int) -> Option<bool> {
     let wait = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
@@ -657,8 +666,7 @@ fn supervise(plan: &Plan<'_>, signals: RawFd, program: i32) -> ! {
             is_settled = true;
         }
         if is_rung(signals, bell) {
-            say(plan, Status::OutOfMemory);
-            end(everyone);
+            tell_of_memory(plan, bell);
         }
         let Some(signal) = read_signal(signals) else { continue };
         // SAFETY: no memory is passed. A supervisor is never among its own `everyone`.
@@ -748,8 +756,7 @@ impl Household {
     }
 }
 
-/// Starts the companions, and the program when asked to; reports each end. Lives until it is killed, or told to end, or
-/// memory runs out.
+/// Starts the companions, and the program when asked to; reports each end. Lives until it is killed, or told to end.
 fn supervise_with_companions(plan: &Plan<'_>, signals: RawFd) -> ! {
     let ([status, signals, bell, null, output], companion_outputs) = keep_only_household(plan, signals);
     let plan = &Plan { status, null, output, companion_outputs: &companion_outputs, ..*plan };
@@ -772,9 +779,7 @@ fn supervise_with_companions(plan: &Plan<'_>, signals: RawFd) -> ! {
     }
     loop {
         if is_rung(signals, bell) {
-            say(plan, Status::OutOfMemory);
-            household.signal_all(plan, libc::SIGKILL);
-            exit();
+            tell_of_memory(plan, bell);
         }
         match read_signal(signals) {
             None => {}
@@ -870,7 +875,7 @@ mod tests {
             Status::Failed { step: Step::Seccomp, errno: 22 },
             Status::Exited { code: 255 },
             Status::Signaled { signal: 9 },
-            Status::OutOfMemory,
+            Status::MemoryRanOut,
             Status::CompanionExited { index: 9, code: 1 },
             Status::CompanionSignaled { index: 0, signal: 9 },
             Status::CompanionFailed { index: 3, errno: 13 },

@@ -57,5 +57,6 @@ pub use sandbox::{Interface, Sandbox, Started};
 pub use sandboxes::{Heritage, Sandboxes, StartError};
 pub use seccomp::{RefusedCall, refused_calls};
 pub use spec::{
-    Bind, COMPANIONS_MAX, Companions, Ending, Exit, Isolation, Options, PoolSizes, Programs, Spec,
+    Bind, COMPANIONS_MAX, Companions, Ending, Exit, Isolation, Options, OutOfMemory, PoolSizes, Programs,
+    Spec,
 };

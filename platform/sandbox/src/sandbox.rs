@@ -14,11 +14,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 
-use crate::cgroup::{Freezer, cpu_quota_us, read_text};
+use crate::cgroup::{Freezer, Limits, cpu_quota_us, read_text};
 use crate::child::{self, STATUS_BYTES, Status, Step};
 use crate::protocol::Request;
 use crate::sandboxes::{Delivery, Shared, StartError};
-use crate::spec::{Ending, Exit, Isolation, Programs, Spec};
+use crate::spec::{Ending, Exit, Isolation, OutOfMemory, Programs, Spec};
 use crate::syscalls;
 
 /// A running environment. Dropping it kills everything in it and hands the remains to the jailer.
@@ -121,35 +121,23 @@ fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Result<L
         syscalls::watch(pidfd.clone(), Interest::READABLE).map_err(|error| host("watch a process", error))?;
     let (tell, started) = oneshot::channel();
     let (ended, exit) = watch::channel(None);
-    let (shared, group, spec) = (shared.clone(), delivery.group.clone(), spec.clone());
+    let spec = spec.clone();
     let companions = spec.companions.programs.len();
     let (changes, programs) = watch::channel(Programs { program: None, companions: vec![None; companions] });
+    let whole = Whole { shared: shared.clone(), group: delivery.group.clone(), pidfd: pidfd.clone() };
     tokio::spawn(async move {
-        let begun = beginning(&status, &spec).await;
+        let begun = beginning(&status, &spec, &whole).await;
         let runs = begun.is_ok();
         // Whoever does not wait for it hears of the end.
         drop(tell.send(begun));
-        let kills = || {
-            group.as_deref().and_then(|group| shared.groups.limits()?.memory_kills(group).ok()).unwrap_or(0)
-        };
-        // The process is readable once the supervisor and everything below it are dead, not before.
-        if companions > 0 && runs {
-            let is_full = |errno| {
-                let (group, limits) = group.as_deref().zip(shared.groups.limits())?;
-                match errno {
-                    libc::EAGAIN => limits.is_crowded(group).ok(),
-                    libc::ENOMEM => limits.is_out_of_memory(group).ok(),
-                    _ => None,
-                }
-            };
-            follow(&status, &changes, |errno| is_full(errno).unwrap_or(false)).await;
+        let exit = if companions > 0 && runs {
+            follow(&status, &changes, &whole).await;
             drop(watched.readable().await);
-            ended.send_replace(Some(last_exit(&changes.borrow(), kills())));
+            last_exit(&changes.borrow(), whole.shortage())
         } else {
-            let status = status.into_inner();
-            drop(watched.readable().await);
-            ended.send_replace(Some(read_exit(&status, kills())));
-        }
+            end_of(&status, &watched, &whole).await
+        };
+        ended.send_replace(Some(exit));
     });
     let listener = TcpListener::from(delivery.listener);
     Ok(Life {
@@ -171,11 +159,16 @@ fn host(doing: &str, error: io::Error) -> StartError {
 }
 
 /// Waits until the program is executed.
-async fn beginning(status: &AsyncFd<Arc<OwnedFd>>, spec: &Spec) -> Result<(), StartError> {
-    let first = status
-        .async_io(Interest::READABLE, |status| read_status(status))
-        .await
-        .map_err(|error| host("read a pipe", error))?;
+async fn beginning(status: &AsyncFd<Arc<OwnedFd>>, spec: &Spec, whole: &Whole) -> Result<(), StartError> {
+    let next = async || {
+        let message = status.async_io(Interest::READABLE, |status| read_status(status)).await;
+        message.map_err(|error| host("read a pipe", error))
+    };
+    let mut first = next().await?;
+    // Its group may have been told before it was this one's.
+    while first == Some(Status::MemoryRanOut) && !whole.end_if_its_memory_ran_out() {
+        first = next().await?;
+    }
     match first {
         Some(Status::Started) => Ok(()),
         Some(Status::Failed { step: Step::Execute, errno }) if !is_the_hosts(errno) => {
@@ -187,7 +180,6 @@ async fn beginning(status: &AsyncFd<Arc<OwnedFd>>, spec: &Spec) -> Result<(), St
             Err(StartError::WorkingDirectory { folder: spec.working_directory.clone(), error })
         }
         Some(Status::Failed { step, errno }) => Err(host(step.words(), io::Error::from_raw_os_error(errno))),
-        Some(Status::OutOfMemory) => Err(host(Step::Execute.words(), io::ErrorKind::OutOfMemory.into())),
         // Killed before it could say more.
         Some(_) | None => Err(host(Step::Execute.words(), io::Error::from_raw_os_error(libc::ECHILD))),
     }
@@ -222,14 +214,90 @@ fn read_status(status: &OwnedFd) -> io::Result<Option<Status>> {
     Ok(if count == STATUS_BYTES { Status::from_bytes(bytes) } else { None })
 }
 
-fn read_exit(status: &OwnedFd, memory_kills: u64) -> Exit {
-    let killed = Exit { code: None, signal: Some(libc::SIGKILL), out_of_memory: memory_kills > 0 };
-    match read_status(status) {
-        Ok(Some(Status::Exited { code })) => Exit { code: Some(code), signal: None, ..killed },
-        Ok(Some(Status::Signaled { signal })) => Exit { signal: Some(signal), ..killed },
-        Ok(Some(Status::OutOfMemory)) => Exit { out_of_memory: true, ..killed },
-        _ => killed,
+/// All that is in one environment.
+struct Whole {
+    shared: Arc<Shared>,
+    group: Option<String>,
+    pidfd: Arc<OwnedFd>,
+}
+
+impl Whole {
+    fn group(&self) -> Option<(&dyn Limits, &str)> {
+        self.shared.groups.limits().zip(self.group.as_deref())
     }
+
+    /// Whether the environment itself has taken all that it may of what is short, for this errno.
+    fn is_full(&self, errno: i32) -> bool {
+        self.group().is_some_and(|(limits, group)| match errno {
+            libc::EAGAIN => limits.is_crowded(group).unwrap_or(false),
+            libc::ENOMEM => limits.is_out_of_memory(group).unwrap_or(false),
+            _ => false,
+        })
+    }
+
+    /// Memory ran out, of the group or of one around it: if it was its own, everything in the environment ends, whatever the
+    /// kernel takes of it. Whether it was.
+    fn end_if_its_memory_ran_out(&self) -> bool {
+        let is_own =
+            self.group().is_some_and(|(limits, group)| limits.met_memory_limit(group).unwrap_or(true));
+        if is_own {
+            kill(&self.shared, self.group.as_deref(), &self.pidfd);
+        }
+        is_own
+    }
+
+    /// Whose memory had run out, where the kernel killed for that.
+    fn shortage(&self) -> Option<OutOfMemory> {
+        let (limits, group) = self.group()?;
+        (limits.memory_kills(group).ok()? > 0).then(|| match limits.met_memory_limit(group) {
+            Ok(false) => OutOfMemory::Host,
+            Ok(true) | Err(_) => OutOfMemory::Environment,
+        })
+    }
+}
+
+fn kill(shared: &Shared, group: Option<&str>, pidfd: &OwnedFd) {
+    if shared.isolation == Isolation::Process {
+        let _ = rustix::process::pidfd_send_signal(pidfd, Signal::TERM);
+        match group {
+            Some(group) => shared.groups.kill(group),
+            None => return,
+        }
+    }
+    let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
+    // A version 1 freezer holds signals back.
+    if let (Freezer::VersionOne(_), Some(group)) = (shared.groups.freezer(), group) {
+        drop(shared.groups.freezer().thaw(group));
+    }
+}
+
+/// Waits for the end of an environment without companions.
+async fn end_of(status: &AsyncFd<Arc<OwnedFd>>, watched: &AsyncFd<Arc<OwnedFd>>, whole: &Whole) -> Exit {
+    let mut exit = Exit { code: None, signal: Some(libc::SIGKILL), out_of_memory: None };
+    let mut note = |message| match message {
+        Status::Exited { code } => (exit.code, exit.signal) = (Some(code), None),
+        Status::Signaled { signal } => (exit.code, exit.signal) = (None, Some(signal)),
+        Status::MemoryRanOut if whole.end_if_its_memory_ran_out() => {
+            exit.out_of_memory = Some(OutOfMemory::Environment);
+        }
+        _ => {}
+    };
+    // The process is readable once the supervisor and everything below it are dead, not before.
+    loop {
+        tokio::select! {
+            biased;
+            message = status.async_io(Interest::READABLE, |status| read_status(status)) => match message {
+                Ok(Some(message)) => note(message),
+                _ => break drop(watched.readable().await),
+            },
+            _ = watched.readable() => break,
+        }
+    }
+    while let Ok(Some(message)) = read_status(status.get_ref()) {
+        note(message);
+    }
+    exit.out_of_memory = exit.out_of_memory.or(whole.shortage());
+    exit
 }
 
 /// Whose affair it is that a program was not started, for this errno. `is_full`: whether the environment itself has taken all
@@ -241,12 +309,8 @@ fn not_started(errno: i32, is_full: impl Fn(i32) -> bool) -> Ending {
     }
 }
 
-/// Tells of each program's end until the supervisor's, which closes the pipe. `is_full` as for [`not_started`].
-async fn follow(
-    status: &AsyncFd<Arc<OwnedFd>>,
-    changes: &watch::Sender<Programs>,
-    is_full: impl Fn(i32) -> bool,
-) {
+/// Tells of each program's end until the supervisor's, which closes the pipe.
+async fn follow(status: &AsyncFd<Arc<OwnedFd>>, changes: &watch::Sender<Programs>, whole: &Whole) {
     let exit = |code, signal, out_of_memory| Ending::Exited(Exit { code, signal, out_of_memory });
     while let Ok(Some(message)) = status.async_io(Interest::READABLE, |status| read_status(status)).await {
         let companion = |programs: &mut Programs, index: u8, ending| {
@@ -255,32 +319,38 @@ async fn follow(
             }
         };
         changes.send_modify(|programs| match message {
-            Status::Exited { code } => programs.program = Some(exit(Some(code), None, false)),
-            Status::Signaled { signal } => programs.program = Some(exit(None, Some(signal), false)),
-            Status::Failed { errno, .. } => programs.program = Some(not_started(errno, &is_full)),
-            Status::OutOfMemory => programs.program = Some(exit(None, Some(libc::SIGKILL), true)),
+            // It is known why.
+            Status::Exited { .. } | Status::Signaled { .. } if programs.program.is_some() => {}
+            Status::Exited { code } => programs.program = Some(exit(Some(code), None, None)),
+            Status::Signaled { signal } => programs.program = Some(exit(None, Some(signal), None)),
+            Status::Failed { errno, .. } => {
+                programs.program = Some(not_started(errno, |errno| whole.is_full(errno)));
+            }
+            Status::MemoryRanOut if whole.end_if_its_memory_ran_out() => {
+                programs.program = Some(exit(None, Some(libc::SIGKILL), Some(OutOfMemory::Environment)));
+            }
             Status::CompanionExited { index, code } => {
-                companion(programs, index, exit(Some(code), None, false));
+                companion(programs, index, exit(Some(code), None, None));
             }
             Status::CompanionSignaled { index, signal } => {
-                companion(programs, index, exit(None, Some(signal), false));
+                companion(programs, index, exit(None, Some(signal), None));
             }
             Status::CompanionFailed { index, errno } => {
-                companion(programs, index, not_started(errno, &is_full));
+                companion(programs, index, not_started(errno, |errno| whole.is_full(errno)));
             }
-            Status::Started | Status::Parked => {}
+            Status::MemoryRanOut | Status::Started | Status::Parked => {}
         });
     }
 }
 
 /// How an environment with companions ended, once everything in it has.
-fn last_exit(programs: &Programs, memory_kills: u64) -> Exit {
-    let killed = Exit { code: None, signal: Some(libc::SIGKILL), out_of_memory: false };
+fn last_exit(programs: &Programs, shortage: Option<OutOfMemory>) -> Exit {
+    let killed = Exit { code: None, signal: Some(libc::SIGKILL), out_of_memory: None };
     let exit = match programs.program {
         Some(Ending::Exited(exit)) => exit,
         _ => killed,
     };
-    Exit { out_of_memory: exit.out_of_memory || memory_kills > 0, ..exit }
+    Exit { out_of_memory: exit.out_of_memory.or(shortage), ..exit }
 }
 
 impl Sandbox {
@@ -456,24 +526,13 @@ impl Sandbox {
     /// Kills everything in the environment, also while it is frozen. [`exited`](Sandbox::exited) tells when
     /// all of it is gone, within milliseconds.
     pub fn kill(&self) {
-        if self.shared.isolation == Isolation::Process {
-            let _ = rustix::process::pidfd_send_signal(&*self.pidfd, Signal::TERM);
-            match &self.group {
-                Some(group) => self.shared.groups.kill(group),
-                None => return,
-            }
-        }
-        let _ = rustix::process::pidfd_send_signal(&*self.pidfd, Signal::KILL);
-        // A version 1 freezer holds signals back.
-        if let (Freezer::VersionOne(_), Some(group)) = (self.shared.groups.freezer(), &self.group) {
-            drop(self.shared.groups.freezer().thaw(group));
-        }
+        kill(&self.shared, self.group.as_deref(), &self.pidfd);
     }
 
     /// Waits until the main process has ended, and with it everything it started.
     pub async fn exited(&self) -> Exit {
         let mut exit = self.exit.clone();
-        let lost = Exit { code: None, signal: Some(libc::SIGKILL), out_of_memory: false };
+        let lost = Exit { code: None, signal: Some(libc::SIGKILL), out_of_memory: None };
         match exit.wait_for(Option::is_some).await {
             Ok(exit) => exit.unwrap_or(lost),
             Err(_) => lost,

@@ -127,8 +127,17 @@ pub struct Exit {
     pub code: Option<i32>,
     /// Signal that ended it, 9 also when the environment was killed from outside.
     pub signal: Option<i32>,
-    /// Whether the environment reached its memory limit and was ended for it.
-    pub out_of_memory: bool,
+    /// Whose memory had run out, where it was ended for that.
+    pub out_of_memory: Option<OutOfMemory>,
+}
+
+/// Whose memory had run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutOfMemory {
+    /// The environment had reached its limit.
+    Environment,
+    /// The machine, or a control group around the platform, had none left.
+    Host,
 }
 
 impl Spec {

@@ -146,6 +146,11 @@ impl Limits for VersionOne {
         read_key(&of(&self.memory, group)?, "memory.oom_control", "oom_kill")
     }
 
+    fn met_memory_limit(&self, group: &str) -> io::Result<bool> {
+        let folder = of(&self.memory, group)?;
+        is_full(&folder, "memory.max_usage_in_bytes", PROCESS_BYTES, "memory.limit_in_bytes")
+    }
+
     fn controls(&self, group: &str) -> io::Result<Option<Controls>> {
         let open = |folder: &Option<PathBuf>, file: &str, write: bool| {
             let open = |folder: &PathBuf| {
@@ -259,6 +264,8 @@ mod tests {
         for (now, is_out) in [("1048576", false), ("133693440", true), ("134217728", true)] {
             fs::write(file("memory", "memory.usage_in_bytes"), now).unwrap();
             assert_eq!(limits.is_out_of_memory("e1").unwrap(), is_out, "{now}");
+            fs::write(file("memory", "memory.max_usage_in_bytes"), now).unwrap();
+            assert_eq!(limits.met_memory_limit("e1").unwrap(), is_out, "{now}");
         }
         // So version 1 writes that there is no limit.
         fs::write(file("memory", "memory.limit_in_bytes"), "9223372036854771712").unwrap();

@@ -186,6 +186,11 @@ impl Limits for VersionTwo {
         read_key(&self.group(group), "memory.events", "oom_kill")
     }
 
+    /// `oom` counts for the group that has none left, `oom_kill` for the one that a process was taken of.
+    fn met_memory_limit(&self, group: &str) -> io::Result<bool> {
+        Ok(read_key(&self.group(group), "memory.events", "oom")? > 0)
+    }
+
     /// The peak of version 2 cannot be reset for others.
     fn controls(&self, _: &str) -> io::Result<Option<Controls>> {
         Ok(None)
@@ -284,7 +289,10 @@ mod tests {
         limits.set_cpu("e1", None).unwrap();
         assert!(fake.read("session/e1/cpu.max").starts_with("max 20000"));
         fs::write(fake.0.join("session/e1/memory.events"), "low 0\noom 2\noom_kill 1\n").unwrap();
-        assert_eq!(limits.memory_kills("e1").unwrap(), 1);
+        assert_eq!((limits.memory_kills("e1").unwrap(), limits.met_memory_limit("e1").unwrap()), (1, true));
+        // Taken by a group around it.
+        fs::write(fake.0.join("session/e1/memory.events"), "low 0\noom 0\noom_kill 1\n").unwrap();
+        assert_eq!((limits.memory_kills("e1").unwrap(), limits.met_memory_limit("e1").unwrap()), (1, false));
         fs::write(fake.0.join("session/e1/memory.stat"), "anon 5\nfile 40\n").unwrap();
         fs::write(fake.0.join("session/e1/memory.peak"), "100\n").unwrap();
         assert_eq!(limits.memory_peak("e1").unwrap(), (100, 40));

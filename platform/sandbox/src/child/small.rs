@@ -235,9 +235,20 @@ std::arch::global_asm!(
     "shr ecx, 8",
     "and ecx, 0xff",
     "jmp 60f",
-    "80:", // memory is used up
-    "mov edx, {out_of_memory}",
-    "xor ecx, ecx",
+    "80:", // memory ran out: tell, and go on
+    "mov edi, r13d",
+    "lea rsi, [rsp + 16]",
+    "mov edx, 8",
+    "mov eax, {read}",
+    "syscall",
+    "mov dword ptr [rsp + 152], {memory_ran_out}",
+    "mov dword ptr [rsp + 156], 0",
+    "xor edi, edi",
+    "lea rsi, [rsp + 152]",
+    "mov edx, 8",
+    "mov eax, {write}",
+    "syscall",
+    "jmp 30b",
     "60:", // tell, and end with everybody
     "mov dword ptr [rsp + 152], edx",
     "mov dword ptr [rsp + 156], ecx",
@@ -280,7 +291,7 @@ std::arch::global_asm!(
     terminate_program = const super::TERMINATE_PROGRAM,
     exited = const super::EXITED,
     signaled = const super::SIGNALED,
-    out_of_memory = const super::OUT_OF_MEMORY,
+    memory_ran_out = const super::MEMORY_RAN_OUT,
 );
 
 /// The kernel writes to a thread's `struct rseq`, which libc registers, whenever it runs on: so it must be no more when its

@@ -25,7 +25,7 @@ async fn until(
 }
 
 fn code(code: i32) -> Option<Ending> {
-    Some(Ending::Exited(Exit { code: Some(code), signal: None, out_of_memory: false }))
+    Some(Ending::Exited(Exit { code: Some(code), signal: None, out_of_memory: None }))
 }
 
 /// Waits until each companion has said what is wanted of it, and nothing that another says.
@@ -84,7 +84,7 @@ pub async fn the_program_is_asked_to_end_alone(bench: Bench) -> Test {
     output.until("3").await?;
     again.kill_program();
     let found = until(&mut programs, |programs| programs.program.is_some()).await?;
-    let killed = Ending::Exited(Exit { code: None, signal: Some(9), out_of_memory: false });
+    let killed = Ending::Exited(Exit { code: None, signal: Some(9), out_of_memory: None });
     check(found == Programs { program: Some(killed), companions: vec![None] }, format!("{found:?}"))
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use sandbox::OutOfMemory;
+
 use super::{Bench, Outcome, Output, Test, allow, check, signal, soon, within};
 
 /// A neighbour still starts, and soon.
@@ -19,7 +21,10 @@ pub async fn a_memory_hog_is_ended_and_the_reason_known(bench: Bench) -> Test {
     bench.needs("memory-limit")?;
     let (text, exit) = bench.run(&["hog", "200"]).await?;
     check(!text.contains("got all") && text.contains("64 MB"), text)?;
-    check(exit.out_of_memory && exit.signal == Some(9), format!("{exit:?}"))?;
+    check(
+        exit.out_of_memory == Some(OutOfMemory::Environment) && exit.signal == Some(9),
+        format!("{exit:?}"),
+    )?;
     neighbour_is_well(&bench).await
 }
 
@@ -27,7 +32,7 @@ pub async fn a_hogs_child_takes_the_environment_along(bench: Bench) -> Test {
     bench.needs("memory-limit")?;
     let sandbox = bench.start(&["hog-child", "200"]).await?;
     let exit = within(sandbox.exited()).await?;
-    check(exit.out_of_memory, format!("{exit:?}"))
+    check(exit.out_of_memory == Some(OutOfMemory::Environment), format!("{exit:?}"))
 }
 
 pub async fn tmp_holds_more_than_memory(bench: Bench) -> Test {
