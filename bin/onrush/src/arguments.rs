@@ -466,9 +466,15 @@ pub struct Explain {
     /// template.yaml, .yml or .json here.
     #[arg(short, long, value_name = "FILE")]
     pub template: Option<PathBuf>,
-    /// Values of the template's parameters.
+    /// Values of the template's parameters, also as ParameterKey=NAME,ParameterValue=VALUE.
     #[arg(long, value_name = "NAME=VALUE", num_args = 1..)]
     pub parameter_overrides: Vec<String>,
+    /// Values of `Fn::ImportValue`.
+    #[arg(long = "import", value_name = "NAME=VALUE")]
+    pub imports: Vec<String>,
+    /// Name of the stack; functions without a name get theirs from it. Default: the template's folder.
+    #[arg(long)]
+    pub stack_name: Option<String>,
     /// Region whose names and figures hold.
     #[arg(long, default_value = model::era::DEFAULT_REGION, env = "ONRUSH_REGION", value_parser = region)]
     pub region: String,

@@ -66,8 +66,8 @@ pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
         region_given: true,
         configured: None,
         parameter_overrides: arguments.parameter_overrides.clone(),
-        imports: Vec::new(),
-        stack_name: None,
+        imports: arguments.imports.clone(),
+        stack_name: arguments.stack_name.clone(),
         region: arguments.region.clone(),
         strict: false,
     };
