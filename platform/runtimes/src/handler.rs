@@ -1,6 +1,7 @@
 //! Whether a handler's module is where it says: told at the deployment, where AWS tells it at the first invocation.
 
 use std::fs;
+use std::path::Path;
 
 use crate::{Request, Warning};
 
@@ -16,7 +17,7 @@ pub(crate) enum Language {
 /// A warning if the package has nothing that the handler's module could be. Layers may bring modules, too: with any, nothing
 /// is said. The folder is listed once.
 pub(crate) fn warning(request: &Request<'_>, language: Language) -> Option<Warning> {
-    let Request { handler, code, layers: None, .. } = *request else { return None };
+    let Request { handler, code, known_as, layers: None, .. } = *request else { return None };
     let (module, ending) = match language {
         Language::Python => (handler.rsplit_once('.').map(|(module, _)| module.replace('.', "/")), "py"),
         Language::Node => {
@@ -53,19 +54,18 @@ pub(crate) fn warning(request: &Request<'_>, language: Language) -> Option<Warni
     // Code in the template itself is always called `index`.
     let index = format!("index.{ending}");
     let hint = if names.contains(&index) { format!(", but {index}") } else { String::new() };
+    let place = known_as.map_or("the function's package".into(), Path::to_string_lossy);
     Some(format!(
-        "handler `{handler}`: there is no {module}.{ending} in {}{hint}; invocations will fail with Runtime.ImportModuleError",
-        code.display()
+        "handler `{handler}`: there is no {module}.{ending} in {place}{hint}; invocations will fail with Runtime.ImportModuleError"
     ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn said(code: &Path, handler: &str, language: Language) -> Option<Warning> {
-        warning(&Request { runtime: "", handler, code, layers: None }, language)
+        warning(&Request { runtime: "", handler, code, known_as: Some(code), layers: None }, language)
     }
 
     #[test]
@@ -110,7 +110,7 @@ mod tests {
             assert!(said(code.path(), "app", language).unwrap().contains("MODULE.FUNCTION"));
         }
         let layers = Some(code.path());
-        let request = Request { runtime: "", handler: "x.h", code: code.path(), layers };
+        let request = Request { runtime: "", handler: "x.h", code: code.path(), known_as: None, layers };
         assert_eq!(warning(&request, Language::Python), None, "a layer may bring it");
     }
 }

@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn resolved(code: &Path, layers: Option<&Path>) -> Result<Launch, RuntimeError> {
-        resolve(&Request { runtime: "provided.al2023", handler: "", code, layers })
+        resolve(&Request { runtime: "provided.al2023", handler: "", code, known_as: None, layers })
     }
 
     #[test]

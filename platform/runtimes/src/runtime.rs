@@ -20,6 +20,8 @@ pub struct Request<'a> {
     pub handler: &'a str,
     /// The host folder that will be `/var/task`.
     pub code: &'a Path,
+    /// What the function's owner calls that folder; `None`: its path says nothing to them, as of a zip's files.
+    pub known_as: Option<&'a Path>,
     /// The host folder that will be `/opt`, if there are layers.
     pub layers: Option<&'a Path>,
 }

@@ -6,7 +6,7 @@ use crate::environment::{Prepared, Version};
 use crate::extensions;
 use crate::failure::Failure;
 use crate::layers;
-use control::{Function, State};
+use control::{Function, Location, State};
 use runtimes::{RuntimeError, Runtimes};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -120,6 +120,10 @@ fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Re
         runtime,
         handler: function.handler.as_deref().unwrap_or(""),
         code: &function.code,
+        known_as: match &function.location {
+            Location::Folder(path) => Some(path),
+            Location::Package(_) | Location::Image(_) => None,
+        },
         layers: opt.as_deref(),
     })?;
     let of_code = runtimes.untold_of_code(std::mem::take(&mut launch.code_warnings));

@@ -62,7 +62,9 @@ fn invoke(
     user: &[(&str, &str)],
     events: &[&str],
 ) -> Outcome {
-    let launch = runtimes.resolve(&Request { runtime, handler, code, layers: None }).expect("resolved");
+    let launch = runtimes
+        .resolve(&Request { runtime, handler, code, known_as: None, layers: None })
+        .expect("resolved");
     let mut environment = variables(&launch, handler, user);
     let program = on_host(&launch, code, &mut environment);
     api::run(&program, &environment, code, events)

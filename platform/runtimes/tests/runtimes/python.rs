@@ -219,8 +219,13 @@ fn a_strict_resolution_takes_only_the_exact_version() {
     let strict = Runtimes::open(&data_dir(), true);
     let folder = functions("python");
     // Nobody has Python 3.99, so the nearest would run, with a warning that names both.
-    let request =
-        runtimes::Request { runtime: "python3.99", handler: "app.echo", code: &folder, layers: None };
+    let request = runtimes::Request {
+        runtime: "python3.99",
+        handler: "app.echo",
+        code: &folder,
+        known_as: None,
+        layers: None,
+    };
     let error = strict.resolve(&request).expect_err("strict").to_string();
     assert!(error.contains("python3.99") && error.contains("Python 3."), "{error}");
     let warnings = Runtimes::open(&data_dir(), false).resolve(&request).expect("nearest").warnings;
@@ -236,8 +241,13 @@ fn concurrent_first_starts_get_the_same_launch() {
     let folder = functions("python");
     let launches: Vec<runtimes::Launch> = std::thread::scope(|scope| {
         let resolve = || {
-            let request =
-                runtimes::Request { runtime: RUNTIME, handler: "app.echo", code: &folder, layers: None };
+            let request = runtimes::Request {
+                runtime: RUNTIME,
+                handler: "app.echo",
+                code: &folder,
+                known_as: None,
+                layers: None,
+            };
             runtimes.resolve(&request).expect("resolved")
         };
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(resolve)).collect();

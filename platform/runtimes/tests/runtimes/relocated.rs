@@ -57,8 +57,9 @@ fn an_interpreter_runs_where_only_its_prefix_is_bound() {
     let code = functions("python");
     for runtime in ["python3.11", "python3.13"] {
         let handler = "app.imports";
-        let launch =
-            runtimes.resolve(&Request { runtime, handler, code: &code, layers: None }).expect("resolved");
+        let launch = runtimes
+            .resolve(&Request { runtime, handler, code: &code, known_as: None, layers: None })
+            .expect("resolved");
         // Modules that need shared libraries and data of the prefix, and the host's packages.
         let event =
             r#"{"modules":["ssl","sqlite3","ctypes","hashlib","zoneinfo","asyncio","pip","setuptools"]}"#;
@@ -81,7 +82,13 @@ fn an_interpreter_runs_where_only_its_prefix_is_bound() {
         assert_eq!(paths["path"][3], "/var/runtime", "{paths}");
     }
     if installed {
-        let request = Request { runtime: "python3.13", handler: "app.imports", code: &code, layers: None };
+        let request = Request {
+            runtime: "python3.13",
+            handler: "app.imports",
+            code: &code,
+            known_as: None,
+            layers: None,
+        };
         let launch = runtimes.resolve(&request).expect("resolved");
         let found = run(&launch, &code, "app.imports", r#"{"modules":["boto3","botocore","awslambdaric"]}"#);
         for module in ["boto3", "botocore", "awslambdaric"] {
@@ -109,7 +116,8 @@ fn node_finds_the_runtimes_packages_from_both_kinds_of_modules() {
     std::fs::write(code.path().join("common.js"), common).expect("written");
     std::fs::write(code.path().join("module.mjs"), module).expect("written");
     for handler in ["common.handler", "module.handler"] {
-        let request = Request { runtime: "nodejs20.x", handler, code: code.path(), layers: None };
+        let request =
+            Request { runtime: "nodejs20.x", handler, code: code.path(), known_as: None, layers: None };
         let launch = runtimes.resolve(&request).expect("resolved");
         assert_eq!(run(&launch, code.path(), handler, "{}"), "SSMClient", "{handler}");
     }
