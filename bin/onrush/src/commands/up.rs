@@ -307,7 +307,8 @@ async fn serve(
         },
         debug: debug.clone(),
         strict_builds: false,
-        copies: arguments.watch == Watch::All,
+        // A bound folder changes under its functions: that is following, too.
+        copies: arguments.watch != Watch::Code,
         for_others,
         images: arguments.images.clone(),
     };

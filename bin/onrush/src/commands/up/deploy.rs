@@ -35,7 +35,7 @@ pub struct Stage {
     pub debug: Option<Debug>,
     /// Whether a function whose packages cannot be installed is refused, because an older build of it runs.
     pub strict_builds: bool,
-    /// Whether code is copied rather than bound: `--watch`.
+    /// Whether code is copied rather than bound: `--watch` and `--watch=off`.
     pub copies: bool,
     /// Whether functions run as other users who see this host's folders: root's `--isolation process`.
     pub for_others: bool,
