@@ -1,9 +1,13 @@
 """What developers type beside `up`: events made, invocations by the words of `sam local`, and a clean table between tests."""
 
+import io
 import json
 import os
 import subprocess
 import threading
+import time
+import urllib.request
+import zipfile
 
 import botocore.exceptions
 import pytest
@@ -230,6 +234,78 @@ def test_a_deployment_keeps_what_was_given_as_long_as_the_template_asks_for_it(s
     template.write_text(required.replace("  Label:", "  Shelf: {Type: String}\n  Label:"))
     refused = deploy(code=1).stderr
     assert "template.yaml:5:3: the parameter `Shelf` has no value and no default" in refused
+
+
+def test_the_platform_decides_what_is_wrong_with_a_template(start, shop):
+    """Here the parameter has its default, there the value that was given before; and the platform is in another Region."""
+    for name in ("samconfig.toml", ".env"):
+        (shop / name).unlink()
+    template = shop / "template.yaml"
+    labels = "Mappings:\n  Labels:\n    a: {Label: of-a}\n    none: {Other: x}\n  Places:\n    eu-west-1: {Place: Dublin}\n"
+    mapped = SHOP.replace("Resources:", labels + "Resources:").replace("!Ref Label", "!FindInMap [Labels, !Ref Stage, Label]")
+    template.write_text(mapped.replace("TABLE: from-template", "TABLE: !FindInMap [Places, !Ref AWS::Region, Place]"))
+    arguments = ("--parameter-overrides", "Stage=a", "--region", "eu-west-1", "--watch=off")
+    platform = start(*arguments, home=shop.parent, template=template)
+    assert onrush("deploy", "--endpoint", platform.url, folder=shop).stdout == "nothing changed\n"
+    seen = platform.invoke("Cart", LOOK).json()
+    assert (seen["LABEL"], seen["TABLE"]) == ("of-a", "Dublin")
+    # The other way round: what is right for the default is not for what was given.
+    template.write_text(template.read_text().replace("none: {Other: x}", "none: {Label: x}").replace("a: {Label", "a: {Other"))
+    refused = onrush("deploy", "--endpoint", platform.url, folder=shop, code=1).stderr
+    assert f"{template}:" in refused and "Label" in refused, refused
+    # What is wrong for both is shown with its line.
+    template.write_text(SHOP.replace("Handler: bootstrap", "Handler: bootstrap\n      MemorySize: 1"))
+    refused = onrush("deploy", "--endpoint", platform.url, folder=shop, code=2).stderr
+    assert "MemorySize: 1" in refused and "template.yaml:" in refused, refused
+    assert platform.invoke("Cart", LOOK).json()["LABEL"] == "of-a"
+
+
+def test_watch_off_serves_and_runs_what_was_deployed(start, shop):
+    (shop / "samconfig.toml").unlink()
+    platform = start("--watch=off", home=shop.parent, template=shop / "template.yaml")
+    (function,) = platform.client().list_functions()["Functions"]
+    location = lambda: platform.client().get_function(FunctionName=function["FunctionName"])["Code"]["Location"]
+    before = location()
+
+    def words(where):
+        with urllib.request.urlopen(where, timeout=10) as answer, zipfile.ZipFile(io.BytesIO(answer.read())) as archive:
+            return archive.read("words").decode() if "words" in archive.namelist() else None
+
+    look = {"python": "answer = os.path.exists('/var/task/words')"}
+    (shop / "cart/words").write_text("new")
+    assert words(before) is None and words(location()) is None
+    # In a new environment, too.
+    assert platform.request("POST", "/_onrush/reset").status == 200
+    assert platform.invoke("Cart", look).json() is False
+    assert onrush("deploy", "--endpoint", platform.url, folder=shop).stdout == "Cart updated: code\n"
+    assert words(location()) == "new" and platform.invoke("Cart", look).json() is True
+
+
+def test_a_handlers_missing_module_is_told_by_the_folder_or_the_package(start, shop):
+    (shop / "samconfig.toml").unlink()
+    (shop / "template.yaml").write_text(SHOP.replace("provided.al2023", "python3.13").replace("bootstrap", "none.handler"))
+    platform = start(home=shop.parent, template=shop / "template.yaml")
+    platform.create("zipped", packages.package({"app.py": "handler = 1"}), "python3.13", "none.handler")
+    place = "handler `none.handler`: there is no none.py in "
+    assert f"{place}{shop / 'cart'}; " in platform.stderr()
+    deadline = time.monotonic() + 10
+    while f"{place}the function's package; " not in platform.stderr():
+        assert time.monotonic() < deadline, platform.stderr()
+        platform.invoke("zipped")
+    assert str(platform.data_dir / "code") not in platform.stderr()
+
+
+def test_explain_takes_parameters_imports_and_the_stacks_name(shop):
+    imported = SHOP.replace("Default: none}", "AllowedPattern: .+}").replace("from-template", "!ImportValue table", 1)
+    (shop / "template.yaml").write_text(imported)
+    told = onrush("explain", "Cart", "--parameter-overrides", "Stage=a", "Label=b", "--import", "table=x", folder=shop)
+    assert "Cart: a function" in told.stdout, told
+    told = onrush(
+        "explain", "other-Cart", "--stack-name", "other", "--import", "table=x", "--parameter-overrides",
+        "ParameterKey=Stage,ParameterValue=a Label=b", folder=shop,
+    )
+    assert "Cart: a function" in told.stdout, told
+    assert "Stage" in onrush("explain", "Cart", "--import", "table=x", folder=shop, code=2).stderr
 
 
 def test_a_deployment_that_failed_leaves_no_subnets_known(start, shop):

@@ -110,25 +110,60 @@ pub struct Standing {
     pub parameters: BTreeMap<String, String>,
 }
 
-/// As [`read`], while an earlier template runs; that parameters have no value is told to whoever asked, far away as they may be.
-pub fn read_again(path: &Path, arguments: &Template, port: u16, standing: Standing) -> Result<Read, Stop> {
+/// As [`read`], while an earlier template runs. Problems are told in lines to whoever `asked`, far away as they may be;
+/// otherwise they are printed.
+pub fn read_again(
+    path: &Path,
+    arguments: &Template,
+    port: u16,
+    standing: Standing,
+    asked: bool,
+) -> Result<Read, Stop> {
     let opened = open(path, arguments, port, standing)?;
     let (name, _, _, outcome) = &opened;
-    if !outcome.problems.is_empty() && outcome.problems.iter().all(has_no_value) {
+    if asked && !outcome.problems.is_empty() {
         let lines: Vec<_> = outcome.problems.iter().map(|problem| problem.one_line(name)).collect();
         return Err(Stop::Usage(lines.join("\n")));
     }
     settle(path, opened, warn)
 }
 
-/// Prints what is wrong with the template at `path`, for whoever hands it to an Onrush that runs: parameters without a value
-/// may have one there.
-pub fn check(path: &Path, arguments: &Template, port: u16) -> Result<(), Stop> {
-    let (name, text, _, mut outcome) = open(path, arguments, port, Standing::default())?;
-    outcome.problems.retain(|problem| !has_no_value(problem));
-    problems::print(&name, &text, &outcome.warnings, Severity::Warning);
-    problems::print(&name, &text, &outcome.problems, Severity::Error);
-    if outcome.problems.is_empty() { Ok(()) } else { Err(Stop::Reported) }
+/// A template as it is seen by whoever hands it to an Onrush that runs. What is a problem is decided there, where parameters
+/// and imports may have values that nobody gave here.
+pub struct Handed {
+    /// Its path for the Onrush that runs.
+    pub path: PathBuf,
+    opened: Opened,
+}
+
+impl Handed {
+    /// Looks at the template at `path`.
+    pub fn look(path: &Path, arguments: &Template, port: u16) -> Result<Self, Stop> {
+        let opened = open(path, arguments, port, Standing::default())?;
+        Ok(Self { path: std::path::absolute(path).context("this folder is gone")?, opened })
+    }
+
+    /// Prints the problems with the lines that they are about, if they are the ones of which [`read_again`] has told, in
+    /// `lines`; whether they are. Those of parameters without a value are told there alone.
+    pub fn print_problems(&self, lines: &str) -> bool {
+        let (name, text, _, outcome) = &self.opened;
+        let path = self.path.display();
+        let is_told = |(problem, line): (&template::Problem, &str)| {
+            !has_no_value(problem) && line.starts_with(&format!("{path}:{problem}"))
+        };
+        let is_same = outcome.problems.len() == lines.lines().count()
+            && outcome.problems.iter().zip(lines.lines()).all(is_told);
+        if is_same {
+            problems::print(name, text, &outcome.problems, Severity::Error);
+        }
+        is_same
+    }
+
+    /// Prints the warnings.
+    pub fn print_warnings(&self) {
+        let (name, text, _, outcome) = &self.opened;
+        warn(name, text, &outcome.warnings);
+    }
 }
 
 fn has_no_value(problem: &template::Problem) -> bool {

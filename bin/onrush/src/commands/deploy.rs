@@ -3,7 +3,8 @@
 use super::client::{block_on, send};
 use crate::Stop;
 use crate::arguments::{Deploy, Output};
-use crate::{samconfig, stack};
+use crate::samconfig;
+use crate::stack::{self, Handed};
 use anyhow::{Context as _, anyhow};
 use http::Method;
 use serde_json::{Value, json};
@@ -18,16 +19,16 @@ pub fn run(arguments: &Deploy) -> Result<ExitCode, Stop> {
         "imports": template.imports,
         "stack_name": template.stack_name,
     });
-    if let Some(path) = stack::find(template) {
-        // Its problems are shown here, where they are wanted, and nothing is asked of anybody.
-        stack::check(&path, template, port_of(endpoint))?;
-        let path = std::path::absolute(&path).context("this folder is gone")?;
-        wanted["template"] = Value::String(path.to_string_lossy().into_owned());
+    let handed = stack::find(template).map(|path| Handed::look(&path, template, port_of(endpoint)));
+    let handed = handed.transpose()?;
+    if let Some(handed) = &handed {
+        handed.print_warnings();
+        wanted["template"] = Value::String(handed.path.to_string_lossy().into_owned());
     }
-    block_on(deploy(arguments, &wanted))
+    block_on(deploy(arguments, &wanted, handed.as_ref()))
 }
 
-async fn deploy(arguments: &Deploy, wanted: &Value) -> Result<ExitCode, Stop> {
+async fn deploy(arguments: &Deploy, wanted: &Value, handed: Option<&Handed>) -> Result<ExitCode, Stop> {
     let endpoint = &arguments.endpoint.endpoint;
     let headers = [("content-type", "application/json")];
     let answer =
@@ -36,7 +37,11 @@ async fn deploy(arguments: &Deploy, wanted: &Value) -> Result<ExitCode, Stop> {
     let page: Value = serde_json::from_slice(&answer.body)
         .with_context(|| format!("{endpoint}/_onrush/deploy is no page of Onrush's"))?;
     if !answer.status.is_success() {
-        return Err(anyhow!("{}", page["message"].as_str().unwrap_or("it did not say why")).into());
+        let why = page["message"].as_str().unwrap_or("it did not say why");
+        if handed.is_some_and(|handed| handed.print_problems(why)) {
+            return Err(Stop::Reported);
+        }
+        return Err(anyhow!("{why}").into());
     }
     match arguments.output {
         Output::Json => super::print(&format!("{page}\n"))?,

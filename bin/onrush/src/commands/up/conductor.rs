@@ -221,6 +221,7 @@ impl Conductor {
     /// Reads the template again and deploys what differs. A template with problems, or one that cannot be deployed whole,
     /// changes nothing.
     async fn deploy(&mut self, arguments: Option<Template>) -> Result<Done, Failed> {
+        let asked = arguments.is_some();
         let arguments = arguments.unwrap_or_else(|| self.template.clone());
         let path = arguments
             .template
@@ -238,7 +239,8 @@ impl Conductor {
             parameters: self.read.as_ref().map(Read::given_parameters).unwrap_or_default(),
         };
         let read =
-            tokio::task::spawn_blocking(move || stack::read_again(&path, &given, port, standing)).await;
+            tokio::task::spawn_blocking(move || stack::read_again(&path, &given, port, standing, asked))
+                .await;
         let read = read.map_err(|error| Stop::Failed(error.into()))??;
         self.elastic_ips.note(Some(&read));
         let before = self.stage.control.functions();
