@@ -6,10 +6,7 @@ use crate::http::Kept;
 use crate::platform::{Platform, Site};
 use crate::process::resident_kib;
 use anyhow::{Context as _, Result, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
-use std::io::{Cursor, Write as _};
 use std::time::{Duration, Instant};
 
 const FEW: usize = 10;
@@ -18,6 +15,11 @@ const MANY: usize = 10_000;
 const OPERATION_MS: f64 = 2.0;
 const OF_FEW: f64 = 2.0;
 const FUNCTIONS: &str = "/2015-03-31/functions";
+/// A zip, in base64, with one `index.py`: `def handler(event, context):` and `return event`.
+const PACKAGE: &str = "\
+    UEsDBBQAAAAAAAAAIQC0CHBpLgAAAC4AAAAIAAAAaW5kZXgucHlkZWYgaGFuZGxlcihldmVudCwgY29udGV4dCk6CiAgICByZXR1\
+    cm4gZXZlbnQKUEsBAhQDFAAAAAAAAAAhALQIcGkuAAAALgAAAAgAAAAAAAAAAAAAAIABAAAAAGluZGV4LnB5UEsFBgAAAAABAAEA\
+    NgAAAFQAAAAAAA==";
 
 /// One kind of request: what it is called, and what is sent for the round's own function.
 struct Operation {
@@ -67,10 +69,9 @@ const OPERATIONS: &[Operation] = &[
 ];
 
 pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
-    let package = package()?;
     let many_functions = bench.pick(MANY / 10, MANY);
-    let few = Deployed::new(bench, &package, FEW)?;
-    let many = Deployed::new(bench, &package, many_functions)?;
+    let few = Deployed::new(bench, FEW)?;
+    let many = Deployed::new(bench, many_functions)?;
     let mut starts = [const { Samples(Vec::new()) }; 2];
     let mut resident = [const { Samples(Vec::new()) }; 2];
     for _ in 0..bench.rounds() {
@@ -82,8 +83,8 @@ pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
         }
     }
     let [small, large] = [few.site.start()?, many.site.start()?];
-    let of_few = figures(bench, &small, &package)?;
-    let of_many = figures(bench, &large, &package)?;
+    let of_few = figures(bench, &small)?;
+    let of_many = figures(bench, &large)?;
     for ((what, few), (_, many)) in of_few.into_iter().zip(of_many) {
         if what != "Invoke" {
             let what = format!("{what}, {FEW} functions, p50");
@@ -116,12 +117,12 @@ struct Deployed {
 }
 
 impl Deployed {
-    fn new(bench: &Bench, package: &str, count: usize) -> Result<Self> {
+    fn new(bench: &Bench, count: usize) -> Result<Self> {
         let site = Site::new(bench, &[])?;
         let platform = site.start()?;
         let mut connection = Kept::open(platform.address)?;
         for number in 0..count {
-            let body = function(&format!("many-{number:05}"), package);
+            let body = function(&format!("many-{number:05}"));
             let status = connection.ask("POST", FUNCTIONS, &body)?.0;
             ensure!(status == 201, "CreateFunction answered {status}");
         }
@@ -130,7 +131,7 @@ impl Deployed {
 }
 
 /// The median time of each operation, over functions that are made and deleted again.
-fn figures(bench: &Bench, platform: &Platform, package: &str) -> Result<Vec<(&'static str, Samples)>> {
+fn figures(bench: &Bench, platform: &Platform) -> Result<Vec<(&'static str, Samples)>> {
     let mut connection = Kept::open(platform.address)?;
     let mut all: Vec<_> = OPERATIONS.iter().map(|operation| (operation.name, Samples::default())).collect();
     all.push(("Invoke", Samples::default()));
@@ -141,7 +142,7 @@ fn figures(bench: &Bench, platform: &Platform, package: &str) -> Result<Vec<(&'s
         for (at, operation) in OPERATIONS.iter().enumerate() {
             let mut times = Samples::default();
             for round in 0..rounds {
-                let body = (operation.body)(round, &function(&name(round), package));
+                let body = (operation.body)(round, &function(&name(round)));
                 let begun = Instant::now();
                 let (status, answer) =
                     connection.ask(operation.method, &(operation.path)(&name(round)), &body)?;
@@ -171,18 +172,10 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-fn function(name: &str, package: &str) -> String {
+fn function(name: &str) -> String {
     json!({
         "FunctionName": name, "Runtime": "python3.13", "Handler": "index.handler",
-        "Role": "arn:aws:iam::000000000000:role/bench", "Code": { "ZipFile": package },
+        "Role": "arn:aws:iam::000000000000:role/bench", "Code": { "ZipFile": PACKAGE },
     })
     .to_string()
-}
-
-/// A zip with one small Python file, in base64.
-fn package() -> Result<String> {
-    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    writer.start_file("index.py", zip::write::SimpleFileOptions::default())?;
-    writer.write_all(b"def handler(event, context):\n    return event\n")?;
-    Ok(STANDARD.encode(writer.finish()?.into_inner()))
 }
