@@ -15,7 +15,7 @@ const BAD_LINE: Duration = Duration::from_secs(60);
 /// So many bytes there and back on one connection: whether they are the same, and whether both ends were closed.
 fn there_and_back(stage: &Stage, bytes: usize, patience: Duration) -> Result<bool, std::io::ErrorKind> {
     stage.inside.run(move || {
-        let stream = TcpStream::connect_timeout(&server(), patience).map_err(|error| error.kind())?;
+        let stream = TcpStream::connect_timeout(&server(), BAD_LINE).map_err(|error| error.kind())?;
         stream.set_read_timeout(Some(patience)).unwrap();
         let sent: Vec<u8> = (0..bytes).map(|number| ((number * 7) >> 3) as u8).collect();
         let (copy, mut writing) = (sent.clone(), stream.try_clone().unwrap());

@@ -110,18 +110,19 @@ fn questions_are_answered_beside_the_interface() {
     let Some(stage) = stage(&["nat.ports=1", "dns.packets=5"], |_| {}) else { return };
     let heard = stage.inside.run(|| {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         socket.connect("169.254.169.253:53").unwrap();
         let mut question = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         question.extend(b"\x05cache\x07example\x03com\0\0\x01\0\x01");
-        let ask = |_| {
+        let hear = |patience| {
             let mut buffer = [0; 512];
-            socket.send(&question).unwrap();
+            socket.set_read_timeout(Some(patience)).unwrap();
             socket.recv(&mut buffer).is_ok_and(|count| count == question.len() && buffer[2] & 0x80 != 0)
         };
-        (0..6).filter(|turn| ask(*turn)).count()
+        // All at once: on a busy machine their answers, one after the other, may take longer than the limit's second.
+        (0..6).for_each(|_| assert_eq!(socket.send(&question).unwrap(), question.len()));
+        ((0..5).filter(|_| hear(PATIENCE)).count(), hear(Duration::from_millis(300)))
     });
-    assert_eq!(heard, 5, "the sixth within a second is dropped");
+    assert_eq!(heard, (5, false), "the sixth within a second is dropped");
     assert_eq!(stage.blame.since(model::Instant::START).unwrap().limit, LimitId::DnsPackets);
 }
 
@@ -142,17 +143,17 @@ fn what_is_attached_is_asked_before_the_environment_hears_of_it() {
 #[test]
 fn the_world_can_go_and_come_back() {
     let Some(stage) = stage(&[], |_| {}) else { return };
-    let connect = || TcpStream::connect_timeout(&server(), Duration::from_millis(300)).is_ok();
-    assert!(stage.inside.run(connect));
+    let connect = |patience| move || TcpStream::connect_timeout(&server(), patience).is_ok();
+    assert!(stage.inside.run(connect(PATIENCE)));
     stage.fabric.set_world(None);
     // An answer shows that what was asked for before is done.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(stage.fabric.board()).unwrap();
-    assert!(!stage.inside.run(connect), "nobody carries it");
+    assert!(!stage.inside.run(connect(Duration::from_millis(300))), "nobody carries it");
     let mut world = Corner::new(c"onrush0", &[(SERVER.into(), 24)], false, (Kind::Tun, 65_535)).unwrap();
     world.run(echo);
     stage.fabric.set_world(Some(Outside::behind(world.device.take().unwrap())));
-    assert!(stage.inside.run(connect));
+    assert!(stage.inside.run(connect(PATIENCE)));
 }
 
 #[test]
