@@ -23,6 +23,24 @@ except OSError as error:
     answer = type(error).__name__
 """
 
+# Of two that were kept the first has keep-alive, every second; then both are silent for so long, and speak.
+KEEP_ALIVE = """
+import socket, time
+alive, silent = kept["all"]
+alive.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+    alive.setsockopt(socket.IPPROTO_TCP, option, 1)
+time.sleep(event["seconds"])
+answer = []
+for connection in (alive, silent):
+    connection.settimeout(10)
+    try:
+        connection.sendall(b"again")
+        answer.append(connection.recv(16).decode())
+    except OSError as error:
+        answer.append(type(error).__name__)
+"""
+
 
 def connect(platform, name="Red", host=SERVER, port=PORT, **more):
     return puppet.inside(platform, CONNECT, name, host=host, port=port, **more)
@@ -179,6 +197,14 @@ def test_who_is_idle_for_too_long_is_forgotten_and_gets_a_reset(up):
     metrics = board(platform)["gateways"][0]["metrics"]
     assert (metrics["IdleTimeoutCount"], metrics["ActiveConnectionCount"]) == (1, 0)
     assert connect(platform) == ["hello"]
+
+
+def test_keep_alive_keeps_a_connection_that_has_nothing_to_say(up):
+    """F19: AWS's own cure for the 350 s (VPC User Guide, "Troubleshoot NAT gateways"); here for four."""
+    platform = up("--limit", "nat.idle-timeout=4")
+    assert connect(platform, count=2, keep=True) == ["hello"] * 2
+    assert puppet.inside(platform, KEEP_ALIVE, "Red", seconds=10) == ["again", "ConnectionResetError"]
+    assert board(platform)["gateways"][0]["metrics"]["IdleTimeoutCount"] == 1
 
 
 def test_a_peer_that_vanishes_frees_its_ports_in_time(up, world):
