@@ -78,18 +78,18 @@ impl VpcNames {
     }
 
     fn find(&self, name: &Name) -> Option<&BTreeSet<IpAddr>> {
-        self.find_in(&self.records, name)
+        self.find_in(&self.records, name).map(|(_, found)| found)
     }
 
-    /// What is there for the name, or for the nearest wildcard above it.
-    fn find_in<'a, T>(&self, names: &'a BTreeMap<Name, T>, name: &Name) -> Option<&'a T> {
-        if let Some(found) = names.get(name) {
+    /// What is there for the name, or for the nearest wildcard above it, and under which of them.
+    fn find_in<'a, T>(&self, names: &'a BTreeMap<Name, T>, name: &Name) -> Option<(&'a Name, &'a T)> {
+        if let Some(found) = names.get_key_value(name) {
             return Some(found);
         }
         let mut above = name.parent();
         while let Some(parent) = above {
             let wildcard = Name::new(&format!("*.{parent}"));
-            if let Some(found) = wildcard.and_then(|wildcard| names.get(&wildcard)) {
+            if let Some(found) = wildcard.and_then(|wildcard| names.get_key_value(&wildcard)) {
                 return Some(found);
             }
             // A wildcard does not reach over a zone's start.
@@ -113,8 +113,8 @@ impl VpcNames {
 pub enum Answer {
     /// These addresses.
     Addresses(Vec<IpAddr>),
-    /// One of these addresses, with the next question the next.
-    OneOf(Vec<IpAddr>),
+    /// One of these addresses of a record, with the next question about it the next.
+    OneOf(Name, Vec<IpAddr>),
     /// This name.
     Pointer(Name),
     /// Whatever this name leads to.
@@ -188,11 +188,14 @@ impl Book {
         if let Some(target) = vpc.aliases.get(name) {
             return Answer::Alias(target.clone());
         }
-        if let Some(found) = vpc.find(name) {
+        if let Some((record, found)) = vpc.find_in(&vpc.records, name) {
             let all = found.iter().copied().collect();
-            return if vpc.one_of.contains(name) { Answer::OneOf(all) } else { Answer::Addresses(all) };
+            return match vpc.one_of.contains(record) {
+                true => Answer::OneOf(record.clone(), all),
+                false => Answer::Addresses(all),
+            };
         }
-        if let Some(target) = vpc.find_in(&vpc.aliases, name) {
+        if let Some((_, target)) = vpc.find_in(&vpc.aliases, name) {
             return Answer::Alias(target.clone());
         }
         // An attached server of the service stands behind the endpoint.

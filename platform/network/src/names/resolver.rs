@@ -64,7 +64,7 @@ pub struct Resolver {
     upstream: Upstream,
     /// The name by which each address was last asked for.
     told: Mutex<HashMap<IpAddr, Name>>,
-    /// Of names and types that are answered with one address at a time, how often they were: the template's, so only so many.
+    /// Of records and types that are answered with one address at a time, how often they were: the template's, so only so many.
     turns: Mutex<BTreeMap<(Name, u16), usize>>,
 }
 
@@ -121,15 +121,16 @@ impl Resolver {
         let known = question.name.as_ref().map_or(Answer::AskTheHost, |name| book.look_up(asker.vpc, name));
         let answer = match known {
             Answer::Addresses(addresses) => of_addresses(&question, &addresses),
-            Answer::OneOf(addresses) => {
-                of_addresses(&question, self.next_of(&question, question.kind, &addresses).as_slice())
+            Answer::OneOf(record, addresses) => {
+                let next = self.next_of(record, question.kind, question.kind, &addresses);
+                of_addresses(&question, next.as_slice())
             }
             Answer::Pointer(name) => {
                 let data = matches!(question.kind, wire::PTR | wire::ANY).then_some(Data::Pointer(name));
                 question.answer(Code::NoError, data.as_slice(), question.name.as_ref())
             }
             Answer::Alias(name) => {
-                let addresses = self.addresses_of(asker, name, question.kind).await;
+                let addresses = self.addresses_of(asker, &question, name, question.kind).await;
                 of_addresses(&question, &addresses)
             }
             Answer::NoSuchName(zone) => question.answer(Code::NoSuchName, &[], Some(&zone)),
@@ -156,11 +157,7 @@ impl Resolver {
         if !wire::is_without_error(&answer) || !wire::addresses(&answer, ADDRESSES_MAX).is_empty() {
             return answer;
         }
-        let found = match self.book().look_up(asker.vpc, name) {
-            // Its turns are those of the question, which asks for the other version.
-            Answer::OneOf(addresses) => self.next_of(question, wire::A, &addresses).into_iter().collect(),
-            _ => self.addresses_of(asker, name.clone(), wire::A).await,
-        };
+        let found = self.addresses_of(asker, question, name.clone(), wire::A).await;
         let made_up = |address: &IpAddr| match address {
             IpAddr::V4(four) => Some(IpAddr::V6(nat64::synthesized(*four))),
             IpAddr::V6(_) => None,
@@ -175,11 +172,21 @@ impl Resolver {
         answer.inspect_err(|error| tracing::debug!(name, %error, "a name could not be looked up")).ok()
     }
 
-    /// The addresses that an alias comes to. They are answered as the name's own, as Route 53 does.
-    async fn addresses_of(&self, asker: Asker, mut name: Name, kind: u16) -> Vec<IpAddr> {
+    /// The addresses of a kind that a name, or an alias, comes to. They are answered as the name's own, as Route 53 does.
+    async fn addresses_of(
+        &self,
+        asker: Asker,
+        question: &Question<'_>,
+        mut name: Name,
+        kind: u16,
+    ) -> Vec<IpAddr> {
         for _ in 0..ALIASES_MAX {
             match self.book().look_up(asker.vpc, &name) {
-                Answer::Addresses(addresses) | Answer::OneOf(addresses) => return addresses,
+                Answer::Addresses(addresses) => return addresses,
+                // Its turns are those of the question, which may ask for the other version.
+                Answer::OneOf(record, addresses) => {
+                    return self.next_of(record, question.kind, kind, &addresses).into_iter().collect();
+                }
                 Answer::Alias(next) => name = next,
                 Answer::AskTheHost => {
                     let query = wire::query(&name, kind);
@@ -193,14 +200,14 @@ impl Resolver {
         Vec::new()
     }
 
-    /// The address whose turn it is with this question, of those of a `kind`.
-    fn next_of(&self, question: &Question<'_>, kind: u16, addresses: &[IpAddr]) -> Option<IpAddr> {
+    /// The address whose turn it is with a question of type `asked`, of those of a `kind`.
+    fn next_of(&self, record: Name, asked: u16, kind: u16, addresses: &[IpAddr]) -> Option<IpAddr> {
         let wanted: Vec<_> = addresses.iter().filter(|address| is_wanted(kind, **address)).collect();
         if wanted.len() < 2 {
             return wanted.first().map(|address| **address);
         }
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let turn = turns.entry((question.name.clone()?, question.kind)).or_default();
+        let turn = turns.entry((record, asked)).or_default();
         *turn = turn.wrapping_add(1);
         Some(*wanted[*turn % wanted.len()])
     }
@@ -291,6 +298,28 @@ mod tests {
             own.iter().map(|one| heard.iter().filter(|found| *found == one).count()).collect::<Vec<_>>(),
             [2, 2]
         );
+    }
+
+    #[tokio::test]
+    async fn readers_behind_a_wildcard_or_an_alias_take_turns_whatever_is_asked_for() {
+        let name = |text| Name::new(text).unwrap();
+        let mut vpc = VpcNames::new(true, vec![]);
+        vpc.extend(&name("*.test"), [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()]);
+        vpc.take_turns(&name("*.test"));
+        vpc.add_alias(name("orders.shop"), name("readers.test"));
+        let services = ServiceAddresses::new("us-east-1", [], false);
+        let book = Book::new("us-east-1", vec![vpc], &Attachments::default(), services);
+        let resolver = Resolver::new(Arc::new(book), Upstream::of(vec![]));
+        for (dns64, kind) in [(false, wire::A), (true, wire::AAAA)] {
+            let mut heard = Vec::new();
+            for asked in ["a.test", "b.test", "orders.shop", "orders.shop"] {
+                let (asker, query) = (Asker { vpc: Some(0), dns64 }, wire::query(&name(asked), kind));
+                heard.push(wire::addresses(&resolver.answer(asker, &query, Transport::Udp).await, 8));
+            }
+            assert!(heard.iter().all(|found| found.len() == 1), "one each: {heard:?}");
+            assert!(heard[0] != heard[1] && heard[..2] == heard[2..], "{heard:?}");
+        }
+        assert_eq!(resolver.turns.lock().unwrap().len(), 2, "who makes names up fills no memory");
     }
 
     fn code(answer: &[u8]) -> (u8, u16) {
