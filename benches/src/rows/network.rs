@@ -57,7 +57,7 @@ fn peers(bench: &Bench, board: &mut Board) -> Result<()> {
             // Slow enough that everybody sleeps in between.
             if matches!(kind, Kind::Ours | Kind::Copy) {
                 let times = bench.pick("50", "300");
-                ways.asleep.push(site.load(&["ping", site::WORLD, "7000", times, "3000"])?[0]);
+                ways.asleep.push(site.load_on_one_core(&["ping", site::WORLD, "7000", times, "3000"])?[0]);
             }
         }
         for (_, site, ways) in &mut sites {
@@ -116,7 +116,7 @@ fn peers(bench: &Bench, board: &mut Board) -> Result<()> {
         ],
     );
     row(
-        "a byte there and back, all asleep before",
+        "a byte there and back, all asleep before, on one core",
         "us",
         |ways| &ways.asleep,
         &[(Kind::Copy, TimesAtMost(1.1))],

@@ -4,7 +4,9 @@
 use crate::bench::Bench;
 use crate::process::{Running, bound};
 use anyhow::{Context as _, Result, bail};
+use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -179,9 +181,9 @@ impl Talker {
 /// Two ends and what carries packets between them. Fields are dropped in this order.
 #[derive(Debug)]
 pub struct Site {
-    _carrier: Option<Talker>,
+    carrier: Option<Talker>,
     _peer: Option<Running>,
-    _server: Talker,
+    server: Talker,
     inside: Namespace,
     _between: Option<Namespace>,
     world: Namespace,
@@ -228,8 +230,7 @@ impl Site {
             }
         }
         let server = Talker::ready(world.within(&load).args(["serve", "7000"]))?;
-        let site =
-            Self { _carrier: carrier, _peer: peer, _server: server, inside, _between: between, world, load };
+        let site = Self { carrier, _peer: peer, server, inside, _between: between, world, load };
         Ok(Some(site))
     }
 
@@ -253,6 +254,19 @@ impl Site {
         }
     }
 
+    /// As [`Self::load`], with the load, what carries its packets and the server on one core. A sleeper on another core costs a
+    /// virtual machine more to wake than all the packets do, and where everybody fell asleep is chance.
+    pub fn load_on_one_core(&mut self, arguments: &[&str]) -> Result<Vec<f64>> {
+        let all = sched_getaffinity(None)?;
+        let mut one = CpuSet::new();
+        one.set((0..CpuSet::MAX_CPU).find(|core| all.is_set(*core)).context("a process has a core")?);
+        let processes: Vec<u32> = self.carrier.iter_mut().chain([&mut self.server]).map(Talker::id).collect();
+        keep_on(&one, &processes)?;
+        let numbers = self.load(arguments);
+        keep_on(&all, &processes)?;
+        numbers
+    }
+
     /// The numbers that a load inside prints.
     pub fn load(&self, arguments: &[&str]) -> Result<Vec<f64>> {
         let output = self.inside.within(&self.load).args(arguments).output()?;
@@ -263,6 +277,22 @@ impl Site {
             _ => bail!("{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr)),
         }
     }
+}
+
+/// Keeps the calling thread, whose children take after it, and every thread of these processes on those cores.
+fn keep_on(cores: &CpuSet, processes: &[u32]) -> Result<()> {
+    sched_setaffinity(None, cores)?;
+    for process in processes {
+        for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+            let id: i32 = thread?.file_name().to_string_lossy().parse()?;
+            match sched_setaffinity(Pid::from_raw(id), cores) {
+                // It has ended since it was listed.
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What the far end of an iperf3 run got, in Gbit/s.
