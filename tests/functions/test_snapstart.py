@@ -390,12 +390,12 @@ def test_a_version_of_a_template_or_of_an_earlier_run_starts_cold_meanwhile(star
 
 
 ASKS = """
-import json, urllib.request
+import json, os, urllib.request
 with urllib.request.urlopen("https://lambda.us-east-1.amazonaws.com/2015-03-31/functions/", timeout=2) as answer:
     there = sorted(function["FunctionName"] for function in json.load(answer)["Functions"])
 
 def handler(event, context):
-    return there
+    return [os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"], *there]
 """
 
 
@@ -405,13 +405,22 @@ def test_init_ahead_reaches_the_platforms_own_api(start, tmp_path):
     (tmp_path / "later/Makefile").write_text("build-Later:\n\tsleep 5\n\techo 'handler = lambda *_: 1' > $(ARTIFACTS_DIR)/app.py\n")
     later = {"FunctionName": "later", "CodeUri": "later", "Runtime": RUNTIME, "Handler": "app.handler"}
     more = {"Type": "AWS::Serverless::Function", "Metadata": {"BuildMethod": "makefile"}, "Properties": later}
-    # Two runs: the second one has the version from its store.
-    template = fast(tmp_path, ASKS, more={"Later": more})
+    held = {"FunctionName": "held", "CodeUri": "code", "Runtime": RUNTIME, "Handler": "app.handler", "AutoPublishAlias": "live"}
+    held["ProvisionedConcurrencyConfig"] = {"ProvisionedConcurrentExecutions": 1}
+    # Two runs: the second one has the versions from its store.
+    template = fast(tmp_path, ASKS, more={"Later": more, "Held": {"Type": "AWS::Serverless::Function", "Properties": held}})
     for _ in range(2):
         platform = start(home=tmp_path, template=template)
         client = platform.client()
         client.get_waiter("published_version_active").wait(FunctionName="fast", Qualifier="1", WaiterConfig=WAIT)
         answer = platform.invoke("fast", {}, query="?Qualifier=live")
-        assert answer.json() == ["fast", "later"] and "Restore Duration" in report(answer), answer
+        assert answer.json() == ["snap-start", "fast", "held", "later"] and "Restore Duration" in report(answer), answer
+        shown = lambda: client.get_provisioned_concurrency_config(FunctionName="held", Qualifier="live")
+        deadline = time.monotonic() + 30
+        while shown()["Status"] != "READY":
+            assert time.monotonic() < deadline, (shown(), platform.log("held"))
+            time.sleep(0.1)
+        answer = platform.invoke("held", {}, query="?Qualifier=live")
+        assert answer.json() == ["provisioned-concurrency", "fast", "held", "later"], answer
         platform.close()
         (tmp_path / "later/Makefile").touch()
