@@ -6,7 +6,7 @@ use bytes::Bytes;
 use control::Control;
 use doors::lambda_rest::control_plane::{Standing, handle};
 use http::{Method, Request};
-use invoke::ProvisionedCounts;
+use invoke::{Preparation, ProvisionedCounts};
 use std::sync::LazyLock;
 
 const REQUESTS_MAX: usize = 12;
@@ -18,8 +18,8 @@ impl Standing for Nothing {
         None
     }
 
-    fn is_preparing(&self, _: &str) -> bool {
-        false
+    fn preparation(&self, _: &str) -> Preparation {
+        Preparation::Done
     }
 }
 
