@@ -20,8 +20,8 @@ OTEL_VERSION, SIGTERM_VERSION = "0.1.11", "0.1.2"
 PYTHON = f"python3.{max(sys.version_info.minor, 12)}"
 
 
-def log_until(platform, name, wanted):
-    deadline = time.monotonic() + 30
+def log_until(platform, name, wanted, seconds=30):
+    deadline = time.monotonic() + seconds
     while True:
         lines = platform.log(name)
         if found := [line for line in lines if wanted in line]:
@@ -91,10 +91,18 @@ def handler(event, context):
     client = platform.client()
     for name, register in (("told", "1"), ("untold", "0")):
         platform.create(name, code, PYTHON, "app.handler", {"REGISTER": register}, Timeout=20, MemorySize=512)
-        answer = platform.invoke(name, {"n": 1})
-        assert answer.json() == {"n": 1}, answer
-        client.update_function_configuration(FunctionName=name, Description="new environments from now on")
-    lines, _ = log_until(platform, "told", "the pool is closed")
+    # An end has half a second, as at AWS: on a busy machine that is over before the handler had its turn, now and then.
+    for turn in reversed(range(6)):
+        for name in ("told", "untold"):
+            answer = platform.invoke(name, {"n": turn})
+            assert answer.json() == {"n": turn}, answer
+            client.update_function_configuration(FunctionName=name, Description=f"new environments from now on: {turn}")
+        try:
+            lines, _ = log_until(platform, "told", "the pool is closed", 5)
+            break
+        except AssertionError:
+            if turn == 0:
+                raise
     assert any(line.startswith("EXTENSION\tName: lambda-sigterm\tState: Ready\tEvents: []") for line in lines), lines
     # Its end came no later.
     assert not any("the pool is closed" in line for line in platform.log("untold"))
