@@ -40,6 +40,7 @@ mod root;
 mod sandbox;
 mod sandboxes;
 mod seccomp;
+mod sheet;
 mod shortage;
 mod socket;
 mod spec;
