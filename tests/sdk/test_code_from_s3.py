@@ -1,13 +1,16 @@
 """Code that lies in S3: fetched from the server that the user has attached, with bounds."""
 
+import concurrent.futures
 import http.server
 import json
 import threading
+import time
 import urllib.parse
 
 import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
+import botocore.exceptions
 import pytest
 
 from support import packages
@@ -15,8 +18,16 @@ from support.platform import ROLE
 
 KEY = "code/b c+d/é.zip"
 ARGUMENTS = {"Runtime": "provided.al2023", "Role": ROLE, "Handler": "bootstrap"}
+ACCESS_DENIED = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 NO_SUCH_KEY = "<?xml version='1.0'?><Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
 UNZIPPED_MAX = 262_144_000
+FETCHES_MAX = 4
+KEYS_SHOWN = """
+import os
+
+def handler(event, context):
+    return [os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")]
+"""
 
 
 class Bucket(http.server.BaseHTTPRequestHandler):
@@ -46,7 +57,9 @@ class Bucket(http.server.BaseHTTPRequestHandler):
         request.context["timestamp"] = self.headers["x-amz-date"]
         request.headers["X-Amz-Date"] = self.headers["x-amz-date"]
         credentials = botocore.credentials.Credentials(key_id, self.server.keys.get(key_id, ""))
-        auth = botocore.auth.S3SigV4Auth(credentials, "s3", "us-east-1")
+        region = given.split("Credential=")[1].split("/")[2]
+        auth = botocore.auth.S3SigV4Auth(credentials, "s3", region)
+        self.server.signers.append((key_id, region))
         canonical = auth.canonical_request(request)
         return given.endswith(auth.signature(auth.string_to_sign(request, canonical), request))
 
@@ -65,7 +78,7 @@ class Bucket(http.server.BaseHTTPRequestHandler):
 def s3():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
     server.daemon_threads = True
-    server.asked, server.objects = [], {}
+    server.asked, server.signers, server.objects = [], [], {}
     server.keys = {"ASIAONRUSHLOCAL00000": "onrush-local-secret-opens-nothing-elsewhere"}
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -77,6 +90,11 @@ def s3():
 
 def attached(s3):
     return "--attach", f"s3=127.0.0.1:{s3.server_address[1]}"
+
+
+def with_key(client, key, secret, token=None):
+    client._request_signer._credentials = botocore.credentials.Credentials(key, secret, token)
+    return client
 
 
 def test_functions_and_layers_are_made_and_changed_from_it(start, s3):
@@ -104,9 +122,86 @@ def test_it_is_signed_with_the_users_own_key(start, s3, monkeypatch):
         platform.client().create_function(FunctionName="cart", **code, **ARGUMENTS)
     platform.close()
     platform = start(*attached(s3), "--credentials", "AKIAOWN:own-secret")
-    client = platform.client()
-    client._request_signer._credentials = botocore.credentials.Credentials("AKIAOWN", "own-secret")
+    client = with_key(platform.client(), "AKIAOWN", "own-secret")
     assert client.create_function(FunctionName="cart", **code, **ARGUMENTS)["State"] == "Pending"
+
+
+def test_each_account_and_region_asks_with_its_own_key(start, s3):
+    """The keys of one account open nothing to another, nor to a session of its own."""
+    home, other = "000000000000", "222222222222"
+    words = ["ZHOME:secret", "AHOME:secret", f"ZOTHER:secret@{other}", f"AOTHER:secret@{other}"]
+    platform = start(*attached(s3), *(part for word in words for part in ("--credentials", word)))
+    s3.keys = {key: "secret" for key in ("ZHOME", "ZOTHER")}
+    s3.objects = {("/assets/a.zip", "latest"): packages.built("echo")}
+    content = {"S3Bucket": "assets", "S3Key": "a.zip"}
+    for key, region, signer in [
+        ("AHOME", "us-east-1", "ZHOME"),
+        ("ZHOME", "eu-west-1", "ZHOME"),
+        ("AOTHER", "us-east-1", "ZOTHER"),
+        ("ZOTHER", "eu-west-1", "ZOTHER"),
+    ]:
+        client = with_key(platform.client(region), key, "secret")
+        made = client.publish_layer_version(LayerName="all", Content=content)
+        assert f":{home if 'HOME' in key else other}:" in made["LayerArn"]
+        assert s3.signers[-1] == (signer, region)
+
+
+@pytest.mark.parametrize("account", ["", "@000000000000", "@222222222222"])
+def test_a_functions_session_asks_with_the_functions_key(start, s3, account):
+    platform = start(*attached(s3), "--credentials", f"AKIAOWN:secret{account}")
+    s3.keys = {"AKIAOWN": "secret"}
+    s3.objects = {("/assets/a.zip", "latest"): packages.built("echo")}
+    own = with_key(platform.client(), "AKIAOWN", "secret")
+    own.create_function(
+        FunctionName="keys",
+        Runtime="python3.13",
+        Handler="index.handler",
+        Role=ROLE,
+        Code={"ZipFile": packages.package({"index.py": KEYS_SHOWN})},
+    )
+    own.get_waiter("function_active_v2").wait(FunctionName="keys", WaiterConfig={"Delay": 0.1, "MaxAttempts": 100})
+    key, secret, token = json.loads(own.invoke(FunctionName="keys")["Payload"].read())
+    session = with_key(platform.client(), key, secret, token)
+    code = {"S3Bucket": "assets", "S3Key": "a.zip"}
+    for ask in [
+        lambda client: client.publish_layer_version(LayerName="all", Content=code),
+        lambda client: client.create_function(FunctionName="cart", Code=code, **ARGUMENTS),
+        lambda client: client.update_function_code(FunctionName="keys", DryRun=True, **code),
+    ]:
+        with pytest.raises(own.exceptions.InvalidParameterValueException, match="SignatureDoesNotMatch"):
+            ask(session)
+        assert s3.signers[-1][0] == key
+        ask(own)
+        assert s3.signers[-1][0] == "AKIAOWN"
+    # Known there, it opens what is let to functions.
+    s3.keys[key] = secret
+    assert session.publish_layer_version(LayerName="all", Content=code)["Version"] == 2
+
+
+def test_few_objects_are_on_their_way_at_once(start, s3):
+    platform = start(*attached(s3))
+    client = platform.client()
+    platform.create("cart", packages.built("echo"))
+    lock, now, most = threading.Lock(), 0, 0
+
+    def slow(handler):
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.5)
+        with lock:
+            now -= 1
+        handler.answer(200, packages.built("echo"))
+
+    s3.objects = {("/assets/slow.zip", "latest"): slow}
+
+    def ask(_):
+        return client.update_function_code(FunctionName="cart", S3Bucket="assets", S3Key="slow.zip", DryRun=True)
+
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        assert len(list(pool.map(ask, range(10)))) == 10
+    assert most == FETCHES_MAX
 
 
 def test_what_cannot_be_had_is_refused_and_changes_nothing(start, s3):
@@ -128,6 +223,14 @@ def test_what_cannot_be_had_is_refused_and_changes_nothing(start, s3):
             s3.stopped = True
         handler.close_connection = True
 
+    def announced(handler):
+        """As much, said beforehand, and then silence."""
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(2 * UNZIPPED_MAX))
+        handler.end_headers()
+        handler.rfile.read(1)
+        handler.close_connection = True
+
     def broken(handler):
         handler.send_response(200)
         handler.send_header("Content-Length", "1000")
@@ -138,20 +241,27 @@ def test_what_cannot_be_had_is_refused_and_changes_nothing(start, s3):
     s3.objects = {
         ("/assets/text.zip", "latest"): b"no archive",
         ("/assets/endless.zip", "latest"): endless,
+        ("/assets/announced.zip", "latest"): announced,
         ("/assets/broken.zip", "latest"): broken,
+        ("/assets/private.zip", "latest"): lambda handler: handler.answer(403, ACCESS_DENIED),
         ("/assets/plain.zip", "latest"): lambda handler: handler.answer(500, "what?"),
     }
     no_key = "Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message: The specified key does not exist."
-    for key, words in [
-        ("none.zip", no_key),
-        ("text.zip", "Could not unzip uploaded file."),
-        ("endless.zip", f"Unzipped size must be smaller than {UNZIPPED_MAX} bytes"),
-        ("broken.zip", "Error occurred while GetObject. S3 at http://127.0.0.1:"),
-        ("plain.zip", "Error occurred while GetObject. S3 Error Code: 500. S3 Error Message: Internal Server Error"),
+    denied = "Your access has been denied by S3, please make sure your request credentials have permission to GetObject for assets/private.zip. S3 Error Code: AccessDenied. S3 Error Message: Access Denied"
+    invalid = "InvalidParameterValueException"
+    for key, code, words in [
+        ("none.zip", invalid, no_key),
+        ("text.zip", invalid, "Could not unzip uploaded file."),
+        ("private.zip", "AccessDeniedException", denied),
+        ("announced.zip", invalid, f"Unzipped size must be smaller than {UNZIPPED_MAX} bytes"),
+        ("endless.zip", invalid, f"Unzipped size must be smaller than {UNZIPPED_MAX} bytes"),
+        ("broken.zip", "ServiceException", "Error occurred while GetObject. S3 at http://127.0.0.1:"),
+        ("plain.zip", invalid, "Error occurred while GetObject. S3 Error Code: 500. S3 Error Message: Internal Server Error"),
     ]:
-        with pytest.raises(client.exceptions.InvalidParameterValueException) as refused:
+        with pytest.raises(botocore.exceptions.ClientError) as refused:
             client.update_function_code(FunctionName="cart", S3Bucket="assets", S3Key=key)
-        assert refused.value.response["Error"]["Message"].startswith(words), refused.value
+        error = refused.value.response["Error"]
+        assert error["Code"] == code and error["Message"].startswith(words), refused.value
     assert s3.stopped
     with pytest.raises(client.exceptions.InvalidParameterValueException, match="provide a source for function code"):
         client.update_function_code(FunctionName="cart", S3Bucket="assets")

@@ -13,6 +13,8 @@ pub struct Object<'a> {
     pub key: &'a str,
     /// Its version; the latest without it.
     pub version: Option<&'a str>,
+    /// Whether a session asks for it, as functions do: it has what functions may have, and nothing of lasting keys.
+    pub in_session: bool,
 }
 
 /// Fetches objects. May block.

@@ -80,6 +80,9 @@ pub struct FunctionCode {
     pub source_kms_key_arn: Option<String>,
     /// A container image.
     pub image_uri: Option<String>,
+    /// Whether a session's key signed the request, as functions' own are: see [`Object::in_session`](crate::Object).
+    #[serde(skip)]
+    pub in_session: bool,
 }
 
 /// The settings that creating and updating share.

@@ -88,7 +88,9 @@ impl Doors {
         let presigned = head.uri.query().unwrap_or_default().contains("X-Amz-Signature=");
         if presigned || head.headers.contains_key(http::header::AUTHORIZATION) {
             let access_key_id = signature::access_key_id_of(head).unwrap_or_default().to_owned();
-            let signer = Signer { access_key_id, account_id: None, region: self.region.clone() };
+            let in_session = head.headers.contains_key("x-amz-security-token");
+            let region = self.region.clone();
+            let signer = Signer { access_key_id, account_id: None, region, in_session };
             return Ok((signer, incoming));
         }
         Err(ApiError::new(ErrorCode::MissingAuthenticationToken, "Missing Authentication Token"))

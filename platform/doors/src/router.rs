@@ -209,7 +209,7 @@ impl Doors {
         port: u16,
     ) -> Result<Response<Outgoing>, Infallible> {
         let target = self.target(&request);
-        let (head, incoming) = request.into_parts();
+        let (mut head, incoming) = request.into_parts();
         let incoming = Incoming::Wire(incoming, self.clients.clone());
         // A template's parameters and secrets are in one Region; who one is, and functions, are in any.
         let (region, service) = match target {
@@ -246,7 +246,12 @@ impl Doors {
                     function_url::answer(doors, &destination, &path, &head, incoming, peer, port).await
                 );
             }
-            Target::Rest => return Ok(lambda_rest::answer(doors, head, incoming).await),
+            Target::Rest => {
+                if let Some(signer) = signer {
+                    head.extensions.insert(signer);
+                }
+                return Ok(lambda_rest::answer(doors, head, incoming).await);
+            }
             Target::HttpApi(reached) => http_api::answer(self, &reached, &head, incoming, peer, port).await,
             Target::RestApi(reached) => {
                 return Ok(rest_api::answer(self, &reached, &head, incoming, peer, port).await);

@@ -39,6 +39,8 @@ pub struct Signer {
     pub account_id: Option<String>,
     /// The Region that was signed for.
     pub region: String,
+    /// Whether the key is a session's, as functions' own are.
+    pub in_session: bool,
 }
 
 /// What a request must be signed for.
@@ -130,6 +132,7 @@ impl Pending<'_> {
             access_key_id: key.id.clone(),
             account_id: key.account_id.clone(),
             region: claim.region.to_owned(),
+            in_session: key.session_token.is_some(),
         };
         Ok((signer, body))
     }

@@ -267,12 +267,13 @@ async fn serve(
         experimental_snap_start: arguments.experimental_snapstart,
         passable: arguments.isolation == Isolation::Process,
     };
-    let objects = objects::Objects::of(services.clone(), &region, &keys, tokio::runtime::Handle::current());
+    let home = doors::Realm { account_id: model::name::DEFAULT_ACCOUNT.to_owned(), region: region.clone() };
+    let objects = objects::Objects::of(services.clone(), home, &keys, tokio::runtime::Handle::current());
     let realms::Parts { control, doors: watched, .. } = realms::parts(
         control_options,
         invoker.clone(),
         events.clone(),
-        (overlay, workshop.clone(), objects.clone()),
+        (overlay, workshop.clone(), objects),
     )?;
     let others = realms::Realms::new(realms::Ground {
         data_dir: data_dir.clone(),
@@ -291,7 +292,6 @@ async fn serve(
         loopback: arguments.host.is_loopback(),
         queues,
         serving: serving.subscribe(),
-        objects,
         workshop,
         runtime: tokio::runtime::Handle::current(),
     });

@@ -44,17 +44,13 @@ impl Control {
         }
     }
 
-    /// Unpacks what an API request brings.
+    /// Unpacks what an API request brings, which [`check_code`] has passed.
     ///
     /// # Errors
     /// It brings nothing, or more than one thing, or what cannot be unpacked.
     pub(super) fn code_of_request(&self, code: &FunctionCode) -> Result<Package, ApiError> {
         let s3 = [&code.s3_bucket, &code.s3_key, &code.s3_object_version, &code.s3_object_storage_mode];
         let s3 = s3.into_iter().any(Option::is_some);
-        let mut violations = Violations::default();
-        violations.any_arn(code.source_kms_key_arn.as_deref(), "sourceKMSKeyArn");
-        check_object(code, &mut violations);
-        violations.finish()?;
         match &code.zip_file {
             Some(_) if s3 => Err(ApiError::invalid(
                 "Please do not provide other FunctionCode parameters when providing a ZipFile.",
@@ -73,15 +69,31 @@ impl Control {
         if code.s3_object_storage_mode.as_deref() == Some("REFERENCE") {
             return Err(not_run("The value REFERENCE of S3ObjectStorageMode"));
         }
-        let object = Object { bucket, key, version: code.s3_object_version.as_deref() };
+        let version = code.s3_object_version.as_deref();
+        let object = Object { bucket, key, version, in_session: code.in_session };
         let refused = |error: ObjectError| match error {
             ObjectError::NoServer => ApiError::new(
                 ErrorCode::NotImplemented,
                 "Code from S3 (S3Bucket, S3Key) needs an S3 that is attached: onrush up --attach s3=HOST:PORT; or give the archive itself as ZipFile.",
             ),
             ObjectError::TooLarge => api_error(&PackageError::UnzippedTooLarge),
-            // Source: answers of CreateFunction on AWS, widely seen.
-            refused => ApiError::invalid(format!("Error occurred while GetObject. {refused}")),
+            ObjectError::Disk(source) => {
+                api_error(&PackageError::Disk { path: self.options.data_dir.clone(), source })
+            }
+            // Source of both texts: answers of CreateFunction on AWS, widely seen.
+            ObjectError::Refused { ref code, .. } if code == "AccessDenied" => ApiError::new(
+                ErrorCode::AccessDenied,
+                format!(
+                    "Your access has been denied by S3, please make sure your request credentials have permission to GetObject for {bucket}/{key}. {error}"
+                ),
+            ),
+            ObjectError::Refused { .. } => {
+                ApiError::invalid(format!("Error occurred while GetObject. {error}"))
+            }
+            // SDKs ask again.
+            ObjectError::Unreachable(_) => {
+                ApiError::new(ErrorCode::Service, format!("Error occurred while GetObject. {error}"))
+            }
         };
         let Some(objects) = &self.objects else { return Err(refused(ObjectError::NoServer)) };
         let mut archive = self.packages.scratch().map_err(|error| api_error(&error))?;
@@ -112,22 +124,25 @@ impl Control {
     }
 }
 
-/// Checks where in S3 code lies against the service model.
-fn check_object(code: &FunctionCode, violations: &mut Violations) {
+/// Checks code against the service model. `within` is what its members are members of: `code.`.
+pub(super) fn check_code(code: &FunctionCode, within: &str, violations: &mut Violations) {
+    let of = |member: &str| format!("{within}{member}");
+    violations.any_arn(code.source_kms_key_arn.as_deref(), &of("sourceKMSKeyArn"));
     if let Some(bucket) = &code.s3_bucket {
+        let member = &of("s3Bucket");
         if bucket.len() < 3 {
-            violations.add(bucket, "s3Bucket", "Member must have length greater than or equal to 3");
+            violations.add(bucket, member, "Member must have length greater than or equal to 3");
         }
-        violations.length(bucket, "s3Bucket", BUCKET_MAX);
+        violations.length(bucket, member, BUCKET_MAX);
         let fits =
             bucket.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c)) && !bucket.ends_with('.');
-        violations.pattern(fits, bucket, "s3Bucket", r"[0-9A-Za-z\.\-_]*(?<!\.)");
+        violations.pattern(fits, bucket, member, r"[0-9A-Za-z\.\-_]*(?<!\.)");
     }
     for (value, member) in [(&code.s3_key, "s3Key"), (&code.s3_object_version, "s3ObjectVersion")] {
-        value.iter().for_each(|value| violations.some_length(value, member, KEY_MAX));
+        value.iter().for_each(|value| violations.some_length(value, &of(member), KEY_MAX));
     }
     let modes = ["COPY", "REFERENCE"];
-    violations.one_of(code.s3_object_storage_mode.as_deref(), "s3ObjectStorageMode", &modes);
+    violations.one_of(code.s3_object_storage_mode.as_deref(), &of("s3ObjectStorageMode"), &modes);
 }
 
 /// What inline code is written in.

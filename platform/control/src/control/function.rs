@@ -1,5 +1,6 @@
 //! Creating, updating and deleting functions.
 
+use super::code::check_code;
 use super::image::set_image;
 use super::pull::{await_image, check_settled};
 use super::version::{Copies, latest_version, publish_into};
@@ -28,6 +29,7 @@ impl Control {
             validate::check_architectures(architectures.as_deref(), violations);
             validate::check_package_type(package_type.as_deref(), violations);
             validate::check_tags(tags.as_ref().unwrap_or(&Default::default()), violations);
+            code.iter().for_each(|code| check_code(code, "code.", violations));
         })?;
         tags.as_ref().map_or(Ok(()), validate::check_tag_rules)?;
         let code = code.unwrap_or_default();
@@ -78,6 +80,7 @@ impl Control {
         let name = self.resolve_unqualified(function)?.name.clone();
         let mut violations = Violations::default();
         validate::check_architectures(request.architectures.as_deref(), &mut violations);
+        check_code(&request.code, "", &mut violations);
         violations.finish()?;
         if request.publish_to.is_some() {
             return Err(validate::not_run("The member PublishTo"));

@@ -1,5 +1,6 @@
 //! Publishing, finding and deleting layers.
 
+use super::code::check_code;
 use super::policy::{ORGANISATION_PATTERN, is_organisation};
 use super::{Control, package, store_error};
 use crate::function::{Layer, PolicyStatement};
@@ -144,6 +145,7 @@ impl Control {
             violations.missing("content");
         }
         members.check_into(&mut violations);
+        content.iter().for_each(|content| check_code(content, "content.", &mut violations));
         violations.finish()?;
         let name = self.layer_name(name)?;
         let package = self.code_of_request(&content.unwrap_or_default())?;

@@ -2,8 +2,88 @@
 
 use crate::bench::{Bench, code, create};
 use crate::pack::{Item, Pack};
-use control::{Deploy, DeployCode, DeployLayer, Settings, UpdateFunctionCode};
-use std::io::Read as _;
+use control::{
+    Control, CreateFunction, Deploy, DeployCode, DeployLayer, FunctionCode, Object, ObjectError, Objects,
+    PublishLayer, Settings, UpdateFunctionCode,
+};
+use model::error::ErrorCode;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::sync::Arc;
+
+/// An S3 that fails as an object's key says.
+#[derive(Debug)]
+struct Failing;
+
+impl Objects for Failing {
+    fn fetch(&self, object: Object<'_>, _: u64, _: &mut File) -> Result<(), ObjectError> {
+        Err(match object.key {
+            "full" => io::Error::from(ErrorKind::StorageFull).into(),
+            "silent" => ObjectError::Unreachable("nobody is there".to_owned()),
+            code => ObjectError::Refused { code: code.to_owned(), message: "Access Denied".to_owned() },
+        })
+    }
+}
+
+fn in_s3(bucket: &str, key: &str) -> FunctionCode {
+    FunctionCode {
+        s3_bucket: Some(bucket.to_owned()),
+        s3_key: Some(key.to_owned()),
+        ..FunctionCode::default()
+    }
+}
+
+#[test]
+fn who_is_at_fault_for_an_object_that_was_not_fetched_is_told() {
+    let Bench { control, folder: _folder, .. } = Bench::new();
+    let control = control.with_objects(Arc::new(Failing));
+    let refused = |control: &Control, key| {
+        control.create(CreateFunction { code: Some(in_s3("assets", key)), ..create("cart", "") }).unwrap_err()
+    };
+    let denied = "Your access has been denied by S3, please make sure your request credentials have permission to GetObject for \
+                  assets/AccessDenied. S3 Error Code: AccessDenied. S3 Error Message: Access Denied";
+    for (key, code, words) in [
+        ("AccessDenied", ErrorCode::AccessDenied, denied),
+        (
+            "NoSuchKey",
+            ErrorCode::InvalidParameterValue,
+            "Error occurred while GetObject. S3 Error Code: NoSuchKey.",
+        ),
+        ("silent", ErrorCode::Service, "Error occurred while GetObject. nobody is there"),
+        ("full", ErrorCode::Service, "No space (or inodes) left for the code package"),
+    ] {
+        let error = refused(&control, key);
+        assert_eq!(error.code, code, "{key}: {error}");
+        assert!(error.message.starts_with(words), "{key}: {error}");
+    }
+}
+
+#[test]
+fn members_of_code_are_named_by_where_they_are_and_with_all_others() {
+    let bench = Bench::new();
+    let wrong = in_s3("a.", "");
+    let mut request = CreateFunction { code: Some(wrong.clone()), ..create("cart", "") };
+    request.settings.role = None;
+    let error = bench.control.create(request).unwrap_err();
+    assert!(error.message.starts_with("4 validation errors detected"), "{error}");
+    assert!(error.message.contains("at 'role'"), "{error}");
+    assert!(
+        error.message.contains("at 'code.s3Bucket'") && error.message.contains("at 'code.s3Key'"),
+        "{error}"
+    );
+    let layer = PublishLayer { content: Some(wrong.clone()), ..PublishLayer::default() };
+    let error = bench.control.publish_layer("all", layer).unwrap_err();
+    assert!(
+        error.message.contains("at 'content.s3Bucket'") && error.message.contains("at 'content.s3Key'"),
+        "{error}"
+    );
+    bench.control.create(create("cart", "one")).unwrap();
+    let error = bench
+        .control
+        .update_code("cart", UpdateFunctionCode { code: wrong, ..Default::default() })
+        .unwrap_err();
+    assert!(error.message.contains("at 's3Bucket'") && error.message.contains("at 's3Key'"), "{error}");
+}
 
 #[test]
 fn old_code_stays_while_somebody_holds_its_function() {

@@ -41,9 +41,13 @@ impl fmt::Debug for Key {
     }
 }
 
-/// All keys that are taken, by id.
+/// All keys that are taken, in the order in which they came.
 #[derive(Clone, Debug, Default)]
-pub struct Keys(BTreeMap<String, Key>);
+pub struct Keys {
+    all: Vec<Key>,
+    /// Where each is, by id.
+    places: BTreeMap<String, usize>,
+}
 
 /// Why keys could not be read. Never holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -109,35 +113,40 @@ impl Keys {
         for key in read(&text, path)? {
             self.put(key);
         }
-        if self.0.len() > KEYS_MAX {
+        if self.all.len() > KEYS_MAX {
             return Err(KeysError::TooLarge { path: path.to_owned() });
         }
         Ok(())
     }
 
-    /// Takes one more.
+    /// Takes one more; one of the same id makes way for it.
     pub fn put(&mut self, key: Key) {
-        self.0.insert(key.id.clone(), key);
+        let place = *self.places.entry(key.id.clone()).or_insert(self.all.len());
+        match self.all.get_mut(place) {
+            Some(former) => *former = key,
+            None => self.all.push(key),
+        }
     }
 
     /// The accounts that keys are of, each once.
     pub fn accounts(&self) -> BTreeSet<String> {
-        self.0.values().filter_map(|key| key.account_id.clone()).collect()
+        self.all.iter().filter_map(|key| key.account_id.clone()).collect()
     }
 
     /// Whether there is none: then nothing is verified.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
-    /// A key that is for more than a session, and of whichever account the platform was started for: the first by its id.
-    pub fn lasting(&self) -> Option<&Key> {
-        self.0.values().find(|key| key.session_token.is_none() && key.account_id.is_none())
+    /// The first key of an account that is for more than a session; keys that name no account are of `home_account_id`.
+    pub fn lasting(&self, account_id: &str, home_account_id: &str) -> Option<&Key> {
+        let of = |key: &Key| key.account_id.as_deref().unwrap_or(home_account_id) == account_id;
+        self.all.iter().find(|key| key.session_token.is_none() && of(key))
     }
 
     /// The key of that id, if the session token is the one that belongs to it.
     pub(super) fn find(&self, id: &str, session_token: Option<&str>) -> Option<&Key> {
-        let key = self.0.get(id)?;
+        let key = self.all.get(*self.places.get(id)?)?;
         let fits = match (&key.session_token, session_token) {
             (None, None) => true,
             (Some(SessionToken::Is(own)), Some(given)) => own == given,
@@ -235,5 +244,22 @@ mod tests {
         let text = "[d]\naws_access_key_id=x\naws_secret_access_key=y\naws_account_id=210987654321\n";
         read(text, Path::new("f")).unwrap().into_iter().for_each(|key| keys.put(key));
         assert_eq!(keys.accounts().into_iter().collect::<Vec<_>>(), ["123456789012", "210987654321"]);
+    }
+
+    #[test]
+    fn the_first_lasting_key_of_an_account_is_the_first_that_was_given() {
+        let (home, other) = ("000000000000", "123456789012");
+        let mut keys = Keys::default();
+        for word in ["ZULU:s@123456789012", "YANKEE:s@000000000000", "ALPHA:s", "BRAVO:s@123456789012"] {
+            keys.add(word).unwrap();
+        }
+        let of = |keys: &Keys, account| keys.lasting(account, home).map(|key| key.id.clone());
+        assert_eq!(of(&keys, home).as_deref(), Some("YANKEE"), "it may name its account");
+        assert_eq!(of(&keys, other).as_deref(), Some("ZULU"));
+        assert_eq!(of(&keys, "210987654321"), None);
+        let text = "[d]\naws_access_key_id=YANKEE\naws_secret_access_key=y\naws_session_token=t\n";
+        read(text, Path::new("f")).unwrap().into_iter().for_each(|key| keys.put(key));
+        assert_eq!(of(&keys, home).as_deref(), Some("ALPHA"), "a session's is none");
+        assert!(keys.find("YANKEE", Some("t")).is_some() && keys.find("YANKEE", None).is_none());
     }
 }

@@ -3,7 +3,9 @@
 use anyhow::anyhow;
 use bytes::Bytes;
 use control::{Object, ObjectError};
+use doors::Realm;
 use doors::signature::{self, Keys};
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -14,24 +16,29 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 /// How long an object may take, all of it: clients wait a minute for the answer.
 const PATIENCE: Duration = Duration::from_secs(50);
+/// Objects that are on their way at once, of all accounts and Regions: each is a file in full. Others wait.
+const FETCHES_MAX: usize = 4;
+static FETCHES: Semaphore = Semaphore::const_new(FETCHES_MAX);
 /// Bytes of what S3 says when it refuses.
 const REFUSAL_BYTES_MAX: usize = 16 << 10;
 /// The SHA-256 of a request without a body.
 const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// Fetches objects for [`control`].
+/// Fetches objects for the [`control`] of one account in one Region.
 #[derive(Debug)]
 pub struct Objects {
     services: Arc<Services>,
-    region: String,
-    /// The id of the access key that signs, and its secret.
-    key: Key,
+    realm: Realm,
+    /// What signs, but for sessions.
+    lasting: Option<Key>,
     runtime: Handle,
 }
 
+/// The id of an access key, and its secret.
 struct Key(String, String);
 
 impl std::fmt::Debug for Key {
@@ -42,17 +49,12 @@ impl std::fmt::Debug for Key {
 }
 
 impl Objects {
-    /// Those of the server that is attached as S3, if one is. What is asked is signed with the first key of
-    /// `--credentials`; without one with that of the sandboxes.
-    pub fn of(services: Arc<Services>, region: &str, keys: &Keys, runtime: Handle) -> Arc<Self> {
-        let key = match keys.lasting() {
-            Some(key) => Key(key.id.clone(), key.secret.clone()),
-            None => {
-                let (id, secret) = runtimes::credentials(model::name::DEFAULT_ACCOUNT);
-                Key(id, secret)
-            }
-        };
-        Arc::new(Self { services, region: region.to_owned(), key, runtime })
+    /// Those of the server that is attached as S3, if one is. What is asked is signed with the account's first lasting key
+    /// of `--credentials`; without one, and where a session asks, with that of its functions.
+    pub fn of(services: Arc<Services>, realm: Realm, keys: &Keys, runtime: Handle) -> Arc<Self> {
+        let key = keys.lasting(&realm.account_id, model::name::DEFAULT_ACCOUNT);
+        let lasting = key.map(|key| Key(key.id.clone(), key.secret.clone()));
+        Arc::new(Self { services, realm, lasting, runtime })
     }
 
     fn head(&self, server: &Upstream, object: Object<'_>) -> anyhow::Result<Parts> {
@@ -69,8 +71,11 @@ impl Objects {
             .header("x-amz-content-sha256", NOTHING)
             .header("x-amz-date", signature::time_now());
         let mut head = request.body(())?.into_parts().0;
-        let Key(id, secret) = &self.key;
-        let signed = signature::sign(&head, b"", id, secret, &self.region, "s3");
+        let (id, secret) = match &self.lasting {
+            Some(Key(id, secret)) if !object.in_session => (id.clone(), secret.clone()),
+            _ => runtimes::credentials(&self.realm.account_id),
+        };
+        let signed = signature::sign(&head, b"", &id, &secret, &self.realm.region, "s3");
         let signed = signed.ok_or_else(|| anyhow!("the request cannot be signed"))?;
         head.headers.insert("authorization", signed.authorization.parse()?);
         Ok(head)
@@ -90,6 +95,11 @@ impl Objects {
         if answer.status() != StatusCode::OK {
             return Err(refusal(answer).await);
         }
+        let length =
+            answer.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if length.is_some_and(|length: u64| length > bytes_max) {
+            return Err(ObjectError::TooLarge);
+        }
         let mut body = answer.into_body();
         let mut left = bytes_max;
         while let Some(frame) = body.frame().await {
@@ -105,12 +115,15 @@ impl control::Objects for Objects {
     fn fetch(&self, object: Object<'_>, bytes_max: u64, into: &mut File) -> Result<(), ObjectError> {
         let Some(server) = self.services.attached("s3") else { return Err(ObjectError::NoServer) };
         let head = self.head(server, object).map_err(|error| ObjectError::Unreachable(error.to_string()))?;
-        let fetched =
-            async { tokio::time::timeout(PATIENCE, self.carry(server, head, bytes_max, into)).await };
+        let fetched = async {
+            let _turn = FETCHES.acquire().await;
+            self.carry(server, head, bytes_max, into).await
+        };
+        let fetched = async { tokio::time::timeout(PATIENCE, fetched).await };
         self.runtime.block_on(fetched).unwrap_or_else(|_| {
             let patience_s = PATIENCE.as_secs();
             Err(ObjectError::Unreachable(format!(
-                "S3 at {server} did not send the object within {patience_s} s"
+                "S3 at {server} did not send the object within {patience_s} s, at most {FETCHES_MAX} at once"
             )))
         })
     }

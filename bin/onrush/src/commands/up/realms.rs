@@ -49,8 +49,6 @@ pub struct Ground {
     pub queues: Queues,
     /// Turns true when the doors serve.
     pub serving: watch::Receiver<bool>,
-    /// Who fetches code from S3.
-    pub objects: Arc<Objects>,
     /// Who unpacks archives and layers.
     pub workshop: Option<Arc<Workshop>>,
     /// Where tasks run.
@@ -175,8 +173,10 @@ impl Realms {
             passable: ground.passable,
         };
         let overlay = ground.sandboxes.abilities().enforced("image-overlay");
+        let objects =
+            Objects::of(ground.services.clone(), realm.clone(), &ground.keys, ground.runtime.clone());
         let Parts { control, invoker, events, doors: watched } =
-            parts(options, invoker, events, (overlay, ground.workshop.clone(), ground.objects.clone()))?;
+            parts(options, invoker, events, (overlay, ground.workshop.clone(), objects))?;
         events.start(Live { control: control.clone(), invoker: invoker.clone() });
         let options = doors::Options {
             account_id: account_id.clone(),

@@ -12,7 +12,9 @@ use std::sync::Arc;
 const LIST_MAX: i64 = 10_000;
 
 pub(super) fn create(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let function = control.create(input.body::<CreateFunction>()?)?;
+    let mut request = input.body::<CreateFunction>()?;
+    request.code.iter_mut().for_each(|code| code.in_session = input.in_session());
+    let function = control.create(request)?;
     // Recorded so: with `Publish` the version's number, and the function's ARN.
     Ok(Answer::created(configuration::pending(&function, false)))
 }
@@ -90,7 +92,8 @@ fn is_master_region(text: &str) -> bool {
 }
 
 pub(super) fn update_code(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let request = input.body::<UpdateFunctionCode>()?;
+    let mut request = input.body::<UpdateFunctionCode>()?;
+    request.code.in_session = input.in_session();
     let dry_run = request.dry_run == Some(true);
     let function = control.update_code(input.label(0), request)?;
     let is_version = function.version != LATEST;

@@ -1,5 +1,6 @@
 //! The members of a request: from its path, its query, and its JSON body.
 
+use crate::signature::Signer;
 use http::header::HOST;
 use http::request::Parts;
 use model::error::{ApiError, ErrorCode};
@@ -18,6 +19,7 @@ pub struct Input<'a> {
     host: &'a str,
     port: Option<u16>,
     list: String,
+    in_session: bool,
 }
 
 impl<'a> Input<'a> {
@@ -43,7 +45,8 @@ impl<'a> Input<'a> {
         let host = host.unwrap_or_default();
         let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         let list = format!("{scope}{}", head.uri.path());
-        Ok(Self { labels, query, body, host, port, list })
+        let in_session = head.extensions.get::<Signer>().is_some_and(|signer| signer.in_session);
+        Ok(Self { labels, query, body, host, port, list, in_session })
     }
 
     /// What a list is told apart by: whose it is, and its path.
@@ -74,6 +77,11 @@ impl<'a> Input<'a> {
     /// The port that the caller reached us by.
     pub fn port(&self) -> Option<u16> {
         self.port
+    }
+
+    /// Whether a verified signature is by the key of a session, as functions have.
+    pub fn in_session(&self) -> bool {
+        self.in_session
     }
 
     /// The body's members; an empty body has none.

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 const LIST_MAX: i64 = 50;
 
 pub(super) fn publish(control: &Control, input: &Input<'_>) -> Result<Answer, ApiError> {
-    let version = control.publish_layer(input.label(0), input.body::<PublishLayer>()?)?;
+    let mut request = input.body::<PublishLayer>()?;
+    request.content.iter_mut().for_each(|content| content.in_session = input.in_session());
+    let version = control.publish_layer(input.label(0), request)?;
     Ok(Answer::created(whole(control, input, &version)))
 }
 
