@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -232,8 +233,9 @@ def test_a_deployment_keeps_what_was_given_as_long_as_the_template_asks_for_it(s
     seen = platform.invoke("Cart", LOOK).json()
     assert (seen["STAGE"], seen["LABEL"]) == ("a", "new")
     template.write_text(required.replace("  Label:", "  Shelf: {Type: String}\n  Label:"))
-    refused = deploy(code=1).stderr
-    assert "template.yaml:5:3: the parameter `Shelf` has no value and no default" in refused
+    refused = deploy(code=2).stderr
+    assert "the parameter `Shelf` has no value and no default" in refused
+    assert "template.yaml:5:3]" in refused and "Shelf: {Type: String}" in refused, "shown with its line"
 
 
 def test_the_platform_decides_what_is_wrong_with_a_template(start, shop):
@@ -251,13 +253,32 @@ def test_the_platform_decides_what_is_wrong_with_a_template(start, shop):
     assert (seen["LABEL"], seen["TABLE"]) == ("of-a", "Dublin")
     # The other way round: what is right for the default is not for what was given.
     template.write_text(template.read_text().replace("none: {Other: x}", "none: {Label: x}").replace("a: {Label", "a: {Other"))
-    refused = onrush("deploy", "--endpoint", platform.url, folder=shop, code=1).stderr
-    assert f"{template}:" in refused and "Label" in refused, refused
+    only_there = template.read_text()
+    refused = onrush("deploy", "--endpoint", platform.url, folder=shop, code=2).stderr
+    assert f"error: {template}:" in refused and "Label" in refused, refused
+    # Beside it, what is wrong for both keeps its line.
+    template.write_text(only_there.replace("Handler: bootstrap", "Handler: bootstrap\n      MemorySize: 1"))
+    refused = onrush("deploy", "--endpoint", platform.url, folder=shop, code=2).stderr
+    assert f"error: {template}:" in refused and "template.yaml:" in refused, refused
+    assert re.search(r"│ +MemorySize: 1", refused), refused
     # What is wrong for both is shown with its line.
     template.write_text(SHOP.replace("Handler: bootstrap", "Handler: bootstrap\n      MemorySize: 1"))
     refused = onrush("deploy", "--endpoint", platform.url, folder=shop, code=2).stderr
     assert "MemorySize: 1" in refused and "template.yaml:" in refused, refused
     assert platform.invoke("Cart", LOOK).json()["LABEL"] == "of-a"
+
+
+def test_a_strict_deployment_is_strict_for_itself(start, shop):
+    (shop / "samconfig.toml").unlink()
+    template = shop / "template.yaml"
+    platform = start("--watch=off", home=shop.parent, template=template)
+    deploy = lambda *more, code=0: onrush("deploy", *more, "--endpoint", platform.url, folder=shop, code=code)
+    assert deploy("--strict").stdout == "nothing changed\n"
+    template.write_text(SHOP + "  Orders: {Type: AWS::SQS::Queue}\n")
+    refused = deploy("--strict", code=2).stderr
+    assert "AWS::SQS::Queue is not run" in refused and "strict reading" in refused, refused
+    # The one before, which was carried out, has left nothing.
+    assert "AWS::SQS::Queue is not run" in deploy().stderr
 
 
 def test_watch_off_serves_and_runs_what_was_deployed(start, shop):

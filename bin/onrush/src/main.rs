@@ -32,6 +32,10 @@ fn main() -> ExitCode {
             say(&format!("error: {message}"));
             ExitCode::from(USAGE)
         }
+        Err(Stop::Problems(lines)) => {
+            lines.iter().for_each(|line| say(&format!("error: {line}")));
+            ExitCode::from(USAGE)
+        }
         Err(Stop::Reported) => ExitCode::from(USAGE),
         Err(Stop::Failed(error)) => {
             say(&format!("error: {error:#}"));
@@ -86,6 +90,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
 enum Stop {
     /// The user asked for something impossible.
     Usage(String),
+    /// The template has these problems, a line each, which are not printed yet.
+    Problems(Vec<String>),
     /// As [`Stop::Usage`], and the problems are printed already.
     Reported,
     /// It did not work.

@@ -122,8 +122,7 @@ pub fn read_again(
     let opened = open(path, arguments, port, standing)?;
     let (name, _, _, outcome) = &opened;
     if asked && !outcome.problems.is_empty() {
-        let lines: Vec<_> = outcome.problems.iter().map(|problem| problem.one_line(name)).collect();
-        return Err(Stop::Usage(lines.join("\n")));
+        return Err(Stop::Problems(outcome.problems.iter().map(|problem| problem.one_line(name)).collect()));
     }
     settle(path, opened, warn)
 }
@@ -143,20 +142,20 @@ impl Handed {
         Ok(Self { path: std::path::absolute(path).context("this folder is gone")?, opened })
     }
 
-    /// Prints the problems with the lines that they are about, if they are the ones of which [`read_again`] has told, in
-    /// `lines`; whether they are. Those of parameters without a value are told there alone.
-    pub fn print_problems(&self, lines: &str) -> bool {
+    /// Prints the problems of which [`read_again`] has told in `lines`: with its place in the text what is wrong here, too, the
+    /// others as they are.
+    pub fn print_problems(&self, lines: &[&str]) {
         let (name, text, _, outcome) = &self.opened;
         let path = self.path.display();
-        let is_told = |(problem, line): (&template::Problem, &str)| {
-            !has_no_value(problem) && line.starts_with(&format!("{path}:{problem}"))
-        };
-        let is_same = outcome.problems.len() == lines.lines().count()
-            && outcome.problems.iter().zip(lines.lines()).all(is_told);
-        if is_same {
-            problems::print(name, text, &outcome.problems, Severity::Error);
+        for line in lines {
+            let is_told = |problem: &&template::Problem| line.starts_with(&format!("{path}:{problem}"));
+            match outcome.problems.iter().find(is_told) {
+                Some(problem) => {
+                    problems::print(name, text, std::slice::from_ref(problem), Severity::Error);
+                }
+                None => crate::say(&format!("error: {line}")),
+            }
         }
-        is_same
     }
 
     /// Prints the warnings.
@@ -164,10 +163,6 @@ impl Handed {
         let (name, text, _, outcome) = &self.opened;
         warn(name, text, &outcome.warnings);
     }
-}
-
-fn has_no_value(problem: &template::Problem) -> bool {
-    matches!(problem.cause, template::Cause::NoValue { .. })
 }
 
 /// As [`read`], with a line for each kind of warning: who plans one load after another has seen them.

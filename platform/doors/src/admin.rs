@@ -3,7 +3,7 @@
 use crate::Answer;
 use crate::body::Incoming;
 use crate::network_pages::NetworkLook;
-use crate::orders::{Order, Ordered};
+use crate::orders::{Order, Ordered, Refusal};
 use crate::router::{Doors, json, read_body};
 use control::Change;
 use http::request::Parts;
@@ -107,7 +107,10 @@ async fn order(doors: &Doors, head: &Parts, incoming: Incoming) -> Answer {
     };
     match outcome.await {
         Ok(Ok(done)) => page(&done),
-        Ok(Err(message)) => said(StatusCode::BAD_REQUEST, &message),
+        Ok(Err(refusal)) if refusal.problems.is_empty() => said(StatusCode::BAD_REQUEST, &refusal.message),
+        Ok(Err(Refusal { message, problems })) => {
+            json(StatusCode::BAD_REQUEST, value!({ "message": message, "problems": problems }).to_string())
+        }
         Err(_) => said(StatusCode::SERVICE_UNAVAILABLE, "the platform is ending"),
     }
 }

@@ -23,7 +23,22 @@ pub struct Ordered {
 }
 
 /// A page for the caller, or why it could not be done.
-pub type Outcome = Result<Value, String>;
+pub type Outcome = Result<Value, Refusal>;
+
+/// Why an order could not be carried out.
+#[derive(Debug)]
+pub struct Refusal {
+    /// In words, for people.
+    pub message: String,
+    /// What is wrong with the template, if that is why: `file:line:column: message` each.
+    pub problems: Vec<String>,
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Self { message, problems: Vec::new() }
+    }
+}
 
 /// The end that takes orders.
 pub type Orders = mpsc::Receiver<Ordered>;

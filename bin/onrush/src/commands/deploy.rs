@@ -18,6 +18,7 @@ pub fn run(arguments: &Deploy) -> Result<ExitCode, Stop> {
         "parameter_overrides": template.parameter_overrides,
         "imports": template.imports,
         "stack_name": template.stack_name,
+        "strict": template.strict,
     });
     let handed = stack::find(template).map(|path| Handed::look(&path, template, port_of(endpoint)));
     let handed = handed.transpose()?;
@@ -37,11 +38,16 @@ async fn deploy(arguments: &Deploy, wanted: &Value, handed: Option<&Handed>) -> 
     let page: Value = serde_json::from_slice(&answer.body)
         .with_context(|| format!("{endpoint}/_onrush/deploy is no page of Onrush's"))?;
     if !answer.status.is_success() {
-        let why = page["message"].as_str().unwrap_or("it did not say why");
-        if handed.is_some_and(|handed| handed.print_problems(why)) {
-            return Err(Stop::Reported);
-        }
-        return Err(anyhow!("{why}").into());
+        let problems: Option<Vec<_>> =
+            page["problems"].as_array().map(|all| all.iter().filter_map(Value::as_str).collect());
+        return Err(match (problems, handed) {
+            (Some(lines), Some(handed)) => {
+                handed.print_problems(&lines);
+                Stop::Reported
+            }
+            (Some(lines), None) => Stop::Problems(lines.into_iter().map(str::to_owned).collect()),
+            (None, _) => anyhow!("{}", page["message"].as_str().unwrap_or("it did not say why")).into(),
+        });
     }
     match arguments.output {
         Output::Json => super::print(&format!("{page}\n"))?,

@@ -9,7 +9,7 @@ use crate::Stop;
 use crate::arguments::{Template, Watch};
 use crate::stack::{self, Read, Standing};
 use anyhow::anyhow;
-use doors::orders::{Order, Ordered, Orders, Outcome};
+use doors::orders::{Order, Ordered, Orders, Outcome, Refusal};
 use doors::{ApiParts, Doors};
 use invoke::Invoker;
 use model::stack::Stack;
@@ -182,10 +182,13 @@ impl Conductor {
                         done.say(begun);
                         Ok(done.json())
                     }
+                    Err(Failed { stop: Stop::Problems(problems), .. }) => {
+                        Err(Refusal { message: problems.join("\n"), problems })
+                    }
                     Err(Failed { stop, rolled_back }) => {
                         let mut lines = vec![words(stop)];
                         lines.extend(rolled_back.lines());
-                        Err(lines.join("\n"))
+                        Err(lines.join("\n").into())
                     }
                 }
             }
@@ -215,6 +218,7 @@ impl Conductor {
         if let Some(name) = wanted["stack_name"].as_str() {
             template.stack_name = Some(name.to_owned());
         }
+        template.strict |= wanted["strict"] == true;
         Ok(Some(template))
     }
 
@@ -275,7 +279,8 @@ impl Conductor {
         changed.extend(renewed);
         let old = self.read.as_ref().map_or(&empty, |read| &read.stack);
         let waits = difference::of_the_rest(old, &read.stack, self.carrier.is_some());
-        self.template = arguments;
+        // How strictly to read is said of one order.
+        self.template = Template { strict: self.template.strict, ..arguments };
         self.read = Some(read);
         // Only the answer to the order waits for images.
         super::images_in_place(&self.stage.control).await;
@@ -384,6 +389,7 @@ impl Done {
 fn words(stop: Stop) -> String {
     match stop {
         Stop::Usage(message) => message,
+        Stop::Problems(lines) => lines.join("\n"),
         Stop::Reported => "the template has problems; the log of `onrush up` shows them".to_owned(),
         Stop::Failed(error) => format!("{error:#}"),
     }

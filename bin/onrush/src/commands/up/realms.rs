@@ -252,6 +252,7 @@ impl Opens for Realms {
         let _entered = self.ground.runtime.enter();
         self.make(realm).map_err(|stop| match stop {
             Stop::Usage(message) => message,
+            Stop::Problems(lines) => lines.join("\n"),
             Stop::Reported => "it was reported".to_owned(),
             Stop::Failed(error) => format!("{error:#}"),
         })
