@@ -303,17 +303,32 @@ def test_watch_off_serves_and_runs_what_was_deployed(start, shop):
 
 
 def test_a_handlers_missing_module_is_told_by_the_folder_or_the_package(start, shop):
+    """Of each function, and by no folder that is Onrush's own, as a build's is."""
     (shop / "samconfig.toml").unlink()
-    (shop / "template.yaml").write_text(SHOP.replace("provided.al2023", "python3.13").replace("bootstrap", "none.handler"))
+    python = SHOP.replace("provided.al2023", "python3.13").replace("bootstrap", "none.handler")
+    built = python[python.index("  Cart:") :].replace("Cart:", "Built:").replace("cart/", "built/")
+    (shop / "template.yaml").write_text(python + built)
+    (shop / "built").mkdir()
+    (shop / "built/requirements.txt").write_text("--no-index\n")
     platform = start(home=shop.parent, template=shop / "template.yaml")
-    platform.create("zipped", packages.package({"app.py": "handler = 1"}), "python3.13", "none.handler")
-    place = "handler `none.handler`: there is no none.py in "
-    assert f"{place}{shop / 'cart'}; " in platform.stderr()
+    package = packages.package({"app.py": "handler = 1"})
+    for name in ("one", "other"):
+        platform.create(name, package, "python3.13", "none.handler")
+
+    def told(place):
+        start = f"handler `none.handler`: there is no none.py in {place}; "
+        names = re.findall(re.escape(start) + r".*function=\"?([^\s\"]+)", platform.stderr())
+        # A function without a name is called STACK-ID-….
+        return sorted(name.split("-")[1] if "-" in name else name for name in names)
+
+    assert told(shop / "cart") == ["Cart"], platform.stderr()
     deadline = time.monotonic() + 10
-    while f"{place}the function's package; " not in platform.stderr():
+    while len(told("the function's package")) < 3:
         assert time.monotonic() < deadline, platform.stderr()
-        platform.invoke("zipped")
-    assert str(platform.data_dir / "code") not in platform.stderr()
+        for name in ("one", "other"):
+            platform.invoke(name)
+    assert told("the function's package") == ["Built", "one", "other"]
+    assert str(platform.data_dir) not in platform.stderr()
 
 
 def test_explain_takes_parameters_imports_and_the_stacks_name(shop):

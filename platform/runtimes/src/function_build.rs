@@ -174,6 +174,12 @@ impl Runtimes {
         }
     }
 
+    /// Whether a folder is one that [`Runtimes::build_function`] answered with: its path says nothing to the function's owner.
+    pub fn is_build(&self, folder: &Path) -> bool {
+        let root = self.builds.root();
+        folder.starts_with(root) || fs::canonicalize(root).is_ok_and(|root| folder.starts_with(root))
+    }
+
     fn pip_packages(
         &self,
         runtime: &str,

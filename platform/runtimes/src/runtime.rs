@@ -20,7 +20,7 @@ pub struct Request<'a> {
     pub handler: &'a str,
     /// The host folder that will be `/var/task`.
     pub code: &'a Path,
-    /// What the function's owner calls that folder; `None`: its path says nothing to them, as of a zip's files.
+    /// What the function's owner calls that folder; `None`: its path says nothing to them, as of a zip's files or a build's.
     pub known_as: Option<&'a Path>,
     /// The host folder that will be `/opt`, if there are layers.
     pub layers: Option<&'a Path>,
@@ -65,10 +65,13 @@ pub struct Runtimes {
 #[derive(Debug, Default)]
 struct Told {
     of_this_host: BTreeSet<Warning>,
-    of_code: BTreeSet<Warning>,
+    of_code: BTreeSet<OfCode>,
 }
 
-/// So many warnings are remembered as told.
+/// A function's ARN, its code's digest, and what is wrong with that.
+type OfCode = (String, String, Warning);
+
+/// So many warnings of each kind are remembered as told.
 const TOLD_MAX: usize = 1_000;
 
 /// Set to anything to run Python functions on Onrush's own bootstrap.
@@ -156,12 +159,14 @@ impl Runtimes {
     /// Those of some warnings that nobody was told yet; now they are. Many functions share a runtime, and what is to be said
     /// of it.
     pub fn untold(&self, warnings: Vec<Warning>) -> Vec<Warning> {
-        untold(&mut self.told().of_this_host, warnings)
+        untold(&mut self.told().of_this_host, warnings, Warning::clone)
     }
 
-    /// The same of a function's code, which lasts until [`Runtimes::deploy_begins`].
-    pub fn untold_of_code(&self, warnings: Vec<Warning>) -> Vec<Warning> {
-        untold(&mut self.told().of_code, warnings)
+    /// The same of one function's code, which lasts until [`Runtimes::deploy_begins`]: `arn` is the function's, `sha256` the
+    /// code's digest.
+    pub fn untold_of_code(&self, arn: &str, sha256: &str, warnings: Vec<Warning>) -> Vec<Warning> {
+        let key = |warning: &Warning| (arn.to_owned(), sha256.to_owned(), warning.clone());
+        untold(&mut self.told().of_code, warnings, key)
     }
 
     /// The template, or a part of it, is deployed anew: what is wrong with code is told again.
@@ -194,11 +199,17 @@ impl Runtimes {
     }
 }
 
-fn untold(told: &mut BTreeSet<Warning>, warnings: Vec<Warning>) -> Vec<Warning> {
+/// At most [`TOLD_MAX`] are remembered; what comes above is told each time.
+fn untold<K: Ord>(
+    told: &mut BTreeSet<K>,
+    warnings: Vec<Warning>,
+    key: impl Fn(&Warning) -> K,
+) -> Vec<Warning> {
     let is_new = |warning: &Warning| {
-        let is_new = !told.contains(warning);
+        let key = key(warning);
+        let is_new = !told.contains(&key);
         if is_new && told.len() < TOLD_MAX {
-            told.insert(warning.clone());
+            told.insert(key);
         }
         is_new
     };
@@ -262,6 +273,22 @@ mod tests {
             let error = family(runtime).err().expect("refused").to_string();
             assert!(error.contains(way_out) && error.contains(runtime), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_code_is_told_once_of_each_function_and_code() {
+        let data = tempfile::tempdir().unwrap();
+        let runtimes = Runtimes::open(data.path(), false);
+        let untold =
+            |arn: &str, sha256: &str| runtimes.untold_of_code(arn, sha256, vec!["alike".to_owned()]).len();
+        assert_eq!([untold("one", "a"), untold("one", "a")], [1, 0]);
+        assert_eq!([untold("other", "a"), untold("one", "b")], [1, 1]);
+        runtimes.deploy_begins();
+        assert_eq!(untold("one", "a"), 1);
+        for n in 0..2 * TOLD_MAX {
+            untold(&n.to_string(), "a");
+        }
+        assert_eq!(runtimes.told().of_code.len(), TOLD_MAX);
     }
 
     #[test]

@@ -121,12 +121,13 @@ fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Re
         handler: function.handler.as_deref().unwrap_or(""),
         code: &function.code,
         known_as: match &function.location {
-            Location::Folder(path) => Some(path),
-            Location::Package(_) | Location::Image(_) => None,
+            Location::Folder(path) if !runtimes.is_build(path) => Some(path),
+            _ => None,
         },
         layers: opt.as_deref(),
     })?;
-    let of_code = runtimes.untold_of_code(std::mem::take(&mut launch.code_warnings));
+    let code_warnings = std::mem::take(&mut launch.code_warnings);
+    let of_code = runtimes.untold_of_code(&function.arn, &function.code_sha256, code_warnings);
     for warning in runtimes.untold(std::mem::take(&mut launch.warnings)).into_iter().chain(of_code) {
         tracing::warn!(function = %function.name, "{warning}");
     }
