@@ -45,7 +45,7 @@ pub enum Preparation {
     Running,
     /// One was, or this host had no room for any, or there is nothing to prepare.
     Done,
-    /// INIT failed in all that were tried first. The next start of the platform tries again.
+    /// INIT failed in all that were tried first. The next start of the platform tries again, and so does a reset.
     Failed(StateReason),
 }
 
@@ -199,9 +199,9 @@ impl Invoker {
     /// Runs INIT of an environment for its version's shelf.
     pub(super) async fn stock(self, (id, environment): Blank) {
         let version = environment.version.clone();
-        self.doors_serve().await;
+        let serves = self.doors_serve().await;
         let is_here = |shelf: &Shelf| Arc::ptr_eq(&shelf.version, &version);
-        if !self.lock().shelves.get(&id).is_some_and(is_here) {
+        if !serves || !self.lock().shelves.get(&id).is_some_and(is_here) {
             return;
         }
         let done = match self.prepared(&version).await {

@@ -12,6 +12,7 @@ use runtime_api::Facts;
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Least time that an INIT which runs ahead may take; the function's timeout if that is longer.
 ///
@@ -273,16 +274,14 @@ impl Invoker {
         }
     }
 
-    /// Waits until the doors serve.
-    pub(super) async fn doors_serve(&self) {
-        // Without a sender the platform ends.
-        let _ = self.0.serving.clone().wait_for(|serving| *serving).await;
+    /// Waits until the doors serve; false if the platform ends before they do.
+    pub(super) async fn doors_serve(&self) -> bool {
+        serves(self.0.serving.clone()).await
     }
 
     /// Runs the INIT of an environment that nobody waits for.
     async fn initialise_ahead(self, id: EnvironmentId, environment: Arc<Environment>) {
-        self.doors_serve().await;
-        if !self.lock().environments.contains_key(&id) {
+        if !self.doors_serve().await || !self.lock().environments.contains_key(&id) {
             return;
         }
         let version = environment.version.clone();
@@ -352,6 +351,11 @@ fn is_init_always_billed(function: &Function) -> bool {
     function.image.is_some() || brings_its_own
 }
 
+async fn serves(mut serving: watch::Receiver<bool>) -> bool {
+    // Without a sender nothing will serve any more.
+    serving.wait_for(|serving| *serving).await.is_ok()
+}
+
 /// The function that a key belongs to.
 pub(super) fn is_function(key: &str) -> bool {
     !key.contains(':')
@@ -360,4 +364,21 @@ pub(super) fn is_function(key: &str) -> bool {
 /// A function that is known, under its own limits.
 pub(super) fn whole(id: FunctionId, version: Arc<Version>) -> Known {
     Known { id, callee: Callee::Function(id), version }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_begins_on_a_platform_that_ends_before_it_serves() {
+        let (sender, receiver) = watch::channel(false);
+        drop(sender);
+        assert!(!serves(receiver).await);
+        let sender = watch::Sender::new(false);
+        let waiting = serves(sender.subscribe());
+        sender.send_replace(true);
+        drop(sender);
+        assert!(waiting.await);
+    }
 }
