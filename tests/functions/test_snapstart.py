@@ -2,9 +2,11 @@
 
 import json
 import math
+import pathlib
 import shutil
 import signal
 import sys
+import tempfile
 import time
 
 import botocore.exceptions
@@ -23,6 +25,11 @@ import os, time, uuid
 from snapshot_restore_py import register_before_snapshot, register_after_restore
 
 time.sleep(float(os.environ.get("INIT_S", "0")))
+gate = os.environ.get("GATE")
+if gate and not os.path.exists(gate + "/open"):
+    print("waits at the gate", flush=True)
+    while not os.path.exists(gate + "/left"):
+        time.sleep(0.02)
 born = time.time()
 identity = str(uuid.uuid4())
 hooks = []
@@ -186,13 +193,25 @@ def test_a_version_that_is_prepared_while_the_platform_stops_is_not_called_faile
     assert "State Failed" not in platform.stderr()
 
 
+def wait_at_the_gate(platform, name, count):
+    """Waits until so many environments run INIT and wait for the test."""
+    deadline = time.monotonic() + 30
+    while sum(line == "waits at the gate" for line in platform.log(name)) < count:
+        assert time.monotonic() < deadline, (platform.log(name), platform.stderr())
+        time.sleep(0.05)
+
+
 PENDING = "The operation cannot be performed at this time. The function is currently in the following state: Pending"
 
 
-def test_a_version_that_the_api_published_is_refused_until_its_snapshot_is_there(platform, client):
+def test_a_version_that_the_api_published_is_refused_until_its_snapshot_is_there(start):
+    # Without namespaces: a function's INIT sees this host's files.
+    platform = start("--isolation", "process")
+    client = platform.client()
+    gate = platform.home / "gate"
     code = packages.package({"app.py": CODE})
     snap_start = {"ApplyOn": "PublishedVersions"}
-    platform.create("early", code, RUNTIME, "app.handler", {"INIT_S": "3"}, SnapStart=snap_start, Timeout=20)
+    platform.create("early", code, RUNTIME, "app.handler", {"GATE": str(gate)}, SnapStart=snap_start, Timeout=20)
     made = client.publish_version(FunctionName="early")["Version"]
     named = {"FunctionName": "early", "Qualifier": made}
     for operation, words in [
@@ -205,6 +224,9 @@ def test_a_version_that_the_api_published_is_refused_until_its_snapshot_is_there
         assert refused.value.response["Error"]["Message"] == PENDING, operation
         assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 409
     assert client.get_function_configuration(**named)["State"] == "Pending", "refused for as long as it says so"
+    gate.mkdir()
+    (gate / "open").touch()
+    (gate / "left").touch()
     client.get_waiter("published_version_active").wait(WaiterConfig=WAIT, **named)
     answer = platform.invoke("early", {}, query=f"?Qualifier={made}")
     assert answer.json()["type"] == "snap-start" and "Restore Duration" in report(answer)
@@ -380,29 +402,47 @@ def fast(home, code, variables=None, more=None):
     return template
 
 
-def test_a_version_of_a_template_or_of_an_earlier_run_starts_cold_meanwhile(start, tmp_path):
-    template = fast(tmp_path, CODE, {"INIT_S": "3"})
+@pytest.fixture
+def shared():
+    """A folder that functions of `--isolation process` may read, too."""
+    with tempfile.TemporaryDirectory(prefix="onrush-test-", dir="/tmp") as folder:
+        pathlib.Path(folder).chmod(0o755)
+        yield pathlib.Path(folder)
+
+
+# The folder goes after the platforms.
+def test_a_version_of_a_template_or_of_an_earlier_run_starts_cold_meanwhile(shared, start):
+    gate = shared / "gate"
+    gate.mkdir()
+    template = fast(shared, CODE, {"GATE": str(gate)})
     for _ in range(2):
-        platform = start(home=tmp_path, template=template)
+        platform = start("--isolation", "process", home=shared, template=template)
+        wait_at_the_gate(platform, "fast", 2)
+        # Those that wait go on waiting; who comes now does not.
+        (gate / "open").touch()
         answer = platform.invoke("fast", {}, query="?Qualifier=live")
         assert answer.status == 200 and "Init Duration" in report(answer), answer
         platform.close()
+        (gate / "open").unlink()
 
 
 ASKS = """
-import json, os, urllib.request
-with urllib.request.urlopen("https://lambda.us-east-1.amazonaws.com/2015-03-31/functions/", timeout=2) as answer:
+import json, os, time, urllib.request
+began = time.time()
+with urllib.request.urlopen("https://lambda.us-east-1.amazonaws.com/2015-03-31/functions/", timeout=30) as answer:
     there = sorted(function["FunctionName"] for function in json.load(answer)["Functions"])
 
 def handler(event, context):
-    return [os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"], *there]
+    return [os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"], began, *there]
 """
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 def test_init_ahead_reaches_the_platforms_own_api(start, tmp_path):
     (tmp_path / "later").mkdir()
-    (tmp_path / "later/Makefile").write_text("build-Later:\n\tsleep 5\n\techo 'handler = lambda *_: 1' > $(ARTIFACTS_DIR)/app.py\n")
+    built = tmp_path / "built"
+    make = ["sleep 1", "echo 'handler = lambda *_: 1' > $(ARTIFACTS_DIR)/app.py", f"date +%s.%N > {built}"]
+    (tmp_path / "later/Makefile").write_text("\n\t".join(["build-Later:", *make]) + "\n")
     later = {"FunctionName": "later", "CodeUri": "later", "Runtime": RUNTIME, "Handler": "app.handler"}
     more = {"Type": "AWS::Serverless::Function", "Metadata": {"BuildMethod": "makefile"}, "Properties": later}
     held = {"FunctionName": "held", "CodeUri": "code", "Runtime": RUNTIME, "Handler": "app.handler", "AutoPublishAlias": "live"}
@@ -414,13 +454,18 @@ def test_init_ahead_reaches_the_platforms_own_api(start, tmp_path):
         client = platform.client()
         client.get_waiter("published_version_active").wait(FunctionName="fast", Qualifier="1", WaiterConfig=WAIT)
         answer = platform.invoke("fast", {}, query="?Qualifier=live")
-        assert answer.json() == ["snap-start", "fast", "held", "later"] and "Restore Duration" in report(answer), answer
+        kind, began, *there = answer.json()
+        assert (kind, there) == ("snap-start", ["fast", "held", "later"]) and "Restore Duration" in report(answer), answer
+        # Before the doors serve, INIT would wait for itself.
+        ready = float(built.read_text())
+        assert began > ready
         shown = lambda: client.get_provisioned_concurrency_config(FunctionName="held", Qualifier="live")
         deadline = time.monotonic() + 30
         while shown()["Status"] != "READY":
             assert time.monotonic() < deadline, (shown(), platform.log("held"))
             time.sleep(0.1)
         answer = platform.invoke("held", {}, query="?Qualifier=live")
-        assert answer.json() == ["provisioned-concurrency", "fast", "held", "later"], answer
+        kind, began, *there = answer.json()
+        assert (kind, there) == ("provisioned-concurrency", ["fast", "held", "later"]) and began > ready, answer
         platform.close()
         (tmp_path / "later/Makefile").touch()
