@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from support import packages, puppet
+from support import extensions, packages, puppet
 from support.crowd import crowd
 from support.groups import group_under
 from support.leftovers import processes, tree
@@ -97,18 +97,26 @@ def test_idle_environments_make_room_oldest_first(small_host):
     assert platform.alive()
 
 
-def test_a_kill_for_the_hosts_memory_is_not_called_the_functions(small_host):
+@pytest.mark.parametrize("beside", [0, 1], ids=["alone", "with-an-extension"])
+def test_a_kill_for_the_hosts_memory_is_not_called_the_functions(small_host, beside):
     """A function of 1,024 MB takes more than the host has left, so the kernel kills in its environment."""
     platform = small_host
-    for name in ("fat", "next"):
-        platform.create(name, packages.package(puppet.files()), MemorySize=1024, Timeout=60)
+    layers = [extensions.publish(platform, "beside", extensions.layer(waits=extensions.WAITS))] * beside
+    platform.create("fat", packages.package(puppet.files()), MemorySize=1024, Timeout=60, Layers=layers)
+    for name in ("own", "next"):
+        platform.create(name, packages.package(puppet.files()), MemorySize=128, Timeout=60, Layers=layers)
+    # Cached files counted as this one's memory until they were needed no more.
+    fill = "with open('/tmp/big', 'wb') as file:\n  for _ in range(200): file.write(b'x' * (1 << 20))\nanswer = count"
+    assert platform.invoke("next", {"python": fill}).json() == 1
     answer = platform.invoke("fat", {"python": FILL, "mb": HOST_MB + 100})
     assert answer.error == "Unhandled" and answer.json()["errorType"] == "Runtime.ExitError", answer
     assert answer.headers["x-onrush-limit"].startswith("host.memory;"), answer
-    # The kernel tells every group in the one that was full; what another function had is not the first one's fault.
-    assert platform.invoke("next", {}).error is None and platform.alive()
-    own = platform.create("own", packages.package(puppet.files()), MemorySize=128, Timeout=60)
-    answer = platform.invoke(own, {"python": FILL, "mb": 200})
+    # The kernel tells every group in the one that was full; what one function took is not another's fault.
+    assert platform.invoke("next", {"python": "answer = count"}).json() == 2 and platform.alive()
+    # Nor is any of it, later, the reason for another end.
+    answer = platform.invoke("next", {"python": "import os; os._exit(1)"})
+    assert answer.json()["errorType"] == "Runtime.ExitError" and "x-onrush-limit" not in answer.headers, answer
+    answer = platform.invoke("own", {"python": FILL, "mb": 200})
     assert answer.json()["errorType"] == "Runtime.OutOfMemory", answer
     assert answer.headers["x-onrush-limit"].startswith("function.memory;"), answer
 

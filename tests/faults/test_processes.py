@@ -30,10 +30,6 @@ time.sleep(600)
 """
 
 # Two kinds of extensions: one waits for events, the other takes every process that its environment may have, then waits.
-WAITS = """
-register("INVOKE")
-while True: next()
-"""
 GREEDY = """
 while True:
     try:
@@ -41,7 +37,7 @@ while True:
             while True: time.sleep(1000)
     except OSError:
         break
-""" + WAITS
+""" + extensions.WAITS
 
 
 def of_functions(platform):
@@ -82,7 +78,7 @@ def test_a_host_with_few_processes_refuses_what_does_not_fit_and_recovers(tmp_pa
     processes of their own, which start before the function's: whichever of them finds no room, it is the host's fault."""
     with group_under(hierarchy(), tmp_path) as (group, wrapper):
         with Platform(binary=wrapper) as platform:
-            scripts = {f"extension-{number}": WAITS for number in range(beside)}
+            scripts = {f"extension-{number}": extensions.WAITS for number in range(beside)}
             layers = [extensions.publish(platform, "beside", extensions.layer(**scripts))] if scripts else []
             platform.create("rogue", packages.built("rogue"), Timeout=60, Layers=layers)
             assert platform.invoke("rogue", {}).json()["count"] == 1

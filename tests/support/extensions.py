@@ -4,6 +4,12 @@ from support import packages
 
 PYTHON = "/usr/bin/python3"
 
+# It waits for events, and does nothing.
+WAITS = """
+register("INVOKE")
+while True: next()
+"""
+
 # `register`, `next` and `fail` speak the Extensions API; `note` writes where the function can read it.
 BEGINNING = f"""#!{PYTHON} -ISu
 import json, os, socket, sys, threading, time

@@ -69,8 +69,13 @@ pub(crate) trait Limits: Send + Sync {
     fn reset_memory_peak(&self, group: &str) -> io::Result<()>;
     /// How often the kernel killed for memory in the group, whether the group's had run out or that of one around it.
     fn memory_kills(&self, group: &str) -> io::Result<u64>;
-    /// Whether the group itself was without memory.
+    /// Whether the group itself was without memory, once or more. On version 1 page cache counts, and so does what was before: it
+    /// tells only where [`shortages_around`](Limits::shortages_around) tells nothing.
     fn met_memory_limit(&self, group: &str) -> io::Result<bool>;
+    /// How often memory ran out of a group around all of these, so far; 0 for ever where groups know for themselves.
+    fn shortages_around(&self) -> u64 {
+        0
+    }
     /// What makes a used group as good as new; `None` where that cannot be done.
     fn controls(&self, group: &str) -> io::Result<Option<Controls>>;
     /// Files that a process writes `0` to so as to join, in place of being born inside.

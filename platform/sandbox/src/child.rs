@@ -621,13 +621,18 @@ fn is_rung(signals: RawFd, bell: RawFd) -> bool {
     wait(signals, bell, -1) == Some(true)
 }
 
-/// Says that memory ran out, and silences the bell. Whose it was, the platform can see, and ends the environment if it was its
-/// own.
+/// Says that memory ran out, once everything has been stopped. Whose it was, the platform can see, and ends all if it was the
+/// environment's own, or lets all go on.
 fn tell_of_memory(plan: &Plan<'_>, bell: RawFd) {
-    let mut count = [0_u8; 8];
-    // SAFETY: a live buffer and its length.
-    unsafe { libc::read(bell, count.as_mut_ptr().cast(), count.len()) };
+    silence(bell);
     say(plan, Status::MemoryRanOut);
+}
+
+/// Takes back what a bell rang, if it is one.
+fn silence(bell: RawFd) {
+    let mut count = [0_u8; 8];
+    // SAFETY: a live buffer and its length; nothing waits.
+    unsafe { libc::read(bell, count.as_mut_ptr().cast(), count.len()) };
 }
 
 /// The same for so many milliseconds; `None`: neither came.
@@ -646,6 +651,8 @@ fn supervise(plan: &Plan<'_>, signals: RawFd, program: i32) -> ! {
     let everyone = if plan.walls.is_some() { -1 } else { -program };
     let mut is_settled = false;
     let plan = &Plan { status, ..*plan };
+    // It may have rung before the group was this environment's.
+    silence(bell);
     loop {
         if !is_settled && wait(signals, bell, SETTLE_MS).is_none() {
             if let Some(small) = plan.small {
@@ -655,6 +662,8 @@ fn supervise(plan: &Plan<'_>, signals: RawFd, program: i32) -> ! {
             is_settled = true;
         }
         if is_rung(signals, bell) {
+            // SAFETY: as below.
+            unsafe { libc::kill(everyone, libc::SIGSTOP) };
             tell_of_memory(plan, bell);
         }
         let Some(signal) = read_signal(signals) else { continue };
@@ -750,6 +759,7 @@ fn supervise_with_companions(plan: &Plan<'_>, signals: RawFd) -> ! {
     let ([status, signals, bell, null, output], companion_outputs) = keep_only_household(plan, signals);
     let plan = &Plan { status, null, output, companion_outputs: &companion_outputs, ..*plan };
     let mut household = Household { program: 0, companions: [0; COMPANIONS_MAX] };
+    silence(bell);
     // More than may be were refused long before.
     for ((index, program), output) in (0_u8..).zip(plan.companions).zip(companion_outputs) {
         let arguments = [*program, std::ptr::null()];
@@ -768,6 +778,7 @@ fn supervise_with_companions(plan: &Plan<'_>, signals: RawFd) -> ! {
     }
     loop {
         if is_rung(signals, bell) {
+            household.signal_all(plan, libc::SIGSTOP);
             tell_of_memory(plan, bell);
         }
         match read_signal(signals) {

@@ -124,7 +124,7 @@ fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Result<L
     let spec = spec.clone();
     let companions = spec.companions.programs.len();
     let (changes, programs) = watch::channel(Programs { program: None, companions: vec![None; companions] });
-    let whole = Whole { shared: shared.clone(), group: delivery.group.clone(), pidfd: pidfd.clone() };
+    let whole = Whole::new(shared, delivery.group.clone(), pidfd.clone());
     tokio::spawn(async move {
         let begun = beginning(&status, &spec, &whole).await;
         let runs = begun.is_ok();
@@ -133,7 +133,7 @@ fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Result<L
         let exit = if companions > 0 && runs {
             follow(&status, &changes, &whole).await;
             drop(watched.readable().await);
-            last_exit(&changes.borrow(), whole.shortage())
+            last_exit(&changes.borrow(), whole.shortage(libc::SIGKILL))
         } else {
             end_of(&status, &watched, &whole).await
         };
@@ -165,7 +165,6 @@ async fn beginning(status: &AsyncFd<Arc<OwnedFd>>, spec: &Spec, whole: &Whole) -
         message.map_err(|error| host("read a pipe", error))
     };
     let mut first = next().await?;
-    // Its group may have been told before it was this one's.
     while first == Some(Status::MemoryRanOut) && !whole.end_if_its_memory_ran_out() {
         first = next().await?;
     }
@@ -219,9 +218,24 @@ struct Whole {
     shared: Arc<Shared>,
     group: Option<String>,
     pidfd: Arc<OwnedFd>,
+    known: Mutex<Known>,
+}
+
+/// What is known of an environment's memory.
+#[derive(Default)]
+struct Known {
+    /// Shortages around all environments when it began, or was told of one last.
+    around: u64,
+    /// Whose memory had run out then.
+    whose: Option<OutOfMemory>,
 }
 
 impl Whole {
+    fn new(shared: &Arc<Shared>, group: Option<String>, pidfd: Arc<OwnedFd>) -> Whole {
+        let around = shared.groups.limits().map_or(0, Limits::shortages_around);
+        Whole { shared: shared.clone(), group, pidfd, known: Mutex::new(Known { around, whose: None }) }
+    }
+
     fn group(&self) -> Option<(&dyn Limits, &str)> {
         self.shared.groups.limits().zip(self.group.as_deref())
     }
@@ -235,24 +249,41 @@ impl Whole {
         })
     }
 
-    /// Memory ran out, of the group or of one around it: if it was its own, everything in the environment ends, whatever the
-    /// kernel takes of it. Whether it was.
+    /// Memory ran out, of the group or of one around it: of which.
+    fn whose_memory_ran_out(&self) -> Option<OutOfMemory> {
+        let (limits, group) = self.group()?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let around = limits.shortages_around();
+        let is_around = std::mem::replace(&mut known.around, around) < around;
+        let is_own = !is_around && limits.met_memory_limit(group).unwrap_or(true);
+        known.whose = Some(if is_own { OutOfMemory::Environment } else { OutOfMemory::Host });
+        known.whose
+    }
+
+    /// The supervisor has stopped everything, since memory ran out: if it was the environment's own, all of it ends, whatever
+    /// the kernel takes; else it goes on. Whether it was.
     fn end_if_its_memory_ran_out(&self) -> bool {
-        let is_own =
-            self.group().is_some_and(|(limits, group)| limits.met_memory_limit(group).unwrap_or(true));
+        let is_own = self.whose_memory_ran_out() == Some(OutOfMemory::Environment);
         if is_own {
             kill(&self.shared, self.group.as_deref(), &self.pidfd);
+        } else {
+            let _ = rustix::process::pidfd_send_signal(&*self.pidfd, Signal::USR2);
         }
         is_own
     }
 
-    /// Whose memory had run out, where the kernel killed for that.
-    fn shortage(&self) -> Option<OutOfMemory> {
+    /// Whose memory had run out, where the kernel killed for that and `signal` ended the program.
+    fn shortage(&self, signal: i32) -> Option<OutOfMemory> {
         let (limits, group) = self.group()?;
-        (limits.memory_kills(group).ok()? > 0).then(|| match limits.met_memory_limit(group) {
-            Ok(false) => OutOfMemory::Host,
-            Ok(true) | Err(_) => OutOfMemory::Environment,
-        })
+        if signal != libc::SIGKILL || limits.memory_kills(group).ok()? == 0 {
+            return None;
+        }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was told before the kill; or the supervisor could not tell.
+        let told =
+            if limits.shortages_around() > known.around { Some(OutOfMemory::Host) } else { known.whose };
+        drop(known);
+        told.or_else(|| self.whose_memory_ran_out())
     }
 }
 
@@ -274,12 +305,14 @@ fn kill(shared: &Shared, group: Option<&str>, pidfd: &OwnedFd) {
 /// Waits for the end of an environment without companions.
 async fn end_of(status: &AsyncFd<Arc<OwnedFd>>, watched: &AsyncFd<Arc<OwnedFd>>, whole: &Whole) -> Exit {
     let mut exit = Exit { code: None, signal: Some(libc::SIGKILL), out_of_memory: None };
-    let mut note = |message| match message {
+    let mut note = |message, lives| match message {
         Status::Exited { code } => (exit.code, exit.signal) = (Some(code), None),
         Status::Signaled { signal } => (exit.code, exit.signal) = (None, Some(signal)),
-        Status::MemoryRanOut if whole.end_if_its_memory_ran_out() => {
+        Status::MemoryRanOut if lives && whole.end_if_its_memory_ran_out() => {
             exit.out_of_memory = Some(OutOfMemory::Environment);
         }
+        // Whoever has the group by now is not touched.
+        Status::MemoryRanOut if !lives => drop(whole.whose_memory_ran_out()),
         _ => {}
     };
     // The process is readable once the supervisor and everything below it are dead, not before.
@@ -287,16 +320,16 @@ async fn end_of(status: &AsyncFd<Arc<OwnedFd>>, watched: &AsyncFd<Arc<OwnedFd>>,
         tokio::select! {
             biased;
             message = status.async_io(Interest::READABLE, |status| read_status(status)) => match message {
-                Ok(Some(message)) => note(message),
+                Ok(Some(message)) => note(message, true),
                 _ => break drop(watched.readable().await),
             },
             _ = watched.readable() => break,
         }
     }
     while let Ok(Some(message)) = read_status(status.get_ref()) {
-        note(message);
+        note(message, false);
     }
-    exit.out_of_memory = exit.out_of_memory.or(whole.shortage());
+    exit.out_of_memory = exit.out_of_memory.or_else(|| whole.shortage(exit.signal?));
     exit
 }
 
@@ -322,7 +355,9 @@ async fn follow(status: &AsyncFd<Arc<OwnedFd>>, changes: &watch::Sender<Programs
             // It is known why.
             Status::Exited { .. } | Status::Signaled { .. } if programs.program.is_some() => {}
             Status::Exited { code } => programs.program = Some(exit(Some(code), None, None)),
-            Status::Signaled { signal } => programs.program = Some(exit(None, Some(signal), None)),
+            Status::Signaled { signal } => {
+                programs.program = Some(exit(None, Some(signal), whole.shortage(signal)));
+            }
             Status::Failed { errno, .. } => {
                 programs.program = Some(not_started(errno, |errno| whole.is_full(errno)));
             }
@@ -341,6 +376,12 @@ async fn follow(status: &AsyncFd<Arc<OwnedFd>>, changes: &watch::Sender<Programs
             Status::MemoryRanOut | Status::Started | Status::Parked => {}
         });
     }
+    // The kernel can take all of a group, the supervisor with it (version 2).
+    if let Some(whose) = whole.shortage(libc::SIGKILL) {
+        changes.send_modify(|programs| {
+            programs.program.get_or_insert(exit(None, Some(libc::SIGKILL), Some(whose)));
+        });
+    }
 }
 
 /// How an environment with companions ended, once everything in it has.
@@ -350,7 +391,8 @@ fn last_exit(programs: &Programs, shortage: Option<OutOfMemory>) -> Exit {
         Some(Ending::Exited(exit)) => exit,
         _ => killed,
     };
-    Exit { out_of_memory: exit.out_of_memory.or(shortage), ..exit }
+    let is_killed = exit.signal == Some(libc::SIGKILL);
+    Exit { out_of_memory: exit.out_of_memory.or(shortage.filter(|_| is_killed)), ..exit }
 }
 
 impl Sandbox {

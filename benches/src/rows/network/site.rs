@@ -261,8 +261,7 @@ impl Site {
         let mut one = CpuSet::new();
         one.set((0..CpuSet::MAX_CPU).find(|core| all.is_set(*core)).context("a process has a core")?);
         let processes: Vec<u32> = self.carrier.iter_mut().chain([&mut self.server]).map(Talker::id).collect();
-        keep_on(&one, &processes)?;
-        let numbers = self.load(arguments);
+        let numbers = keep_on(&one, &processes).and_then(|()| self.load(arguments));
         keep_on(&all, &processes)?;
         numbers
     }

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::discover::VersionOneMount;
 use super::{
@@ -23,6 +24,43 @@ pub(super) struct VersionOne {
     folders: Vec<PathBuf>,
     /// Whether swap is accounted for here, once it is known.
     swap: OnceLock<bool>,
+    around: Around,
+}
+
+/// The groups around all environments. When one of them is out of memory the kernel tells it first and then all below it, each
+/// group by its own bell (measured).
+#[derive(Default)]
+struct Around {
+    bell: Option<OwnedFd>,
+    rings: AtomicU64,
+}
+
+impl Around {
+    fn new(memory: &Path) -> Around {
+        Around { bell: bell(memory).ok(), rings: AtomicU64::new(0) }
+    }
+
+    /// How often it rang, so far.
+    fn rings(&self) -> u64 {
+        let mut count = [0; 8];
+        let new = match self.bell.as_ref().map(|bell| rustix::io::read(bell, &mut count)) {
+            Some(Ok(_)) => u64::from_ne_bytes(count),
+            Some(Err(_)) | None => 0,
+        };
+        self.rings.fetch_add(new, Ordering::Relaxed) + new
+    }
+}
+
+/// What rings when a group, or one around it, is out of memory, before anything is killed (measured).
+fn bell(memory: &Path) -> io::Result<OwnedFd> {
+    use rustix::event::{EventfdFlags, eventfd};
+    use rustix::fs::{Mode, OFlags};
+    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let folder = open_folder(memory)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let control = rustix::fs::openat(&folder, "memory.oom_control", flags, Mode::empty())?;
+    write(memory, "cgroup.event_control", format!("{} {}", bell.as_raw_fd(), control.as_raw_fd()))?;
+    Ok(bell)
 }
 
 fn session_folder(mounts: &[VersionOneMount], controller: &str, session: &str) -> Option<PathBuf> {
@@ -62,7 +100,8 @@ impl VersionOne {
             // All environments together would else weigh as much as one process of the host.
             drop(write(cpu, "cpu.shares", (1_024 * SESSION_WEIGHT).to_string()));
         }
-        Ok(Some(VersionOne { memory, cpu, processes, folders, swap: OnceLock::new() }))
+        let around = memory.as_deref().map(Around::new).unwrap_or_default();
+        Ok(Some(VersionOne { memory, cpu, processes, folders, swap: OnceLock::new(), around }))
     }
 
     /// Where `freezer.state` of the session's groups is found.
@@ -151,6 +190,10 @@ impl Limits for VersionOne {
         is_full(&folder, "memory.max_usage_in_bytes", PROCESS_BYTES, "memory.limit_in_bytes")
     }
 
+    fn shortages_around(&self) -> u64 {
+        self.around.rings()
+    }
+
     fn controls(&self, group: &str) -> io::Result<Option<Controls>> {
         let open = |folder: &Option<PathBuf>, file: &str, write: bool| {
             let open = |folder: &PathBuf| {
@@ -177,22 +220,8 @@ impl Limits for VersionOne {
         Ok(self.folders.iter().map(open).collect::<Result<_, _>>()?)
     }
 
-    /// `memory.oom_control` rings an eventfd before anything is killed (measured).
     fn memory_bell(&self, group: &str) -> io::Result<Option<OwnedFd>> {
-        use rustix::event::{EventfdFlags, eventfd};
-        use rustix::fs::{Mode, OFlags};
-        let Some(memory) = &self.memory else { return Ok(None) };
-        let folder = memory.join(group);
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let folder_fd = open_folder(&folder)?;
-        let control = rustix::fs::openat(
-            &folder_fd,
-            "memory.oom_control",
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        write(&folder, "cgroup.event_control", format!("{} {}", bell.as_raw_fd(), control.as_raw_fd()))?;
-        Ok(Some(bell))
+        self.memory.as_ref().map(|memory| bell(&memory.join(group))).transpose()
     }
 
     fn folders(&self) -> Vec<PathBuf> {

@@ -235,7 +235,11 @@ std::arch::global_asm!(
     "shr ecx, 8",
     "and ecx, 0xff",
     "jmp 60f",
-    "80:", // memory ran out: tell, and go on
+    "80:", // memory ran out: stop everybody, tell, and go on
+    "mov edi, r12d",
+    "mov esi, {stop}",
+    "mov eax, {kill}",
+    "syscall",
     "mov edi, r13d",
     "lea rsi, [rsp + 16]",
     "mov edx, 8",
