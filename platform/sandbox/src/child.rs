@@ -3,9 +3,8 @@
 //!
 //! The supervisor is pid 1 of the environment: it reaps orphans (a runtime as pid 1 would get no default
 //! signal actions and would have to), reports how the program ended, and takes everything with it when it
-//! goes. Runs in a copy of a cloner that has libc alone of all libraries, and no heap, so it allocates nothing and makes raw
-//! calls alone: all that it reads lies on the stack or in a [`sheet`](crate::sheet). The order of the steps matters: each
-//! needs what the next gives up.
+//! goes. Runs in a copy of a cloner that has libc alone of all libraries, so it allocates nothing and makes raw calls
+//! alone. The order of the steps matters: each needs what the next gives up.
 //!
 //! A process may also be [parked](park) ahead, before it is known which version it will serve, and [filled](fill) later.
 #![allow(unsafe_code)]
@@ -14,6 +13,8 @@ pub(crate) mod small;
 
 use std::ffi::CStr;
 use std::os::fd::RawFd;
+
+use seccompiler::sock_filter;
 
 use crate::landlock;
 use crate::spec::COMPANIONS_MAX;
@@ -114,7 +115,7 @@ pub(crate) enum Status {
 }
 
 /// Ranges of memory that a supervisor lets go of; if there are more, it keeps the others.
-const SPARE_MAX: usize = 16;
+pub(crate) const SPARE_MAX: usize = 16;
 
 /// A supervisor gives its memory up once nothing has happened for so long, milliseconds: the processor is its program's
 /// until it has started, and one that ends soon takes all of it along at once. Less than it takes until an idle environment
@@ -170,6 +171,8 @@ impl Status {
 pub(crate) struct Plan<'a> {
     /// The box to enter; `None` for a plain process.
     pub walls: Option<Walls<'a>>,
+    /// How urgently the host's out-of-memory killer should take it, as text.
+    pub oom_score: &'a [u8],
     /// The jailer's `/proc`.
     pub proc: RawFd,
     /// Where status messages go.
@@ -186,8 +189,8 @@ pub(crate) struct Plan<'a> {
     pub identity: Option<(u32, u32)>,
     /// Resource, soft limit, hard limit.
     pub resource_limits: &'a [(u32, u64, u64)],
-    pub filter: &'a [libc::sock_filter],
-    pub working_directory: *const libc::c_char,
+    pub filter: &'a [sock_filter],
+    pub working_directory: &'a CStr,
     /// Where the program may be; the first that can be executed is taken.
     pub programs: &'a [*const libc::c_char],
     /// Null-terminated arrays of C strings; a trial has no program and stops before it.
@@ -203,6 +206,8 @@ pub(crate) struct Plan<'a> {
     pub spare: &'a [(usize, usize)],
     /// Where a supervisor needs hardly any.
     pub small: Option<&'a small::Small>,
+    /// Highest address of a stack for the moment between `vfork` and `execve`; aligned to 16.
+    pub stack_top: *mut libc::c_void,
 }
 
 /// The parts of a box.
@@ -260,6 +265,8 @@ macro_rules! call {
 
 /// Enters the box, starts the program, supervises it. Never returns.
 pub(crate) fn run(plan: &Plan<'_>) -> ! {
+    // Where it does not count, it cannot be set.
+    write_own(plan, c"self/oom_score_adj", plan.oom_score);
     if let Some(walls) = &plan.walls {
         map_identity(plan, walls.maps);
     }
@@ -284,6 +291,7 @@ pub(crate) struct Parked {
 /// Does ahead what no version has a say in. The caller's process is the first of a new pid namespace and has all
 /// privileges still.
 pub(crate) fn park(plan: &Plan<'_>) -> Parked {
+    write_own(plan, c"self/oom_score_adj", plan.oom_score);
     let signals = watch_signals(plan);
     join_groups(plan);
     let parked = Parked { signals, proc: detached_proc(plan) };
@@ -316,7 +324,9 @@ pub(crate) fn fill(plan: &Plan<'_>, walls: &Walls<'_>, root: RawFd, outside: u32
 /// The last steps, the same for all: gives everything up and starts the program.
 fn settle(plan: &Plan<'_>, signals: RawFd) -> ! {
     // SAFETY: reads a C string.
-    must(plan, Step::WorkingDirectory, unsafe { libc::syscall(libc::SYS_chdir, plan.working_directory) });
+    must(plan, Step::WorkingDirectory, unsafe {
+        libc::syscall(libc::SYS_chdir, plan.working_directory.as_ptr())
+    });
     for &(resource, soft, hard) in plan.resource_limits {
         let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
         call!(plan, Step::ResourceLimits, SYS_prlimit64, 0, resource, &raw const limit, 0_usize);
@@ -338,19 +348,24 @@ fn settle(plan: &Plan<'_>, signals: RawFd) -> ! {
     supervise(plan, signals, program)
 }
 
+/// Writes one value into a file of `/proc`.
+fn write_own(plan: &Plan<'_>, path: &CStr, text: &[u8]) -> libc::c_long {
+    // SAFETY: a C string and live bytes; a negative descriptor is refused by both calls that get it.
+    unsafe {
+        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        let file = libc::syscall(libc::SYS_openat, plan.proc, path.as_ptr(), flags);
+        let written = libc::syscall(libc::SYS_write, file, text.as_ptr(), text.len());
+        libc::syscall(libc::SYS_close, file);
+        written
+    }
+}
+
 /// Maps one user and one group. The new user namespace belongs to the user that is mapped, and so the child may do it
 /// itself (user_namespaces(7)), for the price of giving up setgroups, and nobody has to wait for the other.
 fn map_identity(plan: &Plan<'_>, [user, group]: [&[u8]; 2]) {
-    // SAFETY: C strings and live bytes; a negative descriptor is refused by the calls that get it.
-    unsafe {
-        let (open, folder) = (libc::SYS_openat, libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
-        let own = libc::syscall(open, plan.proc, c"self".as_ptr(), folder);
-        for (path, text) in [(c"setgroups", &b"deny"[..]), (c"gid_map", group), (c"uid_map", user)] {
-            let file = libc::syscall(open, own, path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-            must(plan, Step::IdentityMaps, libc::syscall(libc::SYS_write, file, text.as_ptr(), text.len()));
-            libc::syscall(libc::SYS_close, file);
-        }
-        libc::syscall(libc::SYS_close, own);
+    for (path, text) in [(c"self/setgroups", &b"deny"[..]), (c"self/gid_map", group), (c"self/uid_map", user)]
+    {
+        must(plan, Step::IdentityMaps, write_own(plan, path, text));
     }
 }
 
@@ -447,7 +462,10 @@ fn give_up_privileges(plan: &Plan<'_>) {
         fail(plan, Step::Landlock, errno);
     }
     const SECCOMP_SET_MODE_FILTER: u32 = 1;
-    let program = libc::sock_fprog { len: plan.filter.len() as u16, filter: plan.filter.as_ptr().cast_mut() };
+    let program = libc::sock_fprog {
+        len: plan.filter.len() as u16,
+        filter: plan.filter.as_ptr().cast::<libc::sock_filter>().cast_mut(),
+    };
     call!(plan, Step::Seccomp, SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &raw const program);
 }
 
@@ -517,21 +535,14 @@ struct Launch<'a> {
     errno: i32,
 }
 
-/// For the moment between `vfork` and `execve`, in units of 16 bytes, to which a stack is aligned: [`execute`] takes less
-/// than half of it (measured: 1,376 bytes, not optimised).
-const STACK_UNITS: usize = 192;
-
 /// Starts the program with `vfork`'s bargain: the child borrows our memory until it executes, so we know
 /// how that went when we continue.
 fn spawn(plan: &Plan<'_>, image: &Image) -> Result<i32, i32> {
     let mut launch = Launch { plan, image: *image, errno: 0 };
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // Part of our own stack, whose pages we have a copy of already.
-    let mut stack = [std::mem::MaybeUninit::<u128>::uninit(); STACK_UNITS];
-    let top = stack.as_mut_ptr_range().end.cast();
     // SAFETY: the stack is large enough for `execute` and used by nobody else; with CLONE_VFORK we sleep
     // until the child has let go of our memory.
-    let pid = unsafe { libc::clone(execute, top, flags, (&raw mut launch).cast()) };
+    let pid = unsafe { libc::clone(execute, plan.stack_top, flags, (&raw mut launch).cast()) };
     if pid < 0 {
         return Err(errno());
     }

@@ -40,7 +40,6 @@ mod root;
 mod sandbox;
 mod sandboxes;
 mod seccomp;
-mod sheet;
 mod shortage;
 mod socket;
 mod spec;
