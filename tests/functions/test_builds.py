@@ -89,7 +89,7 @@ def test_a_package_that_cannot_be_installed_is_said_and_the_function_still_runs(
     (folder / "app.py").write_text("def handler(event, context): return 1\n")
     path = template(home, Cart={"Handler": "app.handler", "Runtime": RUNTIME})
     platform = start("--watch", home=home, template=path)
-    assert "pip could not build" in platform.stderr() and "not-there.whl" in platform.stderr()
+    assert platform.tells("pip could not build") and platform.tells("not-there.whl")
     assert platform.invoke("Cart").json() == 1
     # While it runs, a list of packages that cannot be had changes nothing, and a good one does.
     (folder / "requirements.txt").write_text("./neither.whl\n")
@@ -116,7 +116,7 @@ def test_node_packages_are_installed_beside_the_code_and_not_into_it(start, home
     version = subprocess.run(["node", "-p", "process.versions.node.split('.')[0]"], capture_output=True, text=True).stdout.strip()
     path = template(home, Cart={"Handler": "app.handler", "Runtime": f"nodejs{version}.x", "Timeout": 20})
     platform = start(home=home, template=path)
-    assert "Cart: npm install" in platform.stderr()
+    assert platform.tells("Cart: npm install")
     assert platform.invoke("Cart").json() == ["from the tarball", False], "npm's settings are not deployed"
     assert tree(folder) == before
 
@@ -130,7 +130,7 @@ def test_a_makefile_is_run_and_esbuild_refused_with_the_way_out(start, home):
     before = tree(folder)
     python = {"Handler": "app.handler", "Runtime": RUNTIME}
     platform = start(home=home, template=template(home, Cart=python | {"Metadata": {"BuildMethod": "makefile"}}))
-    assert "Cart: make build-Cart" in platform.stderr()
+    assert platform.tells("Cart: make build-Cart")
     assert platform.invoke("Cart").json() == 1
     assert tree(folder) == before
     (folder / "app.txt").write_text("def handler(event, context): return 2\n")

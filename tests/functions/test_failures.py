@@ -316,6 +316,7 @@ def test_a_bootstrap_that_cannot_be_executed_is_told_with_its_cure(platform, nam
     answer = platform.invoke(name, {})
     text = f"RequestId: {answer.request_id} Error: fork/exec /var/task/bootstrap: {cause}"
     assert error_of(answer) == {"errorType": "Runtime.InvalidEntrypoint", "errorMessage": text}
+    assert platform.tells(f"`onrush logs {name}` has all of it")
     told = [line for line in platform.stderr().splitlines() if name in line]
     assert [cure in line for line in told] == [True, False], told
     assert f"`onrush logs {name}` has all of it" in told[1]

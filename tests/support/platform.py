@@ -178,6 +178,13 @@ class Platform:
         path = self.home / "stderr"
         return path.read_bytes()[self.errors_from :].decode(errors="replace") if path.exists() else ""
 
+    def tells(self, text, times=1, seconds=10):
+        """Whether standard error has that, so often at least; a line of it may come after the answer that it is about."""
+        deadline = time.monotonic() + seconds
+        while self.stderr().count(text) < times and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.stderr().count(text) >= times
+
     def log(self, function):
         """The lines of a function's log that are still in memory."""
         answer = self.request("GET", f"/_onrush/logs/{function}")

@@ -58,7 +58,7 @@ def test_each_destination_has_ports_of_its_own_until_the_interface_is_full_live_
         for name, host, tried, opens, cause in CALLS:
             said = puppet.inside(platform, CONNECT, name, host=host, port=PORT, count=tried, keep=True, timeout=0.5)
             assert said == ["hello"] * opens + ["TimeoutError"] * (tried - opens), (name, said)
-            assert f"limit={cause.split()[0]}" in platform.stderr()
+            assert platform.tells(f"limit={cause.split()[0]}")
         board = platform.request("GET", "/_onrush/limits").json()
         live = {(row["id"], row["resource"]): row for row in board["limits"]}
         for key in (("nat.ports", "Nat"), ("eni.connections", "eni-Private0-Group")):

@@ -90,7 +90,7 @@ def test_plan_and_live_refuse_the_same_connection(start, tmp_path, addresses, su
         # The function's own words, ours beside them, and the platform's.
         assert f"connections to {CACHE}:{PORT}: no answer within 10 s" in log
         assert f"packets were dropped by {expected} of " in log
-        assert f"limit={expected}" in platform.stderr()
+        assert platform.tells(f"limit={expected}")
         assert {"nat.ports", "eni.connections"} - {expected} <= untouched(platform)
         assert failures[0].json()["message"].endswith("no answer within 10 s")
         gateway = platform.request("GET", "/_onrush/limits").json()["gateways"][0]["metrics"]

@@ -139,7 +139,7 @@ def test_the_interface_carries_both_versions_together(start, world, tmp_path):
     assert connect(platform, "Dual", SERVER6, SERVER, SERVER6, OTHER, keep=True) == [0] * 4
     assert connect(platform, "Dual", SERVER6, timeout=0.5) == ["TimeoutError"]
     assert connect(platform, "Four", SERVER, timeout=0.5) == ["TimeoutError"]
-    assert "limit=eni.connections" in platform.stderr()
+    assert platform.tells("limit=eni.connections")
 
 
 @pytest.fixture

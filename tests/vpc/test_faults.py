@@ -145,7 +145,7 @@ def test_a_guard_of_the_hosts_stops_a_flood_before_awss_limits_do(up):
     row = platform.limit("eni.connections", "eni-Private0-Group")
     assert row["used"] < row["max"] and row["refused"] == 0
     assert connect(platform, "Pink") == ["hello"] and again(platform) == "again"
-    assert "limit=host.new-flows" in platform.stderr()
+    assert platform.tells("limit=host.new-flows")
 
 
 def test_a_port_scan_finds_nobody(up, tmp_path):
@@ -337,7 +337,7 @@ def test_sixty_rules_are_looked_at_and_the_sixty_first_destination_is_barred(up)
     platform = up(egress=rules)
     assert connect(platform) == ["hello"]
     assert connect(platform, host=OTHER, timeout=0.5) == ["TimeoutError"]
-    assert "limit=sg.no-rule" in platform.stderr()
+    assert platform.tells("limit=sg.no-rule")
 
 
 def test_a_full_flow_table_is_the_hosts_limit_and_what_is_open_goes_on(up):
@@ -350,7 +350,7 @@ def test_a_full_flow_table_is_the_hosts_limit_and_what_is_open_goes_on(up):
     assert connect(platform, "Blue", timeout=0.5) == ["TimeoutError"]
     assert again(platform, "Red") == again(platform, "Blue") == "again"
     assert {row["id"] for row in board(platform)["limits"] if row["refused"]} == {"host.flows"}
-    assert "limit=host.flows" in platform.stderr()
+    assert platform.tells("limit=host.flows")
 
 
 def test_no_descriptor_left_is_the_hosts_limit_and_never_awss(start, tmp_path):
@@ -371,7 +371,7 @@ for _ in range(event["count"]):
         assert puppet.inside(platform, hold, host="cache.example.com", count=400) == "TimeoutError"
         count = puppet.inside(platform, "answer = len(kept['all'])")
         assert 10 <= count < 400
-        assert "limit=host.descriptors" in platform.stderr()
+        assert platform.tells("limit=host.descriptors")
         rows = board(platform)["limits"]
         assert [(row["id"], row["resource"]) for row in rows if row["refused"]] == [("host.descriptors", "relay")]
         # The function's own log has it, too.

@@ -119,7 +119,7 @@ def test_an_endpoint_whose_group_lets_nobody_in_is_silent(start, tmp_path):
     closed["EndpointGroup"]["Properties"]["SecurityGroupIngress"][0]["CidrIp"] = "10.9.0.0/16"
     platform = begin(start, tmp_path, more=closed)
     assert puppet.inside(platform, ASK, "Red", **PARAMETER) == "TimeoutError"
-    assert "sg.no-rule" in platform.stderr()
+    assert platform.tells("sg.no-rule")
 
 
 def test_an_attached_server_answers_at_its_name_and_is_refused_when_it_is_gone(start, tmp_path, echo):
@@ -151,7 +151,7 @@ def test_a_name_of_awss_that_nobody_answers_is_refused_with_a_hint(start, tmp_pa
     platform = begin(start, tmp_path)
     refused = puppet.inside(platform, CONNECT, "Red", host="sqs.us-east-1.amazonaws.com", port=443)
     assert refused == ["ConnectionRefusedError"]
-    assert "--attach sqs=HOST:PORT" in platform.stderr() and "--aws-passthrough" in platform.stderr()
+    assert platform.tells("--attach sqs=HOST:PORT") and platform.tells("--aws-passthrough")
 
 
 def test_names_resolve_while_connects_are_dropped(start, tmp_path, echo):

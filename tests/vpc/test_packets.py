@@ -70,7 +70,7 @@ def test_nat_ports_of_one_destination_run_out_and_the_time_out_names_them(up):
     assert hangs.headers["x-onrush-limit"] == "nat.ports; resource=Nat; used=50; max=50"
     line = hangs.log.split("Task timed out")[1].split("\n")[0]
     assert f"nat.ports of Nat to {SERVER}:{PORT}: 50 of 50 connections" in line
-    assert "dropped SYN" in platform.stderr() and "limit=nat.ports" in platform.stderr()
+    assert platform.tells("dropped SYN") and platform.tells("limit=nat.ports")
     metrics = platform.request("GET", "/_onrush/metrics").body.decode()
     metric = lambda name: int(metrics.split(f'onrush_natgateway_{name}{{NatGatewayId="Nat"}} ')[1].split()[0])
     assert metric("ErrorPortAllocation") == platform.limit("nat.ports", "Nat")["refused"]
@@ -100,7 +100,7 @@ answer = heard == sent"""
     assert puppet.inside(platform, many, host=SERVER, port=PORT) is True
     row = platform.limit(limit, resource)
     assert (row["max"], row["peak"]) == (16, 16) and row["refused"] > 0
-    assert "dropped packet" in platform.stderr() and f"limit={limit} resource={resource}" in platform.stderr()
+    assert platform.tells("dropped packet") and platform.tells(f"limit={limit} resource={resource}")
 
 
 def test_functions_of_one_subnet_and_group_share_the_interface_and_the_board_says_so(up):

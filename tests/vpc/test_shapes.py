@@ -119,7 +119,7 @@ def test_a_load_balancer_has_a_name_and_an_address_and_a_group_that_refers_to_it
             assert puppet.inside(platform, PING, "Member", host=address) == "+PONG\r\n"
         assert puppet.inside(platform, PING, "Member") == "+PONG\r\n"
         assert puppet.inside(platform, PING, "Stranger", timeout=0.5) == "TimeoutError"
-        assert "limit=sg.no-rule" in platform.stderr()
+        assert platform.tells("limit=sg.no-rule")
 
 
 def test_a_subnet_without_an_address_left_refuses_the_next_interface(start, tmp_path):
