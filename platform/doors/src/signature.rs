@@ -11,7 +11,7 @@ mod claim;
 mod keys;
 mod time;
 
-pub use canonical::{Signed, sign};
+pub use canonical::{Signed, encode, sign};
 pub use keys::{Key, Keys, KeysError, SessionToken};
 
 use bytes::Bytes;

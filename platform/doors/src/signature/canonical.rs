@@ -137,7 +137,7 @@ fn decode(text: &str) -> Vec<u8> {
 }
 
 /// Percent-encoding of all but what is reserved for nothing.
-fn encode(bytes: &[u8]) -> String {
+pub fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for byte in bytes {
         match byte {
