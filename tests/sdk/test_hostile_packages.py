@@ -202,3 +202,20 @@ def test_a_bootstrap_that_cannot_start_is_an_invalid_entrypoint(platform, kind, 
     assert answer.json()["errorType"] == "Runtime.InvalidEntrypoint", answer
     assert cause in answer.json()["errorMessage"].lower(), answer
     platform.alive()
+
+
+@pytest.mark.parametrize(
+    "files, told",
+    [
+        ({"app.py": ("", 0o600)}, "`app.py` of an archive is not everybody's to read (mode 600)"),
+        ({"lib/": ("", stat.S_IFDIR | 0o750), "lib/a.py": ""}, "`lib/` of an archive is not everybody's to read (mode 750)"),
+        ({"app.py": ("", stat.S_IFREG), "bin/app": ("", 0o755), "data": ("", 0o444)}, None),
+    ],
+    ids=["file", "folder", "open"],
+)
+def test_what_aws_may_not_read_is_told(upload, platform, files, told):
+    """Here it is read: `Permission denied` comes with the first invocation on AWS."""
+    before = platform.stderr().count("of an archive is not everybody's")
+    assert upload(f"closed-{len(files)}", packages.package({"bootstrap": PROGRAM} | files)) is None
+    assert told is None or platform.tells(told), platform.stderr()
+    assert platform.stderr().count("of an archive is not everybody's") == before + (told is not None)

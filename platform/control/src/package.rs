@@ -326,7 +326,7 @@ impl Packages {
             None => write_archive(zip, tree),
             Some(unpacker) => {
                 let archive = in_memory(zip).map_err(|source| disk(Path::new("memory"), source))?;
-                confined::hand_over(&**unpacker, archive.as_fd(), tree.root(), tree.path())
+                confined::hand_over(&**unpacker, archive.as_fd(), tree)
             }
         })
     }
@@ -359,7 +359,7 @@ impl Packages {
         file.rewind().map_err(unreadable)?;
         self.place(&hasher.finalize(), metadata.len(), Some(&mut &file), |tree| match &self.unpacker {
             None => write_archive(&file, tree),
-            Some(unpacker) => confined::hand_over(&**unpacker, file.as_fd(), tree.root(), tree.path()),
+            Some(unpacker) => confined::hand_over(&**unpacker, file.as_fd(), tree),
         })
     }
 
@@ -531,6 +531,12 @@ impl Packages {
         let staged = Staged::new(&self.shelf)?;
         let mut tree = tree::Tree::create(&staged.0)?;
         write(&mut tree)?;
+        if let Some((name, mode)) = &tree.closed {
+            tracing::warn!(
+                package = hex,
+                "`{name}` of an archive is not everybody's to read (mode {mode:o}): it works here, and is `Permission denied` on AWS. Files need 644, folders and programs 755"
+            );
+        }
         tree.persist()?;
         let archive = archive.map(|archive| self.shelf.stage_archive(archive)).transpose()?;
         let mut books = self.shelf.books();

@@ -24,7 +24,8 @@ pub trait Unpacker: Send + Sync + std::fmt::Debug {
 /// What became of an archive, as bytes between processes.
 #[derive(Debug, Serialize, Deserialize)]
 enum Outcome {
-    Unpacked,
+    /// With [`Tree::closed`].
+    Unpacked(Option<(String, u32)>),
     TooLarge,
     Empty,
     /// It is damaged or hostile; why.
@@ -39,9 +40,11 @@ enum Outcome {
 pub fn unpack(order: &[u8], archive: OwnedFd, folder: OwnedFd) -> Vec<u8> {
     let archive = File::from(archive);
     let mut tree = Tree::within(folder, Path::new(OsStr::from_bytes(order)));
-    let done = write_archive(&archive, &mut tree).and_then(|()| tree.persist());
+    let done = write_archive(&archive, &mut tree);
+    let closed = tree.closed.take();
+    let done = done.and_then(|()| tree.persist());
     let outcome = match done {
-        Ok(()) => Outcome::Unpacked,
+        Ok(()) => Outcome::Unpacked(closed),
         Err(PackageError::UnzippedTooLarge | PackageError::Archive(ArchiveError::TooLarge)) => {
             Outcome::TooLarge
         }
@@ -60,21 +63,24 @@ pub fn unpack(order: &[u8], archive: OwnedFd, folder: OwnedFd) -> Vec<u8> {
     serde_json::to_vec(&outcome).unwrap_or_default()
 }
 
-/// Has an archive unpacked elsewhere. The folder is not ours again until this returns.
+/// Has an archive unpacked elsewhere. The tree is not ours again until this returns.
 pub(super) fn hand_over(
     unpacker: &dyn Unpacker,
     archive: BorrowedFd<'_>,
-    folder: BorrowedFd<'_>,
-    path: &Path,
+    tree: &mut Tree,
 ) -> Result<(), PackageError> {
-    let answer = unpacker.run(path.as_os_str().as_bytes(), archive, folder);
+    let path = tree.path();
+    let answer = unpacker.run(path.as_os_str().as_bytes(), archive, tree.root());
     let answer = answer.map_err(|source| disk(path, source))?;
     let error = |code: i32, text: String| match code {
         0 => io::Error::other(text),
         code => io::Error::from_raw_os_error(code),
     };
     match serde_json::from_slice(&answer) {
-        Ok(Outcome::Unpacked) => Ok(()),
+        Ok(Outcome::Unpacked(closed)) => {
+            tree.closed = closed;
+            Ok(())
+        }
         Ok(Outcome::TooLarge) => Err(PackageError::UnzippedTooLarge),
         Ok(Outcome::Empty) => Err(LayoutError::Empty.into()),
         Ok(Outcome::Refused(why)) => Err(PackageError::Refused { why }),

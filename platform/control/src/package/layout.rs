@@ -106,6 +106,8 @@ enum Node {
 /// The whole package as it will lie on the disk; parents come before children.
 pub struct Layout {
     nodes: BTreeMap<PathBuf, Node>,
+    /// [`Tree::closed`].
+    closed: Option<(String, u32)>,
 }
 
 impl Layout {
@@ -114,9 +116,12 @@ impl Layout {
     /// # Errors
     /// The first entry that is refused, and why.
     pub fn plan<S: ReadAt + ?Sized>(archive: &Archive<'_, S>) -> Result<Self, PackageError> {
-        let mut layout = Self { nodes: BTreeMap::new() };
+        let mut layout = Self { nodes: BTreeMap::new(), closed: None };
         for (index, entry) in archive.entries().iter().enumerate() {
             let (path, ends_as_folder) = path_of(entry)?;
+            if layout.closed.is_none() && is_closed(entry, ends_as_folder) {
+                layout.closed = Some((printable(&entry.name), entry.mode & 0o777));
+            }
             let node = node_of(archive, index, entry, ends_as_folder)?;
             if path.as_os_str().is_empty() {
                 // `./`, as some tools begin; it is the package itself.
@@ -146,6 +151,7 @@ impl Layout {
         archive: &Archive<'_, S>,
         tree: &mut Tree,
     ) -> Result<(), PackageError> {
+        tree.closed.clone_from(&self.closed);
         for (path, node) in &self.nodes {
             match node {
                 Node::Folder => tree.folder(path)?,
@@ -286,6 +292,16 @@ fn path_of(entry: &Entry) -> Result<(PathBuf, bool), LayoutError> {
         path.extend_from_slice(part);
     }
     Ok((PathBuf::from(OsString::from_vec(path)), name.ends_with(b"/")))
+}
+
+/// Whether others may not read an entry, or not enter it; modes of links, and those that were never set, say nothing.
+///
+/// Source: Lambda Developer Guide, "Troubleshoot deployment issues in Lambda", permission is denied (published): 644 for files,
+/// 755 for folders and programs.
+fn is_closed(entry: &Entry, ends_as_folder: bool) -> bool {
+    let is_folder = ends_as_folder || entry.mode & KIND_MASK == KIND_FOLDER;
+    let wanted = if is_folder { 0o005 } else { 0o004 };
+    entry.mode & 0o777 != 0 && entry.mode & KIND_MASK != KIND_LINK && entry.mode & wanted != wanted
 }
 
 fn node_of<S: ReadAt + ?Sized>(

@@ -38,6 +38,8 @@ impl From<WriteError> for PackageError {
 
 /// A package being written.
 pub struct Tree {
+    /// What was not everybody's to read where it comes from, with its mode: the first such entry. Here it is.
+    pub closed: Option<(String, u32)>,
     path: PathBuf,
     root: OwnedFd,
     /// The folder that was used last: files of a folder tend to come together.
@@ -60,7 +62,8 @@ impl Tree {
 
     /// The same in an open folder; the path is for what is said of it.
     pub fn within(root: OwnedFd, path: &Path) -> Self {
-        Self { path: path.to_owned(), root, last: None, written: 0, unsynced: Vec::new(), many: false }
+        let path = path.to_owned();
+        Self { closed: None, path, root, last: None, written: 0, unsynced: Vec::new(), many: false }
     }
 
     /// The folder.
