@@ -116,8 +116,11 @@ def test_a_function_error_is_an_answer_not_an_exception(client, platform):
     }
 
 
-def test_a_payload_that_is_no_json_is_refused(client, echo):
-    refusal = refused(client, "InvalidRequestContentException", client.invoke, FunctionName=echo, Payload=b"{broken")
+@pytest.mark.parametrize("payload", [b"{broken", b'{"name": "\xff"}', b"\xef\xbb\xbf{}", b"{} {}"], ids=repr)
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event"])
+def test_a_payload_that_is_no_json_is_refused(client, echo, payload, kind):
+    arguments = {"FunctionName": echo, "Payload": payload, "InvocationType": kind}
+    refusal = refused(client, "InvalidRequestContentException", client.invoke, **arguments)
     assert refusal["ResponseMetadata"]["HTTPStatusCode"] == 400
     assert refusal["Error"]["Message"].startswith("Could not parse request body into json: ")
 

@@ -370,11 +370,18 @@ pub(super) async fn read_payload(incoming: Incoming) -> Result<Bytes, ApiError> 
     if payload.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
     }
-    match serde_json::from_slice::<serde::de::IgnoredAny>(&payload) {
-        Ok(_) => Ok(payload),
+    match check_json(&payload) {
+        Ok(()) => Ok(payload),
         Err(cause) => {
             let message = format!("Could not parse request body into json: {cause}");
             Err(ApiError::new(ErrorCode::InvalidRequestContent, message))
         }
     }
+}
+
+/// Whether a runtime can read it. What is skipped over instead of kept would not be looked at for UTF-8.
+fn check_json(payload: &[u8]) -> Result<(), String> {
+    let text = std::str::from_utf8(payload)
+        .map_err(|error| format!("Invalid UTF-8 at byte {}", error.valid_up_to()))?;
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map(drop).map_err(|error| error.to_string())
 }
