@@ -26,7 +26,8 @@ def major():
 def node(platform):
     """A function with that handler of tests/functions/node."""
     code = packages.source("node")
-    runtime = f"nodejs{min(max(major() // 2 * 2, 16), 24)}.x"
+    # From nodejs24.x on there are no callbacks.
+    runtime = f"nodejs{min(max(major() // 2 * 2, 16), 22)}.x"
 
     def make(handler, **settings):
         name = handler.replace(".", "-").replace("_", "-").replace("/", "-")
@@ -84,6 +85,7 @@ def test_the_context_is_lambdas(platform, node):
     [
         ("app.fails", "StoreClosed", "the store is closed"),
         ("app.throws", "TypeError", "not a function"),
+        ("app.neverSettles", "Runtime.NodeJsExit", "The Lambda runtime client detected an unexpected Node.js exit code"),
         ("app.rejectsText", "string", "just text"),
         ("app.callsBackError", "Error", "called back"),
         ("app.absent", "Runtime.HandlerNotFound", "app.absent is undefined or not exported"),
@@ -95,6 +97,21 @@ def test_the_context_is_lambdas(platform, node):
 def test_what_goes_wrong_has_its_type_and_message(platform, node, handler, kind, text):
     error = error_of(platform.invoke(node(handler), {}))
     assert error["errorType"] == kind and error["errorMessage"].startswith(text), error
+
+
+def test_from_node_24_on_a_handler_with_a_callback_is_refused(platform, node):
+    code = packages.source("node")
+    platform.create("callback-24", code, "nodejs24.x", "app.callsBack", Timeout=10, MemorySize=1024)
+    answer = platform.invoke("callback-24", {})
+    assert error_of(answer)["errorType"] == "Runtime.CallbackHandlerDeprecated", answer
+    platform.create("promise-24", code, "nodejs24.x", "app.echo", Timeout=10, MemorySize=1024)
+    assert platform.invoke("promise-24", {"n": 1}).json() == {"n": 1}
+
+
+def test_what_a_function_throws_away_is_collected_in_time(platform, node):
+    """V8 goes by the function's memory and not by the host's: 120 MB of garbage pass through 128 MB."""
+    name = node("app.wastes", MemorySize=128, Timeout=60)
+    assert platform.invoke(name, {"rounds": 20}).json() == 20
 
 
 def test_a_circular_result_is_an_error(platform, node):

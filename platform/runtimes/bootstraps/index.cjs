@@ -1,6 +1,7 @@
 "use strict";
 // Starts a Node function and runs its invocations, worded as AWS's Node runtime words them (behaviour and texts:
-// aws-lambda-ric 3.3). CommonJS, `net` alone and one kept connection: every cold start pays for what is loaded here.
+// aws-lambda-ric 3.4, from nodejs24.x on 4.0). CommonJS, `net` alone and one kept connection: every cold start pays for
+// what is loaded here.
 
 const fs = require("fs");
 const net = require("net");
@@ -12,6 +13,9 @@ const ERROR_TYPE = "Lambda-Runtime-Function-Error-Type";
 const STREAMING = Symbol.for("aws.lambda.runtime.handler.streaming");
 const HIGH_WATER_MARK = Symbol.for("aws.lambda.runtime.handler.streaming.highWaterMark");
 const TASK_ROOT = process.env.LAMBDA_TASK_ROOT || "/var/task";
+// From nodejs24.x on there are no callbacks, and no methods of the context that are like them. What the function is made
+// for counts, whichever Node runs it here.
+const PROMISES_ALONE = Number(/nodejs(\d+)/.exec(process.env.AWS_EXECUTION_ENV)?.[1]) >= 24;
 // After a longer answer the connection may be closed; until then the next event is asked for without waiting for "accepted",
 // which says nothing new: half as many turns of the event loop (measured: 1.5 times the invocations a second).
 const ANSWER_MAX = 1 << 20;
@@ -28,6 +32,8 @@ for (const name of [
   "UserCodeSyntaxError",
   "MalformedStreamingHandler",
   "InvalidStreamingOperation",
+  "CallbackHandlerDeprecated",
+  "NodeJsExit",
   "UnhandledPromiseRejection",
 ]) {
   faults[name] = { [name]: class extends Error {} }[name];
@@ -316,6 +322,29 @@ async function loadHandler(handler) {
   return found;
 }
 
+const isAsync = (handler) => handler.constructor?.name === "AsyncFunction";
+
+/** What has room for a callback takes one, whatever it does with it. */
+function checkCallback(handler) {
+  if (handler[STREAMING] || handler.length < 3) return;
+  if (PROMISES_ALONE) {
+    throw new faults.CallbackHandlerDeprecated(
+      "ERROR: AWS Lambda has removed support for callback-based function handlers starting with Node.js 24. You need to modify this function to use a supported handler signature to use Node.js 24 or later. For more information see https://docs.aws.amazon.com/lambda/latest/dg/nodejs-handler.html.",
+    );
+  }
+  const isSilent = process.env.AWS_LAMBDA_NODEJS_DISABLE_CALLBACK_WARNING !== undefined;
+  if (handler.length > 3 || isAsync(handler) || isSilent) return;
+  console.warn(
+    "AWS Lambda plans to remove support for callback-based function handlers starting with Node.js 24. You will need to update this function to use an async handler to use Node.js 24 or later. For more information and to provide feedback on this change, see https://github.com/aws/aws-lambda-nodejs-runtime-interface-client/issues/137. To disable this warning, set the AWS_LAMBDA_NODEJS_DISABLE_CALLBACK_WARNING environment variable.",
+  );
+}
+
+/** An async handler that waits when nothing is left to do will wait for ever. */
+const neverSettled = () =>
+  new faults.NodeJsExit(
+    "The Lambda runtime client detected an unexpected Node.js exit code. This is most commonly caused by a Promise that was never settled. For more information, see https://nodejs.org/docs/latest/api/process.html#exit-codes",
+  );
+
 // ---- Streaming ---------------------------------------------------------------------------------------------------
 
 const httpResponseStream = {
@@ -428,7 +457,9 @@ function contextData(headers) {
   };
 }
 
-function waiting() {
+/** A context before [`contextData`] is in it. */
+function newContext() {
+  if (PROMISES_ALONE) return {};
   let waits = true;
   return {
     get callbackWaitsForEmptyEventLoop() {
@@ -480,7 +511,7 @@ class Invocations {
       logError("Invoke Error", error);
       this.api.postError(`/invocation/${encodeURIComponent(id)}/error`, error, () => this.later());
     };
-    const context = waiting();
+    const context = newContext();
     const once = (report) => (error, result) => {
       if (finished) return;
       whenEmpty = () => {};
@@ -497,22 +528,27 @@ class Invocations {
         setImmediate(() => complete(result));
       };
     });
-    context.done = done;
-    context.succeed = (result) => done(null, result);
-    context.fail = (error) => done(error ?? "handled");
+    const succeed = (result) => done(null, result);
+    const failed = (error) => done(error ?? "handled");
+    if (!PROMISES_ALONE) Object.assign(context, { done, succeed, fail: failed });
     // Neither a promise nor a callback: null, once nothing is left to do.
-    whenEmpty = () => done(null, null);
+    const settles = PROMISES_ALONE || isAsync(this.handler);
+    whenEmpty = () => (settles ? failed(neverSettled()) : succeed(null));
     try {
-      const result = this.handler(JSON.parse(body), Object.assign(context, contextData(headers)), callback);
-      if (result && typeof result.then === "function") result.then(context.succeed, context.fail).catch(context.fail);
+      const given = [JSON.parse(body), Object.assign(context, contextData(headers))];
+      const result = this.handler(...given, ...(PROMISES_ALONE ? [] : [callback]));
+      const isPromise = result && typeof result.then === "function";
+      if (isPromise) result.then(succeed, failed).catch(failed);
+      else if (PROMISES_ALONE) succeed(result);
     } catch (error) {
-      callback(error);
+      if (PROMISES_ALONE) failed(error);
+      else callback(error);
     }
   }
 
   async stream(headers, body) {
     const { stream, done, fail } = openStream(this.api, requestId, this.handler[HIGH_WATER_MARK]);
-    const context = waiting();
+    const context = newContext();
     const finish = () => {
       whenEmpty = () => this.later();
       if (!context.callbackWaitsForEmptyEventLoop) {
@@ -525,14 +561,15 @@ class Invocations {
       fail(error);
       done.then(finish, finish);
     };
+    const misused = (text) => failed(PROMISES_ALONE ? new Error(text) : text);
     whenEmpty = () => this.later();
     try {
       const result = this.handler(JSON.parse(body), stream, Object.assign(context, contextData(headers)));
       if (!result || typeof result.then !== "function") {
-        return failed("Streaming does not support non-async handlers.");
+        return misused("Streaming does not support non-async handlers.");
       }
       if ((await result) !== undefined) console.warn("Streaming handlers ignore return values.");
-      if (!stream.writableEnded) return failed("Response stream is not finished.");
+      if (!stream.writableEnded) return misused("Response stream is not finished.");
       await done;
       finish();
     } catch (error) {
@@ -580,8 +617,9 @@ async function run() {
     if (handler[STREAMING] && handler[STREAMING] !== "response") {
       throw new faults.MalformedStreamingHandler("Only response streaming is supported.");
     }
+    checkCallback(handler);
   } catch (error) {
-    logError("Uncaught Exception", error);
+    logError(PROMISES_ALONE ? "Init Error" : "Uncaught Exception", error);
     return onUncaught(error, EXIT_UNCAUGHT);
   }
   new Invocations(api, handler).next();

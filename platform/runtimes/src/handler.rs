@@ -65,7 +65,18 @@ mod tests {
     use super::*;
 
     fn said(code: &Path, handler: &str, language: Language) -> Option<Warning> {
-        warning(&Request { runtime: "", handler, code, known_as: Some(code), layers: None }, language)
+        warning(
+            &Request {
+                runtime: "",
+                handler,
+                code,
+                known_as: Some(code),
+                layers: None,
+                memory_mb: 128,
+                node_options: None,
+            },
+            language,
+        )
     }
 
     #[test]
@@ -110,7 +121,15 @@ mod tests {
             assert!(said(code.path(), "app", language).unwrap().contains("MODULE.FUNCTION"));
         }
         let layers = Some(code.path());
-        let request = Request { runtime: "", handler: "x.h", code: code.path(), known_as: None, layers };
+        let request = Request {
+            runtime: "",
+            handler: "x.h",
+            code: code.path(),
+            known_as: None,
+            layers,
+            memory_mb: 128,
+            node_options: None,
+        };
         assert_eq!(warning(&request, Language::Python), None, "a layer may bring it");
     }
 }

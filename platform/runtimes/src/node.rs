@@ -62,17 +62,14 @@ pub(crate) fn resolve(
         path: interpreter.program.clone(),
         source: std::io::Error::other("the interpreter lies outside its own prefix"),
     };
-    let mut program = vec![
-        interpreter.inside(&interpreter.program).ok_or_else(unreachable)?,
-        // As AWS starts it: headers of the Runtime API may be long (client context).
-        "--max-http-header-size=81920".to_owned(),
-        "/var/runtime/index.cjs".to_owned(),
-    ];
+    let mut program = vec![interpreter.inside(&interpreter.program).ok_or_else(unreachable)?];
     if runtimes.trust.is_some() {
         // Node's own roots are compiled in. NODE_EXTRA_CA_CERTS reads its file at every start (47 ms for a host's bundle,
         // measured); with this flag SSL_CERT_FILE is read when the first TLS context is made, and not before.
-        program.insert(1, "--use-openssl-ca".to_owned());
+        program.push("--use-openssl-ca".to_owned());
     }
+    program.extend(flags(interpreter.version, major, request));
+    program.push("/var/runtime/index.cjs".to_owned());
     let mut binds = Vec::new();
     if !interpreter.is_shared() {
         binds.push((interpreter.prefix.clone(), LANGUAGE_ROOT.to_owned()));
@@ -100,6 +97,34 @@ pub(crate) fn resolve(
     let warnings = warning.into_iter().collect();
     let code_warnings = handler::warning(request, handler::Language::Node).into_iter().collect();
     Ok(Launch { program, binds, environment, warnings, code_warnings })
+}
+
+/// How AWS starts Node; what the function's `NODE_OPTIONS` say otherwise stands. `here` is this host's Node, `major` the one that
+/// the function is made for.
+///
+/// Source: the bootstrap script in AWS's images; of ES modules Lambda Developer Guide, "Building Lambda functions with
+/// Node.js", the experimental features that Lambda disables (published). Node 18 and older have neither of these.
+fn flags(here: Version, major: u32, request: &Request<'_>) -> Vec<String> {
+    let options = request.node_options.unwrap_or("").replace('_', "-");
+    // Headers of the Runtime API may be long (client context).
+    let mut flags = vec!["--expose-gc".to_owned(), "--max-http-header-size=81920".to_owned()];
+    // Without, V8 goes by the host's memory, and puts off collecting until the environment has none left.
+    if !options.contains("--max-semi-space-size") && !options.contains("--max-old-space-size") {
+        // A young generation has three semi-spaces, and is a twentieth; another one is for what is not on the heap.
+        let new_space = request.memory_mb / 10;
+        flags.push(format!("--max-semi-space-size={}", (new_space / 6).max(1)));
+        flags.push(format!("--max-old-space-size={}", request.memory_mb - new_space));
+    }
+    let is_known = |since| here.major == 20 && here.minor >= since || (22..=24).contains(&here.major);
+    for (feature, is_off, is_known) in [
+        ("experimental-require-module", major <= 22, is_known(17)),
+        ("experimental-detect-module", major == 22 || major <= 18, is_known(10)),
+    ] {
+        if is_off && is_known && !options.contains(&format!("--{feature}")) {
+            flags.push(format!("--no-{feature}"));
+        }
+    }
+    flags
 }
 
 pub(crate) fn prepare(
@@ -248,4 +273,50 @@ fn describe(candidate: &Candidate) -> Option<Interpreter> {
     let program = PathBuf::from(program);
     let prefix = program.parent().and_then(|bin| bin.parent())?.to_owned();
     Some(Interpreter { version: Version::read(version)?, program, prefix, package_folders: Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(here: &str, major: u32, memory_mb: u32, node_options: Option<&str>) -> String {
+        let code = Path::new("/code");
+        let request =
+            Request { runtime: "", handler: "", code, known_as: None, layers: None, memory_mb, node_options };
+        flags(Version::read(here).unwrap(), major, &request).join(" ")
+    }
+
+    #[test]
+    fn the_heap_is_that_of_the_functions_memory() {
+        let heap = "--max-semi-space-size=2 --max-old-space-size=116";
+        assert!(started("20.20.2", 20, 128, None).contains(heap));
+        assert!(
+            started("20.20.2", 20, 10_240, None)
+                .contains("--max-semi-space-size=170 --max-old-space-size=9216")
+        );
+        for own in ["--max-old-space-size=80", "--inspect --max_semi_space_size=4"] {
+            assert!(!started("20.20.2", 20, 128, Some(own)).contains("space"), "{own}");
+        }
+    }
+
+    #[test]
+    fn modules_are_loaded_as_the_functions_own_node_does() {
+        let (require, detect) = ("--no-experimental-require-module", "--no-experimental-detect-module");
+        for (here, major, expected) in [
+            ("20.20.2", 20, vec![require]),
+            ("22.21.0", 22, vec![require, detect]),
+            ("24.3.0", 22, vec![require, detect]),
+            ("20.20.2", 18, vec![require, detect]),
+            ("24.3.0", 24, vec![]),
+            ("20.11.0", 18, vec![detect]),
+            // These know no such flag.
+            ("18.20.0", 18, vec![]),
+            ("26.0.0", 22, vec![]),
+        ] {
+            let flags = started(here, major, 128, None);
+            let found: Vec<&str> = flags.split(' ').filter(|flag| flag.starts_with("--no-")).collect();
+            assert_eq!(found, expected, "Node {here} for nodejs{major}.x");
+        }
+        assert!(!started("22.21.0", 22, 128, Some("--experimental-require-module")).contains(require));
+    }
 }

@@ -143,7 +143,15 @@ mod tests {
     }
 
     fn resolved(code: &Path, layers: Option<&Path>) -> Result<Launch, RuntimeError> {
-        resolve(&Request { runtime: "provided.al2023", handler: "", code, known_as: None, layers })
+        resolve(&Request {
+            runtime: "provided.al2023",
+            handler: "",
+            code,
+            known_as: None,
+            layers,
+            memory_mb: 128,
+            node_options: None,
+        })
     }
 
     #[test]

@@ -24,6 +24,10 @@ pub struct Request<'a> {
     pub known_as: Option<&'a Path>,
     /// The host folder that will be `/opt`, if there are layers.
     pub layers: Option<&'a Path>,
+    /// MemorySize in MB.
+    pub memory_mb: u32,
+    /// The function's own `NODE_OPTIONS`.
+    pub node_options: Option<&'a str>,
 }
 
 /// How to start a function's runtime.

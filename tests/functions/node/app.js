@@ -70,6 +70,26 @@ exports.says = (event, context) => {
 
 exports.nothing = async () => {};
 exports.neither = () => {};
+exports.returns = (event) => event;
+
+// Nothing is left to do, and the promise is not settled.
+exports.neverSettles = async () => new Promise(() => {});
+exports.neverSettlesPlain = () => new Promise(() => {});
+
+exports.methods = async (event, context) => ["done", "succeed", "fail", "callbackWaitsForEmptyEventLoop"].filter((it) => it in context);
+
+// A module that only newer Nodes load with `require`.
+exports.requiresModule = async () => require("./typed/index.js").handler();
+
+// Keeps 18 MB of the heap and drops six more in each round.
+exports.wastes = async (event) => {
+  const objects = () => Array.from({ length: 150000 }, (_, number) => ({ number, next: null }));
+  const kept = [objects(), objects(), objects()];
+  for (let round = 0; round < event.rounds; round += 1) kept[round % 3] = objects();
+  return event.rounds;
+};
+
+exports.heap = async () => require("v8").getHeapStatistics().heap_size_limit / 2 ** 20;
 
 exports.circular = async () => {
   const ring = {};

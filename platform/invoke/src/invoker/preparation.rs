@@ -125,6 +125,8 @@ fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Re
             _ => None,
         },
         layers: opt.as_deref(),
+        memory_mb: function.memory_mb,
+        node_options: function.environment.get("NODE_OPTIONS").map(String::as_str),
     })?;
     let code_warnings = std::mem::take(&mut launch.code_warnings);
     let of_code = runtimes.untold_of_code(&function.arn, &function.code_sha256, code_warnings);

@@ -63,7 +63,15 @@ fn invoke(
     events: &[&str],
 ) -> Outcome {
     let launch = runtimes
-        .resolve(&Request { runtime, handler, code, known_as: None, layers: None })
+        .resolve(&Request {
+            runtime,
+            handler,
+            code,
+            known_as: None,
+            layers: None,
+            memory_mb: 128,
+            node_options: user.iter().find(|(name, _)| *name == "NODE_OPTIONS").map(|(_, value)| *value),
+        })
         .expect("resolved");
     let mut environment = variables(&launch, handler, user);
     let program = on_host(&launch, code, &mut environment);

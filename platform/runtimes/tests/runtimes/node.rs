@@ -10,8 +10,13 @@ use crate::{
 const RUNTIME: &str = "nodejs20.x";
 
 fn run(handler: &str, events: &[&str]) -> Outcome {
+    run_as(RUNTIME, handler, &[], events)
+}
+
+/// The same for a function of that runtime, with variables of its own.
+fn run_as(runtime: &str, handler: &str, user: &[(&str, &str)], events: &[&str]) -> Outcome {
     let runtimes = Runtimes::open(&data_dir(), false);
-    invoke(&runtimes, RUNTIME, (&functions("node"), handler), &[], events)
+    invoke(&runtimes, runtime, (&functions("node"), handler), user, events)
 }
 
 /// Type, message and first line of the trace of an error body; the header must repeat the type.
@@ -130,6 +135,71 @@ fn a_callback_waits_for_the_empty_event_loop_unless_told_not_to() {
         let answer: serde_json::Value = serde_json::from_str(&outcome.calls[1].body).expect("JSON");
         assert_eq!(answer["count"], counted, "waits: {waits}");
     }
+}
+
+#[test]
+fn an_async_handler_that_never_settles_is_an_error_and_the_environment_lives_on() {
+    let outcome = run("app.neverSettles", &["{}", "{}"]);
+    let paths: Vec<&str> = outcome.calls.iter().map(|call| call.path.as_str()).collect();
+    assert_eq!(paths, ["invocation/id-1/error", "invocation/id-2/error"]);
+    let (kind, message, _) = error(&outcome.calls[0]);
+    assert_eq!(kind, "Runtime.NodeJsExit");
+    assert!(message.contains("most commonly caused by a Promise that was never settled"), "{message}");
+    assert!(outcome.output.contains("\tid-1\tERROR\tInvoke Error \t{\"errorType\":\"Runtime.NodeJsExit\""));
+    // What is not marked async may wait for a callback.
+    assert_eq!(run("app.neverSettlesPlain", &["{}"]).body_at("invocation/id-1/response"), "null");
+}
+
+#[test]
+fn from_node_24_on_there_are_no_callbacks() {
+    const NEW: &str = "nodejs24.x";
+    let outcome = run_as(NEW, "app.callsBack", &[], &["{}"]);
+    outcome.body_at("init/error");
+    let (kind, message, _) = error(&outcome.calls[0]);
+    assert_eq!(kind, "Runtime.CallbackHandlerDeprecated");
+    assert!(message.starts_with("ERROR: AWS Lambda has removed support for callback-based"), "{message}");
+    assert!(outcome.output.contains("\tundefined\tERROR\tInit Error \t"), "{}", outcome.output);
+    for (handler, new, old) in [
+        ("app.echo", "[1]", "[1]"),
+        ("app.returns", "[1]", "null"),
+        ("app.neither", "null", "null"),
+        ("app.methods", "[]", r#"["done","succeed","fail","callbackWaitsForEmptyEventLoop"]"#),
+    ] {
+        for (runtime, answer) in [(NEW, new), (RUNTIME, old)] {
+            let outcome = run_as(runtime, handler, &[], &["[1]"]);
+            assert_eq!(outcome.body_at("invocation/id-1/response"), answer, "{runtime} {handler}");
+        }
+    }
+    for (handler, kind) in [("app.neverSettlesPlain", "Runtime.NodeJsExit"), ("app.throws", "TypeError")] {
+        let outcome = run_as(NEW, handler, &[], &["{}", "{}"]);
+        assert_eq!((outcome.calls.len(), error(&outcome.calls[1]).0.as_str()), (2, kind), "{handler}");
+    }
+    assert_eq!(run_as(NEW, "app.streams", &[], &["{}", "{}"]).calls.len(), 2, "streams have more parameters");
+}
+
+#[test]
+fn before_node_24_a_callback_is_warned_of() {
+    let warned = |handler, user: &[_]| {
+        let output = run_as(RUNTIME, handler, user, &["{}"]).output;
+        output.contains("\tundefined\tWARN\tAWS Lambda plans to remove support for callback-based")
+    };
+    assert!(warned("app.callsBack", &[]));
+    assert!(!warned("app.callsBack", &[("AWS_LAMBDA_NODEJS_DISABLE_CALLBACK_WARNING", "")]));
+    assert!(!warned("app.echo", &[]) && !warned("app.says", &[]));
+}
+
+#[test]
+fn a_function_is_started_with_awss_flags_and_its_own() {
+    let require = |user: &[_]| run_as(RUNTIME, "app.requiresModule", user, &["{}"]);
+    let refused = require(&[]);
+    let (_, message, _) = error(&refused.calls[0]);
+    assert!(message.contains("require() of ES Module"), "{message}");
+    let wanted = [("NODE_OPTIONS", "--experimental-require-module")];
+    assert!(require(&wanted).body_at("invocation/id-1/response").contains("typed module"));
+    let heap = |user: &[_]| -> f64 { run_as(RUNTIME, "app.heap", user, &["{}"]).answer().as_f64().unwrap() };
+    // The old generation's 116 MB and the young one's three semi-spaces.
+    assert!((116.0..128.0).contains(&heap(&[])), "{}", heap(&[]));
+    assert!(heap(&[("NODE_OPTIONS", "--max-old-space-size=500")]) > 490.0);
 }
 
 #[test]

@@ -225,6 +225,8 @@ fn a_strict_resolution_takes_only_the_exact_version() {
         code: &folder,
         known_as: None,
         layers: None,
+        memory_mb: 128,
+        node_options: None,
     };
     let error = strict.resolve(&request).expect_err("strict").to_string();
     assert!(error.contains("python3.99") && error.contains("Python 3."), "{error}");
@@ -247,6 +249,8 @@ fn concurrent_first_starts_get_the_same_launch() {
                 code: &folder,
                 known_as: None,
                 layers: None,
+                memory_mb: 128,
+                node_options: None,
             };
             runtimes.resolve(&request).expect("resolved")
         };

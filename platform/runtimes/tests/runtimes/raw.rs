@@ -45,7 +45,14 @@ fn a_bootstrap_without_the_x_bit_is_refused_before_it_starts() {
     std::fs::copy(code.join("bootstrap"), copy.path().join("bootstrap")).expect("copied");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(copy.path().join("bootstrap"), mode).expect("set");
-    let request =
-        Request { runtime: "provided.al2", handler: "", code: copy.path(), known_as: None, layers: None };
+    let request = Request {
+        runtime: "provided.al2",
+        handler: "",
+        code: copy.path(),
+        known_as: None,
+        layers: None,
+        memory_mb: 128,
+        node_options: None,
+    };
     assert!(matches!(runtimes.resolve(&request), Err(RuntimeError::InvalidEntrypoint { .. })));
 }

@@ -58,7 +58,15 @@ fn an_interpreter_runs_where_only_its_prefix_is_bound() {
     for runtime in ["python3.11", "python3.13"] {
         let handler = "app.imports";
         let launch = runtimes
-            .resolve(&Request { runtime, handler, code: &code, known_as: None, layers: None })
+            .resolve(&Request {
+                runtime,
+                handler,
+                code: &code,
+                known_as: None,
+                layers: None,
+                memory_mb: 128,
+                node_options: None,
+            })
             .expect("resolved");
         // Modules that need shared libraries and data of the prefix, and the host's packages.
         let event =
@@ -88,6 +96,8 @@ fn an_interpreter_runs_where_only_its_prefix_is_bound() {
             code: &code,
             known_as: None,
             layers: None,
+            memory_mb: 128,
+            node_options: None,
         };
         let launch = runtimes.resolve(&request).expect("resolved");
         let found = run(&launch, &code, "app.imports", r#"{"modules":["boto3","botocore","awslambdaric"]}"#);
@@ -116,8 +126,15 @@ fn node_finds_the_runtimes_packages_from_both_kinds_of_modules() {
     std::fs::write(code.path().join("common.js"), common).expect("written");
     std::fs::write(code.path().join("module.mjs"), module).expect("written");
     for handler in ["common.handler", "module.handler"] {
-        let request =
-            Request { runtime: "nodejs20.x", handler, code: code.path(), known_as: None, layers: None };
+        let request = Request {
+            runtime: "nodejs20.x",
+            handler,
+            code: code.path(),
+            known_as: None,
+            layers: None,
+            memory_mb: 128,
+            node_options: None,
+        };
         let launch = runtimes.resolve(&request).expect("resolved");
         assert_eq!(run(&launch, code.path(), handler, "{}"), "SSMClient", "{handler}");
     }
