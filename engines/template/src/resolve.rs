@@ -195,6 +195,18 @@ impl<'a> Resolver<'a> {
             self.problems.push(Problem::wrong_type(call.argument, "the name of a parameter or resource"));
             return None;
         };
+        // Elsewhere than after `Ref` the dot leads to an attribute.
+        if let Some((id, attribute)) = name.split_once('.').filter(|(id, _)| self.names.contains_key(*id))
+            && !self.names.contains_key(name)
+        {
+            let help = match attribute {
+                "Alias" | "Version" => format!("AutoPublishAlias of {id} would make it"),
+                _ => format!("an attribute is had with Fn::GetAtt: !GetAtt {name}"),
+            };
+            let cause = Cause::Unknown { what: "the parameter or resource", name: name.to_owned() };
+            self.problems.push(Problem::new(call.argument.span, cause).help(help));
+            return None;
+        }
         self.named(name, span)
     }
 

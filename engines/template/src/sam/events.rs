@@ -116,6 +116,7 @@ impl One<'_> {
         let api = self.api("ApiId", HTTP_API, output);
         let key = match (self.text("Method", resolver), self.text("Path", resolver)) {
             (None, None) => "$default".to_owned(),
+            (_, Some(path)) if path == "$default" => path,
             (method, path) => format!("{} {}", method_name(method), path.unwrap_or_else(|| "/".into())),
         };
         let mut integration = vec![

@@ -139,6 +139,10 @@ pub(super) fn transform(
         let mut fields = Properties::of(&node);
         fields.set("FunctionName", reference(&id, span));
         fields.set("Qualifier", text(alias.as_ref().map_or("$LATEST", |alias| &alias.name), span));
+        if let Some(destinations) = fields.get("DestinationConfig").filter(|node| node.as_mapping().is_some()) {
+            let destinations = with_destinations(&id, &destinations.clone(), condition.as_ref(), output);
+            fields.set("DestinationConfig", destinations);
+        }
         let config = fields.into_node(node.span);
         output.push_new(made(&format!("{id}EventInvokeConfig"), "AWS::Lambda::EventInvokeConfig", config));
     }
@@ -188,6 +192,31 @@ impl Alias {
         let letters: String = self.name.chars().filter(char::is_ascii_alphanumeric).collect();
         format!("{function}Alias{letters}")
     }
+}
+
+/// `DestinationConfig`, with the queues and topics that SAM makes where a type is given and no destination.
+fn with_destinations(
+    function: &str,
+    written: &Node,
+    condition: Option<&(String, Span)>,
+    output: &mut Output,
+) -> Node {
+    let mut fields = Properties::of(written);
+    for when in ["OnSuccess", "OnFailure"] {
+        let Some(one) = fields.get(when).filter(|one| one.get("Destination").is_none()) else { continue };
+        let (span, kind) = (one.span, one.get("Type").and_then(Node::as_str));
+        let (word, kind) = match kind {
+            Some("SQS") => ("Queue", "AWS::SQS::Queue"),
+            Some("SNS") => ("Topic", "AWS::SNS::Topic"),
+            _ => continue,
+        };
+        let id = format!("{function}EventInvokeConfig{when}{word}");
+        output.push_new(Resource::made(&id, kind, mapping(Vec::new(), span), condition.cloned()));
+        let arn = if word == "Queue" { attribute(&id, "Arn", span) } else { reference(&id, span) };
+        fields.set(when, mapping(vec![("Destination", arn)], span));
+        output.dotted.push((format!("{function}.Destination{word}"), id));
+    }
+    fields.into_node(written.span)
 }
 
 /// What SAM gives the role of a function in a VPC.

@@ -23,6 +23,10 @@ fn texts_that_are_no_template_are_refused_at_once() {
         ("Resources:\n", "t:1:1: a template needs `Resources`"),
         ("Resources: [a]\n", "t:1:12: expected a mapping, found a list"),
         ("Resource: {}\n", "the key `Resource` does not exist (did you mean `Resources`?)"),
+        (
+            "Resources: {'Fn::ForEach::Each': [N, [A, B], {'${N}F': {Type: x}}]}\n",
+            "t:1:13: Fn::ForEach is not expanded (`aws cloudformation get-template --template-stage Processed`",
+        ),
         ("Resources: {A: 5}\n", "t:1:16: expected a mapping, found `5`"),
         ("Resources: {A: {}}\n", "t:1:13: the resource `A` needs `Type`"),
         ("Resources: {A: {Typ: x}}\n", "the key `Typ` does not exist (did you mean `Type`?)"),

@@ -98,6 +98,12 @@ fn each_misuse_is_told_with_its_place() {
             "!Ref 'AWS::Regoin'",
             "the parameter or resource `AWS::Regoin` does not exist (did you mean `AWS::Region`?)",
         ),
+        (
+            "!Ref Role.Arn",
+            "the parameter or resource `Role.Arn` does not exist (an attribute is had with Fn::GetAtt: !GetAtt Role.Arn)",
+        ),
+        ("!Ref Rloe.Arn", "the resource `Rloe` does not exist (did you mean `Role`?)"),
+        ("!Ref Role.Alias", "`Role.Alias` does not exist (AutoPublishAlias of Role would make it)"),
         ("!Ref [a]", "expected the name of a parameter or resource, found a list tagged !Ref"),
         ("!GetAtt Buckt.Arn", "the resource `Buckt` does not exist (did you mean `Bucket`?)"),
         ("!GetAtt Name.Arn", "`Name` is a parameter, and has no attribute `Arn` (use Ref)"),

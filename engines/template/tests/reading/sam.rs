@@ -91,6 +91,46 @@ Outputs:
 }
 
 #[test]
+fn destinations_without_an_address_are_made_as_sam_makes_them() {
+    let text = sam("
+  Work:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: work/
+      Handler: app.handler
+      Runtime: nodejs22.x
+      EventInvokeConfig:
+        DestinationConfig:
+          OnFailure: {Type: SQS}
+          OnSuccess: {Type: SNS}
+Outputs:
+  Topic: {Value: !Ref Work.DestinationTopic}
+  Queue: {Value: !Ref Work.DestinationQueue}
+");
+    let stack = stack(&text);
+    let invoke = &stack.functions[0].event_invoke[0];
+    let arns = [invoke.on_success.as_deref(), invoke.on_failure.as_deref()].map(Option::unwrap);
+    assert!(arns[0].starts_with("arn:aws:sns:us-east-1:000000000000:shop-WorkEventInvokeConfigOnSuccessTopic"), "{arns:?}");
+    assert!(arns[1].starts_with("arn:aws:sqs:us-east-1:000000000000:shop-WorkEventInvokeConfigOnFailureQueue"), "{arns:?}");
+    assert_eq!(stack.outputs[0].value, arns[0]);
+    assert!(stack.outputs[1].value.contains("OnFailureQueue"), "{}", stack.outputs[1].value);
+    assert!(warnings(&text)[0].contains("AWS::SQS::Queue is not run: WorkEventInvokeConfigOnFailureQueue"), "{:?}", warnings(&text));
+}
+
+#[test]
+fn the_catch_all_route_may_be_spelled_out() {
+    for written in ["{Path: $default}", "{Path: $default, Method: ANY}", "{}"] {
+        let events = format!("{{Any: {{Type: HttpApi, Properties: {written}}}}}");
+        let stack = stack(&sam(&format!("
+  Work:
+    Type: AWS::Serverless::Function
+    Properties: {{CodeUri: work/, Handler: app.handler, Runtime: nodejs22.x, Events: {events}}}
+")));
+        assert_eq!(stack.http_apis[0].routes[0].route_key, "$default", "{written}");
+    }
+}
+
+#[test]
 fn versions_are_numbered_by_function_and_aliases_share_by_weight() {
     let text = r#"
 Resources:
