@@ -19,7 +19,7 @@ pub use api::{
     IdentitySource, Integration, IntegrationKind, LoadBalancer, LoadBalancerRoute, MockResponse, PlanStage,
     Protocol, Quota, RestApi, Stage, StageCache, Throttle, UsagePlan,
 };
-pub use cidr::{BadCidr, BadCidr6, Cidr, Cidr6};
+pub use cidr::{Address, BadRange, Cidr, Cidr6, Range};
 pub use database::{
     DbClusterPart, DbInstance, DbParameterGroup, DbProxy, DbProxyAuth, DbProxyTargetGroup, DbSubnetGroup,
     GenerateSecret, Secret, SsmParameter,

@@ -222,11 +222,12 @@ impl Identity<'_> {
                 return Attribute::List(Vec::new());
             }
             ("AWS::Lambda::Version", "Version") => self.version(),
-            ("AWS::Lambda::Version", "FunctionArn") => self.function_arn(&self.property("FunctionName")),
             ("AWS::Lambda::Url", "FunctionUrl") => {
                 format!("http://{}.lambda-url.{region}.localhost:{port}/", self.letters("url", 32))
             }
-            ("AWS::Lambda::Alias", "AliasArn")
+            // "The ARN of the version", as schema and user guide of the type say.
+            ("AWS::Lambda::Version", "FunctionArn")
+            | ("AWS::Lambda::Alias", "AliasArn")
             | ("AWS::Lambda::Url", "FunctionArn")
             | ("AWS::Lambda::LayerVersion", "LayerVersionArn") => self.reference(),
             ("AWS::Lambda::Function", "SnapStartResponse.ApplyOn") => "None".into(),

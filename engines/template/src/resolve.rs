@@ -283,6 +283,13 @@ impl<'a> Resolver<'a> {
     }
 
     fn attribute(&mut self, id: &str, attribute: &str, span: Span) -> Option<Node> {
+        // `Function.Version` is itself a name: then the attribute is what follows.
+        if let Some((made, attribute)) = attribute.split_once('.')
+            && let name = format!("{id}.{made}")
+            && self.names.contains_key(&name)
+        {
+            return self.attribute(&name, attribute, span);
+        }
         let index = *self.names.get(id)?;
         if !self.exists(index, span) {
             return None;

@@ -256,8 +256,10 @@ impl Builder<'_, '_> {
         };
         if self.stack.http_apis[at].protocol == Protocol::Http && key != "$default" && !is_route_key(key) {
             let problem = Problem::at(node.span, format!("{} is not a route key", quoted(key)));
-            let method =
-                key.split_once(' ').filter(|(method, _)| !METHODS.contains(method)).and_then(|(method, _)| did_you_mean(method, METHODS.iter().copied()));
+            let method = key
+                .split_once(' ')
+                .filter(|(method, _)| !METHODS.contains(method))
+                .and_then(|(method, _)| did_you_mean(method, METHODS.iter().copied()));
             let example = || "`GET /cart/{id}`, `ANY /{proxy+}` or `$default`".to_owned();
             self.problems.push(problem.help(method.unwrap_or_else(example)));
         }

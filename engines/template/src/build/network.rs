@@ -8,7 +8,7 @@ use crate::identity::Attribute;
 use crate::problem::{Problem, quoted};
 use crate::yaml::Node;
 use model::stack::{
-    BadCidr, BadCidr6, Cidr, Cidr6, ElasticIp, InternetGateway, Link, Peer, RouteTable,
+    Address, BadRange, Cidr, Cidr6, ElasticIp, InternetGateway, Link, Peer, Range, RouteTable,
     RouteTableAssociation, SecurityGroup, Subnet, Vpc,
 };
 use std::collections::BTreeMap;
@@ -242,32 +242,27 @@ impl Builder<'_, '_> {
 
     /// An IPv6 range.
     pub(super) fn range6(&mut self, node: &Node) -> Option<Cidr6> {
-        let text = node.string(&mut self.problems)?;
-        match text.parse::<Cidr6>() {
-            Ok(cidr) => Some(cidr),
-            Err(bad) => {
-                let help = match bad {
-                    BadCidr6::HostBits(meant) => Some(format!("write {meant}")),
-                    BadCidr6::Form(_) => None,
-                };
-                self.problems.push(Problem::at(node.span, bad.to_string()).maybe_help(help));
-                None
-            }
-        }
+        self.canonical(node)
     }
 
     /// An IPv4 range; a single address counts as /32.
     pub(super) fn range(&mut self, node: &Node) -> Option<Cidr> {
+        self.canonical(node)
+    }
+
+    /// A range. Bits behind the prefix are left out, as by EC2 (API reference, "CreateVpc", `CidrBlock`: "We modify the
+    /// specified CIDR block to its canonical form"), and said.
+    fn canonical<A: Address>(&mut self, node: &Node) -> Option<Range<A>> {
         let text = node.string(&mut self.problems)?;
-        match text.parse::<Cidr>() {
-            Ok(cidr) => Some(cidr),
+        match text.parse() {
+            Ok(range) => Some(range),
+            Err(BadRange::HostBits(meant)) => {
+                let message = format!("{text} has bits behind its prefix: it is {meant}, as at AWS");
+                self.warnings.push(Problem::at(node.span, message));
+                Some(meant)
+            }
             Err(bad) => {
-                let problem = Problem::at(node.span, bad.to_string());
-                let help = match bad {
-                    BadCidr::HostBits(meant) => Some(format!("write {meant}")),
-                    BadCidr::Form(_) => None,
-                };
-                self.problems.push(problem.maybe_help(help));
+                self.problems.push(Problem::at(node.span, bad.to_string()));
                 None
             }
         }

@@ -139,7 +139,8 @@ pub(super) fn transform(
         let mut fields = Properties::of(&node);
         fields.set("FunctionName", reference(&id, span));
         fields.set("Qualifier", text(alias.as_ref().map_or("$LATEST", |alias| &alias.name), span));
-        if let Some(destinations) = fields.get("DestinationConfig").filter(|node| node.as_mapping().is_some()) {
+        if let Some(destinations) = fields.get("DestinationConfig").filter(|node| node.as_mapping().is_some())
+        {
             let destinations = with_destinations(&id, &destinations.clone(), condition.as_ref(), output);
             fields.set("DestinationConfig", destinations);
         }

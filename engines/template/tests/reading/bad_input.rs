@@ -110,7 +110,6 @@ Resources:
     let said = problems(text);
     for expected in [
         "t:2:3: the parameter `Stage` has no value and no default (--parameter-overrides Stage=VALUE)",
-        "t:6:29: address bits are set behind the prefix; `10.0.0.0/16` is meant? (write 10.0.0.0/16)",
         "t:9:30: the parameter or resource `Vcp` does not exist (did you mean `Vpc`?)",
         "t:15:11: SecurityGroupIngress of Group (AWS::EC2::SecurityGroup) needs `ToPort`",
         "t:16:24: expected a protocol: tcp, udp, icmp, a number, or -1 for all, found `tpc`",
@@ -124,6 +123,23 @@ Resources:
         assert!(said.iter().any(|one| one == expected), "{expected}\nin {said:#?}");
     }
     assert!(said.windows(2).all(|pair| line_of(&pair[0]) <= line_of(&pair[1])), "sorted by place");
+}
+
+#[test]
+fn bits_behind_a_prefix_are_left_out_and_said() {
+    let text = "\
+Resources:
+  Vpc: {Type: 'AWS::EC2::VPC', Properties: {CidrBlock: 10.0.0.1/16}}
+  Subnet: {Type: 'AWS::EC2::Subnet', Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.12.0/21}}
+";
+    let stack = super::stack(text);
+    assert_eq!(stack.vpcs[0].cidr.to_string(), "10.0.0.0/16");
+    assert_eq!(stack.subnets[0].cidr.to_string(), "10.0.8.0/21");
+    let said = warnings(text);
+    assert!(
+        said[0].starts_with("t:2:56: 10.0.0.1/16 has bits behind its prefix: it is 10.0.0.0/16"),
+        "{said:?}"
+    );
 }
 
 fn line_of(problem: &str) -> u32 {

@@ -67,6 +67,8 @@ fn aliases_provisioned_concurrency_and_destinations_are_joined() {
     Properties: {ContentUri: layers/libraries, CompatibleRuntimes: [nodejs22.x]}
 Outputs:
   Version: {Value: !Ref Work.Version}
+  Number: {Value: !GetAtt Work.Version.Version}
+  Arn: {Value: !Sub '${Work.Version.FunctionArn}'}
 "));
     let work = &stack.functions[0];
     assert_eq!(work.code, Code::S3 { bucket: "bucket".into(), key: "path/work.zip".into(), version: None });
@@ -87,6 +89,7 @@ Outputs:
     );
     assert_eq!(stack.layers[0].code, Code::Local { path: "layers/libraries".into() });
     assert!(stack.outputs[0].value.ends_with(":function:shop-Work:1"));
+    assert_eq!((stack.outputs[1].value.as_str(), &stack.outputs[2].value), ("1", &stack.outputs[0].value));
     assert!(stack.permissions.is_empty(), "AWS_IAM gives nobody leave");
 }
 
@@ -110,22 +113,34 @@ Outputs:
     let stack = stack(&text);
     let invoke = &stack.functions[0].event_invoke[0];
     let arns = [invoke.on_success.as_deref(), invoke.on_failure.as_deref()].map(Option::unwrap);
-    assert!(arns[0].starts_with("arn:aws:sns:us-east-1:000000000000:shop-WorkEventInvokeConfigOnSuccessTopic"), "{arns:?}");
-    assert!(arns[1].starts_with("arn:aws:sqs:us-east-1:000000000000:shop-WorkEventInvokeConfigOnFailureQueue"), "{arns:?}");
+    assert!(
+        arns[0].starts_with("arn:aws:sns:us-east-1:000000000000:shop-WorkEventInvokeConfigOnSuccessTopic"),
+        "{arns:?}"
+    );
+    assert!(
+        arns[1].starts_with("arn:aws:sqs:us-east-1:000000000000:shop-WorkEventInvokeConfigOnFailureQueue"),
+        "{arns:?}"
+    );
     assert_eq!(stack.outputs[0].value, arns[0]);
     assert!(stack.outputs[1].value.contains("OnFailureQueue"), "{}", stack.outputs[1].value);
-    assert!(warnings(&text)[0].contains("AWS::SQS::Queue is not run: WorkEventInvokeConfigOnFailureQueue"), "{:?}", warnings(&text));
+    assert!(
+        warnings(&text)[0].contains("AWS::SQS::Queue is not run: WorkEventInvokeConfigOnFailureQueue"),
+        "{:?}",
+        warnings(&text)
+    );
 }
 
 #[test]
 fn the_catch_all_route_may_be_spelled_out() {
     for written in ["{Path: $default}", "{Path: $default, Method: ANY}", "{}"] {
         let events = format!("{{Any: {{Type: HttpApi, Properties: {written}}}}}");
-        let stack = stack(&sam(&format!("
+        let stack = stack(&sam(&format!(
+            "
   Work:
     Type: AWS::Serverless::Function
     Properties: {{CodeUri: work/, Handler: app.handler, Runtime: nodejs22.x, Events: {events}}}
-")));
+"
+        )));
         assert_eq!(stack.http_apis[0].routes[0].route_key, "$default", "{written}");
     }
 }
