@@ -219,6 +219,67 @@ def test_an_ordinary_user_runs_functions(start):
         shutil.rmtree(home, ignore_errors=True)
 
 
+def script(path, text):
+    """A program in the platform's place, which becomes it."""
+    path.write_text(f"#!/bin/sh\nset -e\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def lacking(platform):
+    return {item["capability"]: item for item in platform.summary["not_enforced"]}
+
+
+@root_only
+@pytest.mark.parametrize("root", ["a folder", "a mount"])
+@pytest.mark.parametrize("groups", [True, False], ids=["groups", "no groups"])
+def test_in_a_chroot_it_serves(start, open_folder, root, groups):
+    """Mounts are made in a namespace of the platform's own, and end with it."""
+    inside = open_folder / "root"
+    mounts = f"""
+        {f"mount -t tmpfs tmpfs {inside}" if root == "a mount" else ""}
+        mkdir -p {inside}/usr {inside}/etc {inside}/dev {inside}/proc {inside}/sys {inside}/tmp {inside}{open_folder}
+        for name in bin sbin lib lib64; do [ ! -L /$name ] || ln -s usr/$name {inside}/$name; done
+        mount --rbind /usr {inside}/usr
+        mount --rbind /dev {inside}/dev
+        mount -t proc proc {inside}/proc
+        {f"mount --rbind /sys {inside}/sys" if groups else ""}
+        mount --bind {open_folder} {inside}{open_folder}
+        cp {BINARY} {inside}/onrush"""
+    inside.mkdir()
+    shut = f"exec chroot {inside} /onrush \"$@\""
+    program = script(open_folder / "shut", f"exec unshare --mount sh -ec '{mounts}\n{shut}' sh \"$@\"")
+    platform = start(home=open_folder, binary=program)
+    assert os.path.samefile(f"/proc/{platform.process.pid}/root/onrush", f"/proc/{platform.process.pid}/exe")
+    platform.create("echo", packages.built("echo"))
+    assert platform.invoke("echo", {"as": "shut in"}).json() == {"as": "shut in"}
+    missing = lacking(platform)
+    assert "mount-namespace" not in missing and ("control-groups" in missing) == (not groups), missing
+    if not groups:
+        assert "for a chroot" in missing["control-groups"]["cure"], missing
+    assert platform.stop() == 0
+
+
+@root_only
+@pytest.mark.skipif(shutil.which("ip") is None, reason="there is no ip here")
+def test_control_groups_that_ip_netns_hides_are_told_with_the_other_way_in(start, tmp_path):
+    name = f"shop-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True, timeout=60)
+    try:
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True, timeout=60)
+        hiding = start(binary=script(tmp_path / "hiding", f"exec ip netns exec {name} {BINARY} \"$@\""))
+        found = lacking(hiding)
+        assert f"`ip netns exec {name}` shows" in found["control-groups"]["detail"], found
+        way = f"nsenter --net=/run/netns/{name}"
+        assert all(way in found[what]["cure"] for what in ("control-groups", "memory-limit", "freezer")), found
+        assert hiding.stop() == 0
+        seeing = start(binary=script(tmp_path / "seeing", f"exec {way} {BINARY} \"$@\""))
+        assert "control-groups" not in lacking(seeing), lacking(seeing)
+        assert seeing.stop() == 0
+    finally:
+        subprocess.run(["ip", "netns", "del", name], timeout=60, check=False)
+
+
 @pytest.mark.skipif(not puppet.here(), reason=f"{puppet.PYTHON} is not installed")
 @pytest.mark.parametrize("isolation", ["namespaces", "process"])
 def test_whatever_the_umask_functions_read_their_code(open_folder, start, isolation):

@@ -12,7 +12,7 @@ mod trial;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -140,7 +140,7 @@ pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
         .map_err(|error| JailerError::StateFolder { path: state_dir.clone(), error })?;
     let open_files = raise_open_files();
     syscalls::widen_descriptor_table(open_files);
-    let (groups, refusals) = open_groups(&state_dir);
+    let (groups, refusals, named_network) = open_groups(&state_dir);
     let groups = Arc::new(groups);
     let filter = seccomp::compile();
     let (ours, theirs) =
@@ -152,6 +152,7 @@ pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
         interfaces: options.interfaces,
         groups: groups.clone(),
         group_refusals: refusals,
+        hidden_in: named_network,
         filter,
         open_files,
         low_limits: shortage::low_limits(&groups.folders()),
@@ -223,17 +224,33 @@ fn raise_open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Takes our corner of the control groups, written down first so that it can be removed after a `kill -9`.
-fn open_groups(state_dir: &Path) -> (ControlGroups, Vec<String>) {
+/// Takes our corner of the control groups, written down first so that it can be removed after a `kill -9`. Says what was
+/// refused, and where no groups are to be seen the name of the network that may hide them.
+fn open_groups(state_dir: &Path) -> (ControlGroups, Vec<String>, Option<String>) {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let hierarchies =
         cgroup::discover(Path::new("/"), &read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+    if hierarchies == cgroup::Hierarchies::default() {
+        let name = named_network();
+        let why = name.as_ref().map(|name| format!(": `ip netns exec {name}` shows a /sys without them"));
+        let refusal = format!("none are mounted here{}", why.unwrap_or_default());
+        return (ControlGroups::none(), vec![refusal], name);
+    }
     leftovers::sweep(&hierarchies.parents());
     let session = format!("{}{}", leftovers::SESSION_PREFIX, std::process::id());
     if let Err(error) = leftovers::record(state_dir, &hierarchies.possible_folders(&session)) {
-        return (ControlGroups::none(), vec![format!("cannot record what to clean: {error}")]);
+        return (ControlGroups::none(), vec![format!("cannot record what to clean: {error}")], None);
     }
-    ControlGroups::open(&hierarchies, &session)
+    let (groups, refusals) = ControlGroups::open(&hierarchies, &session);
+    (groups, refusals, None)
+}
+
+/// The network namespace that we are in, if `ip netns` knows it by a name.
+fn named_network() -> Option<String> {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let own = identity(Path::new("/proc/self/ns/net"))?;
+    let mut named = fs::read_dir("/run/netns").ok()?.flatten();
+    named.find(|entry| identity(&entry.path()) == Some(own))?.file_name().into_string().ok()
 }
 
 fn fork(

@@ -212,6 +212,14 @@ fn no_process(read: Read<'_>) -> Option<Shortage> {
 
 /// Hosts that keep user namespaces from ordinary users.
 fn denied(read: Read<'_>) -> Option<Shortage> {
+    // Where no mount is the root, a `chroot` made a folder it.
+    let is_root = |line: &str| line.split(' ').nth(4) == Some("/");
+    if read("/proc/self/mountinfo").is_some_and(|mounts| !mounts.lines().any(is_root)) {
+        return Some(Shortage {
+            what: "this is a chroot, in which the kernel makes no user namespaces".into(),
+            cure: "run as root there, or outside of it, or without walls: --isolation process".into(),
+        });
+    }
     [
         ("kernel.unprivileged_userns_clone", "/proc/sys/kernel/unprivileged_userns_clone", 0, 1),
         (
@@ -311,6 +319,13 @@ mod tests {
             "kernel.unprivileged_userns_clone is 0: sysctl -w kernel.unprivileged_userns_clone=1"
         );
         assert_eq!(ask("clone a process", libc::EIO, &host), None);
+        let mounts = "31 23 8:1 / / rw - ext4 /dev/sda rw\n32 31 0:5 / /proc rw - proc proc rw\n";
+        let chroot = [("/proc/self/mountinfo", mounts.split_once('\n').unwrap().1), host[0]];
+        let found = ask("make a pid namespace for the jailer", libc::EPERM, &chroot).unwrap();
+        assert!(found.starts_with("this is a chroot, ") && found.contains(": run as root there"), "{found}");
+        let found =
+            ask("clone a process", libc::EPERM, &[("/proc/self/mountinfo", mounts), host[0]]).unwrap();
+        assert!(found.starts_with("kernel.unprivileged_userns_clone"), "{found}");
     }
 
     #[test]

@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags};
-use rustix::process::Signal;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::process::{PidfdFlags, Signal};
 use seccompiler::sock_filter;
 
 use super::blanks::{self, Blanks};
@@ -51,6 +51,9 @@ const GROUPS_OPEN_MAX: usize = 256;
 /// Starts are worth two threads: 1.4 times the rate of one (measured).
 const STARTERS: usize = 2;
 
+/// No mount made below tells the host, nor the host's us.
+const PRIVATE: MountPropagationFlags = MountPropagationFlags::PRIVATE.union(MountPropagationFlags::REC);
+
 /// What the platform decided before the fork.
 pub(super) struct Settings {
     pub state_dir: PathBuf,
@@ -59,6 +62,8 @@ pub(super) struct Settings {
     pub interfaces: bool,
     pub groups: Arc<ControlGroups>,
     pub group_refusals: Vec<String>,
+    /// The name of the network namespace whose `ip netns exec` hides the control groups.
+    pub hidden_in: Option<String>,
     pub filter: Vec<sock_filter>,
     pub open_files: u64,
     /// As the platform sees them: the jailer may be in a user namespace with limits of its own.
@@ -548,8 +553,8 @@ fn open_proc() -> Result<OwnedFd, Unfit> {
 /// Two mount namespaces: one with the host's mounts and what we stage, one nearly empty to make roots from,
 /// because every clone copies every mount.
 fn own_mounts(stage: &Path) -> Result<Mounts, Unfit> {
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    step("make mounts private", rustix::mount::mount_change("/", private))?;
+    step("make a chroot the root", leave_chroot())?;
+    step("make mounts private", rustix::mount::mount_change("/", PRIVATE))?;
     let restricted = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     // Ours, of our own pid namespace: the host's would name other processes by our children's pids.
     step("mount /proc", rustix::mount::mount("proc", "/proc", "proc", restricted, None))?;
@@ -570,10 +575,38 @@ fn own_mounts(stage: &Path) -> Result<Mounts, Unfit> {
     step("mount an empty /proc", mount_empty_proc(&small.join("proc"), restricted))?;
     step("enter the small root", std::env::set_current_dir(&small))?;
     step("change to the small root", rustix::process::pivot_root(".", "."))?;
-    step("let go of the old root", rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH))?;
+    step("let go of the old root", rustix::mount::unmount(".", UnmountFlags::DETACH))?;
     let small = step("open the small mount namespace", Mounts::current(&proc))?;
     step("go back to the host's mounts", syscalls::setns(host.as_fd(), libc::CLONE_NEWNS))?;
     Ok(Mounts { host, small, proc })
+}
+
+/// Makes the folder that a `chroot` shut us into the root of our mount namespace: whoever enters a namespace, as we go on doing,
+/// is at its root, which would be outside. Elsewhere nothing changes.
+fn leave_chroot() -> io::Result<()> {
+    let root = || {
+        let folder =
+            rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let wanted = StatxFlags::INO | StatxFlags::MNT_ID;
+        let found = rustix::fs::statx(&folder, "", AtFlags::EMPTY_PATH, wanted)?;
+        Ok::<_, io::Error>((folder, (found.stx_mnt_id, found.stx_ino)))
+    };
+    let (folder, identity) = root()?;
+    let own = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+    syscalls::setns(own.as_fd(), libc::CLONE_NEWNS)?;
+    if root()?.1 == identity {
+        return Ok(());
+    }
+    rustix::mount::mount_change("/", PRIVATE)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = rustix::mount::open_tree(&folder, "", flags)?;
+    rustix::mount::move_mount(&tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    rustix::process::fchdir(&tree)?;
+    rustix::process::pivot_root(".", ".")?;
+    Ok(rustix::mount::unmount(".", UnmountFlags::DETACH)?)
 }
 
 /// Mounts the `/proc` of a pid namespace that has ended: it lies below each environment's own and must show nobody.

@@ -38,8 +38,8 @@ const CURE_CONTROLLERS: &str = "sudo sh -c 'd=/etc/systemd/system/user@.service.
                                 then log in again (or run as root)";
 const CURE_CROWDED: &str = "move them: cd /sys/fs/cgroup && mkdir -p init && \
                             for pid in $(cat cgroup.procs); do echo $pid > init/cgroup.procs; done";
-const CURE_MOUNT: &str =
-    "mount -t cgroup2 cgroup2 /sys/fs/cgroup (in a container: --cgroupns=private --privileged)";
+const CURE_MOUNT: &str = "mount -t cgroup2 cgroup2 /sys/fs/cgroup (in a container: --cgroupns=private --privileged; \
+                          for a chroot, from outside: mount --rbind /sys FOLDER/sys)";
 const CURE_ROOT: &str = "run as root";
 
 /// Fills the stock, tries one environment, and reports.
@@ -225,10 +225,14 @@ fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
     let usable = house.groups_usable.load(Ordering::Relaxed);
     let offered = if usable { house.groups.offered() } else { cgroup::Offered::default() };
     let refusals = settings.group_refusals.join("; ");
-    let cure = Some(match house.privileged {
+    let unhidden = settings.hidden_in.as_ref().map(|name| {
+        format!("start with: nsenter --net=/run/netns/{name} onrush up (in place of ip netns exec {name})")
+    });
+    let cure = Some(match (&unhidden, house.privileged) {
+        (Some(cure), _) => cure,
         _ if refusals.contains(cgroup::CROWDED) => CURE_CROWDED,
-        true => CURE_MOUNT,
-        false => cure_of_user(usable && house.groups.limits().is_some()),
+        (None, true) => CURE_MOUNT,
+        (None, false) => cure_of_user(usable && house.groups.limits().is_some()),
     });
     // Said once, not with each limit that they would hold.
     let has_groups = usable && house.groups.limits().is_some();
