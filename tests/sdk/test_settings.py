@@ -147,6 +147,28 @@ def test_a_layer_is_published_used_and_kept_by_its_users(client, platform):
     )
 
 
+def test_code_and_layers_are_not_too_large_together(client, platform):
+    def zeros(megabytes):
+        return packages.package({"zeros": bytes(megabytes << 20), "bootstrap": ("", 0o755)})
+
+    hundred = {"ZipFile": zeros(100)}
+    a, b, c = (client.publish_layer_version(LayerName=f"large-{n}", Content=hundred)["LayerVersionArn"] for n in "abc")
+    platform.create("large", packages.built("echo"), Layers=[a, b])
+    change, combined = client.update_function_configuration, "Function code combined with layers exceeds the maximum allowed size of "
+    for call, arguments, words in [
+        (client.update_function_code, {"ZipFile": zeros(70)}, combined),
+        (change, {"Layers": [a, b, c]}, "Layers consume more than the available size of 262144000 bytes"),
+    ]:
+        assert refused(client, "InvalidParameterValueException", call, FunctionName="large", **arguments).startswith(words)
+    change(FunctionName="large", Layers=[a])
+    client.update_function_code(FunctionName="large", ZipFile=zeros(70))
+    said = refused(client, "InvalidParameterValueException", change, FunctionName="large", Layers=[a, b])
+    assert said == combined + f"262144000 bytes. The actual size is {270 << 20} bytes."
+    with pytest.raises(client.exceptions.InvalidParameterValueException, match=combined):
+        platform.create("larger", zeros(70), Layers=[a, b])
+    assert [layer["Arn"] for layer in client.get_function_configuration(FunctionName="large")["Layers"]] == [a]
+
+
 def test_policies_belong_to_a_function_a_version_or_an_alias(client, function):
     asked = {"StatementId": "s", "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com"}
     client.add_permission(FunctionName=function, Qualifier="live", **asked)

@@ -258,6 +258,7 @@ impl Control {
         } else {
             let package = self.code_of_deploy(&code, function.runtime.as_deref())?;
             set_code(&mut function, package);
+            super::layer::check_sizes(&function.code, &function.layers)?;
         }
         if let Some(url) = url {
             function.url = Some(url_of(&function, None, url, &crate::clock::now())?);

@@ -2,6 +2,7 @@
 
 use super::code::check_code;
 use super::image::set_image;
+use super::layer::check_sizes;
 use super::pull::{await_image, check_settled};
 use super::version::{Copies, latest_version, publish_into};
 use super::{Control, Edit, Fresh};
@@ -50,6 +51,7 @@ impl Control {
         let later = source.is_pull();
         let publish = publish == Some(true);
         source.publishing(publish).put_into(&mut function);
+        check_sizes(&function.code, &function.layers)?;
         let publish = publish && !later;
         let copies = if publish { self.copies_of(&function)? } else { Copies::default() };
         let function = self.change(|functions| {
@@ -91,6 +93,9 @@ impl Control {
         check_source(before.package_type == PackageType::Image, &request.code, "updating")?;
         let architectures = request.architectures.as_ref().unwrap_or(&before.architectures);
         let source = self.source_of_request(&request.code, architectures)?.publishing(publish);
+        if let Source::Package(package) = &source {
+            check_sizes(&package.path, &before.layers)?;
+        }
         let later = source.is_pull();
         let edit = |before: &Function| {
             check_settled(before)?;
@@ -151,6 +156,9 @@ impl Control {
         violations.finish()?;
         let name = self.resolve_unqualified(function)?.name.clone();
         let layers = self.layers_of(settings.layers.as_deref())?;
+        if let (Some(layers), Some(before)) = (&layers, self.function(&name)) {
+            check_sizes(&before.code, layers)?;
+        }
         self.change(|functions| {
             let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;
             check_settled(before)?;

@@ -1,11 +1,11 @@
 //! Publishing, finding and deleting layers.
 
-use super::code::check_code;
+use super::code::{api_error, check_code};
 use super::policy::{ORGANISATION_PATTERN, is_organisation};
 use super::{Control, package, store_error};
 use crate::function::{Layer, PolicyStatement};
 use crate::layer::{LayerVersion, LayerVersions, Layers};
-use crate::package::Package;
+use crate::package::{Package, PackageError, UNZIPPED_MAX, list};
 use crate::request::FunctionCode;
 use crate::store::Write;
 use crate::validate::{DESCRIPTION_MAX, LAYERS_MAX, Violations, is_known, shown};
@@ -13,6 +13,7 @@ use model::error::{ApiError, ErrorCode, Violation};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 const LAYER_NAME_MAX: usize = 140;
@@ -503,6 +504,32 @@ pub(super) fn check_distinct<'a>(arns: impl Iterator<Item = &'a str>) -> Result<
     Ok(())
 }
 
+/// Checks that code and layers are not too large together; without layers code was measured as it came. Cost: lists all of their
+/// folders.
+///
+/// # Errors
+/// Source of both texts: answers of AWS, widely seen (the first one: bento-video/bento#1, read 2026-11).
+pub(super) fn check_sizes(code: &Path, layers: &[Layer]) -> Result<(), ApiError> {
+    // What cannot be read is told where it is used.
+    let bytes = |path: &Path| match list(path) {
+        Ok(listing) => Ok(listing.bytes),
+        Err(error @ PackageError::UnzippedTooLarge) => Err(api_error(&error)),
+        Err(_) => Ok(0),
+    };
+    let of_layers = layers.iter().map(|layer| bytes(&layer.path)).sum::<Result<u64, _>>()?;
+    if of_layers > UNZIPPED_MAX {
+        let message = format!("Layers consume more than the available size of {UNZIPPED_MAX} bytes");
+        return Err(ApiError::invalid(message));
+    }
+    let all = if layers.is_empty() { 0 } else { of_layers + bytes(code)? };
+    if all > UNZIPPED_MAX {
+        return Err(ApiError::invalid(format!(
+            "Function code combined with layers exceeds the maximum allowed size of {UNZIPPED_MAX} bytes. The actual size is {all} bytes."
+        )));
+    }
+    Ok(())
+}
+
 /// The Region of a layer version's ARN, none for a layer of AWS's own (`arn:aws:lambda:::awslayer:NAME`); `None` where it is
 /// no such ARN.
 fn region_of(arn: &str) -> Option<Option<&str>> {
@@ -535,4 +562,43 @@ fn layer_number(text: &str) -> Result<u64, ApiError> {
 
 fn no_layer() -> ApiError {
     ApiError::new(ErrorCode::ResourceNotFound, "The resource you requested does not exist.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::Location;
+    use std::fs::{self, File};
+
+    #[test]
+    fn code_and_layers_are_measured_together() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = |name: &str, bytes: u64| {
+            let path = home.path().join(name);
+            fs::create_dir(&path).unwrap();
+            File::create(path.join("file")).unwrap().set_len(bytes).unwrap();
+            path
+        };
+        let layer = |path: &Path| Layer {
+            arn: String::new(),
+            path: path.to_owned(),
+            location: Location::Folder(path.to_owned()),
+            sha256: String::new(),
+            code_size: 0,
+            lease: None,
+        };
+        let half = UNZIPPED_MAX / 2;
+        let (a, b, one) = (folder("a", half), folder("b", half), folder("one", 1));
+        let said = |code: &Path, layers: &[&Path]| {
+            let layers: Vec<_> = layers.iter().map(|path| layer(path)).collect();
+            check_sizes(code, &layers).map_err(|error| error.message)
+        };
+        assert_eq!(said(&a, &[]), Ok(()));
+        assert_eq!(said(&a, &[&b]), Ok(()), "just as many as may be");
+        assert_eq!(said(&home.path().join("gone"), &[&a, &b]), Ok(()));
+        let combined = "Function code combined with layers exceeds the maximum allowed size of 262144000 bytes. The actual size is 262144001 bytes.";
+        assert_eq!(said(&a, &[&b, &one]), Err(combined.to_owned()));
+        let layers = "Layers consume more than the available size of 262144000 bytes";
+        assert_eq!(said(&one, &[&a, &b, &one]), Err(layers.to_owned()));
+    }
 }
