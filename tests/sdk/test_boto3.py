@@ -230,23 +230,28 @@ def test_a_function_of_another_region_is_named_so(client):
 
 
 def test_a_stale_revision_is_refused(client):
-    made = create(client, "revised")
-    client.update_function_configuration(FunctionName="revised", Timeout=5, RevisionId=made["RevisionId"])
-    refusal = refused(
-        client,
-        "PreconditionFailedException",
-        client.update_function_configuration,
-        FunctionName="revised",
-        Timeout=6,
-        RevisionId=made["RevisionId"],
-    )
-    assert refusal["ResponseMetadata"]["HTTPStatusCode"] == 412
+    """Also the one that a creation or a change answers: on AWS it passes as that is done."""
+
+    def current():
+        return client.get_function_configuration(FunctionName="revised")["RevisionId"]
+
+    made = create(client, "revised")["RevisionId"]
+    stands = current()
+    changed = client.update_function_configuration(FunctionName="revised", Timeout=5, RevisionId=stands)["RevisionId"]
+    code = client.update_function_code(FunctionName="revised", ZipFile=packages.built("echo"), RevisionId=current())["RevisionId"]
+    for stale in (made, stands, changed, code):
+        lock = {"FunctionName": "revised", "Timeout": 6, "RevisionId": stale}
+        refusal = refused(client, "PreconditionFailedException", client.update_function_configuration, **lock)
+        assert refusal["ResponseMetadata"]["HTTPStatusCode"] == 412
     assert client.get_function_configuration(FunctionName="revised")["Timeout"] == 5
 
 
 @pytest.mark.parametrize(
     "changes, text",
     [
+    version = client.publish_version(FunctionName="revised", RevisionId=current())
+    shown = client.get_function_configuration(FunctionName="revised", Qualifier=version["Version"])
+    assert version["RevisionId"] == shown["RevisionId"], "a version's stays"
         (
             {"FunctionName": "a" * 65},
             "at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64",

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 /// Source: recorded on AWS, answers of CreateFunction and PublishVersion.
 pub fn pending(function: &Function, qualified: bool) -> Value {
     let mut shape = of(function, qualified);
+    if !qualified && function.version == LATEST && function.state == State::Active {
+        shape["RevisionId"] = passing_revision();
+    }
     shape["State"] = json!("Pending");
     shape["StateReason"] = json!("The function is being created.");
     shape["StateReasonCode"] = json!("Creating");
@@ -24,14 +27,23 @@ pub fn pending(function: &Function, qualified: bool) -> Value {
 /// Source: recorded on AWS, answers of UpdateFunctionConfiguration and UpdateFunctionCode.
 pub fn updating(function: &Function) -> Value {
     let mut shape = of(function, false);
-    // What its image will be, where that has to be fetched.
-    if let Some(digest) = function.pull.as_ref().and_then(|pull| pull.digest.as_ref()) {
-        shape["CodeSha256"] = json!(digest);
+    match &function.pull {
+        None => shape["RevisionId"] = passing_revision(),
+        // What its image will be, where that has to be fetched.
+        Some(pull) => pull.digest.iter().for_each(|digest| shape["CodeSha256"] = json!(digest)),
     }
     shape["LastUpdateStatus"] = json!("InProgress");
     shape["LastUpdateStatusReason"] = json!("The function is being created.");
     shape["LastUpdateStatusReasonCode"] = json!("Creating");
     shape
+}
+
+/// A revision that nobody finds again: AWS gives a function another one when its creation or update is done, and whoever locks with
+/// the answer's is refused.
+///
+/// Source: recorded on AWS, a function's revisions from its creation on; a version's stays.
+fn passing_revision() -> Value {
+    json!(invoke::request_id().as_ref())
 }
 
 /// The configuration as lists show it: how a function fares and on what it runs, GetFunction alone tells.
