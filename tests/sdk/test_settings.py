@@ -217,4 +217,5 @@ def test_what_is_stored_only_comes_back(client, function):
     assert client.get_function_code_signing_config(FunctionName=function)["CodeSigningConfigArn"] == arn
     client.delete_function_code_signing_config(FunctionName=function)
     assert "CodeSigningConfigArn" not in client.get_function_code_signing_config(FunctionName=function)
-    assert client.list_event_source_mappings()["EventSourceMappings"] == []
+    for asked in ({}, {"FunctionName": function}, {"FunctionName": "nobody"}):
+        assert client.list_event_source_mappings(**asked)["EventSourceMappings"] == []

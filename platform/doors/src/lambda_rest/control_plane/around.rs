@@ -6,7 +6,7 @@ use super::{Answer, page};
 use control::package::{UNZIPPED_MAX, ZIPPED_MAX};
 use control::validate::{Violations, is_any_arn};
 use control::{AddPermission, AuthType, CODE_STORAGE_MAX, Control, Cors, Function, InvokeMode, UrlSettings};
-use model::error::{ApiError, Violation};
+use model::error::{ApiError, ErrorCode, Violation};
 use model::name::qualified_arn;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -182,8 +182,12 @@ pub(super) fn list_mappings(control: &Control, input: &Input<'_>) -> Result<Answ
             "Member must satisfy regular expression pattern: arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\\-])+:.*";
         return Err(ApiError::validation(&arn.escape_debug().to_string(), "eventSourceArn", constraint));
     }
-    if let Some(function) = input.query("FunctionName") {
-        control.resolve_with_qualifier(function, None)?;
+    // Whether there is such a function does not matter. Source: recorded on AWS.
+    if let Some(function) = input.query("FunctionName")
+        && let Err(error) = control.resolve_with_qualifier(function, None)
+        && error.code != ErrorCode::ResourceNotFound
+    {
+        return Err(error);
     }
     Ok(Answer::ok(json!({"EventSourceMappings": []})))
 }
