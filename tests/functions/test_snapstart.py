@@ -166,6 +166,16 @@ def test_a_version_whose_init_fails_is_in_state_failed(platform, client, code, r
             client.invoke(FunctionName=name, Qualifier=made, InvocationType=kind)
     with pytest.raises(client.exceptions.ResourceConflictException, match="in the following state: Failed"):
         client.invoke_async(FunctionName=f"{name}:{made}", InvokeArgs=b"{}")
+    client.create_alias(FunctionName=name, Name="live", FunctionVersion="$LATEST")
+    of_alias = {"FunctionName": name, "FunctionVersion": made}
+    for change, arguments in [
+        (client.update_alias, of_alias | {"Name": "live"}),
+        (client.create_alias, of_alias | {"Name": "other"}),
+        (client.update_alias, {"FunctionName": name, "Name": "live", "RoutingConfig": {"AdditionalVersionWeights": {made: 0.1}}}),
+    ]:
+        with pytest.raises(client.exceptions.ResourceConflictException, match="in the following state: Failed"):
+            change(**arguments)
+    assert client.get_alias(FunctionName=name, Name="live")["FunctionVersion"] == "$LATEST"
     # A change of anything else does not try again; the function itself is as it was, and another version may be well.
     client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=5)
     assert client.get_function_configuration(FunctionName=name, Qualifier=made)["State"] == "Failed"
