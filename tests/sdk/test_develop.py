@@ -307,6 +307,8 @@ def test_a_handlers_missing_module_is_told_by_the_folder_or_the_package(start, s
     (shop / "samconfig.toml").unlink()
     python = SHOP.replace("provided.al2023", "python3.13").replace("bootstrap", "none.handler")
     built = python[python.index("  Cart:") :].replace("Cart:", "Built:").replace("cart/", "built/")
+    # What is published of a folder is a copy of it, elsewhere.
+    python = python.replace("      CodeUri", "      AutoPublishAlias: live\n      CodeUri")
     (shop / "template.yaml").write_text(python + built)
     (shop / "built").mkdir()
     (shop / "built/requirements.txt").write_text("--no-index\n")

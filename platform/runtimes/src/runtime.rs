@@ -72,8 +72,8 @@ struct Told {
     of_code: BTreeSet<OfCode>,
 }
 
-/// A function's ARN, its code's digest, and what is wrong with that.
-type OfCode = (String, String, Warning);
+/// A function's ARN, its code's digest, and its handler.
+type OfCode = (String, String, String);
 
 /// So many warnings of each kind are remembered as told.
 const TOLD_MAX: usize = 1_000;
@@ -163,14 +163,25 @@ impl Runtimes {
     /// Those of some warnings that nobody was told yet; now they are. Many functions share a runtime, and what is to be said
     /// of it.
     pub fn untold(&self, warnings: Vec<Warning>) -> Vec<Warning> {
-        untold(&mut self.told().of_this_host, warnings, Warning::clone)
+        let told = &mut self.told().of_this_host;
+        warnings.into_iter().filter(|warning| is_new(told, warning.clone())).collect()
     }
 
-    /// The same of one function's code, which lasts until [`Runtimes::deploy_begins`]: `arn` is the function's, `sha256` the
-    /// code's digest.
-    pub fn untold_of_code(&self, arn: &str, sha256: &str, warnings: Vec<Warning>) -> Vec<Warning> {
-        let key = |warning: &Warning| (arn.to_owned(), sha256.to_owned(), warning.clone());
-        untold(&mut self.told().of_code, warnings, key)
+    /// All warnings of one function's code, or none if they were told since [`Runtimes::deploy_begins`]: `arn` is the function's,
+    /// `sha256` the code's digest. What is wrong with a version that has both as the function does is not told again, though its
+    /// code lies elsewhere.
+    pub fn untold_of_code(
+        &self,
+        arn: &str,
+        sha256: &str,
+        handler: &str,
+        mut warnings: Vec<Warning>,
+    ) -> Vec<Warning> {
+        let key = || [arn, sha256, handler].map(str::to_owned).into();
+        if !warnings.is_empty() && !is_new(&mut self.told().of_code, key()) {
+            warnings.clear();
+        }
+        warnings
     }
 
     /// The template, or a part of it, is deployed anew: what is wrong with code is told again.
@@ -203,21 +214,13 @@ impl Runtimes {
     }
 }
 
-/// At most [`TOLD_MAX`] are remembered; what comes above is told each time.
-fn untold<K: Ord>(
-    told: &mut BTreeSet<K>,
-    warnings: Vec<Warning>,
-    key: impl Fn(&Warning) -> K,
-) -> Vec<Warning> {
-    let is_new = |warning: &Warning| {
-        let key = key(warning);
-        let is_new = !told.contains(&key);
-        if is_new && told.len() < TOLD_MAX {
-            told.insert(key);
-        }
-        is_new
-    };
-    warnings.into_iter().filter(is_new).collect()
+/// Whether something was not told yet; now it is, as long as there is room to remember it.
+fn is_new<K: Ord>(told: &mut BTreeSet<K>, key: K) -> bool {
+    let is_new = !told.contains(&key);
+    if is_new && told.len() < TOLD_MAX {
+        told.insert(key);
+    }
+    is_new
 }
 
 /// `PATH`, `LD_LIBRARY_PATH` and `AWS_EXECUTION_ENV` of a managed runtime, as recorded on AWS.
@@ -283,9 +286,11 @@ mod tests {
     fn what_is_wrong_with_code_is_told_once_of_each_function_and_code() {
         let data = tempfile::tempdir().unwrap();
         let runtimes = Runtimes::open(data.path(), false);
-        let untold =
-            |arn: &str, sha256: &str| runtimes.untold_of_code(arn, sha256, vec!["alike".to_owned()]).len();
-        assert_eq!([untold("one", "a"), untold("one", "a")], [1, 0]);
+        let untold_in = |arn: &str, sha256: &str, place: &str| {
+            runtimes.untold_of_code(arn, sha256, "app.handler", vec![format!("missing in {place}")]).len()
+        };
+        let untold = |arn: &str, sha256: &str| untold_in(arn, sha256, "cart");
+        assert_eq!([untold("one", "a"), untold("one", "a"), untold_in("one", "a", "its copy")], [1, 0, 0]);
         assert_eq!([untold("other", "a"), untold("one", "b")], [1, 1]);
         runtimes.deploy_begins();
         assert_eq!(untold("one", "a"), 1);

@@ -7,6 +7,7 @@ use crate::extensions;
 use crate::failure::Failure;
 use crate::layers;
 use control::{Function, Location, State};
+use model::name::LATEST;
 use runtimes::{RuntimeError, Runtimes};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ impl Invoker {
     pub async fn prepare(&self) {
         let mut first: Vec<_> = self.lock().functions.values().map(|known| known.version.clone()).collect();
         first.retain(|version| version.function.state == State::Active);
+        // What is wrong with code is told once: of the folder that the user knows before a version's copy of it.
+        first.sort_by_key(|version| version.function.version != LATEST);
         let others = first.split_off(first.len().min(PREPARED_FIRST_MAX));
         self.prepare_each(first).await;
         if !others.is_empty() {
@@ -116,9 +119,10 @@ fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Re
         tracing::warn!(function = %function.name, "{warning}");
     }
     let opt = layers::merge(&function.layers, layers_folder).map_err(of_layers)?;
+    let handler = function.handler.as_deref().unwrap_or("");
     let mut launch = runtimes.resolve(&runtimes::Request {
         runtime,
-        handler: function.handler.as_deref().unwrap_or(""),
+        handler,
         code: &function.code,
         known_as: match &function.location {
             Location::Folder(path) if !runtimes.is_build(path) => Some(path),
@@ -129,7 +133,7 @@ fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Re
         node_options: function.environment.get("NODE_OPTIONS").map(String::as_str),
     })?;
     let code_warnings = std::mem::take(&mut launch.code_warnings);
-    let of_code = runtimes.untold_of_code(&function.arn, &function.code_sha256, code_warnings);
+    let of_code = runtimes.untold_of_code(&function.arn, &function.code_sha256, handler, code_warnings);
     for warning in runtimes.untold(std::mem::take(&mut launch.warnings)).into_iter().chain(of_code) {
         tracing::warn!(function = %function.name, "{warning}");
     }
