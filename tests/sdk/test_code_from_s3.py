@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import http.server
+import itertools
 import json
 import threading
 import time
@@ -22,6 +23,7 @@ ACCESS_DENIED = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message
 NO_SUCH_KEY = "<?xml version='1.0'?><Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
 UNZIPPED_MAX = 262_144_000
 FETCHES_MAX = 4
+REQUESTS_MAX = 64
 KEYS_SHOWN = """
 import os
 
@@ -204,6 +206,30 @@ def test_few_objects_are_on_their_way_at_once(start, s3):
     assert most == FETCHES_MAX
 
 
+def test_an_s3_that_hangs_holds_up_nothing_else(start, s3):
+    """Whoever waits for it holds a thread: more than may are refused, as SDKs ask again, and other operations go on."""
+    platform = start(*attached(s3))
+    platform.create("cart", packages.built("echo"))
+    go_on = threading.Event()
+
+    def hangs(handler):
+        go_on.wait(60)
+        handler.answer(404, NO_SUCH_KEY)
+
+    s3.objects = {("/assets/hangs.zip", "latest"): hangs}
+    path, body = "/2015-03-31/functions/cart/code", json.dumps({"S3Bucket": "assets", "S3Key": "hangs.zip", "DryRun": True})
+    with concurrent.futures.ThreadPoolExecutor(REQUESTS_MAX + 10) as pool:
+        asked = [pool.submit(platform.request, "PUT", path, body) for _ in range(REQUESTS_MAX + 10)]
+        try:
+            early = [answer.result() for answer in itertools.islice(concurrent.futures.as_completed(asked, 30), 10)]
+            assert {(answer.status, answer.headers["x-amzn-ErrorType"]) for answer in early} == {(500, "ServiceException")}
+            assert all(f"{REQUESTS_MAX} objects" in answer.json()["Message"] for answer in early), early
+            platform.client().update_function_configuration(FunctionName="cart", Timeout=9)
+        finally:
+            go_on.set()
+        assert [answer.result().status for answer in asked].count(400) == REQUESTS_MAX
+
+
 def test_what_cannot_be_had_is_refused_and_changes_nothing(start, s3):
     platform = start(*attached(s3))
     client = platform.client()
@@ -244,6 +270,7 @@ def test_what_cannot_be_had_is_refused_and_changes_nothing(start, s3):
         ("/assets/announced.zip", "latest"): announced,
         ("/assets/broken.zip", "latest"): broken,
         ("/assets/private.zip", "latest"): lambda handler: handler.answer(403, ACCESS_DENIED),
+        ("/assets/bare.zip", "latest"): lambda handler: handler.answer(403, ""),
         ("/assets/plain.zip", "latest"): lambda handler: handler.answer(500, "what?"),
     }
     no_key = "Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message: The specified key does not exist."
@@ -253,6 +280,7 @@ def test_what_cannot_be_had_is_refused_and_changes_nothing(start, s3):
         ("none.zip", invalid, no_key),
         ("text.zip", invalid, "Could not unzip uploaded file."),
         ("private.zip", "AccessDeniedException", denied),
+        ("bare.zip", "AccessDeniedException", denied.replace("private", "bare").replace("Access Denied", "Forbidden")),
         ("announced.zip", invalid, f"Unzipped size must be smaller than {UNZIPPED_MAX} bytes"),
         ("endless.zip", invalid, f"Unzipped size must be smaller than {UNZIPPED_MAX} bytes"),
         ("broken.zip", "ServiceException", "Error occurred while GetObject. S3 at http://127.0.0.1:"),

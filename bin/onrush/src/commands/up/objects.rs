@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(50);
 /// Objects that are on their way at once, of all accounts and Regions: each is a file in full. Others wait.
 const FETCHES_MAX: usize = 4;
 static FETCHES: Semaphore = Semaphore::const_new(FETCHES_MAX);
+/// Requests for objects that are under way or wait: each holds a thread of those that all other changes need, too.
+const REQUESTS_MAX: usize = 64;
+static REQUESTS: Semaphore = Semaphore::const_new(REQUESTS_MAX);
 /// Bytes of what S3 says when it refuses.
 const REFUSAL_BYTES_MAX: usize = 16 << 10;
 /// The SHA-256 of a request without a body.
@@ -105,6 +108,10 @@ impl Objects {
 impl control::Objects for Objects {
     fn fetch(&self, object: Object<'_>, bytes_max: u64, into: &mut File) -> Result<(), ObjectError> {
         let Some(server) = self.services.attached("s3") else { return Err(ObjectError::NoServer) };
+        let Ok(_place) = REQUESTS.try_acquire() else {
+            let busy = format!("{REQUESTS_MAX} objects of S3 at {server} are waited for already");
+            return Err(ObjectError::Unreachable(busy));
+        };
         let head = self.head(server, object).map_err(|error| ObjectError::Unreachable(error.to_string()))?;
         let fetched = async {
             let _turn = FETCHES.acquire().await;
@@ -120,7 +127,7 @@ impl control::Objects for Objects {
     }
 }
 
-/// What S3 says when it refuses, from its document; servers that send none have their status.
+/// What S3 says when it refuses, from its document; servers that send none have their status, which says enough where it is 403.
 async fn refusal(answer: Response<Body>) -> ObjectError {
     let status = answer.status();
     let mut said = Vec::new();
@@ -136,8 +143,12 @@ async fn refusal(answer: Response<Body>) -> ObjectError {
         let rest = text.split_once(&format!("<{name}>"))?.1;
         Some(rest.split_once(&format!("</{name}>"))?.0.to_owned())
     };
+    let code_of_status = || match status {
+        StatusCode::FORBIDDEN => "AccessDenied".to_owned(),
+        other => other.as_u16().to_string(),
+    };
     ObjectError::Refused {
-        code: element("Code").unwrap_or_else(|| status.as_u16().to_string()),
+        code: element("Code").unwrap_or_else(code_of_status),
         message: element("Message")
             .unwrap_or_else(|| status.canonical_reason().unwrap_or("it did not say why").to_owned()),
     }
