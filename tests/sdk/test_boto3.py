@@ -85,6 +85,10 @@ def test_the_qualifier_latest_reaches_the_function_and_shows_in_its_arn(client, 
     assert shown["FunctionArn"] == ARN + "echo:$LATEST"
 
 
+def test_a_stroke_at_the_end_of_the_path_does_not_matter(platform, echo):
+    assert platform.request("POST", f"/2015-03-31/functions/{echo}/invocations/", "4").body == b"4"
+
+
 def test_an_unknown_qualifier_and_a_contradiction_are_refused(client, echo):
     missing = refused(client, "ResourceNotFoundException", client.invoke, FunctionName=echo, Qualifier="7")
     assert missing["Error"]["Message"] == f"Function not found: {ARN}echo:7"
@@ -244,14 +248,14 @@ def test_a_stale_revision_is_refused(client):
         refusal = refused(client, "PreconditionFailedException", client.update_function_configuration, **lock)
         assert refusal["ResponseMetadata"]["HTTPStatusCode"] == 412
     assert client.get_function_configuration(FunctionName="revised")["Timeout"] == 5
+    version = client.publish_version(FunctionName="revised", RevisionId=current())
+    shown = client.get_function_configuration(FunctionName="revised", Qualifier=version["Version"])
+    assert version["RevisionId"] == shown["RevisionId"], "a version's stays"
 
 
 @pytest.mark.parametrize(
     "changes, text",
     [
-    version = client.publish_version(FunctionName="revised", RevisionId=current())
-    shown = client.get_function_configuration(FunctionName="revised", Qualifier=version["Version"])
-    assert version["RevisionId"] == shown["RevisionId"], "a version's stays"
         (
             {"FunctionName": "a" * 65},
             "at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64",
@@ -290,6 +294,7 @@ def test_what_lambda_refuses_is_refused_in_its_words(client, changes, text):
             {"Handler": "two words"},
             "at 'handler' failed to satisfy constraint: Member must satisfy regular expression pattern: [^\\s]+",
         ),
+        ({"Handler": "app\0.handler"}, "Value 'app\\0.handler' at 'handler' failed to satisfy constraint"),
         ({"Role": "nobody"}, "at 'role' failed to satisfy constraint"),
         ({"Environment": {"Variables": {"1X": "x"}}}, "[a-zA-Z]([a-zA-Z0-9_])+"),
         (

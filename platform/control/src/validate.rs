@@ -135,12 +135,9 @@ pub fn check_settings(settings: &Settings, violations: &mut Violations) {
     }
     if let Some(handler) = &settings.handler {
         violations.length(handler, "handler", HANDLER_MAX);
-        violations.pattern(
-            !handler.is_empty() && !handler.contains(char::is_whitespace),
-            handler,
-            "handler",
-            r"[^\s]+",
-        );
+        // A NUL fits AWS's pattern, and no process can be given one.
+        let fits = !handler.is_empty() && !handler.contains(|c: char| c.is_whitespace() || c == '\0');
+        violations.pattern(fits, &shown(handler), "handler", r"[^\s]+");
     }
     if let Some(description) = &settings.description {
         violations.length(description, "description", DESCRIPTION_MAX);

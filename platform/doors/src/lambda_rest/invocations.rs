@@ -56,7 +56,9 @@ pub(super) fn function_between(head: &Parts, before: &str, after: &str) -> Optio
     if head.method != Method::POST {
         return None;
     }
-    let reference = head.uri.path().strip_prefix(before)?.strip_suffix(after)?;
+    let path = head.uri.path();
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let reference = path.strip_prefix(before)?.strip_suffix(after)?;
     if reference.contains('%') {
         Some(crate::event::decode(reference, false))
     } else {
