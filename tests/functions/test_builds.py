@@ -139,3 +139,45 @@ def test_a_makefile_is_run_and_esbuild_refused_with_the_way_out(start, home):
     node = {"Handler": "app.handler", "Runtime": "nodejs22.x", "Metadata": {"BuildMethod": "esbuild"}}
     with pytest.raises(NotReady, match=r"template.json:1:\d+: Cart: BuildMethod esbuild .*sam build"):
         start(home=home, template=template(home, Cart=node))
+
+
+def test_layers_are_built_into_the_folders_of_their_runtimes(start, home):
+    """SAM's BuildMethod of a layer: a runtime's files and packages in its own folder below /opt, a makefile's as it puts them."""
+    for folder in ("shared", "made", "cart"):
+        (home / folder).mkdir()
+    (home / "shared/requirements.txt").write_text(f"./{wheel(home / 'shared', 'from the wheel')}\n")
+    (home / "shared/helper.py").write_text("TEXT = 'beside it'\n")
+    (home / "made/Makefile").write_text("build-Made:\n\tmkdir $(ARTIFACTS_DIR)/data\n\techo made > $(ARTIFACTS_DIR)/data/text\n")
+    app = "import greet, helper\ndef handler(event, context): return [greet.TEXT, helper.TEXT, open('/opt/data/text').read()]\n"
+    (home / "cart/app.py").write_text(app)
+    before = tree(home / "shared")
+    layers = {
+        name: {"Type": "AWS::Serverless::LayerVersion", "Metadata": {"BuildMethod": method}, "Properties": {"ContentUri": f"{name.lower()}/"}}
+        for name, method in [("Shared", RUNTIME), ("Made", "makefile")]
+    }
+    cart = {"CodeUri": "cart/", "Handler": "app.handler", "Runtime": RUNTIME, "FunctionName": "Cart", "Layers": [{"Ref": "Shared"}, {"Ref": "Made"}]}
+    path = home / "template.json"
+    resources = layers | {"Cart": {"Type": "AWS::Serverless::Function", "Properties": cart}}
+    path.write_text(json.dumps({"Transform": "AWS::Serverless-2016-10-31", "Resources": resources}))
+    platform = start("--watch", home=home, template=path)
+    assert platform.tells("Shared: pip install -r requirements.txt") and platform.tells("Made: make build-Made")
+    assert platform.invoke("Cart").json() == ["from the wheel", "beside it", "made\n"]
+    assert tree(home / "shared") == before
+    (home / "shared/helper.py").write_text("TEXT = 'saved'\n")
+    until(lambda: platform.invoke("Cart").json()[1] == "saved")
+
+
+@pytest.mark.skipif(not shutil.which("npm"), reason="npm is not installed")
+def test_a_layer_for_node_needs_no_packages_to_be_built(start, home):
+    (home / "shared").mkdir()
+    (home / "shared/helper.js").write_text("module.exports = 'of the layer';")
+    (home / "cart").mkdir()
+    (home / "cart/app.js").write_text("exports.handler = async () => require('/opt/nodejs/helper');")
+    version = subprocess.run(["node", "-p", "process.versions.node.split('.')[0]"], capture_output=True, text=True).stdout.strip()
+    cart = {"CodeUri": "cart/", "Handler": "app.handler", "Runtime": f"nodejs{version}.x", "FunctionName": "Cart", "Layers": [{"Ref": "Shared"}]}
+    shared = {"Type": "AWS::Serverless::LayerVersion", "Metadata": {"BuildMethod": f"nodejs{version}.x"}, "Properties": {"ContentUri": "shared/"}}
+    path = home / "template.json"
+    resources = {"Shared": shared, "Cart": {"Type": "AWS::Serverless::Function", "Properties": cart}}
+    path.write_text(json.dumps({"Transform": "AWS::Serverless-2016-10-31", "Resources": resources}))
+    platform = start(home=home, template=path)
+    assert platform.invoke("Cart").json() == "of the layer"

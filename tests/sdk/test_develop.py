@@ -370,6 +370,18 @@ def test_a_deployment_that_failed_leaves_no_subnets_known(start, shop):
     assert vpc_of("unknown") == ""
 
 
+def test_samconfig_says_where_sams_words_listen(start, shop):
+    config = '[default.local_start_lambda.parameters]\nhost = "{}"\nparameter_overrides = "Stage=a"\n'
+    (shop / "samconfig.toml").write_text(config.format("127.0.0.3"))
+    platform = start(home=shop.parent, template=shop / "template.yaml", command="start-lambda")
+    assert platform.url.startswith("http://127.0.0.3:")
+    (shop.parent / "other").mkdir()
+    named = start("--host", "localhost", home=shop.parent / "other", template=shop / "template.yaml", command="start-lambda")
+    assert named.url.startswith("http://127.0.0.1:")
+    (shop / "samconfig.toml").write_text(config.format("example.com"))
+    assert "samconfig.toml: host: `example.com` is not an address" in onrush("start-lambda", folder=shop, code=2).stderr
+
+
 def test_the_command_line_chooses_files_environment_and_region(start, shop):
     (shop.parent / "other.env").write_text("SECRET=other\n")
     arguments = ("--config-env", "ci", "--region", "us-east-1", "--env-file", str(shop.parent / "other.env"))

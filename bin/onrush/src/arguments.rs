@@ -3,6 +3,7 @@
 mod sam;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 /// AWS Lambda in a VPC, on your own machine, limits included.
@@ -213,9 +214,9 @@ pub struct Up {
     /// 3000, `start-lambda` 3001).
     #[arg(short, long, env = "ONRUSH_PORT")]
     pub port: Option<u16>,
-    /// Address to listen on. Anything but loopback lets others run code on this machine.
-    #[arg(long, default_value = "127.0.0.1")]
-    pub host: std::net::IpAddr,
+    /// Address to listen on. Anything but loopback lets others run code on this machine. Default: 127.0.0.1.
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub host: Option<IpAddr>,
     /// Where functions, code and logs are kept.
     #[arg(long, default_value = "./.onrush", env = "ONRUSH_DATA_DIR")]
     pub data_dir: PathBuf,
@@ -275,6 +276,10 @@ pub struct Up {
     /// or LOGICAL_ID=NAME in a registry. May be repeated.
     #[arg(long = "image", value_name = "ID=PATH")]
     pub images: Vec<String>,
+    /// What is in a layer of somebody else's that the template names by its ARN: ARN=PATH or NAME=PATH of a zip or a folder. May be
+    /// repeated.
+    #[arg(long = "layer", value_name = "NAME=PATH")]
+    pub layers: Vec<String>,
     /// Put a real server where the template has something: LOGICAL_ID=HOST:PORT, NAME:PORT=HOST:PORT, or a service of
     /// AWS's, s3=HOST:PORT. May be repeated.
     #[arg(long = "attach", value_name = "WHAT=HOST:PORT")]
@@ -538,6 +543,13 @@ pub struct Doctor {
     pub output: Output,
 }
 
+impl Up {
+    /// Address to listen on.
+    pub fn address(&self) -> IpAddr {
+        self.host.unwrap_or(Ipv4Addr::LOCALHOST.into())
+    }
+}
+
 /// Takes a Region's name; one that has not the form of any is a mistake.
 fn region(text: &str) -> Result<String, String> {
     match model::aws_name::is_region(text) {
@@ -546,9 +558,31 @@ fn region(text: &str) -> Result<String, String> {
     }
 }
 
+/// Takes an address, or the name that SAM's users write for loopback.
+///
+/// # Errors
+/// It is neither.
+pub fn address(text: &str) -> Result<IpAddr, String> {
+    match text {
+        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        other => {
+            other.parse().map_err(|_| "an address such as 127.0.0.1 or 0.0.0.0, or localhost".to_owned())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::region;
+    use super::{address, region};
+
+    #[test]
+    fn an_address_is_one_or_localhost() {
+        assert_eq!(address("localhost"), address("127.0.0.1"));
+        assert_eq!(address("::").map(|address| address.to_string()).as_deref(), Ok("::"));
+        for mistake in ["", "example.com", "127.0.0.1:80", "10.0.0"] {
+            assert!(address(mistake).is_err(), "{mistake}");
+        }
+    }
 
     #[test]
     fn a_region_has_the_form_of_one() {

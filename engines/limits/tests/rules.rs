@@ -668,6 +668,7 @@ fn function(config: VpcConfig) -> Function {
         code_place: Place::default(),
         asset_path: None,
         build_method: None,
+        build_binary: None,
         package_type: PackageType::Zip,
         runtime: None,
         handler: None,

@@ -118,8 +118,8 @@ pub enum BuildError {
         /// The package that needs building.
         folder: PathBuf,
     },
-    /// The package makes no binary, or several with none to prefer.
-    #[error("{} makes {} binaries ({}); a function needs exactly one, or one named bootstrap", .manifest.display(), .names.len(), .names.join(", "))]
+    /// The package makes no binary of the name that was asked for, or several with none to prefer.
+    #[error("{} makes {} binaries ({}); a function needs exactly one, one named bootstrap, or in the template Metadata: {{BuildProperties: {{Binary: NAME}}}}", .manifest.display(), .names.len(), .names.join(", "))]
     Binaries {
         /// The manifest read.
         manifest: PathBuf,

@@ -118,10 +118,47 @@ impl Runtimes {
         source: &Path,
         progress: &dyn Fn(&str),
     ) -> Result<PathBuf, FunctionBuildError> {
+        self.build((Some(build), ""), runtime, name, source, progress)
+    }
+
+    /// Builds a layer's folder by SAM's `BuildMethod`, a runtime or `makefile`, and answers with the folder that becomes `/opt`: a
+    /// runtime's files and packages lie in its own folder there, also where there is nothing to install. `None` where there is
+    /// nothing to build: `sam build` has, or the method is none of these. Otherwise as [`Runtimes::build_function`]. Source: AWS
+    /// SAM Developer Guide, "Building Lambda layers", published.
+    ///
+    /// # Errors
+    /// See [`FunctionBuildError`]. Nothing is left behind then.
+    pub fn build_layer(
+        &self,
+        method: &str,
+        name: &str,
+        source: &Path,
+        progress: &dyn Fn(&str),
+    ) -> Result<Option<PathBuf>, FunctionBuildError> {
+        let inside = match (method, family(method)) {
+            _ if source.iter().any(|part| part == ".aws-sam") => return Ok(None),
+            ("makefile", _) => "",
+            (_, Ok(Family::Python { .. })) => "python",
+            (_, Ok(Family::Node { .. })) => "nodejs",
+            _ => return Ok(None),
+        };
+        let build = Build::of(method, source, method == "makefile");
+        self.build((build, inside), method, name, source, progress).map(Some)
+    }
+
+    /// What is built lies in the folder `inside` the one that is answered.
+    fn build(
+        &self,
+        (build, inside): (Option<Build>, &str),
+        runtime: &str,
+        name: &str,
+        source: &Path,
+        progress: &dyn Fn(&str),
+    ) -> Result<PathBuf, FunctionBuildError> {
         let packages = match build {
-            Build::Make => None,
-            Build::Pip => Some(self.pip_packages(runtime, source, progress)?),
-            Build::Npm => Some(self.npm_packages(runtime, source, progress)?),
+            None | Some(Build::Make) => None,
+            Some(Build::Pip) => Some(self.pip_packages(runtime, source, progress)?),
+            Some(Build::Npm) => Some(self.npm_packages(runtime, source, progress)?),
         };
         let files = |source| FunctionBuildError::Files { path: self.builds.root().to_owned(), source };
         let mut tries = 1;
@@ -131,6 +168,7 @@ impl Runtimes {
             hasher.update(
                 packages.as_ref().map_or(&b""[..], |packages| packages.as_os_str().as_encoded_bytes()),
             );
+            hasher.update(inside);
             let folder = format!("code-{name}-{}", hex(&hasher.finalize()[..8]));
             if let Some(built) = self.builds.complete(&folder) {
                 return Ok(built);
@@ -138,20 +176,25 @@ impl Runtimes {
             let mut changed = false;
             let mut make_failed = None;
             let made = self.builds.install_again(&folder, |staging| {
-                let done = match &packages {
-                    Some(packages) => link_tree(packages, staging, 0)
-                        .and_then(|()| copy_tree(source, staging, 0))
-                        .and_then(|()| if build == Build::Npm { forget_settings(staging) } else { Ok(()) }),
-                    None => {
-                        progress(&format!("make build-{name}"));
-                        match self.make(name, source, staging) {
-                            Ok(()) => Ok(()),
-                            Err(reason) => {
-                                make_failed = Some(reason);
-                                Err(io::Error::other("make"))
-                            }
+                let staging = &staging.join(inside);
+                let done = if build == Some(Build::Make) {
+                    progress(&format!("make build-{name}"));
+                    match self.make(name, source, staging) {
+                        Ok(()) => Ok(()),
+                        Err(reason) => {
+                            make_failed = Some(reason);
+                            Err(io::Error::other("make"))
                         }
                     }
+                } else {
+                    fs::create_dir_all(staging)
+                        .and_then(|()| {
+                            packages.iter().try_for_each(|packages| link_tree(packages, staging, 0))
+                        })
+                        .and_then(|()| copy_tree(source, staging, 0))
+                        .and_then(
+                            |()| if build == Some(Build::Npm) { forget_settings(staging) } else { Ok(()) },
+                        )
                 };
                 // A save that came meanwhile may be in it by half.
                 changed = fingerprint(source).map_err(|error| error.to_string())? != before;

@@ -35,4 +35,4 @@ pub use function_build::{Build, FunctionBuildError};
 pub use image::ImageProgram;
 pub use interpreter::closed_to_others;
 pub use runtime::{Launch, Request, Runtimes, TRUST, Warning};
-pub use rust_build::{build_rust, build_rust_binary, rust_sources};
+pub use rust_build::{build_rust, rust_sources};

@@ -286,9 +286,14 @@ fn place_bootstrap(interpreter: &Interpreter, folder: &Path) -> Result<String, R
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
+
+    /// A script that can be run. Another process writes it: whatever a test beside this one starts holds our descriptors until
+    /// it executes, and what is open for writing cannot be executed.
+    fn script(path: &Path, text: &str) {
+        let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 755 "$0""#;
+        assert!(Command::new("sh").args(["-c", write]).arg(path).arg(text).status().unwrap().success());
+    }
 
     /// A program that answers as an interpreter would.
     fn pretend(home: &Path, version: &str, kind: &str) {
@@ -296,10 +301,7 @@ mod tests {
         fs::create_dir_all(prefix.join("bin")).unwrap();
         let program = prefix.join("bin/python3");
         let at = prefix.display();
-        let script =
-            format!("#!/bin/sh\nprintf '%s\\n' {kind} {version} {at} {at}/bin/python3 {at}/absent\n");
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        script(&program, &format!("printf '%s\\n' {kind} {version} {at} {at}/bin/python3 {at}/absent"));
     }
 
     #[test]
@@ -341,7 +343,7 @@ mod tests {
         pretend(home.path(), "3.11.7", "cpython");
         pretend(home.path(), "3.12.1", "cpython");
         let broken = home.path().join(".pyenv/versions/3.12.1/bin/python3");
-        fs::write(broken, "#!/bin/sh\nexit 127\n").unwrap();
+        script(&broken, "exit 127");
         let places = Places { path: Vec::new(), home: Some(home.path().to_owned()) };
         assert_eq!(
             nearest(&places, 12, &|_| true).map(|it| it.version.to_string()).as_deref(),

@@ -23,32 +23,25 @@ const LAST_LINES_MAX: usize = 30;
 /// Folders deeper than this are not looked into for newer sources, and count as newer.
 const DEPTH_MAX: usize = 32;
 
-/// Builds the Rust package in `source` for this machine and answers with the absolute path of a folder that
-/// holds `bootstrap`. When nothing is newer, it does nothing but look at modification times. `progress` is
-/// told what is being built, and then each line of cargo's.
+/// Builds a binary of the Rust package or workspace in `source` for this machine and answers with the absolute path of a folder
+/// that holds it as `bootstrap`: the one of that name, else the only one of the package. When nothing is newer, it does nothing
+/// but look at modification times. `progress` is told what is being built, and then each line of cargo's.
 ///
 /// # Errors
-/// When there is no `Cargo.toml`, no cargo, not exactly one binary (or one named `bootstrap`), or cargo fails.
-pub fn build_rust(source: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf, BuildError> {
-    build(OsStr::new("cargo"), source, None, progress)
-}
-
-/// As [`build_rust`], for a package with several binaries: SAM's `BuildProperties: {Binary: NAME}`.
-///
-/// # Errors
-/// As [`build_rust`]; [`BuildError::Binaries`] when there is no binary of this name.
-pub fn build_rust_binary(
+/// When there is no `Cargo.toml`, no cargo, no binary of that name, without a name not exactly one (or one named `bootstrap`),
+/// or cargo fails.
+pub fn build_rust(
     source: &Path,
-    binary: &str,
+    binary: Option<&str>,
     progress: &dyn Fn(&str),
 ) -> Result<PathBuf, BuildError> {
-    build(OsStr::new("cargo"), source, Some(binary), progress)
+    build(OsStr::new("cargo"), source, binary, progress)
 }
 
 /// Files outside `source` that went into what was built there last, path dependencies for instance: whoever waits for
 /// edits looks at them, too. What builds make themselves is left out. Empty before the first build.
-pub fn rust_sources(source: &Path) -> Vec<PathBuf> {
-    let Some(built) = built_before(&source.join("target").join("onrush"), None) else { return Vec::new() };
+pub fn rust_sources(source: &Path, binary: Option<&str>) -> Vec<PathBuf> {
+    let Some(built) = built_before(&source.join("target").join("onrush"), binary) else { return Vec::new() };
     let listed = fs::read_to_string(built.join("sources")).unwrap_or_default();
     let own = |path: &PathBuf| !path.iter().any(|part| part == "target");
     listed.lines().map(PathBuf::from).filter(own).collect()
@@ -73,7 +66,7 @@ fn build(
     progress(&format!("building {} (cargo build --release)", package.binary));
     // What changes while cargo runs may not be in what it makes: the artefact is as old as the start.
     let started = SystemTime::now();
-    cargo_build(cargo, source, &package.binary, progress)?;
+    cargo_build(cargo, source, &package, progress)?;
     // cargo may have just written the lock file, before it read the first source.
     let locked = fs::metadata(source.join("Cargo.lock")).and_then(|it| it.modified());
     let started = locked.map_or(started, |locked| started.max(locked));
@@ -119,11 +112,14 @@ fn has_newer(folder: &Path, than: SystemTime, depth: usize) -> bool {
 }
 
 struct Package {
+    /// As cargo tells it from others of its name.
+    id: String,
     binary: String,
     target: PathBuf,
 }
 
-/// Asks cargo which binary this package makes and where its target folder lies.
+/// Asks cargo which binary this package makes, or which package of this workspace makes the wanted one, and where its target
+/// folder lies.
 fn describe(
     cargo: &OsStr,
     source: &Path,
@@ -145,32 +141,45 @@ fn describe(
     let target = metadata["target_directory"].as_str().ok_or_else(unreadable)?.into();
     let packages = metadata["packages"].as_array().ok_or_else(unreadable)?;
     let is_this = |path: &str| fs::canonicalize(path).is_ok_and(|path| path == manifest);
-    let names: Vec<String> = packages
-        .iter()
-        .filter(|package| package["manifest_path"].as_str().is_some_and(is_this))
-        .flat_map(|package| package["targets"].as_array().into_iter().flatten())
-        .filter(|target| {
+    // Of each binary its package's id and its name; this package's own come first.
+    let (own, others): (Vec<_>, Vec<_>) =
+        packages.iter().partition(|package| package["manifest_path"].as_str().is_some_and(is_this));
+    let binaries_of = |packages: &[&serde_json::Value]| -> Vec<(String, String)> {
+        let is_binary = |target: &&serde_json::Value| {
             target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "bin"))
-        })
-        .filter_map(|target| Some(target["name"].as_str()?.to_owned()))
-        .collect();
-    let chosen = match (wanted, names.as_slice()) {
-        (None, [only]) => Some(only),
-        (wanted, several) => several.iter().find(|name| *name == wanted.unwrap_or("bootstrap")),
+        };
+        let named = packages.iter().flat_map(|package| {
+            let targets = package["targets"].as_array().into_iter().flatten().filter(is_binary);
+            targets.filter_map(|target| {
+                Some((package["id"].as_str()?.to_owned(), target["name"].as_str()?.to_owned()))
+            })
+        });
+        named.collect()
     };
-    match chosen {
-        Some(binary) => Ok(Package { binary: binary.clone(), target }),
-        None => Err(BuildError::Binaries { manifest, names }),
+    let mut binaries = binaries_of(&own);
+    if wanted.is_some() || own.is_empty() {
+        binaries.extend(binaries_of(&others));
+    }
+    let chosen = match (wanted, binaries.as_slice()) {
+        (None, [only]) => Some(only),
+        (wanted, several) => several.iter().find(|(_, name)| name == wanted.unwrap_or("bootstrap")),
+    };
+    match chosen.cloned() {
+        Some((id, binary)) => Ok(Package { id, binary, target }),
+        None => {
+            let names = binaries.into_iter().map(|(_, name)| name).collect();
+            Err(BuildError::Binaries { manifest, names })
+        }
     }
 }
 
 fn cargo_build(
     cargo: &OsStr,
     source: &Path,
-    binary: &str,
+    Package { id, binary, .. }: &Package,
     progress: &dyn Fn(&str),
 ) -> Result<(), BuildError> {
-    let mut child = command(cargo, source, &["build", "--release", "--bin", binary])
+    let mut child = command(cargo, source, &["build", "--release", "--package", id, "--bin", binary])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

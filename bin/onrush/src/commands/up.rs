@@ -24,7 +24,7 @@ mod wall_clock;
 mod watch;
 
 use crate::Stop;
-use crate::arguments::{Isolation, Output, Up, Watch, Words};
+use crate::arguments::{Isolation, Output, Up, Watch, Words, address};
 use crate::samconfig;
 use crate::stack::{self, Read};
 use anyhow::{Context as _, anyhow};
@@ -114,7 +114,7 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
     })?;
     // After the fork, so that nobody but this process holds the port; before the template, whose URLs name it.
     let listener = port::bind(SocketAddr::new(
-        arguments.host,
+        arguments.address(),
         arguments.port.unwrap_or_else(|| arguments.words.port()),
     ))?;
     let port = listener.local_addr()?.port();
@@ -146,9 +146,13 @@ fn configure(arguments: &mut Up) -> Result<(), Stop> {
     if arguments.words != Words::Up {
         arguments.debug_port = arguments.debug_port.or(settings.debug_port);
     }
-    // A port of SAM's is not that of `up`, which other programs of the user look for.
+    // Where SAM's commands listen is not where `up` does, which other programs of the user look for.
     if arguments.words != Words::Up {
         arguments.port = arguments.port.or(settings.port);
+        if let (None, Some(host)) = (arguments.host, &settings.host) {
+            let wrong = |why| Stop::Usage(format!("samconfig.toml: host: `{host}` is not {why}"));
+            arguments.host = Some(address(host).map_err(wrong)?);
+        }
     }
     Ok(())
 }
@@ -205,7 +209,7 @@ async fn serve(
     let sandboxes = jailer.into_sandboxes().context("cannot talk to the jailer")?;
     let stack = read.as_ref().map(|read| &read.stack);
     let attachments = names::attachments(&arguments.attachments, stack)?;
-    let own = SocketAddr::new(arguments.host, port);
+    let own = SocketAddr::new(arguments.address(), port);
     let services = names::services(&data_dir, &region, own, &attachments, stack)?;
     let for_others = arguments.isolation == Isolation::Process && rustix::process::geteuid().is_root();
     let runtimes = Runtimes::open(&data_dir, arguments.strict_runtimes).trusting(services.bundle());
@@ -289,7 +293,7 @@ async fn serve(
         freeze_after: Duration::from_millis(arguments.freeze_after),
         experimental_snap_start: arguments.experimental_snapstart,
         passable: arguments.isolation == Isolation::Process,
-        loopback: arguments.host.is_loopback(),
+        loopback: arguments.address().is_loopback(),
         queues,
         serving: serving.subscribe(),
         workshop,
@@ -311,6 +315,7 @@ async fn serve(
         copies: arguments.watch != Watch::Code,
         for_others,
         images: arguments.images.clone(),
+        layers: arguments.layers.clone(),
     };
     let preparation = async {
         if let Some(read) = &read {
@@ -340,7 +345,7 @@ async fn serve(
         opens: (arguments.words == Words::Up).then(|| others.clone() as Arc<dyn doors::Opens>),
         apis,
         gateway,
-        loopback: arguments.host.is_loopback(),
+        loopback: arguments.address().is_loopback(),
         services: Some(Arc::new(names::OnTheDoors(services.clone()))),
         network: vpc.as_ref().map(|vpc| vpc.pages.clone() as Arc<dyn doors::NetworkPages>),
         orders: Some(orders),
@@ -393,7 +398,7 @@ async fn serve(
         _ = interrupt.recv() => is_over = true,
         _ = terminate.recv() => is_over = true,
     }
-    let base = format!("http://{}", SocketAddr::new(arguments.host, port));
+    let base = format!("http://{}", SocketAddr::new(arguments.address(), port));
     let summary = banner::Summary {
         base: &base,
         functions: control.functions(),

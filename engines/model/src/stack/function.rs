@@ -133,6 +133,8 @@ pub struct Function {
     pub asset_path: Option<String>,
     /// `Metadata: BuildMethod` of SAM (`rust-cargolambda`, `makefile`, …).
     pub build_method: Option<String>,
+    /// `Metadata: BuildProperties: Binary` of SAM: which of a Rust package's programs it is.
+    pub build_binary: Option<String>,
     /// Zip or Image.
     pub package_type: PackageType,
     /// `python3.13`, `provided.al2023`, …; none for images.

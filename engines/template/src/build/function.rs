@@ -170,6 +170,7 @@ impl Builder<'_, '_> {
             code_place: place(code_node.map_or(item.span, |node| node.span)),
             asset_path: metadata_text(item, "aws:asset:path"),
             build_method: metadata_text(item, "BuildMethod"),
+            build_binary: build_property(item, "Binary"),
             package_type,
             runtime,
             handler,
@@ -330,6 +331,11 @@ fn is_dynamic(text: &str) -> bool {
 
 pub(super) fn metadata_text(item: &Item<'_>, key: &str) -> Option<String> {
     item.metadata?.get(key)?.as_str().map(str::to_owned)
+}
+
+/// How SAM builds it. Source: AWS SAM Developer Guide, "Building Rust Lambda functions with Cargo Lambda", published.
+fn build_property(item: &Item<'_>, key: &str) -> Option<String> {
+    item.metadata?.get("BuildProperties")?.get(key)?.as_str().map(str::to_owned)
 }
 
 /// How an image is built: in SAM's words, or in those of `cdk synth`.

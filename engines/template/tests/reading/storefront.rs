@@ -74,6 +74,7 @@ fn functions_have_globals_defaults_and_their_own() {
     assert_eq!(cart.code, Code::Local { path: "functions/cart".into() });
     assert_eq!(&TEXT[cart.code_place.offset as usize..][..14], "functions/cart");
     assert_eq!(cart.build_method.as_deref(), Some("rust-cargolambda"));
+    assert_eq!(cart.build_binary.as_deref(), Some("cart"));
     assert_eq!((cart.memory_mb, cart.timeout_s, cart.ephemeral_storage_mb), (256, 30, 512));
     assert_eq!((cart.package_type, cart.architecture), (PackageType::Zip, Architecture::X86_64));
     assert_eq!(cart.reserved_concurrency, Some(100));

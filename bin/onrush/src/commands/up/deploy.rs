@@ -41,6 +41,8 @@ pub struct Stage {
     pub for_others: bool,
     /// `--image`: which functions run another image than the template's.
     pub images: Vec<String>,
+    /// `--layer`: what is in layers of others that the template names.
+    pub layers: Vec<String>,
 }
 
 /// What a deployment has done so far, for whoever may have to undo it.
@@ -94,7 +96,7 @@ async fn functions(
     runtimes.deploy_begins();
     let images = images::overrides(images, read)?;
     check_runtimes(read, runtimes, some, &images).await?;
-    let layers = layers::publish(read, control, *copies, trail).await?;
+    let layers = layers::publish(read, stage, trail).await?;
     let mut deployed_names = Vec::new();
     let mut barriers = BTreeSet::new();
     let (mut problems, mut cures) = (Vec::new(), Vec::new());
@@ -204,7 +206,7 @@ pub fn sources(read: &Read, function: &Function) -> Vec<PathBuf> {
         all.extend(layer.and_then(|layer| local(&layer.asset_path, &layer.code)));
     }
     if let Some(folder) = all.first().filter(|folder| build::is_rust(function, folder)) {
-        let outside = runtimes::rust_sources(folder);
+        let outside = runtimes::rust_sources(folder, function.build_binary.as_deref());
         all.extend(outside);
     }
     all

@@ -3,7 +3,7 @@
 use super::Stage;
 use crate::Stop;
 use anyhow::{Context as _, anyhow};
-use model::stack::Function;
+use model::stack::{self, Function};
 use runtimes::Build;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,9 @@ pub async fn folder(function: &Function, source: PathBuf, at: &str, stage: &Stag
     let id = function.id.clone();
     let progress = move |line: &str| crate::say(&format!("  {id}: {line}"));
     if is_rust(function, &source) {
-        let built = tokio::task::spawn_blocking(move || runtimes::build_rust(&source, &progress));
+        let binary = function.build_binary.clone();
+        let build = move || runtimes::build_rust(&source, binary.as_deref(), &progress);
+        let built = tokio::task::spawn_blocking(build);
         return Ok(built.await.context("the build failed")?.with_context(|| function.id.clone())?);
     }
     let Some(build) = needed(function, &source) else { return Ok(source) };
@@ -46,6 +48,27 @@ pub async fn folder(function: &Function, source: PathBuf, at: &str, stage: &Stag
             Ok(source)
         }
         (Err(error), _) => Err(Stop::Failed(anyhow!("{}: {error}", function.id))),
+    }
+}
+
+/// The folder of a layer to publish: `source`, or what SAM's `BuildMethod` makes of it.
+///
+/// # Errors
+/// The build failed.
+pub async fn layer(layer: &stack::Layer, source: PathBuf, stage: &Stage) -> Result<PathBuf, Stop> {
+    let Some(method) = layer.build_method.clone() else { return Ok(source) };
+    let (runtimes, id, folder) = (stage.runtimes.clone(), layer.id.clone(), source.clone());
+    let progress = move |line: &str| crate::say(&format!("  {id}: {line}"));
+    let (method, name) = (method.clone(), layer.id.clone());
+    let is_make = method == "makefile";
+    let built = tokio::task::spawn_blocking(move || runtimes.build_layer(&method, &name, &folder, &progress));
+    match built.await.context("the build failed")? {
+        Ok(built) => Ok(built.unwrap_or(source)),
+        Err(error) if !is_make && !stage.strict_builds => {
+            tracing::warn!(layer = %layer.id, "{error}; the layer's folder is taken as it is, and imports of what is in it fail");
+            Ok(source)
+        }
+        Err(error) => Err(Stop::Failed(anyhow!("{}: {error}", layer.id))),
     }
 }
 

@@ -1,31 +1,32 @@
 //! A template's layers, published; and what a function's `Layers` name.
 
 use super::super::refused;
-use super::Trail;
+use super::{Stage, Trail};
 use crate::Stop;
 use crate::stack::Read;
 use anyhow::Context as _;
 use control::{Control, DeployCode, DeployLayer};
 use model::stack::{self, Code, Function, Link};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::PathBuf;
 
-/// Layers by logical id.
-pub type Published = BTreeMap<String, control::Layer>;
+/// The layers of a deployment.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// The template's own, by logical id.
+    own: BTreeMap<String, control::Layer>,
+    /// Those of `--layer`, by the name that a layer's ARN holds.
+    given: BTreeMap<String, control::Layer>,
+}
 
-/// Publishes every layer whose content is on this machine; one that did not change keeps its version. With `copies`, small
-/// folders are copied.
-pub async fn publish(
-    read: &Read,
-    control: &Arc<Control>,
-    copies: bool,
-    trail: &Trail,
-) -> Result<Published, Stop> {
-    let mut published = Published::new();
+/// Publishes every layer whose content is on this machine; one that did not change keeps its version. Where code is copied,
+/// small folders are copied, too.
+pub async fn publish(read: &Read, stage: &Stage, trail: &Trail) -> Result<Published, Stop> {
+    let mut published = Published::default();
     for layer in &read.stack.layers {
         let Some(mut code) = content(read, layer)? else { continue };
-        if copies {
-            super::copy(&mut code);
+        if let (DeployCode::Folder(folder), None) = (&mut code, &layer.asset_path) {
+            *folder = super::build::layer(layer, std::mem::take(folder), stage).await?;
         }
         let request = DeployLayer {
             name: layer.name.clone(),
@@ -35,29 +36,80 @@ pub async fn publish(
             compatible_runtimes: layer.compatible_runtimes.clone(),
             compatible_architectures: layer.compatible_architectures.clone(),
         };
-        let (control, trail) = (control.clone(), trail.clone());
-        let done =
-            tokio::task::spawn_blocking(move || trail.noting(|done| done.deploy_layer(&control, &request)));
-        let done = done.await.context("publishing a layer failed")?;
-        published.insert(layer.id.clone(), done.map_err(|error| refused(&layer.id, &error))?);
+        published.own.insert(layer.id.clone(), publish_one(&layer.id, request, stage, trail).await?);
+    }
+    for word in &stage.layers {
+        let (name, code) = given(word, read)?;
+        let request = DeployLayer {
+            name: name.clone(),
+            code,
+            description: String::new(),
+            license_info: None,
+            compatible_runtimes: Vec::new(),
+            compatible_architectures: Vec::new(),
+        };
+        let layer = publish_one(&format!("--layer {word}"), request, stage, trail).await?;
+        published.given.insert(name, layer);
     }
     Ok(published)
+}
+
+async fn publish_one(
+    known_as: &str,
+    mut request: DeployLayer,
+    stage: &Stage,
+    trail: &Trail,
+) -> Result<control::Layer, Stop> {
+    if stage.copies {
+        super::copy(&mut request.code);
+    }
+    let (control, trail) = (stage.control.clone(), trail.clone());
+    let done =
+        tokio::task::spawn_blocking(move || trail.noting(|done| done.deploy_layer(&control, &request)));
+    done.await.context("publishing a layer failed")?.map_err(|error| refused(known_as, &error))
+}
+
+/// `--layer ARN=PATH`, or `NAME=PATH`: the layer's name, and what is in it.
+fn given(word: &str, read: &Read) -> Result<(String, DeployCode), Stop> {
+    let wrong = |why: &str| Stop::Usage(format!("--layer {word}: {why}"));
+    let (arn, path) = word.split_once('=').ok_or_else(|| wrong("expected ARN=PATH, or NAME=PATH"))?;
+    let code = code_at(std::path::absolute(path)?)
+        .ok_or_else(|| wrong(&format!("there is no folder or zip `{path}`")))?;
+    let name = name_of(arn);
+    let links = read.stack.functions.iter().flat_map(|function| &function.layers);
+    if !links.clone().any(|link| name_of(link.as_str()) == name) {
+        tracing::warn!("--layer {word}: no function of the template names the layer {name} by its ARN");
+    }
+    Ok((name.to_owned(), code))
+}
+
+/// The name that a layer's ARN holds, with a version or without; else the word itself.
+fn name_of(arn: &str) -> &str {
+    let parts = arn.strip_prefix("arn:").and_then(|arn| arn.split_once(":layer:"));
+    parts.map_or(arn, |(_, name)| name.split(':').next().unwrap_or(name))
 }
 
 /// The layers of one function, lowest first; what is not there is left out, which is said.
 pub fn of(read: &Read, control: &Control, published: &Published, function: &Function) -> Vec<control::Layer> {
     let find = |link: &Link| {
         let found = match link {
-            Link::Logical(id) => published.get(id).cloned(),
-            // Published through the API by whoever wrote the ARN into the template.
-            Link::Literal(arn) => control.layer_by_arn(arn).ok().map(|found| found.layer),
+            Link::Logical(id) => published.own.get(id).cloned(),
+            // Published through the API by whoever wrote the ARN into the template, if it is not given.
+            Link::Literal(arn) => published
+                .given
+                .get(name_of(arn))
+                .cloned()
+                .or_else(|| control.layer_by_arn(arn).ok().map(|found| found.layer)),
         };
         if found.is_none() {
             let known = read.stack.layers.iter().any(|layer| Some(layer.id.as_str()) == link.logical());
             let why = if known {
-                "its content is not on this machine"
+                "its content is not on this machine".to_owned()
             } else {
-                "it is not in the template, and nobody published it here"
+                let name = name_of(link.as_str());
+                format!(
+                    "it is not in the template, and nobody published it here; its content: --layer {name}=PATH"
+                )
             };
             tracing::warn!(function = %function.id, layer = link.as_str(), "the function runs without this layer: {why}");
         }
@@ -72,14 +124,35 @@ fn content(read: &Read, layer: &stack::Layer) -> Result<Option<DeployCode>, Stop
         _ => return Ok(None),
     };
     let found = read.folder().join(path);
-    let found = std::path::absolute(&found).unwrap_or(found);
-    match (found.is_file(), found.is_dir()) {
-        (true, _) => Ok(Some(DeployCode::ZipFile(found))),
-        (_, true) => Ok(Some(DeployCode::Folder(found))),
-        _ => Err(Stop::Usage(format!(
-            "{}: layer {}: there is no folder or zip `{path}`",
-            read.path.display(),
-            layer.id
-        ))),
+    let none = || {
+        let template = read.path.display();
+        Stop::Usage(format!("{template}: layer {}: there is no folder or zip `{path}`", layer.id))
+    };
+    code_at(std::path::absolute(&found).unwrap_or(found)).map(Some).ok_or_else(none)
+}
+
+/// A folder or an archive.
+fn code_at(path: PathBuf) -> Option<DeployCode> {
+    match (path.is_file(), path.is_dir()) {
+        (true, _) => Some(DeployCode::ZipFile(path)),
+        (_, true) => Some(DeployCode::Folder(path)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_of;
+
+    #[test]
+    fn a_layers_name_is_found_in_its_arn() {
+        for text in [
+            "arn:aws:lambda:us-east-1:753240598075:layer:Adapter:25",
+            "arn:aws-cn:lambda:cn-north-1:753240598075:layer:Adapter",
+            "Adapter",
+        ] {
+            assert_eq!(name_of(text), "Adapter", "{text}");
+        }
+        assert_eq!(name_of("{{resolve:ssm:/layer}}"), "{{resolve:ssm:/layer}}");
     }
 }
