@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 
 import botocore.exceptions
@@ -13,6 +14,7 @@ import pytest
 
 from support import images
 from support.images import Layer
+from support.leftovers import command
 from support.platform import ROLE
 from support.registry import PASSWORD, USER, Proxy, Registry, TokenRegistry, certificate
 
@@ -241,6 +243,48 @@ esac
     while os.path.exists(f"/proc/{int(text)}") or os.listdir(platform.data_dir / "images/staging"):
         assert time.monotonic() < deadline, "it still saves"
         time.sleep(0.01)
+
+
+def test_an_engine_and_a_helper_that_hang_end_with_a_platform_that_is_killed(start, serve, image, tmp_path, monkeypatch):
+    def program(name, script):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+
+    hang = f"echo $$ >> {tmp_path}/hang; exec sleep 1000"
+    program("podman", f'case "$1 $2 $5" in "image inspect hangs:v1") echo sha256:{"0" * 64} ;; "save hangs:v1 ") {hang} ;; *) exit 1 ;; esac')
+    program("docker", "exit 1")
+    program("docker-credential-tests", hang)
+    (tmp_path / "config.json").write_text(json.dumps({"credsStore": "tests"}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    registry = serve(TokenRegistry(image))
+    platform = start()
+
+    def ask(name, uri):
+        try:
+            platform.client().create_function(FunctionName=name, PackageType="Image", Code={"ImageUri": uri}, Role=ROLE)
+        except Exception:
+            pass
+
+    wanted = {"held": "hangs:v1", "asked": f"{registry.host}/team/app:v1"}
+    asking = [threading.Thread(target=ask, args=one, daemon=True) for one in wanted.items()]
+    for thread in asking:
+        thread.start()
+
+    def hanging():
+        text = (tmp_path / "hang").read_text() if (tmp_path / "hang").exists() else ""
+        return [pid for pid in text.split() if command(pid) == "sleep 1000"]
+
+    deadline = time.monotonic() + 20
+    while len(hanging()) < 2:
+        assert time.monotonic() < deadline, hanging()
+        time.sleep(0.01)
+    platform.kill()
+    while left := hanging():
+        assert time.monotonic() < deadline, f"{left} live on"
+        time.sleep(0.01)
+    for thread in asking:
+        thread.join(20)
 
 
 @pytest.mark.skipif(shutil.which("podman") is None, reason="no podman")

@@ -9,7 +9,7 @@
 //! All of it is untrusted input: every size, count, depth and name has a named bound, nothing is written outside a folder of
 //! the store, and nothing is believed before its digest was seen. The room knows nothing of Lambda, HTTP doors or sandboxes.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod confined;
 mod digest;

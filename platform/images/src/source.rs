@@ -5,6 +5,7 @@ mod credentials;
 pub(crate) mod engine;
 mod http;
 pub(crate) mod layout;
+mod mortal;
 mod proxy;
 pub(crate) mod registry;
 

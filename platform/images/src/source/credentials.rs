@@ -1,6 +1,7 @@
 //! Who one is to a registry, as Docker and Podman keep it: `auths`, `credHelpers` and `credsStore` of `config.json`.
 //! A name and a password, or an identity token with which others are fetched.
 
+use super::mortal::mortal;
 use base64::Engine as _;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -118,11 +119,9 @@ fn helped(helper: &str, name: &str) -> Option<Credentials> {
     if !plain {
         return None;
     }
-    let mut child = Command::new(format!("docker-credential-{helper}"))
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+    let mut command = Command::new(format!("docker-credential-{helper}"));
+    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = mortal(&mut command)
         .spawn()
         .inspect_err(|error| tracing::warn!(helper, %error, "a credential helper cannot be started"))
         .ok()?;

@@ -1,5 +1,6 @@
 //! The images of a Docker or Podman that runs here, by their own command lines.
 
+use super::mortal::mortal;
 use crate::ImageError;
 use crate::digest::Digest;
 use crate::place::Repository;
@@ -120,7 +121,7 @@ impl Engines {
         }
         let mut command = Command::new(engine);
         command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).process_group(0);
-        let child = command.spawn()?;
+        let child = mortal(&mut command).spawn()?;
         let leader = Pid::from_child(&child);
         state.running.push(leader);
         Ok(Running { engines: self, child, leader, ended: None })
@@ -250,17 +251,16 @@ fn read<R: io::Read>(from: &mut Option<R>, buffer: &mut [u8]) -> io::Result<usiz
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::Permissions;
     use std::io::Read as _;
     use std::os::fd::AsRawFd as _;
-    use std::os::unix::fs::PermissionsExt as _;
     use std::thread;
 
-    /// A script in an engine's place.
+    /// A script in an engine's place. Another process writes it: whatever a test beside this one starts holds our descriptors
+    /// until it executes, and what is open for writing cannot be executed.
     fn engine(folder: &Path, script: &str) -> Held {
         let path = folder.join("engine");
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 755 "$0""#;
+        assert!(Command::new("sh").args(["-c", write]).arg(&path).arg(script).status().unwrap().success());
         Held { engine: path.display().to_string(), name: "cart:v1".to_owned(), id: None }
     }
 
