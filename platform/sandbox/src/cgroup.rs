@@ -12,6 +12,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 #[cfg(test)]
 pub(crate) use discover::UnifiedMount;
@@ -336,41 +337,50 @@ impl ControlGroups {
         }
         self.limits.as_ref().map_or(Ok(()), |limits| limits.remove(name))
     }
+
+    /// Removes every folder the platform owns, with all below: see [`clear_folder`].
+    pub fn clear(&self, until: Instant) -> io::Result<()> {
+        self.folders().iter().fold(Ok(()), |cleared, folder| clear_folder(folder, until).and(cleared))
+    }
 }
 
-/// Kills what is left in a folder of groups and removes it with everything below. Used for what an earlier
-/// run left behind.
-pub(crate) fn clear_folder(folder: &Path) -> io::Result<()> {
+/// Kills what is left in a folder of groups (version 2) and removes it with everything below. Groups whose processes are
+/// still dying are waited for `until` then, and hold up no others.
+pub(crate) fn clear_folder(folder: &Path, until: Instant) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
+    // Present on version 2 alone; a group that is empty does not mind.
+    drop(write(folder, "cgroup.kill", "1"));
+    let mut cleared = Ok(());
     for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            clear_folder(&entry.path())?;
+            cleared = clear_folder(&entry.path(), until).and(cleared);
         }
     }
-    // Present on version 2 alone; a group that is empty does not mind.
-    drop(write(folder, "cgroup.kill", "1"));
-    remove_folder(folder)
+    cleared.and_then(|()| remove_folder_until(folder, until))
 }
 
-/// How often removing a group is tried again while its last process is being reaped.
-const REMOVE_ATTEMPTS: u32 = 50;
+/// How long removing a group is tried again while its last process is being reaped.
+pub(crate) const REAPING: Duration = Duration::from_millis(50);
 
 fn remove_folder(folder: &Path) -> io::Result<()> {
-    for attempt in 0..REMOVE_ATTEMPTS {
+    remove_folder_until(folder, Instant::now() + REAPING)
+}
+
+fn remove_folder_until(folder: &Path, until: Instant) -> io::Result<()> {
+    loop {
         match fs::remove_dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && attempt + 1 < REMOVE_ATTEMPTS => {
-                std::thread::sleep(std::time::Duration::from_millis(1));
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(1));
             }
             result => return result,
         }
     }
-    Ok(())
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {
@@ -451,5 +461,19 @@ mod tests {
         assert_eq!(cpu_quota_us(128), 1_447);
         assert_eq!(cpu_quota_us(10_240), 115_771);
         assert_eq!(cpu_quota_us(1), CPU_QUOTA_MIN_US);
+    }
+
+    #[test]
+    fn a_group_that_cannot_go_holds_up_none_beside_it() {
+        let top = std::env::temp_dir().join(format!("sandbox-clear-{}", std::process::id()));
+        for name in ["e1", "e2", "e3", "e4"] {
+            fs::create_dir_all(top.join(name).join("below")).unwrap();
+        }
+        // A file cannot be in a real group's folder; here it stands for a process that keeps the group.
+        fs::write(top.join("e2/process"), "").unwrap();
+        assert!(clear_folder(&top, Instant::now()).is_err());
+        let left: Vec<_> = fs::read_dir(&top).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["e2"]);
+        fs::remove_dir_all(top).unwrap();
     }
 }

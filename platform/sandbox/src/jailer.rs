@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 pub(crate) use house::close_all_but;
 
@@ -163,9 +164,7 @@ pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
             Ok(Jailer { socket: ours, pidfd, abilities, groups, isolation: options.isolation })
         }
         Err(error) => {
-            for folder in groups.folders() {
-                drop(cgroup::clear_folder(&folder));
-            }
+            drop(groups.clear(Instant::now() + cgroup::REAPING));
             groups.leave();
             Err(error)
         }

@@ -43,8 +43,9 @@ pub(crate) fn clear(state_dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error),
     };
+    let until = Instant::now() + PREDECESSOR;
     for folder in text.lines().map(Path::new).filter(|folder| ours(folder)) {
-        cgroup::clear_folder(folder)?;
+        cgroup::clear_folder(folder, until)?;
     }
     match fs::remove_file(&record) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

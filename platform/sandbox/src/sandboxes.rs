@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -393,7 +393,7 @@ impl Sandboxes {
         // The jailer removes its groups on its way out; one that was killed could not.
         let groups = self.shared.groups.clone();
         let cleared = tokio::task::spawn_blocking(move || {
-            let cleared = groups.folders().iter().try_for_each(|folder| crate::cgroup::clear_folder(folder));
+            let cleared = groups.clear(Instant::now() + ENDED);
             groups.leave();
             cleared
         });

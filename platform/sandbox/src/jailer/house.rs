@@ -38,6 +38,8 @@ const TRICKLE: Duration = Duration::from_millis(5);
 const TRICKLE_BACKLOG_MAX: usize = 512;
 /// How long the last processes may take to die at the end.
 const LAST_GASP: Duration = Duration::from_millis(700);
+/// And their groups to be empty after that. Together less than the next start waits for us.
+const LAST_GROUPS: Duration = Duration::from_secs(2);
 /// Default size of `/tmp` (AWS Lambda Developer Guide, "Lambda quotas"); the size that is made ahead.
 const TMP_MB: u32 = 512;
 /// Dead children that belong to nobody yet, remembered until somebody claims them.
@@ -423,14 +425,13 @@ impl House {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        for folder in self.groups.folders() {
-            drop(cgroup::clear_folder(&folder));
-        }
-        if self.groups.folders().iter().all(|folder| !folder.exists()) {
-            drop(fs::remove_file(self.state_dir.join("leftovers")));
-        }
+        let cleared = self.groups.clear(Instant::now() + cgroup::REAPING);
         // Mounts, loop devices and network namespaces end with us: unmounting takes the kernel the longest.
         self.reply(&Reply::Finished);
+        // The platform need not wait for what a busy host takes long to let die.
+        if cleared.or_else(|_| self.groups.clear(Instant::now() + LAST_GROUPS)).is_ok() {
+            drop(fs::remove_file(self.state_dir.join("leftovers")));
+        }
         syscalls::exit_now(0)
     }
 }

@@ -84,6 +84,7 @@ tests![
     companions::a_restart_starts_them_anew,
     companions::a_socket_reaches_what_listens_inside,
     life::nothing_survives_a_killed_platform,
+    life::groups_that_are_empty_late_go_too,
 ];
 
 /// What each test is given.
@@ -251,7 +252,7 @@ impl Leftovers {
         let loops = fs::read_dir("/sys/block").into_iter().flatten().flatten();
         let files = loops.filter_map(|entry| fs::read_to_string(entry.path().join("loop/backing_file")).ok());
         let loops = files.filter(|file| below(file.trim_end())).count();
-        let groups = groups_below(Path::new("/sys/fs/cgroup"), &format!("onrush-{platform}"));
+        let groups = groups_named(Path::new("/sys/fs/cgroup"), &format!("onrush-{platform}")).len();
         Leftovers { groups, mounts, loops }
     }
 
@@ -263,14 +264,16 @@ impl Leftovers {
     }
 }
 
-fn groups_below(folder: &Path, name: &str) -> usize {
-    let mut count = 0;
+/// The folders of that name below `folder`, at any depth.
+pub fn groups_named(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            count += usize::from(entry.file_name() == name) + groups_below(&entry.path(), name);
+            found.extend((entry.file_name() == name).then(|| entry.path()));
+            found.extend(groups_named(&entry.path(), name));
         }
     }
-    count
+    found
 }
 
 /// How many processes are below this one.

@@ -1,7 +1,7 @@
 //! Starts, ends, freezing, restarts, and the platform's own death.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use sandbox::{Isolation, Options, PoolSizes, StartError, fork_jailer};
 
 use super::{
-    Bench, Leftovers, Outcome, Output, PATIENCE, Test, allow, check, children, descendants, signal, soon,
-    within,
+    Bench, Leftovers, Outcome, Output, PATIENCE, Test, allow, check, children, descendants, groups_named,
+    signal, soon, within,
 };
 
 pub async fn ends_are_told_apart(bench: Bench) -> Test {
@@ -263,6 +263,39 @@ pub async fn nothing_survives_a_killed_platform(bench: Bench) -> Test {
         Leftovers::must_vanish(&folder, platform).await?;
     }
     Ok(())
+}
+
+/// A process that dies slowly keeps its group; here it is one of the test's own. On version 2 the kernel would end it.
+pub async fn groups_that_are_empty_late_go_too(bench: Bench) -> Test {
+    let mut platform = start_victim(&bench)?;
+    let Some((session, group)) = a_group_of(platform.id()) else {
+        platform.kill()?;
+        platform.wait()?;
+        return Err(Outcome::Skipped("no control groups of version 1".into()));
+    };
+    let mut slow = Command::new("sleep").arg("600").spawn()?;
+    let joined = std::fs::write(group.join("cgroup.procs"), slow.id().to_string());
+    platform.kill()?;
+    platform.wait()?;
+    let alone =
+        soon("it keeps the other groups", || folders_in(&session).iter().all(|other| *other == group)).await;
+    slow.kill()?;
+    slow.wait()?;
+    joined?;
+    alone?;
+    Leftovers::must_vanish(&bench.folder.join("victim"), platform.id()).await
+}
+
+/// A folder of groups of a platform, and the group in it that is removed first.
+fn a_group_of(platform: u32) -> Option<(PathBuf, PathBuf)> {
+    let sessions = groups_named(Path::new("/sys/fs/cgroup"), &format!("onrush-{platform}"));
+    let mut sessions = sessions.into_iter().filter(|session| !session.join("cgroup.kill").exists());
+    sessions.find_map(|session| Some((session.clone(), folders_in(&session).into_iter().next()?)))
+}
+
+fn folders_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
 /// A process, told from a later one of the same number by its start.

@@ -1,20 +1,29 @@
 //! What a program can use up.
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sandbox::OutOfMemory;
 
-use super::{Bench, Outcome, Output, Test, allow, check, signal, soon, within};
+use super::{Bench, Outcome, Output, Test, allow, check, descendants, groups_named, signal, soon, within};
 
-/// A neighbour still starts, and soon.
+/// Other work on the host delays a neighbour now and then; a hostile function that gets through its walls delays all.
+const NEIGHBOURS: usize = 8;
+
+/// Neighbours still start, and soon.
 async fn neighbour_is_well(bench: &Bench) -> Test {
-    let started = Instant::now();
-    let (text, exit) = bench.run(&["say", "well"]).await?;
-    check(text == "well\n" && exit.code == Some(0), format!("neighbour: {text} {exit:?}"))?;
-    check(
-        started.elapsed() < allow(Duration::from_secs(2)),
-        format!("neighbour took {:?}", started.elapsed()),
-    )
+    let mut took = Vec::new();
+    while took.len() < NEIGHBOURS {
+        let started = Instant::now();
+        let (text, exit) = bench.run(&["say", "well"]).await?;
+        check(text == "well\n" && exit.code == Some(0), format!("neighbour: {text} {exit:?}"))?;
+        if started.elapsed() < allow(Duration::from_secs(2)) {
+            return Ok(());
+        }
+        took.push(started.elapsed());
+    }
+    Err(Outcome::Failed(format!("neighbours took {took:?}")))
 }
 
 pub async fn a_memory_hog_is_ended_and_the_reason_known(bench: Bench) -> Test {
@@ -74,20 +83,42 @@ pub async fn a_fork_bomb_meets_the_limit_and_hurts_nobody(bench: Bench) -> Test 
 pub async fn the_cpu_quota_applies_after_init(bench: Bench) -> Test {
     bench.needs("cpu-quota")?;
     bench.needs_walls()?;
-    let mut sandbox = bench.start(&["spin", "40", "await", "spin", "40"]).await?;
+    let mut sandbox = bench.start(&["spin", "40", "await", "spin", "40", "pause"]).await?;
     let mut output = Output::of(&mut sandbox)?;
-    let listener = sandbox.take_listener();
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let (mut stream, _) = within(listener.accept()).await??;
+    output.until(" ms\n").await?;
+    let of_init = throttled()?;
+    check(of_init == 0, format!("INIT, 40 ms of work, was held back in {of_init} periods"))?;
     sandbox.init_done();
-    tokio::io::AsyncWriteExt::write_all(&mut stream, b"1").await?;
-    let text = output.rest().await?;
-    let times: Vec<u64> = text.lines().filter_map(|line| line.strip_suffix(" ms")?.parse().ok()).collect();
-    let &[free, limited] = times.as_slice() else { return Err(Outcome::Failed(text)) };
-    // 40 ms at 0.072 of a core take 550 ms; the machine may be busy during the first.
-    let most = |milliseconds| allow(Duration::from_millis(milliseconds)).as_millis() as u64;
-    check(free < most(300), format!("INIT took {free} ms for 40 ms of work"))?;
-    check((400..most(2_000)).contains(&limited), format!("{limited} ms for 40 ms of work at 128 MB"))
+    let started = Instant::now();
+    let _listener = signal(sandbox.take_listener()).await?;
+    output.until(" ms\n").await?;
+    // At 128 MB, 1.447 ms of each 20, the work spends the quota of 27 periods, however busy the host is.
+    let (took, periods) = (started.elapsed(), throttled()?);
+    check((15..=40).contains(&periods), format!("40 ms of work were held back in {periods} periods"))?;
+    check(took >= Duration::from_millis(400), format!("40 ms of work at 128 MB took {took:?}"))
+}
+
+/// In how many periods the group of the probe that spins has spent its quota, as the kernel counts.
+fn throttled() -> Result<u64, Outcome> {
+    let spins = |pid: &u32| {
+        fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|words| words.starts_with(b"/var/task/probe\0spin"))
+    };
+    let probe = descendants(std::process::id()).into_iter().find(spins);
+    let probe = probe.ok_or_else(|| Outcome::Failed("no probe spins".into()))?;
+    let session = format!("onrush-{}", std::process::id());
+    let sessions = groups_named(Path::new("/sys/fs/cgroup"), &session);
+    let groups = sessions.iter().filter_map(|session| fs::read_dir(session).ok()).flatten().flatten();
+    for group in groups.map(|group| group.path()) {
+        let text = |file: &str| fs::read_to_string(group.join(file)).unwrap_or_default();
+        let count = |line: &str| line.strip_prefix("nr_throttled ")?.parse().ok();
+        if text("cgroup.procs").lines().any(|pid| pid.parse() == Ok(probe))
+            && let Some(count) = text("cpu.stat").lines().find_map(count)
+        {
+            return Ok(count);
+        }
+    }
+    Err(Outcome::Failed("the probe's group does not count".into()))
 }
 
 pub async fn memory_peak_leaves_tmp_out_and_starts_anew(bench: Bench) -> Test {
