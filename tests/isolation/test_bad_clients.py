@@ -355,6 +355,7 @@ def test_a_web_page_elsewhere_cannot_use_the_api(platform, headers):
         ("X-Amz-Client-Context", "no base64", 400),
         ("X-Amz-Client-Context", "bm8ganNvbg==", 400),
         ("X-Amz-Client-Context", "e30=" * 1000, 400),
+        ("X-Amz-Tenant-Id", "tenant", 400),
     ],
 )
 def test_bad_invoke_headers_are_refused(platform, header, value, status):

@@ -109,6 +109,24 @@ def test_no_descriptor_is_inherited(walls):
     ), links
 
 
+def test_limits_and_folders_are_lambdas(walls):
+    """As read in Lambda with getrlimit and stat; core files, which would hold events and keys, are not written here."""
+    limits, tmp, absent = inside(
+        walls,
+        """
+import resource
+names = ('NOFILE', 'NPROC', 'MEMLOCK', 'STACK', 'CORE')
+limits = {name: resource.getrlimit(getattr(resource, 'RLIMIT_' + name)) for name in names}
+answer = [limits, os.stat('/tmp').st_mode, [path for path in ('/dev/shm', '/dev/mqueue') if os.path.exists(path)]]
+""",
+    )
+    # The control group holds the 1,024 processes; this limit is one above, for hosts without.
+    exact = {"NOFILE": 1024, "NPROC": 1025, "MEMLOCK": 65536, "CORE": 1}
+    assert limits == {name: [limit, limit] for name, limit in exact.items()} | {"STACK": [8 << 20, -1]}
+    # Python's multiprocessing has no queues and pools there, as on AWS.
+    assert (tmp & 0o7777, absent) == (0o1777, [])
+
+
 # ---- Processes and rights -----------------------------------------------------------------------------------------
 
 

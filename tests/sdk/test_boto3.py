@@ -129,6 +129,12 @@ def test_a_payload_that_is_no_json_is_refused(client, echo, payload, kind):
     assert refusal["Error"]["Message"].startswith("Could not parse request body into json: ")
 
 
+@pytest.mark.parametrize("path", ["2015-03-31/functions/echo/invocations/", "2015-03-31/functions/echo%3A%24LATEST/invocations"])
+def test_a_path_by_hand_reaches_the_function(platform, echo, path):
+    answer = platform.request("POST", "/" + path, '{"by": "hand"}')
+    assert answer.status == 200 and answer.json() == {"by": "hand"}, answer
+
+
 def test_a_payload_of_6_mb_passes_and_one_byte_more_is_refused(client, echo):
     largest = b'"' + b"x" * (6_291_456 - 2) + b'"'
     assert client.invoke(FunctionName=echo, Payload=largest)["Payload"].read() == largest
