@@ -103,6 +103,9 @@ impl View {
         if !sums_to_nothing(&bytes[..length]) {
             return Err(Reason::Malformed);
         }
+        if length > IPV4_HEADER {
+            options(&bytes[IPV4_HEADER..length])?;
+        }
         let place = word(header, 6);
         let fragment =
             Fragment { id: word(header, 4).into(), offset: (place & 0x1fff) * 8, more: place & 0x2000 != 0 };
@@ -238,6 +241,27 @@ impl View {
     pub const fn is_later_fragment(&self) -> bool {
         matches!(self.fragment, Some(Fragment { offset: 1.., .. }))
     }
+}
+
+/// Reads the options of an IPv4 header (RFC 791, section 3.1). Source routing by the sender is not for functions, nor for the
+/// world (RFC 7126, sections 4.3 and 4.4).
+fn options(mut rest: &[u8]) -> Result<(), Reason> {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const LOOSE_SOURCE_ROUTE: u8 = 131;
+    const STRICT_SOURCE_ROUTE: u8 = 137;
+    while let Some((kind, after)) = rest.split_first() {
+        rest = match *kind {
+            END => break,
+            NO_OPERATION => after,
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(Reason::Protocol),
+            _ => {
+                let length = after.first().map_or(0, |length| usize::from(*length));
+                rest.get(length..).filter(|_| length >= 2).ok_or(Reason::Malformed)?
+            }
+        };
+    }
+    Ok(())
 }
 
 /// Whether a header's checksum is right. A sum with carries does not mind the order of bytes (RFC 1071, section 2 B).

@@ -4,6 +4,7 @@ mod bad_input;
 mod fragments_follow;
 mod icmp_errors;
 mod limits_hold;
+mod mappings;
 mod nat64;
 mod offloads;
 mod police;

@@ -111,6 +111,34 @@ fn a_guard_bounds_new_flows_of_each_environment_and_touches_no_known_one() {
 }
 
 #[test]
+fn a_flood_takes_no_packet_of_what_is_open() {
+    // F18, a million SYNs a second: with the guard, and with the interface's own limit alone.
+    for (guard, most) in [(Some(100), 110), (None, 600)] {
+        let settings = PacketSettings { new_flows_max: guard, ..PacketSettings::default() };
+        let mut rig = Rig::with(&["eni.connections=600"], 1, settings);
+        let open: Vec<Vec<u8>> = (1..=50).map(|port| rig.connect(port, REMOTE)).collect();
+        let before = rig.engine.metrics(rig.now, 0).unwrap();
+        let (mut admitted, floods) = (0, 100_000_u32);
+        for number in 0..floods {
+            rig.now += Duration::from_micros(1);
+            let to = SocketAddr::from(([203, 0, (number >> 8) as u8, number as u8], 80)).to_string();
+            admitted += u64::from(
+                rig.leave(1_000 + (number >> 16) as u16, &to, flags::SYN).0 == Verdict::Forward(Port::World),
+            );
+            let port = (number % 50) as u16 + 1;
+            assert_eq!(rig.leave(port, REMOTE, flags::ACK).0, Verdict::Forward(Port::World), "{number}");
+            let back = rig.answer(&open[usize::from(port) - 1], flags::ACK).0;
+            assert_eq!(back, Verdict::Forward(Port::Environment(rig.inside)), "{number}");
+        }
+        let after = rig.engine.metrics(rig.now, 0).unwrap();
+        let out = after.packets_out_to_destination - before.packets_out_to_destination;
+        let back = after.packets_out_to_source - before.packets_out_to_source;
+        assert_eq!((out, back, after.packets_dropped), (u64::from(floods) + admitted, floods.into(), 0));
+        assert_eq!((u64::from(rig.engine.flows()), admitted), (50 + admitted, most - 50));
+    }
+}
+
+#[test]
 fn headers_that_lie_are_dropped() {
     let mut rig = Rig::new(&[]);
     let good = segment((INSIDE, 40_000), REMOTE, flags::SYN);
@@ -135,6 +163,43 @@ fn headers_that_lie_are_dropped() {
         let verdict = rig.send(Port::Environment(rig.inside), &mut packet);
         assert_eq!(verdict, Verdict::Drop(Reason::Malformed), "{packet:02x?}");
     }
+}
+
+#[test]
+fn no_sender_chooses_the_way() {
+    let mut rig = Rig::new(&[]);
+    let good = segment((INSIDE, 40_000), REMOTE, flags::SYN);
+    let with = |options: [u8; 8]| {
+        let mut packet = [&good[..20], &options, &good[20..]].concat();
+        packet[0] = 0x47;
+        packet[3] += 8;
+        packet[10..12].copy_from_slice(&[0, 0]);
+        let sum = Checksum::default().with(&packet[..28]).finish();
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        packet
+    };
+    let (protocol, malformed) = (Verdict::Drop(Reason::Protocol), Verdict::Drop(Reason::Malformed));
+    for (options, verdict) in [
+        // Loose and strict, also behind others; then lengths that lie.
+        ([131, 7, 4, 192, 0, 2, 1, 0], protocol.clone()),
+        ([137, 7, 4, 192, 0, 2, 1, 0], protocol.clone()),
+        ([1, 131, 7, 4, 192, 0, 2, 1], protocol.clone()),
+        ([148, 4, 0, 0, 131, 3, 4, 0], protocol),
+        ([148, 9, 0, 0, 0, 0, 0, 0], malformed.clone()),
+        ([148, 0, 0, 0, 0, 0, 0, 0], malformed.clone()),
+        ([1, 1, 1, 1, 1, 1, 1, 148], malformed),
+        // A router alert, and what stands behind the end.
+        ([148, 4, 0, 0, 0, 131, 3, 4], Verdict::Forward(Port::World)),
+    ] {
+        let mut packet = with(options);
+        assert_eq!(rig.send(Port::Environment(rig.inside), &mut packet), verdict, "{options:?}");
+    }
+    let mut six = Vec::new();
+    let (from, to) = ((INSIDE6, 40_000).into(), "[2606::9]:443".parse().unwrap());
+    craft::segment(&mut six, from, to, Numbers { flags: flags::SYN, ..Numbers::default() }, b"");
+    let mut routed = [&six[..40], &[6, 0, 0, 1, 0, 0, 0, 0], &six[40..]].concat();
+    (routed[5], routed[6]) = (routed[5] + 8, 43);
+    assert_eq!(rig.send(Port::Environment(rig.inside), &mut routed), Verdict::Drop(Reason::Protocol));
 }
 
 /// Packets of every kind, of flows that are there.

@@ -42,6 +42,53 @@ fn a_connection_leaves_by_the_interface_s_address_and_comes_back() {
     assert_eq!((rig.used(LimitId::EniConnections), rig.used(LimitId::NatPorts)), (1, 0));
 }
 
+/// Two pieces of a datagram, cut behind so many bytes of what follows its header.
+fn cut(whole: &[u8], at: usize) -> [Vec<u8>; 2] {
+    [(0, &whole[40..40 + at]), (at, &whole[40 + at..])].map(|(offset, payload)| {
+        let more = u16::from(offset == 0);
+        let place = (offset as u16 | more).to_be_bytes();
+        let mut piece = [&whole[..40], &[17, 0, place[0], place[1], 0, 0, 0, 7], payload].concat();
+        piece[4..6].copy_from_slice(&(payload.len() as u16 + 8).to_be_bytes());
+        piece[6] = 44;
+        piece
+    })
+}
+
+fn join(pieces: &[Vec<u8>; 2]) -> Vec<u8> {
+    let mut whole = [&pieces[0][..40], &pieces[0][48..], &pieces[1][48..]].concat();
+    let length = (whole.len() - 40) as u16;
+    whole[4..6].copy_from_slice(&length.to_be_bytes());
+    whole[6] = 17;
+    whole
+}
+
+#[test]
+fn a_datagram_in_pieces_arrives_whole_both_ways() {
+    let mut rig = dual_stack();
+    let (inside, remote) = (Port::Environment(rig.inside), "[2606::9]:9999".parse::<SocketAddr>().unwrap());
+    let whole = craft::datagram((INSIDE6, 5000).into(), remote, &[7; 3000]).unwrap();
+    let mut pieces = cut(&whole, 1440);
+    for piece in &mut pieces {
+        assert_eq!(rig.send(inside, piece), Verdict::Forward(Port::World));
+    }
+    let view = View::read(&join(&pieces), &Offload::default()).unwrap();
+    assert_eq!((view.source, view.source_port), (OUTSIDE6.into(), 1024));
+    assert!(sums_are_right(&join(&pieces)));
+    let back = craft::datagram(remote, (OUTSIDE6, 1024).into(), &[9; 3000]).unwrap();
+    let mut pieces = cut(&back, 1440);
+    for piece in &mut pieces {
+        assert_eq!(rig.send(Port::World, piece), Verdict::Forward(inside));
+    }
+    let view = View::read(&join(&pieces), &Offload::default()).unwrap();
+    assert_eq!((view.destination, view.destination_port), (INSIDE6.into(), 5000));
+    assert!(sums_are_right(&join(&pieces)));
+    // One that overlaps spoils it.
+    let mut pieces = cut(&whole, 1440);
+    assert_eq!(rig.send(inside, &mut pieces[0]), Verdict::Forward(Port::World));
+    pieces[1][43] = (1432_u16 & 0xff) as u8;
+    assert_eq!(rig.send(inside, &mut pieces[1]), Verdict::Drop(Reason::Fragment));
+}
+
 #[test]
 fn packet_too_big_comes_back_with_what_was_sent() {
     let mut rig = dual_stack();
