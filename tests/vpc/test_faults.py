@@ -148,6 +148,38 @@ def test_a_guard_of_the_hosts_stops_a_flood_before_awss_limits_do(up):
     assert platform.tells("limit=host.new-flows")
 
 
+def test_a_flood_that_the_guard_stops_takes_nothing_from_what_is_open(up):
+    """F18: datagrams of one who shares the interface, one at a time: each of them is answered. The flooding function keeps its own."""
+    platform = up("--limit", "host.new-flows=200", functions=("Red", "Pink"))
+    assert connect(platform, "Red", keep=True) == ["hello"]
+    open_one = """
+import socket
+kept["socket"] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+kept["socket"].settimeout(10)
+kept["socket"].connect((event["host"], event["port"]))"""
+    puppet.inside(platform, open_one, "Pink", host=SERVER, port=PORT)
+    ping = """
+answer = 0
+for number in range(event["count"]):
+    word = str(number).encode()
+    kept["socket"].send(word)
+    answer += kept["socket"].recv(64) == word"""
+    answered = lambda: puppet.inside(platform, ping, "Pink", count=500)
+    assert answered() == 500
+    pid, own = hostile.environment(platform, "Red")
+    flooding = threading.Thread(target=hostile.flood, args=(pid, own, 50_000))
+    flooding.start()
+    rounds = []
+    while flooding.is_alive():
+        rounds.append(answered())
+    flooding.join()
+    assert platform.limit("host.new-flows", "environment")["refused"] > 1_000
+    assert rounds and set(rounds) == {500}
+    metrics = board(platform)["gateways"][0]["metrics"]
+    assert metrics["PacketsInFromSource"] == metrics["PacketsOutToDestination"] > 500 * len(rounds)
+    assert again(platform) == "again"
+
+
 def test_a_port_scan_finds_nobody(up, tmp_path):
     """T3: other environments, their runtime APIs, the resolver's other ports, the gateway and the router."""
     platform = up(functions=("Red", "Blue"))
