@@ -70,7 +70,7 @@ def ref(name):
 def resources(addresses=1, egress=None, gateway="nat", subnets=1):
     """A VPC; its private subnets lead to a NAT gateway with so many addresses, to the internet gateway, or nowhere."""
     found = {
-        "Vpc": ("VPC", {"CidrBlock": "10.0.0.0/16"}),
+        "Vpc": ("VPC", {"CidrBlock": "10.0.0.0/16", "EnableDnsHostnames": True}),
         "Igw": ("InternetGateway", {}),
         "Attached": ("VPCGatewayAttachment", {"VpcId": ref("Vpc"), "InternetGatewayId": ref("Igw")}),
         "Public": ("Subnet", {"VpcId": ref("Vpc"), "CidrBlock": "10.0.100.0/24"}),

@@ -35,8 +35,9 @@ for host in event["hosts"]:
 
 
 def resources(egress="Out"):
-    """The usual network, its private subnet dual-stack."""
-    found = network.resources(egress=network.ANYWHERE + [{"IpProtocol": "-1", "CidrIpv6": "::/0"}])
+    """The usual network, its private subnet dual-stack; a group without egress rules lets both versions out."""
+    found = network.resources()
+    del found["Group"]["Properties"]["SecurityGroupEgress"]
     more = {
         "Six": ("VPCCidrBlock", {"VpcId": ref("Vpc"), "AmazonProvidedIpv6CidrBlock": True}),
         "Out": ("EgressOnlyInternetGateway", {"VpcId": ref("Vpc")}),

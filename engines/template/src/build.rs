@@ -3,6 +3,7 @@
 mod acl;
 mod api;
 mod authorizer;
+mod availability_zones;
 mod database;
 mod fields;
 mod flow_log;
@@ -174,6 +175,7 @@ impl Builder<'_, '_> {
         }
         self.join_load_balancers(&items);
         self.check_one_vpc();
+        self.check_availability_zones(&items);
         self.check_flow_logs();
         self.report_others(&others);
     }

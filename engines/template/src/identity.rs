@@ -4,6 +4,7 @@
 use crate::Inputs;
 use crate::yaml::Node;
 use model::name::{dns_suffix_of, partition_of};
+use model::stack::{BadRange, Cidr};
 use std::net::Ipv4Addr;
 
 /// Longest name of a function.
@@ -164,6 +165,7 @@ impl Identity<'_> {
             "AWS::EC2::SubnetRouteTableAssociation" => hex("rtbassoc"),
             "AWS::EC2::InternetGateway" => hex("igw"),
             "AWS::EC2::EgressOnlyInternetGateway" => hex("eigw"),
+            "AWS::EC2::VPNGateway" => hex("vgw"),
             "AWS::EC2::FlowLog" => hex("fl"),
             "AWS::EC2::NatGateway" => hex("nat"),
             "AWS::EC2::SecurityGroup" => hex("sg"),
@@ -235,7 +237,13 @@ impl Identity<'_> {
             ("AWS::IAM::Role", "RoleId") => format!("AROA{}", self.letters("role", 17).to_uppercase()),
             ("AWS::EC2::VPC", "DefaultSecurityGroup") => self.default_security_group(),
             ("AWS::EC2::VPC", "DefaultNetworkAcl") => self.default_network_acl(),
-            ("AWS::EC2::VPC" | "AWS::EC2::Subnet", "CidrBlock") => self.property("CidrBlock"),
+            ("AWS::EC2::VPC" | "AWS::EC2::Subnet", "CidrBlock") => {
+                let written = self.property("CidrBlock");
+                match written.parse::<Cidr>() {
+                    Err(BadRange::HostBits(meant)) => meant.to_string(),
+                    _ => written,
+                }
+            }
             ("AWS::EC2::Subnet", "AvailabilityZone") => self.zone(),
             ("AWS::EC2::Subnet", "AvailabilityZoneId") => model::name::zone_id(&self.zone())
                 .unwrap_or_else(|| format!("{region}-az{}", self.zone_number() + 1)),
@@ -272,9 +280,13 @@ impl Identity<'_> {
                 "Id" | "VpcId" | "GroupId" | "ApiId" | "RestApiId" | "ResourceId" | "DeploymentId"
                 | "APIKeyId",
             ) => self.reference(),
-            ("AWS::EC2::RouteTable" | "AWS::EC2::InternetGateway" | "AWS::EC2::NatGateway", _) => {
-                self.reference()
-            }
+            (
+                "AWS::EC2::RouteTable"
+                | "AWS::EC2::InternetGateway"
+                | "AWS::EC2::NatGateway"
+                | "AWS::EC2::VPNGateway",
+                _,
+            ) => self.reference(),
             ("AWS::EC2::Subnet", "SubnetId") => self.reference(),
             ("AWS::EC2::EIP", "PublicIp") => self.reference(),
             // A type that is not run: something stable that says what it stands for.

@@ -122,13 +122,20 @@ impl Builder<'_, '_> {
                 _ => {}
             }
         }
-        // EC2 gives a new group one egress rule, all to anywhere; CloudFormation takes it away when the template has
-        // egress rules of its own.
+        // EC2 lets a new group's members go anywhere, by IPv6, too, where its VPC has that; CloudFormation takes these rules away
+        // when the template has egress rules of its own.
+        let vpcs = &self.stack.vpcs;
         for group in self.stack.security_groups.iter_mut().filter(|group| group.egress.is_empty()) {
             group.egress.push(allow_all(Peer::Ipv4(Cidr::ANY), group.place));
+            let own = group.vpc.as_ref().and_then(Link::logical);
+            if vpcs.iter().any(|vpc| Some(&*vpc.id) == own && !vpc.ipv6_cidrs.is_empty()) {
+                group.egress.push(allow_all(Peer::Ipv6(Cidr6::ANY), group.place));
+            }
         }
         self.check_ranges(items);
         self.check_nat_gateways();
+        self.check_internet_gateways();
+        self.check_private_dns();
         self.check_network_acls();
         self.check_peerings();
         self.check_routes();
@@ -245,7 +252,7 @@ impl Builder<'_, '_> {
         self.canonical(node)
     }
 
-    /// An IPv4 range; a single address counts as /32.
+    /// An IPv4 range.
     pub(super) fn range(&mut self, node: &Node) -> Option<Cidr> {
         self.canonical(node)
     }

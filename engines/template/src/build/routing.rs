@@ -3,11 +3,15 @@
 use super::{Builder, Item, choice, span};
 use crate::problem::{Problem, quoted};
 use crate::yaml::Node;
-use model::stack::{Cidr, Destination, EndpointKind, Link, NatGateway, Route, RouteTarget, VpcEndpoint};
+use model::stack::{Cidr, Destination, EndpointKind, Link, NatGateway, Route, RouteTarget, Vpc, VpcEndpoint};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// Addresses of one NAT gateway: one primary and seven secondary ones (VPC User Guide, "NAT gateway basics").
 const MAX_NAT_ADDRESSES: usize = 8;
+
+/// Services that have gateway endpoints (AWS PrivateLink Guide, "Gateway endpoints").
+const WITH_GATEWAYS: [&str; 3] = ["s3", "dynamodb", "s3express"];
 
 /// Characters of an endpoint's policy (AWS PrivateLink Guide, "AWS PrivateLink quotas").
 const MAX_POLICY_CHARS: usize = 20_480;
@@ -56,9 +60,12 @@ impl Builder<'_, '_> {
             });
         }
         for (key, kind, make) in TARGETS {
-            if let Some(link) = self.link(fields, key, kind, false) {
-                target.get_or_insert_with(|| make(link));
+            let Some(link) = self.link(fields, key, kind, false) else { continue };
+            if target.is_some() {
+                let message = format!("the route {} leads to two places", quoted(item.id));
+                self.problems.push(Problem::at(item.span, message).help("a route has one target"));
             }
+            target.get_or_insert_with(|| make(link));
         }
         if target.is_none() {
             let problem = Problem::at(item.span, format!("the route {} leads nowhere", quoted(item.id)));
@@ -87,6 +94,12 @@ impl Builder<'_, '_> {
         let vpc = self.link(fields, "VpcId", "AWS::EC2::VPC", regional);
         let mut addresses: Vec<Link> = Vec::new();
         addresses.extend(self.link(fields, "AllocationId", "AWS::EC2::EIP", public && !regional));
+        if let Some(node) = fields.get("AllocationId")
+            && node.as_str().is_some_and(|text| text.parse::<IpAddr>().is_ok())
+        {
+            let problem = Problem::at(node.span, "this is the address itself, and not its allocation id");
+            self.problems.push(problem.help("give !GetAtt ADDRESS.AllocationId"));
+        }
         addresses.extend(self.links_to(fields, "SecondaryAllocationIds", "AWS::EC2::EIP"));
         for zone in fields.inners("AvailabilityZoneAddresses", &mut self.problems) {
             addresses.extend(self.links_to(&zone, "AllocationIds", "AWS::EC2::EIP"));
@@ -145,8 +158,48 @@ impl Builder<'_, '_> {
         problems.into_iter().for_each(|problem| self.problems.push(problem));
     }
 
-    /// A public NAT gateway stands in a subnet that itself reaches the internet: a common slip.
+    /// An internet gateway to which routes lead is attached. It may have been so without the template.
+    pub(super) fn check_internet_gateways(&mut self) {
+        for gateway in self.stack.internet_gateways.iter().filter(|gateway| gateway.vpc.is_none()) {
+            let leads = |route: &&Route| matches!(&route.target, RouteTarget::InternetGateway(link) if link.logical() == Some(&gateway.id));
+            let Some(route) = self.stack.routes.iter().find(leads) else { continue };
+            let message =
+                format!("{} leads to {}, which is attached to no VPC", quoted(&route.id), gateway.id);
+            let help = "AWS says: route table and network gateway belong to different networks; give an \
+                        AWS::EC2::VPCGatewayAttachment";
+            self.warnings.push(Problem::at(span(route.place), message).help(help));
+        }
+    }
+
+    /// Private DNS of an endpoint needs both DNS attributes of its VPC, which may have been set without the template.
+    pub(super) fn check_private_dns(&mut self) {
+        for endpoint in self.stack.vpc_endpoints.iter().filter(|found| found.private_dns) {
+            let is_off = |vpc: &&Vpc| {
+                Some(&*vpc.id) == endpoint.vpc.logical() && !(vpc.dns_support && vpc.dns_hostnames)
+            };
+            let Some(vpc) = self.stack.vpcs.iter().find(is_off) else { continue };
+            let message = format!(
+                "{} has private DNS, for which {} needs EnableDnsSupport and EnableDnsHostnames",
+                quoted(&endpoint.id),
+                vpc.id
+            );
+            let help = "AWS says: Enabling private DNS requires both enableDnsSupport and enableDnsHostnames VPC \
+                        attributes set to true";
+            self.warnings.push(Problem::at(span(endpoint.place), message).help(help));
+        }
+    }
+
+    /// A public NAT gateway stands in a subnet that itself reaches the internet: a common slip. An elastic IP is of one gateway.
     pub(super) fn check_nat_gateways(&mut self) {
+        let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+        for nat in &self.stack.nat_gateways {
+            for address in nat.addresses.iter().filter_map(Link::logical) {
+                let Some(before) = owners.insert(address, &nat.id) else { continue };
+                let message = format!("{} has {address}, which {before} has already", quoted(&nat.id));
+                let help = "AWS says: Elastic IP address is already associated (Resource.AlreadyAssociated)";
+                self.problems.push(Problem::at(span(nat.place), message).help(help));
+            }
+        }
         for nat in self.stack.nat_gateways.iter().filter(|nat| nat.public && !nat.regional) {
             let Some(subnet) = nat.subnet.as_ref().and_then(Link::logical) else { continue };
             let table = self.stack.route_table_of(subnet);
@@ -191,6 +244,9 @@ impl Builder<'_, '_> {
         let security_groups = self.links_to(fields, "SecurityGroupIds", "AWS::EC2::SecurityGroup");
         let route_tables = self.links_to(fields, "RouteTableIds", "AWS::EC2::RouteTable");
         let private_dns = fields.boolean("PrivateDnsEnabled", false, &mut self.problems);
+        if let Some(service) = &service {
+            self.check_service(item, kind.unwrap_or(EndpointKind::Gateway), service);
+        }
         self.stack.vpc_endpoints.extend(vpc.zip(service).map(|(vpc, service_name)| VpcEndpoint {
             id: item.id.to_owned(),
             place: item.place(),
@@ -205,6 +261,46 @@ impl Builder<'_, '_> {
             private_dns,
             policy,
         }));
+    }
+
+    /// A service has endpoints of its own kind, in its own Region, and each kind its own properties.
+    fn check_service(&mut self, item: &Item<'_>, kind: EndpointKind, service: &str) {
+        let refused: &[&str] = match kind {
+            EndpointKind::Gateway => &["SubnetIds", "SecurityGroupIds"],
+            EndpointKind::Interface => &["RouteTableIds"],
+            EndpointKind::Other => return,
+        };
+        let short = service.strip_prefix("com.amazonaws.").and_then(|rest| rest.split_once('.'));
+        if let Some((_, short)) = short
+            && kind == EndpointKind::Gateway
+            && !WITH_GATEWAYS.contains(&short)
+        {
+            let message =
+                format!("{} has no gateway endpoints, and {} is one", quoted(short), quoted(item.id));
+            let help = "give VpcEndpointType: Interface; AWS says: Endpoint type (Gateway) does not match available \
+                        service types ([Interface])";
+            self.problems.push(Problem::at(item.span, message).help(help));
+            return;
+        }
+        let is_full = |node: &&Node| node.as_sequence().is_none_or(|all| !all.is_empty());
+        let refused = refused.iter().filter_map(|key| Some((key, item.fields.get(key).filter(is_full)?)));
+        for (key, node) in refused {
+            let message = format!("{} is a {kind:?} endpoint, which has no {key}", quoted(item.id));
+            let other = if kind == EndpointKind::Gateway { "Interface" } else { "Gateway" };
+            let help = format!("AWS says: {key} are only supported for {other} type VPC Endpoint");
+            self.problems.push(Problem::at(node.span, message).help(help));
+        }
+        let there = short.filter(|(region, _)| model::name::is_region(region));
+        let region = &self.stack.region;
+        if let Some((other, _)) =
+            there.filter(|(other, _)| other != region && item.fields.get("ServiceRegion").is_none())
+        {
+            let message =
+                format!("the service of {} is of {other}, and the stack of {region}", quoted(item.id));
+            let help = "AWS says: The Vpc Endpoint Service does not exist; write com.amazonaws.${AWS::Region} with !Sub, or give \
+                        --region";
+            self.warnings.push(Problem::at(item.span, message).help(help));
+        }
     }
 
     /// An endpoint's policy as JSON, whether it was written as a document or as its text.

@@ -52,6 +52,19 @@ impl Builder<'_, '_> {
         };
         for group in &self.stack.security_groups {
             for (rules, way) in [(&group.ingress, "inbound"), (&group.egress, "outbound")] {
+                for (index, rule) in rules.iter().enumerate().take(RULES as usize) {
+                    let same = |other: &SecurityGroupRule| {
+                        (other.protocol, other.from_port, other.to_port)
+                            == (rule.protocol, rule.from_port, rule.to_port)
+                            && other.peer == rule.peer
+                    };
+                    if rules[..index].iter().any(same) {
+                        let message = format!("{} has the same {way} rule twice", group.id);
+                        let help =
+                            "AWS says: the specified rule already exists (InvalidPermission.Duplicate)";
+                        self.warnings.push(Problem::at(super::span(rule.place), message).help(help));
+                    }
+                }
                 let count = |ipv6: bool| rules.iter().map(|rule| weight(rule, ipv6)).sum::<u32>();
                 let most = count(false).max(count(true));
                 if most > RULES {
@@ -140,6 +153,13 @@ impl Builder<'_, '_> {
         } else {
             ("DestinationSecurityGroupId", "DestinationSecurityGroupName", "DestinationPrefixListId")
         };
+        let peers = ["CidrIp", "CidrIpv6", group, name, list];
+        let mut given = peers.iter().filter(|key| fields.get(key).is_some());
+        if let (Some(counts), Some(other)) = (given.next(), given.next()) {
+            let message = format!("the rule names two peers, of which {counts} counts and {other} does not");
+            self.warnings
+                .push(Problem::at(fields.span, message).help("AWS takes exactly one: make it two rules"));
+        }
         let peer = if let Some(node) = fields.get("CidrIp") {
             Peer::Ipv4(self.range(node)?)
         } else if let Some(node) = fields.get("CidrIpv6") {

@@ -8,6 +8,8 @@ use model::stack::{HostedZone, RecordSet};
 const MAX_TTL_S: u32 = i32::MAX as u32;
 /// That of records without one: of an alias it is the target's.
 const DEFAULT_TTL_S: u32 = 60;
+/// Types of records that the resolver answers from private zones.
+const ANSWERED: [&str; 3] = ["A", "AAAA", "CNAME"];
 
 impl Builder<'_, '_> {
     pub(super) fn hosted_zone(&mut self, item: &Item<'_>) {
@@ -40,6 +42,25 @@ impl Builder<'_, '_> {
                 _ => {}
             }
         }
+        self.check_zones();
+    }
+
+    /// A private zone needs its VPC's `EnableDnsHostnames`, which may have been set without the template.
+    fn check_zones(&mut self) {
+        for zone in &self.stack.hosted_zones {
+            for vpc in self.stack.vpcs.iter().filter(|vpc| vpc.dns_support && !vpc.dns_hostnames) {
+                if !zone.vpcs.iter().any(|link| link.logical() == Some(&vpc.id)) {
+                    continue;
+                }
+                let message = format!(
+                    "{} is a private zone of {}, which needs EnableDnsHostnames for it",
+                    quoted(&zone.id),
+                    vpc.id
+                );
+                let help = "without, Route 53 does not answer its names there; here they are answered";
+                self.warnings.push(Problem::at(super::span(zone.place), message).help(help));
+            }
+        }
     }
 
     /// One record; its zone is named by `owner`, or by itself.
@@ -63,6 +84,13 @@ impl Builder<'_, '_> {
         });
         // Those of zones elsewhere are answered by whoever serves them.
         let Some(zone) = zone else { return };
+        let is_private = !self.stack.hosted_zones[zone].vpcs.is_empty();
+        if is_private && !ANSWERED.contains(&&*kind) {
+            let message = format!("the record {} of type {} is not run", quoted(&name), quoted(&kind));
+            let problem = Problem::at(fields.span, message);
+            let to = if self.resolver.inputs.strict { &mut self.problems } else { &mut self.warnings };
+            to.push(problem.help(format!("{} are answered", ANSWERED.join(", "))));
+        }
         let within =
             |apex: &str| name.strip_suffix(apex).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
         if !within(&self.stack.hosted_zones[zone].name) {

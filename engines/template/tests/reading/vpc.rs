@@ -257,6 +257,14 @@ fn what_aws_refuses_is_refused_in_its_words() {
   Zone: {Type: 'AWS::Route53::HostedZone', Properties: {Name: corp.internal, VPCs: [{VPCId: !Ref Vpc}]}}
   Stray: {Type: 'AWS::Route53::RecordSet', Properties: {HostedZoneId: !Ref Zone, Name: a.corp.example, Type: A, ResourceRecords: [10.0.0.9]}}
   Empty: {Type: 'AWS::Route53::RecordSet', Properties: {HostedZoneId: !Ref Zone, Name: a.corp.internal, Type: A}}
+  Fork: {Type: 'AWS::EC2::Route', Properties: {RouteTableId: !Ref Table, DestinationCidrBlock: 9.9.9.0/24, GatewayId: igw-1, NatGatewayId: nat-1}}
+  Ip: {Type: 'AWS::EC2::EIP', Properties: {Domain: vpc}}
+  Nat: {Type: 'AWS::EC2::NatGateway', Properties: {SubnetId: !Ref Two, AllocationId: !Ref Ip}}
+  Ssm: {Type: 'AWS::EC2::VPCEndpoint', Properties: {VpcId: !Ref Vpc, ServiceName: com.amazonaws.us-east-1.ssm, SubnetIds: [!Ref Two]}}
+  S3: {Type: 'AWS::EC2::VPCEndpoint', Properties: {VpcId: !Ref Vpc, ServiceName: com.amazonaws.us-east-1.s3, SubnetIds: [!Ref Two], SecurityGroupIds: []}}
+  Sqs:
+    Type: AWS::EC2::VPCEndpoint
+    Properties: {VpcId: !Ref Vpc, VpcEndpointType: Interface, ServiceName: com.amazonaws.us-east-1.sqs, RouteTableIds: [!Ref Table]}
 ",
     );
     let said = problems(&text);
@@ -275,9 +283,149 @@ fn what_aws_refuses_is_refused_in_its_words() {
         "the prefix list has 2 entries, and MaxEntries is 1",
         "the record `a.corp.example` does not lie in the zone `corp.internal`",
         "the record `a.corp.internal` has no value",
+        "the route `Fork` leads to two places",
+        "not its allocation id (give !GetAtt ADDRESS.AllocationId)",
+        "`ssm` has no gateway endpoints, and `Ssm` is one",
+        "AWS says: SubnetIds are only supported for Interface type VPC Endpoint",
+        "AWS says: RouteTableIds are only supported for Gateway type VPC Endpoint",
     ] {
         assert!(said.iter().any(|one| one.contains(expected)), "{expected}\nin {said:#?}");
     }
+}
+
+#[test]
+fn whoever_asks_a_vpc_for_its_range_gets_the_one_that_ec2_made_of_it() {
+    let text = "\
+Resources:
+  Vpc: {Type: 'AWS::EC2::VPC', Properties: {CidrBlock: 10.0.0.1/16}}
+  Group:
+    Type: AWS::EC2::SecurityGroup
+    Properties:
+      GroupDescription: g
+      VpcId: !Ref Vpc
+      SecurityGroupIngress: [{IpProtocol: tcp, FromPort: 22, ToPort: 22, CidrIp: !GetAtt Vpc.CidrBlock}]
+";
+    let group = stack(text).security_group("Group").unwrap().clone();
+    assert_eq!(group.ingress[0].peer, Peer::Ipv4("10.0.0.0/16".parse().unwrap()));
+    assert_eq!(warnings(text).len(), 1, "where it is written, and nowhere else");
+}
+
+#[test]
+fn a_group_without_rules_of_its_own_lets_ipv6_out_where_its_vpc_has_it() {
+    let group = |vpc: &str| {
+        let text = with(&format!(
+            "\x20 Group: {{Type: 'AWS::EC2::SecurityGroup', Properties: {{GroupDescription: g, VpcId: !Ref {vpc}}}}}\n"
+        ));
+        stack(&text).security_group("Group").unwrap().egress.len()
+    };
+    assert_eq!((group("Vpc"), group("Other")), (2, 1));
+    let own = &stack(NETWORK).security_group("Vpc.DefaultSecurityGroup").unwrap().egress.clone();
+    assert!(matches!(own[1].peer, Peer::Ipv6(range) if range.prefix() == 0));
+}
+
+#[test]
+fn what_fails_at_aws_alone_is_said_in_its_words() {
+    let endpoint = |subnets: &str| {
+        with(&format!(
+            "\x20 A: {{Type: 'AWS::EC2::Subnet', Properties: {{VpcId: !Ref Other, CidrBlock: 10.9.1.0/24, AvailabilityZone: us-east-1a}}}}
+  B: {{Type: 'AWS::EC2::Subnet', Properties: {{VpcId: !Ref Other, CidrBlock: 10.9.2.0/24, AvailabilityZone: us-east-1a}}}}
+  C: {{Type: 'AWS::EC2::Subnet', Properties: {{VpcId: !Ref Other, CidrBlock: 10.9.3.0/24, AvailabilityZone: us-east-1b}}}}
+  Free: {{Type: 'AWS::EC2::Subnet', Properties: {{VpcId: !Ref Other, CidrBlock: 10.9.4.0/24}}}}
+  Ssm:
+    Type: AWS::EC2::VPCEndpoint
+    Properties:
+      {{VpcId: !Ref Other, VpcEndpointType: Interface, ServiceName: com.amazonaws.us-east-1.ssm, SubnetIds: [{subnets}], PrivateDnsEnabled: true}}
+"
+        ))
+    };
+    let found = problems(&endpoint("!Ref A, !Ref C, !Ref B"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("`Ssm` stands twice in us-east-1a: in A and in B"), "{found:?}");
+    assert!(found[0].contains("DuplicateSubnetsInSameZone"), "{found:?}");
+    let fine = endpoint("!Ref A, !Ref C, !Ref Free");
+    assert_eq!(stack(&fine).vpc_endpoints.len(), 1, "AWS chooses the zone of a subnet that names none");
+    let said = warnings(&fine);
+    assert!(said.iter().any(|one| one.contains("`Ssm` has private DNS") && one.contains("Enabling private DNS requires")), "{said:?}");
+    let on = fine.replace("CidrBlock: 10.9.0.0/16", "CidrBlock: 10.9.0.0/16, EnableDnsHostnames: true");
+    assert_eq!(warnings(&on), Vec::<String>::new());
+    let group = |subnets: &str| {
+        format!(
+            "{on}  Places: {{Type: 'AWS::RDS::DBSubnetGroup', Properties: {{DBSubnetGroupDescription: p, SubnetIds: [{subnets}]}}}}\n"
+        )
+    };
+    let found = problems(&group("!Ref A, !Ref B"));
+    assert!(
+        found.len() == 1
+            && found[0].contains("`Places` needs subnets in two zones, and has us-east-1a alone"),
+        "{found:?}"
+    );
+    assert_eq!(stack(&group("!Ref A, !Ref B, !Ref C")).db_subnet_groups[0].subnets.len(), 3);
+    assert_eq!(stack(&group("!Ref A, !Ref Free")).db_subnet_groups[0].subnets.len(), 2);
+    let addresses = with(
+        "\x20 Ip: {Type: 'AWS::EC2::EIP', Properties: {Domain: vpc}}
+  Near: {Type: 'AWS::EC2::NatGateway', Properties: {SubnetId: !Ref Two, AllocationId: !GetAtt Ip.AllocationId}}
+  Far: {Type: 'AWS::EC2::NatGateway', Properties: {SubnetId: !Ref Two, AllocationId: !GetAtt Ip.AllocationId}}
+",
+    );
+    let found = problems(&addresses);
+    assert!(found.len() == 1 && found[0].contains("`Far` has Ip, which Near has already"), "{found:?}");
+    let loose = with(
+        "\x20 Igw: {Type: 'AWS::EC2::InternetGateway', Properties: {}}
+  Out: {Type: 'AWS::EC2::Route', Properties: {RouteTableId: !Ref Table, DestinationCidrBlock: 0.0.0.0/0, GatewayId: !Ref Igw}}
+",
+    );
+    let said = warnings(&loose);
+    assert!(
+        said.iter().any(|one| one.contains("`Out` leads to Igw, which is attached to no VPC")),
+        "{said:?}"
+    );
+    let joined = "  Join: {Type: 'AWS::EC2::VPCGatewayAttachment', Properties: {VpcId: !Ref Vpc, InternetGatewayId: !Ref Igw}}\n";
+    assert_eq!(warnings(&format!("{loose}{joined}")), Vec::<String>::new());
+    let odd = with(
+        "\x20 Far: {Type: 'AWS::EC2::VPCEndpoint', Properties: {VpcId: !Ref Vpc, ServiceName: com.amazonaws.eu-west-1.s3}}
+  Group:
+    Type: AWS::EC2::SecurityGroup
+    Properties:
+      GroupDescription: g
+      VpcId: !Ref Vpc
+      SecurityGroupIngress:
+        - {IpProtocol: tcp, FromPort: 22, ToPort: 22, CidrIp: 10.0.0.0/8}
+        - {IpProtocol: tcp, FromPort: 22, ToPort: 22, CidrIp: 10.0.0.0/8}
+        - {IpProtocol: tcp, FromPort: 23, ToPort: 23, CidrIp: 10.0.0.0/8, SourcePrefixListId: pl-1}
+",
+    );
+    let said = warnings(&odd);
+    for expected in [
+        "the service of `Far` is of eu-west-1, and the stack of us-east-1",
+        "Group has the same inbound rule twice",
+        "the rule names two peers, of which CidrIp counts and SourcePrefixListId does not",
+    ] {
+        assert!(said.iter().any(|one| one.contains(expected)), "{expected}: {said:?}");
+    }
+    let zone = with(
+        "\x20 Zone: {Type: 'AWS::Route53::HostedZone', Properties: {Name: corp.internal, VPCs: [{VPCId: !Ref Vpc}]}}
+  Mail: {Type: 'AWS::Route53::RecordSet', Properties: {HostedZoneId: !Ref Zone, Name: corp.internal, Type: MX, ResourceRecords: ['10 a']}}
+",
+    );
+    let said = warnings(&zone);
+    for expected in [
+        "`Zone` is a private zone of Vpc, which needs EnableDnsHostnames for it",
+        "the record `corp.internal` of type `MX` is not run",
+    ] {
+        assert!(said.iter().any(|one| one.contains(expected)), "{expected}: {said:?}");
+    }
+}
+
+#[test]
+fn a_route_to_a_virtual_private_gateway_leads_out_of_what_is_known() {
+    let stack = stack(&with(
+        "\x20 Vpn: {Type: 'AWS::EC2::VPNGateway', Properties: {Type: ipsec.1}}
+  Office: {Type: 'AWS::EC2::Route', Properties: {RouteTableId: !Ref Table, DestinationCidrBlock: 192.168.0.0/16, GatewayId: !Ref Vpn}}
+",
+    ));
+    assert!(
+        matches!(&stack.routes[0].target, RouteTarget::OtherGateway(link) if link.as_str().starts_with("vgw-"))
+    );
 }
 
 #[test]
