@@ -360,6 +360,12 @@ impl Knob {
                 if *gateway {
                     properties.push(("RouteTableIds", ends));
                 } else {
+                    // Private DNS needs the VPC's host names, which are off unless the template says so.
+                    let key = "EnableDnsHostnames";
+                    let hostnames = sheets.template.get(&["Resources", vpc, "Properties", key]);
+                    if hostnames.is_none_or(|node| node.as_str() == Some("false")) {
+                        change.template.push(property(vpc, &[key], Value::Word("true".to_owned()))?);
+                    }
                     properties.push(("PrivateDnsEnabled", Value::Word("true".to_owned())));
                     properties.push(("SubnetIds", ends));
                     let group = fresh(&format!("{id}Group"), sheets, &mut BTreeSet::new());
@@ -602,6 +608,9 @@ fn endpoints(sheets: &Sheets<'_>) -> Vec<(Turn, u64)> {
         let vpc = stack.subnet(subnets.first()?)?.vpc.logical()?.to_owned();
         let gateway = service.ends_with(".s3") || service.ends_with(".dynamodb");
         let mut ends: Vec<String> = subnets.iter().map(|id| (*id).to_owned()).collect();
+        // It stands in one subnet of a zone.
+        let mut zones = BTreeSet::new();
+        ends.retain(|id| stack.subnet(id).is_none_or(|subnet| zones.insert(&subnet.availability_zone)));
         if gateway {
             ends = subnets.iter().filter_map(|id| Some(stack.route_table_of(id)?.id.clone())).collect();
             ends.dedup();

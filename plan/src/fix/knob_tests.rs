@@ -137,6 +137,7 @@ fn an_interface_endpoint_takes_a_service_off_the_gateway() {
     let wanted =
         "an interface endpoint for com.amazonaws.us-east-1.ssm, and a security group that lets the VPC in";
     let tried = Tried::apply(NETWORK, &load, &["nat.ports=15"], wanted);
+    assert!(tried.template.contains("EnableDnsHostnames: true"), "private DNS needs it: {}", tried.template);
     tried.needs("ServiceName: com.amazonaws.us-east-1.ssm", "ServiceName: com.amazonaws.us-east-1.sns");
     let load =
         self::load(TWENTY, "call: {to: ssm, for: 1s}").replace("  Cart:\n    init", "  cart:\n    init");
