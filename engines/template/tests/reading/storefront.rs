@@ -194,9 +194,9 @@ fn what_is_not_run_is_said_once_and_strict_reading_refuses_it() {
     assert_eq!(
         said(&outcome.warnings),
         [
-            "t:268:11: the event type `Schedule` is not run: OrderFunction does not get its events \
+            "t:269:11: the event type `Schedule` is not run: OrderFunction does not get its events \
              (send one: `onrush generate-event cloudwatch scheduled-event | onrush invoke OrderFunction -e -`)",
-            "t:281:3: AWS::DynamoDB::Table is not run: Orders",
+            "t:282:3: AWS::DynamoDB::Table is not run: Orders",
         ]
     );
     assert_eq!(outcome.stack.unwrap().others[0].physical_id, "shop-Orders");
