@@ -4,6 +4,7 @@
 reservation, and five asynchronous events that wait. Never make them anew: they are what users have.
 """
 
+import json
 import os
 import pathlib
 import random
@@ -14,7 +15,7 @@ import threading
 
 import pytest
 
-from support import puppet, templates
+from support import packages, puppet, templates
 from support.paths import BINARY
 from support.platform import NotReady
 
@@ -99,3 +100,24 @@ def test_a_damaged_store_is_refused_by_name_and_a_copy_from_before_works(start, 
     (data / name).write_bytes(whole)
     platform = start(*OLD, home=tmp_path)
     assert puppet.inside(platform, "answer = count", name="kept") == 1
+
+
+@pytest.mark.parametrize("name", ["store.redb", "events.redb"])
+def test_what_a_stop_left_loses_no_row_to_damage(start, tmp_path, name):
+    """Amid the last commit nothing can have died: what is damaged there is damaged, and not taken back in silence."""
+    platform = start(*NONE_RUNS, home=tmp_path)
+    platform.create("cart", packages.built("echo"), Description="the last change but one")
+    for number in range(3):
+        event = json.dumps({"marker": f"event number {number}"})
+        platform.client().invoke(FunctionName="cart", InvocationType="Event", Payload=event)
+    platform.client().update_function_configuration(FunctionName="cart", Description="the very last change")
+    data = platform.data_dir
+    assert platform.stop() == 0
+    damaged = bytearray((data / name).read_bytes())
+    word, at = (b"the very last change" if name == "store.redb" else b"event number 2"), -1
+    while (at := damaged.find(word, at + 1)) >= 0:
+        damaged[at + 3] ^= 0x10
+    (data / name).write_bytes(damaged)
+    with pytest.raises(NotReady) as refusal:
+        start(*NONE_RUNS, home=tmp_path)
+    assert "damaged" in str(refusal.value) and name in str(refusal.value), refusal.value

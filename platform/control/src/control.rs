@@ -158,6 +158,11 @@ impl Control {
         self.store.trouble()
     }
 
+    /// Ends the store in good order; changes are refused from now on.
+    pub fn close(&self) {
+        self.store.close();
+    }
+
     /// All functions, by name. Cost: one pointer copy each.
     pub fn functions(&self) -> Vec<Arc<Function>> {
         self.snapshot().values().cloned().collect()

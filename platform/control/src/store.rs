@@ -64,6 +64,10 @@ pub trait Store: Send + Sync {
     fn trouble(&self) -> Option<String> {
         None
     }
+
+    /// Ends it in good order: nothing is read or written any more. A store that was not ended so may, for all that it can tell, have
+    /// died amid its last commit, which a flipped bit in it then takes back in silence.
+    fn close(&self) {}
 }
 
 /// Why the store failed.
@@ -88,6 +92,12 @@ pub enum StoreError {
         path: PathBuf,
         /// What the disk said.
         cause: String,
+    },
+    /// It was closed: the platform ends.
+    #[error("{} is closed", path.display())]
+    Closed {
+        /// The file.
+        path: PathBuf,
     },
     /// The file cannot be opened or read.
     #[error("{}: {source}", path.display())]

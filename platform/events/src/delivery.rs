@@ -4,7 +4,7 @@ use crate::events::{Core, Shared, Which};
 use crate::row::{Ending, Response, Settlement, Target, event_key, payload_key, response_key};
 use crate::run::{Payload, Refused, Run};
 use bytes::Bytes;
-use control::store::Write;
+use control::store::{StoreError, Write};
 use invoke::Invoked;
 use limits::async_queue::{Condition, Settled};
 use model::{Instant, LimitId};
@@ -88,7 +88,7 @@ impl Shared {
             let read = tokio::task::spawn_blocking(move || shared.writer.get(&payload_key(number))).await;
             match read {
                 Ok(Ok(Some(payload))) => Some(payload.into()),
-                Ok(Ok(None)) => None,
+                Ok(Ok(None) | Err(StoreError::Closed { .. })) => None,
                 Ok(Err(error)) => {
                     tracing::error!(%error, "an event's payload cannot be read; it is tried again");
                     None

@@ -119,7 +119,7 @@ impl Writer {
         self.shared.store.get(key)
     }
 
-    /// Commits what it was told, and ends. May wait for the disk.
+    /// Commits what it was told, and ends, the store with it. May wait for the disk.
     pub fn close(&self) {
         self.shared.lock().is_closed = true;
         self.shared.wake.notify_one();
@@ -130,6 +130,7 @@ impl Writer {
         {
             tracing::error!("the thread that commits events failed");
         }
+        self.shared.store.close();
     }
 }
 

@@ -458,6 +458,7 @@ async fn serve(
         let _ = server.await;
         let closing = move || {
             events.close();
+            control.close();
             others.close();
         };
         let _ = tokio::task::spawn_blocking(closing).await;

@@ -36,6 +36,8 @@ enum State {
     Closed,
     /// A commit met a failing disk.
     Failed(String),
+    /// Nothing comes any more.
+    Ended,
 }
 
 /// Environments of functions hold secrets: nobody but the owner reads the file. Opens it; makes it if need be, empty.
@@ -108,6 +110,7 @@ impl Embedded {
             State::Failed(cause) => {
                 Err(StoreError::ReadOnly { path: self.path.clone(), cause: cause.clone() })
             }
+            State::Ended => Err(StoreError::Closed { path: self.path.clone() }),
         }
     }
 
@@ -187,12 +190,16 @@ impl Store for Embedded {
     fn trouble(&self) -> Option<String> {
         // Somebody who opens it anew may hold it for writing; then all is about to be well.
         match &*self.state.try_read().ok()? {
-            State::Open(_) => None,
+            State::Open(_) | State::Ended => None,
             State::Closed => Some(StoreError::Full { path: self.path.clone() }.to_string()),
             State::Failed(cause) => {
                 Some(StoreError::ReadOnly { path: self.path.clone(), cause: cause.clone() }.to_string())
             }
         }
+    }
+
+    fn close(&self) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::Ended;
     }
 
     fn commit(&self, batch: &[Write]) -> Result<(), StoreError> {
@@ -203,6 +210,7 @@ impl Store for Embedded {
             State::Failed(cause) => {
                 return Err(StoreError::ReadOnly { path: self.path.clone(), cause: cause.clone() });
             }
+            State::Ended => return Err(StoreError::Closed { path: self.path.clone() }),
         };
         let Err(error) = Self::write(database, batch) else { return Ok(()) };
         drop(state);
@@ -265,6 +273,20 @@ mod tests {
         drop(store);
         let rows = Embedded::open(&path).unwrap().load().unwrap();
         assert_eq!(rows, Rows::from([("a".to_owned(), b"3".to_vec())]));
+    }
+
+    #[test]
+    fn a_store_that_is_closed_is_closed_in_good_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let store = Embedded::open(&path).unwrap();
+        store.commit(&[put("a", "1")]).unwrap();
+        store.close();
+        assert!(matches!(store.commit(&[put("a", "2")]), Err(StoreError::Closed { .. })));
+        assert!(matches!(store.load(), Err(StoreError::Closed { .. })));
+        // Whoever holds the handle still holds nothing of the file.
+        let rows = Embedded::open(&path).unwrap().load().unwrap();
+        assert_eq!(rows, Rows::from([("a".to_owned(), b"1".to_vec())]));
     }
 
     #[test]

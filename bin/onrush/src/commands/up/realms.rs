@@ -236,10 +236,11 @@ impl Realms {
         open.iter().for_each(|open| open.control.stop_pulls());
     }
 
-    /// Closes the queues and writes the logs; may block.
+    /// Closes the queues and stores and writes the logs; may block.
     pub fn close(&self) {
         for open in self.take() {
             open.events.close();
+            open.control.close();
             open.writer.abort();
             open.logs.flush();
         }
