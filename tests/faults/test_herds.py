@@ -13,6 +13,7 @@ import pytest
 
 from support import packages, templates
 from support.listener import Listener, account_arn
+from support.platform import ROLE
 
 LONG = "ONRUSH_LONG" in os.environ
 # Requests at once, and environments that may start at once.
@@ -109,11 +110,14 @@ def cpu_s(pid):
 
 
 def test_more_connections_than_descriptors_stop_no_invocation_and_spin_no_core(start):
-    platform = start(open_files="512:512")
+    platform = start("--limit", "host.client-timeout=300", open_files="512:512")
     platform.create("rogue", packages.built("rogue"), Timeout=60)
+    # Its one connection is there before the others, and stays.
+    early = platform.client(timeout=10)
+    early.list_functions()
     platform.invoke("rogue", {})
     done = []
-    slow = threading.Thread(target=lambda: done.append(platform.invoke("rogue", {"do": "sleep", "ms": 4000}, whole=False)))
+    slow = threading.Thread(target=lambda: done.append(platform.invoke("rogue", {"do": "sleep", "ms": 8000}, whole=False)))
     slow.start()
     while platform.alive()["in_flight"] < 1:
         time.sleep(0.01)
@@ -124,12 +128,26 @@ def test_more_connections_than_descriptors_stop_no_invocation_and_spin_no_core(s
             stream.settimeout(5)
             stream.connect(("127.0.0.1", platform.port))
             streams.append(stream)
+        # What new connections leave free is for what runs: a change is stored and its code unpacked, environments start, and log.
+        late = {"FunctionName": "late", "Handler": "bootstrap", "Role": ROLE, "Runtime": "provided.al2023"}
+        early.create_function(Code={"ZipFile": packages.built("rogue")}, **late)
+        early.get_waiter("function_active_v2").wait(FunctionName="late", WaiterConfig={"Delay": 0.1, "MaxAttempts": 100})
+        for _ in range(3):
+            answer = early.invoke(FunctionName="late", Payload=b"{}")
+            assert answer["Payload"].read() and "FunctionError" not in answer, answer
+        file, deadline = platform.data_dir / "logs/late.log", time.monotonic() + 10
+        while not file.exists() or file.read_text().count("REPORT RequestId") < 3:
+            assert time.monotonic() < deadline, "its log is not written"
+            time.sleep(0.1)
         before, began = cpu_s(platform.process.pid), time.monotonic()
         slow.join(60)
         spent = (cpu_s(platform.process.pid) - before) / (time.monotonic() - began)
         assert done[0].status == 200 and done[0].error is None, done
         assert spent < 0.5, f"{spent:.2f} of a core for nothing"
+        # Said once, not with each of them.
+        assert platform.stderr().count("new connections wait for a descriptor") == 1, platform.stderr()[-2000:]
     finally:
+        early.close()
         for stream in streams:
             stream.close()
     deadline = time.monotonic() + 30

@@ -8,12 +8,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use invoke::Reactors;
+use model::LimitId;
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -27,15 +30,26 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) const HEAD_BYTES_MAX: usize = 1 << 20;
 /// How long requests in progress may still take after the signal.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long to wait for a descriptor before looking again.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(20);
+/// A shortage of them is told so often at most.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Descriptors that new connections leave to what runs, to its environments, logs and packages; a quarter of them where they
+/// are few.
+const DESCRIPTORS_KEPT: u64 = 256;
 
 /// Serves `doors` on `listener` until `stop` resolves; then lets requests in progress end, briefly. Each connection
-/// stays with one of the reactors.
+/// stays with one of the reactors. Of the `descriptors` that this process may have the last are not for connections: where no
+/// others are free, who connects waits.
 pub async fn serve(
     listener: TcpListener,
     doors: Arc<Doors>,
     reactors: Reactors,
+    descriptors: u64,
     stop: impl Future<Output = ()>,
 ) {
+    let kept = DESCRIPTORS_KEPT.min(descriptors / 4);
+    let mut shortage = Shortage { first_kept: descriptors - kept, told_at: None };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let (closing, closed) = watch::channel(false);
@@ -48,15 +62,7 @@ pub async fn serve(
         };
         let Ok(place) = place else { break };
         let (stream, peer) = tokio::select! {
-            accepted = accept(&listener) => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of descriptors, most likely. Back off, not spin.
-                    tracing::warn!(limit = "host.descriptors", %error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    continue;
-                }
-            },
+            accepted = shortage.accept(&listener) => accepted,
             () = &mut stop => break,
         };
         let guest = match doors.clients.enter(peer.ip()) {
@@ -82,10 +88,44 @@ pub async fn serve(
     let _ = tokio::time::timeout(FAREWELL, places.acquire_many(everyone)).await;
 }
 
-/// A connection that belongs to no reactor yet.
-async fn accept(listener: &TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream.into_std()?, peer))
+/// Few descriptors are left.
+struct Shortage {
+    /// The kernel gives out the lowest number that is free: with this one all that connections may have are taken.
+    first_kept: u64,
+    told_at: Option<Instant>,
+}
+
+impl Shortage {
+    /// The next connection, which belongs to no reactor yet. It waits, and all after it, while only descriptors that are kept
+    /// are free.
+    async fn accept(&mut self, listener: &TcpListener) -> (std::net::TcpStream, SocketAddr) {
+        let (stream, peer) = loop {
+            match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+                Ok(accepted) => break accepted,
+                // Out of descriptors, most likely. Back off, not spin.
+                Err(error) => self.tell(&error),
+            }
+            tokio::time::sleep(DESCRIPTOR_PAUSE).await;
+        };
+        if self.is_kept(&stream) {
+            while !stream.try_clone().is_ok_and(|next| !self.is_kept(&next)) {
+                self.tell(&"those that are left are kept for what runs");
+                tokio::time::sleep(DESCRIPTOR_PAUSE).await;
+            }
+        }
+        (stream, peer)
+    }
+
+    fn is_kept(&self, stream: &std::net::TcpStream) -> bool {
+        u64::try_from(stream.as_raw_fd()).is_ok_and(|number| number >= self.first_kept)
+    }
+
+    fn tell(&mut self, why: &dyn Display) {
+        if self.told_at.is_none_or(|at| at.elapsed() > TELL_EVERY) {
+            self.told_at = Some(Instant::now());
+            tracing::warn!(limit = %LimitId::HostDescriptors, %why, "new connections wait for a descriptor");
+        }
+    }
 }
 
 /// Tells a client that it has too many connections, and ends this one once it has heard.

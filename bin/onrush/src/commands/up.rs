@@ -388,7 +388,9 @@ async fn serve(
     };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let reactors = Reactors::start().context("cannot start the threads that serve connections")?;
-    let server = tokio::spawn(doors::serve(listener, doors.clone(), reactors, async {
+    let descriptors =
+        rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let server = tokio::spawn(doors::serve(listener, doors.clone(), reactors, descriptors, async {
         let _ = stopped.await;
     }));
     serving.send_replace(true);
