@@ -147,6 +147,14 @@ answer = heard == sent"""
     assert elsewhere == ["ConnectionRefusedError"]
 
 
+def test_an_attached_server_that_is_not_found_is_told_of(start, tmp_path):
+    platform = begin(start, tmp_path, "--attach", "cache.example.com:443=nowhere.invalid:6379")
+    for _ in range(2):
+        assert puppet.inside(platform, CONNECT, "Red", host="cache.example.com", port=443, timeout=1) == ["TimeoutError"]
+    assert platform.tells(":443 hang: nowhere.invalid:6379, which is attached there: ")
+    assert platform.stderr().count("nowhere.invalid") == 1, "once, not with each connect"
+
+
 def test_a_name_of_awss_that_nobody_answers_is_refused_with_a_hint(start, tmp_path):
     platform = begin(start, tmp_path)
     refused = puppet.inside(platform, CONNECT, "Red", host="sqs.us-east-1.amazonaws.com", port=443)

@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -34,6 +34,8 @@ use crate::attach::Server;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an opened connection waits for the function's handshake, which one held SYN away.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// That an attached server is not reached is told so often at most.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Pause after the host refused to accept for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Descriptors that the platform keeps for everything else.
@@ -146,6 +148,8 @@ struct Shared {
     no_descriptors: AtomicU64,
     no_ports: AtomicU64,
     datagrams: datagrams::Counts,
+    /// When it was last said of an attached server that it is not reached. Bound: one entry for each that is attached.
+    told: Mutex<HashMap<String, Instant>>,
 }
 
 struct Waiting {
@@ -158,6 +162,20 @@ impl Shared {
     /// Open or opening.
     fn connections(&self) -> u64 {
         self.connections_max.saturating_sub(self.turns.available_permits() as u64)
+    }
+
+    /// An attached server is silent, or its name leads nowhere: the function only sees that nobody answers.
+    fn tell(&self, flow: Flow, target: &Target, why: &dyn fmt::Display) {
+        let Target::Server(server) = target else {
+            return tracing::debug!(%flow, %why, "the other side of a flow cannot be opened");
+        };
+        let (server, now) = (server.to_string(), Instant::now());
+        let mut told = lock(&self.told);
+        if told.get(&server).is_none_or(|last| now.duration_since(*last) > TELL_EVERY) {
+            told.insert(server.clone(), now);
+            drop(told);
+            tracing::warn!("connects to {} hang: {server}, which is attached there: {why}", flow.destination);
+        }
     }
 }
 
@@ -189,6 +207,7 @@ impl Relay {
             no_descriptors: AtomicU64::new(0),
             no_ports: AtomicU64::new(0),
             datagrams: datagrams::Counts::default(),
+            told: Mutex::default(),
         });
         let namespace = Arc::new(namespace);
         let mut tasks = JoinSet::new();
@@ -275,7 +294,7 @@ async fn open(shared: &Shared, flow: Flow, target: Target) -> Result<(Side, Owne
         return Ok((Side::Serve(serve.clone()), turn));
     }
     let connecting = async {
-        match target {
+        match &target {
             Target::Server(server) => TcpStream::connect((server.host.as_str(), server.port)).await,
             Target::World if shared.outside.is_allowed(flow.destination.ip()) => {
                 TcpStream::connect(flow.destination).await
@@ -296,10 +315,14 @@ async fn open(shared: &Shared, flow: Flow, target: Target) -> Result<(Side, Owne
             Err(Opening::NoDescriptors)
         }
         Ok(Err(error)) => {
-            tracing::debug!(%flow, %error, "the other side of a flow cannot be opened");
+            shared.tell(flow, &target, &error);
             Err(Opening::Unreachable)
         }
-        Err(_) => Err(Opening::Unreachable),
+        Err(_) => {
+            let why = format!("silent for {} s", CONNECT_TIMEOUT.as_secs());
+            shared.tell(flow, &target, &why);
+            Err(Opening::Unreachable)
+        }
     }
 }
 
