@@ -138,12 +138,16 @@ impl NetworkRun {
 
     /// Adds a function's connect and finds its ways.
     pub fn add(&mut self, function: usize, step: &ConnectStep) -> u32 {
-        let host = self.host(&step.host);
+        let in_turn = self.network.in_turn(function, &step.host);
+        let host = self.host(&step.host, &in_turn);
         let addresses = self.hosts[host].addresses.clone();
         let choices = self.wired.interfaces.get(function).map_or(0, Vec::len).max(1);
         let ways = (0..choices).map(|choice| {
             let way = |address: &Ipv4Addr| {
-                let to = Target { host: &step.host, address: *address, port: step.port };
+                // A name stands for the nearest of what has it; here each has its turn.
+                let literal = in_turn.contains(address).then(|| address.to_string());
+                let host = literal.as_deref().unwrap_or(&step.host);
+                let to = Target { host, address: *address, port: step.port };
                 self.network.way(&mut self.wired, function, choice, &to)
             };
             addresses.iter().map(way).collect()
@@ -196,8 +200,10 @@ impl NetworkRun {
         None
     }
 
-    fn host(&mut self, name: &str) -> usize {
-        if let Some(index) = self.hosts.iter().position(|host| host.name == name) {
+    /// The host of that name, of which answers have these addresses `in_turn`, if they have.
+    fn host(&mut self, name: &str, in_turn: &[Ipv4Addr]) -> usize {
+        let is_it = |host: &HostRun| host.name == name && (in_turn.is_empty() || host.addresses == in_turn);
+        if let Some(index) = self.hosts.iter().position(is_it) {
             return index;
         }
         let literal: Option<Ipv4Addr> = name.parse().ok();
@@ -205,7 +211,7 @@ impl NetworkRun {
         let address = literal.unwrap_or_else(|| Ipv4Addr::from(u32::from(NAMES_FROM).wrapping_add(made_up)));
         self.hosts.push(HostRun {
             name: name.to_owned(),
-            addresses: vec![address],
+            addresses: if in_turn.is_empty() { vec![address] } else { in_turn.to_vec() },
             turn: 0,
             made_up: literal.is_none() && !self.network.is_inside(name),
         });

@@ -45,6 +45,11 @@ Resources:
 
 /// Nine connects at once to `to`, with room for five NAT ports and seven connections on an interface.
 fn plan(template: &str, to: &str) -> Report {
+    plan_with(template, to, &["nat.ports=5", "eni.connections=7"])
+}
+
+/// The same with other limits.
+fn plan_with(template: &str, to: &str, limits: &[&str]) -> Report {
     let outcome = template::read("template.yaml", template, &template::Inputs::default());
     let stack = outcome.stack.unwrap_or_else(|| panic!("{:?}", outcome.problems));
     let text = format!(
@@ -52,7 +57,7 @@ fn plan(template: &str, to: &str) -> Report {
          [{{connect: {{to: '{to}', timeout: 5s}}}}, {{sleep: 20s}}]}}}}}}"
     );
     let mut options = Options::new(Era::named("today").unwrap());
-    for limit in ["nat.ports=5", "eni.connections=7"] {
+    for limit in limits {
         options.overrides.read(limit).unwrap();
     }
     run(&PlanInput::from_stack(&stack), &Load::read("load.yaml", &text).unwrap(), &options).unwrap()
@@ -255,5 +260,39 @@ fn what_a_time_out_cuts_off_of_a_response_is_not_billed() {
         assert_eq!(streamed("{sleep: 1s}, {stream: 100MiB}"), (512, 3.0));
         assert_eq!(streamed("{sleep: 5s}, {stream: 100MiB}"), (512, 0.0));
         assert_eq!(streamed("{stream: 5MiB}"), (0, 0.0));
+    }
+}
+
+#[test]
+fn connections_to_a_reader_endpoint_go_to_each_reader_in_turn() {
+    let instance = |id: &str| {
+        format!(
+            "  {id}: {{Type: AWS::RDS::DBInstance, Properties: {{DBClusterIdentifier: !Ref Cluster, DBInstanceClass: db.r6g.large, Engine: aurora-postgresql}}}}\n"
+        )
+    };
+    let template = format!(
+        "{TEMPLATE}  Cluster:
+    Type: AWS::RDS::DBCluster
+    Properties: {{Engine: aurora-postgresql, DBSubnetGroupName: !Ref Both, VpcSecurityGroupIds: [!Ref Databases]}}
+  Both: {{Type: AWS::RDS::DBSubnetGroup, Properties: {{DBSubnetGroupDescription: b, SubnetIds: [!Ref Public, !Ref Private]}}}}
+  Databases:
+    Type: AWS::EC2::SecurityGroup
+    Properties: {{GroupDescription: d, VpcId: !Ref Vpc, SecurityGroupIngress: [{{IpProtocol: tcp, FromPort: 5432, ToPort: 5432, CidrIp: 10.0.0.0/16}}]}}
+  Zone: {{Type: AWS::Route53::HostedZone, Properties: {{Name: shop.test, VPCs: [{{VPCId: !Ref Vpc, VPCRegion: us-east-1}}]}}}}
+  Alias:
+    Type: AWS::Route53::RecordSet
+    Properties: {{HostedZoneId: !Ref Zone, Name: reads.shop.test, Type: CNAME, TTL: 60, ResourceRecords: [!GetAtt Cluster.ReadEndpoint.Address]}}
+{}",
+        ["Writer", "Reader1", "Reader2"].map(instance).concat()
+    );
+    let stack = template::read("t", &template, &template::Inputs::default()).stack.unwrap();
+    let readers = stack.db_instances[1].cluster.clone().unwrap().names[0].clone();
+    for to in [format!("{readers}:5432"), "reads.shop.test:5432".to_owned()] {
+        let report = plan_with(&template, &to, &["db.max-connections=4"]);
+        let rows = report.limits.iter().filter(|row| row.id == LimitId::DbMaxConnections);
+        let peaks: Vec<(&str, u64, bool)> =
+            rows.map(|row| (&*row.resource, row.peak, row.refused > 0)).collect();
+        assert_eq!(peaks, [("Writer", 0, false), ("Reader1", 4, true), ("Reader2", 4, false)], "{to}");
+        assert_eq!(report.summary.ok, 8);
     }
 }

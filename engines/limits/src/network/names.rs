@@ -146,16 +146,11 @@ impl Network {
     /// The IPv4 address that a name has for a function in a subnet: by private zones, hosts and gateway endpoints; none
     /// for names of the outside. Where there are several, the one nearest by.
     pub fn resolve(&self, subnet: usize, name: &str) -> Option<Ipv4Addr> {
-        let (place, mut name) = (&self.subnets[subnet], name.to_ascii_lowercase());
-        for _ in 0..MAX_ALIASES {
-            let Some(records) = self.records(place.vpc, &name, "A") else { break };
-            let record = records.first()?;
-            let next = record.alias.as_deref().or_else(|| record.values.first().map(String::as_str))?;
-            if record.alias.is_none() && record.record_type == "A" {
-                return next.parse().ok();
-            }
-            name = next.trim_end_matches('.').to_ascii_lowercase();
-        }
+        let place = &self.subnets[subnet];
+        let name = match self.followed(place.vpc, name)? {
+            Ok(address) => return Some(address),
+            Err(name) => name,
+        };
         let near = |(_, host): &(usize, &super::Host)| {
             let zone = host.subnet.map(|subnet| &self.subnets[subnet].zone);
             (host.subnet != Some(subnet), zone != Some(&place.zone))
@@ -165,6 +160,39 @@ impl Network {
             let service = self.gateway_service(subnet, &name)?;
             Some(service_address(&service))
         })
+    }
+
+    /// What a name comes to by a VPC's private zones: an address, else the last name. None where a zone has no such name.
+    fn followed(&self, vpc: usize, name: &str) -> Option<Result<Ipv4Addr, String>> {
+        let mut name = name.to_ascii_lowercase();
+        for _ in 0..MAX_ALIASES {
+            let Some(records) = self.records(vpc, &name, "A") else { break };
+            let record = records.first()?;
+            let next = record.alias.as_deref().or_else(|| record.values.first().map(String::as_str))?;
+            if record.alias.is_none() && record.record_type == "A" {
+                return next.parse().ok().map(Ok);
+            }
+            name = next.trim_end_matches('.').to_ascii_lowercase();
+        }
+        Some(Err(name))
+    }
+
+    /// The addresses that a function is told of a name one after the other, where there are several: those of a cluster's
+    /// readers. Source: Aurora User Guide, "Reader endpoints" (published; the turns assumed).
+    pub fn in_turn(&self, function: usize, name: &str) -> Vec<Ipv4Addr> {
+        let placement = self.placements.get(function).and_then(Option::as_ref);
+        let vpc = placement.and_then(|placement| Some(self.subnets.get(*placement.subnets.first()?)?.vpc));
+        let name = match vpc.map(|vpc| self.followed(vpc, name)) {
+            None => name.to_ascii_lowercase(),
+            Some(Some(Err(name))) => name,
+            Some(_) => return Vec::new(),
+        };
+        let is_of = |host: &&super::Host| {
+            matches!(host.what, super::HostKind::Database(_))
+                && host.names.iter().any(|pattern| means(pattern, &name))
+        };
+        let found: Vec<Ipv4Addr> = self.hosts.iter().filter(is_of).map(|host| host.address).collect();
+        if found.len() > 1 { found } else { Vec::new() }
     }
 
     /// The service of a name to which a gateway endpoint leads from a subnet.
