@@ -93,9 +93,9 @@ def echo():
     echo.listener.close()
 
 
-def begin(start, home, *arguments, more=None, egress=None):
+def begin(start, home, *arguments, more=None, egress=None, variables=None):
     config = {"SubnetIds": [ref("Private0")], "SecurityGroupIds": [ref("Group")]}
-    settings = {"Timeout": 30, "MemorySize": 256}
+    settings = {"Timeout": 30, "MemorySize": 256, "Environment": {"Variables": variables or {}}}
     functions = {"Red": ("puppet", settings | {"VpcConfig": config}), "Free": ("puppet", settings)}
     template = templates.write(home, functions, network.resources(egress=egress) | (more or {}))
     return start("--world", "none", *arguments, template=template)
@@ -261,6 +261,37 @@ def test_connections_to_a_reader_endpoint_go_to_each_reader_in_turn(start, tmp_p
     finally:
         for server in servers.values():
             server.close()
+
+
+def cache(**rule):
+    """A replication group whose security group has that rule."""
+    kind = lambda word, **properties: {"Type": f"AWS::{word}", "Properties": properties}
+    rule = {"IpProtocol": "tcp", "FromPort": 6379, "ToPort": 6379} | rule
+    own = {"CacheSubnetGroupName": ref("CacheSubnets"), "SecurityGroupIds": [ref("CacheGroup")]}
+    return {
+        "CacheGroup": kind("EC2::SecurityGroup", GroupDescription="x", VpcId=ref("Vpc"), SecurityGroupIngress=[rule]),
+        "CacheSubnets": kind("ElastiCache::SubnetGroup", Description="x", SubnetIds=[ref("Public"), ref("Private0")]),
+        "Cache": kind("ElastiCache::ReplicationGroup", ReplicationGroupDescription="x", **own),
+    }
+
+
+CACHE_ENDPOINT = {name: {"Fn::GetAtt": ["Cache", f"PrimaryEndPoint.{name.title()}"]} for name in ("ADDRESS", "PORT")}
+AT_THE_CACHE = "event |= {'host': os.environ['ADDRESS'], 'port': int(os.environ['PORT'])}\n" + CONNECT
+
+
+def test_a_cache_of_the_template_answers_at_its_endpoint_within_its_groups_rules(start, tmp_path, echo):
+    attached = ("--attach", f"Cache=127.0.0.1:{echo.port}")
+    group = cache(SourceSecurityGroupId=ref("Group"))
+    platform = begin(start, tmp_path, *attached, more=group, variables=CACHE_ENDPOINT)
+    assert puppet.inside(platform, AT_THE_CACHE, "Red") == ["hello"]
+    address = puppet.inside(platform, "import socket; answer = socket.gethostbyname(os.environ['ADDRESS'])", "Red")
+    assert address.startswith("10.0.100."), "the first of its subnets"
+    # Outside the VPC its name leads to the same address, and nobody is let in.
+    assert puppet.inside(platform, AT_THE_CACHE, "Free", timeout=0.5) == ["TimeoutError"]
+    platform.stop()
+    platform = begin(start, tmp_path, *attached, more=cache(CidrIp="10.9.0.0/16"), variables=CACHE_ENDPOINT)
+    assert puppet.inside(platform, AT_THE_CACHE, "Red", timeout=0.5) == ["TimeoutError"]
+    assert platform.tells("limit=sg.no-rule resource=Cache")
 
 
 def test_two_servers_for_one_place_are_refused_at_the_start(start, tmp_path):

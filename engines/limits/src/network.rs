@@ -317,7 +317,7 @@ impl Network {
             Path::Host(host) => match self.hosts[host].what {
                 HostKind::Database(index) => Verdict::Database(index),
                 HostKind::Proxy(index) => Verdict::Proxy(index),
-                HostKind::Endpoint(_) | HostKind::LoadBalancer(_) => Verdict::Inside,
+                HostKind::Endpoint(_) | HostKind::LoadBalancer(_) | HostKind::Cache(_) => Verdict::Inside,
             },
             Path::Nothing | Path::World | Path::Service(_) | Path::Egress(_) => Verdict::Inside,
             Path::Nat(gateway) => Verdict::Nat(gateway, self.end_behind(gateway, address)),

@@ -21,8 +21,8 @@ pub use api::{
 };
 pub use cidr::{Address, BadRange, Cidr, Cidr6, Range};
 pub use database::{
-    DbClusterPart, DbInstance, DbParameterGroup, DbProxy, DbProxyAuth, DbProxyTargetGroup, DbSubnetGroup,
-    GenerateSecret, Secret, SsmParameter,
+    Cache, DbClusterPart, DbInstance, DbParameterGroup, DbProxy, DbProxyAuth, DbProxyTargetGroup,
+    DbSubnetGroup, GenerateSecret, Secret, SsmParameter,
 };
 pub use dynamic::{DynamicReference, DynamicService};
 pub use flow_log::{BadLogFormat, Field, FlowLog, LogFormat, Logged, TrafficType};
@@ -192,6 +192,9 @@ pub struct Stack {
     pub db_proxies: Vec<DbProxy>,
     /// What the proxies lead to.
     pub db_proxy_target_groups: Vec<DbProxyTargetGroup>,
+    /// Caches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<Cache>,
     /// SSM parameters.
     pub ssm_parameters: Vec<SsmParameter>,
     /// Secrets.

@@ -4,6 +4,7 @@ mod acl;
 mod api;
 mod authorizer;
 mod availability_zones;
+mod cache;
 mod database;
 mod fields;
 mod flow_log;
@@ -155,7 +156,11 @@ impl Builder<'_, '_> {
         self.stack.types = items.iter().map(|item| (item.id.to_owned(), item.kind.to_owned())).collect();
         let mut others: BTreeMap<&str, Vec<&Item<'_>>> = BTreeMap::new();
         for item in &items {
-            let done = self.network(item) || self.lambda(item) || self.api(item) || self.database(item);
+            let done = self.network(item)
+                || self.lambda(item)
+                || self.api(item)
+                || self.database(item)
+                || cache::is_cache(item);
             if !done && !QUIET.contains(&item.kind) {
                 others.entry(item.kind).or_default().push(item);
             }
@@ -174,6 +179,7 @@ impl Builder<'_, '_> {
             others.entry(item.kind).or_default().push(item);
         }
         self.join_load_balancers(&items);
+        self.join_caches(&items);
         self.check_one_vpc();
         self.check_availability_zones(&items);
         self.check_flow_logs();

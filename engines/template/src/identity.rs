@@ -72,6 +72,10 @@ pub(crate) fn name_property(kind: &str) -> Option<&'static str> {
         "AWS::RDS::DBProxyTargetGroup" => "TargetGroupName",
         "AWS::RDS::DBSubnetGroup" => "DBSubnetGroupName",
         "AWS::RDS::DBParameterGroup" => "DBParameterGroupName",
+        "AWS::ElastiCache::CacheCluster" => "ClusterName",
+        "AWS::ElastiCache::ReplicationGroup" => "ReplicationGroupId",
+        "AWS::ElastiCache::ServerlessCache" => "ServerlessCacheName",
+        "AWS::ElastiCache::SubnetGroup" => "CacheSubnetGroupName",
         "AWS::S3::Bucket" => "BucketName",
         "AWS::DynamoDB::Table" => "TableName",
         "AWS::SQS::Queue" => "QueueName",
@@ -138,6 +142,36 @@ pub(crate) fn attributes(kind: &str) -> Option<&'static [&'static str]> {
         ],
         "AWS::RDS::DBProxy" => &["DBProxyArn", "Endpoint", "VpcId"],
         "AWS::RDS::DBProxyTargetGroup" => &["TargetGroupArn"],
+        "AWS::ElastiCache::CacheCluster" => &[
+            "RedisEndpoint.Address",
+            "RedisEndpoint.Port",
+            "ConfigurationEndpoint.Address",
+            "ConfigurationEndpoint.Port",
+            "Id",
+        ],
+        "AWS::ElastiCache::ReplicationGroup" => &[
+            "PrimaryEndPoint.Address",
+            "PrimaryEndPoint.Port",
+            "ReaderEndPoint.Address",
+            "ReaderEndPoint.Port",
+            "ConfigurationEndPoint.Address",
+            "ConfigurationEndPoint.Port",
+            "ReadEndPoint.Addresses",
+            "ReadEndPoint.Addresses.List",
+            "ReadEndPoint.Ports",
+            "ReadEndPoint.Ports.List",
+            "ReplicationGroupId",
+        ],
+        "AWS::ElastiCache::ServerlessCache" => &[
+            "Endpoint.Address",
+            "Endpoint.Port",
+            "ReaderEndpoint.Address",
+            "ReaderEndpoint.Port",
+            "ARN",
+            "CreateTime",
+            "FullEngineVersion",
+            "Status",
+        ],
         "AWS::SSM::Parameter" => &["Type", "Value"],
         "AWS::SecretsManager::Secret" => &["Id"],
         _ => return None,
@@ -203,6 +237,15 @@ impl Identity<'_> {
             && !known.contains(&attribute)
         {
             return Attribute::Unknown(known);
+        }
+        if self.kind.starts_with("AWS::ElastiCache::")
+            && let Some(text) = self.cache_endpoint(attribute)
+        {
+            return if attribute.ends_with(".List") {
+                Attribute::List(vec![text])
+            } else {
+                Attribute::Text(text)
+            };
         }
         let Inputs { region, port, .. } = self.inputs;
         Attribute::Text(match (self.kind, attribute) {
@@ -270,6 +313,8 @@ impl Identity<'_> {
                 self.arn_of("secretsmanager", &format!("secret:rds!cluster-{}", self.letters("secret", 12)))
             }
             ("AWS::RDS::DBProxy", "Endpoint") => self.db_address(),
+            ("AWS::ElastiCache::ReplicationGroup", "ReplicationGroupId") => self.name(),
+            (_, "ARN") => self.arn(),
             ("AWS::ElasticLoadBalancingV2::LoadBalancer", "DNSName") => self.balancer_name(),
             ("AWS::SSM::Parameter", "Value" | "Type") => self.property(attribute),
             ("AWS::SecretsManager::Secret", "Id") => self.arn(),
@@ -312,7 +357,11 @@ impl Identity<'_> {
             | "AWS::RDS::DBCluster"
             | "AWS::RDS::DBProxy"
             | "AWS::RDS::DBSubnetGroup"
-            | "AWS::RDS::DBParameterGroup" => name.to_lowercase(),
+            | "AWS::RDS::DBParameterGroup"
+            | "AWS::ElastiCache::CacheCluster"
+            | "AWS::ElastiCache::ReplicationGroup"
+            | "AWS::ElastiCache::ServerlessCache"
+            | "AWS::ElastiCache::SubnetGroup" => name.to_lowercase(),
             "AWS::Lambda::Function" if name.len() > MAX_FUNCTION_NAME => {
                 let kept: String = name.chars().take(MAX_FUNCTION_NAME - 13).collect();
                 format!("{kept}-{}", self.letters("name", 12))
@@ -414,6 +463,67 @@ impl Identity<'_> {
         let Inputs { region, account_id, .. } = self.inputs;
         let customer = base36(digest(&["rds", account_id, region]), 12);
         format!("{}.{middle}{customer}.{region}.rds.{}", self.name(), dns_suffix_of(region))
+    }
+
+    /// Host names of a cache: its primary, reader and configuration endpoints, as far as its type has them.
+    ///
+    /// Source: ElastiCache User Guide, "Finding connection endpoints" (published by example).
+    pub(crate) fn cache_names(&self) -> Vec<String> {
+        let Inputs { region, account_id, .. } = self.inputs;
+        let customer = base36(digest(&["cache", account_id, region]), 6);
+        let short = model::name::zone_id(&format!("{region}a"));
+        let short =
+            short.as_deref().and_then(|zone| zone.split_once('-')).map_or(&**region, |(short, _)| short);
+        let end = format!("{short}.cache.{}", dns_suffix_of(region));
+        let name = self.name().to_lowercase();
+        let configuration = format!("clustercfg.{name}.{customer}.{end}");
+        match self.kind {
+            "AWS::ElastiCache::ServerlessCache" => vec![format!("{name}-{customer}.serverless.{end}")],
+            "AWS::ElastiCache::CacheCluster" if self.is_memcached() => {
+                vec![format!("{name}.{customer}.cfg.{end}")]
+            }
+            "AWS::ElastiCache::CacheCluster" => vec![format!("{name}.{customer}.0001.{end}")],
+            _ if self.property("TransitEncryptionEnabled") == "true" => vec![
+                format!("master.{name}.{customer}.{end}"),
+                format!("replica.{name}.{customer}.{end}"),
+                configuration,
+            ],
+            _ => vec![
+                format!("{name}.{customer}.ng.0001.{end}"),
+                format!("{name}-ro.{customer}.ng.0001.{end}"),
+                configuration,
+            ],
+        }
+    }
+
+    /// A cache's ports: as given, or the engine's; a serverless one reads at the next.
+    pub(crate) fn cache_ports(&self) -> Vec<u16> {
+        let usual = if self.is_memcached() { 11211 } else { 6379 };
+        let port = self.property("Port").parse().unwrap_or(usual);
+        match self.kind {
+            "AWS::ElastiCache::ServerlessCache" => vec![usual, usual + 1],
+            _ => vec![port],
+        }
+    }
+
+    fn is_memcached(&self) -> bool {
+        self.property("Engine") == "memcached"
+    }
+
+    /// The address or port of one of a cache's endpoints: `PrimaryEndPoint.Address`.
+    fn cache_endpoint(&self, attribute: &str) -> Option<String> {
+        let (endpoint, part) = attribute.split_once('.')?;
+        let (names, ports) = (self.cache_names(), self.cache_ports());
+        let which = match endpoint {
+            "ReaderEndPoint" | "ReaderEndpoint" | "ReadEndPoint" => 1,
+            "ConfigurationEndPoint" => 2,
+            _ => 0,
+        };
+        match part {
+            "Address" | "Addresses" | "Addresses.List" => names.get(which).or(names.first()).cloned(),
+            "Port" | "Ports" | "Ports.List" => ports.get(which).or(ports.first()).map(u16::to_string),
+            _ => None,
+        }
     }
 
     /// Host name of a VPC endpoint.

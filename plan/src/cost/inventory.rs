@@ -225,6 +225,9 @@ impl Inventory {
 
     /// What Onrush does not run but knows a price of.
     fn others(&mut self, stack: &Stack) {
+        for cache in &stack.caches {
+            self.note(&cache.id, "left out", "what caches cost is not reckoned");
+        }
         for other in &stack.others {
             match &*other.resource_type {
                 "AWS::ElasticLoadBalancingV2::LoadBalancer" => {
@@ -245,7 +248,6 @@ const HAS_PRICE: &[&str] = &[
     "AWS::ECS::Service",
     "AWS::EC2::Instance",
     "AWS::DynamoDB::Table",
-    "AWS::ElastiCache::",
     "AWS::RDS::DBCluster",
     "AWS::SQS::Queue",
     "AWS::SNS::Topic",

@@ -234,6 +234,9 @@ pub(crate) fn ports_of(stack: &Stack, id: &str) -> Option<Vec<u16>> {
     if let Some(instance) = stack.db_instances.iter().find(|instance| instance.id == id) {
         return Some(vec![instance.port]);
     }
+    if let Some(cache) = stack.caches.iter().find(|cache| cache.id == id) {
+        return Some(cache.ports.clone());
+    }
     let endpoint = stack
         .vpc_endpoints
         .iter()
@@ -267,7 +270,8 @@ fn unknown(word: &str, stack: Option<&Stack>) -> AttachProblem {
             stack.into_iter().flat_map(|stack| stack.load_balancers.iter().map(|it| it.id.as_str()));
         let endpoints = stack.into_iter().flat_map(|stack| &stack.vpc_endpoints);
         let endpoints = endpoints.filter(|it| it.kind == EndpointKind::Interface).map(|it| it.id.as_str());
-        databases.chain(proxies).chain(balancers).chain(endpoints)
+        let caches = stack.into_iter().flat_map(|stack| stack.caches.iter().map(|it| it.id.as_str()));
+        databases.chain(proxies).chain(caches).chain(balancers).chain(endpoints)
     };
     let near = did_you_mean(word, attachable().chain(ATTACHABLE_SERVICES));
     let hint = match near {

@@ -233,7 +233,7 @@ impl View<'_> {
                         ": clients as many as come, transactions wait for its pool (db.borrow-timeout)"
                             .to_owned(),
                     ),
-                    HostKind::Endpoint(_) | HostKind::LoadBalancer(_) => None,
+                    HostKind::Endpoint(_) | HostKind::LoadBalancer(_) | HostKind::Cache(_) => None,
                 };
                 format!("It reaches {}{}.", host.name, of.unwrap_or_default())
             }

@@ -50,6 +50,8 @@ pub enum HostKind {
     Endpoint(usize),
     /// The load balancer with this index in the stack.
     LoadBalancer(usize),
+    /// The cache with this index in the stack.
+    Cache(usize),
 }
 
 /// The shared interface of a subnet and a set of security groups.

@@ -158,7 +158,7 @@ impl Wired {
         let end = match what {
             HostKind::Database(index) => self.databases[index].map(End::Database),
             HostKind::Proxy(index) => self.proxies[index].map(End::Proxy),
-            HostKind::Endpoint(_) | HostKind::LoadBalancer(_) => None,
+            HostKind::Endpoint(_) | HostKind::LoadBalancer(_) | HostKind::Cache(_) => None,
         };
         end.unwrap_or(End::Open)
     }

@@ -89,6 +89,23 @@ pub struct DbParameterGroup {
     pub parameters: BTreeMap<String, String>,
 }
 
+/// A cache of ElastiCache: a cluster, a replication group or a serverless cache. What stands at its address is attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cache {
+    /// Logical id.
+    pub id: String,
+    /// Where it is defined.
+    pub place: Place,
+    /// Host names of its endpoints, the first of which writes.
+    pub names: Vec<String>,
+    /// Ports at which it answers; the first is that of the first name.
+    pub ports: Vec<u16>,
+    /// Its subnet group's subnets, or its own.
+    pub subnets: Vec<Link>,
+    /// Its security groups.
+    pub security_groups: Vec<Link>,
+}
+
 /// How clients of a proxy log in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DbProxyAuth {

@@ -41,6 +41,7 @@ const LINKED: &[&str] = &[
     "AWS::RDS::DBSubnetGroup",
     "AWS::RDS::DBParameterGroup",
     "AWS::RDS::DBProxy",
+    "AWS::ElastiCache::SubnetGroup",
     "AWS::SecretsManager::Secret",
 ];
 

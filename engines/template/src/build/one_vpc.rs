@@ -64,6 +64,10 @@ impl Builder<'_, '_> {
             let all = [subnets(&one.subnets), groups(&one.security_groups)].concat();
             look(one.place, &one.id, all, NETWORKS);
         }
+        for one in &stack.caches {
+            let all = [subnets(&one.subnets), groups(&one.security_groups)].concat();
+            look(one.place, &one.id, all, NETWORKS);
+        }
         problems.into_iter().for_each(|problem| self.problems.push(problem));
     }
 }

@@ -1,4 +1,4 @@
-//! Database clusters: what their instances have of them.
+//! Database clusters: what their instances have of them. Caches beside them.
 
 use super::{inputs, problems, stack, warnings};
 use model::stack::Link;
@@ -118,4 +118,87 @@ fn a_cluster_without_instances_is_said_not_to_run_and_wrong_capacities_are_refus
     assert_eq!(template::read("t", &text, &inputs()).stack.unwrap().others[0].id, "Cluster");
     let told = problems(&AURORA.replace("MaxCapacity: 4", "MaxCapacity: 4000"));
     assert!(told[0].contains("MaxCapacity from 0 to 256 ACUs"), "{told:?}");
+}
+
+const CACHES: &str = "
+Resources:
+  Vpc: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.0.0.0/16}}
+  A: {Type: AWS::EC2::Subnet, Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.1.0/24}}
+  B: {Type: AWS::EC2::Subnet, Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.2.0/24}}
+  Group: {Type: AWS::EC2::SecurityGroup, Properties: {GroupDescription: d, VpcId: !Ref Vpc}}
+  Subnets: {Type: AWS::ElastiCache::SubnetGroup, Properties: {Description: d, SubnetIds: [!Ref B, !Ref A]}}
+  Redis:
+    Type: AWS::ElastiCache::ReplicationGroup
+    Properties:
+      ReplicationGroupDescription: d
+      CacheNodeType: cache.t4g.micro
+      NumCacheClusters: 2
+      Port: 6400
+      CacheSubnetGroupName: !Ref Subnets
+      SecurityGroupIds: [!Ref Group]
+  Memory:
+    Type: AWS::ElastiCache::CacheCluster
+    Properties:
+      ClusterName: Mine
+      Engine: memcached
+      CacheNodeType: cache.t4g.micro
+      NumCacheNodes: 1
+      CacheSubnetGroupName: !Ref Subnets
+      VpcSecurityGroupIds: [!GetAtt Group.GroupId]
+  Serverless:
+    Type: AWS::ElastiCache::ServerlessCache
+    Properties: {ServerlessCacheName: quick, Engine: valkey, SubnetIds: [!Ref A], SecurityGroupIds: [!Ref Group]}
+Outputs:
+  Primary: {Value: !Sub '${Redis.PrimaryEndPoint.Address}:${Redis.PrimaryEndPoint.Port}'}
+  Reader: {Value: !GetAtt Redis.ReaderEndPoint.Address}
+  Readers: {Value: !Join [',', !GetAtt Redis.ReadEndPoint.Addresses.List]}
+  Configuration: {Value: !GetAtt Redis.ConfigurationEndPoint.Address}
+  Memory: {Value: !Sub '${Memory.ConfigurationEndpoint.Address}:${Memory.ConfigurationEndpoint.Port}'}
+  Serverless: {Value: !Sub '${Serverless.Endpoint.Address}:${Serverless.Endpoint.Port}'}
+  Quick: {Value: !Sub '${Serverless.ReaderEndpoint.Address}:${Serverless.ReaderEndpoint.Port}'}
+";
+
+#[test]
+fn caches_stand_in_their_subnets_and_answer_at_elasticaches_names() {
+    let stack = stack(CACHES);
+    assert_eq!(warnings(CACHES), [""; 0]);
+    let logical = |id: &str| Link::Logical(id.into());
+    let [redis, memory, serverless] = &stack.caches[..] else { panic!("{:?}", stack.caches) };
+    assert_eq!((&redis.subnets, &redis.ports), (&vec![logical("B"), logical("A")], &vec![6400]));
+    assert_eq!((&memory.subnets, &memory.ports), (&redis.subnets, &vec![11211]));
+    assert_eq!((&serverless.subnets, &serverless.ports), (&vec![logical("A")], &vec![6379, 6380]));
+    for cache in [redis, memory, serverless] {
+        assert_eq!(cache.security_groups, [logical("Group")]);
+        assert!(
+            cache.names.iter().all(|name| name.ends_with(".use1.cache.amazonaws.com")),
+            "{:?}",
+            cache.names
+        );
+    }
+    let [primary, reader, configuration] = &redis.names[..] else { panic!("{:?}", redis.names) };
+    assert!(primary.starts_with("shop-redis.") && primary.contains(".ng.0001."), "{primary}");
+    assert!(memory.names[0].starts_with("mine.") && memory.names[0].contains(".cfg."), "{:?}", memory.names);
+    let value = |id: &str| &*stack.outputs.iter().find(|output| output.id == id).unwrap().value;
+    assert_eq!(value("Primary"), format!("{primary}:6400"));
+    assert_eq!(
+        [value("Reader"), value("Readers"), value("Configuration")],
+        [&**reader, reader, configuration]
+    );
+    assert_eq!(value("Memory"), format!("{}:11211", memory.names[0]));
+    assert_eq!(value("Serverless"), format!("{}:6379", serverless.names[0]));
+    assert_eq!(value("Quick"), format!("{}:6380", serverless.names[0]));
+    // With TLS they are called otherwise.
+    let tls = CACHES.replace("Port: 6400", "TransitEncryptionEnabled: true");
+    assert!(super::stack(&tls).caches[0].names[0].starts_with("master.shop-redis."));
+}
+
+#[test]
+fn a_slip_in_a_caches_endpoint_and_a_cache_of_two_vpcs_are_named() {
+    let slip = problems(&CACHES.replace("Redis.PrimaryEndPoint.Port", "Redis.PrimaryEndpoint.Port"));
+    assert!(slip[0].contains("has no attribute") && slip[0].contains("PrimaryEndPoint.Port"), "{slip:?}");
+    let other = CACHES
+        .replace("  A: {", "  Other: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.9.0.0/16}}\n  A: {")
+        .replace("GroupDescription: d, VpcId: !Ref Vpc", "GroupDescription: d, VpcId: !Ref Other");
+    let problems = problems(&other);
+    assert!(problems[0].contains("Redis joins B of Vpc and Group of Other"), "{problems:?}");
 }

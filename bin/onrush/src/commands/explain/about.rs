@@ -62,6 +62,7 @@ impl View<'_> {
         ids.extend(stack.vpc_endpoints.iter().map(|found| found.id.clone()));
         ids.extend(stack.db_instances.iter().map(|found| found.id.clone()));
         ids.extend(stack.db_proxies.iter().map(|found| found.id.clone()));
+        ids.extend(stack.caches.iter().map(|found| found.id.clone()));
         ids.extend(stack.load_balancers.iter().map(|found| found.id.clone()));
         ids.extend(stack.http_apis.iter().map(|found| found.id.clone()));
         ids.extend(stack.rest_apis.iter().map(|found| found.id.clone()));
@@ -355,6 +356,7 @@ impl View<'_> {
                 limits::network::HostKind::Proxy(_) => "a database proxy",
                 limits::network::HostKind::Endpoint(_) => "an interface endpoint",
                 limits::network::HostKind::LoadBalancer(_) => "a load balancer inside the VPC",
+                limits::network::HostKind::Cache(_) => "a cache",
             };
             return Some((kind.to_owned(), lines));
         }

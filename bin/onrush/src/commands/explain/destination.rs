@@ -134,6 +134,7 @@ impl View<'_> {
             HostKind::Database(index) => self.network.databases.get(index).map(|found| found.port),
             HostKind::Proxy(index) => self.network.proxies.get(index).map(|found| found.port),
             HostKind::Endpoint(_) => Some(HTTPS),
+            HostKind::Cache(index) => self.stack.caches.get(index)?.ports.first().copied(),
             HostKind::LoadBalancer(index) => self.stack.load_balancers.get(index)?.ports.first().copied(),
         };
         Some((host.name.clone(), port.unwrap_or(HTTPS)))

@@ -200,6 +200,61 @@ fn databases_endpoints_and_acls_are_on_the_way() {
 }
 
 #[test]
+fn a_cache_is_reached_by_its_id_and_names_as_its_group_says() {
+    let cache = "
+  Redis:
+    Type: AWS::ElastiCache::ReplicationGroup
+    Properties:
+      ReplicationGroupDescription: r
+      CacheSubnetGroupName: !Ref CacheSubnets
+      SecurityGroupIds: [!Ref CacheGroup]
+  CacheSubnets:
+    Type: AWS::ElastiCache::SubnetGroup
+    Properties: {Description: c, SubnetIds: [!Ref PrivateSubnetB]}
+  CacheGroup:
+    Type: AWS::EC2::SecurityGroup
+    Properties:
+      GroupDescription: c
+      VpcId: !Ref Vpc
+      SecurityGroupIngress: [{IpProtocol: tcp, FromPort: 6379, ToPort: 6379, SourceSecurityGroupId: !Ref FunctionSecurityGroup}]
+  Out:
+    Type: AWS::EC2::SecurityGroupEgress
+    Properties: {GroupId: !Ref FunctionSecurityGroup, IpProtocol: tcp, FromPort: 6379, ToPort: 6379, CidrIp: 10.20.0.0/16}
+Outputs:
+";
+    let template = STOREFRONT.replace("\nOutputs:\n", cache);
+    let (text, arrives) = explain(&template, "CartFunction", "Redis");
+    assert!(arrives && text.starts_with("CartFunction -> Redis:6379 (tcp)\n"), "{text}");
+    for part in [
+        ".ng.0001.use1.cache.amazonaws.com is 10.20.2.4",
+        "in: tcp 6379 from FunctionSecurityGroup",
+        "It reaches Redis.",
+    ] {
+        assert!(text.contains(part), "{part}\nin\n{text}");
+    }
+    let (about, _) = ask(&template, |view| view.answer("Redis", None, Transport::Tcp, false)).unwrap();
+    assert!(
+        about.starts_with("Redis: a cache\n") && about.contains("address: 10.20.2.4 in PrivateSubnetB"),
+        "{about}"
+    );
+    let name = about.split("name: ").nth(2).unwrap().lines().next().unwrap();
+    let (text, arrives) = explain(&template, "CartFunction", &format!("{name}:6379"));
+    assert!(name.contains("-ro.") && arrives && text.contains("10.20.2.4"), "{name} {text}");
+    // The usual mistake: the cache's group lets in the wrong one.
+    let shut = template.replace(
+        "ToPort: 6379, SourceSecurityGroupId: !Ref FunctionSecurityGroup",
+        "ToPort: 6379, CidrIp: 10.9.0.0/16",
+    );
+    let (text, arrives) = explain(&shut, "CartFunction", "Redis");
+    assert!(
+        !arrives
+            && text.contains("sg.no-rule of CacheGroup (what may come to Redis)")
+            && text.contains("Cure: give CacheGroup an ingress rule for tcp 6379"),
+        "{text}"
+    );
+}
+
+#[test]
 fn every_resource_of_the_storefront_has_an_answer() {
     let document = template::yaml::parse("t", STOREFRONT).unwrap();
     let resources = document.root.get("Resources").unwrap().as_mapping().unwrap();

@@ -132,7 +132,7 @@ fn described(parts: &ApiParts) -> Vec<(String, Value)> {
 }
 
 /// What makes up a template's network.
-const NETWORK: [&str; 23] = [
+const NETWORK: [&str; 24] = [
     "vpcs",
     "subnets",
     "route_tables",
@@ -156,6 +156,7 @@ const NETWORK: [&str; 23] = [
     "db_parameter_groups",
     "db_proxies",
     "db_proxy_target_groups",
+    "caches",
 ];
 
 /// How the networks differ, by logical id, in the order of the kinds of things.

@@ -99,6 +99,18 @@ impl Network {
             draft.guarded = balancer.kind == model::stack::BalancerKind::Application;
             self.stand(stack, &balancer.subnets, &balancer.security_groups, &draft);
         }
+        self.add_caches(stack);
+    }
+
+    /// Caches: one address each, in the first of its subnets.
+    fn add_caches(&mut self, stack: &Stack) {
+        for (index, cache) in stack.caches.iter().enumerate() {
+            let Some((first, others)) = cache.names.split_first() else { continue };
+            let mut draft = Draft::new(&cache.id, first, HostKind::Cache(index));
+            draft.names.extend(others.iter().map(|name| name.to_ascii_lowercase()));
+            let subnets: Vec<Link> = cache.subnets.first().cloned().into_iter().collect();
+            self.stand(stack, &subnets, &cache.security_groups, &draft);
+        }
     }
 
     /// An address at the end of a VPC's range, for what is in none of its subnets that are known.

@@ -93,6 +93,7 @@ impl View<'_> {
         let kind = stack.types.get(id)?;
         let line = match &**kind {
             "AWS::EC2::VPCCidrBlock" => "a further range of its VPC, which has all its ranges in a row",
+            "AWS::ElastiCache::SubnetGroup" => "caches with it stand in the first of its subnets",
             "AWS::Lambda::Url" => "a door: it stands in no VPC",
             _ => "not part of the network",
         };
