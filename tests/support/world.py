@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -45,6 +46,8 @@ def refused():
     """Why no world can be made here, or None."""
     if os.geteuid() != 0:
         return "only root may make a world"
+    if shutil.which("ip") is None:
+        return "no `ip` here (iproute2)"
     made = subprocess.run(["ip", "netns", "list"], capture_output=True)
     return None if made.returncode == 0 else "no `ip netns` here"
 

@@ -1,7 +1,9 @@
 """Names, attached servers and AWS's endpoints, as functions in a VPC and outside of it see them."""
 
+import http.server
 import json
 import re
+import shutil
 import socket
 import subprocess
 import threading
@@ -112,6 +114,59 @@ def test_a_function_reads_a_parameter_through_an_interface_endpoint(start, tmp_p
     identity = {"host": "sts.us-east-1.amazonaws.com", "body": "Action=GetCallerIdentity&Version=2011-06-15"}
     _, status, text = puppet.inside(platform, ASK, "Red", **identity)
     assert status == 200 and "/Red</Arn>" in text
+
+
+NODE = """
+const https = require("https");
+exports.handler = event => new Promise((done, failed) => {
+  const headers = {"X-Amz-Target": event.target, "X-Amz-Security-Token": process.env.AWS_SESSION_TOKEN};
+  const request = https.request({host: event.host, method: "POST", headers}, answer => {
+    let text = "";
+    answer.on("data", piece => text += piece).on("end", () => done([answer.statusCode, text]));
+  });
+  request.on("error", failed).end(event.body);
+});
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_node_trusts_awss_endpoints_by_its_own_means(start, tmp_path):
+    major = int(subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.lstrip("v").split(".")[0])
+    config = {"SubnetIds": [ref("Private0")], "SecurityGroupIds": [ref("Group")]}
+    code = {"Runtime": f"nodejs{min(max(major // 2 * 2, 16), 24)}.x", "Handler": "index.handler", "InlineCode": NODE}
+    settings = {"Timeout": 30, "MemorySize": 512, "VpcConfig": config} | code
+    web = {"Web": {"Type": "AWS::Serverless::Function", "Properties": settings | {"FunctionName": "Web"}}}
+    platform = begin(start, tmp_path, more=ENDPOINT | web)
+    status, text = platform.invoke("Web", PARAMETER).json()
+    assert (status, json.loads(text)["Parameter"]["Value"]) == (200, "db.test")
+
+
+def test_an_attached_service_hears_plain_http_with_the_name_that_was_asked_for(start, tmp_path):
+    heard = []
+
+    class Bucket(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            heard.append((self.path, self.headers["Host"], self.headers["X-Amz-Security-Token"] is not None, body))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"kept")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            platform = begin(start, tmp_path, "--attach", f"s3=127.0.0.1:{server.server_address[1]}")
+            names = ["s3.us-east-1.amazonaws.com", "carts.s3.us-east-1.amazonaws.com", "carts.s3.dualstack.us-east-1.amazonaws.com"]
+            for function in ("Red", "Free"):
+                for name in names:
+                    _, status, text = puppet.inside(platform, ASK, function, host=name, body="object")
+                    assert (status, text) == (200, "kept"), (function, name)
+            assert heard == [("/", name, True, b"object") for name in names] * 2
+        finally:
+            server.shutdown()
 
 
 def test_an_endpoint_whose_group_lets_nobody_in_is_silent(start, tmp_path):
