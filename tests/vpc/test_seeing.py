@@ -84,6 +84,12 @@ def test_explain_tells_what_is_in_use_of_each_limit_on_the_way(up, tmp_path):
     steps = json.loads(onrush(*way, "--endpoint", platform.url, "--json"))["ways"][0]["steps"]
     used = {step["what"]: step["now"]["used"] for step in steps if step["now"]}
     assert used == {"interface": 5, "NAT gateway": 5}
+    # A resource alone has what is in use of its own limits.
+    alone = lambda id: onrush("explain", id, *way[3:], "--endpoint", platform.url)
+    told = re.search(rf"nat.ports to {SERVER}:{PORT}: now 5 of 5 in use, at most 5, \d+ refused", alone("Nat"))
+    assert told, alone("Nat")
+    for id, limit in ((INTERFACE, "eni.connections"), ("Red", f"eni.connections of {INTERFACE}")):
+        assert f"{limit}: now 5 of 65,000 in use, at most 5\n" in alone(id), alone(id)
     # Who names a platform wants to hear of it; the template alone is enough otherwise.
     platform.stop()
     onrush(*way, "--endpoint", platform.url, code=1)

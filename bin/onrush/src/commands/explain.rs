@@ -9,7 +9,7 @@ use crate::Stop;
 use crate::arguments::{Explain, Output, Template, Transport};
 use crate::stack;
 use anyhow::Context as _;
-use destination::{Destination, Wanted};
+use destination::{Destination, LOOPBACK, Wanted};
 use limits::network::{
     Explanation, FlowKey, HostKind, ICMP, ICMPV6, Network, Path, Placement, StepKind, TCP, UDP,
 };
@@ -48,6 +48,8 @@ struct Way {
     verdict: String,
     /// What the policy of the endpoint at its end says.
     policy: Option<Policy>,
+    /// Every rule lets it pass, to where nobody is.
+    lost: bool,
 }
 
 /// The policy of an endpoint.
@@ -115,6 +117,14 @@ impl View<'_> {
             Wanted::Resource(id) => return Ok((self.describe(&id, as_json)?, true)),
         };
         let name = &self.stack.functions[function].id;
+        if let Some(why) = to.never_left() {
+            let verdict = format!("No packet leaves {name} for {}: {why}.", to.title);
+            let cure = (why == LOOPBACK).then(|| {
+                let port = to.port;
+                format!("give what listens on this machine a name: onrush up --attach NAME:{port}=127.0.0.1:{port}")
+            });
+            return Ok((alone(name, &to, &verdict, (None, cure), false, as_json), false));
+        }
         let Some(placement) = self.network.placements.get(function).and_then(Option::as_ref) else {
             return Ok(self.outside(name, &to, as_json));
         };
@@ -173,10 +183,19 @@ impl View<'_> {
             explanation.steps.iter_mut().for_each(|step| plain(&mut step.rule));
             explanation.cure.iter_mut().for_each(plain);
         }
-        let verdict = self.verdict(to, &explanation.path);
+        let nobody = match (&explanation.path, to.private()) {
+            (Path::Nat(gateway), Some(private)) if self.network.gateways[*gateway].public => Some(format!(
+                "It goes out by {} and reaches nobody: {private} is of a range that the internet does not carry. Connects hang \
+                 until something is attached there.",
+                self.network.gateways[*gateway].name
+            )),
+            _ => None,
+        };
+        let lost = nobody.is_some();
+        let verdict = nobody.unwrap_or_else(|| self.verdict(to, &explanation.path));
         let used = explanation.steps.iter().map(|step| self.now.as_ref()?.of(step, to)).collect();
         let policy = self.policy(&explanation.path, to);
-        Way { subnet, name, explanation, used, verdict, policy }
+        Way { subnet, name, explanation, used, verdict, policy, lost }
     }
 
     /// The policy of the endpoint that a way ends at.
@@ -290,19 +309,8 @@ impl View<'_> {
         let cure =
             barred.as_ref().map(|_| format!("give {name} a VpcConfig with subnets and security groups"));
         let arrives = barred.is_none();
-        if as_json {
-            let limit = barred.as_ref().map(|(_, limit, _)| limit.as_str());
-            let way = json!({
-                "subnet": null, "arrives": arrives, "limit": limit, "verdict": verdict, "cure": cure, "steps": [],
-            });
-            let all = json!({
-                "from": name, "to": to.title, "protocol": to.protocol.as_str(), "port": to.port, "arrives": arrives,
-                "ways": [way],
-            });
-            return (format!("{all:#}\n"), arrives);
-        }
-        let cure = cure.map(|cure| format!("Cure: {cure}.\n")).unwrap_or_default();
-        (format!("{verdict}\n{cure}"), arrives)
+        let limit = barred.as_ref().map(|(_, limit, _)| *limit);
+        (alone(name, to, &verdict, (limit, cure), arrives, as_json), arrives)
     }
 
     fn json(&self, way: &Way) -> Value {
@@ -386,8 +394,31 @@ impl View<'_> {
 
 impl Way {
     fn arrives(&self) -> bool {
-        !matches!(self.explanation.path, Path::Barred(..) | Path::Nothing)
+        !self.lost && !matches!(self.explanation.path, Path::Barred(..) | Path::Nothing)
     }
+}
+
+/// A verdict without steps, with the limit and the cure where there are.
+fn alone(
+    name: &str,
+    to: &Destination,
+    verdict: &str,
+    (limit, cure): (Option<LimitId>, Option<String>),
+    arrives: bool,
+    as_json: bool,
+) -> String {
+    if as_json {
+        let way = json!({
+            "subnet": null, "arrives": arrives, "limit": limit, "verdict": verdict, "cure": cure, "steps": [],
+        });
+        let all = json!({
+            "from": name, "to": to.title, "protocol": to.protocol.as_str(), "port": to.port, "arrives": arrives,
+            "ways": [way],
+        });
+        return format!("{all:#}\n");
+    }
+    let cure = cure.map(|cure| format!("Cure: {cure}.\n")).unwrap_or_default();
+    format!("{verdict}\n{cure}")
 }
 
 /// The port of the platform that was named, for the names of its doors.

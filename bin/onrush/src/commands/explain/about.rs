@@ -3,19 +3,28 @@
 mod rest;
 
 use super::View;
+use super::now::Use;
 use crate::Stop;
 use limits::network::{Hop, Host, To};
 use model::stack::{AnyCidr, Link};
 use plan::report::grouped;
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 impl View<'_> {
     /// A resource in words, or as JSON.
     pub(super) fn describe(&self, id: &str, as_json: bool) -> Result<String, Stop> {
         let (kind, lines) = self.about(id)?;
+        let used = self.used_by(id);
         if as_json {
-            return Ok(format!("{:#}\n", json!({"resource": id, "is": kind, "about": lines})));
+            let now = used.iter().map(|(limit, used)| {
+                let mut row = used.json();
+                row["limit"] = limit.as_str().into();
+                row
+            });
+            let now: Vec<_> = now.collect();
+            return Ok(format!("{:#}\n", json!({"resource": id, "is": kind, "about": lines, "now": now})));
         }
         let mut text = format!("{id}: {kind}\n");
         for line in lines {
@@ -23,7 +32,29 @@ impl View<'_> {
             text.push_str(&line);
             text.push('\n');
         }
+        for (limit, used) in used {
+            let _ = writeln!(text, "  {limit}: {used}");
+        }
         Ok(text)
+    }
+
+    /// What the limits of a resource have in use now; a function's are those of its interfaces, too.
+    fn used_by(&self, id: &str) -> Vec<(String, Use)> {
+        let Some(now) = &self.now else { return Vec::new() };
+        let mut all = now.about(id);
+        let Some(index) = self.function(id) else { return all };
+        let function = &self.stack.functions[index];
+        if function.name != id {
+            all.extend(now.about(&function.name));
+        }
+        if let Some(Some(place)) = self.network.placements.get(index) {
+            for subnet in &place.subnets {
+                let interface = self.network.interface_name(*subnet, &place.groups);
+                let used = now.about(&interface).into_iter();
+                all.extend(used.map(|(limit, used)| (format!("{limit} of {interface}"), used)));
+            }
+        }
+        all
     }
 
     /// What kind of thing a resource is, and what there is to say of it.
@@ -35,6 +66,7 @@ impl View<'_> {
             .or_else(|| self.of_gateways(id))
             .or_else(|| self.of_rules(id))
             .or_else(|| self.of_hosts(id))
+            .or_else(|| self.of_interface(id))
             .or_else(|| self.of_names(id))
             .or_else(|| self.of_others(id));
         found.ok_or_else(|| {
@@ -92,6 +124,26 @@ impl View<'_> {
             ));
         }
         Some((kind, lines))
+    }
+
+    /// A shared interface, as the board and the log call it.
+    fn of_interface(&self, id: &str) -> Option<(String, Vec<String>)> {
+        let places = self.network.placements.iter().flatten();
+        let mut all = places.flat_map(|place| place.subnets.iter().map(move |subnet| (*subnet, place)));
+        let (subnet, place) =
+            all.find(|(subnet, place)| *self.network.interface_name(*subnet, &place.groups) == *id)?;
+        let groups: Vec<&str> = place.groups.iter().map(|group| &*self.network.groups[*group].name).collect();
+        let address = self.network.interface_address(subnet, &place.groups);
+        let address = address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
+        let lines = vec![
+            format!("{address} in {}, with {}", self.network.subnets[subnet].name, or_none(&groups)),
+            format!(
+                "at most {} connections (eni.connections)",
+                grouped(self.settings.interface.connections.into())
+            ),
+            format!("shared by {}", self.sharers(subnet, place).join(", ")),
+        ];
+        Some(("a shared interface".to_owned(), lines))
     }
 
     fn of_subnet(&self, id: &str) -> Option<(String, Vec<String>)> {

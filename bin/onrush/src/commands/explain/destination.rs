@@ -8,6 +8,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Stands for the address of a name of the outside, which is not asked for (RFC 5737: nobody's).
 const SOMEWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// The VPC's resolver, which every function reaches.
+const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
+pub(super) const LOOPBACK: &str =
+    "that is the environment itself, where only what the function started listens";
 const HTTPS: u16 = 443;
 const HTTP: u16 = 80;
 
@@ -39,6 +43,9 @@ impl Destination {
     pub(super) fn read(view: &View<'_>, text: &str, protocol: Transport) -> Result<Wanted, Stop> {
         let (text, scheme_port) = strip_scheme(text);
         let (word, port) = split_port(text)?;
+        if word.contains(|letter: char| letter.is_whitespace() || "/@?#[]\"".contains(letter)) {
+            return Err(Stop::Usage(format!("`{word}` is no name, address or logical id")));
+        }
         if let Some((host, default)) = view.host_named(&word) {
             let port = port.or(scheme_port).unwrap_or(default);
             return Ok(Wanted::Place(Self::new(&word, Some(host), port, protocol)));
@@ -52,7 +59,7 @@ impl Destination {
         if is_resource {
             return Ok(Wanted::Resource(word));
         }
-        if !word.contains(['.', ':']) {
+        if !word.contains(['.', ':']) && word != "localhost" {
             // An unknown word: most likely a slip in a logical id.
             view.about(&word)?;
         }
@@ -82,6 +89,25 @@ impl Destination {
     pub(super) fn stands_for(&self, address: IpAddr) -> Option<&str> {
         let is_name = self.word.parse::<IpAddr>().is_err();
         (is_name && address == IpAddr::V4(SOMEWHERE)).then_some(&*self.word)
+    }
+
+    /// Why no packet ever leaves an environment for it, if so.
+    pub(super) fn never_left(&self) -> Option<&'static str> {
+        let is_named = self.word == "localhost" || self.word.ends_with(".localhost");
+        match self.word.parse::<IpAddr>() {
+            Ok(address) if address.is_loopback() || address.is_unspecified() => Some(LOOPBACK),
+            Ok(IpAddr::V4(RESOLVER)) => None,
+            Ok(address) if packets::is_martian(address) => Some(
+                "nothing is routed there: not to link-local addresses (the metadata's among them), nor to many at once",
+            ),
+            Err(_) if is_named => Some(LOOPBACK),
+            _ => None,
+        }
+    }
+
+    /// The address as it was given, if the internet has nobody of that range.
+    pub(super) fn private(&self) -> Option<IpAddr> {
+        self.word.parse().ok().filter(|address| packets::is_private(*address))
     }
 
     /// Without its port.
@@ -200,7 +226,9 @@ impl View<'_> {
 /// Takes `https://` and a path off, as people copy them.
 fn strip_scheme(text: &str) -> (&str, Option<u16>) {
     let Some((scheme, rest)) = text.split_once("://") else { return (text, None) };
-    let rest = rest.split(['/', '?']).next().unwrap_or(rest);
+    let rest = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    // Names and passwords are nobody's business.
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
     let port = match scheme {
         "https" => Some(HTTPS),
         "http" => Some(HTTP),

@@ -5,7 +5,7 @@ use crate::Stop;
 use crate::arguments::Transport;
 use crate::commands::client::{block_on, page};
 use limits::network::{Network, Step, StepKind};
-use model::Overrides;
+use model::{LimitId, Overrides};
 use plan::report::grouped;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -60,6 +60,29 @@ impl Now {
         }
     }
 
+    /// What each limit of a resource has in use, behind its id: a NAT gateway's ports towards each of its busiest destinations,
+    /// and what its rules refused. Limits of time have nothing in use.
+    pub(super) fn about(&self, resource: &str) -> Vec<(String, Use)> {
+        let gateway = self.named("gateways", resource);
+        let towards =
+            gateway.and_then(|gateway| gateway["destinations"].as_array()).map_or(&[][..], Vec::as_slice);
+        let rows = self.0["limits"].as_array().into_iter().flatten().filter_map(|row| {
+            let limit: LimitId = row["id"].as_str()?.parse().ok()?;
+            // What is barred has its destination behind its name: `Group to 203.0.113.9:443`.
+            let to = row["resource"].as_str()?.strip_prefix(resource)?;
+            let is_its = to.is_empty() || to.starts_with(" to ");
+            let is_told_below = limit == LimitId::NatPorts && !towards.is_empty();
+            let is_time = matches!(limit.unit(), "s" | "ms");
+            (is_its && !is_time && !is_told_below).then(|| (format!("{limit}{to}"), Use::of(row)))
+        });
+        let towards = towards.iter().map(|row| {
+            let name = row["name"].as_str().map(|name| format!(" ({name})")).unwrap_or_default();
+            let destination = row["destination"].as_str().unwrap_or_default();
+            (format!("{} to {destination}{name}", LimitId::NatPorts), Use::of(row))
+        });
+        rows.chain(towards).collect()
+    }
+
     /// The figures that the platform was given (`--limit`); none where it runs another template, whose subnets have other
     /// names.
     pub(super) fn given(&self, network: &Network) -> Overrides {
@@ -106,6 +129,9 @@ impl Use {
 impl std::fmt::Display for Use {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { used, max, peak, refused } = *self;
+        if max == 0 && used == 0 {
+            return write!(formatter, "{} refused", grouped(refused));
+        }
         write!(formatter, "now {} of {} in use, at most {}", grouped(used), grouped(max), grouped(peak))?;
         if refused > 0 {
             write!(formatter, ", {} refused", grouped(refused))?;

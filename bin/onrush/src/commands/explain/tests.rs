@@ -333,6 +333,8 @@ fn slips_are_told_with_what_was_meant() {
         ("CartFunction", Some(":443"), "names no host"),
         ("CartFunction", Some(""), "empty"),
         ("CartFunction", Some("[::1:443"), "not of the form"),
+        ("CartFunction", Some("10.0.0.0/8"), "`10.0.0.0/8` is no name, address"),
+        ("CartFunction", Some("cache.example.com :443"), "`cache.example.com ` is no name"),
     ] {
         let message = mistake(source, to);
         assert!(message.contains(expected), "{expected}\nin {message}");
@@ -366,12 +368,52 @@ fn other_protocols_and_addresses_are_explained() {
 }
 
 #[test]
+fn what_no_packet_reaches_is_said_to_be_out_of_reach() {
+    for (to, said) in [
+        ("localhost:443", "No packet leaves CartFunction for localhost:443: that is the environment itself"),
+        (
+            "127.0.0.1:5432",
+            "Cure: give what listens on this machine a name: onrush up --attach NAME:5432=127.0.0.1:5432.",
+        ),
+        ("[::1]:443", "for [::1]:443: that is the environment itself"),
+        ("0.0.0.0:443", "that is the environment itself"),
+        ("169.254.169.254:80", "nothing is routed there"),
+        ("224.0.0.1:443", "nothing is routed there"),
+        ("192.168.1.5:443", "It goes out by NatGateway and reaches nobody: 192.168.1.5 is of a range"),
+        ("198.18.0.1:443", "reaches nobody"),
+    ] {
+        let (text, arrives) = explain(STOREFRONT, "CartFunction", to);
+        assert!(!arrives && text.contains(said), "{to}: {text}");
+        let json = ask(STOREFRONT, |view| {
+            view.answer("CartFunction", Some(to), Transport::Tcp, true).ok().unwrap().0
+        });
+        let found: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (&found["arrives"], &found["ways"][0]["arrives"]),
+            (&json!(false), &json!(false)),
+            "{json}"
+        );
+    }
+    let (text, arrives) = explain(STOREFRONT, "CartFunction", "https://ada:secret@cache.example.com:443/0#x");
+    assert!(
+        arrives
+            && text.starts_with("CartFunction -> cache.example.com:443 (tcp)")
+            && !text.contains("secret"),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_runs_now_is_told_beside_the_figures() {
     let row = |id: &str, resource: &str, used, refused| json!({"id": id, "resource": resource, "max": 550, "used": used, "peak": 550, "refused": refused});
     let board = json!({
         "limits": [
             row("eni.connections", "eni-PrivateSubnetA-FunctionSecurityGroup", 280, 0),
             row("nat.ports", "NatGateway", 550, 5_470),
+            json!({"id": "sg.no-rule", "resource": "FunctionSecurityGroup to 203.0.113.9:22", "max": 0, "used": 0, "peak": 0, "refused": 12}),
+            json!({"id": "subnet.addresses", "resource": "PrivateSubnetA", "max": 251, "used": 1, "peak": 1, "refused": 0}),
+            json!({"id": "lambda.reserved-concurrency", "resource": "storefront-dev-cart", "max": 20, "used": 3, "peak": 9, "refused": 0}),
+            json!({"id": "function.timeout", "resource": "storefront-dev-cart", "max": 30, "used": 0, "peak": 0, "refused": 2}),
         ],
         "gateways": [{"name": "NatGateway", "destinations": [
             {"destination": "198.19.192.1:80", "name": "cache.example.com:80", "max": 550, "used": 3, "peak": 3, "refused": 0},
@@ -398,6 +440,49 @@ fn what_runs_now_is_told_beside_the_figures() {
     let steps = found["ways"][0]["steps"].as_array().unwrap();
     let nat = steps.iter().find(|step| step["what"] == "NAT gateway").unwrap();
     assert_eq!(nat["now"], json!({"used": 550, "max": 550, "peak": 550, "refused": 5_470}));
+    // A resource alone tells of its own limits.
+    let about = |id: &str| view.answer(id, None, Transport::Tcp, false).ok().unwrap().0;
+    let ends = |id: &str, lines: &[&str]| {
+        let told = about(id);
+        let found: Vec<&str> = told
+            .lines()
+            .map(str::trim_start)
+            .filter(|line| line.contains(": now ") || line.ends_with("refused"))
+            .collect();
+        assert_eq!(found, lines, "{told}");
+    };
+    let interface = "eni-PrivateSubnetA-FunctionSecurityGroup";
+    ends(
+        "NatGateway",
+        &[
+            "nat.ports to 198.19.192.1:80 (cache.example.com:80): now 3 of 550 in use, at most 3",
+            "nat.ports to 198.19.192.1:443 (cache.example.com:443): now 550 of 550 in use, at most 550, 5,470 refused",
+            "nat.ports to 203.0.113.9:443: now 7 of 550 in use, at most 9",
+        ],
+    );
+    ends("FunctionSecurityGroup", &["sg.no-rule to 203.0.113.9:22: 12 refused"]);
+    ends("PrivateSubnetA", &["subnet.addresses: now 1 of 251 in use, at most 1"]);
+    ends("PrivateSubnetB", &[]);
+    ends(
+        "CartFunction",
+        &[
+            "lambda.reserved-concurrency: now 3 of 20 in use, at most 9",
+            "eni.connections of eni-PrivateSubnetA-FunctionSecurityGroup: now 280 of 550 in use, at most 550",
+        ],
+    );
+    ends(interface, &["eni.connections: now 280 of 550 in use, at most 550"]);
+    assert!(
+        about(interface).contains("10.20.1.4 in PrivateSubnetA, with FunctionSecurityGroup\n"),
+        "{}",
+        about(interface)
+    );
+    let found: Value =
+        serde_json::from_str(&view.answer("PrivateSubnetA", None, Transport::Tcp, true).ok().unwrap().0)
+            .unwrap();
+    assert_eq!(
+        found["now"],
+        json!([{"limit": "subnet.addresses", "used": 1, "max": 251, "peak": 1, "refused": 0}])
+    );
 }
 
 #[test]
