@@ -1,5 +1,7 @@
 """HTTP APIs: the most specific route wins, and its function gets an event of payload format 2.0."""
 
+import json
+
 import pytest
 
 from support import puppet, templates
@@ -33,7 +35,39 @@ def platform(tmp_path_factory):
             {"Events": {"All": {"Type": "HttpApi", "Properties": {"ApiId": {"Ref": "Named"}}}}, "MemorySize": 1024},
         ),
     }
+    def door(function, path, **properties):
+        named = {"ApiId": {"Ref": "Api"}, "Method": "GET", "Path": path}
+        return {"Events": {function: {"Type": "HttpApi", "Properties": named | properties}}}
+
+    functions |= {
+        "Slow": ("rogue", door("Slow", "/slow", TimeoutInMillis=300) | {"Environment": {"Variables": {"ROGUE_INIT": "sleep"}}}),
+        "Stopped": ("echo", door("Stopped", "/stopped") | {"ReservedConcurrentExecutions": 0}),
+    }
+    elsewhere = {"IntegrationType": "HTTP_PROXY", "IntegrationMethod": "GET", "IntegrationUri": "https://example.com"}
     apis = {
+        "Elsewhere": {
+            "Type": "AWS::ApiGatewayV2::Integration",
+            "Properties": elsewhere | {"ApiId": {"Ref": "Api"}, "PayloadFormatVersion": "1.0"},
+        },
+        "ToElsewhere": {
+            "Type": "AWS::ApiGatewayV2::Route",
+            "Properties": {"ApiId": {"Ref": "Api"}, "RouteKey": "GET /away", "Target": {"Fn::Sub": "integrations/${Elsewhere}"}},
+        },
+        "Rest": {"Type": "AWS::ApiGateway::RestApi", "Properties": {"Name": "rest"}},
+        "Mapped": {
+            "Type": "AWS::ApiGateway::Method",
+            "Properties": {
+                "RestApiId": {"Ref": "Rest"},
+                "ResourceId": {"Fn::GetAtt": ["Rest", "RootResourceId"]},
+                "HttpMethod": "GET",
+                "AuthorizationType": "NONE",
+                "Integration": {
+                    "Type": "AWS",
+                    "IntegrationHttpMethod": "POST",
+                    "Uri": {"Fn::Sub": "arn:aws:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/${Echo.Arn}/invocations"},
+                },
+            },
+        },
         "Api": {"Type": "AWS::Serverless::HttpApi"},
         "Named": {
             "Type": "AWS::Serverless::HttpApi",
@@ -87,6 +121,27 @@ def test_the_event_has_what_it_needs_and_no_nulls(platform):
 def test_a_function_that_fails_is_a_500(platform):
     answer = platform.door("Api", "/fails")
     assert (answer.status, answer.json()) == (500, {"message": "Internal Server Error"})
+
+
+@pytest.mark.parametrize(
+    "path, limit",
+    [
+        ("/slow", "apigw.integration-timeout; resource=Api GET /slow; used=300; max=300"),
+        ("/stopped", "lambda.reserved-concurrency; resource="),
+    ],
+)
+def test_a_function_that_is_too_slow_or_throttled_is_a_503(platform, path, limit):
+    answer = platform.door("Api", path)
+    assert (answer.status, answer.json()) == (503, {"message": "Service Unavailable"})
+    assert answer.headers["x-onrush-limit"].startswith(limit)
+
+
+def test_integrations_that_are_not_run_answer_501_and_are_told(platform):
+    away, mapped = platform.door("Api", "/away"), platform.door("Rest", "/")
+    assert (away.status, mapped.status) == (501, 501), (away, mapped)
+    assert "HTTP_PROXY" in away.json()["message"] and "no AWS like this" in mapped.json()["message"]
+    told = json.dumps(platform.summary) + platform.stderr()
+    assert "answer 501: Api GET /away (HTTP_PROXY), Rest GET / (AWS)" in told, told
 
 
 @pytest.mark.skipif(not puppet.here(), reason=f"{puppet.PYTHON} is not installed")

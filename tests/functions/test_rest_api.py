@@ -173,7 +173,7 @@ def test_an_answer_has_its_status_headers_and_body(platform):
     assert answer.headers["x-amzn-trace-id"].startswith("Root=")
 
 
-@pytest.mark.parametrize("result", ["hello", {"a": 1}, {"statusCode": 200, "body": {}}, {"statusCode": 200, "x": 1}])
+@pytest.mark.parametrize("result", ["hello", {"a": 1}, {"statusCode": 200, "body": {}}, {"statusCode": 200, "x": 1}, {"statusCode": 200, "cookies": ["a=1"]}])
 def test_a_malformed_result_is_502(platform, result):
     answer = platform.door("Api", "/Prod/cart/7", headers=answering(result))
     assert (answer.status, answer.json()) == (502, {"message": "Internal server error"})

@@ -65,6 +65,20 @@ fn found(named: Option<PathBuf>) -> Option<PathBuf> {
     }
 }
 
+/// Refuses what is given to a template where there is none: most often a flag that takes several words took its name.
+pub fn without(arguments: &Template) -> Result<(), Stop> {
+    // What a file gives is for whichever template there is.
+    let given = if arguments.configured.is_some() { &[][..] } else { &arguments.parameter_overrides };
+    let (flag, text) = match (given.last(), arguments.imports.last()) {
+        (Some(text), _) => ("--parameter-overrides", text),
+        (None, Some(text)) => ("--import", text),
+        (None, None) => return Ok(()),
+    };
+    Err(Stop::Usage(format!(
+        "{flag} {text}: there is no template.yaml, .yml or .json here to give it to; name the template before {flag}"
+    )))
+}
+
 /// The template of a folder; all that tools left there, if none has the usual name.
 fn templates_in(folder: &Path) -> Vec<PathBuf> {
     if let Some(usual) = FOUND.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
@@ -335,6 +349,23 @@ mod tests {
         ] {
             assert_eq!(named_after(Path::new(path)), name, "{path}");
         }
+    }
+
+    #[test]
+    fn what_is_given_to_no_template_is_refused() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            template: Template,
+        }
+        let refused = |words: &[&str]| match without(&<Line as clap::Parser>::parse_from(words).template) {
+            Err(Stop::Usage(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        let told = refused(&["up", "--parameter-overrides", "A=1", "app.yaml"]);
+        assert!(told.starts_with("--parameter-overrides app.yaml: there is no template"), "{told}");
+        assert!(refused(&["up", "--import", "a=b"]).starts_with("--import a=b: "));
+        assert!(without(&<Line as clap::Parser>::parse_from(["up"]).template).is_ok());
     }
 
     #[test]

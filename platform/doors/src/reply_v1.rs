@@ -29,9 +29,6 @@ struct Document {
     body: Option<Value>,
     #[serde(default)]
     is_base64_encoded: Option<bool>,
-    /// HTTP APIs alone.
-    #[serde(default)]
-    cookies: Option<Value>,
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
 }
@@ -68,7 +65,6 @@ pub(crate) fn decode(result: &Bytes, reading: Reading) -> Result<Answer, Malform
             "the result has members beside statusCode, headers, multiValueHeaders, body and isBase64Encoded",
         ));
     }
-    let _ = value.cookies;
     let status = status_code(&value.status_code).ok_or(Malformed("statusCode is no HTTP status"))?;
     let body: Bytes = match value.body {
         None | Some(Value::Null) => Bytes::new(),

@@ -15,7 +15,6 @@ use plan::quantity::parse_duration;
 use plan::report::{Searched, grouped};
 use plan::sweep::Sweep;
 use plan::{Load, Options, PlanError, PlanInput, Progress, Report, Scenario};
-use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,9 +24,10 @@ use std::time::Duration;
 const WIDTH: usize = 110;
 
 pub fn run(arguments: &Plan) -> Result<ExitCode, Stop> {
+    let is_json = arguments.json || arguments.output == Output::Json;
     let promises = promises(&arguments.promises)?;
     let report = match arguments.scenario.as_deref() {
-        Some("list") => return list(),
+        Some("list") => return list(is_json),
         Some(name) => scenario(name, &promises)?,
         None => from_files(arguments, promises)?,
     };
@@ -35,7 +35,7 @@ pub fn run(arguments: &Plan) -> Result<ExitCode, Stop> {
         std::fs::write(page, plan::render_html(&report, &title(arguments)))
             .with_context(|| format!("cannot write {}", page.display()))?;
     }
-    let text = if arguments.json || arguments.output == Output::Json {
+    let text = if is_json {
         let mut text = serde_json::to_string_pretty(&report).context("the report is no JSON")?;
         text.push('\n');
         text
@@ -75,14 +75,16 @@ fn width() -> usize {
     columns.filter(|columns| *columns >= 40).unwrap_or(WIDTH)
 }
 
-fn list() -> Result<ExitCode, Stop> {
-    let mut out = std::io::stdout().lock();
-    for name in Scenario::names() {
-        let title = Scenario::named(name).map(|scenario| scenario.title).unwrap_or_default();
-        if writeln!(out, "{name:<28} {title}").is_err() {
-            break;
-        }
-    }
+fn list(is_json: bool) -> Result<ExitCode, Stop> {
+    let title = |name| Scenario::named(name).map(|scenario| scenario.title).unwrap_or_default();
+    let text = if is_json {
+        let all: Vec<_> =
+            Scenario::names().map(|name| serde_json::json!({ "name": name, "title": title(name) })).collect();
+        format!("{}\n", serde_json::json!({ "scenarios": all }))
+    } else {
+        Scenario::names().map(|name| format!("{name:<28} {}\n", title(name))).collect()
+    };
+    super::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

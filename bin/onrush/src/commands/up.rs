@@ -120,7 +120,10 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
     let port = listener.local_addr()?.port();
     let read = match stack::find(&arguments.template) {
         Some(path) => Some(stack::read(&path, &arguments.template, port)?),
-        None => None,
+        None => {
+            stack::without(&arguments.template)?;
+            None
+        }
     };
     // Forks, too; its child holds none of our descriptors.
     let relay = if arguments.isolation == Isolation::Namespaces { answers::namespace() } else { None };

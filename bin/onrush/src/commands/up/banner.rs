@@ -3,7 +3,7 @@
 use crate::commands::doctor::{cures, word};
 use control::Function;
 use model::Era;
-use model::stack::{ApiRoute, Stack};
+use model::stack::{ApiRoute, Integration, IntegrationKind, Stack};
 use sandbox::{Abilities, AbilityState};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -55,11 +55,15 @@ impl Summary<'_> {
             }
             let http = stack.http_apis.iter().map(|api| (&api.id, &api.routes));
             let rest = stack.rest_apis.iter().map(|api| (&api.id, &api.routes));
+            let is_run = |integration: &Integration| match integration.kind {
+                IntegrationKind::AwsProxy => integration.function.is_some(),
+                _ => integration.mock.is_some(),
+            };
             let others: Vec<_> = http
                 .chain(rest)
                 .flat_map(|(api, routes)| routes.iter().map(move |route| (api, route)))
                 .filter_map(|(api, route)| Some((api, route, route.integration.as_ref()?)))
-                .filter(|(_, _, integration)| integration.mock.is_none() && integration.function.is_none())
+                .filter(|(_, _, integration)| !is_run(integration))
                 .map(|(api, route, other)| format!("{api} {} ({})", route.route_key, other.kind.as_str()))
                 .collect();
             if !others.is_empty() {
