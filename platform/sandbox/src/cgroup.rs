@@ -340,7 +340,11 @@ impl ControlGroups {
 
     /// Removes every folder the platform owns, with all below: see [`clear_folder`].
     pub fn clear(&self, until: Instant) -> io::Result<()> {
-        self.folders().iter().fold(Ok(()), |cleared, folder| clear_folder(folder, until).and(cleared))
+        let mut cleared = Ok(());
+        for folder in self.folders() {
+            cleared = clear_folder(&folder, until).and(cleared);
+        }
+        cleared
     }
 }
 
