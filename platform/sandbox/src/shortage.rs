@@ -142,6 +142,10 @@ fn explain(doing: &str, error: &io::Error, read: Read<'_>) -> Option<Shortage> {
             what: "the limit of open files is reached".into(),
             cure: "ulimit -n 1048576 (or LimitNOFILE=) before the start".into(),
         }),
+        libc::ENOENT if doing == "hide the command line" => Some(Shortage {
+            what: "there is no /proc here, as in a chroot".into(),
+            cure: "mount -t proc proc /proc".into(),
+        }),
         libc::ENFILE => {
             let value = number(read, "/proc/sys/fs/file-max")?;
             Some(setting("fs.file-max", value, 1_048_576))
@@ -319,6 +323,9 @@ mod tests {
             "kernel.unprivileged_userns_clone is 0: sysctl -w kernel.unprivileged_userns_clone=1"
         );
         assert_eq!(ask("clone a process", libc::EIO, &host), None);
+        assert!(
+            ask("hide the command line", libc::ENOENT, &[]).unwrap().ends_with(": mount -t proc proc /proc")
+        );
         let mounts = "31 23 8:1 / / rw - ext4 /dev/sda rw\n32 31 0:5 / /proc rw - proc proc rw\n";
         let chroot = [("/proc/self/mountinfo", mounts.split_once('\n').unwrap().1), host[0]];
         let found = ask("make a pid namespace for the jailer", libc::EPERM, &chroot).unwrap();
