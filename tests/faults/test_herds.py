@@ -141,6 +141,8 @@ def test_more_connections_than_descriptors_stop_no_invocation_and_spin_no_core(s
             time.sleep(0.1)
         before, began = cpu_s(platform.process.pid), time.monotonic()
         slow.join(60)
+        # A busy host may have taken all of its time above.
+        time.sleep(max(0.0, began + 2 - time.monotonic()))
         spent = (cpu_s(platform.process.pid) - before) / (time.monotonic() - began)
         assert done[0].status == 200 and done[0].error is None, done
         assert spent < 0.5, f"{spent:.2f} of a core for nothing"

@@ -146,7 +146,7 @@ impl Runtimes {
         self.build((build, inside), method, name, source, progress).map(Some)
     }
 
-    /// What is built lies in the folder `inside` the one that is answered.
+    /// What is built lies in the folder `inside` the one that is answered; a makefile puts it itself.
     fn build(
         &self,
         (build, inside): (Option<Build>, &str),
@@ -176,7 +176,6 @@ impl Runtimes {
             let mut changed = false;
             let mut make_failed = None;
             let made = self.builds.install_again(&folder, |staging| {
-                let staging = &staging.join(inside);
                 let done = if build == Some(Build::Make) {
                     progress(&format!("make build-{name}"));
                     match self.make(name, source, staging) {
@@ -187,6 +186,7 @@ impl Runtimes {
                         }
                     }
                 } else {
+                    let staging = &staging.join(inside);
                     fs::create_dir_all(staging)
                         .and_then(|()| {
                             packages.iter().try_for_each(|packages| link_tree(packages, staging, 0))
@@ -522,13 +522,15 @@ mod tests {
         write(
             source,
             "Makefile",
-            "build-Cart:\n\techo made > left\n\tcp app.sh $(ARTIFACTS_DIR)/bootstrap\nbuild-Bad:\n\t@echo no luck >&2; false\n",
+            "build-Cart:\n\techo made > left\n\tcp app.sh $(ARTIFACTS_DIR)/bootstrap\n\techo $(ARTIFACTS_DIR) > $(ARTIFACTS_DIR)/place\nbuild-Bad:\n\t@echo no luck >&2; false\n",
         );
         write(source, "app.sh", "one");
         let runtimes = Runtimes::open(data.path(), false);
         let build = |name| runtimes.build_function(Build::Make, "provided.al2023", name, source, &|_| {});
         let first = build("Cart").unwrap();
         assert_eq!(fs::read_to_string(first.join("bootstrap")).unwrap(), "one");
+        let place = fs::read_to_string(first.join("place")).unwrap();
+        assert!(place.starts_with('/') && !place.ends_with("/\n"), "as SAM gives it: {place}");
         assert_eq!(build("Cart").unwrap(), first, "nothing changed");
         assert!(!source.join("left").exists());
         write(source, "app.sh", "other");

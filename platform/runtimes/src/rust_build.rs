@@ -112,8 +112,8 @@ fn has_newer(folder: &Path, than: SystemTime, depth: usize) -> bool {
 }
 
 struct Package {
-    /// As cargo tells it from others of its name.
-    id: String,
+    /// `NAME@VERSION`: cargo before 1.77 does not take the id that its metadata say.
+    spec: String,
     binary: String,
     target: PathBuf,
 }
@@ -141,31 +141,26 @@ fn describe(
     let target = metadata["target_directory"].as_str().ok_or_else(unreadable)?.into();
     let packages = metadata["packages"].as_array().ok_or_else(unreadable)?;
     let is_this = |path: &str| fs::canonicalize(path).is_ok_and(|path| path == manifest);
-    // Of each binary its package's id and its name; this package's own come first.
+    // This package's own binaries come first.
     let (own, others): (Vec<_>, Vec<_>) =
         packages.iter().partition(|package| package["manifest_path"].as_str().is_some_and(is_this));
-    let binaries_of = |packages: &[&serde_json::Value]| -> Vec<(String, String)> {
-        let is_binary = |target: &&serde_json::Value| {
-            target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "bin"))
-        };
-        let named = packages.iter().flat_map(|package| {
-            let targets = package["targets"].as_array().into_iter().flatten().filter(is_binary);
-            targets.filter_map(|target| {
-                Some((package["id"].as_str()?.to_owned(), target["name"].as_str()?.to_owned()))
-            })
-        });
-        named.collect()
-    };
-    let mut binaries = binaries_of(&own);
+    let mut binaries: Vec<_> = own.iter().copied().flat_map(binaries_of).collect();
+    let own_binaries = binaries.len();
     if wanted.is_some() || own.is_empty() {
-        binaries.extend(binaries_of(&others));
+        binaries.extend(others.iter().copied().flat_map(binaries_of));
     }
+    let is_wanted = |(_, name): &&(String, String)| name == wanted.unwrap_or("bootstrap");
+    let (of_this, of_others) = binaries.split_at(own_binaries);
     let chosen = match (wanted, binaries.as_slice()) {
         (None, [only]) => Some(only),
-        (wanted, several) => several.iter().find(|(_, name)| name == wanted.unwrap_or("bootstrap")),
+        _ => of_this.iter().find(is_wanted).or_else(|| {
+            // Which of several packages is meant nobody says.
+            let mut found = of_others.iter().filter(is_wanted);
+            found.next().filter(|_| found.next().is_none())
+        }),
     };
     match chosen.cloned() {
-        Some((id, binary)) => Ok(Package { id, binary, target }),
+        Some((spec, binary)) => Ok(Package { spec, binary, target }),
         None => {
             let names = binaries.into_iter().map(|(_, name)| name).collect();
             Err(BuildError::Binaries { manifest, names })
@@ -173,13 +168,24 @@ fn describe(
     }
 }
 
+/// Of each of a package's binaries what [`Package`] says of the package, and its name.
+fn binaries_of(package: &serde_json::Value) -> Vec<(String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let spec = format!("{}@{}", text(&package["name"]), text(&package["version"]));
+    let targets = package["targets"].as_array().into_iter().flatten();
+    let binaries = targets.filter(|target| {
+        target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "bin"))
+    });
+    binaries.map(|target| (spec.clone(), text(&target["name"]))).collect()
+}
+
 fn cargo_build(
     cargo: &OsStr,
     source: &Path,
-    Package { id, binary, .. }: &Package,
+    Package { spec, binary, .. }: &Package,
     progress: &dyn Fn(&str),
 ) -> Result<(), BuildError> {
-    let mut child = command(cargo, source, &["build", "--release", "--package", id, "--bin", binary])
+    let mut child = command(cargo, source, &["build", "--release", "--package", spec, "--bin", binary])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -260,6 +266,15 @@ mod tests {
         let error = build(OsStr::new("/no/such/cargo"), folder.path(), None, &|_| ()).unwrap_err();
         assert!(matches!(error, BuildError::NoCargo { .. }));
         assert!(error.to_string().contains("rustup"), "{error}");
+    }
+
+    #[test]
+    fn a_package_is_named_as_every_cargo_takes_it() {
+        let package = serde_json::json!({
+            "id": "carts 0.1.0 (path+file:///carts)", "name": "carts", "version": "0.1.0",
+            "targets": [{"kind": ["lib"], "name": "carts"}, {"kind": ["bin"], "name": "put"}],
+        });
+        assert_eq!(binaries_of(&package), [("carts@0.1.0".to_owned(), "put".to_owned())]);
     }
 
     #[test]

@@ -107,4 +107,11 @@ fn of_several_binaries_the_named_one_is_built_of_the_package_or_its_workspace() 
     fs::remove_dir_all(folder.path().join("src")).expect("removed");
     write("Cargo.toml", "[workspace]\nmembers = [\"carts\"]\nresolver = \"3\"\n");
     assert_eq!(says(&named("carts").expect("built")), "carts");
+    // Of two packages' binaries of one name none is guessed.
+    write("Cargo.toml", "[workspace]\nmembers = [\"carts\", \"twins\"]\nresolver = \"3\"\n");
+    let twins = "[[bin]]\nname = \"carts\"\npath = \"src/main.rs\"\n";
+    write("twins/Cargo.toml", &(manifest("twins") + twins));
+    write("twins/src/main.rs", &print("twins"));
+    let twice = named("carts").expect_err("whose?").to_string();
+    assert!(twice.contains("2 binaries (carts, carts)"), "{twice}");
 }
