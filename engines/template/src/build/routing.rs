@@ -51,7 +51,10 @@ impl Builder<'_, '_> {
             ("OdbNetworkArn", "AWS::ODB::OdbNetwork", RouteTarget::OtherGateway),
         ];
         let mut target = None;
-        if let Some(gateway) = self.link(fields, "GatewayId", "AWS::EC2::InternetGateway", false) {
+        // Empty text, as of an `Fn::If`, is no target.
+        let is_given = |link: &Link| !link.as_str().is_empty();
+        let gateway = self.link(fields, "GatewayId", "AWS::EC2::InternetGateway", false);
+        if let Some(gateway) = gateway.filter(is_given) {
             let is_endpoint = matches!(&gateway, Link::Literal(id) if id.starts_with("vgw-"));
             target = Some(if is_endpoint {
                 RouteTarget::OtherGateway(gateway)
@@ -60,7 +63,7 @@ impl Builder<'_, '_> {
             });
         }
         for (key, kind, make) in TARGETS {
-            let Some(link) = self.link(fields, key, kind, false) else { continue };
+            let Some(link) = self.link(fields, key, kind, false).filter(is_given) else { continue };
             if target.is_some() {
                 let message = format!("the route {} leads to two places", quoted(item.id));
                 self.problems.push(Problem::at(item.span, message).help("a route has one target"));

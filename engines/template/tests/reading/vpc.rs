@@ -417,6 +417,53 @@ fn what_fails_at_aws_alone_is_said_in_its_words() {
 }
 
 #[test]
+fn zones_that_only_aws_knows_and_targets_left_empty_are_taken() {
+    let subnet = |id: &str, third: u8, zone: &str| {
+        format!(
+            "  {id}: {{Type: 'AWS::EC2::Subnet', Properties: {{VpcId: !Ref Other, CidrBlock: 10.9.{third}.0/24{zone}}}}}\n"
+        )
+    };
+    let with_subnets = |zones: [&str; 2], more: &str| {
+        with(&format!(
+            "{}{}{}{more}",
+            subnet("Free", 1, ""),
+            subnet("A", 2, zones[0]),
+            subnet("B", 3, zones[1])
+        ))
+    };
+    // Free is put into us-east-1c here, and into any zone at AWS.
+    let asked = [", AvailabilityZone: !GetAtt Free.AvailabilityZone", ", AvailabilityZone: us-east-1c"];
+    let endpoint = "  Ssm:
+    Type: AWS::EC2::VPCEndpoint
+    Properties: {VpcId: !Ref Other, VpcEndpointType: Interface, ServiceName: com.amazonaws.us-east-1.ssm, SubnetIds: [!Ref A, !Ref B]}
+";
+    let text = with_subnets(asked, endpoint);
+    let read = stack(&text);
+    assert_eq!(read.subnet("A").unwrap().availability_zone, read.subnet("B").unwrap().availability_zone);
+    let fixed = text.replace("!GetAtt Free.AvailabilityZone", "us-east-1c");
+    assert!(problems(&fixed)[0].contains("twice in us-east-1c"), "{:?}", problems(&fixed));
+    let group = "  Places: {Type: 'AWS::RDS::DBSubnetGroup', Properties: {DBSubnetGroupDescription: p, SubnetIds: [!Ref A, !Ref B]}}\n";
+    let outpost = ", AvailabilityZone: us-east-1a, OutpostArn: 'arn:aws:outposts:us-east-1:111122223333:outpost/op-0abc'";
+    for zone in [", AvailabilityZone: us-east-1-bos-1a", outpost] {
+        assert_eq!(stack(&with_subnets([zone; 2], group)).db_subnet_groups.len(), 1, "{zone}");
+    }
+    assert!(problems(&with_subnets([", AvailabilityZone: us-east-1a"; 2], group))[0].contains("two zones"));
+    let route = |targets: &str| {
+        with(&format!(
+            "\x20 Igw: {{Type: 'AWS::EC2::InternetGateway', Properties: {{}}}}
+  Join: {{Type: 'AWS::EC2::VPCGatewayAttachment', Properties: {{VpcId: !Ref Vpc, InternetGatewayId: !Ref Igw}}}}
+  Out: {{Type: 'AWS::EC2::Route', Properties: {{RouteTableId: !Ref Table, DestinationCidrBlock: 0.0.0.0/0, {targets}}}}}
+"
+        ))
+    };
+    let read = stack(&route("GatewayId: !Ref Igw, NatGatewayId: ''"));
+    assert!(matches!(read.routes[0].target, RouteTarget::InternetGateway(_)));
+    let read = stack(&route("GatewayId: '', NatGatewayId: nat-1"));
+    assert!(matches!(read.routes[0].target, RouteTarget::NatGateway(_)));
+    assert!(problems(&route("GatewayId: ''"))[0].contains("leads nowhere"));
+}
+
+#[test]
 fn a_route_to_a_virtual_private_gateway_leads_out_of_what_is_known() {
     let stack = stack(&with(
         "\x20 Vpn: {Type: 'AWS::EC2::VPNGateway', Properties: {Type: ipsec.1}}
