@@ -300,7 +300,12 @@ impl Search<'_, '_> {
         let mut whole = Change::default();
         for (index, level) in turned {
             let change = self.knobs[*index].change(*level, &self.sheets)?;
-            whole.template.extend(change.template);
+            // What two of them need stands once: the host names of a VPC with two endpoints.
+            for edit in change.template {
+                if !whole.template.contains(&edit) {
+                    whole.template.push(edit);
+                }
+            }
             whole.load.extend(change.load);
             whole.quotas.extend(change.quotas);
         }

@@ -146,6 +146,23 @@ fn an_interface_endpoint_takes_a_service_off_the_gateway() {
 }
 
 #[test]
+fn two_endpoints_of_a_vpc_are_proposed_together() {
+    let to = |service: &str| format!("connect: {{to: \"{service}.us-east-1.amazonaws.com:443\"}}");
+    let load = load(TWENTY, &format!("{}\n      - {}\n      - sleep: 1s", to("ssm"), to("sns")));
+    let one = |service: &str| {
+        format!(
+            "an interface endpoint for com.amazonaws.us-east-1.{service}, and a security group that lets the VPC in"
+        )
+    };
+    let wanted = format!("{}; {}", one("ssm"), one("sns"));
+    let off = NETWORK.replace("10.0.0.0/16}\n  Igw", "10.0.0.0/16, EnableDnsHostnames: false}\n  Igw");
+    for template in [NETWORK, &off] {
+        let tried = Tried::apply(template, &load, &["nat.ports=15"], &wanted);
+        assert_eq!(tried.template.matches("EnableDnsHostnames: true").count(), 1, "{}", tried.template);
+    }
+}
+
+#[test]
 fn a_gateway_endpoint_takes_s3_off_the_gateway() {
     let load = load(TWENTY, "connect: {to: \"s3.us-east-1.amazonaws.com:443\"}\n      - sleep: 1s");
     let tried =
