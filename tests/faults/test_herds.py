@@ -148,6 +148,12 @@ def test_more_connections_than_descriptors_stop_no_invocation_and_spin_no_core(s
         assert spent < 0.5, f"{spent:.2f} of a core for nothing"
         # Said once, not with each of them.
         assert platform.stderr().count("new connections wait for a descriptor") == 1, platform.stderr()[-2000:]
+        # Nor do they seep in where others leave one by one.
+        for stream in streams[:150]:
+            stream.close()
+            time.sleep(0.05)
+        taken = len(os.listdir(f"/proc/{platform.process.pid}/fd"))
+        assert taken < 512 - 128 + 32, f"{taken} of 512 descriptors are taken"
     finally:
         early.close()
         for stream in streams:

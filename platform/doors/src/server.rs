@@ -107,13 +107,17 @@ impl Shortage {
             }
             tokio::time::sleep(DESCRIPTOR_PAUSE).await;
         };
-        if self.is_kept(&stream) {
-            while !stream.try_clone().is_ok_and(|next| !self.is_kept(&next)) {
-                self.tell(&"those that are left are kept for what runs");
-                tokio::time::sleep(DESCRIPTOR_PAUSE).await;
-            }
+        if !self.is_kept(&stream) {
+            return (stream, peer);
         }
-        (stream, peer)
+        loop {
+            // It moves: were it to stay where it is, what is kept would fill up, one connection after the other.
+            match stream.try_clone() {
+                Ok(moved) if !self.is_kept(&moved) => return (moved, peer),
+                _ => self.tell(&"those that are left are kept for what runs"),
+            }
+            tokio::time::sleep(DESCRIPTOR_PAUSE).await;
+        }
     }
 
     fn is_kept(&self, stream: &std::net::TcpStream) -> bool {
