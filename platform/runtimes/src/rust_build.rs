@@ -20,6 +20,8 @@ use crate::BuildError;
 
 /// How many of cargo's last lines go into an error.
 const LAST_LINES_MAX: usize = 30;
+/// Beside what is built: the name of the binary that is built where none is named.
+const ONLY: &str = ".only";
 /// Folders deeper than this are not looked into for newer sources, and count as newer.
 const DEPTH_MAX: usize = 32;
 
@@ -62,6 +64,10 @@ fn build(
     if let Some(fresh) = built_before(&onrush, binary).filter(|built| is_fresh(built, source)) {
         return Ok(fresh);
     }
+    if binary.is_none() {
+        // There may be several by now.
+        let _ = fs::remove_file(onrush.join(ONLY));
+    }
     let package = describe(cargo, source, &manifest, binary)?;
     progress(&format!("building {} (cargo build --release)", package.binary));
     // What changes while cargo runs may not be in what it makes: the artefact is as old as the start.
@@ -71,22 +77,21 @@ fn build(
     let locked = fs::metadata(source.join("Cargo.lock")).and_then(|it| it.modified());
     let started = locked.map_or(started, |locked| started.max(locked));
     let folder = onrush.join(&package.binary);
-    store(&package, source, &folder, started)
-        .map_err(|source| BuildError::Files { path: folder.clone(), source })?;
+    let stored = store(&package, source, &folder, started).and_then(|()| match binary {
+        Some(_) => Ok(()),
+        None => fs::write(onrush.join(ONLY), &package.binary),
+    });
+    stored.map_err(|source| BuildError::Files { path: folder.clone(), source })?;
     Ok(folder)
 }
 
-/// The folder of this binary, or of the only one, if it was built before.
+/// The folder of this binary, or of the one that is built where none is named, if it was built before.
 fn built_before(onrush: &Path, binary: Option<&str>) -> Option<PathBuf> {
-    if let Some(binary) = binary {
-        return Some(onrush.join(binary)).filter(|folder| folder.join("bootstrap").is_file());
-    }
-    let mut built =
-        fs::read_dir(onrush).ok()?.flatten().map(|it| it.path()).filter(|it| it.join("bootstrap").is_file());
-    match (built.next(), built.next()) {
-        (Some(only), None) => Some(only),
-        _ => None,
-    }
+    let folder = match binary {
+        Some(binary) => onrush.join(binary),
+        None => onrush.join(fs::read_to_string(onrush.join(ONLY)).ok()?),
+    };
+    Some(folder).filter(|folder| folder.join("bootstrap").is_file())
 }
 
 /// Whether no source is newer than the artefact; hidden folders and `target` do not count.

@@ -100,6 +100,7 @@ fn of_several_binaries_the_named_one_is_built_of_the_package_or_its_workspace() 
     );
     for name in ["get", "put", "carts"] {
         assert_eq!(says(&named(name).expect("built")), name);
+        assert!(build(folder.path()).0.is_err(), "which one is meant is not said by what is built already");
     }
     let absent = named("delete").expect_err("absent").to_string();
     assert!(absent.contains("(get, put, carts)"), "{absent}");
