@@ -114,6 +114,14 @@ impl Embedded {
         }
     }
 
+    /// After a commit that failed. What was ended meanwhile is not opened anew.
+    fn fail(&self, after: State) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*state, State::Ended) {
+            *state = after;
+        }
+    }
+
     fn unreadable(&self, error: impl Into<redb::Error>) -> StoreError {
         match error.into() {
             redb::Error::Io(source) if !says_damaged(&source) => io_error(self.path.clone(), source),
@@ -214,18 +222,17 @@ impl Store for Embedded {
         };
         let Err(error) = Self::write(database, batch) else { return Ok(()) };
         drop(state);
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if let redb::Error::Io(source) = &error
             && is_full(source)
         {
             // The store refuses further work on a handle that failed; a fresh one starts from the last good commit.
-            *state = State::Closed;
+            self.fail(State::Closed);
             return Err(StoreError::Full { path: self.path.clone() });
         }
         // After any other failure it is unknown what reached the disk, and asking again may well say "fine" for pages
         // that the kernel has dropped. So nothing is acknowledged any more.
         let cause = error.to_string();
-        *state = State::Failed(cause.clone());
+        self.fail(State::Failed(cause.clone()));
         Err(StoreError::ReadOnly { path: self.path.clone(), cause })
     }
 }
@@ -284,6 +291,9 @@ mod tests {
         store.close();
         assert!(matches!(store.commit(&[put("a", "2")]), Err(StoreError::Closed { .. })));
         assert!(matches!(store.load(), Err(StoreError::Closed { .. })));
+        // A commit that was under way meets a full disk.
+        store.fail(State::Closed);
+        assert!(matches!(store.commit(&[put("a", "2")]), Err(StoreError::Closed { .. })));
         // Whoever holds the handle still holds nothing of the file.
         let rows = Embedded::open(&path).unwrap().load().unwrap();
         assert_eq!(rows, Rows::from([("a".to_owned(), b"1".to_vec())]));
