@@ -141,7 +141,9 @@ def test_a_makefile_is_run_and_esbuild_refused_with_the_way_out(start, home):
         start(home=home, template=template(home, Cart=node))
 
 
-def test_layers_are_built_into_the_folders_of_their_runtimes(start, home):
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize("arguments", [(), ("--watch",)], ids=["up", "watch"])
+def test_layers_are_built_into_the_folders_of_their_runtimes(start, home, arguments):
     """SAM's BuildMethod of a layer: a runtime's files and packages in its own folder below /opt, a makefile's as it puts them."""
     for folder in ("shared", "made", "cart"):
         (home / folder).mkdir()
@@ -159,7 +161,7 @@ def test_layers_are_built_into_the_folders_of_their_runtimes(start, home):
     path = home / "template.json"
     resources = layers | {"Cart": {"Type": "AWS::Serverless::Function", "Properties": cart}}
     path.write_text(json.dumps({"Transform": "AWS::Serverless-2016-10-31", "Resources": resources}))
-    platform = start("--watch", home=home, template=path)
+    platform = start(*arguments, home=home, template=path)
     assert platform.tells("Shared: pip install -r requirements.txt") and platform.tells("Made: make build-Made")
     assert platform.invoke("Cart").json() == ["from the wheel", "beside it", "made\n"]
     assert tree(home / "shared") == before

@@ -117,10 +117,12 @@ impl Conductor {
         read.stack
             .functions
             .iter()
-            // Other folders are bound, and looked at where they are bound.
-            .filter(|function| self.watch == Watch::All || deploy::is_built(read, function))
             .map(|function| {
-                let all = deploy::sources(read, function);
+                let all = match self.watch {
+                    Watch::All => deploy::sources(read, function),
+                    // Other folders are bound, and looked at where they are bound.
+                    _ => deploy::built_sources(read, function),
+                };
                 (function.id.clone(), all.iter().map(|path| resolved(path)).collect())
             })
             .collect()

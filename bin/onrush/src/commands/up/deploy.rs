@@ -195,16 +195,8 @@ fn copy(code: &mut DeployCode) {
 
 /// Where a function's code and layers come from: folders and archives, some of which need not be there.
 pub fn sources(read: &Read, function: &Function) -> Vec<PathBuf> {
-    let local = |asset: &Option<String>, code: &Code| match (asset, code) {
-        (Some(path), _) | (None, Code::Local { path }) => Some(read.folder().join(path)),
-        (None, Code::S3 { key, .. }) => packaged(read, key),
-        _ => None,
-    };
-    let mut all: Vec<_> = local(&function.asset_path, &function.code).into_iter().collect();
-    for link in &function.layers {
-        let layer = link.logical().and_then(|id| read.stack.layers.iter().find(|layer| layer.id == id));
-        all.extend(layer.and_then(|layer| local(&layer.asset_path, &layer.code)));
-    }
+    let mut all: Vec<_> = local(read, &function.asset_path, &function.code).into_iter().collect();
+    all.extend(layers_of(read, function).filter_map(|layer| local(read, &layer.asset_path, &layer.code)));
     if let Some(folder) = all.first().filter(|folder| build::is_rust(function, folder)) {
         let outside = runtimes::rust_sources(folder, function.build_binary.as_deref());
         all.extend(outside);
@@ -212,9 +204,34 @@ pub fn sources(read: &Read, function: &Function) -> Vec<PathBuf> {
     all
 }
 
-/// Whether what runs is not the user's own folder but a build of it, so that edits are seen by no environment.
-pub fn is_built(read: &Read, function: &Function) -> bool {
+/// Those of them of which a build is what runs, not the user's own folder, so that edits are seen by no environment: all, if
+/// the function is built, else those of layers that are.
+pub fn built_sources(read: &Read, function: &Function) -> Vec<PathBuf> {
+    if is_built(read, function) {
+        return sources(read, function);
+    }
+    let layers = layers_of(read, function).filter(|layer| layer.build_method.is_some());
+    layers.filter_map(|layer| local(read, &layer.asset_path, &layer.code)).collect()
+}
+
+/// Whether what runs is not the user's own folder but a build of it.
+fn is_built(read: &Read, function: &Function) -> bool {
     sources(read, function).first().is_some_and(|source| build::needed(function, source).is_some())
+}
+
+fn local(read: &Read, asset: &Option<String>, code: &Code) -> Option<PathBuf> {
+    match (asset, code) {
+        (Some(path), _) | (None, Code::Local { path }) => Some(read.folder().join(path)),
+        (None, Code::S3 { key, .. }) => packaged(read, key),
+        _ => None,
+    }
+}
+
+/// The template's own layers that a function names.
+fn layers_of<'a>(read: &'a Read, function: &'a Function) -> impl Iterator<Item = &'a stack::Layer> {
+    let named =
+        |link: &Link| read.stack.layers.iter().find(|layer| Some(layer.id.as_str()) == link.logical());
+    function.layers.iter().filter_map(named)
 }
 
 /// What an earlier template deployed and this one does not have, or not in a form that runs, is gone, as with a stack
