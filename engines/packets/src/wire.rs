@@ -78,7 +78,8 @@ impl View {
     /// Reads a packet; the lengths of its headers agree with each other and with its bytes afterwards.
     ///
     /// # Errors
-    /// The packet is [`Reason::Malformed`], or a [`Reason::Fragment`] too small to be honest.
+    /// The packet is [`Reason::Malformed`], a [`Reason::Fragment`] too small to be honest, or chooses its way itself:
+    /// [`Reason::Protocol`].
     #[inline]
     pub fn read(bytes: &[u8], offload: &Offload) -> Result<Self, Reason> {
         let mut view = match bytes.first().map(|first| first >> 4) {

@@ -37,6 +37,9 @@ pub(crate) struct Identity<'a> {
     pub(crate) number: usize,
 }
 
+/// Subnets that name no zone are put into so many, in turn.
+const PLACED_ZONES: usize = 3;
+
 const PUBLIC_IPS_FIRST: u32 = u32::from_be_bytes([198, 18, 0, 1]);
 const PUBLIC_IPS: u32 = 0x1_fffe;
 
@@ -412,7 +415,7 @@ impl Identity<'_> {
     fn zone_number(&self) -> usize {
         let given = self.property("AvailabilityZone");
         let by_name = self.zones.iter().position(|zone| *zone == given);
-        by_name.unwrap_or(self.number % self.zones.len().max(1))
+        by_name.unwrap_or(self.number % self.zones.len().clamp(1, PLACED_ZONES))
     }
 
     /// `sg-…` of a VPC's own group.

@@ -48,7 +48,7 @@ pub struct Inputs {
     pub stack_name: String,
     /// Whether resource types that are not run are problems rather than warnings.
     pub strict: bool,
-    /// The Region's zones; empty for the Region's name with `a`, `b`, `c`.
+    /// The Region's zones; empty for those that AWS has there.
     pub availability_zones: Vec<String>,
     /// The port under which doors answer on this machine.
     pub port: u16,
@@ -114,7 +114,13 @@ pub fn place_of(text: &str, resource: &str, property: &str) -> Option<Span> {
         .or_else(|| within(&["Globals", "Function", property]))
 }
 
-/// The zones that a Region has here.
+/// The zones of a Region. Source: "AWS Global Infrastructure" (how many, published; that an account's have the first letters,
+/// assumed; of Regions with two of them three).
 fn default_zones(region: &str) -> Vec<String> {
-    ["a", "b", "c"].iter().map(|letter| format!("{region}{letter}")).collect()
+    let last = match region {
+        "us-east-1" => 'f',
+        "us-west-2" | "ap-northeast-2" => 'd',
+        _ => 'c',
+    };
+    ('a'..=last).map(|letter| format!("{region}{letter}")).collect()
 }

@@ -31,7 +31,7 @@ impl Builder<'_, '_> {
                 let Some(before) = seen.insert(zone, id) else { continue };
                 let message =
                     format!("{} stands twice in {zone}: in {before} and in {id}", quoted(&endpoint.id));
-                let help = "AWS says: VPC endpoint subnets should be in different availability zones \
+                let help = "AWS says: Found another VPC endpoint subnet in the availability zone \
                             (DuplicateSubnetsInSameZone)";
                 problems.push(Problem::at(span(endpoint.place), message).help(help));
             }

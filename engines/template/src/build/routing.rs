@@ -13,6 +13,11 @@ const MAX_NAT_ADDRESSES: usize = 8;
 /// Services that have gateway endpoints (AWS PrivateLink Guide, "Gateway endpoints").
 const WITH_GATEWAYS: [&str; 3] = ["s3", "dynamodb", "s3express"];
 
+/// What EC2 says of a gateway endpoint's SubnetIds, and of an interface endpoint's RouteTableIds.
+const SUBNETS_REFUSED: &str =
+    "Subnet IDs are only supported for Interface and GatewayLoadBalancer type VPC Endpoints.";
+const ROUTE_TABLES_REFUSED: &str = "Route table IDs are only supported for Gateway type VPC Endpoint.";
+
 /// Characters of an endpoint's policy (AWS PrivateLink Guide, "AWS PrivateLink quotas").
 const MAX_POLICY_CHARS: usize = 20_480;
 
@@ -268,9 +273,9 @@ impl Builder<'_, '_> {
 
     /// A service has endpoints of its own kind, in its own Region, and each kind its own properties.
     fn check_service(&mut self, item: &Item<'_>, kind: EndpointKind, service: &str) {
-        let refused: &[&str] = match kind {
-            EndpointKind::Gateway => &["SubnetIds", "SecurityGroupIds"],
-            EndpointKind::Interface => &["RouteTableIds"],
+        let refused: &[(&str, Option<&str>)] = match kind {
+            EndpointKind::Gateway => &[("SubnetIds", Some(SUBNETS_REFUSED)), ("SecurityGroupIds", None)],
+            EndpointKind::Interface => &[("RouteTableIds", Some(ROUTE_TABLES_REFUSED))],
             EndpointKind::Other => return,
         };
         let short = service.strip_prefix("com.amazonaws.").and_then(|rest| rest.split_once('.'));
@@ -286,12 +291,14 @@ impl Builder<'_, '_> {
             return;
         }
         let is_full = |node: &&Node| node.as_sequence().is_none_or(|all| !all.is_empty());
-        let refused = refused.iter().filter_map(|key| Some((key, item.fields.get(key).filter(is_full)?)));
-        for (key, node) in refused {
+        for (key, said) in refused {
+            let Some(node) = item.fields.get(key).filter(is_full) else { continue };
             let message = format!("{} is a {kind:?} endpoint, which has no {key}", quoted(item.id));
-            let other = if kind == EndpointKind::Gateway { "Interface" } else { "Gateway" };
-            let help = format!("AWS says: {key} are only supported for {other} type VPC Endpoint");
-            self.problems.push(Problem::at(node.span, message).help(help));
+            let problem = Problem::at(node.span, message);
+            match said {
+                Some(said) => self.problems.push(problem.help(format!("AWS says: {said}"))),
+                None => self.warnings.push(problem.help("they count for nothing")),
+            }
         }
         let there = short.filter(|(region, _)| model::name::is_region(region));
         let region = &self.stack.region;

@@ -286,8 +286,8 @@ fn what_aws_refuses_is_refused_in_its_words() {
         "the route `Fork` leads to two places",
         "not its allocation id (give !GetAtt ADDRESS.AllocationId)",
         "`ssm` has no gateway endpoints, and `Ssm` is one",
-        "AWS says: SubnetIds are only supported for Interface type VPC Endpoint",
-        "AWS says: RouteTableIds are only supported for Gateway type VPC Endpoint",
+        "AWS says: Subnet IDs are only supported for Interface and GatewayLoadBalancer type VPC Endpoints.",
+        "AWS says: Route table IDs are only supported for Gateway type VPC Endpoint.",
     ] {
         assert!(said.iter().any(|one| one.contains(expected)), "{expected}\nin {said:#?}");
     }
@@ -382,7 +382,8 @@ fn what_fails_at_aws_alone_is_said_in_its_words() {
     let joined = "  Join: {Type: 'AWS::EC2::VPCGatewayAttachment', Properties: {VpcId: !Ref Vpc, InternetGatewayId: !Ref Igw}}\n";
     assert_eq!(warnings(&format!("{loose}{joined}")), Vec::<String>::new());
     let odd = with(
-        "\x20 Far: {Type: 'AWS::EC2::VPCEndpoint', Properties: {VpcId: !Ref Vpc, ServiceName: com.amazonaws.eu-west-1.s3}}
+        "\x20 Near: {Type: 'AWS::EC2::VPCEndpoint', Properties: {VpcId: !Ref Vpc, ServiceName: com.amazonaws.us-east-1.s3, SecurityGroupIds: [!Ref Group]}}
+  Far: {Type: 'AWS::EC2::VPCEndpoint', Properties: {VpcId: !Ref Vpc, ServiceName: com.amazonaws.eu-west-1.s3}}
   Group:
     Type: AWS::EC2::SecurityGroup
     Properties:
@@ -396,6 +397,7 @@ fn what_fails_at_aws_alone_is_said_in_its_words() {
     );
     let said = warnings(&odd);
     for expected in [
+        "`Near` is a Gateway endpoint, which has no SecurityGroupIds",
         "the service of `Far` is of eu-west-1, and the stack of us-east-1",
         "Group has the same inbound rule twice",
         "the rule names two peers, of which CidrIp counts and SourcePrefixListId does not",
