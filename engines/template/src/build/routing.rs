@@ -293,7 +293,7 @@ impl Builder<'_, '_> {
         let is_full = |node: &&Node| node.as_sequence().is_none_or(|all| !all.is_empty());
         for (key, said) in refused {
             let Some(node) = item.fields.get(key).filter(is_full) else { continue };
-            let message = format!("{} is a {kind:?} endpoint, which has no {key}", quoted(item.id));
+            let message = format!("{} is of type {kind:?}, which has no {key}", quoted(item.id));
             let problem = Problem::at(node.span, message);
             match said {
                 Some(said) => self.problems.push(problem.help(format!("AWS says: {said}"))),

@@ -397,7 +397,7 @@ fn what_fails_at_aws_alone_is_said_in_its_words() {
     );
     let said = warnings(&odd);
     for expected in [
-        "`Near` is a Gateway endpoint, which has no SecurityGroupIds",
+        "`Near` is of type Gateway, which has no SecurityGroupIds",
         "the service of `Far` is of eu-west-1, and the stack of us-east-1",
         "Group has the same inbound rule twice",
         "the rule names two peers, of which CidrIp counts and SourcePrefixListId does not",
