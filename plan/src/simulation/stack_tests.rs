@@ -153,6 +153,24 @@ fn a_function_without_a_vpc_meets_no_limit_of_the_network() {
 }
 
 #[test]
+fn what_stands_in_a_vpc_is_out_of_reach_without_one() {
+    let outside = TEMPLATE
+        .replace("      VpcConfig: {SubnetIds: [!Ref Private], SecurityGroupIds: [!Ref Group]}\n", "");
+    let within = "
+  Places: {Type: AWS::ElastiCache::SubnetGroup, Properties: {Description: p, SubnetIds: [!Ref Private]}}
+  Redis: {Type: AWS::ElastiCache::CacheCluster, Properties: {Engine: redis, CacheNodeType: cache.t4g.micro, NumCacheNodes: 1, CacheSubnetGroupName: !Ref Places, VpcSecurityGroupIds: [!Ref Open]}}
+  Balancer: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer, Properties: {Scheme: internal, Subnets: [!Ref Public, !Ref Private], SecurityGroups: [!Ref Open]}}
+  Open:
+    Type: AWS::EC2::SecurityGroup
+    Properties: {GroupDescription: o, VpcId: !Ref Vpc, SecurityGroupIngress: [{IpProtocol: '-1', CidrIp: 10.0.0.0/16}]}
+";
+    for to in ["Redis:6379", "Balancer:80"] {
+        assert_eq!(fares(&format!("{outside}{within}"), to), (0, Some(LimitId::NoRoute)), "{to}");
+        assert_eq!(fares(&format!("{TEMPLATE}{within}"), to), (7, Some(LimitId::EniConnections)), "{to}");
+    }
+}
+
+#[test]
 fn a_database_answers_at_once_that_it_is_full() {
     let database = |class: &str, parameters: &str| {
         format!(

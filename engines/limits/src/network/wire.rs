@@ -115,14 +115,13 @@ impl Network {
     /// The way of a function's connections from the `choice`th of its subnets.
     pub fn way(&self, wired: &mut Wired, function: usize, choice: usize, to: &Target<'_>) -> Way {
         let Some(Some(placement)) = self.placements.get(function) else {
-            let is_database = |host: &&Host| matches!(host.what, HostKind::Database(_) | HostKind::Proxy(_));
             let literal: Option<Ipv4Addr> = to.host.parse().ok();
             let named = |host: &&Host| {
                 host.name == to.host
                     || literal == Some(host.address)
                     || host.names.iter().any(|name| name == to.host)
             };
-            let Some(host) = self.hosts.iter().filter(is_database).find(named) else {
+            let Some(host) = self.hosts.iter().find(named) else {
                 return Way::Free(End::Open);
             };
             return match self.bars_without_vpc(host.address.into(), TCP, to.port) {
