@@ -183,3 +183,24 @@ def test_a_layer_for_node_needs_no_packages_to_be_built(start, home):
     path.write_text(json.dumps({"Transform": "AWS::Serverless-2016-10-31", "Resources": resources}))
     platform = start(home=home, template=path)
     assert platform.invoke("Cart").json() == "of the layer"
+
+
+def test_a_layer_that_cannot_be_built_holds_up_no_edit(start, home):
+    for folder in ("shared", "cart"):
+        (home / folder).mkdir()
+    (home / "shared/requirements.txt").write_text("./not-there.whl\n")
+    (home / "shared/python").mkdir()
+    (home / "shared/python/helper.py").write_text("TEXT = 'as it lies'\n")
+    app = "import helper\ndef handler(event, context): return [{}, helper.TEXT]\n"
+    (home / "cart/app.py").write_text(app.format(1))
+    shared = {"Type": "AWS::Serverless::LayerVersion", "Metadata": {"BuildMethod": RUNTIME}, "Properties": {"ContentUri": "shared/"}}
+    cart = {"CodeUri": "cart/", "Handler": "app.handler", "Runtime": RUNTIME, "FunctionName": "Cart", "Layers": [{"Ref": "Shared"}]}
+    path = home / "template.json"
+    resources = {"Shared": shared, "Cart": {"Type": "AWS::Serverless::Function", "Properties": cart}}
+    path.write_text(json.dumps({"Transform": "AWS::Serverless-2016-10-31", "Resources": resources}))
+    platform = start("--watch", home=home, template=path)
+    assert platform.tells("the layer's folder is taken as it is")
+    assert platform.invoke("Cart").json() == [1, "as it lies"]
+    (home / "cart/app.py").write_text(app.format(2))
+    until(lambda: platform.invoke("Cart").json() == [2, "as it lies"])
+    assert platform.tells("the layer stays as it was")

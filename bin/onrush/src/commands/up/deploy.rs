@@ -63,7 +63,7 @@ pub async fn all(read: &Read, stage: &Stage, trail: &Trail) -> Result<(), Stop> 
     overrides.warn_of_typos(&read.stack);
     stage.control.know_subnets(subnets(&read.stack));
     let all: Vec<_> = read.stack.functions.iter().collect();
-    let deployed_names = functions(read, stage, &overrides, &all, trail).await?;
+    let deployed_names = functions(read, stage, &overrides, &all, false, trail).await?;
     remove_others(read, &stage.control, &deployed_names, trail).await
 }
 
@@ -81,22 +81,23 @@ pub fn subnets(stack: &Stack) -> BTreeMap<String, String> {
 pub async fn one(read: &Read, stage: &Stage, id: &str) -> Result<(), Stop> {
     let overrides = stage.env_files.read(read)?;
     let one: Vec<_> = read.stack.functions.iter().filter(|function| function.id == id).collect();
-    functions(read, stage, &overrides, &one, &Trail::default()).await.map(drop)
+    functions(read, stage, &overrides, &one, true, &Trail::default()).await.map(drop)
 }
 
-/// Deploys some of a template's functions; the names of those that can run here.
+/// Deploys some of a template's functions; the names of those that can run here. `keep_layers`: see [`layers::publish`].
 async fn functions(
     read: &Read,
     stage: &Stage,
     overrides: &EnvVars,
     some: &[&Function],
+    keep_layers: bool,
     trail: &Trail,
 ) -> Result<Vec<String>, Stop> {
     let Stage { control, runtimes, copies, images, .. } = stage;
     runtimes.deploy_begins();
     let images = images::overrides(images, read)?;
     check_runtimes(read, runtimes, some, &images).await?;
-    let layers = layers::publish(read, stage, trail).await?;
+    let layers = layers::publish(read, stage, keep_layers, trail).await?;
     let mut deployed_names = Vec::new();
     let mut barriers = BTreeSet::new();
     let (mut problems, mut cures) = (Vec::new(), Vec::new());

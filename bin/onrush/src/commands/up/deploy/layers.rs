@@ -20,13 +20,25 @@ pub struct Published {
 }
 
 /// Publishes every layer whose content is on this machine; one that did not change keeps its version. Where code is copied,
-/// small folders are copied, too.
-pub async fn publish(read: &Read, stage: &Stage, trail: &Trail) -> Result<Published, Stop> {
+/// small folders are copied, too. With `keep`, one that cannot be built stays as it was published last, so that it holds up no
+/// edit of a function.
+pub async fn publish(read: &Read, stage: &Stage, keep: bool, trail: &Trail) -> Result<Published, Stop> {
     let mut published = Published::default();
     for layer in &read.stack.layers {
         let Some(mut code) = content(read, layer)? else { continue };
         if let (DeployCode::Folder(folder), None) = (&mut code, &layer.asset_path) {
-            *folder = super::build::layer(layer, std::mem::take(folder), stage).await?;
+            match super::build::layer(layer, std::mem::take(folder), stage).await {
+                Ok(built) => *folder = built,
+                Err(stop) => {
+                    let (true, Some(last), Stop::Failed(error)) = (keep, last(stage, &layer.name), &stop)
+                    else {
+                        return Err(stop);
+                    };
+                    tracing::warn!("{error:#}; the layer stays as it was");
+                    published.own.insert(layer.id.clone(), last);
+                    continue;
+                }
+            }
         }
         let request = DeployLayer {
             name: layer.name.clone(),
@@ -52,6 +64,12 @@ pub async fn publish(read: &Read, stage: &Stage, trail: &Trail) -> Result<Publis
         published.given.insert(name, layer);
     }
     Ok(published)
+}
+
+/// The latest version of a layer.
+fn last(stage: &Stage, name: &str) -> Option<control::Layer> {
+    let layers = stage.control.layers();
+    layers.get(name)?.versions.values().next_back().map(|version| version.layer.clone())
 }
 
 async fn publish_one(
