@@ -185,15 +185,18 @@ def test_a_layer_for_node_needs_no_packages_to_be_built(start, home):
     assert platform.invoke("Cart").json() == "of the layer"
 
 
-def test_a_layer_that_cannot_be_built_holds_up_no_edit(start, home):
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize("method", [RUNTIME, "makefile"])
+def test_a_layer_that_cannot_be_built_holds_up_no_edit(start, home, method):
     for folder in ("shared", "cart"):
         (home / folder).mkdir()
     (home / "shared/requirements.txt").write_text("./not-there.whl\n")
+    (home / "shared/Makefile").write_text("build-Shared:\n\tfalse\n")
     (home / "shared/python").mkdir()
     (home / "shared/python/helper.py").write_text("TEXT = 'as it lies'\n")
     app = "import helper\ndef handler(event, context): return [{}, helper.TEXT]\n"
     (home / "cart/app.py").write_text(app.format(1))
-    shared = {"Type": "AWS::Serverless::LayerVersion", "Metadata": {"BuildMethod": RUNTIME}, "Properties": {"ContentUri": "shared/"}}
+    shared = {"Type": "AWS::Serverless::LayerVersion", "Metadata": {"BuildMethod": method}, "Properties": {"ContentUri": "shared/"}}
     cart = {"CodeUri": "cart/", "Handler": "app.handler", "Runtime": RUNTIME, "FunctionName": "Cart", "Layers": [{"Ref": "Shared"}]}
     path = home / "template.json"
     resources = {"Shared": shared, "Cart": {"Type": "AWS::Serverless::Function", "Properties": cart}}

@@ -54,17 +54,16 @@ pub async fn folder(function: &Function, source: PathBuf, at: &str, stage: &Stag
 /// The folder of a layer to publish: `source`, or what SAM's `BuildMethod` makes of it.
 ///
 /// # Errors
-/// The build failed.
+/// The build failed, and what ran before goes on.
 pub async fn layer(layer: &stack::Layer, source: PathBuf, stage: &Stage) -> Result<PathBuf, Stop> {
     let Some(method) = layer.build_method.clone() else { return Ok(source) };
     let (runtimes, id, folder) = (stage.runtimes.clone(), layer.id.clone(), source.clone());
     let progress = move |line: &str| crate::say(&format!("  {id}: {line}"));
     let (method, name) = (method.clone(), layer.id.clone());
-    let is_make = method == "makefile";
     let built = tokio::task::spawn_blocking(move || runtimes.build_layer(&method, &name, &folder, &progress));
     match built.await.context("the build failed")? {
         Ok(built) => Ok(built.unwrap_or(source)),
-        Err(error) if !is_make && !stage.strict_builds => {
+        Err(error) if !stage.strict_builds => {
             tracing::warn!(layer = %layer.id, "{error}; the layer's folder is taken as it is, and imports of what is in it fail");
             Ok(source)
         }
