@@ -236,11 +236,14 @@ impl Realms {
         open.iter().for_each(|open| open.control.stop_pulls());
     }
 
-    /// Closes the queues and stores and writes the logs; may block.
+    /// Closes the queues and stores of all, and then writes the logs, whose disk may be slow; may block.
     pub fn close(&self) {
-        for open in self.take() {
+        let all = self.take();
+        for open in &all {
             open.events.close();
             open.control.close();
+        }
+        for open in &all {
             open.writer.abort();
             open.logs.flush();
         }
