@@ -106,9 +106,13 @@ fn a_new_function_has_the_shape_of_the_api() {
     let mut active = value.clone();
     let members = active.as_object_mut().unwrap();
     members.retain(|member, _| !member.starts_with("StateReason"));
+    // With what was under way its revision has passed.
+    let revision = got["Configuration"]["RevisionId"].clone();
+    assert_ne!(Some(&revision), members.get("RevisionId"));
     members.extend([
         ("State".to_owned(), json!("Active")),
         ("LastUpdateStatus".to_owned(), json!("Successful")),
+        ("RevisionId".to_owned(), revision),
     ]);
     assert_eq!((status, &got["Configuration"]), (200, &active));
     let (_, qualified) = bench.get("/2015-03-31/functions/cart/configuration?Qualifier=%24LATEST");
