@@ -288,6 +288,7 @@ def the_example_answers_in_rust_and_python(trial):
     built = example / "cart/target/onrush/cart"
     built.mkdir(parents=True)
     shutil.copyfile(ROOT / "examples/storefront/cart/target/release/cart", built / "bootstrap")
+    (built.parent / ".only").write_text(built.name)
     (built / "bootstrap").chmod(0o755)
     (built / "sources").touch()
     trial.up = up = Up(trial.home, example / "template.yaml")

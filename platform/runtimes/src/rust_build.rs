@@ -3,6 +3,7 @@
 //! ```text
 //! SOURCE/target/onrush/BIN/bootstrap    the program; as old as the moment its build began
 //! SOURCE/target/onrush/BIN/sources      files outside SOURCE that went into it (path dependencies)
+//! SOURCE/target/onrush/.only            the name of the BIN that is meant where none is named
 //! ```
 
 use std::{
@@ -20,7 +21,7 @@ use crate::BuildError;
 
 /// How many of cargo's last lines go into an error.
 const LAST_LINES_MAX: usize = 30;
-/// Beside what is built: the name of the binary that is built where none is named.
+/// The file beside what is built that says which is meant.
 const ONLY: &str = ".only";
 /// Folders deeper than this are not looked into for newer sources, and count as newer.
 const DEPTH_MAX: usize = 32;
