@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use limits::Network;
 use limits::network::HostKind;
@@ -13,16 +12,13 @@ use tokio::net::TcpStream;
 use crate::attach::{Attachments, Place, Server, ports_of};
 use crate::names::{Asker, Resolver};
 use crate::relay::{Destinations, Flow, Target};
+use crate::told::Told;
 
 /// Where AWS's endpoints answer.
 const TLS_PORT: u16 = 443;
 const PLAIN_PORT: u16 = 80;
 /// Addresses of AWS's services, and of attached names, that mean nothing are refused in so many words.
 const OURS: (u32, u32) = (0xC613_8000, 0xC613_FFFF);
-/// A destination at which there is nothing is named in the log so often at most.
-const TELL_EVERY: Duration = Duration::from_secs(60);
-/// Destinations whose last mention is remembered.
-const TOLD_MAX: usize = 256;
 
 /// Takes a connection to one of AWS's endpoints; whether it begins with TLS is its port's affair.
 pub type Endpoints = Arc<dyn Fn(TcpStream, EndpointPort) + Send + Sync>;
@@ -97,7 +93,8 @@ pub struct Directory {
     served: BTreeSet<String>,
     resolver: Arc<Resolver>,
     endpoints: Endpoints,
-    told: Mutex<BTreeMap<(IpAddr, u16), Instant>>,
+    /// Destinations at which there is nothing.
+    told: Told<(IpAddr, u16)>,
 }
 
 impl std::fmt::Debug for Directory {
@@ -119,7 +116,7 @@ impl Directory {
         (served, endpoints): (BTreeSet<String>, Endpoints),
     ) -> Result<Self, Clash> {
         let directory =
-            Self { places: RwLock::default(), served, resolver, endpoints, told: Mutex::default() };
+            Self { places: RwLock::default(), served, resolver, endpoints, told: Told::default() };
         match directory.renew(network, stack, attachments).into_iter().next() {
             Some(clash) => Err(clash),
             None => Ok(directory),
@@ -199,17 +196,9 @@ impl Directory {
 
     /// Says once in a while what is missing.
     fn tell(&self, flow: Flow, missing: impl FnOnce() -> String) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let (key, now) = ((flow.destination.ip(), flow.destination.port()), Instant::now());
-        if told.get(&key).is_some_and(|last| now.duration_since(*last) < TELL_EVERY) {
-            return;
+        if self.told.is_due((flow.destination.ip(), flow.destination.port())) {
+            tracing::warn!("{}", missing());
         }
-        if told.len() >= TOLD_MAX {
-            told.clear();
-        }
-        told.insert(key, now);
-        drop(told);
-        tracing::warn!("{}", missing());
     }
 
     fn service_at(&self, address: Ipv4Addr, flow: Flow) -> Target {

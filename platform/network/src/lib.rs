@@ -7,6 +7,7 @@ pub mod directory;
 pub mod fabric;
 pub mod names;
 pub mod relay;
+mod told;
 pub mod world;
 
 pub use attach::{AttachError, Attachments};

@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -29,13 +29,12 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::attach::Server;
+use crate::told::Told;
 
 /// How long a server may take to accept. The function's SYN is held as long, and then gets no answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an opened connection waits for the function's handshake, which one held SYN away.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// That an attached server is not reached is told so often at most.
-const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Pause after the host refused to accept for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Descriptors that the platform keeps for everything else.
@@ -148,8 +147,8 @@ struct Shared {
     no_descriptors: AtomicU64,
     no_ports: AtomicU64,
     datagrams: datagrams::Counts,
-    /// When it was last said of an attached server that it is not reached. Bound: one entry for each that is attached.
-    told: Mutex<HashMap<String, Instant>>,
+    /// Attached servers that are not reached.
+    told: Told<String>,
 }
 
 struct Waiting {
@@ -169,11 +168,7 @@ impl Shared {
         let Target::Server(server) = target else {
             return tracing::debug!(%flow, %why, "the other side of a flow cannot be opened");
         };
-        let (server, now) = (server.to_string(), Instant::now());
-        let mut told = lock(&self.told);
-        if told.get(&server).is_none_or(|last| now.duration_since(*last) > TELL_EVERY) {
-            told.insert(server.clone(), now);
-            drop(told);
+        if self.told.is_due(server.to_string()) {
             tracing::warn!("connects to {} hang: {server}, which is attached there: {why}", flow.destination);
         }
     }
@@ -207,7 +202,7 @@ impl Relay {
             no_descriptors: AtomicU64::new(0),
             no_ports: AtomicU64::new(0),
             datagrams: datagrams::Counts::default(),
-            told: Mutex::default(),
+            told: Told::default(),
         });
         let namespace = Arc::new(namespace);
         let mut tasks = JoinSet::new();

@@ -58,9 +58,11 @@ pub async fn folder(function: &Function, source: PathBuf, at: &str, stage: &Stag
 pub async fn layer(layer: &stack::Layer, source: PathBuf, stage: &Stage) -> Result<PathBuf, Stop> {
     let Some(method) = layer.build_method.clone() else { return Ok(source) };
     let (runtimes, id, folder) = (stage.runtimes.clone(), layer.id.clone(), source.clone());
-    let progress = move |line: &str| crate::say(&format!("  {id}: {line}"));
-    let (method, name) = (method.clone(), layer.id.clone());
-    let built = tokio::task::spawn_blocking(move || runtimes.build_layer(&method, &name, &folder, &progress));
+    let build = move || {
+        let progress = |line: &str| crate::say(&format!("  {id}: {line}"));
+        runtimes.build_layer(&method, &id, &folder, &progress)
+    };
+    let built = tokio::task::spawn_blocking(build);
     match built.await.context("the build failed")? {
         Ok(built) => Ok(built.unwrap_or(source)),
         Err(error) if !stage.strict_builds => {
