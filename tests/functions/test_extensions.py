@@ -283,6 +283,7 @@ class Sink(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        note(f"{self.path} {self.headers['Content-Type']}")
         for event in json.loads(body):
             note(json.dumps(event))
         self.send_response(200)
@@ -327,7 +328,7 @@ print("extension says")
     name = function(layer(sink=code), LoggingConfig={"LogFormat": "JSON"})
     run(platform, name, "print(json_line := '{\"level\": \"ERROR\", \"n\": 1}', flush=True)\nprint('plain', flush=True)")
     lines = noted(platform, name, "sink", lambda lines: "platform.report" in types_of(lines))
-    assert lines[0] == "400"
+    assert lines[0] == "400" and "/x application/json" in lines
     found = events_of(lines)
     records = [event["record"] for event in found if event["type"] == "function"]
     assert records[:2] == [{"level": "ERROR", "n": 1}, "plain"], records
@@ -354,6 +355,61 @@ subscribe("/2020-08-15/logs", schemaVersion="2021-03-18", **wanted)
     wanted = ["logsSubscription", "extension", "start", "function", "runtimeDone", "end", "report"]
     assert [kind.removeprefix("platform.") for kind in kinds[:7]] == wanted, kinds
     assert "LOGS\tName: sink\tState: Subscribed\tTypes: [Platform, Function]" in platform.log(name)
+
+
+def test_telemetry_comes_over_tcp_line_by_line(platform, function):
+    code = (
+        TCP_SINK
+        + """
+register("INVOKE")
+wanted = dict(schemaVersion="2022-07-01", types=["platform", "function", "extension"], buffering=dict(timeoutMs=25))
+for uri in ("http://sandbox.localdomain", "http://sandbox.localdomain:4243"):
+    status, _, body = subscribe("/2022-07-01/telemetry", **wanted, destination=dict(protocol="TCP", URI=uri))
+    note("%s %s" % (status, body))
+print("extension says")
+"""
+        + LOOP
+    )
+    name = function(layer(sink=code), LoggingConfig={"LogFormat": "JSON"})
+    run(platform, name, "print('{\"n\": 1}\\n' + 'long' * 50_000, flush=True)")
+    lines = noted(platform, name, "sink", lambda lines: "platform.report" in types_of(lines))
+    refused = "400 {'errorType': 'ValidationError', 'errorMessage': 'URI port is not provided'}"
+    assert [line for line in lines if line[0] != "{"] == [refused, "200 OK"]
+    found = events_of(lines)
+    records = [event["record"] for event in found if event["type"] == "function"]
+    # The first schema has no objects in place of lines.
+    assert records[:2] == ['{"n": 1}', "long" * 50_000], [record[:80] for record in records]
+    assert [event["record"] for event in found if event["type"] == "extension"][0] == "extension says"
+    order = [kind.removeprefix("platform.") for kind in types_of(lines) if kind.startswith("platform.")]
+    wanted = ["initStart", "telemetrySubscription", "initRuntimeDone", "extension", "initReport", "start"]
+    assert order[:6] == wanted and order.index("runtimeDone") < order.index("report"), order
+
+
+def test_the_logs_api_comes_over_http_in_batches(platform, function):
+    code = (
+        HTTP_SINK
+        + """
+register("INVOKE")
+wanted = dict(types=["platform", "function", "extension"], buffering=dict(timeoutMs=25))
+for destination in (dict(protocol="HTTP", port=4243), dict(protocol="HTTP", URI="http://sandbox.localdomain:4243/a/path")):
+    status, _, body = subscribe("/2020-08-15/logs", **wanted, destination=destination)
+    note("%s %s" % (status, body))
+print("extension says")
+"""
+        + LOOP
+    )
+    name = function(layer(sink=code))
+    run(platform, name, "print('a line', flush=True)")
+    lines = noted(platform, name, "sink", lambda lines: "platform.report" in types_of(lines))
+    told = [line for line in lines if line[0] != "{"]
+    refused = "400 {'errorType': 'ValidationError', 'errorMessage': 'URI is not provided'}"
+    assert told[:2] == [refused, "200 OK"] and set(told[2:]) == {"/a/path application/json"}, told
+    found = events_of(lines)
+    assert [event["record"] for event in found if event["type"] == "function"][0] == "a line"
+    assert [event["record"] for event in found if event["type"] == "extension"][0] == "extension says"
+    # Without a schema it is the first, which knows no runtimeDone.
+    kinds = [kind.removeprefix("platform.") for kind in types_of(lines) if kind.startswith("platform.")]
+    assert kinds[:5] == ["logsSubscription", "extension", "start", "end", "report"], kinds
 
 
 def test_subscriptions_are_over_with_init_and_reach_nothing_outside(platform, function):
