@@ -153,8 +153,8 @@ def test_flow_logs_are_lines_of_awss_format(start, world, tmp_path):
     assert asked[0][0] == 0
     platform.stop()
     rows = [dict(zip(FIELDS.split(), line.split(), strict=True)) for line in log.read_text().splitlines()]
-    assert {(row["version"], row["account"], row["eni"]) for row in rows} == {("2", "000000000000", INTERFACE)}
-    assert {row["status"] for row in rows} == {"OK"}
+    assert {(row["version"], row["account"], row["status"]) for row in rows} == {("2", "000000000000", "OK")}
+    everybodys, rows = rows, [row for row in rows if row["eni"] == INTERFACE]
     accepted = [row for row in rows if row["action"] == "ACCEPT"]
     out = [row for row in accepted if row["destination"] == SERVER]
     back = [row for row in accepted if row["source"] == SERVER]
@@ -171,6 +171,20 @@ def test_flow_logs_are_lines_of_awss_format(start, world, tmp_path):
     assert unheard["action"] == "ACCEPT" and unheard["packets"] == "1"
     # Nor does AWS log what its resolver is asked.
     assert "53" not in {row["destination_port"] for row in rows} and len(rows) == 6
+    # The NAT gateway's own interface has each packet as it comes to its private address and as it goes on, and so the answers.
+    gateways = [row for row in everybodys if row["eni"] == "eni-Public-Nat"]
+    (private,) = {row["source"] for row in gateways} - {SERVER, out[0]["source"]}
+    assert private.startswith("10.0.100.")
+    inner, outer = out[0]["source"], SERVER
+    ways = [(inner, private), (private, inner), (private, outer), (outer, private)]
+    assert sorted((row["source"], row["destination"]) for row in gateways) == sorted(2 * ways)
+    counts = lambda rows, *ends: sorted((row["packets"], row["bytes"]) for row in rows if (row["source"], row["destination"]) == ends)
+    assert counts(gateways, *ways[0]) == counts(gateways, *ways[2]) == counts(out, inner, outer)
+    assert {row["action"] for row in gateways} == {"ACCEPT"}
+    # Whose rules did not let it in has the rejection.
+    (shut,) = [row for row in everybodys if row["eni"] == "eni-Private0-Shut"]
+    assert (shut["source"], shut["destination"], shut["action"]) == (inner, "10.0.0.4", "REJECT"), shut
+    assert len(everybodys) == 6 + 8 + 1
 
 
 def flow_log(of, kind, traffic, fields, seconds=60):
@@ -182,17 +196,18 @@ def flow_log(of, kind, traffic, fields, seconds=60):
 
 
 def test_flow_logs_of_a_template_have_their_traffic_and_their_fields_and_change_with_it(start, world, tmp_path):
-    fields = "version vpc-id subnet-id dstport tcp-flags flow-direction traffic-path action az-id"
+    fields = "version vpc-id subnet-id dstport tcp-flags flow-direction traffic-path action az-id interface-id"
     logs = {
         "All": flow_log(ref("Vpc"), "VPC", "ALL", fields),
         "Slow": flow_log(ref("Private0"), "Subnet", "ACCEPT", "srcport dstport packets", 600),
         "Rejected": flow_log(ref("Private0"), "Subnet", "REJECT", "dstport action"),
-        "Elsewhere": flow_log(ref("Public"), "Subnet", "ALL", "dstport"),
+        "Gateway": flow_log("eni-Public-Nat", "NetworkInterface", "ALL", "srcaddr dstaddr pkt-srcaddr pkt-dstaddr traffic-path"),
+        "Elsewhere": flow_log(ref("Private1"), "Subnet", "ALL", "dstport"),
     }
     rule = {"IpProtocol": "tcp", "FromPort": 7, "ToPort": 7, "CidrIp": "0.0.0.0/0"}
     config = {"SubnetIds": [ref("Private0")], "SecurityGroupIds": [ref("Group")]}
     functions = {"Red": ("puppet", {"Timeout": 30, "MemorySize": 256, "VpcConfig": config})}
-    written = lambda resources: templates.write(tmp_path, functions, network.resources(egress=[rule]) | resources)
+    written = lambda resources: templates.write(tmp_path, functions, network.resources(egress=[rule], subnets=2) | resources)
     folder = tmp_path / "flows"
     folder.mkdir()
     platform = start("--world", f"netns:{world.name}", "--flow-logs", folder, template=written(logs))
@@ -207,15 +222,26 @@ def test_flow_logs_of_a_template_have_their_traffic_and_their_fields_and_change_
     connect(platform, port=9, timeout=0.3)
     platform.stop()
     lines = {path.stem: path.read_text().splitlines() for path in folder.iterdir()}
-    assert lines.keys() == {"All", "Slow", "Rejected", "Elsewhere", "Later"}
+    assert lines.keys() == {"All", "Slow", "Rejected", "Gateway", "Elsewhere", "Later"}
     assert lines["Rejected"] == ["8 REJECT", "9 REJECT"] and lines["Elsewhere"] == [] and lines["Later"] == ["9"]
     rows = [line.split() for line in lines["All"]]
+    assert {row[9] for row in rows} == {INTERFACE, "eni-Public-Nat"}
+    rows = [row for row in rows if row[9] == INTERFACE]
     assert {(row[0], row[1][:4], row[2][:7], row[8]) for row in rows} == {("5", "vpc-", "subnet-", "use1-az2")}
     # Port, flags of all packets, direction, way, action: SYN and FIN go out, SYN, ACK and perhaps FIN come back, a SYN is rejected.
     ends = [tuple(row[3:8]) for row in rows]
     assert ("7", "3", "egress", "1", "ACCEPT") in ends and ("8", "2", "egress", "-", "REJECT") in ends, rows
     (back,) = [row[4:8] for row in rows if row[5] == "ingress"]
     assert back[0] in ("18", "19") and back[2:] == ["-", "ACCEPT"], rows
+    # As the VPC User Guide's example of a NAT gateway has them.
+    inner, private = lines["Gateway"][0].split()[:2]
+    expected = [
+        f"{inner} {private} {inner} {SERVER} -",
+        f"{private} {inner} {SERVER} {inner} 1",
+        f"{private} {SERVER} {private} {SERVER} 2",
+        f"{SERVER} {private} {SERVER} {private} -",
+    ]
+    assert lines["Gateway"] == expected
     (out, back) = sorted((line.split() for line in lines["Slow"]), key=lambda row: row[1] != "7")
     assert out[1] == back[0] == "7" and int(out[2]) >= 4 and int(back[2]) >= 3, lines["Slow"]
 

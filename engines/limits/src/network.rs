@@ -12,6 +12,7 @@ pub mod nat64;
 mod path;
 mod renew;
 mod rules;
+mod seen;
 mod space;
 mod wire;
 
@@ -23,6 +24,7 @@ pub use names::{Zone, means, range_of, service_address, service_of};
 pub use path::{EPHEMERAL, FlowKey, Path, WITHOUT_VPC};
 pub use renew::TooMuchGone;
 pub use rules::{Acl, AclEntry, Group, ICMP, ICMPV6, Rule, RulePeer, TCP, Traffic, UDP};
+pub use seen::{Heard, InterfaceOf, InterfacePlace};
 pub use space::{Attachments, Space};
 pub use wire::Wired;
 

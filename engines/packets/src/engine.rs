@@ -30,9 +30,8 @@ use crate::timers::Timers;
 use crate::wire::{TCP, UDP};
 use limits::Network;
 use limits::db_connections::DatabaseId;
-use limits::eni::InterfaceId;
 use limits::nat::GatewayId;
-use limits::network::Wired;
+use limits::network::{InterfaceOf, InterfacePlace, Wired};
 use limits::tally::Tally;
 use limits::token_bucket::{Refill, TokenBucket};
 use model::stack::{Stack, VpcConfig};
@@ -355,9 +354,12 @@ impl PacketEngine {
         &self.wired
     }
 
-    /// The index of an interface's subnet in the network.
-    pub fn subnet_of(&self, interface: InterfaceId) -> Option<usize> {
-        self.layout.interfaces.get(interface.index())?.subnet
+    /// What an interface is called, and where it is; `None`: it is not there any more.
+    pub fn interface_place(&self, of: InterfaceOf) -> Option<InterfacePlace> {
+        let InterfaceOf::Functions(id) = of else { return self.network.interface_place(of) };
+        let subnet = self.layout.interfaces.get(id.index())?.subnet?;
+        let name = Arc::clone(self.wired.connections.interface_name(id));
+        Some(InterfacePlace { name, vpc: self.network.subnets.get(subnet)?.vpc, subnet: Some(subnet) })
     }
 
     /// The network, to look at.

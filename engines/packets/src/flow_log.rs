@@ -1,11 +1,10 @@
 //! VPC flow-log records, and the lines that are made of them.
 //!
-//! Source: VPC User Guide, "Flow log records"; published. Each direction of a flow has a record of its own. What a full
-//! gateway drops, a route, or the rules of who is asked, was accepted at the interface; what a full interface drops never comes
-//! to it, and has no record.
+//! Source: VPC User Guide, "Flow log records" and "Flow log record examples" (through a NAT gateway); published. Each direction of
+//! a flow has a record of its own at each interface that it passes. What a full gateway drops, or a route, was accepted where it
+//! left and where it came; what a full interface drops never comes to it, and has no record.
 
-use limits::eni::InterfaceId;
-use limits::network::range_of;
+use limits::network::{InterfaceOf, range_of};
 use model::stack::{Field, LogFormat};
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
@@ -60,12 +59,14 @@ impl Status {
 /// One direction of a flow, as it passed an interface in some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowRecord {
-    /// The shared interface.
-    pub interface: InterfaceId,
-    /// Who sent.
+    /// Which one.
+    pub interface: InterfaceOf,
+    /// Who sent; of what leaves, the interface's own address.
     pub source: IpAddr,
-    /// To whom.
+    /// To whom; of what comes, the interface's own address.
     pub destination: IpAddr,
+    /// Who sent and to whom, as the packet says: others than these where the interface passes it on.
+    pub packet: (IpAddr, IpAddr),
     /// From which port; 0 where there is none.
     pub source_port: u16,
     /// To which port.
@@ -91,13 +92,13 @@ pub struct FlowRecord {
 }
 
 /// What records have in common that are one within an aggregation interval.
-pub type FlowKey = (InterfaceId, (IpAddr, u16), (IpAddr, u16), u8, Action);
+pub type FlowKey = (InterfaceOf, (IpAddr, u16), (IpAddr, u16), (IpAddr, IpAddr), u8, Action);
 
 impl FlowRecord {
     /// What it has in common with those that it is one with.
     pub const fn key(&self) -> FlowKey {
         let (from, to) = ((self.source, self.source_port), (self.destination, self.destination_port));
-        (self.interface, from, to, self.protocol, self.action)
+        (self.interface, from, to, self.packet, self.protocol, self.action)
     }
 
     /// Takes a later one of the same flow in.
@@ -157,9 +158,10 @@ impl FlowRecord {
     /// Writes what it says of a field; nothing where it has no value.
     fn write(&self, field: Field, line: &mut String) -> fmt::Result {
         match field {
-            // The interface translates, so packets bear no other addresses than its own here.
-            Field::SrcAddr | Field::PktSrcAddr => write!(line, "{}", self.source),
-            Field::DstAddr | Field::PktDstAddr => write!(line, "{}", self.destination),
+            Field::SrcAddr => write!(line, "{}", self.source),
+            Field::DstAddr => write!(line, "{}", self.destination),
+            Field::PktSrcAddr => write!(line, "{}", self.packet.0),
+            Field::PktDstAddr => write!(line, "{}", self.packet.1),
             Field::SrcPort => write!(line, "{}", self.source_port),
             Field::DstPort => write!(line, "{}", self.destination_port),
             Field::Protocol => write!(line, "{}", self.protocol),
@@ -168,8 +170,8 @@ impl FlowRecord {
             Field::Action => write!(line, "{}", self.action),
             Field::TcpFlags => write!(line, "{}", self.tcp_flags),
             Field::Type => line.write_str(if self.source.is_ipv4() { "IPv4" } else { "IPv6" }),
-            Field::PktSrcAwsService => line.write_str(range_of(self.source).unwrap_or_default()),
-            Field::PktDstAwsService => line.write_str(range_of(self.destination).unwrap_or_default()),
+            Field::PktSrcAwsService => line.write_str(range_of(self.packet.0).unwrap_or_default()),
+            Field::PktDstAwsService => line.write_str(range_of(self.packet.1).unwrap_or_default()),
             Field::FlowDirection => line.write_str(if self.egress { "egress" } else { "ingress" }),
             Field::TrafficPath => self.traffic_path.map_or(Ok(()), |path| write!(line, "{path}")),
             _ => Ok(()),

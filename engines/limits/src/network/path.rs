@@ -163,15 +163,6 @@ impl Network {
         Ok(path)
     }
 
-    /// Whether a packet leaves its interface: the interface's own groups and its subnet's ACL let it out. What bars it behind
-    /// that, nobody there hears of.
-    pub fn leaves(&self, subnet: usize, groups: &[usize], flow: &FlowKey) -> bool {
-        let route = self.route(subnet, flow.to);
-        let hop = route.map(|index| &self.subnets[subnet].routes[index].hop);
-        let (host, far) = self.there(subnet, hop, flow.to);
-        self.begin(subnet, groups, flow, (host, far != Some(subnet)), &mut |_| {}).is_ok()
-    }
-
     /// The way of a packet out of a subnet as flow logs number it (VPC User Guide, "Flow log records", `traffic-path`): 1 by another
     /// resource of the VPC, 2 by an internet gateway or a gateway endpoint, 4 by a peering connection. The numbers 7 and 8 that
     /// instances on Nitro have in place of 2 are none of functions' (assumed). `None`: AWS has no number, or it is not known.
@@ -185,7 +176,12 @@ impl Network {
     }
 
     /// Whose address it is, where it is one of a VPC that the route leads to, and in which subnet.
-    fn there(&self, subnet: usize, hop: Option<&Hop>, to: IpAddr) -> (Option<usize>, Option<usize>) {
+    pub(super) fn there(
+        &self,
+        subnet: usize,
+        hop: Option<&Hop>,
+        to: IpAddr,
+    ) -> (Option<usize>, Option<usize>) {
         let vpc = match hop {
             Some(Hop::Inside) => Some(self.subnets[subnet].vpc),
             Some(Hop::Peer { vpc, .. }) => Some(*vpc),
@@ -574,7 +570,7 @@ impl Network {
     }
 
     /// Who has an address in another VPC, which a transit gateway, a VPN or an instance leads to; nobody, where several have it.
-    fn host_beyond(&self, subnet: usize, to: IpAddr) -> Option<usize> {
+    pub(super) fn host_beyond(&self, subnet: usize, to: IpAddr) -> Option<usize> {
         let own = self.subnets[subnet].vpc;
         let mut there =
             (0..self.vpcs.len()).filter(|vpc| *vpc != own).filter_map(|vpc| self.host_at(vpc, to));

@@ -92,7 +92,7 @@ pub enum Field {
     PktDstAwsService,
     FlowDirection,
     TrafficPath,
-    /// One that the interfaces of functions never have a value for.
+    /// One that interfaces without an instance never have a value for.
     Unset(&'static str),
 }
 

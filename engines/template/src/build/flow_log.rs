@@ -12,7 +12,7 @@ use std::time::Duration;
 /// `MaxAggregationInterval` where the template has none, seconds.
 const USUAL_INTERVAL_S: i64 = 600;
 
-/// What a flow log may be of, with the type that it must point at; of the others no function's interface is part.
+/// What a flow log may be of, with the type that it must point at; of the others no interface here is part.
 const KINDS: &[(&str, Option<&str>)] = &[
     ("VPC", Some(VPC)),
     ("Subnet", Some(SUBNET)),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use limits::Network;
-use limits::eni::InterfaceId;
+use limits::network::{InterfaceOf, InterfacePlace};
 use model::Instant;
 use model::name::zone_id;
 use model::stack::{LogFormat, TrafficType};
@@ -105,10 +105,10 @@ struct Log {
     kept: BTreeMap<FlowKey, FlowRecord>,
     leaving: VecDeque<FlowRecord>,
     /// Interfaces that ever had a record, and those that had one in this interval.
-    known: BTreeSet<InterfaceId>,
-    heard: BTreeSet<InterfaceId>,
+    known: BTreeSet<InterfaceOf>,
+    heard: BTreeSet<InterfaceOf>,
     /// Those of which records were lost in it.
-    skipped: BTreeSet<InterfaceId>,
+    skipped: BTreeSet<InterfaceOf>,
 }
 
 /// An interface, as lines speak of it.
@@ -227,8 +227,9 @@ impl FlowLogs {
     fn end_minute(&mut self, engine: &mut PacketEngine, last_s: u64) {
         let lost = engine.take_skipped_interfaces();
         // One that is gone has nothing to be silent about.
-        let there: BTreeSet<Arc<str>> =
-            engine.wired().connections.shared().map(|(name, _)| name.clone()).collect();
+        let shared = engine.wired().connections.shared().map(|(name, _)| name.clone());
+        let others = engine.network().interfaces_of_others().filter_map(|of| engine.interface_place(of));
+        let there: BTreeSet<Arc<str>> = shared.chain(others.map(|place| place.name)).collect();
         for log in &mut self.logs {
             for id in &lost {
                 if Place::of(engine, *id).is_some_and(|place| log.covers(&place)) {
@@ -376,12 +377,16 @@ impl Names {
 }
 
 impl<'a> Place<'a> {
-    fn of(engine: &'a PacketEngine, interface: InterfaceId) -> Option<Self> {
-        let name = engine.wired().connections.interface_name(interface).clone();
+    fn of(engine: &'a PacketEngine, interface: InterfaceOf) -> Option<Self> {
+        let InterfacePlace { name, vpc, subnet } = engine.interface_place(interface)?;
         let network: &Network = engine.network();
-        let subnet = network.subnets.get(engine.subnet_of(interface)?)?;
-        let vpc = network.vpcs.get(subnet.vpc).map_or("", |vpc| &vpc.name);
-        Some(Self { name, vpc, subnet: &subnet.name, zone: &subnet.zone })
+        let subnet = subnet.and_then(|subnet| network.subnets.get(subnet));
+        Some(Self {
+            name,
+            vpc: network.vpcs.get(vpc).map_or("", |vpc| &vpc.name),
+            subnet: subnet.map_or("", |subnet| &subnet.name),
+            zone: subnet.map_or("", |subnet| &subnet.zone),
+        })
     }
 }
 
