@@ -74,14 +74,19 @@ def test_explain_tells_what_is_in_use_of_each_limit_on_the_way(up, tmp_path):
     assert connect(platform, count=5, keep=True) == ["hello"] * 5
     assert connect(platform, timeout=0.5) == ["TimeoutError"]
     way = ("explain", "Red", f"{SERVER}:{PORT}", "--template", tmp_path / "app.json")
-    text = onrush(*way, "--endpoint", platform.url)
+    text = onrush(*way, "--endpoint", platform.url, code=1)
     assert "now 5 of 65,000 in use" in text and re.search(r"now 5 of 5 in use, at most 5, \d+ refused", text), text
     # The platform's own figures decide, and before them those of the question.
     most = "at most {} connections to it at once (nat.ports)"
-    assert "x 5 connections to each destination = 5 (nat.ports)" in text and most.format(5) in text, text
+    full = f"It does not reach {SERVER}:{PORT} now: all 5 connections of Nat to it are in use (nat.ports)."
+    assert "x 5 connections to each destination = 5 (nat.ports)" in text and full in text, text
+    other = onrush("explain", "Red", f"{SERVER}:{PORT + 1}", *way[3:], "--endpoint", platform.url)
+    assert most.format(5) in other, other
     asked = onrush(*way, "--endpoint", platform.url, "--limit", "nat.ports=7")
     assert most.format(7) in asked and "now 5 of 5 in use" in asked, asked
-    steps = json.loads(onrush(*way, "--endpoint", platform.url, "--json"))["ways"][0]["steps"]
+    told = json.loads(onrush(*way, "--endpoint", platform.url, "--json", code=1))["ways"][0]
+    assert (told["limit"], told["resource"], told["arrives"]) == ("nat.ports", "Nat", False), told
+    steps = told["steps"]
     used = {step["what"]: step["now"]["used"] for step in steps if step["now"]}
     assert used == {"interface": 5, "NAT gateway": 5}
     # A resource alone has what is in use of its own limits.

@@ -339,7 +339,7 @@ pub struct Endpoint {
 /// Deploy a template to a running Onrush, and print what changed.
 ///
 /// Requests that run end on the code that they began with. A template with problems changes nothing. What is made at the start
-/// alone (the network, databases, REST APIs) is named, and waits for the next `onrush up`.
+/// alone (parameters, secrets) is named, and waits for the next `onrush up`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  onrush deploy                       the template in this folder; without one, what runs is read again\n  onrush deploy app.yaml --parameter-overrides Stage=test\n  onrush deploy --endpoint http://127.0.0.1:4600"

@@ -50,6 +50,8 @@ struct Way {
     policy: Option<Policy>,
     /// Every rule lets it pass, to where nobody is.
     lost: bool,
+    /// The limit on it that has no room now, and whose it is.
+    full: Option<(LimitId, String)>,
 }
 
 /// The policy of an endpoint.
@@ -192,10 +194,42 @@ impl View<'_> {
             _ => None,
         };
         let lost = nobody.is_some();
-        let verdict = nobody.unwrap_or_else(|| self.verdict(to, &explanation.path));
-        let used = explanation.steps.iter().map(|step| self.now.as_ref()?.of(step, to)).collect();
+        let used: Vec<_> = explanation.steps.iter().map(|step| self.now.as_ref()?.of(step, to)).collect();
+        let is_barred = lost || matches!(explanation.path, Path::Barred(..) | Path::Nothing);
+        let full = if is_barred { None } else { self.full(&explanation, &used) };
+        let verdict = match (nobody, &full) {
+            (Some(nobody), _) => nobody,
+            (None, Some((limit, resource, most))) => {
+                let (what, cure) = room(*limit, resource);
+                explanation.cure = Some(cure);
+                format!(
+                    "It does not reach {} now: all {} connections {what} are in use ({limit}).",
+                    to.title,
+                    grouped(*most)
+                )
+            }
+            (None, None) => self.verdict(to, &explanation.path),
+        };
+        let full = full.map(|(limit, resource, _)| (limit, resource));
         let policy = self.policy(&explanation.path, to);
-        Way { subnet, name, explanation, used, verdict, policy, lost }
+        Way { subnet, name, explanation, used, verdict, policy, lost, full }
+    }
+
+    /// The first limit on a way that has no room now, by the platform's figures and by those of the question: whose it is, and
+    /// its figure.
+    fn full(&self, explanation: &Explanation, used: &[Option<Use>]) -> Option<(LimitId, String, u64)> {
+        explanation.steps.iter().zip(used).find_map(|(step, used)| {
+            let limit = now::limit_of(step.what)?;
+            let asked = match limit {
+                LimitId::EniConnections => u64::from(self.settings.interface.connections),
+                LimitId::NatPorts => {
+                    let gateway = self.network.gateways.iter().find(|found| found.name == step.resource)?;
+                    u64::from(self.settings.nat.ports) * u64::from(gateway.addresses)
+                }
+                _ => 0,
+            };
+            used.as_ref()?.fills(asked).map(|most| (limit, step.resource.clone(), most))
+        })
     }
 
     /// The policy of the endpoint that a way ends at.
@@ -320,8 +354,10 @@ impl View<'_> {
                 "decides": step.decides, "passes": step.passes, "now": used.map(Use::json),
             })
         });
-        let (limit, resource) = match &way.explanation.path {
-            Path::Barred(limit, resource) => (Some(limit.as_str()), Some(resource)),
+        let (limit, resource) = match (&way.explanation.path, &way.full) {
+            (Path::Barred(limit, resource), _) | (_, Some((limit, resource))) => {
+                (Some(limit.as_str()), Some(resource))
+            }
             _ => (None, None),
         };
         json!({
@@ -394,7 +430,23 @@ impl View<'_> {
 
 impl Way {
     fn arrives(&self) -> bool {
-        !self.lost && !matches!(self.explanation.path, Path::Barred(..) | Path::Nothing)
+        !self.lost
+            && self.full.is_none()
+            && !matches!(self.explanation.path, Path::Barred(..) | Path::Nothing)
+    }
+}
+
+/// Whose connections a full limit counts, in words, with what happens, and what makes room.
+fn room(limit: LimitId, resource: &str) -> (String, String) {
+    match limit {
+        LimitId::NatPorts => {
+            (format!("of {resource} to it"), format!("more addresses for {resource}, or fewer connections"))
+        }
+        LimitId::EniConnections => (
+            format!("of {resource}"),
+            "one more subnet for the functions that share it, or fewer connections".to_owned(),
+        ),
+        _ => (format!("of {resource}"), format!("a larger class for {resource}, or fewer connections")),
     }
 }
 

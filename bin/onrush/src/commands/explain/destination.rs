@@ -4,6 +4,7 @@ use super::View;
 use crate::Stop;
 use crate::arguments::Transport;
 use limits::network::{HostKind, service_address, service_of};
+use model::name::dns_suffix_of;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Stands for the address of a name of the outside, which is not asked for (RFC 5737: nobody's).
@@ -42,10 +43,24 @@ pub(super) enum Wanted {
 impl Destination {
     pub(super) fn read(view: &View<'_>, text: &str, protocol: Transport) -> Result<Wanted, Stop> {
         let (text, scheme_port) = strip_scheme(text);
-        let (word, port) = split_port(text)?;
+        let (word, port) = match view.called(text) {
+            Some(id) => (id.to_owned(), None),
+            None => split_port(text)?,
+        };
         if word.contains(|letter: char| letter.is_whitespace() || "/@?#[]\"".contains(letter)) {
             return Err(Stop::Usage(format!("`{word}` is no name, address or logical id")));
         }
+        let last = word.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+        let is_address = word.parse::<IpAddr>().is_ok();
+        // No domain ends in digits: whoever wrote them meant an address.
+        if !is_address && (word.contains(':') || last.bytes().all(|byte| byte.is_ascii_digit())) {
+            return Err(Stop::Usage(format!("`{word}` is no address")));
+        }
+        // Names are the same in capitals, and with the root's dot.
+        let word = match word.strip_suffix('.').unwrap_or(&word) {
+            name if word.contains('.') && !view.stack.types.contains_key(&word) => name.to_ascii_lowercase(),
+            _ => word,
+        };
         if let Some((host, default)) = view.host_named(&word) {
             let port = port.or(scheme_port).unwrap_or(default);
             return Ok(Wanted::Place(Self::new(&word, Some(host), port, protocol)));
@@ -63,7 +78,8 @@ impl Destination {
             // An unknown word: most likely a slip in a logical id.
             view.about(&word)?;
         }
-        let port = match (port.or(scheme_port), protocol) {
+        let service_port = service_of(&word, &view.stack.region).map(|_| HTTPS);
+        let port = match (port.or(scheme_port).or(service_port), protocol) {
             (Some(port), _) => port,
             (None, Transport::Icmp) => 0,
             (None, _) => {
@@ -166,6 +182,20 @@ impl View<'_> {
         Some((host.name.clone(), port.unwrap_or(HTTPS)))
     }
 
+    /// The logical id of what stands behind a service, by its name or ARN, of whichever account.
+    fn called(&self, word: &str) -> Option<&str> {
+        let stack = self.stack;
+        let function = stack.functions.iter().find(|found| found.name == word).map(|found| &found.id);
+        let parameter = stack.ssm_parameters.iter().find(|found| found.name == word).map(|found| &found.id);
+        let secret = stack.secrets.iter().find(|found| found.name == word).map(|found| &found.id);
+        let other = stack.others.iter().find(|found| found.physical_id == word).map(|found| &found.id);
+        let named = function.or(parameter).or(secret).or(other);
+        let is_arn =
+            |id: &&String| self.arn_of(id).is_some_and(|arn| without_account(&arn).eq(without_account(word)));
+        let id = named.or_else(|| stack.types.keys().find(is_arn))?;
+        self.service_behind(id).map(|_| &**id)
+    }
+
     /// The ARN of a resource that stands behind a service, where it is known.
     fn arn_of(&self, id: &str) -> Option<String> {
         let stack = self.stack;
@@ -193,7 +223,7 @@ impl View<'_> {
     /// The host name of AWS by which functions reach a resource that stands behind a service.
     pub(super) fn service_behind(&self, id: &str) -> Option<String> {
         let (stack, region) = (self.stack, &self.stack.region);
-        let of = |service: &str| Some(format!("{service}.{region}.amazonaws.com"));
+        let of = |service: &str| Some(format!("{service}.{region}.{}", dns_suffix_of(region)));
         if stack.function(id).is_some() {
             return of("lambda");
         }
@@ -221,6 +251,11 @@ impl View<'_> {
             _ => None,
         }
     }
+}
+
+/// The parts of an ARN but for its account.
+fn without_account(arn: &str) -> impl Iterator<Item = &str> {
+    arn.splitn(6, ':').enumerate().filter(|(index, _)| *index != 4).map(|(_, part)| part)
 }
 
 /// Takes `https://` and a path off, as people copy them.

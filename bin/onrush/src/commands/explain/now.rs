@@ -48,16 +48,14 @@ impl Now {
 
     /// What the limit of a step has in use now; `None` where there is none, or the platform runs another template.
     pub(super) fn of(&self, step: &Step, to: &Destination) -> Option<Use> {
-        match step.what {
-            StepKind::Interface => self.row("eni.connections", &step.resource),
-            StepKind::Nat => {
-                let gateway = self.named("gateways", &step.resource)?;
-                let towards = gateway["destinations"].as_array()?.iter().find(|row| is_to(row, to));
-                let row = self.row("nat.ports", &step.resource)?;
-                Some(towards.map_or(Use { used: 0, peak: 0, refused: 0, ..row }, Use::of))
-            }
-            _ => None,
+        let limit = limit_of(step.what)?;
+        let row = self.row(limit.as_str(), &step.resource)?;
+        if limit != LimitId::NatPorts {
+            return Some(row);
         }
+        let gateway = self.named("gateways", &step.resource)?;
+        let towards = gateway["destinations"].as_array()?.iter().find(|row| is_to(row, to));
+        Some(towards.map_or(Use { used: 0, peak: 0, refused: 0, ..row }, Use::of))
     }
 
     /// What each limit of a resource has in use, behind its id: a NAT gateway's ports towards each of its busiest destinations,
@@ -108,6 +106,16 @@ impl Now {
     }
 }
 
+/// The limit that counts connections at a step.
+pub(super) fn limit_of(step: StepKind) -> Option<LimitId> {
+    match step {
+        StepKind::Interface => Some(LimitId::EniConnections),
+        StepKind::Nat => Some(LimitId::NatPorts),
+        StepKind::End => Some(LimitId::DbMaxConnections),
+        _ => None,
+    }
+}
+
 /// Whether a gateway's row is of that destination: by its address, or by the name that functions used.
 fn is_to(row: &Value, to: &Destination) -> bool {
     let text = row["destination"].as_str().unwrap_or_default();
@@ -119,6 +127,11 @@ impl Use {
     fn of(row: &Value) -> Self {
         let number = |key: &str| row[key].as_u64().unwrap_or(0);
         Self { used: number("used"), max: number("max"), peak: number("peak"), refused: number("refused") }
+    }
+
+    /// The figure, where nothing is left of it, nor of the one that was asked about.
+    pub(super) fn fills(self, asked: u64) -> Option<u64> {
+        (self.max > 0 && self.used >= self.max.max(asked)).then_some(self.max)
     }
 
     pub(super) fn json(self) -> Value {

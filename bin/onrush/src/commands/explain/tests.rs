@@ -334,11 +334,42 @@ fn slips_are_told_with_what_was_meant() {
         ("CartFunction", Some(""), "empty"),
         ("CartFunction", Some("[::1:443"), "not of the form"),
         ("CartFunction", Some("10.0.0.0/8"), "`10.0.0.0/8` is no name, address"),
+        ("CartFunction", Some("10.20.0.300:443"), "`10.20.0.300` is no address"),
+        ("CartFunction", Some("1.2.3.4:443:5"), "`1.2.3.4:443` is no address"),
+        ("CartFunction", Some("arn:aws:sqs:us-east-1:123456789012:9"), "is no address"),
         ("CartFunction", Some("cache.example.com :443"), "`cache.example.com ` is no name"),
     ] {
         let message = mistake(source, to);
         assert!(message.contains(expected), "{expected}\nin {message}");
     }
+}
+
+#[test]
+fn what_stands_behind_a_service_is_meant_by_its_name_and_arn_too() {
+    let function = "arn:aws:lambda:us-east-1:123456789012:function:storefront-dev-recommend";
+    for to in ["RecommendFunction", "storefront-dev-recommend", function, "lambda.us-east-1.amazonaws.com"] {
+        let (text, arrives) = explain(STOREFRONT, "CartFunction", to);
+        let first = "CartFunction -> lambda.us-east-1.amazonaws.com:443 (tcp)";
+        assert!(arrives && text.starts_with(first), "{to}: {text}");
+    }
+    for (to, service) in [("/a/b", "ssm"), ("shop-pictures", "s3"), ("arn:aws:s3:::shop-pictures", "s3")] {
+        let (text, _) = explain(ALL_TYPES, "CartFunction", to);
+        let first = format!("CartFunction -> {service}.us-east-1.amazonaws.com:443 (tcp)");
+        assert!(text.starts_with(&first) && text.contains("AccessDenied"), "{to}: {text}");
+    }
+}
+
+#[test]
+fn names_are_the_same_in_capitals_and_with_the_roots_dot() {
+    let of = |to: &str| explain(ALL_TYPES, "CartFunction", to);
+    for (name, other) in [
+        ("db.shop.test:5432", "DB.Shop.TEST:5432"),
+        ("db.shop.test:5432", "db.shop.test.:5432"),
+        ("ssm.us-east-1.amazonaws.com", "SSM.us-east-1.AmazonAWS.com."),
+    ] {
+        assert_eq!(of(name), of(other));
+    }
+    assert!(of("DB.Shop.TEST:5432").0.contains("It reaches Db"), "{}", of("DB.Shop.TEST:5432").0);
 }
 
 #[test]
@@ -424,13 +455,21 @@ fn what_runs_now_is_told_beside_the_figures() {
     let inputs = template::Inputs { stack_name: "shop".into(), ..template::Inputs::default() };
     let stack = template::read("t", STOREFRONT, &inputs).stack.unwrap();
     let era = Era::named("today").unwrap();
-    let settings = NetworkSettings::from_era(&era, "us-east-1", &Overrides::default()).unwrap();
+    let mut given = Overrides::default();
+    given.set(LimitId::NatPorts, 550);
+    let settings = NetworkSettings::from_era(&era, "us-east-1", &given).unwrap();
     let network = Network::from_stack(&stack);
     let view = View { stack: &stack, network, settings, now: Some(now::board(board)) };
     let tell = |to: &str, json| view.answer("CartFunction", Some(to), Transport::Tcp, json).ok().unwrap().0;
     let text = tell("cache.example.com:443", false);
     assert!(text.contains("now 280 of 550 in use, at most 550\n"), "{text}");
     assert!(text.contains("now 550 of 550 in use, at most 550, 5,470 refused\n"), "{text}");
+    // What has no room left now is where nobody gets through.
+    let cause = "It does not reach cache.example.com:443 now: all 550 connections of NatGateway to it are in use (nat.ports).\n\
+                 Cure: more addresses for NatGateway, or fewer connections.";
+    assert!(text.contains(cause), "{text}");
+    let free = view.answer("CartFunction", Some("203.0.113.9:443"), Transport::Tcp, false).ok().unwrap();
+    assert!(free.1 && free.0.contains("It reaches 203.0.113.9:443 through NatGateway"), "{}", free.0);
     assert!(tell("203.0.113.9:443", false).contains("now 7 of 550 in use, at most 9\n"));
     assert!(
         tell("203.0.113.8:443", false).contains("now 0 of 550 in use, at most 0\n"),
@@ -440,6 +479,11 @@ fn what_runs_now_is_told_beside_the_figures() {
     let steps = found["ways"][0]["steps"].as_array().unwrap();
     let nat = steps.iter().find(|step| step["what"] == "NAT gateway").unwrap();
     assert_eq!(nat["now"], json!({"used": 550, "max": 550, "peak": 550, "refused": 5_470}));
+    let says = |key: &str| &found["ways"][0][key];
+    assert_eq!(
+        (says("arrives"), says("limit"), says("resource"), &found["arrives"]),
+        (&json!(false), &json!("nat.ports"), &json!("NatGateway"), &json!(false))
+    );
     // A resource alone tells of its own limits.
     let about = |id: &str| view.answer(id, None, Transport::Tcp, false).ok().unwrap().0;
     let ends = |id: &str, lines: &[&str]| {
