@@ -141,6 +141,19 @@ def test_a_makefile_is_run_and_esbuild_refused_with_the_way_out(start, home):
         start(home=home, template=template(home, Cart=node))
 
 
+def test_what_sam_build_left_runs_as_it_is(start, home):
+    """`sam build` leaves the methods in its template, esbuild and makefile among them, beside what it has built."""
+    functions = {}
+    for name, method, runtime in [("Made", "makefile", RUNTIME), ("Bundled", "esbuild", "nodejs22.x")]:
+        (home / name.lower()).mkdir()
+        functions[name] = {"Handler": "app.handler", "Runtime": runtime, "Metadata": {"BuildMethod": method, "SamResourceId": name}}
+    (home / "made" / "app.py").write_text("def handler(event, context): return 'made'\n")
+    (home / "bundled" / "app.js").write_text("exports.handler = async () => 'bundled'\n")
+    platform = start(home=home, template=template(home, **functions))
+    assert platform.invoke("Made").json() == "made"
+    assert platform.invoke("Bundled").json() == "bundled"
+
+
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 @pytest.mark.parametrize("arguments", [(), ("--watch",)], ids=["up", "watch"])
 def test_layers_are_built_into_the_folders_of_their_runtimes(start, home, arguments):

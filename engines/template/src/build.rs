@@ -161,7 +161,7 @@ impl Builder<'_, '_> {
                 || self.api(item)
                 || self.database(item)
                 || cache::is_cache(item);
-            if !done && !QUIET.contains(&item.kind) {
+            if !done && !QUIET.contains(&item.kind) && item.fields.get(crate::sam::EVENT).is_none() {
                 others.entry(item.kind).or_default().push(item);
             }
         }

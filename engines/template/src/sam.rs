@@ -35,6 +35,8 @@ const HTTP_API: &str = "ServerlessHttpApi";
 /// The implicit REST API.
 const REST_API: &str = "ServerlessRestApi";
 
+/// The property of what stands for an event that is not run, which is said where the event stands.
+pub(crate) const EVENT: &str = "Onrush::Event";
 /// The property of a route or method that holds its integration, where a plain template points at one.
 pub(crate) const INTEGRATION: &str = "Onrush::Integration";
 /// The property of a method that holds its path, where a plain template points at a resource.

@@ -77,11 +77,11 @@ impl Build {
     /// What a function's folder needs; `None`: it runs as it is. So does one where the packages lie already, and what `sam
     /// build` left behind. `make` says that the template asks for a makefile.
     pub fn of(runtime: &str, source: &Path, make: bool) -> Option<Build> {
-        if make {
-            return Some(Build::Make);
-        }
         if source.iter().any(|part| part == ".aws-sam") {
             return None;
+        }
+        if make {
+            return Some(Build::Make);
         }
         match family(runtime).ok()? {
             Family::Python { .. } => {
@@ -513,6 +513,7 @@ mod tests {
         let built = source.join(".aws-sam/build/Cart");
         write(&built, "requirements.txt", "requests\n");
         assert_eq!(Build::of("python3.13", &built, false), None);
+        assert_eq!(Build::of("python3.13", &built, true), None, "its makefile lies elsewhere");
     }
 
     #[test]

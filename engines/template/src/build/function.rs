@@ -169,7 +169,7 @@ impl Builder<'_, '_> {
             code,
             code_place: place(code_node.map_or(item.span, |node| node.span)),
             asset_path: metadata_text(item, "aws:asset:path"),
-            build_method: metadata_text(item, "BuildMethod"),
+            build_method: build_method(item),
             build_binary: build_property(item, "Binary"),
             package_type,
             runtime,
@@ -331,6 +331,13 @@ fn is_dynamic(text: &str) -> bool {
 
 pub(super) fn metadata_text(item: &Item<'_>, key: &str) -> Option<String> {
     item.metadata?.get(key)?.as_str().map(str::to_owned)
+}
+
+/// SAM's `BuildMethod`, unless `sam build` wrote the template: it leaves the method, names each resource in `SamResourceId`, and
+/// has built them.
+pub(super) fn build_method(item: &Item<'_>) -> Option<String> {
+    let is_built = item.metadata.is_some_and(|metadata| metadata.get("SamResourceId").is_some());
+    metadata_text(item, "BuildMethod").filter(|_| !is_built)
 }
 
 /// How SAM builds it. Source: AWS SAM Developer Guide, "Building Rust Lambda functions with Cargo Lambda", published.

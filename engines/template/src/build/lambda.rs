@@ -1,6 +1,6 @@
 //! What belongs to functions: layers, URLs, versions, aliases, permissions, roles.
 
-use super::function::metadata_text;
+use super::function::{build_method, metadata_text};
 use super::{Builder, Fields, Item, choice, place, span};
 use crate::identity::Attribute;
 use crate::problem::{Problem, quoted};
@@ -141,7 +141,7 @@ impl Builder<'_, '_> {
             code,
             code_place: place(node.span),
             asset_path: metadata_text(item, "aws:asset:path"),
-            build_method: metadata_text(item, "BuildMethod"),
+            build_method: build_method(item),
             compatible_runtimes: item.fields.strings("CompatibleRuntimes", &mut self.problems),
             compatible_architectures: item.fields.strings("CompatibleArchitectures", &mut self.problems),
             description: item.fields.string("Description", &mut self.problems).unwrap_or_default(),

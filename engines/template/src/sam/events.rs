@@ -2,32 +2,66 @@
 
 use super::function::Alias;
 use super::make::{Properties, attribute, mapping, reference, text, yes};
-use super::{HTTP_API, INTEGRATION, Output, PATH, REST_API, auth};
+use super::{EVENT, HTTP_API, INTEGRATION, Output, PATH, REST_API, auth};
 use crate::intrinsic::Call;
 use crate::problem::{Problem, Problems, quoted};
 use crate::resolve::{Resolver, Resource};
 use crate::yaml::{Entry, Node, Span};
 
-/// Event types of SAM that are known but not run, and what `onrush generate-event` calls an event of theirs.
-const NOT_RUN: &[(&str, Option<&str>)] = &[
-    ("AlexaSkill", None),
-    ("CloudWatchEvent", Some("eventbridge event")),
-    ("CloudWatchLogs", Some("cloudwatch logs")),
-    ("Cognito", Some("cognito pre-signup")),
-    ("DocumentDB", None),
-    ("DynamoDB", Some("dynamodb update")),
-    ("EventBridgeRule", Some("eventbridge event")),
-    ("IoTRule", None),
-    ("Kinesis", Some("kinesis get-records")),
-    ("MQ", None),
-    ("MSK", None),
-    ("S3", Some("s3 put")),
-    ("SNS", Some("sns notification")),
-    ("SQS", Some("sqs receive-message")),
-    ("Schedule", Some("cloudwatch scheduled-event")),
-    ("ScheduleV2", Some("cloudwatch scheduled-event")),
-    ("SelfManagedKafka", None),
+/// What SAM makes of an event of a type that is not run.
+struct NotRun {
+    kind: &'static str,
+    /// What `onrush generate-event` calls an event of it.
+    words: Option<&'static str>,
+    /// The type of the resource `FunctionEvent`, if there is one.
+    made: Option<&'static str>,
+    /// Who `FunctionEventPermission` lets call the function, if anybody.
+    principal: Option<&'static str>,
+}
+
+const fn not_run(
+    kind: &'static str,
+    words: Option<&'static str>,
+    made: Option<&'static str>,
+    principal: Option<&'static str>,
+) -> NotRun {
+    NotRun { kind, words, made, principal }
+}
+
+const RULE: Option<&str> = Some("AWS::Events::Rule");
+const MAPPING: Option<&str> = Some("AWS::Lambda::EventSourceMapping");
+const EVENTS: Option<&str> = Some("events.amazonaws.com");
+
+/// Event types of SAM that are known but not run. Source: AWS SAM Developer Guide, "Generated CloudFormation resources when
+/// AWS::Serverless::Function is specified", published.
+const NOT_RUN: &[NotRun] = &[
+    not_run("AlexaSkill", None, None, Some("alexa-appkit.amazon.com")),
+    not_run("CloudWatchEvent", Some("eventbridge event"), RULE, EVENTS),
+    not_run(
+        "CloudWatchLogs",
+        Some("cloudwatch logs"),
+        Some("AWS::Logs::SubscriptionFilter"),
+        Some("logs.amazonaws.com"),
+    ),
+    not_run("Cognito", Some("cognito pre-signup"), None, Some("cognito-idp.amazonaws.com")),
+    not_run("DocumentDB", None, MAPPING, None),
+    not_run("DynamoDB", Some("dynamodb update"), MAPPING, None),
+    not_run("EventBridgeRule", Some("eventbridge event"), RULE, EVENTS),
+    not_run("IoTRule", None, Some("AWS::IoT::TopicRule"), Some("iot.amazonaws.com")),
+    not_run("Kinesis", Some("kinesis get-records"), MAPPING, None),
+    not_run("MQ", None, MAPPING, None),
+    not_run("MSK", None, MAPPING, None),
+    not_run("S3", Some("s3 put"), None, Some("s3.amazonaws.com")),
+    not_run("SNS", Some("sns notification"), Some("AWS::SNS::Subscription"), Some("sns.amazonaws.com")),
+    not_run("SQS", Some("sqs receive-message"), MAPPING, None),
+    not_run("Schedule", Some("cloudwatch scheduled-event"), RULE, EVENTS),
+    not_run("ScheduleV2", Some("cloudwatch scheduled-event"), Some("AWS::Scheduler::Schedule"), None),
+    not_run("SelfManagedKafka", None, MAPPING, None),
 ];
+
+fn known(kind: &str) -> Option<&'static NotRun> {
+    NOT_RUN.iter().find(|known| known.kind == kind)
+}
 
 /// What an event calls: the function, or its alias.
 pub(super) fn target(function: &str, alias: Option<&Alias>, span: Span) -> Node {
@@ -57,12 +91,16 @@ pub(super) fn transform(
         match kind {
             "HttpApi" => one.http(resolver, output),
             "Api" => one.rest(resolver, output),
-            other => left.push((other.to_owned(), entry.value.span)),
+            other => {
+                if let Some(known) = known(other) {
+                    one.name_what_sam_makes(known, output);
+                }
+                left.push((other.to_owned(), entry.value.span));
+            }
         }
     }
-    let known = |kind: &str| NOT_RUN.iter().find(|(name, _)| *name == kind);
     let (not_run, unknown): (Vec<_>, Vec<_>) = left.into_iter().partition(|(kind, _)| known(kind).is_some());
-    let words = |kind: &str| known(kind).and_then(|(_, words)| *words);
+    let words = |kind: &str| known(kind).and_then(|known| known.words);
     for (events, verdict) in [(not_run, "not run"), (unknown, "not known")] {
         if let Some(problem) = undelivered(function, &events, verdict, words) {
             warnings.push(problem);
@@ -158,6 +196,34 @@ impl One<'_> {
         fields.extend(key.map(|node| ("ApiKeyRequired", node)));
         fields.extend(auth.as_ref().and_then(|auth| auth::of_event(auth, resolver)));
         self.finish(api, "AWS::ApiGateway::Method", mapping(fields, span), output);
+    }
+
+    /// What the event stands for is not run, but a template may name it.
+    fn name_what_sam_makes(&self, known: &NotRun, output: &mut Output) {
+        let (span, condition) = (self.entry.key_span, self.condition.cloned());
+        let id = format!("{}{}", self.function, self.entry.key);
+        if let Some(kind) = known.made {
+            let mut properties = vec![(EVENT, yes(span))];
+            properties.extend(self.get("Name").map(|name| ("Name", name)));
+            output.push_new(Resource::made(&id, kind, mapping(properties, span), condition.clone()));
+        }
+        if let Some(principal) = known.principal {
+            let mut properties = vec![
+                ("Action", text("lambda:InvokeFunction", span)),
+                ("Principal", text(principal, span)),
+                ("FunctionName", target(self.function, self.alias, span)),
+            ];
+            if known.made == RULE {
+                properties.push(("SourceArn", attribute(&id, "Arn", span)));
+            }
+            let id = format!("{id}Permission");
+            output.push_new(Resource::made(
+                &id,
+                "AWS::Lambda::Permission",
+                mapping(properties, span),
+                condition,
+            ));
+        }
     }
 
     /// The API that the event names, or SAM's implicit one.

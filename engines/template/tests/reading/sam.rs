@@ -371,3 +371,44 @@ fn slips_are_warnings_and_wrong_values_are_problems() {
         assert!(said.iter().any(|one| one.contains(expected)), "{expected} in {said:#?}");
     }
 }
+
+#[test]
+fn what_sam_makes_of_events_that_are_not_run_has_its_names() {
+    let text = "
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Work:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: app.handler
+      CodeUri: work/
+      Events:
+        Tick: {Type: Schedule, Properties: {Schedule: rate(1 minute)}}
+        Named: {Type: EventBridgeRule, Properties: {Pattern: {source: [a]}, Name: mine}}
+        Jobs: {Type: SQS, Properties: {Queue: 'arn:aws:sqs:us-east-1:000000000000:jobs'}}
+        Put: {Type: S3, Properties: {Bucket: bucket, Events: 's3:ObjectCreated:*'}}
+  Later:
+    Type: AWS::SSM::Parameter
+    DependsOn: [WorkTickPermission, WorkPutPermission]
+    Properties: {Type: String, Value: !Ref WorkJobs}
+Outputs:
+  Tick: {Value: !Ref WorkTick}
+  Arn: {Value: !GetAtt WorkNamed.Arn}
+";
+    let read = stack(text);
+    let value = |id: &str| read.outputs.iter().find(|output| output.id == id).unwrap().value.as_str();
+    assert_eq!(value("Tick"), "shop-WorkTick");
+    assert_eq!(value("Arn"), "arn:aws:events:us-east-1:000000000000:rule/mine");
+    let rule = read.permissions.iter().find(|permission| permission.id == "WorkTickPermission").unwrap();
+    assert_eq!(rule.principal, "events.amazonaws.com");
+    assert_eq!(rule.source_arn.as_deref(), Some("arn:aws:events:us-east-1:000000000000:rule/shop-WorkTick"));
+    let said = warnings(text);
+    assert!(
+        said.len() == 1 && said[0].contains("`Schedule`, `EventBridgeRule`, `SQS`, `S3` are not run"),
+        "{said:?}"
+    );
+    assert!(
+        problems(&text.replace("!Ref WorkTick", "!Ref WorkTock"))[0].contains("did you mean `WorkTick`?")
+    );
+}

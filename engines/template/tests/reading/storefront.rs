@@ -148,6 +148,7 @@ fn doors_lead_to_functions() {
             "CartFunctionGetCartPermission",
             "CartFunctionAnythingPermission",
             "OrderFunctionOrderPermission",
+            "OrderFunctionNightlyPermission",
         ]
     );
 }

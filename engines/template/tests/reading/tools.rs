@@ -98,3 +98,25 @@ Resources:
     let said = warnings(text);
     assert!(said.len() == 1 && said[0].contains("with ProtocolType WEBSOCKET is not run: Chat"), "{said:?}");
 }
+
+/// As `sam build` 1.170 leaves it, cut down: it keeps the methods and says in `SamResourceId` that it has built.
+#[test]
+fn what_sam_built_is_not_built_again() {
+    let text = "
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Shared:
+    Type: AWS::Serverless::LayerVersion
+    Properties: {ContentUri: Shared, CompatibleRuntimes: [python3.13]}
+    Metadata: {BuildMethod: python3.13, SamResourceId: Shared}
+  Web:
+    Type: AWS::Serverless::Function
+    Metadata: {BuildMethod: esbuild, BuildProperties: {EntryPoints: [app.ts]}, SamResourceId: Web}
+    Properties: {CodeUri: Web, Runtime: nodejs22.x, Handler: app.handler}
+";
+    let built = stack(text);
+    assert_eq!((&built.layers[0].build_method, &built.functions[0].build_method), (&None, &None));
+    let source = stack(&text.replace(", SamResourceId: Shared", "").replace(", SamResourceId: Web", ""));
+    assert_eq!(source.layers[0].build_method.as_deref(), Some("python3.13"));
+    assert_eq!(source.functions[0].build_method.as_deref(), Some("esbuild"));
+}
