@@ -21,7 +21,7 @@ use version_one::VersionOne;
 use version_two::VersionTwo;
 
 /// MemorySize that buys one core (AWS Lambda Developer Guide, "Configure Lambda function memory").
-pub(crate) const MEMORY_MB_PER_CORE: u64 = 1769;
+pub(crate) const MEMORY_MB_PER_CORE: u32 = 1769;
 /// Period of the CPU quota, in microseconds, as Lambda is reported to have (unconfirmed).
 const CPU_PERIOD_US: u64 = 20_000;
 /// The kernel refuses a quota below 1 ms.
@@ -35,7 +35,7 @@ const SESSION_WEIGHT: u32 = 32;
 
 /// Microseconds of CPU per period for a function of that memory. Rounds down; never below the kernel's floor.
 pub(crate) fn cpu_quota_us(memory_mb: u32) -> u64 {
-    (u64::from(memory_mb) * CPU_PERIOD_US / MEMORY_MB_PER_CORE).max(CPU_QUOTA_MIN_US)
+    (u64::from(memory_mb) * CPU_PERIOD_US / u64::from(MEMORY_MB_PER_CORE)).max(CPU_QUOTA_MIN_US)
 }
 
 /// Which limits a version of control groups offers here.

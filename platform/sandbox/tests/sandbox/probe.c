@@ -274,11 +274,13 @@ static void inodes(void) {
     printf("no limit\n");
 }
 
-static void bomb(void) {
+/* Each child takes so much memory of its own. */
+static void bomb(int kilobytes) {
+    static char block[1 << 20];
     int forks = 0;
     for (;;) {
         pid_t pid = fork();
-        if (pid == 0) { pause(); _exit(0); }
+        if (pid == 0) { memset(block, 1, kilobytes << 10); pause(); _exit(0); }
         if (pid < 0) { printf("fork %d: %s\n", forks, strerror(errno)); return; }
         forks++;
     }
@@ -433,7 +435,8 @@ int main(int count, char **words, char **environment) {
             pause();
         } else if (!strcmp(word, "fill")) fill("/tmp/fill", atoi(words[++i]));
         else if (!strcmp(word, "inodes")) inodes();
-        else if (!strcmp(word, "bomb")) bomb();
+        else if (!strcmp(word, "bomb")) bomb(0);
+        else if (!strcmp(word, "crowd")) bomb(atoi(words[++i]));
         else if (!strcmp(word, "tick")) tick();
         else if (!strcmp(word, "daemonize")) daemonize();
         else if (!strcmp(word, "scan")) scan();

@@ -67,6 +67,7 @@ tests![
     limits::a_full_tmp_answers_no_space,
     limits::tmp_has_an_inode_limit,
     limits::a_fork_bomb_meets_the_limit_and_hurts_nobody,
+    limits::a_crowd_with_little_cpu_is_gone_within_a_second,
     limits::the_cpu_quota_applies_after_init,
     limits::memory_peak_leaves_tmp_out_and_starts_anew,
     life::ends_are_told_apart,

@@ -80,6 +80,20 @@ pub async fn a_fork_bomb_meets_the_limit_and_hurts_nobody(bench: Bench) -> Test 
     Ok(())
 }
 
+pub async fn a_crowd_with_little_cpu_is_gone_within_a_second(bench: Bench) -> Test {
+    bench.needs("cpu-quota")?;
+    bench.needs("pids-limit")?;
+    let mut sandbox = bench.start(&["crowd", "16", "pause"]).await?;
+    let mut output = Output::of(&mut sandbox)?;
+    output.until("Resource temporarily unavailable").await?;
+    sandbox.init_done();
+    let started = Instant::now();
+    sandbox.kill();
+    within(sandbox.exited()).await?;
+    let took = started.elapsed();
+    check(took < allow(Duration::from_secs(1)), format!("a thousand processes took {took:?} to end"))
+}
+
 pub async fn the_cpu_quota_applies_after_init(bench: Bench) -> Test {
     bench.needs("cpu-quota")?;
     bench.needs_walls()?;
