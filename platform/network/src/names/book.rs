@@ -41,7 +41,9 @@ impl VpcNames {
 
     /// Adds an address to a name; `*.` stands for every name below that has no record.
     pub fn add(&mut self, name: Name, address: IpAddr) {
-        self.reverse.entry(address).or_insert_with(|| name.clone());
+        if !name.as_str().starts_with('*') {
+            self.reverse.entry(address).or_insert_with(|| name.clone());
+        }
         self.records.entry(name).or_default().insert(address);
     }
 
@@ -206,7 +208,13 @@ impl Book {
             return Answer::Addresses(vec![*address]);
         }
         if let Some(zone) = vpc.zone_of(name) {
-            return Answer::NoSuchName(zone.clone());
+            // The zone itself, and what only leads to its records, are there and have no address.
+            return match name == zone
+                || vpc.records.keys().chain(vpc.aliases.keys()).any(|one| one.is_in(name))
+            {
+                true => Answer::Addresses(Vec::new()),
+                false => Answer::NoSuchName(zone.clone()),
+            };
         }
         if let Some(own) = self.internal(name) {
             let known = own.filter(|address| *address == METADATA || vpc.holds(*address));
@@ -314,6 +322,8 @@ mod tests {
         let mut vpc = VpcNames::new(true, vec!["10.20.0.0/16".parse().unwrap()]);
         vpc.add(name("orders.x.us-east-1.rds.amazonaws.com"), address("10.20.3.9"));
         vpc.add(name("*.shop.internal"), address("10.20.3.10"));
+        vpc.add(name("eu.db.stock.internal"), address("10.20.3.12"));
+        vpc.add_zone(name("stock.internal"));
         vpc.add(name("a.shop.internal"), address("10.20.3.11"));
         vpc.add_zone(name("shop.internal"));
         vpc.add_alias(name("www.shop.internal"), name("www.example.com"));
@@ -346,9 +356,12 @@ mod tests {
     fn private_zones_have_wildcards_and_an_end() {
         assert_eq!(addresses(Some(0), "a.shop.internal"), ["10.20.3.11"]);
         assert_eq!(addresses(Some(0), "x.y.shop.internal"), ["10.20.3.10"]);
+        for there in ["shop.internal", "db.stock.internal"] {
+            assert!(addresses(Some(0), there).is_empty(), "{there}");
+        }
         assert_eq!(
-            book().look_up(Some(0), &name("shop.internal")),
-            Answer::NoSuchName(name("shop.internal"))
+            book().look_up(Some(0), &name("b.stock.internal")),
+            Answer::NoSuchName(name("stock.internal"))
         );
         assert_eq!(book().look_up(Some(1), &name("a.shop.internal")), Answer::AskTheHost);
     }
@@ -412,6 +425,9 @@ mod tests {
         assert_eq!(addresses(Some(0), "ip-10-20-7-7.ec2.internal"), ["10.20.7.7"]);
         assert!(matches!(pointer(Some(0), "ip-10-9-7-7.ec2.internal"), Answer::NoSuchName(_)));
         assert!(matches!(pointer(None, "1.0.168.192.in-addr.arpa"), Answer::NoSuchName(_)));
+        // A wildcard is nobody's name.
+        let own = Answer::Pointer(name("ip-10-20-3-10.ec2.internal"));
+        assert_eq!(pointer(Some(0), "10.3.20.10.in-addr.arpa"), own);
         assert_eq!(pointer(None, "8.8.8.8.in-addr.arpa"), Answer::AskTheHost);
         assert_eq!(pointer(None, "8.8.in-addr.arpa"), Answer::AskTheHost);
         assert_eq!(pointer(None, "2.192.19.198.in-addr.arpa"), Answer::Pointer(name("cache.example.com")));

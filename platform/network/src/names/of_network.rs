@@ -88,7 +88,7 @@ fn add_zone(network: &Network, zone: &Zone, vpc: usize, names: &mut VpcNames) {
         let Some(name) = Name::new(&record.name) else { continue };
         for value in record.alias.iter().chain(&record.values) {
             match (value.parse::<IpAddr>(), record.record_type.as_str()) {
-                (Ok(address), "A" | "AAAA") => names.add(name.clone(), address),
+                (Ok(address), "A" | "AAAA") => names.extend(&name, [address]),
                 (Err(_), "A" | "AAAA" | "CNAME") => follow(network, vpc, &name, value, names),
                 _ => {}
             }
