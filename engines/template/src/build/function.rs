@@ -211,6 +211,12 @@ impl Builder<'_, '_> {
                 self.warnings.push(Problem::at(entry.key_span, message).help(help));
             }
         }
+        let mounts = item.fields.get("FileSystemConfigs").and_then(Node::as_sequence).unwrap_or_default();
+        for mount in mounts {
+            let path = mount.get("LocalMountPath").and_then(Node::as_str).unwrap_or("its path");
+            let message = format!("a file system is not run: {} finds nothing at {path}", item.id);
+            self.warnings.push(Problem::at(mount.span, message));
+        }
     }
 
     fn check_environment(&mut self, environment: &BTreeMap<String, String>, item: &Item<'_>) {

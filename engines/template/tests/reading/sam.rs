@@ -302,6 +302,20 @@ fn a_function_that_mentions_its_own_api_closes_a_circle_as_in_aws() {
 }
 
 #[test]
+fn a_file_system_of_a_function_is_said_not_to_be_there() {
+    let said = warnings(&sam("
+  Cart:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: a.b
+      CodeUri: cart
+      FileSystemConfigs: [{Arn: 'arn:aws:elasticfilesystem:us-east-1:1:access-point/fsap-1', LocalMountPath: /mnt/shop}]
+"));
+    assert_eq!(said, ["t:10:27: a file system is not run: Cart finds nothing at /mnt/shop"]);
+}
+
+#[test]
 fn slips_are_warnings_and_wrong_values_are_problems() {
     let text = sam("
   Cart:

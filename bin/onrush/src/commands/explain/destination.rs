@@ -137,7 +137,10 @@ impl Destination {
         if let Ok(address) = word.parse() {
             return (address, None);
         }
-        let by_id = view.network.hosts.iter().filter(|host| host.name == word);
+        // A cluster's id is among the names of the instance that its endpoint leads to.
+        let is_named = |host: &&limits::network::Host| host.names.iter().any(|name| name == word);
+        let by_id = view.network.hosts.iter();
+        let by_id = by_id.filter(|host| host.name == word || !word.contains('.') && is_named(host));
         let near = by_id.min_by_key(|host| host.subnet != Some(subnet));
         if let Some(host) = near {
             return (

@@ -360,6 +360,17 @@ fn what_stands_behind_a_service_is_meant_by_its_name_and_arn_too() {
 }
 
 #[test]
+fn a_cluster_is_where_its_endpoint_leads() {
+    let database = "  Db: {Type: AWS::RDS::DBInstance, Properties: {Engine: postgres, DBInstanceClass: db.t4g.micro, AllocatedStorage: \"20\", MasterUsername: shop, MasterUserPassword: longsecret, DBSubnetGroupName: !Ref Groups, VPCSecurityGroups: [!Ref G]}}\n";
+    let cluster = "  Shop: {Type: AWS::RDS::DBCluster, Properties: {Engine: aurora-postgresql, MasterUsername: shop, MasterUserPassword: longsecret, DBSubnetGroupName: !Ref Groups, VpcSecurityGroupIds: [!Ref G]}}\n  \
+                   Db: {Type: AWS::RDS::DBInstance, Properties: {Engine: aurora-postgresql, DBClusterIdentifier: !Ref Shop, DBInstanceClass: db.r6g.large}}\n";
+    assert!(ALL_TYPES.contains(database));
+    let template = ALL_TYPES.replace(database, cluster);
+    let (text, arrives) = explain(&template, "CartFunction", "Shop");
+    assert!(arrives && text.contains("It reaches Db: at most"), "{text}");
+}
+
+#[test]
 fn names_are_the_same_in_capitals_and_with_the_roots_dot() {
     let of = |to: &str| explain(ALL_TYPES, "CartFunction", to);
     for (name, other) in [
