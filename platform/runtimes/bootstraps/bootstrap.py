@@ -1,6 +1,6 @@
 """Starts a Python function: AWS's paths, then AWS's own runtime interface client, or the loop below.
 
-Run as `python -S /var/runtime/bootstrap-*.pyc [--own]`. Every import here is paid by every cold start: what is
+Run as `python -S [-X own-bootstrap] /var/runtime/bootstrap-*.pyc`. Every import here is paid by every cold start: what is
 needed only now and then (`traceback`, `logging`, `decimal`) is imported only then.
 """
 
@@ -44,22 +44,6 @@ def open_debug_port(wanted):
     debugpy.listen(("127.0.0.1", int(port)))
     if wait:
         debugpy.wait_for_client()
-
-
-def exec_wrapper():
-    """`AWS_LAMBDA_EXEC_WRAPPER`: a script that starts the runtime with more flags or variables."""
-    wrapper = os.environ.get("AWS_LAMBDA_EXEC_WRAPPER")
-    if not wrapper or "--wrapped" in sys.argv:
-        return
-    for sane, complaint, status in (
-        (os.path.isfile(wrapper), "does not exist", 127),
-        (os.access(wrapper, os.X_OK), "is not an executable", 126),
-    ):
-        if not sane:
-            os.write(2, ("%s: %s\n" % (wrapper, complaint)).encode())
-            os._exit(status)
-    start = [sys.executable, "-S", os.path.abspath(sys.argv[0]), *sys.argv[1:], "--wrapped"]
-    os.execv(wrapper, [wrapper, *start])
 
 
 class RuntimeApi:
@@ -394,8 +378,7 @@ def run_aws_client(handler):
     bootstrap.run(handler, client)
 
 
-exec_wrapper()
-own = "--own" in sys.argv or not os.path.isdir(RUNTIME + "/awslambdaric")
+own = "own-bootstrap" in sys._xoptions or not os.path.isdir(RUNTIME + "/awslambdaric")
 set_up_paths()
 if "ONRUSH_DEBUG" in os.environ:
     open_debug_port("ONRUSH_DEBUG")

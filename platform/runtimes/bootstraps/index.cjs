@@ -580,23 +580,6 @@ class Invocations {
 
 // ---- Start -------------------------------------------------------------------------------------------------------
 
-/** `AWS_LAMBDA_EXEC_WRAPPER`: a script that starts the runtime with more flags or variables. */
-function startThroughWrapper(wrapper) {
-  const complain = (complaint, status) => {
-    fs.writeSync(2, `${wrapper}: ${complaint}\n`);
-    process.exit(status);
-  };
-  if (!fs.existsSync(wrapper)) complain("does not exist", 127);
-  try {
-    fs.accessSync(wrapper, fs.constants.X_OK);
-  } catch {
-    complain("is not an executable", 126);
-  }
-  const start = [process.execPath, ...process.execArgv, process.argv[1], "--wrapped"];
-  const child = require("child_process").spawn(wrapper, start, { stdio: "inherit" });
-  child.on("exit", (code, signal) => (signal ? process.kill(process.pid, signal) : process.exit(code)));
-}
-
 async function run() {
   patchConsole();
   const api = new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API);
@@ -625,6 +608,4 @@ async function run() {
   new Invocations(api, handler).next();
 }
 
-const wrapper = process.env.AWS_LAMBDA_EXEC_WRAPPER;
-if (wrapper && !process.argv.includes("--wrapped")) startThroughWrapper(wrapper);
-else run();
+run();

@@ -74,6 +74,7 @@ mod tests {
                 layers: None,
                 memory_mb: 128,
                 node_options: None,
+                exec_wrapper: None,
             },
             language,
         )
@@ -129,6 +130,7 @@ mod tests {
             layers,
             memory_mb: 128,
             node_options: None,
+            exec_wrapper: None,
         };
         assert_eq!(warning(&request, Language::Python), None, "a layer may bring it");
     }

@@ -99,7 +99,7 @@ pub(crate) fn resolve(
     Ok(Launch { program, binds, environment, warnings, code_warnings })
 }
 
-/// How AWS starts Node; what the function's `NODE_OPTIONS` say otherwise stands. `here` is this host's Node, `major` the one that
+/// How AWS starts Node; what the function's `NODE_OPTIONS` say otherwise stands, and what its wrapper makes of the command line. `here` is this host's Node, `major` the one that
 /// the function is made for.
 ///
 /// Source: the bootstrap script in AWS's images; of ES modules Lambda Developer Guide, "Building Lambda functions with
@@ -281,8 +281,16 @@ mod tests {
 
     fn started(here: &str, major: u32, memory_mb: u32, node_options: Option<&str>) -> String {
         let code = Path::new("/code");
-        let request =
-            Request { runtime: "", handler: "", code, known_as: None, layers: None, memory_mb, node_options };
+        let request = Request {
+            runtime: "",
+            handler: "",
+            code,
+            known_as: None,
+            layers: None,
+            memory_mb,
+            node_options,
+            exec_wrapper: None,
+        };
         flags(Version::read(here).unwrap(), major, &request).join(" ")
     }
 

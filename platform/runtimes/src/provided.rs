@@ -151,6 +151,7 @@ mod tests {
             layers,
             memory_mb: 128,
             node_options: None,
+            exec_wrapper: None,
         })
     }
 

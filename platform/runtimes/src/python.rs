@@ -63,10 +63,12 @@ pub(crate) fn resolve(
     let mut program = vec![interpreter.inside(&interpreter.program).ok_or_else(unreachable)?];
     // Without `site` the host's packages are not even looked for, and the start is some 2 ms faster. The
     // bootstrap then does what AWS's does: the paths in AWS's order, .pth files, and site's builtins.
-    program.extend(["-S".to_owned(), format!("/var/runtime/{start}")]);
+    program.push("-S".to_owned());
     if runtimes.own_bootstrap {
-        program.push("--own".to_owned());
+        // No argument of the bootstrap's: wrappers take the last one for it, as AWS's documentation does.
+        program.extend(["-X", "own-bootstrap"].map(str::to_owned));
     }
+    program.push(format!("/var/runtime/{start}"));
     let mut binds = Vec::new();
     if !interpreter.is_shared() {
         binds.push((interpreter.prefix.clone(), LANGUAGE_ROOT.to_owned()));

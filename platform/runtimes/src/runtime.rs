@@ -28,6 +28,8 @@ pub struct Request<'a> {
     pub memory_mb: u32,
     /// The function's own `NODE_OPTIONS`.
     pub node_options: Option<&'a str>,
+    /// The function's `AWS_LAMBDA_EXEC_WRAPPER`, a path inside; provided runtimes know none.
+    pub exec_wrapper: Option<&'a str>,
 }
 
 /// How to start a function's runtime.
@@ -88,6 +90,15 @@ pub const TRUST: &str = "/etc/onrush/ca-bundle.pem";
 pub(crate) const TRUST_VARIABLES: [&str; 4] =
     ["SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
 
+/// What the start of AWS's managed runtimes does with a wrapper: the runtime's command line is the wrapper's arguments, the
+/// bootstrap the last of them. It takes the place of this shell, so that signals reach the runtime.
+///
+/// Source: Lambda Developer Guide, "Modifying the runtime environment", wrapper scripts (published); words and exit status of
+/// what is no program: the bootstrap script in AWS's images.
+const THROUGH_WRAPPER: &str = r#"[ -f "$0" ] || { echo "$0: does not exist" >&2; exit 127; }
+[ -x "$0" ] || { echo "$0: is not an executable" >&2; exit 126; }
+exec "$0" "$@""#;
+
 /// The families of runtime identifiers.
 pub(crate) enum Family {
     Provided,
@@ -141,6 +152,11 @@ impl Runtimes {
             Family::Python { minor } => python::resolve(self, request, minor),
             Family::Node { major } => node::resolve(self, request, major),
         }?;
+        let is_managed = !request.runtime.starts_with("provided");
+        if let Some(wrapper) = request.exec_wrapper.filter(|path| is_managed && !path.is_empty()) {
+            let shell = ["/bin/sh", "-c", THROUGH_WRAPPER, wrapper].map(str::to_owned);
+            launch.program.splice(0..0, shell);
+        }
         if let Some(bundle) = &self.trust {
             launch.binds.push((bundle.clone(), TRUST.to_owned()));
             launch.environment.extend(TRUST_VARIABLES.map(|name| (name.to_owned(), TRUST.to_owned())));

@@ -131,6 +131,7 @@ fn prepare(runtimes: &Runtimes, function: &Function, layers_folder: &Path) -> Re
         layers: opt.as_deref(),
         memory_mb: function.memory_mb,
         node_options: function.environment.get("NODE_OPTIONS").map(String::as_str),
+        exec_wrapper: function.environment.get("AWS_LAMBDA_EXEC_WRAPPER").map(String::as_str),
     })?;
     let code_warnings = std::mem::take(&mut launch.code_warnings);
     let of_code = runtimes.untold_of_code(&function.arn, &function.code_sha256, handler, code_warnings);

@@ -11,6 +11,7 @@ mod rust;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use api::Outcome;
@@ -62,6 +63,7 @@ fn invoke(
     user: &[(&str, &str)],
     events: &[&str],
 ) -> Outcome {
+    let of_user = |wanted: &str| user.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
     let launch = runtimes
         .resolve(&Request {
             runtime,
@@ -70,12 +72,29 @@ fn invoke(
             known_as: None,
             layers: None,
             memory_mb: 128,
-            node_options: user.iter().find(|(name, _)| *name == "NODE_OPTIONS").map(|(_, value)| *value),
+            node_options: of_user("NODE_OPTIONS"),
+            exec_wrapper: of_user("AWS_LAMBDA_EXEC_WRAPPER"),
         })
         .expect("resolved");
     let mut environment = variables(&launch, handler, user);
     let program = on_host(&launch, code, &mut environment);
     api::run(&program, &environment, code, events)
+}
+
+/// As AWS's documentation has it: inserts the interpreter's further flags before the last argument, the bootstrap.
+fn inserting_wrapper(folder: &Path, flags: &str) -> String {
+    let script = format!(
+        "#!/bin/bash\nargs=(\"$@\")\nextra_args=({flags})\n\
+         args=(\"${{args[@]:0:$#-1}}\" \"${{extra_args[@]}}\" \"${{args[@]: -1}}\")\n\
+         exec \"${{args[@]}}\"\n"
+    );
+    let wrapper = folder.join("wrapper").display().to_string();
+    // By another process: whatever a test beside this one starts holds our descriptors until it executes, and what is open for
+    // writing cannot be executed.
+    let write = r#"printf %s "$1" > "$0" && chmod 755 "$0""#;
+    let written = Command::new("sh").args(["-c", write, &wrapper, &script]).status().expect("a shell");
+    assert!(written.success());
+    wrapper
 }
 
 /// The same launch without a sandbox: the argument vector and the variables with the host's paths.

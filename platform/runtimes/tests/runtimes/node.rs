@@ -4,7 +4,7 @@ use runtimes::Runtimes;
 
 use crate::{
     api::{Call, Outcome},
-    data_dir, functions, invoke,
+    data_dir, functions, inserting_wrapper, invoke,
 };
 
 const RUNTIME: &str = "nodejs20.x";
@@ -44,6 +44,17 @@ fn every_style_of_handler_answers() {
     for (handler, event, answer) in cases {
         assert_eq!(run(handler, &[event]).body_at("invocation/id-1/response"), answer, "{handler}");
     }
+}
+
+#[test]
+fn an_exec_wrapper_may_insert_flags() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let wrapper = inserting_wrapper(scratch.path(), r#""--max-old-space-size=66""#);
+    let heap =
+        |user: &[(&str, &str)]| run_as(RUNTIME, "app.heap", user, &["{}"]).answer().as_f64().expect("MB");
+    let (plain, wrapped) = (heap(&[]), heap(&[("AWS_LAMBDA_EXEC_WRAPPER", &wrapper)]));
+    // 116 MB and 66, besides three semi-spaces.
+    assert_eq!(plain - wrapped, 50.0, "{plain} MB");
 }
 
 #[test]

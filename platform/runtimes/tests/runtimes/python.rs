@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use runtimes::Runtimes;
 
-use crate::{data_dir, functions, invoke};
+use crate::{data_dir, functions, inserting_wrapper, invoke};
 
 const RUNTIME: &str = "python3.13";
 const APP: &str = include_str!("../../../../tests/functions/python/app.py");
@@ -218,6 +218,18 @@ fn an_exec_wrapper_starts_the_runtime_or_says_why_not() {
 }
 
 #[test]
+fn the_bootstrap_is_the_last_argument_of_an_exec_wrapper() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let wrapper = inserting_wrapper(scratch.path(), r#""-X" "importtime""#);
+    for (client, runtimes) in clients() {
+        let user = [("AWS_LAMBDA_EXEC_WRAPPER", wrapper.as_str())];
+        let outcome = invoke(&runtimes, RUNTIME, (&functions("python"), "app.echo"), &user, &["1"]);
+        assert_eq!(outcome.answer(), 1, "{client}");
+        assert!(outcome.output.contains("import time:"), "{client}: {}", outcome.output);
+    }
+}
+
+#[test]
 fn a_strict_resolution_takes_only_the_exact_version() {
     let strict = Runtimes::open(&data_dir(), true);
     let folder = functions("python");
@@ -230,6 +242,7 @@ fn a_strict_resolution_takes_only_the_exact_version() {
         layers: None,
         memory_mb: 128,
         node_options: None,
+        exec_wrapper: None,
     };
     let error = strict.resolve(&request).expect_err("strict").to_string();
     assert!(error.contains("python3.99") && error.contains("Python 3."), "{error}");
@@ -254,6 +267,7 @@ fn concurrent_first_starts_get_the_same_launch() {
                 layers: None,
                 memory_mb: 128,
                 node_options: None,
+                exec_wrapper: None,
             };
             runtimes.resolve(&request).expect("resolved")
         };

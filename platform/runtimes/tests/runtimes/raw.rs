@@ -53,6 +53,7 @@ fn a_bootstrap_without_the_x_bit_is_refused_before_it_starts() {
         layers: None,
         memory_mb: 128,
         node_options: None,
+        exec_wrapper: None,
     };
     assert!(matches!(runtimes.resolve(&request), Err(RuntimeError::InvalidEntrypoint { .. })));
 }

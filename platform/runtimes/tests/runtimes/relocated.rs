@@ -66,6 +66,7 @@ fn an_interpreter_runs_where_only_its_prefix_is_bound() {
                 layers: None,
                 memory_mb: 128,
                 node_options: None,
+                exec_wrapper: None,
             })
             .expect("resolved");
         // Modules that need shared libraries and data of the prefix, and the host's packages.
@@ -98,6 +99,7 @@ fn an_interpreter_runs_where_only_its_prefix_is_bound() {
             layers: None,
             memory_mb: 128,
             node_options: None,
+            exec_wrapper: None,
         };
         let launch = runtimes.resolve(&request).expect("resolved");
         let found = run(&launch, &code, "app.imports", r#"{"modules":["boto3","botocore","awslambdaric"]}"#);
@@ -134,6 +136,7 @@ fn node_finds_the_runtimes_packages_from_both_kinds_of_modules() {
             layers: None,
             memory_mb: 128,
             node_options: None,
+            exec_wrapper: None,
         };
         let launch = runtimes.resolve(&request).expect("resolved");
         assert_eq!(run(&launch, code.path(), handler, "{}"), "SSMClient", "{handler}");
