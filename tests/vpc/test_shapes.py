@@ -1,5 +1,9 @@
 """Networks of less common shapes: functions of the API, load balancers, groups that refer to themselves, a full subnet."""
 
+import json
+import threading
+import time
+
 import pytest
 
 from support import network, packages, puppet, templates
@@ -43,6 +47,16 @@ BALANCER = {
         },
     },
 }
+# A connection that speaks for some seconds, then ends.
+HOLD = """
+import socket, time
+with socket.create_connection((event["host"], event["port"]), 5) as connection:
+    for _ in range(10 * event["for"]):
+        connection.sendall(b"hello")
+        connection.recv(16)
+        time.sleep(0.1)
+answer = None
+"""
 PING = """
 import socket
 s = socket.socket(); s.settimeout(event.get("timeout", 5))
@@ -122,7 +136,7 @@ def test_a_load_balancer_has_a_name_and_an_address_and_a_group_that_refers_to_it
         assert platform.tells("limit=sg.no-rule")
 
 
-def test_a_subnet_without_an_address_left_refuses_the_next_interface(start, tmp_path):
+def test_a_subnet_without_an_address_left_refuses_the_next_interface_until_somebodys_last_connection_ends(start, tmp_path):
     """A /28 has eleven addresses to give; each set of groups takes one."""
     found = network.resources()
     found["Private0"]["Properties"]["CidrBlock"] = "10.0.0.0/28"
@@ -134,8 +148,26 @@ def test_a_subnet_without_an_address_left_refuses_the_next_interface(start, tmp_
         functions[f"F{number:02}"] = ("puppet", {"Timeout": 30, "MemorySize": 128, "VpcConfig": config})
     with World() as world:
         template = templates.write(tmp_path, functions, found)
-        platform = start("--world", f"netns:{world.name}", template=template)
+        idle = [word for limit in ("eni", "nat") for word in ("--limit", f"{limit}.idle-timeout=3")]
+        platform = start("--world", f"netns:{world.name}", *idle, template=template)
         said = {name: connect(platform, name, timeout=0.7) for name in functions}
         assert [name for name, answer in said.items() if answer != ["hello"]] == ["F11"], said
         row = platform.limit("subnet.addresses", "Private0")
         assert (row["max"], row["used"]) == (11, 11) and row["refused"] >= 1
+        # One that no function has any more keeps its address while a connection goes through it.
+        held = threading.Thread(target=puppet.inside, args=(platform, HOLD, "F00"), kwargs={"host": SERVER, "port": PORT, "for": 4})
+        held.start()
+        time.sleep(0.5)
+        used = lambda: platform.limit("subnet.addresses", "Private0")["used"]
+        del functions["F00"]
+        template = templates.write(tmp_path, functions, found)
+        answer = platform.request("POST", "/_onrush/deploy", json.dumps({"template": str(template)}))
+        assert answer.status == 200, answer
+        assert connect(platform, "F11", timeout=0.7) != ["hello"] and used() == 11
+        assert platform.limit("eni.connections", "eni-Private0-Group0")["used"] >= 1
+        held.join()
+        # Its environment may go before the last answer comes: then silence ends the connection.
+        waited = time.monotonic() + 20
+        while (said := connect(platform, "F11", timeout=0.7)) != ["hello"]:
+            assert time.monotonic() < waited, said
+        assert used() == 11

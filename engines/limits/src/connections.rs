@@ -181,6 +181,21 @@ impl Connections {
         self.interfaces.keep(now, id, subnet, wanted)
     }
 
+    /// An environment is behind a shared interface from now on: see [`Interfaces::enter`].
+    pub fn enter_interface(&mut self, id: InterfaceId) {
+        self.interfaces.enter(id);
+    }
+
+    /// It is gone: see [`Interfaces::exit`].
+    pub fn exit_interface(&mut self, id: InterfaceId) {
+        self.interfaces.exit(id);
+    }
+
+    /// Whether somebody is behind a shared interface: see [`Interfaces::is_in_use`].
+    pub fn is_interface_in_use(&self, id: InterfaceId) -> bool {
+        self.interfaces.is_in_use(id)
+    }
+
     /// A database has room for another number of connections, unless the settings have a figure for all of them.
     pub fn set_database(&mut self, id: DatabaseId, connections: u32, source: Arc<str>) {
         if self.settings.database.is_none() {

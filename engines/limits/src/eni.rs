@@ -66,9 +66,13 @@ struct Group {
     /// How many interfaces there are.
     interfaces: u32,
     used: u32,
+    /// Environments behind it.
+    environments: u32,
     grows_at: Option<Instant>,
-    /// Of no template any more: it has no room, and a row only while it has connections.
+    /// No function has it any more: it has room and a row only while somebody is behind it.
     retired: bool,
+    /// For how many interfaces it has room.
+    room: u32,
     tally: Tally,
 }
 
@@ -113,6 +117,7 @@ impl Interfaces {
             return (self.push(name, None, 0), Some(refusal));
         }
         let id = self.push(name, Some(subnet), u32::from(takes.is_zero()));
+        self.groups[id.index()].room = 1;
         if !takes.is_zero() {
             self.groups[id.index()].grows_at = Some(now + takes);
             self.growing.insert((now + takes, id.0));
@@ -130,32 +135,39 @@ impl Interfaces {
     fn push(&mut self, name: Arc<str>, subnet: Option<SubnetId>, interfaces: u32) -> InterfaceId {
         let id = u32::try_from(self.groups.len()).expect("fewer interfaces than 2^32");
         let tally = Tally::default();
-        self.groups.push(Group { name, subnet, interfaces, used: 0, grows_at: None, retired: false, tally });
+        self.groups.push(Group {
+            name,
+            subnet,
+            interfaces,
+            used: 0,
+            environments: 0,
+            grows_at: None,
+            retired: false,
+            room: 0,
+            tally,
+        });
         InterfaceId(id)
     }
 
-    /// Says whether a combination that was made in `subnet` is still wanted. One that is not gives its room back at once,
-    /// while whoever is still behind it goes on; one that is wanted again, or had found no room, looks for it.
+    /// Says whether a combination that was made in `subnet` is still wanted. One that is not keeps its room until nobody is
+    /// behind it (AWS deletes an interface when nothing uses it); one that is wanted again, or had found no room, looks for it.
     pub fn keep(&mut self, now: Instant, id: InterfaceId, subnet: SubnetId, wanted: bool) -> Option<Refusal> {
         let now = self.clock(now);
         let group = &mut self.groups[id.index()];
         let without = group.interfaces == 0 && group.grows_at.is_none();
         if !wanted {
-            // One that is being made has taken its room already.
-            let making = group.grows_at.filter(|_| group.interfaces == 0);
-            if let Some(place) = group.subnet.filter(|_| !group.retired) {
-                self.room.give_back(place, u64::from(group.interfaces.max(u32::from(making.is_some()))));
-            }
-            if let Some(at) = making {
+            if let Some(at) = group.grows_at.filter(|_| group.interfaces == 0) {
                 group.grows_at = None;
                 self.growing.remove(&(at, id.0));
             }
             group.retired = true;
+            self.leave(id);
             return None;
         }
         let belongs = group.subnet.is_some() || without;
-        if belongs && (group.retired || without) {
-            if let Err(refusal) = self.room.take(now, subnet, u64::from(group.interfaces.max(1))) {
+        if belongs && group.room == 0 {
+            let room = group.interfaces.max(1);
+            if let Err(refusal) = self.room.take(now, subnet, u64::from(room)) {
                 // It came back and found no room: nothing new goes through it, and nothing grows.
                 (group.interfaces, group.subnet, group.retired) = (0, None, false);
                 if let Some(at) = group.grows_at.take() {
@@ -163,11 +175,34 @@ impl Interfaces {
                 }
                 return Some(refusal);
             }
-            group.interfaces = group.interfaces.max(1);
-            group.subnet = Some(subnet);
+            (group.interfaces, group.room, group.subnet) = (room, room, Some(subnet));
         }
         group.retired = false;
         None
+    }
+
+    /// Gives back the room of a combination that nobody wants and nobody is behind.
+    fn leave(&mut self, id: InterfaceId) {
+        let group = &mut self.groups[id.index()];
+        if let Some(subnet) = group.subnet.filter(|_| group.retired && !is_in_use(group)) {
+            self.room.give_back(subnet, std::mem::take(&mut group.room).into());
+        }
+    }
+
+    /// An environment is behind a combination's interfaces from now on.
+    pub fn enter(&mut self, id: InterfaceId) {
+        self.groups[id.index()].environments += 1;
+    }
+
+    /// One that [entered](Self::enter) is gone. Its connections may stay.
+    pub fn exit(&mut self, id: InterfaceId) {
+        self.groups[id.index()].environments -= 1;
+        self.leave(id);
+    }
+
+    /// Whether environments are behind a combination's interfaces, or connections go through them.
+    pub fn is_in_use(&self, id: InterfaceId) -> bool {
+        is_in_use(&self.groups[id.index()])
     }
 
     /// Connections of every combination that is wanted or in use.
@@ -233,7 +268,17 @@ impl Interfaces {
     #[inline]
     pub fn give_back(&mut self, now: Instant, id: InterfaceId) {
         self.clock(now);
-        self.groups[id.index()].used -= 1;
+        self.end(id.0);
+    }
+
+    /// A connection is no more.
+    #[inline]
+    fn end(&mut self, id: u32) {
+        let group = &mut self.groups[id as usize];
+        group.used -= 1;
+        if group.retired {
+            self.leave(InterfaceId(id));
+        }
     }
 
     /// A packet of the connection passes. Whether the interface still knows it.
@@ -248,7 +293,7 @@ impl Interfaces {
     pub fn close(&mut self, now: Instant, lease: LeaseId) -> bool {
         self.clock(now);
         let Some(group) = self.leases.close(lease) else { return false };
-        self.groups[group as usize].used -= 1;
+        self.end(group);
         true
     }
 
@@ -334,6 +379,7 @@ impl Interfaces {
                 self.growing.insert((again, id));
                 continue;
             }
+            group.room = group.room.saturating_add(u32::from(group.subnet.is_some() && group.interfaces > 0));
             group.interfaces = group.interfaces.saturating_add(1);
             group.grows_at = None;
         }
@@ -342,14 +388,18 @@ impl Interfaces {
                 break;
             }
             if let Some(group) = self.leases.expire(since) {
-                self.groups[group as usize].used -= 1;
+                self.end(group);
             }
         }
     }
 }
 
+const fn is_in_use(group: &Group) -> bool {
+    group.used > 0 || group.environments > 0
+}
+
 const fn is_shown(group: &Group) -> bool {
-    !group.retired || group.used > 0
+    !group.retired || is_in_use(group)
 }
 
 fn capacity(group: &Group, figures: &InterfaceFigures) -> u64 {
@@ -389,13 +439,11 @@ mod tests {
         now += Duration::from_secs(90);
         all.advance(now);
         assert_eq!((used(&all), all.count()), (1, 2), "one, and the one that needs no room");
-        // It goes while it is in use, and comes back to a full subnet.
-        (0..9).for_each(|_| all.take(now, one).unwrap());
+        // It goes, and comes back to a full subnet.
         all.keep(now, one, subnet, false);
         for name in ["other", "third"] {
             assert!(all.create(now, name.into(), subnet, Duration::ZERO).1.is_none());
         }
-        all.give_back(now, one);
         assert_eq!(all.keep(now, one, subnet, true).unwrap().limit, LimitId::SubnetAddresses);
         assert_eq!(all.check(now, one).unwrap_err().max, 0);
         now += Duration::from_secs(90);
@@ -406,7 +454,41 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_that_nobody_wants_gives_its_room_back_and_its_connections_end_in_peace() {
+    fn an_interface_that_nobody_wants_keeps_its_room_until_its_last_environment_and_connection_end() {
+        let mut room = InterfaceRoom::new(Quotas::default());
+        let vpc = room.add_vpc("Vpc".into());
+        let subnet = room.add_subnet(vpc, "SubnetA".into(), Some(3), 0);
+        let (all, _) = interfaces(1, Some(Duration::from_secs(5)));
+        let (mut all, now) = (all.within(room), Instant::START);
+        let used = |all: &Interfaces| {
+            let rows = all.room_rows();
+            rows.iter().find(|row| row.id == LimitId::SubnetAddresses).unwrap().used
+        };
+        let (one, _) = all.create(now, "one".into(), subnet, Duration::ZERO);
+        let leases = [0, 5].map(|second| all.open(Instant::from_secs(second), one).unwrap());
+        let now = Instant::from_secs(6);
+        assert_eq!(used(&all), 2, "it has grown");
+        all.enter(one);
+        for _ in 0..2 {
+            assert!(all.keep(now, one, subnet, false).is_none());
+            assert_eq!(used(&all), 2);
+        }
+        // It comes back to the room that it has.
+        assert!(all.keep(now, one, subnet, true).is_none());
+        assert!(all.keep(now, one, subnet, false).is_none() && used(&all) == 2);
+        all.close(now, leases[0]);
+        all.exit(one);
+        assert!(all.is_in_use(one) && used(&all) == 2);
+        // Silence ends the last one.
+        all.advance(Instant::from_secs(355));
+        assert!(!all.is_in_use(one) && used(&all) == 0);
+        assert_eq!(all.in_use().count(), 1, "the one that needs no room");
+        assert!(all.keep(Instant::from_secs(355), one, subnet, true).is_none());
+        assert_eq!((used(&all), all.count()), (2, 3));
+    }
+
+    #[test]
+    fn the_room_of_an_interface_that_nobody_wants_is_for_others_once_it_is_empty() {
         let mut room = InterfaceRoom::new(Quotas::default());
         let vpc = room.add_vpc("Vpc".into());
         let subnet = room.add_subnet(vpc, "SubnetA".into(), Some(1), 0);
@@ -417,13 +499,15 @@ mod tests {
         assert_eq!(without.unwrap().limit, LimitId::SubnetAddresses);
         all.take(now, one).unwrap();
         assert!(all.keep(now, one, subnet, false).is_none() && all.keep(now, one, subnet, false).is_none());
-        assert!(all.keep(now, other, subnet, true).is_none(), "there is room for the other");
-        all.take(now, other).unwrap();
+        assert!(all.keep(now, other, subnet, true).is_some(), "somebody is behind it");
         let names = |all: &Interfaces| all.in_use().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
         assert_eq!(names(&all), ["eni-a", "one", "other"]);
         all.give_back(now, one);
+        assert!(all.keep(now, other, subnet, true).is_none(), "there is room for the other");
+        all.take(now, other).unwrap();
         assert_eq!((names(&all), all.count()), (vec!["eni-a".to_owned(), "other".to_owned()], 2));
         assert_eq!(all.keep(now, one, subnet, true).unwrap().limit, LimitId::SubnetAddresses);
+        all.give_back(now, other);
         all.keep(now, other, subnet, false);
         assert!(all.keep(now, one, subnet, true).is_none() && all.check(now, one).is_ok());
     }

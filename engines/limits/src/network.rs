@@ -56,6 +56,8 @@ pub struct Network {
     pub placements: Vec<Option<Placement>>,
     /// Those of them whose functions are gone.
     left: BTreeSet<usize>,
+    /// Shared interfaces, by subnet and groups, whose addresses nobody else gets though no function may have them.
+    held: BTreeSet<(usize, Vec<usize>)>,
     /// The shared interfaces of functions, with their addresses.
     pub interfaces: Vec<Interface>,
     /// What else has an address in a VPC.

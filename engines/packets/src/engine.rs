@@ -172,6 +172,17 @@ impl PacketEngine {
         refused
     }
 
+    /// Which shared interfaces somebody is behind, by subnet and security groups: see [`Network::hold`].
+    pub fn interfaces_in_use(&mut self, now: Instant) -> BTreeSet<(usize, Vec<usize>)> {
+        self.advance(now);
+        self.wired.interfaces_in_use()
+    }
+
+    /// Nobody else gets the addresses of these interfaces: see [`Network::hold`].
+    pub fn hold(&mut self, held: BTreeSet<(usize, Vec<usize>)>) -> usize {
+        self.network.hold(held)
+    }
+
     /// The largest packets that the world, the relay and the environments take; without, any.
     pub fn set_mtu(&mut self, mtu: Mtu) {
         self.mtu = mtu;
@@ -209,6 +220,9 @@ impl PacketEngine {
                 u32::try_from(self.environments.len() - 1).ok()?
             }
         };
+        if let Some(interface) = interface {
+            self.wired.connections.enter_interface(interface);
+        }
         Some(EnvironmentId { slot, generation: self.environments[slot as usize].generation })
     }
 
@@ -218,6 +232,9 @@ impl PacketEngine {
         self.advance(now);
         let Some(environment) = self.environment(id) else { return };
         let is_empty = environment.flows == 0;
+        if let Some(interface) = environment.interface {
+            self.wired.connections.exit_interface(interface);
+        }
         self.environments[id.slot as usize].attached = false;
         self.police.forget(id.slot);
         if is_empty {

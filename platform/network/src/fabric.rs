@@ -29,6 +29,7 @@ pub use command::{DnsReply, HeldReply};
 pub use flow_logs::{FlowLog, FlowLogging, Lines, Of};
 pub use notice::{Blame, Notice};
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -99,7 +100,7 @@ pub struct Setup {
     /// The relay's device, if there is one: a descriptor as [`netdev::device::Device`] takes it.
     pub relay: Option<OwnedFd>,
     /// Destinations that lead to the relay: an address with one port, or with all.
-    pub relayed: std::collections::BTreeSet<(IpAddr, Option<u16>)>,
+    pub relayed: BTreeSet<(IpAddr, Option<u16>)>,
     /// What others do for it.
     pub hooks: Hooks,
     /// A bad line to the world, for tests of what lives with one.
@@ -180,7 +181,7 @@ impl Fabric {
     }
 
     /// Changes which destinations lead to the relay.
-    pub fn set_relayed(&self, relayed: std::collections::BTreeSet<(IpAddr, Option<u16>)>) {
+    pub fn set_relayed(&self, relayed: BTreeSet<(IpAddr, Option<u16>)>) {
         self.commands.send(Command::Relayed(relayed));
     }
 
@@ -192,6 +193,19 @@ impl Fabric {
     /// Runs `act` with the engine, on the thread, after what was asked for before. It must be short: packets wait.
     pub fn change(&self, act: impl FnOnce(&mut PacketEngine, Instant) + Send + 'static) {
         self.commands.send(Command::Engine(Box::new(act)));
+    }
+
+    /// As [`Self::change`], and waits for what `act` answers: the thread gets to it between two rounds of packets.
+    ///
+    /// # Errors
+    /// The thread is gone.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut PacketEngine, Instant) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        let (sender, receiver) = sync_channel(1);
+        self.change(move |engine, now| drop(sender.send(act(engine, now))));
+        receiver.recv_timeout(ANSWER).map_err(|_| Gone)
     }
 
     /// The limits board, who shares each interface, and the gateways' metrics.

@@ -57,6 +57,7 @@ impl Network {
             lists: self.lists.clone(),
             placements: self.placements.clone(),
             left: self.left.clone(),
+            held: self.held.clone(),
             interfaces: self.interfaces.clone(),
             databases: self.databases.clone(),
             service_names: self.service_names.clone(),
@@ -80,7 +81,8 @@ impl Network {
     /// Says whether all functions with that placement are gone (`left`) or there again; [`Network::rewire`] then lets the engines
     /// follow. A shared interface that no function has is deleted: its row goes and its room is given back as soon as nobody is
     /// behind it. AWS takes up to 20 minutes for that (AWS Lambda Developer Guide, "Giving Lambda functions access to resources
-    /// in an Amazon VPC"); here it is at once. Its address is kept for it until somebody else needs it.
+    /// in an Amazon VPC"); here it is at once. Its address is kept for it until somebody else needs it, and nobody is behind it
+    /// ([`Self::hold`]).
     pub fn set_left(&mut self, function: usize, left: bool) {
         let Some(Some(placement)) = self.placements.get(function).cloned() else { return };
         for (index, other) in self.placements.iter().enumerate() {
@@ -107,6 +109,30 @@ impl Network {
         }
     }
 
+    /// Somebody is behind these shared interfaces, by subnet and security groups ([`Wired::interfaces_in_use`]): whoever comes
+    /// does not get their addresses. Who counts them tells it before each change; an interface that no function has and nobody
+    /// is behind stays so. Answers how many of them no function has.
+    pub fn hold(&mut self, held: BTreeSet<(usize, Vec<usize>)>) -> usize {
+        self.held = held;
+        self.held.iter().filter(|(subnet, groups)| !self.is_wanted(*subnet, groups)).count()
+    }
+
+    /// Functions with a shared interface that has no address, though its subnet's range is known.
+    pub fn without_address(&self) -> impl Iterator<Item = usize> {
+        let lacks = |placement: &Placement, subnet: usize| {
+            self.subnets[subnet].cidr.is_some() && self.interface_address(subnet, &placement.groups).is_none()
+        };
+        let all = self.placements.iter().enumerate().filter(move |(_, found)| {
+            found.as_ref().is_some_and(|one| one.subnets.iter().any(|subnet| lacks(one, *subnet)))
+        });
+        all.map(|(index, _)| index)
+    }
+
+    /// Whether some shared interface has no functions any more.
+    pub fn has_left(&self) -> bool {
+        !self.left.is_empty()
+    }
+
     /// Whether the functions with that placement are gone.
     pub fn is_left(&self, function: usize) -> bool {
         self.left.contains(&function)
@@ -123,11 +149,15 @@ impl Network {
         here.filter_map(|(_, placement)| placement.as_ref())
     }
 
-    /// An address of a subnet in which all are taken: that of an interface which no function has. The number of the address.
+    /// An address of a subnet in which all are taken: that of an interface which no function has, and nobody is behind. The
+    /// number of the address.
     pub(super) fn address_of_the_unwanted(&mut self, subnet: usize) -> Option<u64> {
         let here = |found: &&Interface| found.subnet == subnet && found.address.is_some();
         let mut here = self.interfaces.iter().filter(here);
-        let groups = here.find(|found| !self.is_wanted(subnet, &found.groups))?.groups.clone();
+        let is_free = |found: &&Interface| {
+            !self.is_wanted(subnet, &found.groups) && !self.held.contains(&(subnet, found.groups.clone()))
+        };
+        let groups = here.find(is_free)?.groups.clone();
         let owner = self.interface_owner(&groups);
         let number = self.subnets[subnet].holders.remove(&owner)?;
         let is = |found: &&mut Interface| found.subnet == subnet && found.groups == groups;

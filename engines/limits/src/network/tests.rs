@@ -184,10 +184,11 @@ fn an_interface_that_lost_its_functions_makes_room_until_they_are_there_again() 
     let kept =
         wired.connections.open(Instant::START, Way::Interface(wired.interfaces[0][0], End::Open)).unwrap();
     network.set_left(0, true);
-    assert_eq!(network.rewire(&mut wired, Instant::START), []);
-    assert!(wired.undeployed[2].is_none(), "the third has its room");
+    assert_eq!(network.rewire(&mut wired, Instant::START).len(), 1);
     assert_eq!(shown(&wired).len(), 3, "somebody is still behind the first");
     wired.connections.close(Instant::START, kept);
+    assert_eq!(network.rewire(&mut wired, Instant::START), []);
+    assert!(wired.undeployed[2].is_none(), "the third has its room");
     assert_eq!(shown(&wired), ["eni-Subnet1-Group1", "eni-Subnet1-Group2"]);
     network.set_left(0, false);
     let refused = network.rewire(&mut wired, Instant::START);
@@ -213,11 +214,16 @@ fn the_address_of_an_interface_without_functions_is_for_who_finds_no_other() {
     assert_eq!((address(&network, 10), address(&network, 11)), (Some([10, 0, 0, 14].into()), None));
     network.set_left(3, true);
     assert_eq!(address(&network, 3), Some([10, 0, 0, 7].into()), "nobody needs it");
+    network.hold([(0, vec![3])].into());
+    network.set_left(11, false);
+    assert_eq!(address(&network, 11), None, "somebody is behind it");
+    network.hold([(0, vec![5])].into());
     network.set_left(11, false);
     assert_eq!((address(&network, 3), address(&network, 11)), (None, Some([10, 0, 0, 7].into())));
     network.set_left(3, false);
     assert_eq!(address(&network, 3), None);
     network.set_left(5, true);
+    network.hold(BTreeSet::new());
     network.set_left(3, false);
     assert_eq!(address(&network, 3), Some([10, 0, 0, 9].into()));
 }

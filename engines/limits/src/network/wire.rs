@@ -10,7 +10,7 @@ use crate::eni_room::SubnetId;
 use crate::nat::{Destination as NatDestination, GatewayId, Protocol};
 use crate::settings::NetworkSettings;
 use model::{Instant, Refusal};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,6 +152,12 @@ impl Network {
 }
 
 impl Wired {
+    /// Which shared interfaces somebody is behind: see [`Network::hold`].
+    pub fn interfaces_in_use(&self) -> BTreeSet<(usize, Vec<usize>)> {
+        let used = self.shared.iter().filter(|(_, (id, _))| self.connections.is_interface_in_use(*id));
+        used.map(|(key, _)| key.clone()).collect()
+    }
+
     /// What a host is at the end of a way; one whose connections are not known takes them all.
     fn end_of(&self, what: HostKind) -> End {
         let end = match what {

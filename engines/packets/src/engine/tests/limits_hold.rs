@@ -175,9 +175,22 @@ fn an_environment_that_is_gone_leaves_its_connections_behind() {
     assert_eq!(rig.leave(40_000, REMOTE, flags::ACK).0, Verdict::Drop(Reason::Detached));
     assert_eq!(rig.answer(&sent, flags::ACK).0, Verdict::Drop(Reason::Detached));
     assert_eq!(rig.used(LimitId::NatPorts), 1);
+    assert_eq!(rig.engine.interfaces_in_use(rig.now), [(0, vec![0])].into());
     rig.now += Duration::from_secs(350);
     rig.engine.advance(rig.now);
     assert_eq!((rig.used(LimitId::NatPorts), rig.engine.flows()), (0, 0));
+    assert_eq!(rig.engine.interfaces_in_use(rig.now), [].into());
+}
+
+#[test]
+fn an_environment_is_behind_its_interface_also_without_connections() {
+    let mut rig = Rig::new(&[]);
+    assert_eq!(rig.engine.interfaces_in_use(rig.now).len(), 1);
+    for _ in 0..2 {
+        // Again is for nothing.
+        rig.engine.detach(rig.now, rig.inside);
+        assert_eq!(rig.engine.interfaces_in_use(rig.now).len(), 0);
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Gives each environment its place in the network.
 
+mod room;
+
 use super::called;
 use super::flow_logs::FlowFiles;
 use super::own_interfaces::OwnInterfaces;
@@ -37,7 +39,7 @@ pub struct Carrier {
     began: Instant,
     resolver: Arc<Resolver>,
     renewing: Arc<Renewing>,
-    places: Mutex<Places>,
+    places: Arc<Mutex<Places>>,
     /// In eras that make interfaces at cold starts.
     own: Option<OwnInterfaces>,
     flow_files: Arc<FlowFiles>,
@@ -52,6 +54,8 @@ struct Places {
     users: Users,
     /// Which of its subnets the next environment of a function gets.
     turns: BTreeMap<usize, usize>,
+    /// Somebody looks whether interfaces that no function has are empty.
+    waits: bool,
 }
 
 /// Who has which configuration.
@@ -143,13 +147,13 @@ impl Carrier {
             }
         }
         let (stack, users) = (Arc::new(stack), Users::default());
-        let places = Places { stack, network, functions, users, turns: BTreeMap::new() };
+        let places = Places { stack, network, functions, users, turns: BTreeMap::new(), waits: false };
         Self {
             fabric,
             began,
             resolver,
             renewing,
-            places: Mutex::new(places),
+            places: Arc::new(Mutex::new(places)),
             own,
             flow_files: Arc::new(flow_files),
         }
@@ -183,6 +187,7 @@ impl Carrier {
 
     fn renew_with(&self, stack: &Arc<Stack>, logging: Option<FlowLogging>) -> Result<(), TooMuchGone> {
         let places = &mut *self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        self.hold(places);
         let network = places.network.renewed(stack)?;
         let before = places.stack.clone();
         // What stood outside of the template may be of it now.
@@ -217,6 +222,7 @@ impl Carrier {
 
     /// Tells the engine which of these configurations have functions.
     fn look(&self, places: &mut Places, configs: &BTreeSet<Config>) {
+        let mut went = false;
         for wanted in configs {
             let Some(index) = places.functions.get(wanted).copied() else { continue };
             let Places { users, stack, .. } = places;
@@ -227,8 +233,15 @@ impl Carrier {
             if left == places.network.is_left(index) {
                 continue;
             }
+            if !left {
+                self.hold(places);
+            }
+            went |= left;
             places.network.set_left(index, left);
             self.fabric.change(move |engine, now| without_room(&engine.set_left(now, index, left)));
+        }
+        if went {
+            self.make_room(places);
         }
     }
 
@@ -261,13 +274,15 @@ impl Carrier {
     fn add(&self, places: &mut Places, config: Config) -> usize {
         let links = |ids: &[String]| ids.iter().map(|id| logical(&places.stack, id)).collect();
         let vpc = VpcConfig { subnets: links(&config.0), security_groups: links(&config.1), ipv6: config.2 };
+        self.hold(places);
         let index = places.network.add_function(&places.stack, Some(&vpc));
         if let Some(own) = &self.own {
             own.add_function(&places.network, index);
         }
         let stack = places.stack.clone();
         self.fabric.change(move |engine, now| {
-            engine.add_function(now, &stack, Some(&vpc));
+            let index = engine.add_function(now, &stack, Some(&vpc));
+            without_room(engine.wired().undeployed.get(index).into_iter().flatten());
         });
         places.functions.insert(config, index);
         index
