@@ -159,6 +159,20 @@ def test_doctor_tells_each_capability_its_state_and_the_cure(tmp_path):
             assert item["cure"], item
 
 
+def test_doctor_tells_of_a_folder_that_cannot_be_used_and_of_the_rest():
+    def doctor(folder):
+        command = [BINARY, "doctor", "--json", "--data-dir", folder]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return {item["capability"]: item for item in json.loads(ran.stdout)["capabilities"]}
+
+    with tempfile.TemporaryDirectory() as folder:
+        usual = doctor(folder)
+    told = doctor("/proc/nowhere")
+    folder = told.pop("data-folder")
+    assert folder["state"] == "missing" and "/proc/nowhere" in folder["detail"] and "--data-dir" in folder["cure"], folder
+    assert {name: item["state"] for name, item in told.items()} == {name: item["state"] for name, item in usual.items()}
+
+
 def test_doctor_leaves_nothing(tmp_path):
     subprocess.run([BINARY, "doctor", "--data-dir", tmp_path / "data"], capture_output=True, timeout=60, cwd=tmp_path)
     assert not (left := Belongings(2**22 + 1, tmp_path / "data").left()), left
@@ -230,11 +244,8 @@ def lacking(platform):
     return {item["capability"]: item for item in platform.summary["not_enforced"]}
 
 
-@root_only
-@pytest.mark.parametrize("root", ["a folder", "a mount"])
-@pytest.mark.parametrize("groups", [True, False], ids=["groups", "no groups"])
-def test_in_a_chroot_it_serves(start, open_folder, root, groups):
-    """Mounts are made in a namespace of the platform's own, and end with it."""
+def shut_in(open_folder, root="a folder", groups=True, user=0):
+    """`onrush` in a chroot, as that user. Mounts are made in a namespace of the platform's own, and end with it."""
     inside = open_folder / "root"
     mounts = f"""
         {f"mount -t tmpfs tmpfs {inside}" if root == "a mount" else ""}
@@ -247,9 +258,15 @@ def test_in_a_chroot_it_serves(start, open_folder, root, groups):
         mount --bind {open_folder} {inside}{open_folder}
         cp {BINARY} {inside}/onrush"""
     inside.mkdir()
-    shut = f"exec chroot {inside} /onrush \"$@\""
-    program = script(open_folder / "shut", f"exec unshare --mount sh -ec '{mounts}\n{shut}' sh \"$@\"")
-    platform = start(home=open_folder, binary=program)
+    shut = f"exec chroot --userspec={user}:{user} {inside} /onrush \"$@\""
+    return script(open_folder / "shut", f"exec unshare --mount sh -ec '{mounts}\n{shut}' sh \"$@\"")
+
+
+@root_only
+@pytest.mark.parametrize("root", ["a folder", "a mount"])
+@pytest.mark.parametrize("groups", [True, False], ids=["groups", "no groups"])
+def test_in_a_chroot_it_serves(start, open_folder, root, groups):
+    platform = start(home=open_folder, binary=shut_in(open_folder, root, groups))
     assert os.path.samefile(f"/proc/{platform.process.pid}/root/onrush", f"/proc/{platform.process.pid}/exe")
     platform.create("echo", packages.built("echo"))
     assert platform.invoke("echo", {"as": "shut in"}).json() == {"as": "shut in"}
@@ -258,6 +275,37 @@ def test_in_a_chroot_it_serves(start, open_folder, root, groups):
     if not groups:
         assert "for a chroot" in missing["control-groups"]["cure"], missing
     assert platform.stop() == 0
+
+
+@root_only
+def test_an_ordinary_user_in_a_chroot_is_told_the_way_out(open_folder):
+    data = open_folder / "data"
+    data.mkdir()
+    os.chown(data, NOBODY, NOBODY)
+    open_folder.chmod(0o755)
+    command = [shut_in(open_folder, user=NOBODY), "doctor", "--json", "--data-dir", data]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    found = {item["capability"]: item for item in json.loads(ran.stdout)["capabilities"]}
+    assert found["user-namespaces"]["detail"].endswith("this is a chroot, in which the kernel makes no user namespaces"), found
+    for missing in ("user-namespaces", "mount-namespace", "tmp-size"):
+        assert found[missing]["cure"].startswith("run as root there, or outside of it, or "), found[missing]
+
+
+@root_only
+def test_an_ordinary_users_port_and_world_are_refused_with_the_way_out(open_folder):
+    binary = shutil.copy(BINARY, open_folder / "onrush")
+    os.chown(open_folder, NOBODY, NOBODY)
+
+    def refused(*arguments):
+        command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", binary, "up", *arguments]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=open_folder)
+        assert ran.returncode == 1, ran
+        return ran.stderr
+
+    least = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if least > 80:
+        assert f"ports below {least} are root's" in (said := refused("--port", "80")) and "--port" in said, said
+    assert "take --world relay" in (said := refused("--port", "0", "--world", "host")), said
 
 
 @root_only

@@ -246,8 +246,8 @@ pub struct Up {
     /// A file that says how many seconds the wall clock is ahead, read again and again: for tests of clocks that jump.
     #[arg(long, value_name = "FILE", hide = true)]
     pub wall_clock: Option<PathBuf>,
-    /// Follow every save: of code, of what is built (Rust, npm, pip), of the template. Running requests end on the code that
-    /// they began with; a template with problems changes nothing. `--watch=off` follows nothing, not even code.
+    /// Which saves are followed: without this flag `code`, with `--watch` alone `all`. Running requests end on the code that they
+    /// began with; a template with problems changes nothing.
     #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_value = "code", default_missing_value = "all")]
     pub watch: Watch,
     /// Debuggers attach to this port of 127.0.0.1: Node's inspector, or debugpy for Python, if the function has it. Nothing is frozen
@@ -342,7 +342,7 @@ pub struct Endpoint {
 /// alone (parameters, secrets) is named, and waits for the next `onrush up`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  onrush deploy                       the template in this folder; without one, what runs is read again\n  onrush deploy app.yaml --parameter-overrides Stage=test\n  onrush deploy --endpoint http://127.0.0.1:4600"
+    after_help = "Examples:\n  onrush deploy                       the template here; if none is, the one that runs, read again\n  onrush deploy app.yaml --parameter-overrides Stage=test\n  onrush deploy --endpoint http://127.0.0.1:4600"
 )]
 pub struct Deploy {
     #[command(flatten)]
@@ -391,8 +391,11 @@ pub struct GenerateEvent {
     pub words: Vec<String>,
 }
 
-/// Show a function's log.
+/// Show a function's log: the lines that CloudWatch Logs would have, oldest first.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  onrush logs CartFunction              what there is\n  onrush logs CartFunction -f           and what comes\n  onrush logs CartFunction --output json | jq -r .text"
+)]
 pub struct Logs {
     /// Name or logical id in the template.
     pub function: String,
@@ -497,7 +500,13 @@ pub struct Explain {
 }
 
 /// The limits board of a running Onrush: maximum, used, peak, refusals, source.
+///
+/// A row for each limit that was met, or that a function, door or network of the template has. The first word is what the plan,
+/// the log and `x-onrush-limit` of a refused request say, and what `up --limit ID=NUMBER` takes.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  onrush limits -w\n  onrush limits --json | jq '.limits[] | select(.refused > 0)'"
+)]
 pub struct Limits {
     /// Show it again every second until Ctrl-C.
     #[arg(short, long)]
@@ -530,7 +539,13 @@ pub struct Capture {
 }
 
 /// Say what this host can enforce, what not, and the cure.
+///
+/// Each capability is tried, not looked up: `enforced` holds as at AWS, `loose` holds less tightly than the line says, `missing`
+/// not at all. `onrush up` runs with what there is, and prints the rest under "Not enforced here". Exits 0 whatever it finds.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  onrush doctor\n  onrush doctor --json | jq '.capabilities[] | select(.state != \"enforced\")'"
+)]
 pub struct Doctor {
     /// Where functions would be kept; tried for what sandboxes need.
     #[arg(long, default_value = "./.onrush", env = "ONRUSH_DATA_DIR")]

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 pub(crate) use house::close_all_but;
 
-use crate::ability::{Abilities, AbilityState};
+use crate::ability::{Abilities, Ability, AbilityState};
 use crate::cgroup::{self, ControlGroups};
 use crate::protocol::{Reply, Request};
 use crate::sandboxes::Sandboxes;
@@ -172,39 +172,60 @@ pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
 }
 
 /// Tries on this host everything that environments need, cleans up, and says what was found. Call first in
-/// `main`, as [`fork_jailer`]. Never fails: what does not work is the answer.
+/// `main`, as [`fork_jailer`]. Never fails: what does not work is the answer. Where the folder is what does not, the rest
+/// is tried in a new one of the system's temporary folder.
 pub fn probe(state_dir: &Path) -> Abilities {
     let folder = state_dir.join(format!("doctor-{}", std::process::id()));
-    let pool = PoolSizes { networks: 0, groups: 0, temporaries: 0, blanks: 0 };
-    let options =
-        Options { state_dir: folder.clone(), isolation: Isolation::Namespaces, pool, interfaces: true };
-    let abilities = match fork_jailer(options.clone()) {
-        Ok(jailer) => {
-            let abilities = jailer.abilities.clone();
-            jailer.end();
-            abilities
-        }
-        Err(error) => {
-            // What is left without walls is worth knowing too.
-            let plain = Options { isolation: Isolation::Process, ..options };
-            let mut abilities = fork_jailer(plain).map_or_else(
-                |_| Abilities::default(),
-                |jailer| {
-                    let abilities = jailer.abilities.clone();
-                    jailer.end();
-                    abilities
-                },
-            );
-            let cure = match &error {
-                JailerError::StateFolder { .. } => "name a folder that you may write: --data-dir FOLDER",
-                _ => CURE,
-            };
-            abilities.add("user-namespaces", AbilityState::Missing, error.to_string(), Some(cure));
-            abilities
-        }
-    };
+    let abilities = try_all(&folder).unwrap_or_else(|error| {
+        let elsewhere = std::env::temp_dir().join(format!("onrush-doctor-{}", std::process::id()));
+        // Nobody else's: who made it is whom it belongs to.
+        let made = fs::DirBuilder::new().mode(0o700).create(&elsewhere);
+        let mut abilities = made.ok().and_then(|()| try_all(&elsewhere).ok()).unwrap_or_default();
+        drop(fs::remove_dir_all(elsewhere));
+        let detail = format!("{} cannot be used: {error}", state_dir.display());
+        let cure = "name a folder that you may write: --data-dir FOLDER";
+        abilities.add("data-folder", AbilityState::Missing, detail, Some(cure));
+        abilities
+    });
     drop(fs::remove_dir_all(folder));
     abilities
+}
+
+/// # Errors
+/// The folder cannot be used.
+fn try_all(folder: &Path) -> Result<Abilities, io::Error> {
+    let pool = PoolSizes { networks: 0, groups: 0, temporaries: 0, blanks: 0 };
+    let options =
+        Options { state_dir: folder.to_owned(), isolation: Isolation::Namespaces, pool, interfaces: true };
+    let told = |jailer: Jailer| {
+        let abilities = jailer.abilities.clone();
+        jailer.end();
+        abilities
+    };
+    match fork_jailer(options.clone()) {
+        Ok(jailer) => Ok(told(jailer)),
+        Err(JailerError::StateFolder { error, .. }) => Err(error),
+        Err(error) => {
+            // What is left without walls is worth knowing too; what is not, lacks what the walls do.
+            let plain = Options { isolation: Isolation::Process, ..options };
+            let mut abilities = fork_jailer(plain).map_or_else(|_| Abilities::default(), told);
+            let (detail, cure) = match &error {
+                JailerError::Refused { doing, error } => {
+                    let found = shortage::found(doing, error);
+                    let (what, cure) = found.map_or_else(
+                        || (String::new(), CURE.to_owned()),
+                        |found| (format!("; {}", found.what), found.cure),
+                    );
+                    (format!("this host refuses to {doing}: {error}{what}"), cure)
+                }
+                other => (other.to_string(), CURE.to_owned()),
+            };
+            let wall_less = |item: &&mut Ability| item.cure.as_deref() == Some(trial::CURE_WALLS);
+            abilities.items.iter_mut().filter(wall_less).for_each(|item| item.cure = Some(cure.clone()));
+            abilities.add("user-namespaces", AbilityState::Missing, detail, Some(&cure));
+            Ok(abilities)
+        }
+    }
 }
 
 /// The folder, private to us, by its real path: the jailer's view of relative paths may differ.

@@ -38,6 +38,11 @@ pub(crate) fn hint_or(doing: &str, error: &io::Error, usual: &str) -> String {
         .map_or_else(|| usual.to_owned(), |found| format!("{}: {}", found.what, found.cure))
 }
 
+/// What was run into, if that can be told.
+pub(crate) fn found(doing: &str, error: &io::Error) -> Option<Shortage> {
+    explain(doing, error, &read)
+}
+
 /// Every limit that is too low for a thousand environments, whose groups are made in these folders.
 pub(crate) fn low_limits(groups: &[PathBuf]) -> Vec<Shortage> {
     low(&read, groups)

@@ -41,6 +41,8 @@ const CURE_CROWDED: &str = "move them: cd /sys/fs/cgroup && mkdir -p init && \
 const CURE_MOUNT: &str = "mount -t cgroup2 cgroup2 /sys/fs/cgroup (in a container: --cgroupns=private --privileged; \
                           for a chroot, from outside: mount --rbind /sys FOLDER/sys)";
 const CURE_ROOT: &str = "run as root";
+/// Of what was not asked for.
+pub(super) const CURE_WALLS: &str = "run without --isolation process";
 
 /// Fills the stock, tries one environment, and reports.
 ///
@@ -198,7 +200,6 @@ fn interfaces(house: &House, abilities: &mut Abilities) {
 }
 
 fn no_walls(abilities: &mut Abilities) {
-    let cure = Some("run without --isolation process");
     for name in [
         "user-namespaces",
         "mount-namespace",
@@ -210,7 +211,7 @@ fn no_walls(abilities: &mut Abilities) {
         "tmp-size",
         "image-overlay",
     ] {
-        abilities.add(name, AbilityState::Missing, "functions run as plain processes", cure);
+        abilities.add(name, AbilityState::Missing, "functions run as plain processes", Some(CURE_WALLS));
     }
     abilities.enforce("seccomp", "tried");
     if rustix::process::geteuid().is_root() {

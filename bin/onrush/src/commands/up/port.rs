@@ -19,8 +19,22 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
             let free = "take another with --port, or any free one with --port 0";
             Err(Stop::Failed(anyhow!("port {port} is held{holder}; {free}")))
         }
-        Err(error) => Err(Stop::Failed(anyhow!("cannot listen on {address}: {error}"))),
+        Err(error) => {
+            let cure = match error.kind() {
+                io::ErrorKind::PermissionDenied => privileged_below(),
+                io::ErrorKind::AddrNotAvailable => "; --host takes an address of this machine".to_owned(),
+                _ => String::new(),
+            };
+            Err(Stop::Failed(anyhow!("cannot listen on {address}: {error}{cure}")))
+        }
     }
+}
+
+/// What lets an ordinary user listen: another port, or another figure of the kernel's for the least of them.
+fn privileged_below() -> String {
+    let least = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let least = least.ok().and_then(|text| text.trim().parse::<u16>().ok()).unwrap_or(1_024);
+    format!("; ports below {least} are root's: take one from {least} on with --port")
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -17,11 +17,12 @@ use model::stack::Stack;
 use model::{LimitId, Overrides};
 use network::fabric::{Fabric, Hooks, Notice, Setup};
 use network::relay::{Namespace, Relay};
-use network::world::{self, Keeper, Outside, World};
+use network::world::{self, Keeper, Outside, World, WorldError};
 use network::{Attachments, Resolver};
 use own_interfaces::OwnInterfaces;
 use packets::{Bandwidth, PacketEngine, PacketSettings};
 use pages::Pages;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -210,11 +211,28 @@ fn open(world: &World, asked_for: bool, state_dir: &Path) -> Result<(Option<Outs
         }
         Ok(None) if asked_for => Ok((None, "none".to_owned())),
         Ok(None) => Ok((None, "none (only root may forward; see --world)".to_owned())),
-        Err(error) if asked_for => Err(Stop::Failed(anyhow!("--world {world}: {error}"))),
         Err(error) => {
+            let cure = cure(world, &error);
+            if asked_for {
+                return Err(Stop::Failed(anyhow!("--world {world}: {error}{cure}")));
+            }
+            let error = format!("{error}{cure}");
             tracing::warn!(%world, %error, "functions reach nothing outside");
             Ok((None, format!("none ({error})")))
         }
+    }
+}
+
+/// The way out where the host's kernel may not be used, or another run uses it.
+fn cure(world: &World, error: &WorldError) -> &'static str {
+    match (world, error) {
+        (World::Host, WorldError::Taken { .. }) => "; beside it start with --world relay",
+        (World::Host, WorldError::Kernel { error, .. })
+            if error.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            "; only root may forward: take --world relay"
+        }
+        _ => "",
     }
 }
 
