@@ -96,6 +96,122 @@ def test_ctrl_c_before_it_is_ready_leaves_nothing(tmp_path):
     assert not (left := belongings.wait_gone(20)), left
 
 
+def rising(folder, resource, path=os.environ["PATH"]):
+    """`onrush up` of a template with this resource alone, which is not waited for; its data folder."""
+    page = {"Transform": "AWS::Serverless-2016-10-31", "Resources": {"Slow": resource}}
+    (folder / "template.json").write_text(json.dumps(page))
+    data = folder / "data"
+    with (folder / "said").open("w") as said:
+        return data, subprocess.Popen(
+            [BINARY, "up", "--port", "0", "--data-dir", data],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env={**os.environ, "PATH": path},
+        )
+
+
+def wait_for_stores(data):
+    deadline = time.monotonic() + 30
+    while not (data / "events.redb").exists():
+        assert time.monotonic() < deadline, "it does not begin"
+        time.sleep(0.01)
+
+
+# In the header of redb's files: the god byte stands after nine of magic, this bit of it in a file that was not closed.
+GOD_BYTE, NOT_CLOSED = 9, 2
+
+
+@pytest.mark.parametrize("delay", [0.1, 0.3, 0.5, 0.8])
+def test_whenever_ctrl_c_comes_the_stores_are_closed(tmp_path, delay):
+    """A store that is not closed takes its last commit back when a bit of it flips, as if the power had gone amid it."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/index.py").write_text("def f(event, context): return 1")
+    with (tmp_path / "code/much").open("wb") as much:
+        much.truncate(240 << 20)
+    slow = {"Runtime": "python3.13", "Handler": "index.f", "CodeUri": "code"}
+    data, process = rising(tmp_path, {"Type": "AWS::Serverless::Function", "Properties": slow})
+    try:
+        wait_for_stores(data)
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        # 0 if it was serving by then.
+        assert process.wait(10) in (0, 130)
+        for store in ("store.redb", "events.redb"):
+            assert not (data / store).read_bytes()[GOD_BYTE] & NOT_CLOSED, store
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("delay", [0.3, 0.6, 0.9])
+def test_a_stop_amid_initialisations_is_no_fault_of_the_hosts(tmp_path, delay):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/index.py").write_text("import time\ntime.sleep(0.3)\ndef f(event, context): return 1")
+    slow = {
+        "Runtime": "python3.13",
+        "Handler": "index.f",
+        "CodeUri": "code",
+        "AutoPublishAlias": "live",
+        "ProvisionedConcurrencyConfig": {"ProvisionedConcurrentExecutions": 30},
+    }
+    data, process = rising(tmp_path, {"Type": "AWS::Serverless::Function", "Properties": slow})
+    try:
+        wait_for_stores(data)
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) in (0, 130)
+        assert "ERROR" not in (said := (tmp_path / "said").read_text()), said
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_signal_during_a_build_ends_it(tmp_path, how):
+    (tmp_path / "code/src").mkdir(parents=True)
+    (tmp_path / "code/Cargo.toml").write_text('[package]\nname = "slow"\nversion = "0.1.0"\n[workspace]\n')
+    (tmp_path / "code/src/main.rs").write_text("fn main() {}")
+    (tmp_path / "bin").mkdir()
+    # It builds for ever, in a process of its own as cargo's compilers are.
+    script(tmp_path / "bin/cargo", f"[ $1 = build ] || exec {shutil.which('cargo')} \"$@\"\nsleep 600 &\nwait")
+    slow = {"Runtime": "provided.al2023", "Handler": "bootstrap", "CodeUri": "code"}
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    data, process = rising(tmp_path, {"Type": "AWS::Serverless::Function", "Properties": slow}, path)
+
+    def builds():
+        sleeps = (pid for pid in processes() if of_process(pid, "cmdline") == "sleep\x00600\x00")
+        return [pid for pid in sleeps if f"{tmp_path}/bin" in of_process(pid, "environ")]
+
+    def wait_for(wanted, seconds):
+        deadline = time.monotonic() + seconds
+        while bool(builds()) != wanted and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return bool(builds()) == wanted
+
+    try:
+        belongings = Belongings(process.pid, data)
+        assert wait_for(True, 60), "it does not build"
+        process.send_signal(how)
+        assert process.wait(10) == 128 + how
+        assert wait_for(False, 5), "it builds on"
+        assert not (left := belongings.wait_gone(20)), left
+    finally:
+        process.kill()
+        process.wait()
+        for pid in builds():
+            os.kill(pid, signal.SIGKILL)
+
+
+def of_process(pid, file):
+    """What the kernel says of it, if it is still there."""
+    try:
+        return Path(f"/proc/{pid}/{file}").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
 def test_kill_9_and_a_new_start_leave_nothing(start, tmp_path):
     first = start(home=tmp_path)
     threads = busy(first)

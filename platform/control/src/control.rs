@@ -421,7 +421,10 @@ fn package(location: &Location) -> Option<&str> {
 
 /// What a caller hears when the store failed; the log hears more.
 fn store_error(error: &StoreError) -> ApiError {
-    tracing::error!(%error, "a change could not be stored");
+    // At the end nothing is wrong with it.
+    if !matches!(error, StoreError::Closed { .. }) {
+        tracing::error!(%error, "a change could not be stored");
+    }
     let message = match error {
         StoreError::Full { path } => {
             format!("No space left for {}. Free some and try again; nothing was changed.", path.display())

@@ -560,7 +560,9 @@ impl Invoker {
                 caller.answer(Err(InvokeError::Refused(refusal)));
             }
             Err(error) => {
-                tracing::error!(limit = "host.sandboxes", function = %request.function, %error, "this host cannot run the function");
+                if !self.0.sandboxes.is_shut_down() {
+                    tracing::error!(limit = "host.sandboxes", function = %request.function, %error, "this host cannot run the function");
+                }
                 held.settle(Err(()));
                 caller.answer(Err(InvokeError::Host(error.to_string().into())));
             }

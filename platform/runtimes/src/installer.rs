@@ -1,4 +1,4 @@
-//! Runs pip and npm: bounded in time, with their complaint, and not past the end of who asked.
+//! Runs pip and npm, bounded in time and with their complaint, and cargo: none of them past the end of who asked.
 
 use std::{
     io::{self, Read},
@@ -59,7 +59,7 @@ impl Installers {
     /// Runs an installer to its end or to [`INSTALL_MAX`]; the error is its complaint in one line.
     pub(crate) fn run(&self, command: &mut Command) -> Result<(), String> {
         let program = command.get_program().to_string_lossy().into_owned();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let (mut child, leader) = self.start(command).map_err(|error| format!("{program}: {error}"))?;
         let complaints = child.stderr.take().map(|stderr| {
             thread::spawn(move || {
@@ -72,7 +72,7 @@ impl Installers {
             })
         });
         let status = wait_at_most(&mut child, leader, INSTALL_MAX);
-        self.state().running.retain(|running| *running != leader);
+        self.ended(leader);
         let status = status.map_err(|error| format!("{program}: {error}"))?;
         let complaints = complaints.and_then(|thread| thread.join().ok()).unwrap_or_default();
         match status {
@@ -83,16 +83,22 @@ impl Installers {
         }
     }
 
-    /// Under the lock, so that no installer is started behind a stop's back.
-    fn start(&self, command: &mut Command) -> io::Result<(Child, Pid)> {
+    /// Starts a program that a stop kills with all it started, until it is said to have ended. Under the lock, so that none is
+    /// started behind a stop's back.
+    pub(crate) fn start(&self, command: &mut Command) -> io::Result<(Child, Pid)> {
         let mut state = self.state();
         if state.stopped {
             return Err(io::Error::other("not started: the platform is ending"));
         }
-        let child = command.spawn()?;
+        let child = command.process_group(0).spawn()?;
         let leader = Pid::from_child(&child);
         state.running.push(leader);
         Ok((child, leader))
+    }
+
+    /// What was started was waited for.
+    pub(crate) fn ended(&self, leader: Pid) {
+        self.state().running.retain(|running| *running != leader);
     }
 }
 

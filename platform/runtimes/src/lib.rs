@@ -4,7 +4,7 @@
 //! identifier and a handler into a [`Launch`]: the argument vector, the read-only binds and the variables
 //! that depend on the runtime. [`Runtimes::prepare`] installs once what AWS's own `/var/runtime` carries
 //! (the runtime interface client, boto3, the JavaScript SDK). [`base_environment`] joins all that with
-//! what AWS sets for every function, and [`build_rust`] makes the `bootstrap` of a Rust function.
+//! what AWS sets for every function, and [`Runtimes::build_rust`] makes the `bootstrap` of a Rust function.
 //!
 //! Everything here blocks: it reads directories and runs interpreters, pip, npm and cargo. Call it from a
 //! thread that may wait.
@@ -35,4 +35,4 @@ pub use function_build::{Build, FunctionBuildError};
 pub use image::ImageProgram;
 pub use interpreter::closed_to_others;
 pub use runtime::{Launch, Request, Runtimes, TRUST, Warning};
-pub use rust_build::{build_rust, rust_sources};
+pub use rust_build::rust_sources;

@@ -209,7 +209,7 @@ impl Runtimes {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Kills the pip and npm that run now, and lets none begin: for the end of the process.
+    /// Kills the pip, npm, make and cargo that run now, and lets none begin: for the end of the process.
     pub fn stop_installers(&self) {
         self.shelf.installers.stop();
     }

@@ -17,7 +17,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::BuildError;
+use crate::{BuildError, Runtimes, installer::Installers};
 
 /// How many of cargo's last lines go into an error.
 const LAST_LINES_MAX: usize = 30;
@@ -26,19 +26,22 @@ const ONLY: &str = ".only";
 /// Folders deeper than this are not looked into for newer sources, and count as newer.
 const DEPTH_MAX: usize = 32;
 
-/// Builds a binary of the Rust package or workspace in `source` for this machine and answers with the absolute path of a folder
-/// that holds it as `bootstrap`: the one of that name, else the only one of the package. When nothing is newer, it does nothing
-/// but look at modification times. `progress` is told what is being built, and then each line of cargo's.
-///
-/// # Errors
-/// When there is no `Cargo.toml`, no cargo, no binary of that name, without a name not exactly one (or one named `bootstrap`),
-/// or cargo fails.
-pub fn build_rust(
-    source: &Path,
-    binary: Option<&str>,
-    progress: &dyn Fn(&str),
-) -> Result<PathBuf, BuildError> {
-    build(OsStr::new("cargo"), source, binary, progress)
+impl Runtimes {
+    /// Builds a binary of the Rust package or workspace in `source` for this machine and answers with the absolute path of a folder
+    /// that holds it as `bootstrap`: the one of that name, else the only one of the package. When nothing is newer, it does nothing
+    /// but look at modification times. `progress` is told what is being built, and then each line of cargo's.
+    ///
+    /// # Errors
+    /// When there is no `Cargo.toml`, no cargo, no binary of that name, without a name not exactly one (or one named `bootstrap`),
+    /// or cargo fails, or the end was announced ([`Runtimes::stop_installers`]).
+    pub fn build_rust(
+        &self,
+        source: &Path,
+        binary: Option<&str>,
+        progress: &dyn Fn(&str),
+    ) -> Result<PathBuf, BuildError> {
+        build(&self.shelf.installers, OsStr::new("cargo"), source, binary, progress)
+    }
 }
 
 /// Files outside `source` that went into what was built there last, path dependencies for instance: whoever waits for
@@ -51,6 +54,7 @@ pub fn rust_sources(source: &Path, binary: Option<&str>) -> Vec<PathBuf> {
 }
 
 fn build(
+    installers: &Installers,
     cargo: &OsStr,
     source: &Path,
     binary: Option<&str>,
@@ -69,11 +73,11 @@ fn build(
         // There may be several by now.
         let _ = fs::remove_file(onrush.join(ONLY));
     }
-    let package = describe(cargo, source, &manifest, binary)?;
+    let package = describe(installers, cargo, source, &manifest, binary)?;
     progress(&format!("building {} (cargo build --release)", package.binary));
     // What changes while cargo runs may not be in what it makes: the artefact is as old as the start.
     let started = SystemTime::now();
-    cargo_build(cargo, source, &package, progress)?;
+    cargo_build(installers, cargo, source, &package, progress)?;
     // cargo may have just written the lock file, before it read the first source.
     let locked = fs::metadata(source.join("Cargo.lock")).and_then(|it| it.modified());
     let started = locked.map_or(started, |locked| started.max(locked));
@@ -127,15 +131,18 @@ struct Package {
 /// Asks cargo which binary this package makes, or which package of this workspace makes the wanted one, and where its target
 /// folder lies.
 fn describe(
+    installers: &Installers,
     cargo: &OsStr,
     source: &Path,
     manifest: &Path,
     wanted: Option<&str>,
 ) -> Result<Package, BuildError> {
-    let output = command(cargo, source, &["metadata", "--format-version", "1", "--no-deps"])
-        .stderr(Stdio::piped())
-        .output()
-        .map_err(|error| not_started(error, source))?;
+    let mut metadata = command(cargo, source, &["metadata", "--format-version", "1", "--no-deps"]);
+    let (child, leader) =
+        installers.start(metadata.stderr(Stdio::piped())).map_err(|error| not_started(error, source))?;
+    let output = child.wait_with_output();
+    installers.ended(leader);
+    let output = output.map_err(|error| not_started(error, source))?;
     if !output.status.success() {
         let last_lines = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect();
         return Err(BuildError::Cargo { folder: source.to_owned(), status: output.status, last_lines });
@@ -186,15 +193,15 @@ fn binaries_of(package: &serde_json::Value) -> Vec<(String, String)> {
 }
 
 fn cargo_build(
+    installers: &Installers,
     cargo: &OsStr,
     source: &Path,
     Package { spec, binary, .. }: &Package,
     progress: &dyn Fn(&str),
 ) -> Result<(), BuildError> {
-    let mut child = command(cargo, source, &["build", "--release", "--package", spec, "--bin", binary])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
+    let mut build = command(cargo, source, &["build", "--release", "--package", spec, "--bin", binary]);
+    let (mut child, leader) = installers
+        .start(build.stdout(Stdio::null()).stderr(Stdio::piped()))
         .map_err(|error| not_started(error, source))?;
     let mut last_lines: VecDeque<String> = VecDeque::new();
     let lines = child.stderr.take().into_iter().flat_map(|stderr| BufReader::new(stderr).lines());
@@ -205,7 +212,9 @@ fn cargo_build(
         }
         last_lines.push_back(line);
     }
-    let status = child.wait().map_err(|source| BuildError::Files { path: "cargo".into(), source })?;
+    let status = child.wait();
+    installers.ended(leader);
+    let status = status.map_err(|source| BuildError::Files { path: "cargo".into(), source })?;
     match status.success() {
         true => Ok(()),
         false => Err(BuildError::Cargo { folder: source.to_owned(), status, last_lines: last_lines.into() }),
@@ -269,7 +278,8 @@ mod tests {
     fn without_cargo_the_way_out_is_named() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("Cargo.toml"), "").unwrap();
-        let error = build(OsStr::new("/no/such/cargo"), folder.path(), None, &|_| ()).unwrap_err();
+        let error = build(&Installers::default(), OsStr::new("/no/such/cargo"), folder.path(), None, &|_| ())
+            .unwrap_err();
         assert!(matches!(error, BuildError::NoCargo { .. }));
         assert!(error.to_string().contains("rustup"), "{error}");
     }

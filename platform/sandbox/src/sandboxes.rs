@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -105,6 +105,7 @@ pub(crate) struct Shared {
     /// What dropping says, sent in the background because it cannot wait. At most one per environment and version.
     farewells: mpsc::UnboundedSender<Request>,
     gone: watch::Sender<bool>,
+    is_shut_down: AtomicBool,
 }
 
 /// What environments of one version of a function leave to the next of them: networks, groups and file systems that are
@@ -320,6 +321,7 @@ impl Sandboxes {
             next_version: AtomicU64::new(1),
             farewells,
             gone: watch::Sender::new(false),
+            is_shut_down: AtomicBool::new(false),
         });
         tokio::spawn(read_replies(shared.clone()));
         tokio::spawn(send_farewells(shared.clone(), said));
@@ -372,9 +374,15 @@ impl Sandboxes {
         &self.shared.abilities
     }
 
+    /// Whether [`shutdown`](Self::shutdown) was begun: starts that fail since then are no fault of the host's.
+    pub fn is_shut_down(&self) -> bool {
+        self.shared.is_shut_down.load(Ordering::Acquire)
+    }
+
     /// Kills every environment and removes all that was made, within 1.5 s. Starts fail from now on.
     pub async fn shutdown(&self) {
         let deadline = tokio::time::Instant::now() + SHUTDOWN;
+        self.shared.is_shut_down.store(true, Ordering::Release);
         let mut gone = self.shared.gone.subscribe();
         drop(self.shared.send(&Request::Shutdown.to_bytes()).await);
         if tokio::time::timeout_at(deadline, gone.wait_for(|gone| *gone)).await.is_err() {

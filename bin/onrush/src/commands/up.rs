@@ -36,7 +36,7 @@ use invoke::{Invoker, Reactors, StreamFigures};
 use model::{Era, LimitId, Overrides};
 use network::relay::Namespace;
 use runtimes::Runtimes;
-use sandbox::{Jailer, JailerError, Workshop};
+use sandbox::{Jailer, JailerError, Sandboxes, Workshop};
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -173,12 +173,61 @@ fn end(first_step: &'static str) -> Farewell {
     farewell
 }
 
-/// A signal came while functions were being deployed: what was started for that must not outlive us.
-fn stopped_early(runtimes: &Runtimes, control: &control::Control, code: u8) -> ExitCode {
-    end("a deployment");
-    runtimes.stop_installers();
-    control.stop_pulls();
-    ExitCode::from(code)
+/// What the end closes.
+struct Ending {
+    events: events::Events,
+    control: Arc<control::Control>,
+    others: Arc<realms::Realms>,
+    runtimes: Arc<Runtimes>,
+    sandboxes: Sandboxes,
+    vpc: Option<vpc::Vpc>,
+    logs: Logs,
+    writer: tokio::task::JoinHandle<()>,
+}
+
+impl Ending {
+    /// Nothing is fetched or installed from now on.
+    fn stop_fetching(&self) {
+        self.runtimes.stop_installers();
+        self.control.stop_pulls();
+        self.others.stop_pulls();
+    }
+
+    /// Closes everything once `served` is over, each step within its bound.
+    async fn close(self, end: Farewell, served: impl Future<Output = ()>) {
+        let Self { events, control, others, sandboxes, vpc, logs, writer, .. } = self;
+        end.waits_for("connections, events and environments");
+        let farewell = async {
+            served.await;
+            let closing = move || {
+                events.close();
+                control.close();
+                others.close();
+            };
+            let _ = tokio::task::spawn_blocking(closing).await;
+            sandboxes.shutdown().await;
+        };
+        if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+            tracing::warn!("not everything stopped in time; what is left ends with this process");
+        }
+        if let Some(vpc) = vpc {
+            end.waits_for("the network");
+            let ended = tokio::task::spawn_blocking(move || vpc.end());
+            if tokio::time::timeout(NETWORK_FAREWELL, ended).await.is_err() {
+                tracing::warn!(
+                    "the network did not end in its time; what is left of it the next start removes"
+                );
+            }
+        }
+        end.waits_for("the logs");
+        writer.abort();
+        // On a file server that is gone this takes for ever.
+        let flushed = tokio::task::spawn_blocking(move || logs.flush());
+        if tokio::time::timeout(LOGS_FAREWELL, flushed).await.is_err() {
+            tracing::warn!("the last lines of functions' logs could not be written");
+        }
+        end.waits_for("files and sockets to close");
+    }
 }
 
 async fn serve(
@@ -327,10 +376,30 @@ async fn serve(
         invoker.prepare().await;
         Ok::<_, Stop>(())
     };
-    tokio::select! {
-        prepared = preparation => prepared?,
-        _ = interrupt.recv() => return Ok(stopped_early(&runtimes, &control, 130)),
-        _ = terminate.recv() => return Ok(stopped_early(&runtimes, &control, 143)),
+    let ended_early = tokio::select! {
+        prepared = preparation => prepared.err().map(Err),
+        _ = interrupt.recv() => Some(Ok(ExitCode::from(130))),
+        _ = terminate.recv() => Some(Ok(ExitCode::from(143))),
+    };
+    let carrier = vpc.as_ref().map(|vpc| vpc.carrier.clone());
+    let pages = vpc.as_ref().map(|vpc| vpc.pages.clone() as Arc<dyn doors::NetworkPages>);
+    let network = vpc.as_ref().map(|vpc| vpc.summary.clone());
+    let ending = Ending {
+        events: events.clone(),
+        control: control.clone(),
+        others: others.clone(),
+        runtimes: runtimes.clone(),
+        sandboxes: sandboxes.clone(),
+        vpc,
+        logs: logs.clone(),
+        writer,
+    };
+    // What was started for a deployment must not outlive us.
+    if let Some(result) = ended_early {
+        let end = end("a deployment");
+        ending.stop_fetching();
+        ending.close(end, async {}).await;
+        return result;
     }
     let gateway = doors::GatewaySettings {
         throttle: limits::api_throttle::ApiSettings::from_era(&era, &region, &overrides)
@@ -350,7 +419,7 @@ async fn serve(
         gateway,
         loopback: arguments.address().is_loopback(),
         services: Some(Arc::new(names::OnTheDoors(services.clone()))),
-        network: vpc.as_ref().map(|vpc| vpc.pages.clone() as Arc<dyn doors::NetworkPages>),
+        network: pages,
         orders: Some(orders),
         front: arguments.words == Words::StartApi,
         clients: doors::clients::Clients::new(
@@ -415,7 +484,7 @@ async fn serve(
         front: arguments.words == Words::StartApi,
         verifies,
         lets_everybody_in: arguments.disable_authorizer,
-        network: vpc.as_ref().map(|vpc| vpc.summary.as_str()),
+        network: network.as_deref(),
     };
     let text = match arguments.output {
         Output::Text => banner::text(&summary),
@@ -434,7 +503,7 @@ async fn serve(
         elastic_ips: ElasticIps::default(),
         doors,
         invoker: invoker.clone(),
-        carrier: vpc.as_ref().map(|vpc| vpc.carrier.clone()),
+        carrier,
         port,
         data_dir,
     };
@@ -448,48 +517,18 @@ async fn serve(
     tracing::info!("stopping");
     let end = end("extensions");
     conducting.abort();
-    runtimes.stop_installers();
-    control.stop_pulls();
-    others.stop_pulls();
+    ending.stop_fetching();
     // While the reactors live: they serve the APIs that extensions speak.
     let told =
         async { tokio::join!(invoker.tell_extensions_of_the_end(), others.tell_extensions_of_the_end()) };
     if tokio::time::timeout(EXTENSIONS_FAREWELL, told).await.is_err() {
         tracing::warn!("extensions did not end in their time");
     }
-    end.waits_for("connections, events and environments");
     let _ = stop.send(());
-    let farewell = async {
-        let _ = server.await;
-        let closing = move || {
-            events.close();
-            control.close();
-            others.close();
-        };
-        let _ = tokio::task::spawn_blocking(closing).await;
-        sandboxes.shutdown().await;
-    };
-    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
-        tracing::warn!("not everything stopped in time; what is left ends with this process");
-    }
-    if let Some(vpc) = vpc {
-        end.waits_for("the network");
-        let ended = tokio::task::spawn_blocking(move || vpc.end());
-        if tokio::time::timeout(NETWORK_FAREWELL, ended).await.is_err() {
-            tracing::warn!("the network did not end in its time; what is left of it the next start removes");
-        }
-    }
     if let Some(edits) = edits {
         edits.abort();
     }
-    end.waits_for("the logs");
-    writer.abort();
-    // On a file server that is gone this takes for ever.
-    let flushed = tokio::task::spawn_blocking(move || logs.flush());
-    if tokio::time::timeout(LOGS_FAREWELL, flushed).await.is_err() {
-        tracing::warn!("the last lines of functions' logs could not be written");
-    }
-    end.waits_for("files and sockets to close");
+    ending.close(end, async { drop(server.await) }).await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -49,6 +49,7 @@ impl Environment {
                 let kind = if is_program { "Runtime.InvalidEntrypoint" } else { "Runtime.InvalidWorkingDir" };
                 Err(Unready::Function(Status::Error(kind.to_owned())))
             }
+            Err(_) if sandboxes.is_shut_down() => Err(Unready::Host),
             Err(error) => {
                 tracing::error!(limit = "host.sandboxes", function = %self.version.function.name, %error, "this host cannot initialise an environment ahead");
                 Err(Unready::Host)

@@ -3,14 +3,14 @@
 use std::{
     fs,
     io::ErrorKind,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::Mutex,
     thread,
     time::{Duration, SystemTime},
 };
 
-use runtimes::{BuildError, build_rust};
+use runtimes::{BuildError, Runtimes};
 
 /// A package without dependencies, so that building needs no network.
 fn package(folder: &Path, greeting: &str) {
@@ -21,7 +21,12 @@ fn package(folder: &Path, greeting: &str) {
         .expect("written");
 }
 
-fn build(folder: &Path) -> (Result<std::path::PathBuf, BuildError>, Vec<String>) {
+fn build_rust(folder: &Path, binary: Option<&str>, progress: &dyn Fn(&str)) -> Result<PathBuf, BuildError> {
+    let data = tempfile::tempdir().expect("a folder");
+    Runtimes::open(data.path(), false).build_rust(folder, binary, progress)
+}
+
+fn build(folder: &Path) -> (Result<PathBuf, BuildError>, Vec<String>) {
     let lines = Mutex::new(Vec::new());
     let built = build_rust(folder, None, &|line| lines.lock().expect("not poisoned").push(line.to_owned()));
     (built, lines.into_inner().expect("not poisoned"))

@@ -29,7 +29,8 @@ pub async fn folder(function: &Function, source: PathBuf, at: &str, stage: &Stag
     let progress = move |line: &str| crate::say(&format!("  {id}: {line}"));
     if is_rust(function, &source) {
         let binary = function.build_binary.clone();
-        let build = move || runtimes::build_rust(&source, binary.as_deref(), &progress);
+        let runtimes = stage.runtimes.clone();
+        let build = move || runtimes.build_rust(&source, binary.as_deref(), &progress);
         let built = tokio::task::spawn_blocking(build);
         return Ok(built.await.context("the build failed")?.with_context(|| function.id.clone())?);
     }
