@@ -39,6 +39,8 @@ const REST_API: &str = "ServerlessRestApi";
 pub(crate) const EVENT: &str = "Onrush::Event";
 /// The property of a route or method that holds its integration, where a plain template points at one.
 pub(crate) const INTEGRATION: &str = "Onrush::Integration";
+/// The property of a REST API that says that events add to the routes of its body.
+pub(crate) const MERGE: &str = "Onrush::Merge";
 /// The property of a method that holds its path, where a plain template points at a resource.
 pub(crate) const PATH: &str = "Onrush::Path";
 /// The property of a version that `AutoPublishAlias` makes, and that follows its function.

@@ -2,14 +2,14 @@
 
 use super::{Builder, Fields, Item, choice, span};
 use crate::problem::{Problem, Problems, quoted};
-use crate::sam::{CORS, INTEGRATION, PATH};
+use crate::sam::{CORS, INTEGRATION, MERGE, PATH};
 use crate::suggest::did_you_mean;
 use crate::yaml::Node;
 use model::stack::{
     ApiKey, ApiRoute, Cors, EndpointType, HttpApi, Integration, IntegrationKind, Link, Protocol, RestApi,
     Stage, StageCache, Throttle,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long the gateway waits at most (API Gateway Developer Guide, "Quotas"): HTTP APIs 30 s, REST APIs 29 s unless
 /// raised, to 300 s at the most.
@@ -76,8 +76,14 @@ impl Builder<'_, '_> {
     pub(super) fn join_apis(&mut self, items: &[Item<'_>]) {
         let mut integrations = BTreeMap::new();
         let mut parents = BTreeMap::new();
+        let mut whole = BTreeSet::new();
         for item in items {
             match item.kind {
+                "AWS::ApiGateway::RestApi" if item.fields.get("Body").is_some() => {
+                    if !item.fields.boolean(MERGE, false, &mut self.problems) {
+                        whole.insert(item.id);
+                    }
+                }
                 "AWS::ApiGatewayV2::Integration" => {
                     if let Some(integration) = self.integration(&item.fields, HTTP_TIMEOUT_MS) {
                         integrations.insert(item.reference, integration);
@@ -98,7 +104,7 @@ impl Builder<'_, '_> {
                 "AWS::ApiGatewayV2::Authorizer" => self.http_authorizer(item),
                 "AWS::ApiGateway::Authorizer" => self.rest_authorizer(item),
                 "AWS::ApiGatewayV2::Route" => self.route_of_api(item, &integrations),
-                "AWS::ApiGateway::Method" => self.method(item, &parents),
+                "AWS::ApiGateway::Method" => self.method(item, &parents, &whole),
                 "AWS::ApiGatewayV2::Stage" => self.http_stage(item),
                 "AWS::ApiGateway::Stage" => self.rest_stage(item),
                 // A deployment may bring its stage along.
@@ -269,10 +275,16 @@ impl Builder<'_, '_> {
         }
         let mut made = route(item, key, integration);
         self.authorization(fields, &mut made);
-        self.stack.http_apis[at].routes.push(made);
+        let routes = &mut self.stack.http_apis[at].routes;
+        match written(routes, &made).filter(|_| is_of_event(fields)) {
+            Some(written) if written.integration.is_some() => {}
+            Some(written) => *written = made,
+            None => routes.push(made),
+        }
     }
 
-    fn method(&mut self, item: &Item<'_>, parents: &BTreeMap<&str, (&str, &str)>) {
+    /// `whole`: REST APIs that have the routes of their bodies alone.
+    fn method(&mut self, item: &Item<'_>, parents: &BTreeMap<&str, (&str, &str)>, whole: &BTreeSet<&str>) {
         let fields = &item.fields;
         let Some(api) = self.link(fields, "RestApiId", "AWS::ApiGateway::RestApi", true) else { return };
         let Some(node) = fields.require("HttpMethod", &mut self.problems) else { return };
@@ -305,7 +317,23 @@ impl Builder<'_, '_> {
         let mut made = route(item, &format!("{} {path}", method.to_ascii_uppercase()), integration);
         made.api_key_required = fields.boolean("ApiKeyRequired", false, &mut self.problems);
         self.authorization(fields, &mut made);
-        self.stack.rest_apis[at].routes.push(made);
+        let of_event = is_of_event(fields);
+        let api = &mut self.stack.rest_apis[at];
+        match written(&mut api.routes, &made).filter(|_| of_event) {
+            Some(_) if whole.contains(api.id.as_str()) => {}
+            Some(written) => *written = made,
+            None if of_event && whole.contains(api.id.as_str()) => {
+                let message = format!(
+                    "this event adds no route: SAM takes those of {} from its definition alone",
+                    api.id
+                );
+                let key = &made.route_key;
+                let help =
+                    format!("write {key} into the definition, or give the API `MergeDefinitions: true`");
+                self.warnings.push(Problem::at(item.span, message).help(help));
+            }
+            None => api.routes.push(made),
+        }
     }
 
     /// An integration, by the spellings of v2 (`IntegrationUri`), v1 (`Uri`) and OpenAPI (`uri`).
@@ -404,6 +432,18 @@ pub(super) fn keyed_route(
         authorizer: None,
         api_key_required: false,
     }
+}
+
+/// Whether an event of SAM's made this route or method.
+fn is_of_event(fields: &Fields<'_>) -> bool {
+    fields.get(INTEGRATION).is_some()
+}
+
+/// The route of an API's body that an event names, too. Of an HTTP API, SAM leaves it as it is where it has an integration; of a
+/// REST API always, or with `MergeDefinitions` never. Source: `HttpApi._add_openapi_integration` and `Api.to_cloudformation` in
+/// AWS's SAM translator (1.170 of its command line), run.
+fn written<'a>(routes: &'a mut [ApiRoute], made: &ApiRoute) -> Option<&'a mut ApiRoute> {
+    routes.iter_mut().find(|route| route.id.is_empty() && route.route_key == made.route_key)
 }
 
 /// Methods that a route or a resource may have.

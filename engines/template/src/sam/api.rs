@@ -1,7 +1,7 @@
 //! `AWS::Serverless::HttpApi` and `AWS::Serverless::Api`, with their stages, usage plans and keys.
 
 use super::make::{Properties, mapping, reference, text, yes};
-use super::{CORS, Output, auth};
+use super::{CORS, MERGE, Output, auth};
 use crate::problem::{Problem, Problems};
 use crate::resolve::{Resolver, Resource};
 use crate::yaml::{Kind, Node, Span};
@@ -71,6 +71,7 @@ pub(super) fn rest(
         api.extend(properties.get(key).cloned().map(|node| (key, node)));
     }
     api.extend(properties.get("Cors").cloned().map(|node| (CORS, node)));
+    api.extend(properties.get("MergeDefinitions").cloned().map(|node| (MERGE, node)));
     body(&properties, &mut api, warnings);
     let deployment = format!("{id}Deployment");
     let mut stage = vec![

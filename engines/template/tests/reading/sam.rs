@@ -426,3 +426,48 @@ Outputs:
         problems(&text.replace("!Ref WorkTick", "!Ref WorkTock"))[0].contains("did you mean `WorkTick`?")
     );
 }
+
+/// As AWS's SAM translator makes it of this template.
+#[test]
+fn events_of_an_api_with_a_body_add_what_sam_adds() {
+    let text = sam("
+  Cart:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: cart
+      Handler: a.b
+      Runtime: python3.13
+      Events:
+        A: {Type: HttpApi, Properties: {ApiId: !Ref Http, Path: /a, Method: get}}
+        B: {Type: HttpApi, Properties: {ApiId: !Ref Http, Path: /b, Method: get}}
+        C: {Type: HttpApi, Properties: {ApiId: !Ref Http, Path: /c, Method: get}}
+        RestA: {Type: Api, Properties: {RestApiId: !Ref Rest, Path: /a, Method: get}}
+        RestC: {Type: Api, Properties: {RestApiId: !Ref Rest, Path: /c, Method: get}}
+  Http:
+    Type: AWS::Serverless::HttpApi
+    Properties:
+      DefinitionBody: &body
+        openapi: 3.0.1
+        paths:
+          /a: {get: {x-amazon-apigateway-integration: {type: http_proxy, httpMethod: GET, uri: 'https://example.com'}}}
+          /b: {get: {responses: {}}}
+  Rest:
+    Type: AWS::Serverless::Api
+    Properties: {StageName: v1, DefinitionBody: *body}
+");
+    let routes = |routes: &[model::stack::ApiRoute]| -> Vec<String> {
+        let kind = |route: &model::stack::ApiRoute| route.integration.as_ref().map(|one| one.kind);
+        routes.iter().map(|route| format!("{} {:?}", route.route_key, kind(route))).collect()
+    };
+    let read = stack(&text);
+    let http = ["GET /a Some(HttpProxy)", "GET /b Some(AwsProxy)", "GET /c Some(AwsProxy)"];
+    assert_eq!(routes(&read.http_apis[0].routes), http);
+    assert_eq!(routes(&read.rest_apis[0].routes), ["GET /a Some(HttpProxy)", "GET /b None"]);
+    let said = warnings(&text);
+    assert!(said.len() == 1 && said[0].contains("adds no route") && said[0].contains("GET /c"), "{said:?}");
+    let merged = stack(&text.replace("v1, ", "v1, MergeDefinitions: true, "));
+    let rest = ["GET /a Some(AwsProxy)", "GET /b None", "GET /c Some(AwsProxy)"];
+    assert_eq!(routes(&merged.rest_apis[0].routes), rest);
+    let twice = text.replace("Path: /b", "Path: /c");
+    assert!(problems(&twice)[0].contains("has the route `GET /c` twice"));
+}
