@@ -1,6 +1,7 @@
 """`up --watch`: a save answers within a second, no request fails meanwhile, and a broken template changes nothing."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from support import puppet
 from support.paths import BINARY, BUILT
+from support.platform import NotReady
 
 pytestmark = pytest.mark.skipif(not puppet.here(), reason=f"{puppet.PYTHON} is not installed")
 
@@ -266,3 +268,34 @@ def test_a_rust_function_is_built_when_it_is_saved_and_a_failed_build_changes_no
     assert platform.invoke("Cart").json() == {"version": 1}
     (folder / "src/main.rs").write_text(RUST.replace("VERSION", "2"))
     answers(platform, lambda answer: answer.json()["version"] == 2, 60)
+
+
+def test_parts_of_a_template_are_read_from_their_files_and_followed(start, home):
+    def definition(path):
+        integration = {"type": "aws_proxy", "httpMethod": "POST", "payloadFormatVersion": "2.0", "uri": {"Fn::GetAtt": ["Cart", "Arn"]}}
+        (home / "parts").mkdir(exist_ok=True)
+        paths = {path: {"get": {"x-amazon-apigateway-integration": integration}}}
+        (home / "parts" / "api.json").write_text(json.dumps({"openapi": "3.0.1", "paths": paths}))
+
+    definition("/one")
+    (home / "functions").mkdir()
+    template = template_of(home, {"Cart": {"CodeUri": "../cart"}})
+    text = json.loads(template.read_text())
+    include = {"Fn::Transform": {"Name": "AWS::Include", "Parameters": {"Location": "../parts/api.json"}}}
+    text["Resources"]["Api"] = {"Type": "AWS::Serverless::HttpApi", "Properties": {"DefinitionBody": include}}
+    template = home / "functions" / "app.json"
+    template.write_text(json.dumps(text))
+    platform = start("--watch", home=home, template=template)
+    assert platform.door("Api", "/one").status == 200
+    assert platform.door("Api", "/two").status == 404
+    definition("/two")
+    deadline = time.monotonic() + 20
+    while platform.door("Api", "/two").status != 200:
+        assert time.monotonic() < deadline, platform.stderr()
+        time.sleep(0.05)
+    assert platform.door("Api", "/one").status == 404
+    platform.stop()
+    (home / "parts" / "api.json").unlink()
+    os.mkfifo(home / "parts" / "api.json")
+    with pytest.raises(NotReady, match=r"api.json is no file"):
+        start(home=home, template=template)

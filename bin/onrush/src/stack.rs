@@ -219,6 +219,7 @@ fn open(path: &Path, arguments: &Template, port: u16, standing: Standing) -> Res
         availability_zones: Vec::new(),
         port,
         elastic_ips: standing.elastic_ips,
+        files: parts(&text, path),
     };
     let mut outcome = template::read(&name, &text, &inputs);
     if let Some((file, values)) = &arguments.configured {
@@ -238,18 +239,38 @@ fn name_source(problems: &mut [template::Problem], file: &Path, values: &BTreeMa
     }
 }
 
+/// The files that a template takes parts from: together no larger than a template may be. As with code, their paths may lead
+/// anywhere that whoever started Onrush may read.
+fn parts(text: &str, template: &Path) -> BTreeMap<String, Result<String, String>> {
+    let folder = template.parent().unwrap_or(Path::new(""));
+    let mut left = BYTES_MAX;
+    let read = |location: String| {
+        let path = folder.join(&location);
+        // A pipe would be waited for.
+        let text = match fs::metadata(&path) {
+            Ok(about) if !about.is_file() => Err(format!("{} is no file", path.display())),
+            _ => read_within(&path, left),
+        };
+        left -= text.as_ref().map_or(0, |text| text.len() as u64);
+        (location, text)
+    };
+    template::files_of(text).into_iter().map(read).collect()
+}
+
 /// A text file, bounded.
 pub fn read_text(path: &Path) -> Result<String, Stop> {
-    let file = fs::File::open(path).with_context(|| format!("cannot open {}", path.display()));
-    let file = file.map_err(|error| Stop::Usage(format!("{error:#}")))?;
+    read_within(path, BYTES_MAX).map_err(Stop::Usage)
+}
+
+fn read_within(path: &Path, bytes_max: u64) -> Result<String, String> {
+    let at = path.display();
+    let file = fs::File::open(path).map_err(|error| format!("cannot open {at}: {error}"))?;
     let mut bytes = Vec::new();
-    file.take(BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Stop::Usage(format!("cannot read {}: {error}", path.display())))?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err(Stop::Usage(format!("{} has more than {BYTES_MAX} bytes", path.display())));
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot read {at}: {error}"))?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(format!("{at} has more than {bytes_max} bytes"));
     }
-    String::from_utf8(bytes).map_err(|_| Stop::Usage(format!("{} is no UTF-8 text", path.display())))
+    String::from_utf8(bytes).map_err(|_| format!("{at} is no UTF-8 text"))
 }
 
 /// What a stack is named after: the template's folder; of what the CDK made the stack's own name, which its file has; of what

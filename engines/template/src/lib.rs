@@ -1,6 +1,6 @@
 //! CloudFormation and SAM text in, one [`model::stack::Stack`] out, every problem with its place.
 //!
-//! The way of a template: [`yaml`] makes a tree with positions; `parameters` and `resolve/conditions` give it values;
+//! The way of a template: [`yaml`] makes a tree with positions; `include` puts parts in that lie in files of their own; `parameters` and `resolve/conditions` give it values;
 //! `sam` turns the serverless types into plain ones, as the SAM transform does; `references` checks every name and finds
 //! the order of dependence; `resolve` evaluates the intrinsic functions in that order; `build` reads the plain types into
 //! the stack. Nothing here opens a file or a socket: the caller hands the text in, and renders the [`Problem`]s.
@@ -11,6 +11,7 @@
 mod build;
 mod graph;
 mod identity;
+mod include;
 mod intrinsic;
 mod parameters;
 pub mod problem;
@@ -23,6 +24,7 @@ pub mod suggest;
 pub mod variables;
 pub mod yaml;
 
+pub use include::files_of;
 pub use problem::{Cause, Problem, Problems, Related};
 pub use yaml::Span;
 
@@ -55,6 +57,9 @@ pub struct Inputs {
     /// Addresses that elastic IPs have already, by logical id, those of removed ones among them: each keeps its own, and no
     /// other gets it. Empty for a template that is read for the first time.
     pub elastic_ips: BTreeMap<String, Ipv4Addr>,
+    /// Texts of the files that [`files_of`] asks for, by the name given there, or why one cannot be read. What is not here is left
+    /// out of the template, and told.
+    pub files: BTreeMap<String, Result<String, String>>,
 }
 
 impl Default for Inputs {
@@ -70,6 +75,7 @@ impl Default for Inputs {
             availability_zones: Vec::new(),
             port: 4566,
             elastic_ips: BTreeMap::new(),
+            files: BTreeMap::new(),
         }
     }
 }
@@ -90,7 +96,12 @@ pub struct Outcome {
 /// `file_name` is for messages only. Cost: about linear in the text, which is bounded by [`yaml::MAX_TEXT_BYTES`].
 pub fn read(file_name: &str, text: &str, inputs: &Inputs) -> Outcome {
     match yaml::parse(file_name, text) {
-        Ok(document) => sections::read(&document, text, inputs),
+        Ok(document) => {
+            let (document, parts) = include::join(document, text, inputs);
+            let mut outcome = sections::read(&document, text, inputs);
+            parts.tell(&mut outcome);
+            outcome
+        }
         Err(problems) => Outcome { stack: None, problems, warnings: Vec::new() },
     }
 }

@@ -91,6 +91,7 @@ impl<'a> Resolver<'a> {
     /// The value of `node`; nothing when it is `AWS::NoValue`. A value that cannot be had is reported, and unknown.
     pub(crate) fn value(&mut self, node: &Node) -> Option<Node> {
         match Call::of(node) {
+            _ if node.is_unknown() => Some(node.clone()),
             Some(call) => self.call(call, node.span),
             None => self.plain(node),
         }
@@ -178,6 +179,10 @@ impl<'a> Resolver<'a> {
                 let message =
                     format!("Fn::{} gives no value; it can stand in the Conditions section only", call.name);
                 self.problems.push(Problem::at(span, message));
+                None
+            }
+            "Transform" => {
+                self.problems.push(Problem::at(span, "Fn::Transform is not run inside of an included file"));
                 None
             }
             other => {

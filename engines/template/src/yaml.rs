@@ -23,7 +23,7 @@ pub use crate::problem::{Cause, Problem, Problems, Related};
 pub use crate::suggest::{did_you_mean, nearest};
 pub use node::{Entry, Kind, Mapping, Node, Scalar, Style};
 pub use place::Span;
-pub(crate) use reader::weight;
+pub(crate) use reader::{height, weight};
 
 /// The largest JSON that is read. CloudFormation itself takes 1 MB.
 pub const MAX_TEXT_BYTES: usize = 8 * 1024 * 1024;

@@ -80,9 +80,8 @@ impl Builder<'_, '_> {
         for item in items {
             match item.kind {
                 "AWS::ApiGateway::RestApi" if item.fields.get("Body").is_some() => {
-                    if !item.fields.boolean(MERGE, false, &mut self.problems) {
-                        whole.insert(item.id);
-                    }
+                    let merges = item.fields.boolean(MERGE, false, &mut self.problems);
+                    whole.extend((!merges).then_some(item.id));
                 }
                 "AWS::ApiGatewayV2::Integration" => {
                     if let Some(integration) = self.integration(&item.fields, HTTP_TIMEOUT_MS) {

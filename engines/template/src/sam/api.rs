@@ -121,16 +121,7 @@ fn letters(name: &str) -> String {
 }
 
 fn body(properties: &Properties, api: &mut Vec<(&str, Node)>, warnings: &mut Problems) {
-    if let Some(body) = properties.get("DefinitionBody") {
-        // `Fn::Transform: AWS::Include` reads a file, which is not done here.
-        if body.get("Fn::Transform").is_some() {
-            let message =
-                "the API's definition is in another file, which is not read: it has no routes from there";
-            warnings.push(Problem::at(body.span, message).help("write it into DefinitionBody"));
-        } else {
-            api.push(("Body", body.clone()));
-        }
-    }
+    api.extend(properties.get("DefinitionBody").cloned().map(|body| ("Body", body)));
     if let Some(uri) = properties.get("DefinitionUri") {
         let message =
             "the API's definition is in another file, which is not read: it has no routes from there";

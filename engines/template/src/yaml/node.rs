@@ -76,6 +76,11 @@ impl Mapping {
         &self.entries
     }
 
+    /// All entries, to change; no key may stand twice.
+    pub(crate) fn entries_mut(&mut self) -> &mut Vec<Entry> {
+        &mut self.entries
+    }
+
     /// All entries, in order, owned.
     pub fn into_entries(self) -> Vec<Entry> {
         self.entries

@@ -325,7 +325,7 @@ pub(crate) fn weight(node: &Node) -> (usize, usize) {
 }
 
 /// How many levels of lists and mappings `node` has.
-fn height(node: &Node) -> usize {
+pub(crate) fn height(node: &Node) -> usize {
     match &node.kind {
         Kind::Scalar(_) => 0,
         Kind::Sequence(items) => 1 + items.iter().map(height).max().unwrap_or(0),

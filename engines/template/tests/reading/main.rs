@@ -4,6 +4,7 @@ mod authorizers;
 mod bad_input;
 mod caches;
 mod databases;
+mod include;
 mod intrinsics;
 mod large;
 mod sam;

@@ -82,7 +82,8 @@ impl Conductor {
     fn settings(&self) -> Vec<PathBuf> {
         let Some(read) = self.read.as_ref().filter(|_| self.watch == Watch::All) else { return Vec::new() };
         let env_files = self.stage.env_files.paths(read);
-        env_files.iter().chain([&read.path]).map(|path| resolved(path)).collect()
+        let parts = read.inputs.files.keys().map(|part| read.folder().join(part));
+        env_files.into_iter().chain(parts).chain([read.path.clone()]).map(|path| resolved(&path)).collect()
     }
 
     /// Whether the template is no longer the one that was deployed.
