@@ -291,3 +291,64 @@ def test_a_capture_is_read_by_others(up, tmp_path):
         said = subprocess.run([tcpdump, "-nr", file], capture_output=True, text=True, check=True).stdout
         assert f"> {SERVER}.{PORT}: Flags [S]" in said and f"{SERVER}.{PORT} > " in said
         assert len(said.splitlines()) == len(packets(file.read_bytes()))
+
+
+def test_packets_are_seen_at_gateways_and_endpoints_as_these_have_them(start, world, tmp_path):
+    endpoint = {
+        "Ssm": {
+            "Type": "AWS::EC2::VPCEndpoint",
+            "Properties": {
+                "VpcEndpointType": "Interface",
+                "PrivateDnsEnabled": True,
+                "ServiceName": "com.amazonaws.us-east-1.ssm",
+                "VpcId": ref("Vpc"),
+                "SubnetIds": [ref("Private0")],
+                "SecurityGroupIds": [ref("EndpointGroup")],
+            },
+        },
+        "EndpointGroup": {
+            "Type": "AWS::EC2::SecurityGroup",
+            "Properties": {
+                "GroupDescription": "endpoint",
+                "VpcId": ref("Vpc"),
+                "SecurityGroupIngress": [{"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "10.0.0.0/16"}],
+            },
+        },
+    }
+    config = {"SubnetIds": [ref("Private0")], "SecurityGroupIds": [ref("Group")]}
+    functions = {"Red": ("puppet", {"Timeout": 30, "MemorySize": 256, "VpcConfig": config})}
+    template = templates.write(tmp_path, functions, network.resources() | endpoint)
+    log = tmp_path / "flows.log"
+    platform = start("--world", f"netns:{world.name}", "--flow-logs", log, template=template)
+    refused = subprocess.run(
+        [BINARY, "capture", "eni-none", "-w", "-", "--endpoint", platform.url], capture_output=True, text=True, timeout=30
+    )
+    assert refused.returncode != 0 and "eni-Private0-Ssm" in refused.stderr and "eni-Public-Nat" in refused.stderr
+    captures = {}
+    for name in ("eni-Public-Nat", "eni-Private0-Ssm"):
+        command = [BINARY, "capture", name, "-w", tmp_path / name, "--endpoint", platform.url]
+        captures[name] = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        for capture in captures.values():
+            assert capture.stderr.readline().startswith("looking at ")
+        # Both listen from their first question on.
+        time.sleep(0.5)
+        assert connect(platform) == ["hello"]
+        connect(platform, host="ssm.us-east-1.amazonaws.com", port=443)
+        time.sleep(1.5)
+    finally:
+        for capture in captures.values():
+            capture.send_signal(2)
+            capture.communicate(timeout=10)
+    platform.stop()
+    address = lambda text: bytes(map(int, text.split(".")))
+    ends = {
+        name: {(packet[12:16], packet[16:20]) for packet in packets((tmp_path / name).read_bytes())} for name in captures
+    }
+    (nat,) = {source for source, _ in ends["eni-Public-Nat"]} - {address(SERVER)}
+    assert nat[:2] == bytes((198, 18)) and ends["eni-Public-Nat"] == {(nat, address(SERVER)), (address(SERVER), nat)}
+    rows = [dict(zip(FIELDS.split(), line.split(), strict=True)) for line in log.read_text().splitlines()]
+    rows = [row for row in rows if row["eni"] == "eni-Private0-Ssm"]
+    assert [row["action"] for row in rows] == ["ACCEPT", "ACCEPT"] and rows[0]["destination_port"] == "443"
+    asked = (address(rows[0]["source"]), address(rows[0]["destination"]))
+    assert ends["eni-Private0-Ssm"] == {asked, asked[::-1]}

@@ -529,7 +529,7 @@ pub struct Limits {
     after_help = "Examples:\n  onrush limits                                 names the interfaces\n  onrush capture eni-PrivateSubnetA-FunctionSecurityGroup -w cart.pcap\n  onrush capture eni-PrivateSubnetA-FunctionSecurityGroup -w - | tcpdump -nr -"
 )]
 pub struct Capture {
-    /// The interface, as `onrush limits` names it.
+    /// The interface, as `onrush limits` names it, or one of a NAT gateway or endpoint: `eni-SUBNET-NAME`.
     pub interface: String,
     /// The file, `-` for standard output.
     #[arg(short, long, value_name = "FILE")]

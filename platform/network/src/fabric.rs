@@ -221,7 +221,8 @@ impl Fabric {
         }
     }
 
-    /// Copies packets of the environments behind an interface, until the receiver is dropped. A receiver that is too
+    /// Copies packets of the environments behind an interface, or what passes that of a gateway or host, until the receiver is
+    /// dropped. A receiver that is too
     /// slow misses some.
     pub fn capture(&self, interface: &str) -> std::sync::mpsc::Receiver<Captured> {
         let (sender, receiver): (SyncSender<Captured>, _) = sync_channel(capture::WAITING_MAX);

@@ -7,6 +7,7 @@
 use super::path::Check;
 use super::{FlowKey, Hop, Network, Path, nat64};
 use crate::eni::InterfaceId;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -72,6 +73,18 @@ impl Network {
         let gateways = self.gateways.iter().enumerate().filter(|(_, gateway)| !gateway.gone);
         let gateways = gateways.map(|(index, _)| InterfaceOf::Gateway(index));
         gateways.chain(self.hosts.iter().map(|host| InterfaceOf::Host(host.vpc, host.address)))
+    }
+
+    /// The addresses of packets behind the interfaces of NAT gateways and hosts that are called so: a gateway's are those that it
+    /// translates to.
+    pub fn addresses_behind(&self, interface: &str) -> BTreeSet<IpAddr> {
+        let is = |of: &InterfaceOf| self.interface_place(*of).is_some_and(|place| *place.name == *interface);
+        let addresses = |of| match of {
+            InterfaceOf::Functions(_) => Vec::new(),
+            InterfaceOf::Gateway(index) => self.gateways[index].external.clone(),
+            InterfaceOf::Host(_, address) => vec![address.into()],
+        };
+        self.interfaces_of_others().filter(is).flat_map(addresses).collect()
     }
 
     /// The subnet in which a NAT gateway's interface is.

@@ -17,6 +17,8 @@ pub struct Board {
     pub rows: Vec<LimitRow>,
     /// Every interface with its connections now and the functions that share it: what AWS does not publish.
     pub interfaces: Vec<Sharing>,
+    /// The names of the interfaces of NAT gateways, endpoints and whatever else has one.
+    pub others: Vec<Arc<str>>,
     /// Every NAT gateway.
     pub gateways: Vec<Gateway>,
     /// Environments whose packets are carried.

@@ -1,8 +1,11 @@
 //! Copies of packets for whoever looks, and the file format that tcpdump and Wireshark read.
 //!
 //! Packets are copied as the environments send and get them, before any address is translated: environments that share
-//! an interface are told apart by their own addresses. Source of the format: draft-ietf-opsawg-pcap, `LINKTYPE_RAW`.
+//! an interface are told apart by their own addresses. At the interfaces of NAT gateways and hosts they are as translated:
+//! as they leave and reach the gateway on its outer side, and as the host sees them. Source of the format: draft-ietf-opsawg-pcap, `LINKTYPE_RAW`.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
@@ -50,9 +53,10 @@ impl Pcap {
     }
 }
 
-/// Somebody who looks at the environments of one interface.
+/// Somebody who looks at the environments of one interface, or at what bears the addresses behind another one.
 pub(super) struct Viewer {
     pub interface: String,
+    pub addresses: BTreeSet<IpAddr>,
     pub packets: SyncSender<Captured>,
 }
 

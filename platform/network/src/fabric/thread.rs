@@ -245,7 +245,8 @@ impl Thread {
                 }
                 Command::Capture(interface, packets) => {
                     if self.viewers.len() < VIEWERS_MAX {
-                        self.viewers.push(Viewer { interface, packets });
+                        let addresses = self.engine.network().addresses_behind(&interface);
+                        self.viewers.push(Viewer { interface, addresses, packets });
                     }
                 }
                 Command::Answered { asker, from, to, message } => {
@@ -421,7 +422,10 @@ impl Thread {
             *dropped.entry(why.word()).or_default() += count;
         }
         let environments = self.by_attached.len();
-        Board { rows, interfaces, gateways, environments, flows: self.engine.flows(), dropped }
+        let network = self.engine.network();
+        let others = network.interfaces_of_others().filter_map(|of| Some(network.interface_place(of)?.name));
+        let others = others.collect();
+        Board { rows, interfaces, others, gateways, environments, flows: self.engine.flows(), dropped }
     }
 }
 

@@ -10,6 +10,7 @@ use packets::{BadLine, Offload, Packet, Place, Port, Verdict};
 use rustix::event::epoll;
 
 use super::super::batch::{Batch, End};
+use super::super::capture::Viewer;
 use super::super::command::{DnsReply, HeldReply};
 use super::super::device::{self, Written};
 use super::super::frame;
@@ -74,8 +75,11 @@ impl Thread {
         }
         for (index, (prepared, offload)) in prepared.iter().enumerate() {
             let whole = batch.frame_mut(index);
-            if !self.viewers.is_empty() && token >= FIRST {
-                self.show(token, frame::packet(whole));
+            if !self.viewers.is_empty() {
+                match token {
+                    FIRST.. => self.show(token, frame::packet(whole)),
+                    _ => self.show_translated(frame::packet(whole)),
+                }
             }
             let packet = Packet { bytes: frame::packet_mut(whole), offload: *offload };
             let verdict = self.engine.receive_prepared(now, packet, prepared);
@@ -167,6 +171,9 @@ impl Thread {
 
     /// Writes a packet with its header where it goes.
     fn send(&mut self, to: Port, whole: &[u8]) {
+        if !self.viewers.is_empty() && !matches!(to, Port::Environment(_)) {
+            self.show_translated(frame::packet(whole));
+        }
         let (written, token) = match to {
             Port::World => match &self.world {
                 None => return self.lose(Lost::NoWorld),
@@ -216,6 +223,13 @@ impl Thread {
         let Some(slot) = slot(&self.slots, token) else { return };
         let Some((_, name)) = &slot.interface else { return };
         self.viewers.retain(|viewer| *viewer.interface != **name || viewer.show(packet));
+    }
+
+    /// Copies a packet between here and the world or the relay for those who look at a gateway or host whose address it bears.
+    fn show_translated(&mut self, packet: &[u8]) {
+        let ends = [source(packet), destination(packet)];
+        let bears = |viewer: &Viewer| ends.iter().flatten().any(|address| viewer.addresses.contains(address));
+        self.viewers.retain(|viewer| !bears(viewer) || viewer.show(packet));
     }
 
     /// Who asks the resolver, if that is what a SYN is for.
@@ -284,13 +298,16 @@ fn destination(packet: &[u8]) -> Option<IpAddr> {
     }
 }
 
+fn source(packet: &[u8]) -> Option<IpAddr> {
+    match packet.first()? >> 4 {
+        4 => Some(IpAddr::from(*packet.get(12..16)?.first_chunk::<4>()?)),
+        _ => Some(IpAddr::from(*packet.get(8..24)?.first_chunk::<16>()?)),
+    }
+}
+
 /// Source and destination of a UDP packet whose payload begins there.
 fn ends(packet: &[u8], payload: usize) -> Option<(SocketAddr, SocketAddr)> {
     let ports = packet.get(payload.checked_sub(8)?..payload)?;
     let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
-    let source: IpAddr = match packet.first()? >> 4 {
-        4 => IpAddr::from(*packet.get(12..16)?.first_chunk::<4>()?),
-        _ => IpAddr::from(*packet.get(8..24)?.first_chunk::<16>()?),
-    };
-    Some((SocketAddr::new(source, port(0)), SocketAddr::new(destination(packet)?, port(2))))
+    Some((SocketAddr::new(source(packet)?, port(0)), SocketAddr::new(destination(packet)?, port(2))))
 }

@@ -82,8 +82,9 @@ impl NetworkPages for Pages {
     fn packets(&self, interface: String, session: u64, wait: Duration) -> Later<'_, Result<Vec<u8>, String>> {
         Box::pin(async move {
             let board = self.fabric.board().await.map_err(|gone| gone.to_string())?;
-            if !board.interfaces.iter().any(|sharing| *sharing.interface == *interface) {
-                let names: Vec<&str> = board.interfaces.iter().map(|sharing| &*sharing.interface).collect();
+            let functions = board.interfaces.iter().map(|sharing| &*sharing.interface);
+            let names: Vec<&str> = functions.chain(board.others.iter().map(|name| &**name)).collect();
+            if !names.contains(&&*interface) {
                 let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
                 return Err(format!("no interface is called {interface}; there is: {there}"));
             }
