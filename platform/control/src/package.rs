@@ -188,6 +188,8 @@ struct Books {
     leased: HashMap<String, Weak<CodeLease>>,
     /// How often the store refers to each.
     kept: HashMap<String, usize>,
+    /// Bytes of the files of those that were measured: what is unpacked stays as it is.
+    sizes: HashMap<String, u64>,
 }
 
 impl Packages {
@@ -275,6 +277,24 @@ impl Packages {
         // What somebody leases is there, and stays; not to ask counts where thousands share one.
         let is_leased = books.leased.get(hex).is_some_and(|lease| lease.strong_count() > 0);
         (is_leased || path.is_dir()).then(|| (path, self.shelf.lease(&mut books, hex)))
+    }
+
+    /// Bytes of the files of code that is in place, at `path`. Cost: lists them, for a package once.
+    ///
+    /// # Errors
+    /// They are more than a package may have, or cannot be read.
+    pub fn unzipped(&self, location: &Location, path: &Path) -> Result<u64, PackageError> {
+        let Location::Package(hex) = location else { return Ok(list(path)?.bytes) };
+        if let Some(size) = self.shelf.books().sizes.get(hex) {
+            return Ok(*size);
+        }
+        let size = list(path)?.bytes;
+        let mut books = self.shelf.books();
+        // One that went meanwhile would never be forgotten.
+        if books.kept.contains_key(hex) || books.leased.contains_key(hex) {
+            books.sizes.insert(hex.clone(), size);
+        }
+        Ok(size)
     }
 
     /// The code at `path` as an archive, read from its beginning: the one that came, or one made of the files. Cost: reads all
@@ -578,6 +598,7 @@ impl Shelf {
                 return;
             }
             books.leased.remove(hex);
+            books.sizes.remove(hex);
             [self.code.join(hex), self.archive(hex)].map(|path| {
                 let grave = self.fresh();
                 match fs::rename(path, &grave) {
@@ -703,6 +724,23 @@ mod tests {
             fs::set_permissions(path, fs::Permissions::from_mode(own)).unwrap();
         }
         folder
+    }
+
+    /// What layers hold is asked of each function that has them.
+    #[test]
+    fn a_package_is_measured_once_and_a_folder_each_time() {
+        let (data, code) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(code.path().join("app.py"), "12345").unwrap();
+        let packages = Packages::open(data.path()).unwrap();
+        let (copy, folder) = (packages.copy(code.path()).unwrap(), packages.folder(code.path()).unwrap());
+        let size = |package: &Package| packages.unzipped(&package.location, &package.path).unwrap();
+        assert_eq!((size(&copy), size(&folder)), (5, 5));
+        for path in [&copy.path, &folder.path] {
+            fs::write(path.join("more.py"), "12345").unwrap();
+        }
+        assert_eq!((size(&copy), size(&folder)), (5, 10));
+        drop(copy);
+        assert!(packages.shelf.books().sizes.is_empty(), "what is gone is forgotten");
     }
 
     #[test]

@@ -258,7 +258,8 @@ impl Control {
         } else {
             let package = self.code_of_deploy(&code, function.runtime.as_deref())?;
             set_code(&mut function, package);
-            super::layer::check_sizes(&function.code, &function.layers)?;
+            let code = (&function.location, &*function.code);
+            super::layer::check_sizes(&self.packages, code, &function.layers)?;
         }
         if let Some(url) = url {
             function.url = Some(url_of(&function, None, url, &crate::clock::now())?);

@@ -51,7 +51,7 @@ impl Control {
         let later = source.is_pull();
         let publish = publish == Some(true);
         source.publishing(publish).put_into(&mut function);
-        check_sizes(&function.code, &function.layers)?;
+        check_sizes(&self.packages, (&function.location, &function.code), &function.layers)?;
         let publish = publish && !later;
         let copies = if publish { self.copies_of(&function)? } else { Copies::default() };
         let function = self.change(|functions| {
@@ -94,7 +94,7 @@ impl Control {
         let architectures = request.architectures.as_ref().unwrap_or(&before.architectures);
         let source = self.source_of_request(&request.code, architectures)?.publishing(publish);
         if let Source::Package(package) = &source {
-            check_sizes(&package.path, &before.layers)?;
+            check_sizes(&self.packages, (&package.location, &package.path), &before.layers)?;
         }
         let later = source.is_pull();
         let edit = |before: &Function| {
@@ -157,7 +157,7 @@ impl Control {
         let name = self.resolve_unqualified(function)?.name.clone();
         let layers = self.layers_of(settings.layers.as_deref())?;
         if let (Some(layers), Some(before)) = (&layers, self.function(&name)) {
-            check_sizes(&before.code, layers)?;
+            check_sizes(&self.packages, (&before.location, &before.code), layers)?;
         }
         self.change(|functions| {
             let before = functions.get(&name).ok_or_else(|| self.missing(&name))?;

@@ -5,7 +5,7 @@ use super::policy::{ORGANISATION_PATTERN, is_organisation};
 use super::{Control, package, store_error};
 use crate::function::{Layer, PolicyStatement};
 use crate::layer::{LayerVersion, LayerVersions, Layers};
-use crate::package::{Package, PackageError, UNZIPPED_MAX, list};
+use crate::package::{Location, Package, PackageError, Packages, UNZIPPED_MAX};
 use crate::request::FunctionCode;
 use crate::store::Write;
 use crate::validate::{DESCRIPTION_MAX, LAYERS_MAX, Violations, is_known, shown};
@@ -504,24 +504,28 @@ pub(super) fn check_distinct<'a>(arns: impl Iterator<Item = &'a str>) -> Result<
     Ok(())
 }
 
-/// Checks that code and layers are not too large together; without layers code was measured as it came. Cost: lists all of their
-/// folders.
+/// Checks that code and layers are not too large together; without layers code was measured as it came. Cost: that of
+/// [`Packages::unzipped`] for each of them.
 ///
 /// # Errors
 /// Source of both texts: answers of AWS, widely seen (the first one: bento-video/bento#1, read 2026-11).
-pub(super) fn check_sizes(code: &Path, layers: &[Layer]) -> Result<(), ApiError> {
+pub(super) fn check_sizes(
+    packages: &Packages,
+    (location, code): (&Location, &Path),
+    layers: &[Layer],
+) -> Result<(), ApiError> {
     // What cannot be read is told where it is used.
-    let bytes = |path: &Path| match list(path) {
-        Ok(listing) => Ok(listing.bytes),
+    let bytes = |location: &Location, path: &Path| match packages.unzipped(location, path) {
+        Ok(bytes) => Ok(bytes),
         Err(error @ PackageError::UnzippedTooLarge) => Err(api_error(&error)),
         Err(_) => Ok(0),
     };
-    let of_layers = layers.iter().map(|layer| bytes(&layer.path)).sum::<Result<u64, _>>()?;
+    let of_layers = layers.iter().map(|layer| bytes(&layer.location, &layer.path)).sum::<Result<u64, _>>()?;
     if of_layers > UNZIPPED_MAX {
         let message = format!("Layers consume more than the available size of {UNZIPPED_MAX} bytes");
         return Err(ApiError::invalid(message));
     }
-    let all = if layers.is_empty() { 0 } else { of_layers + bytes(code)? };
+    let all = if layers.is_empty() { 0 } else { of_layers + bytes(location, code)? };
     if all > UNZIPPED_MAX {
         return Err(ApiError::invalid(format!(
             "Function code combined with layers exceeds the maximum allowed size of {UNZIPPED_MAX} bytes. The actual size is {all} bytes."
@@ -567,7 +571,6 @@ fn no_layer() -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::package::Location;
     use std::fs::{self, File};
 
     #[test]
@@ -587,11 +590,13 @@ mod tests {
             code_size: 0,
             lease: None,
         };
+        let packages = Packages::open(&home.path().join("data")).unwrap();
         let half = UNZIPPED_MAX / 2;
         let (a, b, one) = (folder("a", half), folder("b", half), folder("one", 1));
         let said = |code: &Path, layers: &[&Path]| {
             let layers: Vec<_> = layers.iter().map(|path| layer(path)).collect();
-            check_sizes(code, &layers).map_err(|error| error.message)
+            let location = Location::Folder(code.to_owned());
+            check_sizes(&packages, (&location, code), &layers).map_err(|error| error.message)
         };
         assert_eq!(said(&a, &[]), Ok(()));
         assert_eq!(said(&a, &[&b]), Ok(()), "just as many as may be");
