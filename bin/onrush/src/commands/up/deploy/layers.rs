@@ -15,8 +15,8 @@ use std::path::PathBuf;
 pub struct Published {
     /// The template's own, by logical id.
     own: BTreeMap<String, control::Layer>,
-    /// Those of `--layer`, by the name that a layer's ARN holds.
-    given: BTreeMap<String, control::Layer>,
+    /// Those of `--layer`, with what stands before the `=`.
+    given: Vec<(String, control::Layer)>,
 }
 
 /// Publishes every layer whose content is on this machine; one that did not change keeps its version. Where code is copied,
@@ -51,9 +51,9 @@ pub async fn publish(read: &Read, stage: &Stage, keep: bool, trail: &Trail) -> R
         published.own.insert(layer.id.clone(), publish_one(&layer.id, request, stage, trail).await?);
     }
     for word in &stage.layers {
-        let (name, code) = given(word, read)?;
+        let (meant, code) = given(word, read)?;
         let request = DeployLayer {
-            name: name.clone(),
+            name: own_name(meant, &stage.layers),
             code,
             description: String::new(),
             license_info: None,
@@ -61,7 +61,7 @@ pub async fn publish(read: &Read, stage: &Stage, keep: bool, trail: &Trail) -> R
             compatible_architectures: Vec::new(),
         };
         let layer = publish_one(&format!("--layer {word}"), request, stage, trail).await?;
-        published.given.insert(name, layer);
+        published.given.push((meant.to_owned(), layer));
     }
     Ok(published)
 }
@@ -87,18 +87,42 @@ async fn publish_one(
     done.await.context("publishing a layer failed")?.map_err(|error| refused(known_as, &error))
 }
 
-/// `--layer ARN=PATH`, or `NAME=PATH`: the layer's name, and what is in it.
-fn given(word: &str, read: &Read) -> Result<(String, DeployCode), Stop> {
+/// `--layer ARN=PATH`, or `NAME=PATH`: which layer, and what is in it.
+fn given<'a>(word: &'a str, read: &Read) -> Result<(&'a str, DeployCode), Stop> {
     let wrong = |why: &str| Stop::Usage(format!("--layer {word}: {why}"));
-    let (arn, path) = word.split_once('=').ok_or_else(|| wrong("expected ARN=PATH, or NAME=PATH"))?;
+    let (meant, path) = word.split_once('=').ok_or_else(|| wrong("expected ARN=PATH, or NAME=PATH"))?;
     let code = code_at(std::path::absolute(path)?)
         .ok_or_else(|| wrong(&format!("there is no folder or zip `{path}`")))?;
-    let name = name_of(arn);
     let links = read.stack.functions.iter().flat_map(|function| &function.layers);
-    if !links.clone().any(|link| name_of(link.as_str()) == name) {
-        tracing::warn!("--layer {word}: no function of the template names the layer {name} by its ARN");
+    if !links.clone().any(|link| fits(meant, link.as_str()).is_some()) {
+        tracing::warn!("--layer {word}: no function of the template names {meant} by its ARN");
     }
-    Ok((name.to_owned(), code))
+    Ok((meant, code))
+}
+
+/// Whether the layer version of an ARN is meant, and how closely: by the layer's name, by its ARN, by the version's.
+fn fits(meant: &str, arn: &str) -> Option<u8> {
+    if meant == arn {
+        return Some(2);
+    }
+    let is_version = |rest: &str| rest.strip_prefix(':').is_some_and(|number| !number.contains(':'));
+    if meant.starts_with("arn:") {
+        return arn.strip_prefix(meant).filter(|rest| is_version(rest)).map(|_| 1);
+    }
+    (name_of(arn) == meant).then_some(0)
+}
+
+/// The name under which it is published here: the layer's own, and Region, account and version beside it where several of that
+/// name are given.
+fn own_name(meant: &str, words: &[String]) -> String {
+    let name = name_of(meant);
+    let namesakes = words.iter().filter(|word| name_of(word.split('=').next().unwrap_or(word)) == name);
+    match meant.split(':').collect::<Vec<_>>().as_slice() {
+        ["arn", _, _, region, account, _, _, version @ ..] if namesakes.count() > 1 => {
+            [&[name, region, account], version].concat().join("-")
+        }
+        _ => name.to_owned(),
+    }
 }
 
 /// The name that a layer's ARN holds, with a version or without; else the word itself.
@@ -113,11 +137,12 @@ pub fn of(read: &Read, control: &Control, published: &Published, function: &Func
         let found = match link {
             Link::Logical(id) => published.own.get(id).cloned(),
             // Published through the API by whoever wrote the ARN into the template, if it is not given.
-            Link::Literal(arn) => published
-                .given
-                .get(name_of(arn))
-                .cloned()
-                .or_else(|| control.layer_by_arn(arn).ok().map(|found| found.layer)),
+            Link::Literal(arn) => {
+                let given =
+                    published.given.iter().filter_map(|(meant, layer)| Some((fits(meant, arn)?, layer)));
+                let given = given.max_by_key(|(closeness, _)| *closeness).map(|(_, layer)| layer.clone());
+                given.or_else(|| control.layer_by_arn(arn).ok().map(|found| found.layer))
+            }
         };
         if found.is_none() {
             let known = read.stack.layers.iter().any(|layer| Some(layer.id.as_str()) == link.logical());
@@ -160,7 +185,7 @@ fn code_at(path: PathBuf) -> Option<DeployCode> {
 
 #[cfg(test)]
 mod tests {
-    use super::name_of;
+    use super::{fits, name_of, own_name};
 
     #[test]
     fn a_layers_name_is_found_in_its_arn() {
@@ -172,5 +197,34 @@ mod tests {
             assert_eq!(name_of(text), "Adapter", "{text}");
         }
         assert_eq!(name_of("{{resolve:ssm:/layer}}"), "{{resolve:ssm:/layer}}");
+    }
+
+    #[test]
+    fn an_arn_means_the_layer_of_its_account_and_region_and_a_name_any() {
+        let arn = "arn:aws:lambda:us-east-1:753240598075:layer:Adapter:25";
+        assert_eq!(fits("Adapter", arn), Some(0));
+        assert_eq!(fits("arn:aws:lambda:us-east-1:753240598075:layer:Adapter", arn), Some(1));
+        assert_eq!(fits(arn, arn), Some(2));
+        for other in [
+            "Adapt",
+            "arn:aws:lambda:us-east-1:753240598075:layer:Adapt",
+            "arn:aws:lambda:us-east-1:753240598075:layer:Adapter:2",
+            "arn:aws:lambda:us-east-1:111122223333:layer:Adapter",
+            "arn:aws:lambda:eu-west-1:753240598075:layer:Adapter:25",
+            "arn:aws:lambda:us-east-1:753240598075:layer",
+        ] {
+            assert_eq!(fits(other, arn), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn namesakes_are_published_under_names_of_their_own() {
+        let one = "arn:aws:lambda:us-east-1:753240598075:layer:Adapter";
+        let other = "arn:aws:lambda:us-east-1:111122223333:layer:Adapter:2";
+        let words = [format!("{one}=a"), format!("{other}=b"), "Agent=c".to_owned()];
+        assert_eq!(own_name(one, &words), "Adapter-us-east-1-753240598075");
+        assert_eq!(own_name(other, &words), "Adapter-us-east-1-111122223333-2");
+        assert_eq!(own_name("Agent", &words), "Agent");
+        assert_eq!(own_name(one, &words[..1]), "Adapter");
     }
 }
