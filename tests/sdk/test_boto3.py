@@ -89,6 +89,15 @@ def test_a_stroke_at_the_end_of_the_path_does_not_matter(platform, echo):
     assert platform.request("POST", f"/2015-03-31/functions/{echo}/invocations/", "4").body == b"4"
 
 
+@pytest.mark.parametrize("qualifier", ["a%20b", "", "a/b", "x" * 129])
+@pytest.mark.parametrize(
+    "path", ["2015-03-31/functions/{}/invocations", "2021-11-15/functions/{}/response-streaming-invocations"]
+)
+def test_a_qualifier_that_fits_no_pattern_is_no_missing_function(platform, echo, path, qualifier):
+    answer = platform.request("POST", f"/{path.format(echo)}?Qualifier={qualifier}", "{}")
+    assert answer.status == 400 and b"at 'qualifier' failed to satisfy constraint" in answer.body, answer.body
+
+
 def test_an_unknown_qualifier_and_a_contradiction_are_refused(client, echo):
     missing = refused(client, "ResourceNotFoundException", client.invoke, FunctionName=echo, Qualifier="7")
     assert missing["Error"]["Message"] == f"Function not found: {ARN}echo:7"

@@ -26,6 +26,7 @@ pub use layer::{LayerPermission, PublishLayer};
 pub use open::OpenError;
 pub use policy::{AddPermission, POLICY_MAX};
 pub use pull::not_ready;
+pub use resolve::check_qualifier;
 pub use restore::{Deployment, Restored};
 pub use signing::{
     AllowedPublishers, CodeSigningConfig, CodeSigningPolicies, CodeSigningSettings, SigningConfigs,

@@ -104,12 +104,7 @@ impl Control {
             ));
         }
         if let Some(beside) = qualifier {
-            let pattern = r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+";
-            let fits = beside.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_$.".contains(&byte));
-            if beside.is_empty() || beside.len() > 128 || !fits {
-                let constraint = format!("Member must satisfy regular expression pattern: {pattern}");
-                return Err(ApiError::validation(&shown(beside), "qualifier", &constraint));
-            }
+            check_qualifier(beside)?;
             if reference.qualifier.as_ref().is_some_and(|derived| derived != beside) {
                 return Err(ApiError::invalid(
                     "The derived qualifier from the function name does not match the specified qualifier.",
@@ -128,6 +123,20 @@ impl Control {
         }
         ApiError::new(ErrorCode::ResourceNotFound, format!("Function not found: {arn}"))
     }
+}
+
+/// Checks what names a version or an alias beside a function's name.
+///
+/// # Errors
+/// It fits no pattern of the API's.
+pub fn check_qualifier(text: &str) -> Result<(), ApiError> {
+    let fits = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_$.".contains(&byte));
+    if !text.is_empty() && text.len() <= 128 && fits {
+        return Ok(());
+    }
+    let pattern = r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+";
+    let constraint = format!("Member must satisfy regular expression pattern: {pattern}");
+    Err(ApiError::validation(&shown(text), "qualifier", &constraint))
 }
 
 /// A caller's text for an error: bounded, control characters escaped.

@@ -310,6 +310,7 @@ pub(super) fn target(
     let query = head.uri.query().unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
     let mut qualifiers = query.filter(|(name, _)| *name == "Qualifier");
     let qualifier = qualifiers.next().map(|(_, value)| crate::event::decode(value, true));
+    qualifier.as_deref().map_or(Ok(()), control::check_qualifier)?;
     if qualifier.is_none() && model::name::is_function_name(reference) {
         return Ok((reference.to_owned(), None));
     }
