@@ -61,7 +61,11 @@ fn of_function(old: &Function, new: &Function) -> Vec<String> {
             what.push(word.to_owned());
         }
     };
-    differs(old.code_sha256 != new.code_sha256 || old.location != new.location, "code");
+    let code = |function: &Function| {
+        let image = function.image.as_ref().map(|image| image.id.clone());
+        (function.code_sha256.clone(), function.location.clone(), image, function.pull.clone())
+    };
+    differs(code(old) != code(new), "code");
     differs(old.runtime != new.runtime, "runtime");
     differs(old.handler != new.handler, "handler");
     if old.memory_mb != new.memory_mb {
