@@ -23,7 +23,7 @@ mod version;
 
 pub use alias::{AliasSettings, RoutingSettings};
 pub use layer::{LayerPermission, PublishLayer};
-pub use open::OpenError;
+pub use open::{OpenError, Stored};
 pub use policy::{AddPermission, POLICY_MAX};
 pub use pull::not_ready;
 pub use resolve::check_qualifier;
@@ -359,14 +359,14 @@ fn check_quotas(bytes: u64, functions: usize) -> Result<(), ApiError> {
 }
 
 impl Writer {
-    fn new(version_key: u64, functions: &Functions) -> Self {
-        let mut writer = Self { version_key, code_bytes: 0, images: BTreeMap::new() };
-        for function in functions.values() {
-            let references = References::of(Some(function));
-            writer.code_bytes += references.code_bytes;
-            writer.count_images(&references, &References::default());
-        }
-        writer
+    fn new(version_key: u64) -> Self {
+        Self { version_key, code_bytes: 0, images: BTreeMap::new() }
+    }
+
+    /// Counts what one function that is there already needs.
+    fn add(&mut self, references: &References<'_>) {
+        self.code_bytes += references.code_bytes;
+        self.count_images(references, &References::default());
     }
 
     /// Whether there is an image now that nobody ran before, or the other way round.
@@ -503,7 +503,11 @@ mod tests {
             })
         };
         let lock = open::lock(folder.path()).unwrap();
-        let control = Control::with_store(options, observer, Box::new(store.clone()), lock).unwrap();
+        let control = Control::of(
+            open::Stored::over(folder.path(), Box::new(store.clone()), lock).unwrap(),
+            options,
+            observer,
+        );
         let before = control.deploy(deploy("one")).unwrap();
         let packages = || std::fs::read_dir(folder.path().join("code")).unwrap().count();
         assert_eq!((heard.load(Ordering::SeqCst), packages()), (1, 1));

@@ -22,7 +22,7 @@ pub use control::{
     AddPermission, AliasSettings, AllowedPublishers, CODE_STORAGE_MAX, Change, CodeSigningConfig,
     CodeSigningPolicies, CodeSigningSettings, Control, Deployment, FUNCTIONS_MAX, LayerPermission, OpenError,
     Options, POLICY_MAX, PublishLayer, PublishVersion, Restored, RoutingSettings, RuntimeManagementSettings,
-    SigningConfigs, check_qualifier, not_ready, url_id,
+    SigningConfigs, Stored, check_qualifier, not_ready, url_id,
 };
 pub use function::{
     AuthType, Cors, EventInvokeConfig, Function, FunctionUrl, InvokeMode, LastUpdateStatus, Layer, LogFormat,

@@ -123,8 +123,20 @@ impl Jailer {
 ///
 /// # Errors
 /// See [`JailerError`]; `Refused` names the step and the cure.
-#[allow(clippy::needless_pass_by_value)] // the options are spent; nobody starts two jailers on one folder
 pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
+    Ok(fork_jailer_meanwhile(options, || ())?.0)
+}
+
+/// The same, and `work` while the jailer tries things. Signals wait until it is done; the jailer knows nothing of it, and
+/// other processes may be forked there as long as there is one thread.
+///
+/// # Errors
+/// As [`fork_jailer`]; if the jailer could not be forked, `work` was not begun.
+#[allow(clippy::needless_pass_by_value)] // the options are spent; nobody starts two jailers on one folder
+pub fn fork_jailer_meanwhile<T>(
+    options: Options,
+    work: impl FnOnce() -> T,
+) -> Result<(Jailer, T), JailerError> {
     let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads != 1 {
         return Err(JailerError::NotSingleThreaded { threads });
@@ -159,9 +171,13 @@ pub fn fork_jailer(options: Options) -> Result<Jailer, JailerError> {
         low_limits: shortage::low_limits(&groups.folders()),
     };
     let forked = fork(&settings, theirs, &ours, lock);
-    match forked.and_then(|pidfd| Ok((pidfd, await_ready(&ours)?))) {
-        Ok((pidfd, abilities)) => {
-            Ok(Jailer { socket: ours, pidfd, abilities, groups, isolation: options.isolation })
+    let ready = forked.and_then(|pidfd| {
+        let done = work();
+        Ok((pidfd, await_ready(&ours)?, done))
+    });
+    match ready {
+        Ok((pidfd, abilities, done)) => {
+            Ok((Jailer { socket: ours, pidfd, abilities, groups, isolation: options.isolation }, done))
         }
         Err(error) => {
             drop(groups.clear(Instant::now() + cgroup::REAPING));

@@ -93,16 +93,23 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
     std::fs::create_dir_all(&arguments.data_dir).map_err(|error| unusable(&error))?;
     protection::begin();
     // The jailer is forked while this process has one thread and holds nothing.
-    let jailer = sandbox::fork_jailer(sandbox::Options {
+    let has_walls = arguments.isolation == Isolation::Namespaces;
+    let of_jailer = sandbox::Options {
         state_dir: arguments.data_dir.join("run"),
-        isolation: match arguments.isolation {
-            Isolation::Namespaces => sandbox::Isolation::Namespaces,
-            Isolation::Process => sandbox::Isolation::Process,
-        },
+        isolation: if has_walls { sandbox::Isolation::Namespaces } else { sandbox::Isolation::Process },
         pool: sandbox::PoolSizes::default(),
-        interfaces: arguments.isolation == Isolation::Namespaces,
-    })
-    .map_err(|error| match error {
+        interfaces: has_walls,
+    };
+    let data_dir = std::path::absolute(&arguments.data_dir)?;
+    let forked = sandbox::fork_jailer_meanwhile(of_jailer, || {
+        // Both fork, too; their children hold none of our descriptors.
+        let relay = if has_walls { answers::namespace() } else { None };
+        let workshop = unpacking::fork();
+        // The last fork is over.
+        telemetry::messages().start();
+        (relay, workshop, control::Stored::read(&data_dir, !has_walls))
+    });
+    let (jailer, (relay, workshop, stored)) = forked.map_err(|error| match error {
         JailerError::InUse { .. } => anyhow!(
             "{} is in use by another onrush{}; stop that one, or take another folder with --data-dir",
             arguments.data_dir.display(),
@@ -118,6 +125,7 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
         arguments.port.unwrap_or_else(|| arguments.words.port()),
     ))?;
     let port = listener.local_addr()?.port();
+    let stored = stored.context(realms::UNOPENED)?;
     let read = match stack::find(&arguments.template) {
         Some(path) => Some(stack::read(&path, &arguments.template, port)?),
         None => {
@@ -125,14 +133,16 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
             None
         }
     };
-    // Forks, too; its child holds none of our descriptors.
-    let relay = if arguments.isolation == Isolation::Namespaces { answers::namespace() } else { None };
-    let workshop = unpacking::fork();
-    // The last fork is over.
-    telemetry::messages().start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result =
-        runtime.block_on(serve(arguments, era, overrides, read, (jailer, relay, workshop), listener, begun));
+    let result = runtime.block_on(serve(
+        arguments,
+        era,
+        overrides,
+        read,
+        (jailer, relay, workshop, stored),
+        listener,
+        begun,
+    ));
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
@@ -230,12 +240,15 @@ impl Ending {
     }
 }
 
+/// What is there before the first thread: processes, and what the data folder holds.
+type Made = (Jailer, Option<Namespace>, Option<Arc<Workshop>>, control::Stored);
+
 async fn serve(
     arguments: Up,
     era: Era,
     overrides: Overrides,
     read: Option<Read>,
-    (jailer, relay, workshop): (Jailer, Option<Namespace>, Option<Arc<Workshop>>),
+    (jailer, relay, workshop, stored): Made,
     listener: std::net::TcpListener,
     begun: Instant,
 ) -> Result<ExitCode, Stop> {
@@ -326,6 +339,7 @@ async fn serve(
     let home = doors::Realm { account_id: model::name::DEFAULT_ACCOUNT.to_owned(), region: region.clone() };
     let objects = objects::Objects::of(services.clone(), home, &keys, tokio::runtime::Handle::current());
     let realms::Parts { control, doors: watched, .. } = realms::parts(
+        stored,
         control_options,
         invoker.clone(),
         events.clone(),
@@ -488,7 +502,7 @@ async fn serve(
     };
     let text = match arguments.output {
         Output::Text => banner::text(&summary),
-        Output::Json => format!("{}\n", banner::json(&summary)),
+        Output::Json => banner::json(&summary),
     };
     // With many functions it is more than a pipe holds, and nobody may be reading.
     if !is_over {

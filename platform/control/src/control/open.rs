@@ -74,19 +74,29 @@ pub enum OpenError {
     Packages(#[from] PackageError),
 }
 
-impl Control {
-    /// Opens a data folder. The observer hears of changes from now on; what is there already is in
-    /// [`Control::functions`]. It is called by the thread that makes the change, with the writer's lock held: it must
-    /// be quick and must not call writers.
+/// A data folder that is this process's, read and checked: what [`Control::of`] begins with. It depends on nothing but the
+/// folder, so that it can be read while other things are made ready.
+pub struct Stored {
+    data_dir: PathBuf,
+    store: Box<dyn Store>,
+    packages: Packages,
+    writer: Writer,
+    functions: Functions,
+    layers: Layers,
+    signing: SigningConfigs,
+    lock: File,
+}
+
+impl Stored {
+    /// Takes a data folder and reads it; made if it is not there. `passable` is that of [`Options`].
     ///
     /// # Errors
     /// Another process has it open, a newer Onrush wrote it, or it cannot be used.
-    pub fn open(options: Options, observer: Observer) -> Result<Self, OpenError> {
-        let data_dir = &options.data_dir;
+    pub fn read(data_dir: &Path, passable: bool) -> Result<Self, OpenError> {
         fs::create_dir_all(data_dir).map_err(|source| folder(data_dir, source))?;
         // Nobody else looks around in it: code and what was built may hold secrets, and is readable for sandboxes' users.
         // Where the folder is not ours to change, it stays as it is.
-        let mode = if options.passable { 0o711 } else { 0o700 };
+        let mode = if passable { 0o711 } else { 0o700 };
         if let Err(error) = fs::set_permissions(data_dir, fs::Permissions::from_mode(mode)) {
             tracing::debug!(%error, "the data folder keeps its mode");
         }
@@ -102,7 +112,7 @@ impl Control {
                 taken => break taken?,
             }
         };
-        Self::with_store(options, observer, Box::new(store), lock)
+        Self::over(data_dir, Box::new(store), lock)
     }
 
     fn take(data_dir: &Path) -> Result<(File, Embedded), OpenError> {
@@ -110,15 +120,10 @@ impl Control {
         Ok((lock, Embedded::open(&data_dir.join("store.redb"))?))
     }
 
-    /// Opens over any store; `lock` keeps other processes away as long as the value lives.
-    pub(super) fn with_store(
-        options: Options,
-        observer: Observer,
-        store: Box<dyn Store>,
-        lock: File,
-    ) -> Result<Self, OpenError> {
-        let data_dir = options.data_dir.clone();
-        let contents = record::read(&store.load()?).map_err(|unreadable| match unreadable {
+    /// Reads any store; `lock` keeps other processes away as long as the value lives.
+    pub(super) fn over(data_dir: &Path, store: Box<dyn Store>, lock: File) -> Result<Self, OpenError> {
+        let data_dir = data_dir.to_owned();
+        let contents = record::read(&*store)?.map_err(|unreadable| match unreadable {
             record::Unreadable::Newer(found) => {
                 OpenError::NewerSchema { data_dir: data_dir.clone(), found, known: record::SCHEMA }
             }
@@ -131,11 +136,15 @@ impl Control {
         }
         let packages = Packages::open(&data_dir)?;
         let mut functions: Functions = contents.functions;
+        let mut writer = Writer::new(contents.version_key);
         for function in functions.values_mut().map(Arc::make_mut) {
             find_code(&packages, function);
             for version in function.published.versions.values_mut() {
                 find_code(&packages, Arc::make_mut(version));
             }
+            let references = References::of(Some(function));
+            writer.add(&references);
+            packages.refer(&references.packages, &[]);
         }
         let by_arn = |config: CodeSigningConfig| (config.code_signing_config_arn.clone(), Arc::new(config));
         let signing: SigningConfigs = contents.signing.into_iter().map(by_arn).collect();
@@ -160,29 +169,44 @@ impl Control {
                 (layer.name.clone(), Arc::new(layer))
             })
             .collect();
-        for function in functions.values() {
-            packages.refer(&References::of(Some(function)).packages, &[]);
-        }
         for version in layers.values().flat_map(|layer| layer.versions.values()) {
             packages.refer(package(&version.layer.location).as_slice(), &[]);
         }
         packages.sweep()?;
-        Ok(Self {
-            options,
-            packages,
-            store,
-            writer: Mutex::new(Writer::new(contents.version_key, &functions)),
-            snapshot: RwLock::new(Arc::new(functions)),
-            layers: RwLock::new(Arc::new(layers)),
-            signing: RwLock::new(Arc::new(signing)),
+        Ok(Self { data_dir, store, packages, writer, functions, layers, signing, lock })
+    }
+}
+
+impl Control {
+    /// Opens a data folder. The observer hears of changes from now on; what is there already is in
+    /// [`Control::functions`]. It is called by the thread that makes the change, with the writer's lock held: it must
+    /// be quick and must not call writers.
+    ///
+    /// # Errors
+    /// Another process has it open, a newer Onrush wrote it, or it cannot be used.
+    pub fn open(options: Options, observer: Observer) -> Result<Self, OpenError> {
+        let stored = Stored::read(&options.data_dir, options.passable)?;
+        Ok(Self::of(stored, options, observer))
+    }
+
+    /// The same for a folder that was read ahead, with its own options.
+    pub fn of(stored: Stored, options: Options, observer: Observer) -> Self {
+        Self {
+            options: Options { data_dir: stored.data_dir, ..options },
+            packages: stored.packages,
+            store: stored.store,
+            writer: Mutex::new(stored.writer),
+            snapshot: RwLock::new(Arc::new(stored.functions)),
+            layers: RwLock::new(Arc::new(stored.layers)),
+            signing: RwLock::new(Arc::new(stored.signing)),
             subnets: RwLock::default(),
             images: None,
             objects: None,
             pulls: Default::default(),
             images_told: Mutex::default(),
             observer,
-            _lock: lock,
-        })
+            _lock: stored.lock,
+        }
     }
 }
 

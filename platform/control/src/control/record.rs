@@ -4,9 +4,10 @@ use super::CodeSigningConfig;
 use crate::function::Function;
 use crate::layer::LayerVersions;
 use crate::published;
-use crate::store::{Rows, Write};
+use crate::store::{Store, StoreError, Write};
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The layout of rows. Raise it when an older Onrush would misread what this one writes.
 pub const SCHEMA: u32 = 1;
@@ -17,8 +18,6 @@ const FUNCTION_PREFIX: &str = "function/";
 const VERSION_PREFIX: &str = "version/";
 const LAYER_PREFIX: &str = "layer/";
 const SIGNING_PREFIX: &str = "signing/";
-/// Fewer functions than these are read by one thread: another costs as much as reading ten.
-const SHARED_MIN: usize = 500;
 
 /// What the rows say.
 #[derive(Debug)]
@@ -105,79 +104,123 @@ pub fn schema() -> Write {
     Write::Put(SCHEMA_KEY.to_owned(), SCHEMA.to_string().into_bytes())
 }
 
-/// Reads all rows.
-pub fn read(rows: &Rows) -> Result<Contents, Unreadable> {
-    let schema = number(rows, SCHEMA_KEY)?;
-    let schema = schema.map(|found| u32::try_from(found).unwrap_or(u32::MAX));
-    if let Some(found) = schema.filter(|found| *found > SCHEMA) {
-        return Err(Unreadable::Newer(found));
-    }
-    let version_key = number(rows, VERSION_KEY)?.unwrap_or(0);
-    let rows_of_functions: Vec<_> = with_prefix(rows, FUNCTION_PREFIX).collect();
-    let mut functions = all_functions(&rows_of_functions)?;
-    for (key, value) in with_prefix(rows, VERSION_PREFIX) {
-        let bad = |detail: String| Unreadable::Row { key: key.clone(), detail };
-        let version: Function = serde_json::from_slice(value).map_err(|error| bad(error.to_string()))?;
-        let number = published::number(&version.version).ok_or_else(|| bad("not a version".to_owned()))?;
-        let owner = functions.get_mut(&version.name);
-        let owner = owner.ok_or_else(|| bad("its function is not there".to_owned()))?;
-        Arc::make_mut(owner).published.versions.insert(number, Arc::new(version));
-    }
-    let mut layers = Vec::new();
-    for (key, value) in with_prefix(rows, LAYER_PREFIX) {
-        let layer = serde_json::from_slice(value);
-        layers.push(layer.map_err(|error| Unreadable::Row { key: key.clone(), detail: error.to_string() })?);
-    }
-    let mut signing = Vec::new();
-    for (key, value) in with_prefix(rows, SIGNING_PREFIX) {
-        let config = serde_json::from_slice(value);
-        signing
-            .push(config.map_err(|error| Unreadable::Row { key: key.clone(), detail: error.to_string() })?);
-    }
-    Ok(Contents { schema, version_key, functions, layers, signing })
+/// Reads all rows of a store.
+///
+/// # Errors
+/// The store's; and what its rows do not say.
+pub fn read(store: &dyn Store) -> Result<Result<Contents, Unreadable>, StoreError> {
+    let found: Mutex<Found> = Mutex::default();
+    store.each(&|key, value| {
+        let row = row(key, value);
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        match row {
+            Ok(row) => found.rows.push(row),
+            Err(detail) => found.broken.push((key.to_owned(), detail)),
+        }
+    })?;
+    Ok(contents(found.into_inner().unwrap_or_else(PoisonError::into_inner)))
 }
 
-/// Reads functions' rows, half of them on a thread of its own when they are many.
-fn all_functions(rows: &[(&String, &Vec<u8>)]) -> Result<BTreeMap<String, Arc<Function>>, Unreadable> {
-    if rows.len() < SHARED_MIN {
-        return functions_of(rows);
+#[derive(Default)]
+struct Found {
+    rows: Vec<Row>,
+    broken: Vec<(String, String)>,
+}
+
+/// One row, understood.
+enum Row {
+    Schema(u64),
+    VersionKey(u64),
+    Function(Arc<Function>),
+    Version(u64, Arc<Function>),
+    Layer(LayerVersions),
+    Signing(CodeSigningConfig),
+    /// Of somebody else.
+    Unknown,
+}
+
+fn row(key: &str, value: &[u8]) -> Result<Row, String> {
+    fn of<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
+        serde_json::from_slice(value).map_err(|error| error.to_string())
     }
-    let (one, other) = rows.split_at(rows.len() / 2);
-    std::thread::scope(|scope| {
-        let helper = std::thread::Builder::new().spawn_scoped(scope, || functions_of(one));
-        let mut functions = functions_of(other)?;
-        let first = match helper.map(std::thread::ScopedJoinHandle::join) {
-            Ok(Ok(first)) => first?,
-            // A host without a thread to spare.
-            _ => functions_of(one)?,
-        };
-        functions.extend(first);
-        Ok(functions)
+    let number = || {
+        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        number.ok_or_else(|| "not a number".to_owned())
+    };
+    Ok(match key {
+        SCHEMA_KEY => Row::Schema(number()?),
+        VERSION_KEY => Row::VersionKey(number()?),
+        key if key.starts_with(FUNCTION_PREFIX) => Row::Function(of(value)?),
+        key if key.starts_with(VERSION_PREFIX) => {
+            let version: Arc<Function> = of(value)?;
+            Row::Version(published::number(&version.version).ok_or("not a version")?, version)
+        }
+        key if key.starts_with(LAYER_PREFIX) => Row::Layer(of(value)?),
+        key if key.starts_with(SIGNING_PREFIX) => Row::Signing(of(value)?),
+        _ => Row::Unknown,
     })
 }
 
-fn functions_of(rows: &[(&String, &Vec<u8>)]) -> Result<BTreeMap<String, Arc<Function>>, Unreadable> {
-    let read = |(key, value): &(&String, &Vec<u8>)| match serde_json::from_slice::<Arc<Function>>(value) {
-        Ok(function) => Ok((function.name.clone(), function)),
-        Err(error) => Err(Unreadable::Row { key: (*key).clone(), detail: error.to_string() }),
+fn contents(found: Found) -> Result<Contents, Unreadable> {
+    let mut contents = Contents {
+        schema: None,
+        version_key: 0,
+        functions: BTreeMap::new(),
+        layers: Vec::new(),
+        signing: Vec::new(),
     };
-    rows.iter().map(read).collect()
-}
-
-fn with_prefix<'a>(rows: &'a Rows, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Vec<u8>)> {
-    rows.range(prefix.to_owned()..).take_while(move |(key, _)| key.starts_with(prefix))
-}
-
-fn number(rows: &Rows, key: &str) -> Result<Option<u64>, Unreadable> {
-    let Some(value) = rows.get(key) else { return Ok(None) };
-    let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-    number.map(Some).ok_or_else(|| Unreadable::Row { key: key.to_owned(), detail: "not a number".to_owned() })
+    let (mut functions, mut versions) = (Vec::with_capacity(found.rows.len()), Vec::new());
+    for row in found.rows {
+        match row {
+            Row::Schema(schema) => contents.schema = Some(u32::try_from(schema).unwrap_or(u32::MAX)),
+            Row::VersionKey(last) => contents.version_key = last,
+            Row::Function(function) => functions.push((function.name.clone(), function)),
+            Row::Version(number, version) => versions.push((number, version)),
+            Row::Layer(layer) => contents.layers.push(layer),
+            Row::Signing(config) => contents.signing.push(config),
+            Row::Unknown => {}
+        }
+    }
+    // Before anything is said of rows that are not ours to understand.
+    if let Some(found) = contents.schema.filter(|found| *found > SCHEMA) {
+        return Err(Unreadable::Newer(found));
+    }
+    if let Some((key, detail)) = found.broken.into_iter().min() {
+        return Err(Unreadable::Row { key, detail });
+    }
+    contents.functions = functions.into_iter().collect();
+    for (number, version) in versions {
+        let Some(owner) = contents.functions.get_mut(&version.name) else {
+            let key = version_row(&version.name, &version.version);
+            return Err(Unreadable::Row { key, detail: "its function is not there".to_owned() });
+        };
+        Arc::make_mut(owner).published.versions.insert(number, version);
+    }
+    Ok(contents)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Rows;
     use std::path::PathBuf;
+
+    /// Rows in memory.
+    struct Memory(Rows);
+
+    impl Store for Memory {
+        fn load(&self) -> Result<Rows, StoreError> {
+            Ok(self.0.clone())
+        }
+
+        fn commit(&self, _: &[Write]) -> Result<(), StoreError> {
+            panic!("nobody writes here")
+        }
+    }
+
+    fn read(rows: &Rows) -> Result<Contents, Unreadable> {
+        super::read(&Memory(rows.clone())).unwrap()
+    }
 
     fn rows(writes: impl IntoIterator<Item = Write>) -> Rows {
         let pairs = writes.into_iter().filter_map(|write| match write {
@@ -226,16 +269,10 @@ mod tests {
     }
 
     #[test]
-    fn many_functions_are_read_as_few_are() {
-        let names: Vec<_> = (0..=SHARED_MIN).map(|number| format!("f{number:04}")).collect();
-        let all = rows(names.iter().map(|name| put(&Function::new(name, PathBuf::new()))));
-        assert!(read(&all).unwrap().functions.into_keys().eq(names));
-        for broken in ["f0000", "f0500"] {
-            let mut broken_rows = all.clone();
-            broken_rows.insert(key(broken), b"{".to_vec());
-            let refused = read(&broken_rows);
-            assert!(matches!(refused, Err(Unreadable::Row { key: named, .. }) if named == key(broken)));
-        }
+    fn the_first_row_that_cannot_be_understood_is_named() {
+        let strange = |name| Write::Put(key(name), b"{".to_vec());
+        let all = rows([put(&Function::new("a", PathBuf::new())), strange("c"), strange("b")]);
+        assert!(matches!(read(&all), Err(Unreadable::Row { key: named, .. }) if named == key("b")));
     }
 
     #[test]

@@ -8,7 +8,10 @@ mod synced;
 
 use super::{Rows, Store, StoreError, Write, seal, unseal};
 use redb::backends::FileBackend;
-use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError};
+use redb::{
+    AccessGuard, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata,
+    StorageError, TableDefinition, TableError,
+};
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -17,6 +20,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use synced::Synced;
 
 const ROWS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("rows");
+/// Fewer rows than these are read by one thread: another costs as much as reading ten.
+const SHARED_MIN: usize = 500;
 /// Page cache: the rows are read once at the start, so a little is enough.
 const CACHE_BYTES: usize = 1024 * 1024;
 
@@ -28,6 +33,8 @@ pub struct Embedded {
     state: RwLock<State>,
 }
 
+type Table = ReadOnlyTable<&'static str, &'static [u8]>;
+type Found = Result<(AccessGuard<'static, &'static str>, AccessGuard<'static, &'static [u8]>), StorageError>;
 type Opener = Box<dyn Fn() -> Result<Database, StoreError> + Send + Sync>;
 
 enum State {
@@ -129,27 +136,57 @@ impl Embedded {
         }
     }
 
+    /// The table as it is now; `None` in a new file.
+    fn table(&self, database: &Database) -> Result<Option<Table>, StoreError> {
+        let transaction = database.begin_read().map_err(|error| self.unreadable(error))?;
+        match transaction.open_table(ROWS) {
+            Ok(table) => Ok(Some(table)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(self.unreadable(error)),
+        }
+    }
+
+    /// Opens what was found of one row.
+    fn checked<T>(&self, row: Found, see: impl FnOnce(&str, &[u8]) -> T) -> Result<T, StoreError> {
+        let (key, sealed) = row.map_err(|error| self.unreadable(error))?;
+        match unseal(key.value(), sealed.value()) {
+            Some(value) => Ok(see(key.value(), value)),
+            None => Err(StoreError::DamagedRow { path: self.path.clone(), key: key.value().to_owned() }),
+        }
+    }
+
     fn read(&self, database: &Database, prefix: &str) -> Result<Rows, StoreError> {
-        let failed = |error: redb::Error| self.unreadable(error);
-        let transaction = database.begin_read().map_err(|error| failed(error.into()))?;
-        let table = match transaction.open_table(ROWS) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Rows::new()),
-            Err(error) => return Err(failed(error.into())),
-        };
+        let Some(table) = self.table(database)? else { return Ok(Rows::new()) };
         let mut rows = Rows::new();
-        for row in table.range(prefix..).map_err(|error| failed(error.into()))? {
-            let (key, value) = row.map_err(|error| failed(error.into()))?;
-            let key = key.value().to_owned();
+        for row in table.range(prefix..).map_err(|error| self.unreadable(error))? {
+            let (key, value) = self.checked(row, |key, value| (key.to_owned(), value.to_vec()))?;
             if !key.starts_with(prefix) {
                 break;
             }
-            let Some(value) = unseal(&key, value.value()) else {
-                return Err(StoreError::DamagedRow { path: self.path.clone(), key });
-            };
             rows.insert(key, value);
         }
         Ok(rows)
+    }
+
+    /// See [`Store::each`]: one thread goes on from the first row, one from the last, until they meet.
+    fn see(&self, database: &Database, see: &(dyn Fn(&str, &[u8]) + Sync)) -> Result<(), StoreError> {
+        let Some(table) = self.table(database)? else { return Ok(()) };
+        let count = table.len().map_err(|error| self.unreadable(error))?;
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let from_end = if count < SHARED_MIN { 0 } else { count / 2 };
+        let range = || table.range::<&str>(..).map_err(|error| self.unreadable(error));
+        let first = || range()?.take(count - from_end).try_for_each(|row| self.checked(row, see));
+        let last = || range()?.rev().take(from_end).try_for_each(|row| self.checked(row, see));
+        std::thread::scope(|scope| {
+            // A host without a thread to spare reads all the same.
+            let spawn = || std::thread::Builder::new().spawn_scoped(scope, last).ok();
+            let helper = if from_end == 0 { None } else { spawn() };
+            first()?;
+            match helper.map(std::thread::ScopedJoinHandle::join) {
+                Some(Ok(done)) => done,
+                _ => last(),
+            }
+        })
     }
 
     fn write(database: &Database, batch: &[Write]) -> Result<(), redb::Error> {
@@ -177,19 +214,18 @@ impl Store for Embedded {
         self.with_database(|database| self.read(database, prefix))
     }
 
+    fn each(&self, see: &(dyn Fn(&str, &[u8]) + Sync)) -> Result<(), StoreError> {
+        self.with_database(|database| self.see(database, see))
+    }
+
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.with_database(|database| {
-            let transaction = database.begin_read().map_err(|error| self.unreadable(error))?;
-            let table = match transaction.open_table(ROWS) {
-                Ok(table) => table,
-                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-                Err(error) => return Err(self.unreadable(error)),
-            };
+            let Some(table) = self.table(database)? else { return Ok(None) };
             let Some(value) = table.get(key).map_err(|error| self.unreadable(error))? else {
                 return Ok(None);
             };
             match unseal(key, value.value()) {
-                Some(value) => Ok(Some(value)),
+                Some(value) => Ok(Some(value.to_vec())),
                 None => Err(StoreError::DamagedRow { path: self.path.clone(), key: key.to_owned() }),
             }
         })
@@ -308,6 +344,34 @@ mod tests {
         assert_eq!(store.get("b/1").unwrap().as_deref(), Some(&b"1"[..]));
         assert_eq!(store.get("b").unwrap(), None);
         assert_eq!(store.load_prefix("b/").unwrap().into_keys().collect::<Vec<_>>(), ["b/1", "b/2"]);
+    }
+
+    #[test]
+    fn each_row_is_seen_once_however_many_there_are() {
+        for count in [0, 1, SHARED_MIN - 1, SHARED_MIN, SHARED_MIN * 2 + 1] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Embedded::open(&folder.path().join("store")).unwrap();
+            let rows: Vec<_> = (0..count).map(|n| put(&format!("{n:04}"), &n.to_string())).collect();
+            store.commit(&rows).unwrap();
+            let seen = std::sync::Mutex::new(Vec::new());
+            store.each(&|key, value| seen.lock().unwrap().push((key.to_owned(), value.to_vec()))).unwrap();
+            let mut seen = seen.into_inner().unwrap();
+            seen.sort();
+            assert!(seen.into_iter().eq(store.load().unwrap()), "{count}");
+            // A damaged one on either half.
+            for damaged in ["0001", &format!("{:04}", count.saturating_sub(2))] {
+                let State::Open(database) = &*store.state.read().unwrap() else { panic!("it is open") };
+                let transaction = database.begin_write().unwrap();
+                transaction.open_table(ROWS).unwrap().insert(damaged, &[0; 9][..]).unwrap();
+                transaction.commit().unwrap();
+                let refused = store.each(&|_, _| {});
+                assert!(
+                    matches!(refused, Err(StoreError::DamagedRow { key, .. }) if key == damaged),
+                    "{damaged}"
+                );
+                Embedded::write(database, &[put(damaged, "well")]).unwrap();
+            }
+        }
     }
 
     #[test]

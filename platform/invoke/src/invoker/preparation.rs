@@ -1,6 +1,7 @@
 //! What runs a function is found out once a version: its runtime, its image, its layers and its extensions. What cannot be
 //! prepared fails its invocations by name.
 
+use super::versions::serves;
 use super::{Invoked, Invoker, Request};
 use crate::environment::{Prepared, Version};
 use crate::extensions;
@@ -45,7 +46,11 @@ impl Invoker {
         self.prepare_each(first).await;
         if !others.is_empty() {
             let invoker = self.clone();
-            tokio::spawn(async move { invoker.prepare_each(others).await });
+            tokio::spawn(async move {
+                if serves(invoker.0.serving.clone()).await {
+                    invoker.prepare_each(others).await;
+                }
+            });
         }
     }
 

@@ -351,7 +351,7 @@ fn is_init_always_billed(function: &Function) -> bool {
     function.image.is_some() || brings_its_own
 }
 
-async fn serves(mut serving: watch::Receiver<bool>) -> bool {
+pub(super) async fn serves(mut serving: watch::Receiver<bool>) -> bool {
     // Without a sender nothing will serve any more.
     serving.wait_for(|serving| *serving).await.is_ok()
 }

@@ -7,7 +7,7 @@ use super::objects::Objects;
 use super::unpacking::Archives;
 use crate::Stop;
 use anyhow::Context as _;
-use control::Control;
+use control::{Control, Stored};
 use doors::signature::Keys;
 use doors::{Doors, Opens, Realm};
 use events::{Events, Live};
@@ -27,6 +27,8 @@ use tokio::task::JoinHandle;
 
 /// The folder in the data folder.
 const FOLDER: &str = "accounts";
+/// What is said of a data folder that cannot be read.
+pub const UNOPENED: &str = "cannot open the store";
 
 /// What all of them share with home.
 pub struct Ground {
@@ -81,6 +83,7 @@ pub struct Parts {
 
 /// A control room whose changes everybody hears of.
 pub fn parts(
+    stored: Stored,
     options: control::Options,
     invoker: Invoker,
     events: Events,
@@ -89,7 +92,8 @@ pub fn parts(
     let data_dir = options.data_dir.clone();
     let doors: Arc<OnceLock<Weak<Doors>>> = Arc::default();
     let observer = (invoker.clone(), events.clone(), doors.clone());
-    let control = Control::open(
+    let control = Control::of(
+        stored,
         options,
         Box::new(move |change| {
             let (invoker, events, doors) = &observer;
@@ -99,8 +103,7 @@ pub fn parts(
                 doors.apply(&change);
             }
         }),
-    )
-    .context("cannot open the store")?;
+    );
     let images =
         images::open(&data_dir, overlay, workshop.clone()).context("cannot open the container images")?;
     let control = match workshop {
@@ -175,8 +178,9 @@ impl Realms {
         let overlay = ground.sandboxes.abilities().enforced("image-overlay");
         let objects =
             Objects::of(ground.services.clone(), realm.clone(), &ground.keys, ground.runtime.clone());
+        let stored = Stored::read(&options.data_dir, options.passable).context(UNOPENED)?;
         let Parts { control, invoker, events, doors: watched } =
-            parts(options, invoker, events, (overlay, ground.workshop.clone(), objects))?;
+            parts(stored, options, invoker, events, (overlay, ground.workshop.clone(), objects))?;
         events.start(Live { control: control.clone(), invoker: invoker.clone() });
         let options = doors::Options {
             account_id: account_id.clone(),
