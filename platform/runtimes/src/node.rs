@@ -99,8 +99,8 @@ pub(crate) fn resolve(
     Ok(Launch { program, binds, environment, warnings, code_warnings })
 }
 
-/// How AWS starts Node; what the function's `NODE_OPTIONS` say otherwise stands, and what its wrapper makes of the command line. `here` is this host's Node, `major` the one that
-/// the function is made for.
+/// How AWS starts Node; what the function's `NODE_OPTIONS` say otherwise stands, and what its wrapper makes of the command line.
+/// `here` is this host's Node, `major` the one that the function is made for.
 ///
 /// Source: the bootstrap script in AWS's images; of ES modules Lambda Developer Guide, "Building Lambda functions with
 /// Node.js", the experimental features that Lambda disables (published). Node 18 and older have neither of these.
