@@ -155,6 +155,14 @@ def host():
             yield host
 
 
+def test_a_host_that_does_not_forward_ipv6_says_so(start, host, tmp_path):
+    with open("/proc/sys/net/ipv6/conf/all/forwarding", "w") as setting:
+        setting.write("0")
+    platform = start("--world", "host", template=template(tmp_path))
+    assert platform.tells("this host does not forward it; sysctl net.ipv6.conf.all.forwarding=1")
+    assert connect(platform, "Dual", SERVER6, SERVER, timeout=0.5) == ["TimeoutError", 0]
+
+
 def test_a_host_that_forwards_ipv6_lends_its_address_and_is_not_reached_itself(start, host, tmp_path):
     platform = start("--world", "host", template=template(tmp_path))
     assert connect(platform, "Dual", SERVER6, SERVER) == [0, 0]

@@ -241,7 +241,11 @@ impl fmt::Display for Refusal {
         if let Some(destination) = destination {
             write!(formatter, " to {destination}")?;
         }
-        write!(formatter, ": {used} of {max} {}", limit.unit())
+        match limit {
+            // Nothing is counted: a rule is missing, or says no.
+            LimitId::NoRoute | LimitId::NoRule | LimitId::NaclDeny => Ok(()),
+            _ => write!(formatter, ": {used} of {max} {}", limit.unit()),
+        }
     }
 }
 

@@ -127,6 +127,12 @@ pub enum AttachProblem {
     /// A host name that is none.
     #[error("`{0}` is no host name or address")]
     Host(String),
+    /// A place for which no packet leaves an environment.
+    #[error("no packet leaves an environment for {0}; give the server a name")]
+    Inside(String),
+    /// A name that stands for many.
+    #[error("`{0}` is a pattern; attach each name")]
+    Pattern(String),
     /// `https://` for something else than an AWS service.
     #[error("`https://` is for AWS services; here the bytes pass as they are, TLS included: write HOST:PORT")]
     Scheme,
@@ -186,8 +192,9 @@ impl Attachments {
             let server = server(right, false)?;
             let (host, port) = host_and_port(left)?;
             let place = match host.parse() {
+                Ok(address) if packets::is_martian(address) => return Err(AttachProblem::Inside(host)),
                 Ok(address) => Place::Address(address),
-                Err(_) => Place::Name(Name::new(&host).ok_or(AttachProblem::Host(host))?),
+                Err(_) => Place::Name(outer_name(host)?),
             };
             return put(&mut self.places, (place.clone(), port), server, || format!("{place}:{port}"));
         }
@@ -220,6 +227,18 @@ fn put<K: Ord>(
     }
     map.insert(key, server);
     Ok(())
+}
+
+/// A name that functions ask the resolver for.
+fn outer_name(host: String) -> Result<Name, AttachProblem> {
+    match Name::new(&host) {
+        None => Err(AttachProblem::Host(host)),
+        Some(name) if name.as_str().starts_with('*') => Err(AttachProblem::Pattern(host)),
+        Some(name) if name.as_str().rsplit('.').next() == Some("localhost") => {
+            Err(AttachProblem::Inside(host))
+        }
+        Some(name) => Ok(name),
+    }
 }
 
 /// The instance to which a database cluster's endpoint leads.
@@ -402,6 +421,12 @@ mod tests {
             ("OrdersDatabase=a b:1", "`a b` is no host name"),
             ("cache.example.com=localhost:1", "a name needs its port: cache.example.com:PORT"),
             ("Carts=localhost:8000", "attach its service: dynamodb=HOST:PORT"),
+            ("*.example.com:443=localhost:1", "`*.example.com` is a pattern"),
+            ("localhost:5432=localhost:5432", "no packet leaves an environment for localhost"),
+            ("db.localhost:5432=localhost:5432", "for db.localhost"),
+            ("127.0.0.1:80=localhost:1", "give the server a name"),
+            ("[::1]:80=localhost:1", "give the server a name"),
+            ("169.254.169.254:80=localhost:1", "for 169.254.169.254"),
             ("dynamobd=localhost:8000", "did you mean `dynamodb`?"),
         ] {
             let error = parse(&[option]).unwrap_err();

@@ -12,7 +12,7 @@ use crate::environment::{Environment, EnvironmentId};
 use crate::flow::{Flow, NO_GATEWAY, State, marks};
 use crate::flow_log::{Action, FlowKey, FlowRecord};
 use crate::table::Key;
-use crate::wire::View;
+use crate::wire::{ICMP, ICMPV6, View};
 use limits::network::InterfaceOf;
 use limits::network::nat64::synthesized;
 use model::LimitId;
@@ -328,13 +328,15 @@ impl Leg {
         let (from, to) = if out { (self.near, self.far) } else { (self.far, self.near) };
         let packet = if out { self.packet } else { (self.packet.1, self.packet.0) };
         let egress = out == self.outbound;
+        // An echo's identifier is no port.
+        let port = |end: (IpAddr, u16)| if matches!(protocol, ICMP | ICMPV6) { 0 } else { end.1 };
         FlowRecord {
             interface: self.interface,
             source: from.0,
             destination: to.0,
             packet,
-            source_port: from.1,
-            destination_port: to.1,
+            source_port: port(from),
+            destination_port: port(to),
             protocol,
             packets: 0,
             bytes: 0,

@@ -13,7 +13,7 @@ use super::answers::{self, Answers, Ingredients};
 use anyhow::{Context as _, anyhow};
 use flow_logs::FlowFiles;
 use limits::{Network, NetworkSettings};
-use model::stack::Stack;
+use model::stack::{Function, Stack};
 use model::{LimitId, Overrides};
 use network::fabric::{Fabric, Hooks, Notice, Setup};
 use network::relay::{Namespace, Relay};
@@ -96,6 +96,16 @@ impl Vpc {
             _ => open(&world, given.is_some(), &state_dir).map(|(outside, said)| (outside, None, said))?,
         };
         let stack = stack.cloned().unwrap_or_default();
+        let takes_ipv6 = |function: &Function| function.vpc.as_ref().is_some_and(|vpc| vpc.ipv6);
+        if world == World::Host && outside.is_some() && stack.functions.iter().any(takes_ipv6) {
+            let switch =
+                std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding").unwrap_or_default();
+            if switch.trim() != "1" {
+                tracing::warn!(
+                    "functions reach nothing outside by IPv6: this host does not forward it; sysctl net.ipv6.conf.all.forwarding=1"
+                );
+            }
+        }
         let mut network = Network::from_stack(&stack);
         network.service_names = network::names::service_names(region, wanted.attachments);
         let mut answers = Answers::start(Ingredients {

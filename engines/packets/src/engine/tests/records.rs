@@ -81,6 +81,20 @@ fn a_flow_has_a_record_for_each_direction_when_it_ends() {
 }
 
 #[test]
+fn an_echo_has_no_ports() {
+    let mut rig = Rig::new(&[]);
+    rig.engine.keep_flow_records(true);
+    let (here, there) = (INSIDE.into(), "203.0.113.9".parse().unwrap());
+    for id in [9, 10] {
+        let mut ping = Vec::new();
+        craft::echo(&mut ping, here, there, false, id, 1);
+        assert_eq!(rig.send(Port::Environment(rig.inside), &mut ping), Verdict::Forward(Port::World));
+    }
+    let lines = told(&mut rig, "${srcaddr} ${dstaddr} ${srcport} ${dstport} ${protocol}");
+    assert_eq!(lines, ["eni-Subnet1-Group 10.0.0.4 203.0.113.9 0 0 1"; 2], "{lines:?}");
+}
+
+#[test]
 fn flows_that_go_on_are_recorded_in_parts() {
     let mut rig = Rig::new(&[]);
     rig.engine.keep_flow_records(true);
