@@ -26,6 +26,7 @@ mod zones;
 
 use crate::problem::{Cause, Problem, Problems, quoted};
 use crate::resolve::Resolver;
+use crate::suggest::nearest_within;
 use crate::yaml::{Mapping, Node, Span};
 use fields::Fields;
 use links::Links;
@@ -77,6 +78,18 @@ pub(crate) struct Item<'a> {
     /// Its metadata, as written.
     metadata: Option<&'a Node>,
 }
+
+/// Types that a template is about: one that is written wrongly is CloudFormation's error, and without a word here nothing
+/// would be served. All others of AWS's are further away than a slip.
+const OFTEN_MEANT: [&str; 6] = [
+    "AWS::Serverless::Function",
+    "AWS::Serverless::HttpApi",
+    "AWS::Serverless::Api",
+    "AWS::Lambda::Function",
+    "AWS::Lambda::Url",
+    "AWS::ApiGatewayV2::Api",
+];
+const SLIP_EDITS_MAX: usize = 2;
 
 impl Item<'_> {
     fn place(&self) -> Place {
@@ -198,7 +211,9 @@ impl Builder<'_, '_> {
                 MAPPING => problem.help(
                     "send its function an event of its source, for example: `onrush generate-event sqs receive-message | onrush invoke FUNCTION -e -`",
                 ),
-                _ => problem,
+                _ => problem.maybe_help(
+                    nearest_within(kind, SLIP_EDITS_MAX, OFTEN_MEANT).map(|near| format!("did you mean `{near}`?")),
+                ),
             };
             if self.resolver.inputs.strict {
                 self.problems.push(problem.help("strict reading takes only types that are run"));

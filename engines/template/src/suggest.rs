@@ -33,8 +33,16 @@ impl Word {
 ///
 /// Costs `name.len() * candidate.len()` for each candidate of about the same length.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    nearest_within(name, (name.chars().count() / 3).max(1), candidates)
+}
+
+/// The candidate that is nearest to `name`, at most `worst` edits away.
+pub fn nearest_within<'a>(
+    name: &str,
+    worst: usize,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let wanted = Word::of(name).filter(|word| word.len > 0)?;
-    let worst = (wanted.len / 3).max(1);
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates.into_iter().take(MAX_CANDIDATES) {
         let limit = match best {

@@ -1,6 +1,6 @@
 //! Templates in the shape that other tools leave behind: `cdk synth` and `serverless package`.
 
-use super::{stack, warnings};
+use super::{inputs, stack, warnings};
 use model::stack::{Code, Link};
 
 const CDK: &str = include_str!("fixtures/cdk.json");
@@ -83,6 +83,22 @@ fn serverless_packages_are_read() {
         said[0].contains("AWS::S3::Bucket is not run") && said[1].contains("AWS::S3::BucketPolicy"),
         "{said:?}"
     );
+}
+
+#[test]
+fn a_functions_mistyped_type_is_told_with_what_was_meant() {
+    let text = "
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Cart: {Type: AWS::Serverles::Funtion, Properties: {Runtime: python3.13, Handler: a.b, InlineCode: x}}
+  Steps: {Type: AWS::Serverless::StateMachine, Properties: {}}
+  Application: {Type: AWS::Serverless::Application, Properties: {}}
+  Table: {Type: AWS::Serverless::SimpleTable, Properties: {}}
+  Graph: {Type: AWS::Serverless::GraphQLApi, Properties: {}}
+";
+    let warnings = template::read("t", text, &inputs()).warnings;
+    let helps: Vec<_> = warnings.iter().filter_map(|warning| warning.help.as_deref()).collect();
+    assert_eq!(helps, ["did you mean `AWS::Serverless::Function`?"]);
 }
 
 #[test]
