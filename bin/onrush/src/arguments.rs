@@ -419,7 +419,7 @@ pub struct Plan {
     pub template: Template,
     #[command(flatten)]
     pub figures: Figures,
-    /// The expected load. Default: load.yaml beside the template.
+    /// The expected load. Default: load.yaml beside the template, or in the folder of the project that tools built it from.
     #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
     pub load: Option<PathBuf>,
     /// A built-in scenario with a known result; `list` names them.

@@ -1,4 +1,4 @@
-//! `samconfig.toml`: the flags that a team keeps beside its template.
+//! `samconfig.toml`, or `.yaml`: the flags that a team keeps beside its template.
 //!
 //! What is given on the command line comes first.
 
@@ -8,8 +8,8 @@ use crate::stack;
 use std::path::{Path, PathBuf};
 pub use template::samconfig::Settings;
 
-/// The file's usual name, beside the template or here.
-const FOUND: &str = "samconfig.toml";
+/// The file's usual names, beside the template or here, in SAM's order.
+const FOUND: [&str; 3] = ["samconfig.toml", "samconfig.yaml", "samconfig.yml"];
 
 /// Puts what the file says under what the command line says: its own word first, the file's for what it does not name. Answers
 /// the settings, paths in them relative to here.
@@ -20,8 +20,7 @@ pub fn apply(config: &SamConfig, template: &mut Template, commands: &[&str]) -> 
     let Some(path) = find(config, template) else { return Ok(Settings::default()) };
     let text = stack::read_text(&path)?;
     let environment = config.config_env.as_deref();
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let settings = template::samconfig::read(&text, folder, environment, commands);
+    let settings = template::samconfig::read(&text, &path, environment, commands);
     let settings = settings.map_err(|error| Stop::Usage(format!("{}: {error}", path.display())))?;
     if template.template.is_none() && template.template_file.is_none() {
         template.template.clone_from(&settings.template);
@@ -44,6 +43,7 @@ fn find(config: &SamConfig, template: &Template) -> Option<PathBuf> {
         return Some(path.clone());
     }
     let named = template.template.as_ref().or(template.template_file.as_ref());
-    let beside = named.and_then(|path| path.parent()).map(|folder| folder.join(FOUND));
-    [beside, Some(PathBuf::from(FOUND))].into_iter().flatten().find(|path| path.is_file())
+    let beside = named.and_then(|path| path.parent());
+    let folders = beside.into_iter().chain([Path::new("")]);
+    folders.flat_map(|folder| FOUND.map(|name| folder.join(name))).find(|path| path.is_file())
 }

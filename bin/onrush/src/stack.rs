@@ -39,6 +39,17 @@ impl Read {
         }
     }
 
+    /// The folder of the project, where it is another: that of what tools left behind.
+    pub fn project(&self) -> Option<PathBuf> {
+        let folder = self.path.canonicalize().ok()?.parent()?.to_owned();
+        let above = folder.parent()?;
+        match folder.file_name()?.to_str()? {
+            ".serverless" | "cdk.out" => Some(above.to_owned()),
+            "build" if above.ends_with(".aws-sam") => Some(above.parent()?.to_owned()),
+            _ => None,
+        }
+    }
+
     /// What its parameters were given, now and at the deployments before, by name. What it does not declare is forgotten.
     pub fn given_parameters(&self) -> BTreeMap<String, String> {
         let declared = template::parameters_of(&self.text);
@@ -65,14 +76,17 @@ fn found(named: Option<PathBuf>) -> Option<PathBuf> {
     }
 }
 
-/// Refuses what is given to a template where there is none: most often a flag that takes several words took its name.
-pub fn without(arguments: &Template) -> Result<(), Stop> {
+/// Refuses what is given to a template where there is none: most often a flag that takes several words took its name. `others`
+/// are flags of the command's own, with what was given.
+pub fn without(arguments: &Template, others: &[(&str, Option<&str>)]) -> Result<(), Stop> {
     // What a file gives is for whichever template there is.
     let given = if arguments.configured.is_some() { &[][..] } else { &arguments.parameter_overrides };
-    let (flag, text) = match (given.last(), arguments.imports.last()) {
-        (Some(text), _) => ("--parameter-overrides", text),
-        (None, Some(text)) => ("--import", text),
-        (None, None) => return Ok(()),
+    let last = |texts: &'_ [String]| texts.last().cloned();
+    let own = [("--parameter-overrides", last(given)), ("--import", last(&arguments.imports))];
+    let others = others.iter().map(|(flag, text)| (*flag, text.map(str::to_owned)));
+    let Some((flag, text)) = own.into_iter().chain(others).find_map(|(flag, text)| Some((flag, text?)))
+    else {
+        return Ok(());
     };
     Err(Stop::Usage(format!(
         "{flag} {text}: there is no template.yaml, .yml or .json here to give it to; name the template before {flag}"
@@ -379,14 +393,22 @@ mod tests {
             #[command(flatten)]
             template: Template,
         }
-        let refused = |words: &[&str]| match without(&<Line as clap::Parser>::parse_from(words).template) {
+        let refused = |words: &[&str]| match without(
+            &<Line as clap::Parser>::parse_from(words).template,
+            &[("--image", None)],
+        ) {
             Err(Stop::Usage(text)) => text,
             other => panic!("{other:?}"),
         };
         let told = refused(&["up", "--parameter-overrides", "A=1", "app.yaml"]);
         assert!(told.starts_with("--parameter-overrides app.yaml: there is no template"), "{told}");
         assert!(refused(&["up", "--import", "a=b"]).starts_with("--import a=b: "));
-        assert!(without(&<Line as clap::Parser>::parse_from(["up"]).template).is_ok());
+        let bare = <Line as clap::Parser>::parse_from(["up"]).template;
+        assert!(without(&bare, &[("--image", None)]).is_ok());
+        let told = without(&bare, &[("--image", None), ("--env-vars", Some("local.json"))]);
+        assert!(
+            matches!(told, Err(Stop::Usage(text)) if text.starts_with("--env-vars local.json: there is no template"))
+        );
     }
 
     #[test]

@@ -1,7 +1,10 @@
-//! `samconfig.toml`: the flags that a team keeps beside its template.
+//! `samconfig.toml`, or `.yaml`: the flags that a team keeps beside its template.
 //!
 //! Source: AWS SAM Developer Guide, "AWS SAM CLI configuration file": `[ENVIRONMENT.COMMAND.parameters]`, flags with underscores,
 //! `global` for all commands.
+
+use crate::resolve::json as json_of;
+use crate::yaml;
 
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -13,9 +16,9 @@ const ENVIRONMENT: &str = "default";
 /// Why a file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SamConfigError {
-    /// It is no TOML.
+    /// It is no TOML, or no YAML.
     #[error("{0}")]
-    NotToml(String),
+    Unreadable(String),
     /// The environment that was asked for is not there.
     #[error("there is no environment {name}; there is {there}")]
     NoEnvironment {
@@ -94,18 +97,19 @@ const SILENT: &[&str] = &[
 ];
 
 /// Reads the sections of `commands`, a later one over an earlier one, over `global`; of `environment`, or the usual one if there
-/// is one. Paths are joined to `folder`, the file's own.
+/// is one. `file` is where the text lies: its ending says whether that is YAML, and paths in it are joined to its folder.
 ///
 /// # Errors
 /// What cannot be used.
 pub fn read(
     text: &str,
-    folder: &Path,
+    file: &Path,
     environment: Option<&str>,
     commands: &[&str],
 ) -> Result<Settings, SamConfigError> {
-    let all: Table =
-        text.parse().map_err(|error: toml::de::Error| SamConfigError::NotToml(error.to_string()))?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let is_yaml = file.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+    let all: Table = if is_yaml { of_yaml(text)? } else { of_toml(text)? };
     let name = environment.unwrap_or(ENVIRONMENT);
     let Some(sections) = all.get(name).and_then(Value::as_table) else {
         let names: Vec<_> =
@@ -132,6 +136,18 @@ pub fn read(
     settings.ignored.sort_unstable();
     settings.ignored.dedup();
     Ok(settings)
+}
+
+fn of_toml(text: &str) -> Result<Table, SamConfigError> {
+    text.parse().map_err(|error: toml::de::Error| SamConfigError::Unreadable(error.to_string()))
+}
+
+fn of_yaml(text: &str) -> Result<Table, SamConfigError> {
+    let wrong = |found: Vec<yaml::Problem>| {
+        SamConfigError::Unreadable(found.first().map(ToString::to_string).unwrap_or_default())
+    };
+    let document = yaml::parse("", text).map_err(wrong)?;
+    Table::try_from(json_of(&document.root)).map_err(|error| SamConfigError::Unreadable(error.to_string()))
 }
 
 fn json(value: &Value) -> String {
@@ -196,7 +212,9 @@ template_file = "ci.yaml"
 
     #[test]
     fn a_commands_section_lies_over_the_global_one() {
-        let read = |environment, commands: &[&str]| read(TEXT, Path::new("shop"), environment, commands);
+        let read = |environment, commands: &[&str]| {
+            read(TEXT, Path::new("shop/samconfig.toml"), environment, commands)
+        };
         let local = read(None, &["local_start_api"]).unwrap();
         assert_eq!(
             (local.stack_name.as_deref(), local.region.as_deref(), local.port),
@@ -218,8 +236,29 @@ template_file = "ci.yaml"
     }
 
     #[test]
+    fn yaml_says_the_same() {
+        let text = "
+version: 0.1
+default:
+  global: {parameters: {stack_name: shop, port: 3456}}
+  deploy:
+    parameters:
+      template_file: app.yaml
+      parameter_overrides: ['Stage=prod', 'Table=T']
+";
+        let read = |text| read(text, Path::new("shop/samconfig.yaml"), None, &["deploy"]);
+        let settings = read(text).unwrap();
+        assert_eq!((settings.stack_name.as_deref(), settings.port), (Some("shop"), Some(3456)));
+        assert_eq!(settings.template, Some("shop/app.yaml".into()));
+        assert_eq!(settings.parameter_overrides, ["Stage=prod", "Table=T"]);
+        assert!(read("default: [1").unwrap_err().to_string().contains("not valid YAML"));
+        assert!(read("- a list").is_err() && read("default: {deploy: {parameters: {region: ~}}}").is_err());
+    }
+
+    #[test]
     fn what_cannot_be_read_is_named() {
-        let read = |text: &str| read(text, Path::new(""), None, &["deploy"]).unwrap_err().to_string();
+        let read =
+            |text: &str| read(text, Path::new("samconfig.toml"), None, &["deploy"]).unwrap_err().to_string();
         assert!(read("[default").contains("line 1"), "{}", read("[default"));
         let wrong = read("[default.deploy.parameters]\nport = \"many\"");
         assert!(wrong.contains("[default.deploy.parameters] port: `\"many\"`"), "{wrong}");

@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// Width of the report when the terminal does not say.
 const WIDTH: usize = 110;
+/// The load, where none is named: beside the template, or in the project's folder.
+const LOAD: &str = "load.yaml";
 
 pub fn run(arguments: &Plan) -> Result<ExitCode, Stop> {
     let is_json = arguments.json || arguments.output == Output::Json;
@@ -121,7 +123,12 @@ fn from_files(arguments: &Plan, promises: Vec<Promise>) -> Result<Report, Stop> 
         )
     })?;
     let read = stack::read_briefly(&template, &arguments.template, model::DEFAULT_PORT)?;
-    let load_path = arguments.load.clone().unwrap_or_else(|| read.folder().join("load.yaml"));
+    let beside = || {
+        let beside = read.folder().join(LOAD);
+        let of_project = read.project().map(|folder| folder.join(LOAD));
+        of_project.filter(|path| path.is_file() && !beside.is_file()).unwrap_or(beside)
+    };
+    let load_path = arguments.load.clone().unwrap_or_else(beside);
     let load_name = load_path.display().to_string();
     let load_text = stack::read_text(&load_path).map_err(|stop| match (stop, &arguments.load) {
         (Stop::Usage(why), None) => Stop::Usage(format!("{why}; say what load to expect with --load")),

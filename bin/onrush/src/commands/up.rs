@@ -129,7 +129,17 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
     let read = match stack::find(&arguments.template) {
         Some(path) => Some(stack::read(&path, &arguments.template, port)?),
         None => {
-            stack::without(&arguments.template)?;
+            // What samconfig.toml gives is for whichever template there is.
+            let env_vars = arguments.env_vars.as_ref().filter(|_| arguments.template.configured.is_none());
+            stack::without(
+                &arguments.template,
+                &[
+                    ("--image", arguments.images.last().map(String::as_str)),
+                    ("--layer", arguments.layers.last().map(String::as_str)),
+                    ("--env-vars", env_vars.and_then(|path| path.to_str())),
+                    ("--env-file", arguments.env_file.as_ref().and_then(|path| path.to_str())),
+                ],
+            )?;
             None
         }
     };

@@ -170,7 +170,7 @@ impl Builder<'_, '_> {
             code_place: place(code_node.map_or(item.span, |node| node.span)),
             asset_path: metadata_text(item, "aws:asset:path"),
             build_method: build_method(item),
-            build_binary: build_property(item, "Binary"),
+            build_binary: self.build_binary(item),
             package_type,
             runtime,
             handler,
@@ -200,6 +200,20 @@ impl Builder<'_, '_> {
             name,
         };
         self.stack.functions.push(function);
+    }
+
+    /// What SAM's `BuildProperties` name. Source: AWS SAM Developer Guide, "Building Rust Lambda functions with Cargo Lambda",
+    /// published.
+    fn build_binary(&mut self, item: &Item<'_>) -> Option<String> {
+        let properties = item.metadata?.get("BuildProperties")?;
+        let cargo = build_method(item).is_some_and(|method| method == "rust-cargolambda");
+        if let Some(flags) = properties.get("Flags").filter(|_| cargo) {
+            let message =
+                format!("{} is built without these flags: plain cargo is run, not cargo-lambda", item.id);
+            let help = "features go into Cargo.toml's `default`; or run `sam build` and take .aws-sam/build/template.yaml";
+            self.warnings.push(Problem::at(flags.span, message).help(help));
+        }
+        properties.get("Binary")?.as_str().map(str::to_owned)
     }
 
     fn warn_of_slips(&mut self, item: &Item<'_>) {
@@ -344,11 +358,6 @@ pub(super) fn metadata_text(item: &Item<'_>, key: &str) -> Option<String> {
 pub(super) fn build_method(item: &Item<'_>) -> Option<String> {
     let is_built = item.metadata.is_some_and(|metadata| metadata.get("SamResourceId").is_some());
     metadata_text(item, "BuildMethod").filter(|_| !is_built)
-}
-
-/// How SAM builds it. Source: AWS SAM Developer Guide, "Building Rust Lambda functions with Cargo Lambda", published.
-fn build_property(item: &Item<'_>, key: &str) -> Option<String> {
-    item.metadata?.get("BuildProperties")?.get(key)?.as_str().map(str::to_owned)
 }
 
 /// How an image is built: in SAM's words, or in those of `cdk synth`.

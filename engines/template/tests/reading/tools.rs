@@ -136,3 +136,24 @@ Resources:
     assert_eq!(source.layers[0].build_method.as_deref(), Some("python3.13"));
     assert_eq!(source.functions[0].build_method.as_deref(), Some("esbuild"));
 }
+
+#[test]
+fn flags_of_cargo_lambda_are_told() {
+    let text = "
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Cart:
+    Type: AWS::Serverless::Function
+    Metadata:
+      BuildMethod: rust-cargolambda
+      BuildProperties: {Binary: cart, Flags: [--features, mock]}
+    Properties: {CodeUri: cart, Runtime: provided.al2023, Handler: bootstrap}
+";
+    assert_eq!(stack(text).functions[0].build_binary.as_deref(), Some("cart"));
+    let said = warnings(text);
+    assert!(said.len() == 1 && said[0].starts_with("t:8:46: Cart is built without these flags"), "{said:?}");
+    assert_eq!(
+        warnings(&text.replace("      BuildMethod", "      SamResourceId: Cart\n      BuildMethod")),
+        [""; 0]
+    );
+}
