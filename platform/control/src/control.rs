@@ -504,7 +504,7 @@ mod tests {
         };
         let lock = open::lock(folder.path()).unwrap();
         let control = Control::of(
-            open::Stored::over(folder.path(), Box::new(store.clone()), lock).unwrap(),
+            Stored::over(folder.path(), Box::new(store.clone()), lock).unwrap(),
             options,
             observer,
         );
