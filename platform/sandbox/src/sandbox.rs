@@ -55,8 +55,8 @@ const PEAK_HOLDS: Duration = Duration::from_millis(100);
 /// How long an environment may take to die on its own share of a processor: longer than any that a well-meaning one takes. A
 /// thousand processes on the quota of 128 MB took 8 to 12 s (measured).
 const DYING: Duration = Duration::from_millis(20);
-/// Of how many MB it has the share of a processor from then on. Ours: a thousand processes end within half a second, and seven
-/// tenths of a core are left to its neighbours.
+/// Of how many MB it has the share of a processor from then on, unless its own is greater. Ours: a thousand processes end within
+/// half a second, and seven tenths of a core are left to its neighbours.
 const DYING_SHARE_MB: u32 = 512;
 
 /// An environment's network interface, from outside.
@@ -134,7 +134,7 @@ fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Result<L
     let spec = spec.clone();
     let companions = spec.companions.programs.len();
     let (changes, programs) = watch::channel(Programs { program: None, companions: vec![None; companions] });
-    let whole = Whole::new(shared, delivery.group.clone(), pidfd.clone());
+    let whole = Whole::new(shared, spec.memory_mb, delivery.group.clone(), pidfd.clone());
     let dying = whole.dying.clone();
     tokio::spawn(async move {
         let begun = beginning(&status, &spec, &whole).await;
@@ -236,6 +236,7 @@ fn read_status(status: &OwnedFd) -> io::Result<Option<Status>> {
 /// All that is in one environment.
 struct Whole {
     shared: Arc<Shared>,
+    memory_mb: u32,
     group: Option<String>,
     pidfd: Arc<OwnedFd>,
     known: Mutex<Known>,
@@ -253,21 +254,26 @@ struct Known {
 }
 
 impl Whole {
-    fn new(shared: &Arc<Shared>, group: Option<String>, pidfd: Arc<OwnedFd>) -> Whole {
+    fn new(shared: &Arc<Shared>, memory_mb: u32, group: Option<String>, pidfd: Arc<OwnedFd>) -> Whole {
         let around = shared.groups.limits().map_or(0, Limits::shortages_around);
         let known = Mutex::new(Known { around, whose: None });
-        Whole { shared: shared.clone(), group, pidfd, known, dying: Arc::default() }
+        Whole { shared: shared.clone(), memory_mb, group, pidfd, known, dying: Arc::default() }
     }
 
     /// Gives what is dying more of a processor once it takes long.
     async fn hurry(&self) -> Infallible {
         self.dying.notified().await;
         tokio::time::sleep(DYING).await;
-        // Whoever has the group by now keeps their quota.
-        if self.group.is_some() && rustix::process::pidfd_send_signal(&*self.pidfd, Signal::KILL).is_ok() {
-            hurry(&self.shared, self.group.as_deref());
-        }
+        self.hurry_now();
         std::future::pending().await
+    }
+
+    /// Whoever has the group by now keeps their quota.
+    fn hurry_now(&self) {
+        let _held = self.shared.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.group.is_some() && rustix::process::pidfd_send_signal(&*self.pidfd, Signal::KILL).is_ok() {
+            hurry(&self.shared, self.memory_mb, self.group.as_deref());
+        }
     }
 
     fn group(&self) -> Option<(&dyn Limits, &str)> {
@@ -299,7 +305,7 @@ impl Whole {
     fn end_if_its_memory_ran_out(&self) -> bool {
         let is_own = self.whose_memory_ran_out() == Some(OutOfMemory::Environment);
         if is_own {
-            kill(&self.shared, self.group.as_deref(), &self.pidfd);
+            kill(&self.shared, self.memory_mb, self.group.as_deref(), &self.pidfd);
             self.dying.notify_one();
         } else {
             let _ = rustix::process::pidfd_send_signal(&*self.pidfd, Signal::USR2);
@@ -322,7 +328,7 @@ impl Whole {
     }
 }
 
-fn kill(shared: &Shared, group: Option<&str>, pidfd: &OwnedFd) {
+fn kill(shared: &Shared, memory_mb: u32, group: Option<&str>, pidfd: &OwnedFd) {
     if shared.isolation == Isolation::Process {
         let _ = rustix::process::pidfd_send_signal(pidfd, Signal::TERM);
         match group {
@@ -330,7 +336,7 @@ fn kill(shared: &Shared, group: Option<&str>, pidfd: &OwnedFd) {
             None => return,
         }
         // Nobody waits for what the supervisor leaves behind.
-        hurry(shared, group);
+        hurry(shared, memory_mb, group);
     }
     let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
     // A version 1 freezer holds signals back.
@@ -339,12 +345,18 @@ fn kill(shared: &Shared, group: Option<&str>, pidfd: &OwnedFd) {
     }
 }
 
+/// The share of a processor of an environment that takes long to die; `None`: its own, which is no smaller.
+fn dying_quota_us(memory_mb: u32) -> Option<u64> {
+    (memory_mb < DYING_SHARE_MB).then(|| cpu_quota_us(DYING_SHARE_MB))
+}
+
 /// Gives a group that is dying a share of its own: processes pay for their own end out of its quota, and the environment's next life,
 /// or its caller, waits for them.
-fn hurry(shared: &Shared, group: Option<&str>) {
+fn hurry(shared: &Shared, memory_mb: u32, group: Option<&str>) {
     let limits = shared.groups.limits().filter(|limits| limits.offered().cpu);
-    if let Some((limits, group)) = limits.zip(group)
-        && let Err(error) = limits.set_cpu(group, Some(cpu_quota_us(DYING_SHARE_MB)))
+    if let Some(quota_us) = dying_quota_us(memory_mb)
+        && let Some((limits, group)) = limits.zip(group)
+        && let Err(error) = limits.set_cpu(group, Some(quota_us))
     {
         tracing::debug!(%group, %error, "cannot hurry the end of an environment");
     }
@@ -577,6 +589,7 @@ impl Sandbox {
         if !limits.offered().cpu {
             return;
         }
+        let _held = self.shared.quotas.lock().unwrap_or_else(PoisonError::into_inner);
         let set = match self.quota.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some((file, text)) => file.write_all_at(text.as_bytes(), 0),
             None => limits.set_cpu(group, Some(cpu_quota_us(self.spec.memory_mb))),
@@ -620,7 +633,7 @@ impl Sandbox {
     /// Kills everything in the environment, also while it is frozen. [`exited`](Sandbox::exited) tells when
     /// all of it is gone, within milliseconds.
     pub fn kill(&self) {
-        kill(&self.shared, self.group.as_deref(), &self.pidfd);
+        kill(&self.shared, self.spec.memory_mb, self.group.as_deref(), &self.pidfd);
         self.dying.notify_one();
     }
 
@@ -778,6 +791,14 @@ fn peak_of(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_dies_on_less_of_a_processor_than_its_own() {
+        assert_eq!(dying_quota_us(128), Some(cpu_quota_us(512)));
+        for memory_mb in [512, 1_769, 10_240] {
+            assert_eq!(dying_quota_us(memory_mb), None, "{memory_mb} MB");
+        }
+    }
 
     #[test]
     fn peak_is_read_from_the_status_text() {

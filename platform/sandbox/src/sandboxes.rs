@@ -106,6 +106,8 @@ pub(crate) struct Shared {
     farewells: mpsc::UnboundedSender<Request>,
     gone: watch::Sender<bool>,
     is_shut_down: AtomicBool,
+    /// Held while one is set: the quota of whoever gets the group of a dead environment comes after that of its death.
+    pub quotas: Mutex<()>,
 }
 
 /// What environments of one version of a function leave to the next of them: networks, groups and file systems that are
@@ -322,6 +324,7 @@ impl Sandboxes {
             farewells,
             gone: watch::Sender::new(false),
             is_shut_down: AtomicBool::new(false),
+            quotas: Mutex::new(()),
         });
         tokio::spawn(read_replies(shared.clone()));
         tokio::spawn(send_farewells(shared.clone(), said));
