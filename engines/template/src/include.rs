@@ -49,12 +49,27 @@ fn has_parts(text: &str) -> bool {
     SIGNS.iter().any(|sign| text.contains(sign))
 }
 
+/// What a file holds, measured once however often it is put in.
+struct Part {
+    node: Node,
+    height: usize,
+    nodes: usize,
+    bytes: usize,
+}
+
+impl Part {
+    fn of(node: Node) -> Self {
+        let (nodes, bytes) = weight(&node);
+        Self { height: height(&node), nodes, bytes, node }
+    }
+}
+
 /// The parts of one template.
 pub(crate) struct Parts<'a> {
     files: &'a BTreeMap<String, Result<String, String>>,
     /// What is named, where that is the question.
     asked: Option<BTreeSet<String>>,
-    read: BTreeMap<String, Option<Node>>,
+    read: BTreeMap<String, Option<Part>>,
     /// Where which file was put in.
     places: BTreeMap<Span, String>,
     nodes: usize,
@@ -139,7 +154,8 @@ impl<'a> Parts<'a> {
             };
             let Some(location) = local(&properties.entries()[at].value) else { continue };
             let span = properties.entries_mut().remove(at).value.span;
-            let Some(body) = self.file(&location, span, DEFINITION_DEPTH) else { continue };
+            let Some(mut body) = self.file(&location, span, DEFINITION_DEPTH) else { continue };
+            without_models(&mut body);
             if calls_functions(&body) {
                 let message =
                     format!("AWS takes a file of {from} as it is: functions in it are not resolved there");
@@ -236,9 +252,9 @@ impl<'a> Parts<'a> {
                 }
                 Some(Err(why)) => {
                     self.problems.push(Problem::at(span, why).help("paths are relative to the template"));
-                    Some(Node::unknown(span))
+                    Some(Part::of(Node::unknown(span)))
                 }
-                Some(Ok(text)) => Some(match parse(location, text) {
+                Some(Ok(text)) => Some(Part::of(match parse(location, text) {
                     Ok(document) => document.root,
                     Err(found) => {
                         for problem in found {
@@ -246,15 +262,14 @@ impl<'a> Parts<'a> {
                         }
                         Node::unknown(span)
                     }
-                }),
+                })),
             };
             self.read.insert(location.to_owned(), read);
         }
         let read = self.read.get(location)?.as_ref()?;
-        let (nodes, bytes) = weight(read);
-        self.nodes = self.nodes.saturating_add(nodes);
-        self.bytes = self.bytes.saturating_add(bytes);
-        let cause = if depth + height(read) > MAX_DEPTH {
+        self.nodes = self.nodes.saturating_add(read.nodes);
+        self.bytes = self.bytes.saturating_add(read.bytes);
+        let cause = if depth + read.height > MAX_DEPTH {
             Cause::TooDeep { max: MAX_DEPTH }
         } else if self.nodes > MAX_NODES {
             Cause::TooManyNodes { max: MAX_NODES }
@@ -262,7 +277,7 @@ impl<'a> Parts<'a> {
             Cause::TooLarge { bytes: self.bytes, max: MAX_TEXT_BYTES }
         } else {
             self.places.insert(span, location.to_owned());
-            return Some(placed(read, span));
+            return Some(placed(&read.node, span));
         };
         self.problems.push(Problem::new(span, cause).help(format!("with {name}")));
         Some(Node::unknown(span))
@@ -283,10 +298,12 @@ fn value_of<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
 /// Adds the keys of `part` that `whole` has not; those of mappings that both have, too, `levels` deep.
 fn merge(whole: &mut Node, part: Node, levels: usize) {
     let (Kind::Mapping(into), Kind::Mapping(part)) = (&mut whole.kind, part.kind) else { return };
+    let into = into.entries_mut();
+    let known: BTreeMap<Box<str>, usize> = into.iter().map(|entry| entry.key.clone()).zip(0..).collect();
     for entry in part.into_entries() {
-        match into.entries_mut().iter_mut().find(|known| known.key == entry.key) {
-            None => into.entries_mut().push(entry),
-            Some(known) if levels > 1 => merge(&mut known.value, entry.value, levels - 1),
+        match known.get(&entry.key) {
+            None => into.push(entry),
+            Some(&at) if levels > 1 => merge(&mut into[at].value, entry.value, levels - 1),
             Some(_) => {}
         }
     }
@@ -307,6 +324,20 @@ fn placed(node: &Node, span: Span) -> Node {
         }
     };
     Node { kind, tag: node.tag.clone(), span }
+}
+
+/// Takes models out of an OpenAPI definition, which nothing here is made of: a property of theirs may be called `Ref`.
+fn without_models(body: &mut Node) {
+    remove(body, "definitions");
+    if let Some(components) = value_of(body, "components") {
+        remove(components, "schemas");
+    }
+}
+
+fn remove(node: &mut Node, key: &str) {
+    if let Kind::Mapping(mapping) = &mut node.kind {
+        mapping.entries_mut().retain(|entry| &*entry.key != key);
+    }
 }
 
 fn calls_functions(node: &Node) -> bool {

@@ -64,6 +64,23 @@ fn definitions_of_apis_are_read_from_their_files() {
 }
 
 #[test]
+fn models_of_a_definition_are_no_calls() {
+    let text = sam("
+  Api: {Type: AWS::Serverless::Api, Properties: {StageName: v1, DefinitionUri: api.yaml}}
+");
+    let models = "Cart: {type: object, properties: {Ref: {type: string}}}";
+    let api = "paths: {/a: {get: {x-amazon-apigateway-integration: {type: mock}}}}";
+    for definition in [
+        format!("swagger: '2.0'\n{api}\ndefinitions: {{{models}}}\n"),
+        format!("openapi: 3.0.1\n{api}\ncomponents: {{schemas: {{{models}}}}}\n"),
+    ] {
+        let outcome = read(&text, &[("api.yaml", Ok(&definition))]);
+        assert_eq!((said(&outcome.problems), said(&outcome.warnings)), Default::default());
+        assert_eq!(outcome.stack.unwrap().rest_apis[0].routes[0].route_key, "GET /a");
+    }
+}
+
+#[test]
 fn parts_join_what_stands_around_them() {
     let text = "
 Transform: [{Name: 'AWS::Include', Parameters: {Location: top.json}}]
