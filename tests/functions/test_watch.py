@@ -271,11 +271,11 @@ def test_a_rust_function_is_built_when_it_is_saved_and_a_failed_build_changes_no
 
 
 def test_parts_of_a_template_are_read_from_their_files_and_followed(start, home):
-    def definition(path):
+    def definition(path, name="api.json"):
         integration = {"type": "aws_proxy", "httpMethod": "POST", "payloadFormatVersion": "2.0", "uri": {"Fn::GetAtt": ["Cart", "Arn"]}}
         (home / "parts").mkdir(exist_ok=True)
         paths = {path: {"get": {"x-amazon-apigateway-integration": integration}}}
-        (home / "parts" / "api.json").write_text(json.dumps({"openapi": "3.0.1", "paths": paths}))
+        (home / "parts" / name).write_text(json.dumps({"openapi": "3.0.1", "paths": paths}))
 
     definition("/one")
     (home / "functions").mkdir()
@@ -294,6 +294,15 @@ def test_parts_of_a_template_are_read_from_their_files_and_followed(start, home)
         assert time.monotonic() < deadline, platform.stderr()
         time.sleep(0.05)
     assert platform.door("Api", "/one").status == 404
+    # A part that is named before it is written.
+    template.write_text(json.dumps(text).replace("parts/api.json", "parts/late.json"))
+    assert platform.tells("late.json")
+    definition("/three", "late.json")
+    deadline = time.monotonic() + 20
+    while platform.door("Api", "/three").status != 200:
+        assert time.monotonic() < deadline, platform.stderr()
+        time.sleep(0.05)
+    template.write_text(json.dumps(text))
     platform.stop()
     (home / "parts" / "api.json").unlink()
     os.mkfifo(home / "parts" / "api.json")

@@ -255,7 +255,7 @@ fn name_source(problems: &mut [template::Problem], file: &Path, values: &BTreeMa
 
 /// The files that a template takes parts from: together no larger than a template may be. As with code, their paths may lead
 /// anywhere that whoever started Onrush may read.
-fn parts(text: &str, template: &Path) -> BTreeMap<String, Result<String, String>> {
+pub fn parts(text: &str, template: &Path) -> BTreeMap<String, Result<String, String>> {
     let folder = template.parent().unwrap_or(Path::new(""));
     let mut left = BYTES_MAX;
     let read = |location: String| {

@@ -78,11 +78,13 @@ impl Conductor {
         }
     }
 
-    /// The files that say how to deploy.
+    /// The files that say how to deploy. Parts are those of the template as it lies there, so that one with problems is
+    /// followed where they are mended.
     fn settings(&self) -> Vec<PathBuf> {
         let Some(read) = self.read.as_ref().filter(|_| self.watch == Watch::All) else { return Vec::new() };
         let env_files = self.stage.env_files.paths(read);
-        let parts = read.inputs.files.keys().map(|part| read.folder().join(part));
+        let parts = stack::read_text(&read.path).map(|text| template::files_of(&text)).unwrap_or_default();
+        let parts = parts.into_iter().map(|part| read.folder().join(part));
         env_files.into_iter().chain(parts).chain([read.path.clone()]).map(|path| resolved(&path)).collect()
     }
 
@@ -90,6 +92,7 @@ impl Conductor {
     fn is_stale(&self) -> bool {
         let Some(read) = &self.read else { return false };
         std::fs::read_to_string(&read.path).is_ok_and(|text| text != read.text)
+            || stack::parts(&read.text, &read.path) != read.inputs.files
     }
 
     fn written(&self) -> Written {
