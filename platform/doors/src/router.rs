@@ -18,7 +18,7 @@ use control::{Change, Control, Function};
 use events::Events;
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use invoke::{InvokeError, Invoker};
 use model::{LimitId, Refusal};
@@ -37,6 +37,7 @@ const SERVICE_BYTES_MAX: usize = 1 << 20;
 /// What load balancers and scripts ask without keys.
 const HEALTH: &str = "/_onrush/health";
 
+const NO_HOST: &str = "{\"message\":\"Bad Request: no Host\"}";
 const TWO_HOSTS: &str = "{\"message\":\"Bad Request: more than one Host\"}";
 const FOREIGN: &str = "{\"message\":\"Onrush serves its API to programs on this machine, not to web pages or under foreign host names; use http://127.0.0.1\"}";
 
@@ -122,6 +123,8 @@ enum Target {
     NoDoor(String),
     /// A web page of somebody else's drives a browser on this machine.
     Foreign,
+    /// HTTP/1.1 asks for one (RFC 9112, 3.2).
+    NoHost,
     /// Which of them is meant, another server may see otherwise.
     TwoHosts,
 }
@@ -265,6 +268,7 @@ impl Doors {
             Target::Unknown(body) => json(StatusCode::FORBIDDEN, body),
             Target::NoDoor(word) => self.no_door(&word),
             Target::Foreign => json(StatusCode::FORBIDDEN, FOREIGN),
+            Target::NoHost => json(StatusCode::BAD_REQUEST, NO_HOST),
             Target::TwoHosts => json(StatusCode::BAD_REQUEST, TWO_HOSTS),
         };
         Ok(whole.map(Outgoing::from))
@@ -304,10 +308,14 @@ impl Doors {
     fn target(&self, request: &Request<hyper::body::Incoming>) -> Target {
         let path = request.uri().path();
         let mut hosts = request.headers().get_all(HOST).iter();
-        let host = hosts.next().and_then(|host| host.to_str().ok());
+        let host = hosts.next();
+        if host.is_none() && request.version() > Version::HTTP_10 {
+            return Target::NoHost;
+        }
         if hosts.next().is_some() {
             return Target::TwoHosts;
         }
+        let host = host.and_then(|host| host.to_str().ok());
         // A target with a name of its own is for that name, whatever the header says (RFC 9112, 3.2.2).
         let named = request.uri().authority().map(http::uri::Authority::as_str);
         let host = named.or(host).unwrap_or("");
