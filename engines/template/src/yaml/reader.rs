@@ -103,6 +103,14 @@ struct Reader<'text> {
 }
 
 impl<'text> Reader<'text> {
+    /// What helps where a bracket in the middle of a word stopped the parser: `{Path: /carts/{id}}`.
+    fn unquoted(&self, at: Span) -> Option<String> {
+        let (before, rest) = self.text.split_at_checked(at.offset as usize)?;
+        let goes_on = |last: char| !last.is_whitespace() && !"{}[],:".contains(last);
+        (rest.starts_with(['{', '[']) && before.ends_with(goes_on))
+            .then(|| "between brackets, a text that has some stands in quotes: `'/carts/{id}'`".to_owned())
+    }
+
     fn run(&mut self) -> Result<(), Fatal> {
         let mut parser = Parser::<'text, StrInput<'text>>::new_from_str(self.text);
         while let Some(event) = parser.next_event() {
@@ -113,7 +121,7 @@ impl<'text> Reader<'text> {
                     return Box::new(Problem::new(at, Cause::TooDeep { max: MAX_DEPTH }));
                 }
                 let cause = Cause::Syntax { language: "YAML", info: error.info().to_owned() };
-                Box::new(Problem::new(at, cause))
+                Box::new(Problem::new(at, cause).maybe_help(self.unquoted(at)))
             })?;
             let span = self.span(place.start, place.end);
             match event {
@@ -399,6 +407,18 @@ mod tests {
             root.get("list").unwrap().as_sequence().unwrap()[0].get("y").and_then(Node::as_str),
             Some("2")
         );
+    }
+
+    #[test]
+    fn braces_in_a_text_between_brackets_are_told_to_want_quotes() {
+        for text in ["a: {Path: /carts/{id}, Method: get}", "- [/ä/{id}]", "a: {b: x[0]}"] {
+            let help = first_problem(text).help.unwrap_or_default();
+            assert!(help.contains("stands in quotes"), "{text}: {help}");
+        }
+        assert_eq!(read("a: /carts/{id}").unwrap().get("a").and_then(Node::as_str), Some("/carts/{id}"));
+        for text in ["a: {b: c", "a: {b: 'c' {}}", "a: [1, 2}", "a: b: {}"] {
+            assert_eq!(first_problem(text).help, None, "{text}");
+        }
     }
 
     #[test]
