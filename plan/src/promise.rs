@@ -237,7 +237,7 @@ impl Measure {
                 .map(|time| Bound::Nanos(nanos(time)))
                 .ok_or("duration such as 500ms or 2s"),
             Self::Errors | Self::Throttled | Self::Timeouts => {
-                count(text).ok_or("share such as 0.1% or number of requests")
+                count(text).ok_or("share such as 0.1%, up to 100%, or number of requests")
             }
             Self::Rate => {
                 let rate = parse_rate(text).or_else(|| parse_rate(&format!("{text}/s")));
@@ -276,7 +276,8 @@ fn count(text: &str) -> Option<Bound> {
     match number_and_unit(text)? {
         // At most 15 decimals, so that the product stays below 10^18; counts are u64.
         (digits, scale, "%") => {
-            Some(Bound::Share { of: 100 * 10_u128.pow(scale), parts: u128::from(digits) })
+            let (of, parts) = (100 * 10_u128.pow(scale), u128::from(digits));
+            (parts <= of).then_some(Bound::Share { of, parts })
         }
         (digits, 0, "") => Some(Bound::Count(digits)),
         _ => None,
@@ -324,6 +325,7 @@ mod tests {
         for (text, value, kept) in [
             ("errors<0.2%", Some(0.2), false),
             ("errors<=0.2%", Some(0.2), true),
+            ("errors<100.0%", Some(0.2), true),
             ("errors < 0.200000000001 %", Some(0.2), true),
             ("throttled<2", Some(1.0), true),
             ("timeouts<=0", Some(0.0), true),
@@ -358,6 +360,8 @@ mod tests {
             ("colour<1", "there are p10, p25"),
             ("p99<500", "`500` in `p99<500` is no duration"),
             ("errors<0.1s", "is no share"),
+            ("errors<200%", "up to 100%"),
+            ("throttled<=100.000000000000001%", "is no share"),
             ("cost<cheap", "is no amount"),
             ("requests/s>1x", "is no rate"),
         ] {
