@@ -91,8 +91,8 @@ impl Network {
     pub fn subnet_of_gateway(&self, gateway: usize) -> Option<usize> {
         let found = &self.gateways[gateway];
         let IpAddr::V4(address) = found.address? else { return None };
-        let owner = format!("nat {} 0", found.name);
         found.subnet.or_else(|| {
+            let owner = format!("nat {} 0", found.name);
             let stands = |subnet: &super::Subnet| subnet.cidr.is_some_and(|range| range.contains(address));
             self.subnets.iter().position(|subnet| subnet.holders.contains_key(&owner) && stands(subnet))
         })

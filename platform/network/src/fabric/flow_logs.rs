@@ -193,17 +193,32 @@ impl FlowLogs {
         }
     }
 
-    /// Takes what records there are, at the `end` of what goes on, too; how many in one go.
+    /// Takes what records there are, at the `end` of what goes on, too; how many in one go. Flows are looked at only when nothing
+    /// waits: those of one look fit, however many there are.
     fn take(&mut self, engine: &mut PacketEngine, now: Instant, end: bool) -> usize {
+        let some = if end { usize::MAX } else { LINES };
         if end {
-            while !engine.log_flows(FLOWS) {}
-        } else if now >= self.due && engine.log_flows(FLOWS) {
+            self.hand_out(engine, some);
+            while !engine.log_flows(FLOWS) {
+                self.hand_out(engine, some);
+            }
+        } else if now >= self.due && !self.are_waiting && engine.log_flows(FLOWS) {
             self.due = now + MINUTE;
             self.minutes += 1;
             self.ended = Some(self.epoch_s + now.as_nanos() / 1_000_000_000);
         }
+        self.are_waiting = self.hand_out(engine, some) == some;
+        if !self.are_waiting
+            && let Some(last_s) = self.ended.take()
+        {
+            self.end_minute(engine, last_s);
+        }
+        some
+    }
+
+    /// Gives `some` of the records that wait to the logs; how many there were.
+    fn hand_out(&mut self, engine: &mut PacketEngine, some: usize) -> usize {
         let Self { logs, names, epoch_s, .. } = self;
-        let some = if end { usize::MAX } else { LINES };
         let mut taken = 0;
         while taken < some
             && let Some(record) = engine.take_flow_record()
@@ -214,13 +229,7 @@ impl FlowLogs {
             });
             taken += 1;
         }
-        self.are_waiting = taken == some;
-        if !self.are_waiting
-            && let Some(last_s) = self.ended.take()
-        {
-            self.end_minute(engine, last_s);
-        }
-        some
+        taken
     }
 
     /// Ends the intervals that are over with a minute.
@@ -396,8 +405,10 @@ mod tests {
     use limits::NetworkSettings;
     use model::{Era, Overrides};
     use packets::{Attachment, EnvironmentId, Offload, Packet, PacketSettings, Port, craft};
-    use std::net::SocketAddr;
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
     use std::sync::Mutex;
+
+    const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 53);
 
     type Written = Arc<Mutex<Vec<String>>>;
 
@@ -459,11 +470,22 @@ mod tests {
             Self { engine, environment, logs, lines, room }
         }
 
-        fn send(&mut self, second: u64, port: u16) {
+        /// A datagram; answers with who the other side takes for its sender.
+        fn send(&mut self, second: u64, port: u16) -> SocketAddr {
             let from = SocketAddr::from(([169, 254, 0, 2], port));
-            let mut bytes = craft::datagram(from, "203.0.113.9:53".parse().unwrap(), b"?").unwrap();
+            let mut bytes = craft::datagram(from, SERVER, b"?").unwrap();
             let packet = Packet { bytes: &mut bytes, offload: Offload::default() };
             self.engine.receive(Instant::from_secs(second), Port::Environment(self.environment), packet);
+            let [a, b, c, d] = bytes[12..16] else { unreachable!("four bytes") };
+            SocketAddr::from(([a, b, c, d], u16::from_be_bytes([bytes[20], bytes[21]])))
+        }
+
+        /// The same with an answer.
+        fn ask(&mut self, second: u64, port: u16) {
+            let from = self.send(second, port);
+            let mut bytes = craft::datagram(SERVER, from, b"!").unwrap();
+            let packet = Packet { bytes: &mut bytes, offload: Offload::default() };
+            self.engine.receive(Instant::from_secs(second), Port::World, packet);
         }
 
         fn told(&mut self, second: u64) -> Vec<String> {
@@ -486,13 +508,30 @@ mod tests {
     #[test]
     fn lines_that_found_no_room_are_said_to_be_skipped_when_there_is_some() {
         let mut rig = Rig::new();
-        (1..4).for_each(|port| rig.send(1, port));
+        for port in 1..4 {
+            rig.send(1, port);
+        }
         *rig.room.lock().unwrap() = 1;
         assert_eq!(rig.told(60).len(), 1);
         assert!(rig.told(120).is_empty());
         *rig.room.lock().unwrap() = usize::MAX;
         assert_eq!(rig.told(180), ["2 1 eni-Subnet1-Group - - - - - - - 1120 1180 - SKIPDATA"]);
         assert_eq!(rig.told(240), ["2 1 eni-Subnet1-Group - - - - - - - 1180 1240 - NODATA"]);
+    }
+
+    #[test]
+    fn more_flows_than_records_may_wait_have_all_their_lines_in_each_interval_and_at_the_end() {
+        let mut rig = Rig::new();
+        let flows: u16 = 40_000;
+        (1..=flows).for_each(|port| rig.ask(1, port));
+        let mut lines = 0;
+        while rig.logs.next_deadline() <= Some(Instant::from_secs(60)) {
+            lines += rig.told(60).len();
+        }
+        assert_eq!(lines, 2 * usize::from(flows));
+        (1..=flows).for_each(|port| rig.ask(61, port));
+        rig.logs.write(&mut rig.engine, Instant::from_secs(62), true);
+        assert_eq!(rig.lines.lock().unwrap().len(), 2 * usize::from(flows));
     }
 
     #[test]
