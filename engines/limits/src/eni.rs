@@ -175,7 +175,11 @@ impl Interfaces {
                 }
                 return Some(refusal);
             }
-            (group.interfaces, group.room, group.subnet) = (room, room, Some(subnet));
+            (group.room, group.subnet) = (room, Some(subnet));
+        }
+        if without {
+            // Also one whose making was broken off, and that kept its room.
+            group.interfaces = 1;
         }
         group.retired = false;
         None
@@ -485,6 +489,20 @@ mod tests {
         assert_eq!(all.in_use().count(), 1, "the one that needs no room");
         assert!(all.keep(Instant::from_secs(355), one, subnet, true).is_none());
         assert_eq!((used(&all), all.count()), (2, 3));
+    }
+
+    #[test]
+    fn an_interface_that_was_being_made_is_there_when_it_is_wanted_again() {
+        let mut room = InterfaceRoom::new(Quotas::default());
+        let vpc = room.add_vpc("Vpc".into());
+        let subnet = room.add_subnet(vpc, "SubnetA".into(), Some(1), 0);
+        let (all, _) = interfaces(1, None);
+        let (mut all, now) = (all.within(room), Instant::START);
+        let (one, _) = all.create(now, "one".into(), subnet, Duration::from_secs(90));
+        all.enter(one);
+        assert!(all.keep(now, one, subnet, true).is_none() && all.ready_at(one).is_some());
+        all.keep(now, one, subnet, false);
+        assert!(all.keep(now, one, subnet, true).is_none() && all.check(now, one).is_ok());
     }
 
     #[test]
