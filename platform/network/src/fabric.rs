@@ -222,8 +222,7 @@ impl Fabric {
     }
 
     /// Copies packets of the environments behind an interface, or what passes that of a gateway or host, until the receiver is
-    /// dropped. A receiver that is too
-    /// slow misses some.
+    /// dropped. A receiver that is too slow misses some.
     pub fn capture(&self, interface: &str) -> std::sync::mpsc::Receiver<Captured> {
         let (sender, receiver): (SyncSender<Captured>, _) = sync_channel(capture::WAITING_MAX);
         self.commands.send(Command::Capture(interface.into(), sender));

@@ -82,7 +82,11 @@ impl Network {
         let addresses = |of| match of {
             InterfaceOf::Functions(_) => Vec::new(),
             InterfaceOf::Gateway(index) => self.gateways[index].external.clone(),
-            InterfaceOf::Host(_, address) => vec![address.into()],
+            InterfaceOf::Host(vpc, address) => {
+                let host = self.host_at(vpc, address.into()).map(|host| &self.hosts[host]);
+                let six = host.and_then(|host| host.address6).map(IpAddr::V6);
+                std::iter::once(address.into()).chain(six).collect()
+            }
         };
         self.interfaces_of_others().filter(is).flat_map(addresses).collect()
     }

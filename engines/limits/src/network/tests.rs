@@ -2,6 +2,7 @@ use super::*;
 use crate::connections::End;
 use crate::{NetworkSettings, Way};
 use model::Instant;
+use std::net::Ipv6Addr;
 
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
@@ -226,4 +227,24 @@ fn the_address_of_an_interface_without_functions_is_for_who_finds_no_other() {
     network.hold(BTreeSet::new());
     network.set_left(3, false);
     assert_eq!(address(&network, 3), Some([10, 0, 0, 9].into()));
+}
+
+#[test]
+fn a_host_is_looked_at_by_both_of_its_addresses() {
+    let mut network = apart(1);
+    let (address, address6): (Ipv4Addr, Ipv6Addr) = ([10, 0, 9, 9].into(), "fd00::9".parse().unwrap());
+    network.hosts.push(Host {
+        name: "Dual".into(),
+        address,
+        address6: Some(address6),
+        names: Vec::new(),
+        private_names: Vec::new(),
+        groups: Vec::new(),
+        vpc: 0,
+        subnet: None,
+        placed: false,
+        public: false,
+        what: HostKind::Endpoint(0),
+    });
+    assert_eq!(network.addresses_behind("eni-Dual"), [address.into(), address6.into()].into());
 }

@@ -2,7 +2,8 @@
 //!
 //! Packets are copied as the environments send and get them, before any address is translated: environments that share
 //! an interface are told apart by their own addresses. At the interfaces of NAT gateways and hosts they are as translated:
-//! as they leave and reach the gateway on its outer side, and as the host sees them. Source of the format: draft-ietf-opsawg-pcap, `LINKTYPE_RAW`.
+//! as they leave and reach the gateway on its outer side, and as the host sees them. Source of the format:
+//! draft-ietf-opsawg-pcap, `LINKTYPE_RAW`.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
