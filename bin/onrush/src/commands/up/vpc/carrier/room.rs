@@ -36,7 +36,8 @@ fn wait(fabric: &Fabric, places: &Weak<Mutex<Places>>, mut before: usize) {
         std::thread::sleep(LOOK);
         let Some(places) = places.upgrade() else { return };
         let places = &mut *places.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(leaving) = hold(fabric, places) else { return };
+        // It may answer too late once.
+        let Some(leaving) = hold(fabric, places) else { continue };
         if leaving < before {
             look_again(fabric, places);
         }
@@ -48,7 +49,8 @@ fn wait(fabric: &Fabric, places: &Weak<Mutex<Places>>, mut before: usize) {
     }
 }
 
-/// Behind how many interfaces that no function has somebody is, whose addresses nobody gets; `None`: the network has ended.
+/// Behind how many interfaces that no function has somebody is, whose addresses nobody gets; `None`: the network has ended,
+/// or answers too late.
 fn hold(fabric: &Fabric, places: &mut Places) -> Option<usize> {
     let held = fabric.ask(|engine, now| engine.interfaces_in_use(now)).ok()?;
     let leaving = places.network.hold(held.clone());
