@@ -289,6 +289,16 @@ def test_doctor_tells_of_a_folder_that_cannot_be_used_and_of_the_rest():
     assert {name: item["state"] for name, item in told.items()} == {name: item["state"] for name, item in usual.items()}
 
 
+def test_doctor_removes_no_folder_that_it_did_not_make(tmp_path):
+    made = "mkdir onrush-doctor-$$ && touch onrush-doctor-$$/kept"
+    command = f"{made} && exec {BINARY} doctor --json --data-dir /proc/nowhere"
+    ran = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=60, cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    assert "data-folder" in ran.stdout, ran
+    assert [path.name for path in tmp_path.glob("onrush-doctor-*/*")] == ["kept"]
+
+
 def test_doctor_leaves_nothing(tmp_path):
     subprocess.run([BINARY, "doctor", "--data-dir", tmp_path / "data"], capture_output=True, timeout=60, cwd=tmp_path)
     assert not (left := Belongings(2**22 + 1, tmp_path / "data").left()), left

@@ -195,9 +195,11 @@ pub fn probe(state_dir: &Path) -> Abilities {
     let abilities = try_all(&folder).unwrap_or_else(|error| {
         let elsewhere = std::env::temp_dir().join(format!("onrush-doctor-{}", std::process::id()));
         // Nobody else's: who made it is whom it belongs to.
-        let made = fs::DirBuilder::new().mode(0o700).create(&elsewhere);
-        let mut abilities = made.ok().and_then(|()| try_all(&elsewhere).ok()).unwrap_or_default();
-        drop(fs::remove_dir_all(elsewhere));
+        let mut abilities = Abilities::default();
+        if fs::DirBuilder::new().mode(0o700).create(&elsewhere).is_ok() {
+            abilities = try_all(&elsewhere).unwrap_or_default();
+            drop(fs::remove_dir_all(elsewhere));
+        }
         let detail = format!("{} cannot be used: {error}", state_dir.display());
         let cure = "name a folder that you may write: --data-dir FOLDER";
         abilities.add("data-folder", AbilityState::Missing, detail, Some(cure));
