@@ -147,7 +147,24 @@ fn of_yaml(text: &str) -> Result<Table, SamConfigError> {
         SamConfigError::Unreadable(found.first().map(ToString::to_string).unwrap_or_default())
     };
     let document = yaml::parse("", text).map_err(wrong)?;
-    Table::try_from(json_of(&document.root)).map_err(|error| SamConfigError::Unreadable(error.to_string()))
+    let mut all = json_of(&document.root);
+    drop_empty(&mut all);
+    Table::try_from(all).map_err(|error| SamConfigError::Unreadable(error.to_string()))
+}
+
+/// A key without a value says nothing; TOML has none such.
+fn drop_empty(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(all) => {
+            all.retain(|_, value| !value.is_null());
+            all.values_mut().for_each(drop_empty);
+        }
+        serde_json::Value::Array(all) => {
+            all.retain(|value| !value.is_null());
+            all.iter_mut().for_each(drop_empty);
+        }
+        _ => {}
+    }
 }
 
 fn json(value: &Value) -> String {
@@ -252,7 +269,11 @@ default:
         assert_eq!(settings.template, Some("shop/app.yaml".into()));
         assert_eq!(settings.parameter_overrides, ["Stage=prod", "Table=T"]);
         assert!(read("default: [1").unwrap_err().to_string().contains("not valid YAML"));
-        assert!(read("- a list").is_err() && read("default: {deploy: {parameters: {region: ~}}}").is_err());
+        assert!(read("- a list").is_err());
+        let empty =
+            read("default:\n  deploy:\n    parameters:\n      region:\n      stack_name: shop\n  build:\n")
+                .unwrap();
+        assert_eq!((empty.region, empty.stack_name.as_deref()), (None, Some("shop")));
     }
 
     #[test]
