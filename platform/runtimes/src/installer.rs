@@ -90,7 +90,8 @@ impl Installers {
         if state.stopped {
             return Err(io::Error::other("not started: the platform is ending"));
         }
-        let child = command.process_group(0).spawn()?;
+        // The terminal is not its group's: git's question for a password there would stop it for ever.
+        let child = command.process_group(0).env("GIT_TERMINAL_PROMPT", "0").spawn()?;
         let leader = Pid::from_child(&child);
         state.running.push(leader);
         Ok((child, leader))
@@ -223,6 +224,9 @@ mod tests {
         let failed = installers.run(Command::new("sh").args(["-c", "echo 'npm error dead' >&2; exit 3"]));
         assert_eq!(failed, Err("npm error dead".to_owned()));
         assert_eq!(installers.run(Command::new("sh").args(["-c", "head -c 300000 /dev/zero >&2"])), Ok(()));
+        let asks =
+            installers.run(Command::new("sh").args(["-c", "echo \"asks $GIT_TERMINAL_PROMPT\" >&2; exit 1"]));
+        assert_eq!(asks, Err("asks 0".to_owned()), "git asks nobody");
     }
 
     #[test]
