@@ -216,9 +216,10 @@ impl One<'_> {
             if known.made == RULE {
                 properties.push(("SourceArn", attribute(&id, "Arn", span)));
             }
-            let id = format!("{id}Permission");
+            // One for all user pools (`Cognito.to_cloudformation` in AWS's SAM translator).
+            let id = if known.kind == "Cognito" { format!("{}Cognito", self.function) } else { id };
             output.push_new(Resource::made(
-                &id,
+                &format!("{id}Permission"),
                 "AWS::Lambda::Permission",
                 mapping(properties, span),
                 condition,

@@ -402,9 +402,10 @@ Resources:
         Named: {Type: EventBridgeRule, Properties: {Pattern: {source: [a]}, Name: mine}}
         Jobs: {Type: SQS, Properties: {Queue: 'arn:aws:sqs:us-east-1:000000000000:jobs'}}
         Put: {Type: S3, Properties: {Bucket: bucket, Events: 's3:ObjectCreated:*'}}
+        SignUp: {Type: Cognito, Properties: {UserPool: pool, Trigger: PreSignUp}}
   Later:
     Type: AWS::SSM::Parameter
-    DependsOn: [WorkTickPermission, WorkPutPermission]
+    DependsOn: [WorkTickPermission, WorkPutPermission, WorkCognitoPermission]
     Properties: {Type: String, Value: !Ref WorkJobs}
 Outputs:
   Tick: {Value: !Ref WorkTick}
@@ -419,7 +420,8 @@ Outputs:
     assert_eq!(rule.source_arn.as_deref(), Some("arn:aws:events:us-east-1:000000000000:rule/shop-WorkTick"));
     let said = warnings(text);
     assert!(
-        said.len() == 1 && said[0].contains("`Schedule`, `EventBridgeRule`, `SQS`, `S3` are not run"),
+        said.len() == 1
+            && said[0].contains("`Schedule`, `EventBridgeRule`, `SQS`, `S3`, `Cognito` are not run"),
         "{said:?}"
     );
     assert!(
