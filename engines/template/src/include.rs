@@ -24,6 +24,7 @@ const DEFINITIONS: &[(&str, &str, &str)] = &[
     ("AWS::ApiGateway::RestApi", "BodyS3Location", "Body"),
     ("AWS::ApiGatewayV2::Api", "BodyS3Location", "Body"),
 ];
+const RELATIVE: &str = "paths are relative to the template";
 /// How deep in a template a definition stands.
 const DEFINITION_DEPTH: usize = 4;
 
@@ -154,6 +155,12 @@ impl<'a> Parts<'a> {
             };
             let Some(location) = local(&properties.entries()[at].value) else { continue };
             let span = properties.entries_mut().remove(at).value.span;
+            if let Some(Err(why)) = self.files.get(&location) {
+                // What a build step has yet to make, as `sam local` takes it.
+                let message = format!("{why}: the API has no routes from there");
+                self.warnings.push(Problem::at(span, message).help(RELATIVE));
+                continue;
+            }
             let Some(mut body) = self.file(&location, span, DEFINITION_DEPTH) else { continue };
             without_models(&mut body);
             if calls_functions(&body) {
@@ -247,11 +254,13 @@ impl<'a> Parts<'a> {
             let read = match self.files.get(location) {
                 None => {
                     let message = format!("the file {name} is not read: what it holds is left out");
-                    self.warnings.push(Problem::at(span, message));
+                    let help = format!("{MAX_FILES} files are the most");
+                    let help = (self.files.len() >= MAX_FILES).then_some(help);
+                    self.warnings.push(Problem::at(span, message).maybe_help(help));
                     None
                 }
                 Some(Err(why)) => {
-                    self.problems.push(Problem::at(span, why).help("paths are relative to the template"));
+                    self.problems.push(Problem::at(span, why).help(RELATIVE));
                     Some(Part::of(Node::unknown(span)))
                 }
                 Some(Ok(text)) => Some(Part::of(match parse(location, text) {

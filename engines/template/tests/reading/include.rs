@@ -81,6 +81,40 @@ fn models_of_a_definition_are_no_calls() {
 }
 
 #[test]
+fn a_definition_that_is_yet_to_be_made_leaves_its_api_without_routes() {
+    let text = sam("
+  Api: {Type: AWS::Serverless::Api, Properties: {StageName: v1, DefinitionUri: build/api.json}}
+");
+    let outcome = read(&text, &[("build/api.json", Err("cannot open build/api.json"))]);
+    assert_eq!(said(&outcome.problems), Vec::<String>::new());
+    assert_eq!(outcome.stack.unwrap().rest_apis[0].routes, []);
+    let warned = said(&outcome.warnings);
+    assert!(
+        warned.len() == 1
+            && warned[0].contains("cannot open build/api.json: the API has no routes from there"),
+        "{warned:?}"
+    );
+}
+
+#[test]
+fn more_files_than_are_read_are_told() {
+    let parts: Vec<String> = (0..=100)
+        .map(|number| {
+            format!("  - Fn::Transform: {{Name: AWS::Include, Parameters: {{Location: {number:03}}}}}\n")
+        })
+        .collect();
+    let text = format!("Metadata:\n{}{}", parts.concat(), "Resources: {P: {Type: AWS::SNS::Topic}}\n");
+    let names = template::files_of(&text);
+    assert_eq!((names.len(), names.contains("100")), (100, false));
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), Ok("a: b"))).collect();
+    let warned = said(&read(&text, &files).warnings);
+    assert!(
+        warned[0].contains("`100` is not read") && warned[0].contains("100 files are the most"),
+        "{warned:?}"
+    );
+}
+
+#[test]
 fn parts_join_what_stands_around_them() {
     let text = "
 Transform: [{Name: 'AWS::Include', Parameters: {Location: top.json}}]
