@@ -238,7 +238,13 @@ impl Thread {
                 Command::Detach(attached) => self.detach(now, attached),
                 Command::World(outside) => self.set_world(outside.map(|outside| *outside)),
                 Command::Relayed(relayed) => self.engine.set_relayed(relayed),
-                Command::Engine(act) => act(&mut self.engine, now),
+                Command::Engine(act) => {
+                    act(&mut self.engine, now);
+                    // It may have other addresses now.
+                    for Viewer { interface, addresses, .. } in &mut self.viewers {
+                        *addresses = self.engine.network().addresses_behind(interface);
+                    }
+                }
                 Command::FlowLogs(logging) => self.flow_logs.set(&mut self.engine, now, *logging),
                 Command::Board(sender) => {
                     let _ = sender.send(self.board(now));

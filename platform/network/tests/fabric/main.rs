@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use limits::network::{Hop, Route};
 use model::LimitId;
 use netdev::device::Kind;
 use network::fabric::HeldReply;
@@ -167,4 +168,23 @@ fn packets_behind_an_interface_can_be_looked_at() {
     let second = captured.recv_timeout(PATIENCE).unwrap();
     assert_eq!(second.bytes[12..20], [203, 0, 113, 10, 169, 254, 0, 2], "as the environment gets it");
     assert!(other.try_recv().is_err());
+}
+
+#[test]
+fn who_looks_at_a_gateway_sees_the_addresses_that_a_change_gives_it() {
+    let Some(stage) = stage(&[], |_| {}) else { return };
+    let captured = stage.fabric.capture("eni-Public-NatGateway");
+    stage.fabric.change(|engine, now| {
+        let mut network = engine.network().clone();
+        let mut public = network.subnets[0].clone();
+        (public.name, public.cidr) = ("Public".into(), Some("10.9.0.0/24".parse().unwrap()));
+        public.routes[1] = Route::any("Default", Hop::InternetGateway("Gate".into()));
+        network.subnets.push(public);
+        let gateway = &mut network.gateways[0];
+        (gateway.subnet, gateway.address) = (Some(network.subnets.len() - 1), Some([10, 9, 0, 4].into()));
+        engine.renew(now, network);
+    });
+    stage.inside.run(|| TcpStream::connect_timeout(&server(), PATIENCE).map(drop).unwrap());
+    let first = captured.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(first.bytes[12..20], [198, 18, 0, 1, 203, 0, 113, 10], "as the gateway sends it");
 }
