@@ -45,6 +45,9 @@ impl Destination {
         let (text, scheme_port) = strip_scheme(text);
         let (word, port) = match view.called(text) {
             Some(id) => (id.to_owned(), None),
+            None if text.starts_with("arn:") => {
+                return Err(Stop::Usage(format!("no destination in the template has the ARN `{text}`")));
+            }
             None => split_port(text)?,
         };
         if word.contains(|letter: char| letter.is_whitespace() || "/@?#[]\"".contains(letter)) {

@@ -336,7 +336,12 @@ fn slips_are_told_with_what_was_meant() {
         ("CartFunction", Some("10.0.0.0/8"), "`10.0.0.0/8` is no name, address"),
         ("CartFunction", Some("10.20.0.300:443"), "`10.20.0.300` is no address"),
         ("CartFunction", Some("1.2.3.4:443:5"), "`1.2.3.4:443` is no address"),
-        ("CartFunction", Some("arn:aws:sqs:us-east-1:123456789012:9"), "is no address"),
+        (
+            "CartFunction",
+            Some("arn:aws:sqs:us-east-1:123456789012:9"),
+            "no destination in the template has the ARN",
+        ),
+        ("CartFunction", Some("arn:aws:lambda:us-east-1:123456789012:function:x"), "has the ARN"),
         ("CartFunction", Some("cache.example.com :443"), "`cache.example.com ` is no name"),
     ] {
         let message = mistake(source, to);
