@@ -1,9 +1,10 @@
 //! CloudFormation and SAM text in, one [`model::stack::Stack`] out, every problem with its place.
 //!
-//! The way of a template: [`yaml`] makes a tree with positions; `include` puts parts in that lie in files of their own; `parameters` and `resolve/conditions` give it values;
-//! `sam` turns the serverless types into plain ones, as the SAM transform does; `references` checks every name and finds
-//! the order of dependence; `resolve` evaluates the intrinsic functions in that order; `build` reads the plain types into
-//! the stack. Nothing here opens a file or a socket: the caller hands the text in, and renders the [`Problem`]s.
+//! The way of a template: [`yaml`] makes a tree with positions; `include` puts parts in that lie in files of their own;
+//! `parameters` and `resolve/conditions` give it values; `sam` turns the serverless types into plain ones, as the SAM
+//! transform does; `references` checks every name and finds the order of dependence; `resolve` evaluates the intrinsic
+//! functions in that order; `build` reads the plain types into the stack. Nothing here opens a file or a socket: the caller
+//! hands the text in, and renders the [`Problem`]s.
 //!
 //! [`yaml`] knows nothing of CloudFormation and also serves other files that people write, such as `load.yaml`. [`samconfig`]
 //! and [`variables`] read what SAM's users keep beside their template.
