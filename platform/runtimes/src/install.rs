@@ -17,6 +17,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Mutex,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -166,11 +167,17 @@ pub(crate) fn place(folder: &Path, name: &str, content: &[u8]) -> Result<(), Run
     if fs::read(&path).is_ok_and(|there| there == content) {
         return Ok(());
     }
-    let staged = folder.join(format!(".{name}.{}", std::process::id()));
+    let staged = staged(folder, name);
     fs::write(&staged, content)
         .and_then(|()| fs::set_permissions(&staged, Permissions::from_mode(0o644)))
         .and_then(|()| fs::rename(&staged, &path))
         .map_err(|source| RuntimeError::Files { path, source })
+}
+
+/// Where a file is made before it is renamed into place: whoever makes the same at once, in a thread or process, has another.
+pub(crate) fn staged(folder: &Path, name: &str) -> PathBuf {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    folder.join(format!(".{name}.{}.{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed)))
 }
 
 pub(crate) fn remove_all(folder: &Path) -> io::Result<()> {
@@ -229,14 +236,14 @@ mod tests {
     #[test]
     fn concurrent_callers_wait_for_the_first() {
         let data = tempfile::tempdir().unwrap();
-        let made = std::sync::atomic::AtomicU32::new(0);
+        let made = AtomicU64::new(0);
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     // Each its own shelf, as separate processes have.
                     let shelf = Shelf::new(data.path(), None);
                     let installed = shelf.install("x", &[], |_| {
-                        made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        made.fetch_add(1, Ordering::Relaxed);
                         Ok(())
                     });
                     assert!(matches!(installed, Ok(Installed::Complete)));
@@ -244,5 +251,21 @@ mod tests {
             }
         });
         assert_eq!(made.into_inner(), 1);
+    }
+    #[test]
+    fn a_file_may_be_placed_by_several_at_once() {
+        let data = tempfile::tempdir().unwrap();
+        for round in 0..200 {
+            let (name, start) = (format!("index-{round}"), std::sync::Barrier::new(4));
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        start.wait();
+                        place(data.path(), &name, &[0; 4096]).unwrap();
+                    });
+                }
+            });
+        }
+        assert_eq!(fs::read_dir(data.path()).unwrap().count(), 200, "nothing is left beside");
     }
 }

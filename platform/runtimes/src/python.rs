@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Launch, Request, RuntimeError, Runtimes, Warning, handler,
-    install::{Installed, place},
+    install::{Installed, place, staged},
     installer::Installers,
     interpreter::{Candidate, Interpreter, LANGUAGE_ROOT, Places, Version, ask, by_distance, for_users},
 };
@@ -269,7 +269,7 @@ fn place_bootstrap(interpreter: &Interpreter, folder: &Path) -> Result<String, R
         return Ok(compiled);
     }
     place(folder, "bootstrap.py", BOOTSTRAP.as_bytes())?;
-    let staged = folder.join(format!(".{compiled}.{}", std::process::id()));
+    let staged = staged(folder, &compiled);
     let script = "import py_compile, sys\n\
         py_compile.compile(sys.argv[1], cfile=sys.argv[2], dfile='/var/runtime/bootstrap.py', doraise=True,\n\
         \x20   invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)";

@@ -13,11 +13,10 @@ use std::{
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::atomic::{AtomicU64, Ordering},
     time::SystemTime,
 };
 
-use crate::{BuildError, Runtimes, installer::Installers};
+use crate::{BuildError, Runtimes, install::staged, installer::Installers};
 
 /// How many of cargo's last lines go into an error.
 const LAST_LINES_MAX: usize = 30;
@@ -236,9 +235,7 @@ fn store(package: &Package, source: &Path, folder: &Path, started: SystemTime) -
         .fold(String::new(), |all, path| all + &path + "\n");
     fs::create_dir_all(folder)?;
     // Two functions may share one source folder, and be built at once.
-    static COPIES: AtomicU64 = AtomicU64::new(0);
-    let copy = COPIES.fetch_add(1, Ordering::Relaxed);
-    let staged = folder.join(format!(".bootstrap.{}.{copy}", std::process::id()));
+    let staged = staged(folder, "bootstrap");
     fs::copy(release.join(&package.binary), &staged)?;
     File::options().write(true).open(&staged)?.set_modified(started)?;
     fs::write(folder.join("sources"), outside)?;
