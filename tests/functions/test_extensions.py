@@ -71,6 +71,14 @@ def types_of(lines):
     return [event["type"] for event in events_of(lines)]
 
 
+def assert_told_in_order(lines):
+    """What the platform tells of a first invocation, and what the extension wrote."""
+    assert [event["record"] for event in events_of(lines) if event["type"] == "extension"][0] == "extension says"
+    order = [kind.removeprefix("platform.") for kind in types_of(lines) if kind.startswith("platform.")]
+    wanted = ["initStart", "telemetrySubscription", "initRuntimeDone", "extension", "initReport", "start"]
+    assert order[:6] == wanted and order.index("runtimeDone") < order.index("report"), order
+
+
 def log_until(platform, name, wanted):
     return soon(lambda: platform.log(name), lambda lines: any(wanted in line for line in lines))
 
@@ -332,10 +340,7 @@ print("extension says")
     found = events_of(lines)
     records = [event["record"] for event in found if event["type"] == "function"]
     assert records[:2] == [{"level": "ERROR", "n": 1}, "plain"], records
-    assert [event["record"] for event in found if event["type"] == "extension"][0] == "extension says"
-    order = [kind.removeprefix("platform.") for kind in types_of(lines) if kind.startswith("platform.")]
-    wanted = ["initStart", "telemetrySubscription", "initRuntimeDone", "extension", "initReport", "start"]
-    assert order[:6] == wanted and order.index("runtimeDone") < order.index("report"), order
+    assert_told_in_order(lines)
 
 
 def test_the_logs_api_comes_over_tcp_in_its_own_shapes(platform, function):
@@ -379,10 +384,7 @@ print("extension says")
     records = [event["record"] for event in found if event["type"] == "function"]
     # The first schema has no objects in place of lines.
     assert records[:2] == ['{"n": 1}', "long" * 50_000], [record[:80] for record in records]
-    assert [event["record"] for event in found if event["type"] == "extension"][0] == "extension says"
-    order = [kind.removeprefix("platform.") for kind in types_of(lines) if kind.startswith("platform.")]
-    wanted = ["initStart", "telemetrySubscription", "initRuntimeDone", "extension", "initReport", "start"]
-    assert order[:6] == wanted and order.index("runtimeDone") < order.index("report"), order
+    assert_told_in_order(lines)
 
 
 def test_the_logs_api_comes_over_http_in_batches(platform, function):

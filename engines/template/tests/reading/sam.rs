@@ -388,9 +388,7 @@ fn slips_are_warnings_and_wrong_values_are_problems() {
 
 #[test]
 fn what_sam_makes_of_events_that_are_not_run_has_its_names() {
-    let text = "
-Transform: AWS::Serverless-2016-10-31
-Resources:
+    let text = &sam("
   Work:
     Type: AWS::Serverless::Function
     Properties:
@@ -410,7 +408,7 @@ Resources:
 Outputs:
   Tick: {Value: !Ref WorkTick}
   Arn: {Value: !GetAtt WorkNamed.Arn}
-";
+");
     let read = stack(text);
     let value = |id: &str| read.outputs.iter().find(|output| output.id == id).unwrap().value.as_str();
     assert_eq!(value("Tick"), "shop-WorkTick");
