@@ -15,8 +15,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// How long the process of an extension that has reported an error may take to end, so that its end can be told.
-const AFTER_AN_ERROR: Duration = Duration::from_millis(250);
+/// How long the process of an extension that has reported an error may take to end, so that its end can be told: as long
+/// as AWS lets external extensions take to shut down. An interpreter's end takes 250 ms where its share of a core is small.
+const AFTER_AN_ERROR: Duration = Duration::from_secs(2);
 
 /// One life of the runtime's process, and of its extensions'.
 #[derive(Debug)]
@@ -172,11 +173,21 @@ async fn given_up(
         ExtensionStage::Init => "Extension.InitError",
         ExtensionStage::Exit => "Extension.ExitError",
     };
-    let place = names.iter().position(|name| *name == failure.name);
-    let ending = |programs: &Programs| place.and_then(|place| *programs.companions.get(place)?);
-    let found =
-        tokio::time::timeout(AFTER_AN_ERROR, programs.wait_for(|found| ending(found).is_some())).await;
-    let reason = match found.ok().and_then(Result::ok).and_then(|found| ending(&found)) {
+    // What never started has no process that could end, and an internal one has none of its own.
+    let started = failure.stage != ExtensionStage::Launch;
+    let ended = match names.iter().position(|name| started && *name == failure.name) {
+        Some(place) => {
+            let ending = |programs: &Programs| programs.companions.get(place).copied().flatten();
+            let wait = programs.wait_for(|found| ending(found).is_some());
+            tokio::time::timeout(AFTER_AN_ERROR, wait)
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .and_then(|found| ending(&found))
+        }
+        None => None,
+    };
+    let reason = match ended {
         Some(Ending::Exited(exit)) => words(&exit),
         _ => failure.error_type.clone(),
     };
@@ -270,5 +281,21 @@ mod tests {
         let unknown = end(companions([None, None]), Some("k")).await;
         let reason = "TooManyExtensions".to_owned();
         assert_eq!(unknown, Gone::Extension { kind: "Extension.LaunchError", reason });
+    }
+
+    /// A share of a core as small as a 128 MB function's stretches the few milliseconds of an interpreter's end.
+    #[tokio::test]
+    async fn an_extension_that_gave_up_has_time_to_end() {
+        let names: [Arc<str>; 1] = ["a".into()];
+        let (stage, error_type) = (ExtensionStage::Exit, "Agent.Lost".to_owned());
+        let failure = ExtensionFailure { name: names[0].clone(), stage, error_type };
+        let (sender, mut receiver) = watch::channel(Programs { program: None, companions: vec![None] });
+        let end = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            sender.send_modify(|programs| programs.companions[0] = ended(Some(9), None));
+        };
+        let (gone, ()) = tokio::join!(given_up(&failure, &mut receiver, &names), end);
+        let reason = "exit status 9".to_owned();
+        assert_eq!(gone, Gone::Extension { kind: "Extension.ExitError", reason });
     }
 }
