@@ -62,6 +62,12 @@ pub(crate) fn transform(resolver: &mut Resolver<'_>, globals: Option<&Mapping>, 
     let mut output = Output::default();
     for resource in &written {
         output.names.insert(resource.id.clone(), resource.kind.clone());
+        if let Some(stage) =
+            resource.properties.get("StageName").filter(|_| resource.kind == "AWS::Serverless::Api")
+        {
+            let written = stage.as_str().filter(|_| stage.tag.is_none());
+            output.stages.insert(resource.id.clone(), written.map(str::to_owned));
+        }
     }
     for resource in written {
         match resource.kind.as_str() {
@@ -109,6 +115,8 @@ struct Output {
     resources: Vec<Resource>,
     /// Types by logical id, of what the template itself defines.
     names: BTreeMap<String, String>,
+    /// Stages of the template's REST APIs by logical id; nothing where the name is computed.
+    stages: BTreeMap<String, Option<String>>,
     /// `Function.Alias` and the like.
     dotted: Vec<(String, String)>,
     /// Implicit APIs that an event needs, and the first such event.

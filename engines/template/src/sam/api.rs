@@ -116,7 +116,8 @@ fn stage_name(properties: &Properties, resolver: &mut Resolver<'_>) -> Option<St
     value.string(&mut resolver.problems).map(str::to_owned)
 }
 
-fn letters(name: &str) -> String {
+/// What of a name may stand in a logical id.
+pub(super) fn letters(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 

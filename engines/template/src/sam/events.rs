@@ -1,5 +1,6 @@
 //! A function's `Events`: routes of HTTP and REST APIs. Other types are not run yet, and said so.
 
+use super::api::letters;
 use super::function::Alias;
 use super::make::{Properties, attribute, mapping, reference, text, yes};
 use super::{EVENT, HTTP_API, INTEGRATION, Output, PATH, REST_API, auth};
@@ -170,7 +171,7 @@ impl One<'_> {
         ];
         let auth = self.get("Auth").and_then(|auth| auth::chosen(&auth, resolver));
         route.extend(auth.and_then(|auth| auth::of_event(&auth, resolver)));
-        self.finish(api, "AWS::ApiGatewayV2::Route", mapping(route, span), output);
+        self.finish(api, "AWS::ApiGatewayV2::Route", mapping(route, span), "", output);
     }
 
     fn rest(&self, resolver: &mut Resolver<'_>, output: &mut Output) {
@@ -195,7 +196,8 @@ impl One<'_> {
         let key = auth.as_ref().and_then(|auth| auth.get("ApiKeyRequired").cloned());
         fields.extend(key.map(|node| ("ApiKeyRequired", node)));
         fields.extend(auth.as_ref().and_then(|auth| auth::of_event(auth, resolver)));
-        self.finish(api, "AWS::ApiGateway::Method", mapping(fields, span), output);
+        let stage = stage_word(&api, output);
+        self.finish(api, "AWS::ApiGateway::Method", mapping(fields, span), &stage, output);
     }
 
     /// What the event stands for is not run, but a template may name it.
@@ -246,7 +248,7 @@ impl One<'_> {
         }
     }
 
-    fn finish(&self, api: Node, kind: &str, properties: Node, output: &mut Output) {
+    fn finish(&self, api: Node, kind: &str, properties: Node, stage: &str, output: &mut Output) {
         let (span, condition) = (self.entry.key_span, self.condition.cloned());
         let id = format!("{}.{}", self.function, self.entry.key);
         output.push(Resource::made(&id, kind, properties, condition.clone()));
@@ -256,7 +258,7 @@ impl One<'_> {
             output.needed.entry(name.to_owned()).or_default().push((self.function.to_owned(), span));
         }
         let permission = auth::permission(api, "/*", target(self.function, self.alias, span), span);
-        let id = format!("{}{}Permission", self.function, self.entry.key);
+        let id = format!("{}{}Permission{stage}", self.function, self.entry.key);
         output.push_new(Resource::made(&id, "AWS::Lambda::Permission", permission, condition));
     }
 
@@ -273,6 +275,18 @@ impl One<'_> {
         let node = self.properties?.get(key)?;
         let value = resolver.value(node)?;
         value.string(&mut resolver.problems).map(str::to_owned)
+    }
+}
+
+/// What the permission for a REST API is named after, behind `FunctionEventPermission`: the API's stage as it is written
+/// (`Api.resources_to_link` in AWS's SAM translator). Of a name with other signs SAM takes a hash, here its letters.
+fn stage_word(api: &Node, output: &Output) -> String {
+    let name = Call::of(api).filter(|call| call.name == "Ref").and_then(|call| call.argument.as_str());
+    match name.and_then(|name| output.stages.get(name)) {
+        None if name == Some(REST_API) => "Prod".to_owned(),
+        None => "AllStages".to_owned(),
+        Some(None) => "Stage".to_owned(),
+        Some(Some(stage)) => letters(stage),
     }
 }
 

@@ -427,6 +427,38 @@ Outputs:
     );
 }
 
+/// As AWS's SAM translator names them: for a REST API with the stage as it is written.
+#[test]
+fn what_lets_a_rest_api_call_a_function_has_its_stage_in_its_name() {
+    let text = sam("
+  Named: {Type: AWS::Serverless::Api, Properties: {StageName: live}}
+  Computed: {Type: AWS::Serverless::Api, Properties: {StageName: !Ref Stage}}
+  Work:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: app.handler
+      CodeUri: work/
+      Events:
+        A: {Type: Api, Properties: {Path: /a, Method: get}}
+        B: {Type: Api, Properties: {Path: /b, Method: get, RestApiId: !Ref Named}}
+        C: {Type: Api, Properties: {Path: /c, Method: get, RestApiId: {Ref: Computed}}}
+        D: {Type: HttpApi, Properties: {Path: /d, Method: get}}
+  Later:
+    Type: AWS::SSM::Parameter
+    DependsOn: [WorkAPermissionProd, WorkBPermissionlive]
+    Properties: {Type: String, Value: !Sub '${WorkCPermissionStage} ${WorkDPermission}'}
+Parameters:
+  Stage: {Type: String, Default: dev}
+");
+    let read = stack(&text);
+    let ids: Vec<&str> = read.permissions.iter().map(|permission| permission.id.as_str()).collect();
+    assert_eq!(
+        ids,
+        ["WorkAPermissionProd", "WorkBPermissionlive", "WorkCPermissionStage", "WorkDPermission"]
+    );
+}
+
 /// As AWS's SAM translator makes it of this template.
 #[test]
 fn events_of_an_api_with_a_body_add_what_sam_adds() {
