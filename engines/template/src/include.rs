@@ -153,7 +153,16 @@ impl<'a> Parts<'a> {
             let Some(at) = properties.entries().iter().position(|entry| &*entry.key == *from) else {
                 continue;
             };
-            let Some(location) = local(&properties.entries()[at].value) else { continue };
+            let Some(location) = local(&properties.entries()[at].value) else {
+                // SAM's own are told of when they are transformed.
+                if *to == "Body" {
+                    let message =
+                        "the API's definition is in S3, which is not read: it has no routes from there";
+                    let help = format!("{from}: FILE takes a local file; or write it into Body");
+                    self.warnings.push(Problem::at(properties.entries()[at].value.span, message).help(help));
+                }
+                continue;
+            };
             let span = properties.entries_mut().remove(at).value.span;
             if let Some(Err(why)) = self.files.get(&location) {
                 // What a build step has yet to make, as `sam local` takes it.
