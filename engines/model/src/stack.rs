@@ -206,6 +206,9 @@ pub struct Stack {
     /// Every resource's type by its logical id, also of those that the SAM transform makes.
     #[serde(skip)]
     pub types: BTreeMap<String, String>,
+    /// Functions that custom resources name as their provider, by logical id: a deployment calls them, nobody else does.
+    #[serde(skip)]
+    pub providers: Vec<String>,
 }
 
 impl Stack {

@@ -169,6 +169,11 @@ impl Builder<'_, '_> {
         self.stack.types = items.iter().map(|item| (item.id.to_owned(), item.kind.to_owned())).collect();
         let mut others: BTreeMap<&str, Vec<&Item<'_>>> = BTreeMap::new();
         for item in &items {
+            if item.kind.starts_with("Custom::") || item.kind == "AWS::CloudFormation::CustomResource" {
+                let token = item.fields.get("ServiceToken").and_then(Node::as_str);
+                let provider = token.map(|token| self.links.function(token).function);
+                self.stack.providers.extend(provider.and_then(|link| link.logical().map(str::to_owned)));
+            }
             let done = self.network(item)
                 || self.lambda(item)
                 || self.api(item)

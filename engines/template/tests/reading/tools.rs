@@ -42,6 +42,20 @@ fn cdk_assets_routes_and_plans_are_read() {
     assert_eq!(warnings(CDK), Vec::<String>::new());
 }
 
+/// The CDK puts functions of its own beside the app's (`framework.onEvent`): `up` does not name them as what to try.
+#[test]
+fn who_serves_custom_resources_is_known() {
+    let text = r#"{"Resources": {
+        "Provider": {"Type": "AWS::Lambda::Function", "Properties": {"Code": {"ZipFile": "x"},
+            "Handler": "framework.onEvent", "Runtime": "nodejs22.x", "Role": "arn:aws:iam::000000000000:role/r"}},
+        "Own": {"Type": "AWS::Lambda::Function", "Properties": {"Code": {"ZipFile": "x"},
+            "Handler": "index.handler", "Runtime": "nodejs22.x", "Role": "arn:aws:iam::000000000000:role/r"}},
+        "Made": {"Type": "Custom::Thing", "Properties": {"ServiceToken": {"Fn::GetAtt": ["Provider", "Arn"]}}},
+        "Other": {"Type": "AWS::CloudFormation::CustomResource", "Properties": {"ServiceToken": "arn:aws:sns:us-east-1:1:t"}}
+    }}"#;
+    assert_eq!(stack(text).providers, ["Provider"]);
+}
+
 #[test]
 fn a_cdk_image_says_how_it_is_built() {
     let text = r#"{"Resources": {"Fn": {"Type": "AWS::Lambda::Function", "Properties": {

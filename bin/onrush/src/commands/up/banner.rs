@@ -94,6 +94,16 @@ impl Summary<'_> {
         gaps
     }
 
+    /// A function to try: the app's own, where another does not but serve a deployment, as those that the CDK adds.
+    fn function_to_try(&self) -> Option<&Function> {
+        let is_provider = |function: &&Arc<Function>| {
+            let id = function.logical_id.as_ref();
+            self.stack.zip(id).is_some_and(|(stack, id)| stack.providers.contains(id))
+        };
+        let own = self.functions.iter().find(|function| !is_provider(function));
+        own.or(self.functions.first()).map(Arc::as_ref)
+    }
+
     /// A door to try, and a path that a function answers there: of an API a route that asks for nothing and takes a GET.
     fn answering_door(&self) -> Option<(&(String, String), String)> {
         self.doors.iter().find_map(|door| Some((door, self.path_to_try(&door.0)?)))
@@ -182,7 +192,7 @@ pub fn text(summary: &Summary<'_>) -> String {
     for cure in cures(summary.not_enforced()) {
         let _ = writeln!(text, "  cure: {cure}");
     }
-    if let Some(function) = functions.first() {
+    if let Some(function) = summary.function_to_try() {
         let word = function.logical_id.as_ref().unwrap_or(&function.name);
         let endpoint =
             if *base == "http://127.0.0.1:4566" { String::new() } else { format!(" --endpoint {base}") };
