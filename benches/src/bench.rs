@@ -66,7 +66,7 @@ impl Bench {
 
     /// A folder with one of the tests' Rust functions, built, as `bootstrap`: `echo`, `streams`, `rogue`.
     pub fn built_function(&self, name: &str) -> Result<PathBuf> {
-        let built = self.root.join("target/figures").join(name).join("release").join(name);
+        let built = self.root.join("target/test-functions/build/release").join(name);
         let folder = self.folder(name)?;
         fs::copy(existing(&built, "scripts/figures builds it")?, folder.join("bootstrap"))?;
         Ok(folder)

@@ -61,7 +61,7 @@ pub fn cargo_lambda(bench: &Bench) -> Result<Option<Other>> {
     command
         .args(["lambda", "watch", "--ignore-changes", "--release", "--invoke-port", &port])
         .current_dir(bench.root.join("tests/functions/echo"))
-        .env("CARGO_TARGET_DIR", bench.root.join("target/figures/echo"));
+        .env("CARGO_TARGET_DIR", bench.root.join("target/test-functions/build"));
     start(bench, &mut command, &port, "/2015-03-31/functions/echo/invocations").map(Some)
 }
 
