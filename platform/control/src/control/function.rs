@@ -96,6 +96,7 @@ impl Control {
         if let Source::Package(package) = &source {
             check_sizes(&self.packages, (&package.location, &package.path), &before.layers)?;
         }
+        let measured = before;
         let later = source.is_pull();
         let edit = |before: &Function| {
             check_settled(before)?;
@@ -106,6 +107,10 @@ impl Control {
                 function.architectures = request.architectures.unwrap_or(function.architectures);
             }
             source.put_into(&mut function);
+            // Layers that it got meanwhile have not been measured with this code.
+            if function.layers != measured.layers {
+                check_sizes(&self.packages, (&function.location, &function.code), &function.layers)?;
+            }
             Ok(function)
         };
         if request.dry_run == Some(true) {
@@ -156,7 +161,8 @@ impl Control {
         violations.finish()?;
         let name = self.resolve_unqualified(function)?.name.clone();
         let layers = self.layers_of(settings.layers.as_deref())?;
-        if let (Some(layers), Some(before)) = (&layers, self.function(&name)) {
+        let measured = self.function(&name);
+        if let (Some(layers), Some(before)) = (&layers, &measured) {
             check_sizes(&self.packages, (&before.location, &before.code), layers)?;
         }
         self.change(|functions| {
@@ -166,6 +172,10 @@ impl Control {
             let mut function = Function::clone(before);
             if let Some(layers) = layers {
                 function.layers = layers;
+                // Nor has code that came meanwhile been measured with these layers.
+                if measured.is_none_or(|measured| measured.location != function.location) {
+                    check_sizes(&self.packages, (&function.location, &function.code), &function.layers)?;
+                }
             }
             validate::apply_settings(settings, &mut function)?;
             self.name_vpc(&mut function, before.vpc.as_ref());

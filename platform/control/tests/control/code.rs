@@ -2,6 +2,8 @@
 
 use crate::bench::{Bench, code, create};
 use crate::pack::{Item, Pack};
+use crate::restored::Meanwhile;
+use control::package::Unpacker;
 use control::{
     Control, CreateFunction, Deploy, DeployCode, DeployLayer, FunctionCode, Object, ObjectError, Objects,
     PublishLayer, Settings, UpdateFunctionCode,
@@ -245,4 +247,26 @@ fn templates_bring_archives_inline_code_and_layers() {
         ..request("native", DeployCode::Inline(String::new()))
     };
     assert!(bench.control.deploy(cobol).unwrap_err().message.contains("ZipFile can only be used"));
+}
+
+#[test]
+fn layers_that_come_while_code_is_unpacked_are_measured_with_it() {
+    let Bench { control, folder, .. } = Bench::new();
+    let meanwhile = Meanwhile::giving(|| Settings {
+        layers: Some(vec!["arn:aws:lambda:us-east-1:000000000000:layer:large:1".to_owned()]),
+        ..Settings::default()
+    });
+    let control = Arc::new(control.with_unpacker(Arc::clone(&meanwhile) as Arc<dyn Unpacker>));
+    let files = folder.path().join("large");
+    std::fs::create_dir(&files).unwrap();
+    File::create(files.join("file")).unwrap().set_len(262_144_000 - 3).unwrap();
+    let layer =
+        DeployLayer { name: "large".to_owned(), code: DeployCode::Folder(files), ..DeployLayer::default() };
+    control.deploy_layer(&layer).unwrap();
+    control.create(create("cart", "1")).unwrap();
+    meanwhile.control.set(Arc::downgrade(&control)).unwrap();
+    let larger = UpdateFunctionCode { code: code("four"), ..UpdateFunctionCode::default() };
+    let refused = control.update_code("cart", larger).unwrap_err();
+    assert!(refused.message.ends_with("The actual size is 262144001 bytes."), "{refused}");
+    assert_eq!(control.function("cart").unwrap().layers.len(), 1, "what came first stays");
 }

@@ -199,9 +199,17 @@ fn one_that_cannot_come_back_keeps_no_other_from_it() {
     assert_eq!(reservations(), [Some(100), Some(300), Some(400), Some(100), None]);
 }
 
-/// Unpacks, and changes a function through the API while it does.
-#[derive(Default)]
-struct Meanwhile(OnceLock<Weak<Control>>);
+/// Unpacks, and gives the function `cart` settings through the API while it does.
+pub struct Meanwhile {
+    pub control: OnceLock<Weak<Control>>,
+    settings: fn() -> Settings,
+}
+
+impl Meanwhile {
+    pub fn giving(settings: fn() -> Settings) -> Arc<Self> {
+        Arc::new(Self { control: OnceLock::new(), settings })
+    }
+}
 
 impl std::fmt::Debug for Meanwhile {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -211,9 +219,8 @@ impl std::fmt::Debug for Meanwhile {
 
 impl Unpacker for Meanwhile {
     fn run(&self, order: &[u8], archive: BorrowedFd<'_>, folder: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
-        if let Some(control) = self.0.get().and_then(Weak::upgrade) {
-            let settings = Settings { memory_size: Some(512), ..Settings::default() };
-            let request = UpdateFunctionConfiguration { revision_id: None, settings };
+        if let Some(control) = self.control.get().and_then(Weak::upgrade) {
+            let request = UpdateFunctionConfiguration { revision_id: None, settings: (self.settings)() };
             control.update_configuration("cart", request).unwrap();
         }
         Ok(unpack(order, archive.try_clone_to_owned()?, folder.try_clone_to_owned()?))
@@ -223,11 +230,11 @@ impl Unpacker for Meanwhile {
 #[test]
 fn what_the_api_changed_while_a_deployment_was_on_its_way_comes_back_with_a_rollback() {
     let folder = tempfile::tempdir().unwrap();
-    let meanwhile = Arc::new(Meanwhile::default());
+    let meanwhile = Meanwhile::giving(|| Settings { memory_size: Some(512), ..Settings::default() });
     let control = Control::open(options(folder.path()), Box::new(|_| {})).unwrap();
     let control = Arc::new(control.with_unpacker(Arc::clone(&meanwhile) as Arc<dyn Unpacker>));
     deploy(&control, "cart", "before");
-    meanwhile.0.set(Arc::downgrade(&control)).unwrap();
+    meanwhile.control.set(Arc::downgrade(&control)).unwrap();
     let mut done = Deployment::default();
     let code = DeployCode::Zip(Pack::of(&[("index.py", "after")]));
     let deployed = done.deploy(&control, Deploy { code, ..request("cart", "") }).unwrap();
