@@ -10,6 +10,7 @@ use crate::chunks::{Chunks, Taken, Trailers};
 use crate::http::{Broken, Head, Wire};
 use crate::session::Session;
 use bytes::Bytes;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 /// Pieces that wait for their reader; the next one stays in the socket.
@@ -111,7 +112,10 @@ pub(crate) async fn receive(
             session.end_stream(id);
             let last = if trailers.is_failure() {
                 let Trailers { error_type, error_body } = trailers;
-                Piece::Failed { body: error_body.unwrap_or_default(), error_type }
+                // Whoever reads the document finds the type, also where nothing else was said.
+                let body =
+                    error_body.unwrap_or_else(|| json!({ "errorType": error_type }).to_string().into());
+                Piece::Failed { body, error_type }
             } else {
                 Piece::Complete
             };

@@ -111,6 +111,17 @@ async fn trailers_make_it_a_failure() {
 }
 
 #[tokio::test]
+async fn a_type_in_the_trailers_is_a_failure_of_that_type() {
+    let (_session, mut stream, answer) = busy().await;
+    let trailers = "1\r\na\r\n0\r\nLambda-Runtime-Function-Error-Type: Oh.No\r\n\r\n";
+    stream.write_all((HEAD.to_owned() + trailers).as_bytes()).await.unwrap();
+    let mut incoming = begun(answer).await;
+    assert_eq!(data(&mut incoming).await, b"a");
+    let body = Bytes::from_static(br#"{"errorType":"Oh.No"}"#);
+    assert_eq!(incoming.next().await, Piece::Failed { body, error_type: Some("Oh.No".to_owned()) });
+}
+
+#[tokio::test]
 async fn a_reader_that_waits_holds_the_runtime_back() {
     let (_session, mut stream, answer) = busy().await;
     stream.write_all(HEAD.as_bytes()).await.unwrap();
