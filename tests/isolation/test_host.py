@@ -15,9 +15,10 @@ import pytest
 
 from support import packages, puppet, templates
 from support.crowd import crowd
+from support.images import Image, Layer
 from support.leftovers import Belongings, processes
 from support.paths import BINARY
-from support.platform import NotReady, Platform
+from support.platform import ROLE, NotReady, Platform
 
 NOBODY = 65534
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user, or mount")
@@ -316,8 +317,12 @@ def test_up_says_the_same_as_doctor(platform, tmp_path):
     assert {item["capability"] for item in platform.summary["not_enforced"]} == lacking
 
 
-def test_without_walls_functions_run_and_it_is_said_loudly(start):
-    platform = start("--isolation", "process")
+def test_without_walls_functions_run_and_it_is_said_loudly(start, tmp_path):
+    Image(Layer().add("main", "", 0o755), Entrypoint=["/main"]).layout(tmp_path / "boxed")
+    boxed = {"PackageType": "Image", "Code": {"ImageUri": "./boxed"}, "Role": ROLE}
+    template = templates.write(tmp_path, {}, {"Boxed": {"Type": "AWS::Lambda::Function", "Properties": boxed}})
+    platform = start("--isolation", "process", template=template)
+    assert "it cannot be invoked: container images run in namespaces alone" in platform.stderr()
     missing = {item["capability"] for item in platform.summary["not_enforced"] if item["state"] == "missing"}
     assert {"mount-namespace", "pid-namespace", "network-namespace"} <= missing, platform.summary["not_enforced"]
     platform.create("echo", packages.built("echo"))

@@ -390,6 +390,7 @@ async fn serve(
         // A bound folder changes under its functions: that is following, too.
         copies: arguments.watch != Watch::Code,
         for_others,
+        has_walls: arguments.isolation == Isolation::Namespaces,
         images: arguments.images.clone(),
         layers: arguments.layers.clone(),
     };

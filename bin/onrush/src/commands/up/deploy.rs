@@ -39,6 +39,8 @@ pub struct Stage {
     pub copies: bool,
     /// Whether functions run as other users who see this host's folders: root's `--isolation process`.
     pub for_others: bool,
+    /// Whether functions have walls; container images run within such alone.
+    pub has_walls: bool,
     /// `--image`: which functions run another image than the template's.
     pub images: Vec<String>,
     /// `--layer`: what is in layers of others that the template names.
@@ -115,6 +117,9 @@ async fn functions(
             && barriers.insert(barrier.clone())
         {
             tracing::warn!(function = %function.id, "{}", past(&barrier));
+        }
+        if !stage.has_walls && matches!(request.code, DeployCode::Image { .. }) {
+            tracing::warn!(function = %function.id, "it cannot be invoked: container images run in namespaces alone, without --isolation process");
         }
         deployed_names.push(function.name.clone());
         let (control, runtimes, trail) = (control.clone(), runtimes.clone(), trail.clone());
