@@ -15,6 +15,7 @@ use limits::network::{
 };
 use limits::{NetworkSettings, network};
 use model::LimitId;
+use model::name::FunctionReference;
 use model::stack::Stack;
 use now::{Now, Use};
 use plan::report::grouped;
@@ -95,6 +96,12 @@ pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
     Ok(if arrives { ExitCode::SUCCESS } else { ExitCode::from(crate::FAILED) })
 }
 
+/// A function's name or ARN without the version or alias behind it (all of them share its network); other words as they are.
+fn unqualified(word: &str) -> &str {
+    let qualifier = FunctionReference::parse(word).ok().and_then(|reference| reference.qualifier);
+    qualifier.and_then(|qualifier| word.strip_suffix(&*qualifier)?.strip_suffix(':')).unwrap_or(word)
+}
+
 impl View<'_> {
     /// What to print, and whether the packet arrives by every way.
     fn answer(
@@ -146,9 +153,9 @@ impl View<'_> {
         Ok((text, arrives))
     }
 
-    /// The index of a function by its logical id, name or ARN.
+    /// The index of a function by its logical id, name or ARN, qualified or not.
     fn function(&self, word: &str) -> Option<usize> {
-        let found = self.stack.find_function(word)?;
+        let found = self.stack.find_function(word).or_else(|| self.stack.find_function(unqualified(word)))?;
         self.stack.functions.iter().position(|function| function.id == found.id)
     }
 

@@ -191,6 +191,8 @@ impl View<'_> {
     /// The logical id of what stands behind a service, by its name or ARN, of whichever account.
     fn called(&self, word: &str) -> Option<&str> {
         let stack = self.stack;
+        // `cart:443` is a port.
+        let word = if word.starts_with("arn:") { super::unqualified(word) } else { word };
         let function = stack.functions.iter().find(|found| found.name == word).map(|found| &found.id);
         let parameter = stack.ssm_parameters.iter().find(|found| found.name == word).map(|found| &found.id);
         let secret = stack.secrets.iter().find(|found| found.name == word).map(|found| &found.id);

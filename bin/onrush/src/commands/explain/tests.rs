@@ -352,8 +352,13 @@ fn slips_are_told_with_what_was_meant() {
 #[test]
 fn what_stands_behind_a_service_is_meant_by_its_name_and_arn_too() {
     let function = "arn:aws:lambda:us-east-1:123456789012:function:storefront-dev-recommend";
-    for to in ["RecommendFunction", "storefront-dev-recommend", function, "lambda.us-east-1.amazonaws.com"] {
-        let (text, arrives) = explain(STOREFRONT, "CartFunction", to);
+    let alias = format!("{function}:live");
+    for to in
+        ["RecommendFunction", "storefront-dev-recommend", function, &alias, "lambda.us-east-1.amazonaws.com"]
+    {
+        let from = "arn:aws:lambda:us-east-1:000000000000:function:storefront-dev-cart:7";
+        assert_eq!(explain(STOREFRONT, from, to), explain(STOREFRONT, "CartFunction", to));
+        let (text, arrives) = explain(STOREFRONT, "storefront-dev-cart:live", to);
         let first = "CartFunction -> lambda.us-east-1.amazonaws.com:443 (tcp)";
         assert!(arrives && text.starts_with(first), "{to}: {text}");
     }
