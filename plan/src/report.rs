@@ -183,6 +183,14 @@ pub struct FirstLimit {
     pub victims: Vec<String>,
 }
 
+impl FirstLimit {
+    /// `55,000 of 55,000 connections`, where anything is counted.
+    pub(crate) fn in_use(&self) -> Option<String> {
+        let figures = || format!("{} of {} {}", grouped(self.used), grouped(self.max), self.id.unit());
+        self.id.is_counted().then(figures)
+    }
+}
+
 /// All requests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {

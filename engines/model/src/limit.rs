@@ -174,6 +174,11 @@ limit_ids! {
 }
 
 impl LimitId {
+    /// Whether it has figures: nothing is counted where a rule is missing, or says no.
+    pub const fn is_counted(self) -> bool {
+        !matches!(self, Self::NoRoute | Self::NoRule | Self::NaclDeny)
+    }
+
     /// Whether it slows down what goes on, packet by packet, and lets it go on.
     pub const fn is_pace(self) -> bool {
         matches!(
@@ -241,10 +246,9 @@ impl fmt::Display for Refusal {
         if let Some(destination) = destination {
             write!(formatter, " to {destination}")?;
         }
-        match limit {
-            // Nothing is counted: a rule is missing, or says no.
-            LimitId::NoRoute | LimitId::NoRule | LimitId::NaclDeny => Ok(()),
-            _ => write!(formatter, ": {used} of {max} {}", limit.unit()),
+        match limit.is_counted() {
+            true => write!(formatter, ": {used} of {max} {}", limit.unit()),
+            false => Ok(()),
         }
     }
 }

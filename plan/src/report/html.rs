@@ -87,10 +87,8 @@ impl Page<'_> {
                 put(
                     out,
                     format_args!(
-                        "<p>{} of {} {} in use, with {} environments. It hits {}.</p></div>\n",
-                        grouped(first.used),
-                        grouped(first.max),
-                        first.id.unit(),
+                        "<p>{}{} environments. It hits {}.</p></div>\n",
+                        first.in_use().map_or_else(String::new, |figures| format!("{figures} in use, with ")),
                         grouped(u64::from(first.environments)),
                         escaped(&first.victims.join(", "))
                     ),

@@ -77,13 +77,11 @@ impl Page<'_> {
             return self.painted(out, "1;32", &line);
         };
         let destination = first.destination.as_ref().map_or_else(String::new, |to| format!(" to {to}"));
+        let in_use = first.in_use().map_or_else(String::new, |figures| format!(": {figures}"));
         let line = format!(
-            "{} of {}{destination} breaks first: {} of {} {} at {} s, with {} environments. It hits {}.",
+            "{} of {}{destination} breaks first{in_use} at {} s, with {} environments. It hits {}.",
             first.id,
             first.resource,
-            grouped(first.used),
-            grouped(first.max),
-            first.id.unit(),
             seconds(first.at_s),
             grouped(u64::from(first.environments)),
             first.victims.join(", ")

@@ -614,10 +614,13 @@ fn outer_name(outer: Outer) -> &'static str {
     }
 }
 
-/// `nat.ports of NatGateway: 55,000 of 55,000 connections`.
+/// `nat.ports of NatGateway: 55,000 of 55,000 connections`, `route.none of SubnetA`.
 fn figures(refusal: &Refusal) -> String {
     let Refusal { limit, resource, used, max, .. } = refusal;
-    format!("{limit} of {resource}: {} of {} {}", grouped(*used), grouped(*max), limit.unit())
+    match limit.is_counted() {
+        true => format!("{limit} of {resource}: {} of {} {}", grouped(*used), grouped(*max), limit.unit()),
+        false => format!("{limit} of {resource}"),
+    }
 }
 
 /// The limit whose peak came nearest to its figure. A refill runs at full speed whenever its bucket is not full, and
