@@ -24,7 +24,7 @@ mod patience;
 mod thread;
 
 pub use board::{Board, DESTINATIONS_MAX, Gateway, Sharing};
-pub use capture::{Captured, Pcap};
+pub use capture::{CAPTURES_MAX, Capture, Captured, Pcap};
 pub use command::{DnsReply, HeldReply};
 pub use flow_logs::{FlowLog, FlowLogging, Lines, Of};
 pub use notice::{Blame, Notice};
@@ -33,7 +33,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -221,12 +221,12 @@ impl Fabric {
         }
     }
 
-    /// Copies packets of the environments behind an interface, or what passes that of a gateway or host, until the receiver is
-    /// dropped. A receiver that is too slow misses some.
-    pub fn capture(&self, interface: &str) -> std::sync::mpsc::Receiver<Captured> {
-        let (sender, receiver): (SyncSender<Captured>, _) = sync_channel(capture::WAITING_MAX);
-        self.commands.send(Command::Capture(interface.into(), sender));
-        receiver
+    /// Copies packets of the environments behind an interface, or what passes that of a gateway or host, until the capture is
+    /// dropped. One that is read too slowly misses some.
+    pub fn capture(&self, interface: &str) -> Capture {
+        let (viewer, capture) = capture::Viewer::new(interface.to_owned());
+        self.commands.send(Command::Capture(viewer));
+        capture
     }
 
     /// The engine's time.

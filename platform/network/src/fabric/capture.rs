@@ -7,11 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Packets that wait for a slow reader; beyond it they are missed.
-pub(super) const WAITING_MAX: usize = 512;
+const WAITING_MAX: usize = 512;
+/// Captures at once.
+pub const CAPTURES_MAX: usize = 16;
 /// Bytes kept of a packet: all of the largest.
 const SNAP_BYTES: usize = 65_535;
 const MAGIC: u32 = 0xa1b2_c3d4;
@@ -54,14 +57,44 @@ impl Pcap {
     }
 }
 
+/// The copies of one interface, for as long as it is kept. It is disconnected when there were [`CAPTURES_MAX`] already.
+#[derive(Debug)]
+pub struct Capture {
+    packets: Receiver<Captured>,
+    _looks: Arc<()>,
+}
+
+impl std::ops::Deref for Capture {
+    type Target = Receiver<Captured>;
+
+    fn deref(&self) -> &Receiver<Captured> {
+        &self.packets
+    }
+}
+
 /// Somebody who looks at the environments of one interface, or at what bears the addresses behind another one.
 pub(super) struct Viewer {
     pub interface: String,
     pub addresses: BTreeSet<IpAddr>,
-    pub packets: SyncSender<Captured>,
+    packets: SyncSender<Captured>,
+    looks: Weak<()>,
 }
 
 impl Viewer {
+    /// A viewer of an interface, who knows no addresses yet, and what it gets.
+    pub fn new(interface: String) -> (Self, Capture) {
+        let (sender, packets) = sync_channel(WAITING_MAX);
+        let looks = Arc::new(());
+        let viewer =
+            Self { interface, addresses: BTreeSet::new(), packets: sender, looks: Arc::downgrade(&looks) };
+        (viewer, Capture { packets, _looks: looks })
+    }
+
+    /// Whether anybody looks, also at an interface where nothing passes.
+    pub fn looks(&self) -> bool {
+        self.looks.strong_count() > 0
+    }
+
     /// `false`: nobody looks any more.
     pub fn show(&self, packet: &[u8]) -> bool {
         let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

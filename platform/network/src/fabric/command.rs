@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, mpsc};
 
 use model::{Instant, Refusal};
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::bell::Bell;
 use super::board::Board;
-use super::capture::Captured;
+use super::capture::Viewer;
 use super::flow_logs::FlowLogging;
 use super::{Attached, Joining, Opening};
 use crate::world::Outside;
@@ -29,7 +29,7 @@ pub(super) enum Command {
     Engine(Act),
     FlowLogs(Box<FlowLogging>),
     Board(oneshot::Sender<Board>),
-    Capture(String, SyncSender<Captured>),
+    Capture(Viewer),
     /// The resolver has answered a question of that environment.
     Answered {
         asker: EnvironmentId,

@@ -24,7 +24,7 @@ use rustix::event::epoll;
 use super::alarm::Alarm;
 use super::batch::Batch;
 use super::board::{Board, DESTINATIONS_MAX, Gateway, Sharing};
-use super::capture::Viewer;
+use super::capture::{CAPTURES_MAX, Viewer};
 use super::command::{Command, Inbox, Reached, Sender, Shortage};
 use super::flow_logs::FlowLogs;
 use super::frame::Frame;
@@ -37,8 +37,6 @@ use crate::world::Outside;
 const EVENTS_MAX: usize = 64;
 /// Commands obeyed between two rounds of packets.
 const COMMANDS_MAX: usize = 256;
-/// Viewers of packets at once.
-const VIEWERS_MAX: usize = 16;
 /// Pause after a panic, so that one that repeats does not burn a core.
 const AFTER_PANIC: Duration = Duration::from_millis(1);
 const BELL: u64 = 0;
@@ -249,10 +247,11 @@ impl Thread {
                 Command::Board(sender) => {
                     let _ = sender.send(self.board(now));
                 }
-                Command::Capture(interface, packets) => {
-                    if self.viewers.len() < VIEWERS_MAX {
-                        let addresses = self.engine.network().addresses_behind(&interface);
-                        self.viewers.push(Viewer { interface, addresses, packets });
+                Command::Capture(mut viewer) => {
+                    self.viewers.retain(Viewer::looks);
+                    if self.viewers.len() < CAPTURES_MAX {
+                        viewer.addresses = self.engine.network().addresses_behind(&viewer.interface);
+                        self.viewers.push(viewer);
                     }
                 }
                 Command::Answered { asker, from, to, message } => {

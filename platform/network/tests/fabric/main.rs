@@ -8,13 +8,14 @@ mod stage;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use limits::network::{Hop, Route};
 use model::LimitId;
 use netdev::device::Kind;
-use network::fabric::HeldReply;
+use network::fabric::{CAPTURES_MAX, HeldReply};
 use network::world::Outside;
 use stage::{Corner, PATIENCE, SERVER, Shape, Stage, echo, server, stage};
 
@@ -168,6 +169,20 @@ fn packets_behind_an_interface_can_be_looked_at() {
     let second = captured.recv_timeout(PATIENCE).unwrap();
     assert_eq!(second.bytes[12..20], [203, 0, 113, 10, 169, 254, 0, 2], "as the environment gets it");
     assert!(other.try_recv().is_err());
+}
+
+#[test]
+fn captures_that_nobody_reads_any_more_bar_no_further_one() {
+    let Some(stage) = stage(&[], |_| {}) else { return };
+    let look = || stage.fabric.capture("eni-other");
+    let all: Vec<_> = (0..CAPTURES_MAX).map(|_| look()).collect();
+    let refused = look().recv_timeout(PATIENCE);
+    assert_eq!(refused, Err(RecvTimeoutError::Disconnected), "one too many");
+    // Nothing passes there, so that no packet shows that they have gone.
+    drop(all);
+    let captured = stage.fabric.capture("eni-Subnet1-Group");
+    stage.inside.run(|| TcpStream::connect_timeout(&server(), PATIENCE).map(drop).unwrap());
+    captured.recv_timeout(PATIENCE).unwrap();
 }
 
 #[test]

@@ -5,12 +5,12 @@ use super::{answers, called};
 use doors::{Later, NetworkLook, NetworkPages};
 use model::Overrides;
 use network::Resolver;
-use network::fabric::{Board, Captured, Fabric, Pcap};
+use network::fabric::{Board, CAPTURES_MAX, Capture, Fabric, Pcap};
 use network::relay::Relay;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ pub struct Pages {
 
 #[derive(Debug)]
 struct Session {
-    packets: Arc<Mutex<Receiver<Captured>>>,
+    packets: Arc<Mutex<Capture>>,
     asked: Instant,
 }
 
@@ -49,7 +49,7 @@ impl Pages {
     }
 
     /// The packets of a session, which begins when it is asked for the first time.
-    fn session(&self, interface: &str, session: u64) -> Arc<Mutex<Receiver<Captured>>> {
+    fn session(&self, interface: &str, session: u64) -> Arc<Mutex<Capture>> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| session.asked.elapsed() < SESSION);
         let begin = || {
@@ -90,16 +90,21 @@ impl NetworkPages for Pages {
             }
             let packets = self.session(&interface, session);
             let read = tokio::task::spawn_blocking(move || read(&packets, wait)).await;
-            read.map_err(|error| error.to_string())
+            read.map_err(|error| error.to_string())?
         })
     }
 }
 
 /// What waits, as records of a file; waits for the first.
-fn read(packets: &Mutex<Receiver<Captured>>, wait: Duration) -> Vec<u8> {
+fn read(packets: &Mutex<Capture>, wait: Duration) -> Result<Vec<u8>, String> {
     let packets = packets.lock().unwrap_or_else(PoisonError::into_inner);
     let mut records = Vec::new();
     let mut next = packets.recv_timeout(wait);
+    if next == Err(RecvTimeoutError::Disconnected) {
+        return Err(format!(
+            "{CAPTURES_MAX} captures are under way, and there may be no more: end one of them"
+        ));
+    }
     while let Ok(packet) = next {
         Pcap::append(&mut records, &packet);
         if records.len() > ANSWER_BYTES_MAX {
@@ -107,7 +112,7 @@ fn read(packets: &Mutex<Receiver<Captured>>, wait: Duration) -> Vec<u8> {
         }
         next = packets.try_recv().map_err(|_| RecvTimeoutError::Timeout);
     }
-    records
+    Ok(records)
 }
 
 fn more(board: &Board, resolver: &Resolver, given: &Overrides) -> Map<String, Value> {
