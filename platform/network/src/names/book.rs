@@ -26,6 +26,8 @@ pub struct VpcNames {
     records: BTreeMap<Name, BTreeSet<IpAddr>>,
     /// Names that stand for names of others.
     aliases: BTreeMap<Name, Name>,
+    /// `CNAME` records: what an answer says beside the addresses.
+    cnames: BTreeMap<Name, Name>,
     reverse: BTreeMap<IpAddr, Name>,
     zones: BTreeSet<Name>,
     services: BTreeMap<String, BTreeSet<IpAddr>>,
@@ -62,6 +64,20 @@ impl VpcNames {
     /// Makes a name stand for one that is not of the template.
     pub fn add_alias(&mut self, name: Name, target: Name) {
         self.aliases.insert(name, target);
+    }
+
+    /// Adds a `CNAME` record. The name's addresses are added as any other's.
+    pub fn add_cname(&mut self, name: Name, target: Name) {
+        self.cnames.insert(name, target);
+    }
+
+    /// The target of a name's `CNAME` record, or of a wildcard's, unless another record is nearer.
+    fn cname(&self, name: &Name) -> Option<&Name> {
+        let (record, target) = self.find_in(&self.cnames, name)?;
+        let is_nearer = |other: &Name| other == name || other.as_str().len() > record.as_str().len();
+        let others = self.find_in(&self.records, name).map(|(other, _)| other);
+        let mut others = others.into_iter().chain(self.find_in(&self.aliases, name).map(|(other, _)| other));
+        (record == name || !others.any(is_nearer)).then_some(target)
     }
 
     /// Answers for a name with one of its addresses after the other.
@@ -226,6 +242,12 @@ impl Book {
             Some(address) => Answer::Addresses(vec![address.into()]),
             None => Answer::AskTheHost,
         }
+    }
+
+    /// The names that a name stands for by `CNAME` records in that VPC, or in none: each is the next one's, at most `most`.
+    pub fn cnames(&self, vpc: Option<usize>, name: &Name, most: usize) -> Vec<Name> {
+        let vpc = vpc.and_then(|index| self.vpcs.get(index)).unwrap_or(&self.outside);
+        std::iter::successors(vpc.cname(name), |next| vpc.cname(next)).take(most).cloned().collect()
     }
 
     /// The domain of a VPC's own host names: `ec2.internal` in us-east-1, `REGION.compute.internal` elsewhere.

@@ -92,6 +92,11 @@ fn add_zone(network: &Network, zone: &Zone, vpc: usize, names: &mut VpcNames) {
                 (Err(_), "A" | "AAAA" | "CNAME") => follow(network, vpc, &name, value, names),
                 _ => {}
             }
+            if record.record_type == "CNAME"
+                && let Some(target) = Name::new(value.trim_end_matches('.'))
+            {
+                names.add_cname(name.clone(), target);
+            }
         }
     }
 }

@@ -119,11 +119,13 @@ impl Resolver {
             Err(Unreadable::Answer(answer)) => return answer,
         };
         let known = question.name.as_ref().map_or(Answer::AskTheHost, |name| book.look_up(asker.vpc, name));
+        let most = if question.kind == wire::CNAME { 1 } else { ALIASES_MAX };
+        let chain = question.name.as_ref().map_or_else(Vec::new, |name| book.cnames(asker.vpc, name, most));
         let answer = match known {
-            Answer::Addresses(addresses) => of_addresses(&question, &addresses),
+            Answer::Addresses(addresses) => of_addresses(&question, &chain, &addresses),
             Answer::OneOf(record, addresses) => {
                 let next = self.next_of(record, question.kind, question.kind, &addresses);
-                of_addresses(&question, next.as_slice())
+                of_addresses(&question, &chain, next.as_slice())
             }
             Answer::Pointer(name) => {
                 let data = matches!(question.kind, wire::PTR | wire::ANY).then_some(Data::Pointer(name));
@@ -131,7 +133,7 @@ impl Resolver {
             }
             Answer::Alias(name) => {
                 let addresses = self.addresses_of(asker, &question, name, question.kind).await;
-                of_addresses(&question, &addresses)
+                of_addresses(&question, &chain, &addresses)
             }
             Answer::NoSuchName(zone) => question.answer(Code::NoSuchName, &[], Some(&zone)),
             Answer::AskTheHost => {
@@ -140,7 +142,7 @@ impl Resolver {
             }
         };
         let answer = match question.kind {
-            wire::AAAA if asker.dns64 => self.with_made_up(asker, &question, answer).await,
+            wire::AAAA if asker.dns64 => self.with_made_up(asker, &question, &chain, answer).await,
             _ => answer,
         };
         self.remember(&question, &answer);
@@ -152,7 +154,13 @@ impl Resolver {
 
     /// An answer about IPv6 that is there but has none becomes one with an address for each of IPv4 (RFC 6147, section 5.1:
     /// not where there is no such name, and not where the question was never answered).
-    async fn with_made_up(&self, asker: Asker, question: &Question<'_>, answer: Vec<u8>) -> Vec<u8> {
+    async fn with_made_up(
+        &self,
+        asker: Asker,
+        question: &Question<'_>,
+        chain: &[Name],
+        answer: Vec<u8>,
+    ) -> Vec<u8> {
         let Some(name) = &question.name else { return answer };
         if !wire::is_without_error(&answer) || !wire::addresses(&answer, ADDRESSES_MAX).is_empty() {
             return answer;
@@ -163,7 +171,7 @@ impl Resolver {
             IpAddr::V6(_) => None,
         };
         let made_up: Vec<IpAddr> = found.iter().filter_map(made_up).collect();
-        if made_up.is_empty() { answer } else { of_addresses(question, &made_up) }
+        if made_up.is_empty() { answer } else { of_addresses(question, chain, &made_up) }
     }
 
     async fn ask_the_host(&self, question: &Question<'_>, query: &[u8]) -> Option<Vec<u8>> {
@@ -172,7 +180,8 @@ impl Resolver {
         answer.inspect_err(|error| tracing::debug!(name, %error, "a name could not be looked up")).ok()
     }
 
-    /// The addresses of a kind that a name, or an alias, comes to. They are answered as the name's own, as Route 53 does.
+    /// The addresses of a kind that a name, or an alias, comes to. Those of an alias record are answered as the name's own, as
+    /// Route 53 does.
     async fn addresses_of(
         &self,
         asker: Asker,
@@ -240,9 +249,11 @@ fn is_wanted(kind: u16, address: IpAddr) -> bool {
     }
 }
 
-fn of_addresses(question: &Question<'_>, addresses: &[IpAddr]) -> Vec<u8> {
+/// An answer with the names that the question's stands for, and the last one's addresses.
+fn of_addresses(question: &Question<'_>, chain: &[Name], addresses: &[IpAddr]) -> Vec<u8> {
     let wanted = addresses.iter().filter(|address| is_wanted(question.kind, **address));
-    let data: Vec<_> = wanted.map(|address| Data::Address(*address)).collect();
+    let wanted = wanted.map(|address| Data::Address(*address));
+    let data: Vec<_> = chain.iter().cloned().map(Data::Alias).chain(wanted).collect();
     question.answer(Code::NoError, &data, question.name.as_ref())
 }
 
@@ -320,6 +331,37 @@ mod tests {
             assert!(heard[0] != heard[1] && heard[..2] == heard[2..], "{heard:?}");
         }
         assert_eq!(resolver.turns.lock().unwrap().len(), 2, "who makes names up fills no memory");
+    }
+
+    #[tokio::test]
+    async fn a_cname_is_answered_with_the_addresses_of_its_target() {
+        let name = |text: &str| Name::new(text).unwrap();
+        let mut vpc = VpcNames::new(true, vec![]);
+        for (cname, target) in [("www.test", "web.test"), ("web.test", "db.aws"), ("*.cdn.test", "db.aws")] {
+            vpc.add_cname(name(cname), name(target));
+            vpc.extend(&name(cname), [[10, 0, 0, 9].into()]);
+        }
+        vpc.add(name("db.aws"), [10, 0, 0, 9].into());
+        vpc.add(name("own.cdn.test"), [10, 0, 0, 8].into());
+        vpc.add_cname(name("loop.test"), name("loop.test"));
+        vpc.add_alias(name("loop.test"), name("loop.test"));
+        let services = ServiceAddresses::new("us-east-1", [], false);
+        let book = Book::new("us-east-1", vec![vpc], &Attachments::default(), services);
+        let resolver = Resolver::new(Arc::new(book), Upstream::of(vec![]));
+        // Types and owners of the records, after the question; a name that a pointer leads to is written whole.
+        let ask = async |text: &str, kind| {
+            let query = wire::query(&name(text), kind);
+            let answer = resolver.answer(Asker::of(Some(0)), &query, Transport::Udp).await;
+            wire::tests::records(&answer)
+        };
+        let of = |owner: &str, kind| (owner.to_owned(), kind);
+        let chain = [of("www.test", wire::CNAME), of("web.test", wire::CNAME), of("db.aws", wire::A)];
+        assert_eq!(ask("www.test", wire::A).await, chain);
+        assert_eq!(ask("www.test", wire::AAAA).await, chain[..2]);
+        assert_eq!(ask("www.test", wire::CNAME).await, chain[..1]);
+        assert_eq!(ask("a.cdn.test", wire::A).await, [of("a.cdn.test", wire::CNAME), of("db.aws", wire::A)]);
+        assert_eq!(ask("own.cdn.test", wire::A).await, [of("own.cdn.test", wire::A)]);
+        assert_eq!(ask("loop.test", wire::A).await, vec![of("loop.test", wire::CNAME); ALIASES_MAX]);
     }
 
     fn code(answer: &[u8]) -> (u8, u16) {

@@ -22,6 +22,8 @@ pub const TTL_S: u32 = 60;
 pub const A: u16 = 1;
 const NS: u16 = 2;
 const SOA: u16 = 6;
+/// `CNAME`.
+pub const CNAME: u16 = 5;
 /// `PTR`.
 pub const PTR: u16 = 12;
 /// `AAAA`.
@@ -58,6 +60,8 @@ pub enum Data {
     Address(IpAddr),
     /// `PTR`.
     Pointer(Name),
+    /// `CNAME`: what comes after it is of this name.
+    Alias(Name),
 }
 
 /// The question of a query, and how to answer it.
@@ -148,13 +152,20 @@ impl<'a> Question<'a> {
             message.extend_from_slice(&number.to_be_bytes());
         }
         message.extend_from_slice(self.bytes);
+        // Whose records they are: a pointer to the question's name, and behind an alias to the name there. A chain of aliases
+        // ends well before the 16 KB that a pointer reaches.
+        let mut owner = 0xC000 | HEAD_BYTES as u16;
         for one in data.iter().take(usize::from(count)) {
-            // The name is the question's, 12 bytes from the message's start.
-            message.extend_from_slice(&[0xC0, 0x0C]);
+            message.extend_from_slice(&owner.to_be_bytes());
             match one {
                 Data::Address(IpAddr::V4(address)) => record(&mut message, A, &address.octets()),
                 Data::Address(IpAddr::V6(address)) => record(&mut message, AAAA, &address.octets()),
                 Data::Pointer(name) => record(&mut message, PTR, &encode(name)),
+                Data::Alias(name) => {
+                    let name = encode(name);
+                    record(&mut message, CNAME, &name);
+                    owner = 0xC000 | (message.len() - name.len()) as u16;
+                }
             }
         }
         if let (true, Some(zone)) = (authority == 1, zone) {
@@ -348,6 +359,34 @@ pub(crate) mod tests {
             message.extend_from_slice(&[0; 6]);
         }
         message
+    }
+
+    /// The owners and types of an answer's records, pointers followed.
+    pub(crate) fn records(message: &[u8]) -> Vec<(String, u16)> {
+        let name_at = |mut at: usize| {
+            let mut labels = Vec::new();
+            loop {
+                match usize::from(message[at]) {
+                    0 => return labels.join("."),
+                    length if length & 0xC0 == 0xC0 => {
+                        at = usize::from(u16::from_be_bytes([message[at], message[at + 1]]) & 0x3FFF);
+                    }
+                    length => {
+                        labels.push(String::from_utf8_lossy(&message[at + 1..at + 1 + length]).into_owned());
+                        at += 1 + length;
+                    }
+                }
+            }
+        };
+        let mut at = HEAD_BYTES + name_end(&message[HEAD_BYTES..]).unwrap() + 4;
+        let count = u16::from_be_bytes([message[6], message[7]]);
+        let mut next = || {
+            let (kind, _, after) = next_record(&message[at..]).unwrap();
+            let owner = name_at(at);
+            at = message.len() - after.len();
+            (owner, kind)
+        };
+        (0..count).map(|_| next()).collect()
     }
 
     #[test]
