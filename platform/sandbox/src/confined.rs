@@ -14,7 +14,7 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::process::{Resource, Rlimit, Signal};
 use seccompiler::BpfProgram;
 
-use crate::jailer::close_all_but;
+use crate::jailer::{close_all_but, is_root_of_all};
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::syscalls::{self, Cloned};
 use crate::{landlock, resident, seccomp, stock};
@@ -78,7 +78,7 @@ impl Workshop {
     /// The folder cannot be handed over, or the child could not be confined, or ended before it was done.
     pub fn run(&self, order: &[u8], input: BorrowedFd<'_>, folder: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
         let _turn = self.turn();
-        if rustix::process::geteuid().is_root() {
+        if is_root_of_all() {
             rustix::fs::fchown(folder, Some(Uid::from_raw(USER)), Some(Gid::from_raw(USER)))?;
         }
         let (answer, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -163,7 +163,7 @@ fn confine(folder: BorrowedFd<'_>, filter: &BpfProgram) -> io::Result<()> {
         let limit = rustix::process::getrlimit(resource).maximum.map_or(limit, |most| limit.min(most));
         rustix::process::setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }
-    if rustix::process::geteuid().is_root() {
+    if is_root_of_all() {
         // From root to a user: the capabilities go with it.
         syscalls::become_user(USER)?;
     }

@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 pub(crate) use house::close_all_but;
@@ -25,6 +25,7 @@ use crate::protocol::{Reply, Request};
 use crate::sandboxes::Sandboxes;
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::spec::{Isolation, Options, PoolSizes};
+use crate::stock::{FIRST_USER, USERS};
 use crate::syscalls::{self, Cloned};
 use crate::{leftovers, seccomp, shortage};
 
@@ -306,7 +307,7 @@ fn fork(
     };
     let mut refusal = io::Error::from_raw_os_error(libc::EPERM);
     for &user_namespace in attempts {
-        let privileged = user_namespace == 0 && rustix::process::geteuid().is_root();
+        let privileged = user_namespace == 0 && is_root_of_all();
         if settings.isolation == Isolation::Namespaces && !privileged && user_namespace == 0 {
             continue;
         }
@@ -333,6 +334,30 @@ fn fork(
     Err(JailerError::Refused { doing: "make a pid namespace for the jailer".into(), error: refusal })
 }
 
+/// Whether we are root, and not of a user namespace that has few users.
+pub(crate) fn is_root_of_all() -> bool {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        rustix::process::geteuid().is_root() && may_choose_users(&|path| fs::read_to_string(path).ok())
+    })
+}
+
+/// Whether root here may become whom environments run as, and let go of its groups: root of a user namespace, as in a container
+/// without root, mostly may not, and is as an ordinary user then. What cannot be read says nothing against it.
+fn may_choose_users(read: &dyn Fn(&str) -> Option<String>) -> bool {
+    let maps_all = |path| {
+        let covers = |line: &str| {
+            let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+            let [inside, _, count] = numbers[..] else { return false };
+            inside <= u64::from(FIRST_USER) && u64::from(FIRST_USER + USERS) <= inside + count
+        };
+        read(path).is_none_or(|map| map.lines().any(covers))
+    };
+    maps_all("/proc/self/uid_map")
+        && maps_all("/proc/self/gid_map")
+        && read("/proc/self/setgroups").is_none_or(|setgroups| setgroups.trim() != "deny")
+}
+
 fn await_ready(socket: &OwnedFd) -> Result<Abilities, JailerError> {
     let mut buffer = vec![0; PACKET_BYTES_MAX];
     let (count, _) = socket::receive(socket, &mut buffer)
@@ -343,5 +368,28 @@ fn await_ready(socket: &OwnedFd) -> Result<Abilities, JailerError> {
             Err(JailerError::Refused { doing, error: io::Error::from_raw_os_error(errno) })
         }
         _ => Err(JailerError::Died),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_that_has_one_user_alone_is_as_an_ordinary_user() {
+        let may = |uid_map: &str, gid_map: &str, setgroups: &str| {
+            may_choose_users(&|path| match path {
+                "/proc/self/uid_map" => Some(uid_map.to_owned()),
+                "/proc/self/gid_map" => Some(gid_map.to_owned()),
+                _ => Some(setgroups.to_owned()),
+            })
+        };
+        let everybody = "         0          0 4294967295\n";
+        assert!(may(everybody, everybody, "allow\n"));
+        assert!(!may("0 1000 1\n", "0 1000 1\n", "deny\n"), "unshare -r");
+        let some = "0 1000 1\n1 100000 65536\n";
+        assert!(!may(some, some, "allow\n"), "a container without root");
+        assert!(!may(everybody, everybody, "deny\n"));
+        assert!(may_choose_users(&|_| None), "there is no /proc");
     }
 }

@@ -173,9 +173,8 @@ fn no_namespace(doing: &str, read: Read<'_>) -> Option<Shortage> {
         &["user", "pid", "mnt"]
     } else if doing.contains("process") {
         &["user", "pid", "mnt", "ipc", "uts"]
-    } else if doing.contains("mount") || doing.contains("root") || doing.contains("bind") {
-        let value = number(read, "/proc/sys/fs/mount-max")?;
-        return Some(setting("fs.mount-max", value, 100_000));
+    } else if ["mount", "root", "bind", "/tmp"].iter().any(|word| doing.contains(word)) {
+        return no_mount(read);
     } else if doing.contains("user id") {
         return Some(Shortage {
             what: "65,536 environments exist, and each has a user id of its own".into(),
@@ -187,6 +186,19 @@ fn no_namespace(doing: &str, read: Read<'_>) -> Option<Shortage> {
     let values = kinds.iter().filter_map(|kind| namespaces(read, kind));
     let (name, value) = values.min_by_key(|(_, value)| *value)?;
     Some(setting(&name, value, 15_000))
+}
+
+/// A mount that is copied stands in a mount namespace of its own until it is attached: of both limits, the one that is further
+/// below what is enough.
+fn no_mount(read: Read<'_>) -> Option<Shortage> {
+    let mounts =
+        number(read, "/proc/sys/fs/mount-max").map(|value| ("fs.mount-max".to_owned(), value, 100_000));
+    let namespaces = namespaces(read, "mnt").map(|(name, value)| (name, value, 15_000));
+    let scarcer = mounts
+        .into_iter()
+        .chain(namespaces)
+        .min_by_key(|(_, value, enough)| u128::from(*value) * 1_000_000 / u128::from(*enough));
+    scarcer.map(|(name, value, enough)| setting(&name, value, enough))
 }
 
 fn no_process(read: Read<'_>) -> Option<Shortage> {
@@ -314,13 +326,21 @@ mod tests {
     #[test]
     fn open_files_mounts_and_denials_are_named() {
         assert!(ask("make a pipe", libc::EMFILE, &[]).unwrap().contains("ulimit -n"));
-        let host = [("/proc/sys/fs/mount-max", "10")];
+        let host = [("/proc/sys/fs/mount-max", "10"), ("/proc/sys/user/max_mnt_namespaces", "96365")];
         assert_eq!(
-            ask("attach /tmp", libc::ENOSPC, &host),
+            ask("find a program", libc::ENOSPC, &host),
             None,
             "neither a namespace nor a mount is named in what was done"
         );
         assert!(ask("mount /proc", libc::ENOSPC, &host).unwrap().starts_with("fs.mount-max is 10"));
+        let host = [("/proc/sys/fs/mount-max", "100000"), ("/proc/sys/user/max_mnt_namespaces", "12")];
+        for doing in ["copy /tmp", "bind /opt", "make the root"] {
+            let found = ask(doing, libc::ENOSPC, &host).unwrap();
+            assert_eq!(
+                found, "user.max_mnt_namespaces is 12: sysctl -w user.max_mnt_namespaces=15000",
+                "{doing}"
+            );
+        }
         let host = [("/proc/sys/kernel/unprivileged_userns_clone", "0")];
         let found = ask("make a pid namespace for the jailer", libc::EPERM, &host).unwrap();
         assert_eq!(

@@ -17,7 +17,7 @@ use crate::temporary::{Temporaries, Temporary};
 /// First of the host's user ids for environments; far above what distributions and their containers use.
 pub(crate) const FIRST_USER: u32 = 1_500_000_000;
 /// Environments that can exist at once, each with a user id of its own.
-const USERS: u32 = 65_536;
+pub(crate) const USERS: u32 = 65_536;
 /// Processes and threads of one environment (AWS Lambda Developer Guide, "Lambda quotas").
 pub(crate) const PROCESSES_MAX: u32 = 1_024;
 /// The version that blank environments take parts for: none that exists.
