@@ -10,12 +10,15 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     io,
+    os::fd::{AsFd, OwnedFd},
+    os::unix::ffi::OsStrExt,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, SystemTime},
 };
 
+use rustix::fs::{self as raw, AtFlags, FileType, Mode, OFlags};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -417,27 +420,48 @@ fn sorted(folder: &Path, depth: usize) -> io::Result<Vec<(std::ffi::OsString, Pa
     Ok(all)
 }
 
-/// The user's own files, over what lies there.
+/// The user's own files, over what lies there. Nothing is followed that is swapped for a link meanwhile.
 fn copy_tree(from: &Path, to: &Path, depth: usize) -> io::Result<()> {
-    for (name, path) in sorted(from, depth)? {
-        let target = to.join(&name);
-        let about = fs::symlink_metadata(&path)?;
-        if about.is_dir() {
+    copy_open(&open(raw::CWD, from.as_os_str(), OFlags::DIRECTORY)?, to, depth)
+}
+
+fn copy_open(from: &OwnedFd, to: &Path, depth: usize) -> io::Result<()> {
+    if depth > DEPTH_MAX {
+        return Err(io::Error::other("too many folders within folders for a function"));
+    }
+    for entry in raw::Dir::read_from(from)? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." || LEFT_OUT.iter().any(|left_out| name == *left_out) {
+            continue;
+        }
+        let target = to.join(name);
+        let kind = FileType::from_raw_mode(raw::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
+        if kind.is_dir() {
             fs::create_dir_all(&target)?;
-            copy_tree(&path, &target, depth + 1)?;
+            copy_open(&open(from, name, OFlags::DIRECTORY | OFlags::NOFOLLOW)?, &target, depth + 1)?;
             continue;
         }
         match fs::remove_file(&target) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        if about.is_symlink() {
-            std::os::unix::fs::symlink(fs::read_link(&path)?, &target)?;
-        } else if about.is_file() {
-            fs::copy(&path, &target)?;
+        if kind.is_symlink() {
+            let link = raw::readlinkat(from, name, Vec::new())?;
+            std::os::unix::fs::symlink(OsStr::from_bytes(link.to_bytes()), &target)?;
+        } else if kind.is_file() {
+            let mut file = File::from(open(from, name, OFlags::NOFOLLOW | OFlags::NONBLOCK)?);
+            let permissions = file.metadata()?.permissions();
+            let mut copied = File::create(&target)?;
+            io::copy(&mut file, &mut copied)?;
+            copied.set_permissions(permissions)?;
         }
     }
     Ok(())
+}
+
+fn open(at: impl AsFd, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(raw::openat(at, name, flags | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// npm's settings, and the tokens in them, are for the build: `sam build` takes them out of what is deployed, too.
@@ -543,6 +567,29 @@ mod tests {
             let error = build("Bad").unwrap_err().to_string();
             assert!(error.contains("make could not build") && error.contains("Error 1"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_swapped_for_a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, outside, target) =
+            (folder.path().join("s"), folder.path().join("o"), folder.path().join("t"));
+        for (below, text) in [(&source, "inside"), (&outside, "outside")] {
+            write(below, "lib/word", text);
+            write(below, "word", text);
+        }
+        fs::create_dir(&target).unwrap();
+        let opened = open(raw::CWD, source.as_os_str(), OFlags::DIRECTORY).unwrap();
+        // As late as can be: what the path leads to has been swapped, and what is open has not.
+        fs::rename(&source, folder.path().join("away")).unwrap();
+        std::os::unix::fs::symlink(&outside, &source).unwrap();
+        copy_open(&opened, &target, 0).unwrap();
+        for word in ["word", "lib/word"] {
+            assert_eq!(fs::read_to_string(target.join(word)).unwrap(), "inside");
+        }
+        fs::remove_dir_all(folder.path().join("away/lib")).unwrap();
+        std::os::unix::fs::symlink(outside.join("lib"), folder.path().join("away/lib")).unwrap();
+        assert!(open(&opened, OsStr::new("lib"), OFlags::DIRECTORY | OFlags::NOFOLLOW).is_err());
     }
 
     #[test]

@@ -2,11 +2,14 @@
 
 use super::tree::Tree;
 use super::{DEPTH_MAX, ENTRIES_MAX, LayoutError, PackageError, UNZIPPED_MAX};
+use rustix::fs::{self as raw, AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -182,29 +185,40 @@ impl Files for Tree {
     }
 }
 
-/// Copies a folder, [`DATA_FOLDER`] left out, in the same order each time. Links that lead out of the folder are left out: they mean nothing in a sandbox.
+/// Copies a folder, [`DATA_FOLDER`] left out, in the same order each time. Links that lead out of the folder are left out: they
+/// mean nothing in a sandbox. Each step is taken from a descriptor of the last and follows no link, so a folder or file that is
+/// swapped for a link meanwhile leads nowhere.
 ///
 /// # Errors
-/// It cannot be read, holds more than a package may, or the disk refuses.
+/// It cannot be read, holds more than a package may, was swapped, or the disk refuses.
 pub fn copy(root: &Path, to: &mut impl Files) -> Result<(), PackageError> {
+    let top = open(raw::CWD, root, OFlags::DIRECTORY).map_err(|error| unread(root, error))?;
     let mut folders = vec![PathBuf::new()];
     let mut entries = 0;
     while let Some(folder) = folders.pop() {
         let here = root.join(&folder);
-        let unreadable = |path: &Path, source| PackageError::Unreadable { path: path.to_owned(), source };
         if folder.iter().count() > DEPTH_MAX {
             return Err(LayoutError::TooMany.into());
         }
         if !folder.as_os_str().is_empty() {
             to.folder(&folder)?;
         }
+        let mut at = open(&top, Path::new("."), OFlags::DIRECTORY).map_err(|error| unread(&here, error))?;
+        for name in &folder {
+            at = open(&at, Path::new(name), OFlags::DIRECTORY).map_err(|error| unread(&here, error))?;
+        }
         let mut names = Vec::new();
-        for entry in fs::read_dir(&here).map_err(|source| unreadable(&here, source))? {
+        for entry in raw::Dir::read_from(&at).map_err(|error| unread(&here, error))? {
+            let entry = entry.map_err(|error| unread(&here, error))?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
             entries += 1;
             if entries > ENTRIES_MAX {
                 return Err(LayoutError::TooMany.into());
             }
-            names.push(entry.map_err(|source| unreadable(&here, source))?.file_name());
+            names.push(OsStr::from_bytes(name).to_owned());
         }
         names.sort_unstable();
         for name in names {
@@ -212,30 +226,64 @@ pub fn copy(root: &Path, to: &mut impl Files) -> Result<(), PackageError> {
             if path == Path::new(DATA_FOLDER) {
                 continue;
             }
-            let metadata = match fs::symlink_metadata(&full) {
-                Ok(metadata) => metadata,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => return Err(unreadable(&full, source)),
+            let found = match raw::statat(&at, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(found) => found,
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(unread(&full, error)),
             };
-            if metadata.is_dir() {
-                folders.push(path);
-            } else if metadata.is_symlink() {
-                let target = fs::read_link(&full).map_err(|source| unreadable(&full, source))?;
-                if leads_inside(&folder, &target) {
-                    to.link(&path, target.as_os_str())?;
+            match FileType::from_raw_mode(found.st_mode) {
+                FileType::Directory => folders.push(path),
+                FileType::Symlink => {
+                    let target =
+                        raw::readlinkat(&at, &name, Vec::new()).map_err(|error| unread(&full, error))?;
+                    let target = OsStr::from_bytes(target.to_bytes());
+                    if leads_inside(&folder, Path::new(target)) {
+                        to.link(&path, target)?;
+                    }
                 }
-            } else if metadata.is_file() {
-                if metadata.len() >= UNZIPPED_MAX {
-                    return Err(PackageError::UnzippedTooLarge);
-                }
-                // Whole, so that what is written is as long as it says, whoever writes the file meanwhile.
-                let content = fs::read(&full).map_err(|source| unreadable(&full, source))?;
-                let executable = metadata.mode() & 0o111 != 0;
-                to.file(&path, executable, &content)?;
+                FileType::RegularFile => copy_file(&at, &name, &path, &full, to)?,
+                _ => {}
             }
         }
     }
     Ok(())
+}
+
+fn copy_file(
+    at: &OwnedFd,
+    name: &OsStr,
+    path: &Path,
+    full: &Path,
+    to: &mut impl Files,
+) -> Result<(), PackageError> {
+    let unreadable = |source| PackageError::Unreadable { path: full.to_owned(), source };
+    // A pipe that was put in its place is not waited for.
+    let file = open(at, Path::new(name), OFlags::NONBLOCK).map_err(|error| unread(full, error))?;
+    let mut file = fs::File::from(file);
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(PackageError::Changing { path: full.to_owned() });
+    }
+    if metadata.len() >= UNZIPPED_MAX {
+        return Err(PackageError::UnzippedTooLarge);
+    }
+    // Whole, so that what is written is as long as it says, whoever writes the file meanwhile.
+    let mut content = Vec::new();
+    file.read_to_end(&mut content).map_err(unreadable)?;
+    to.file(path, metadata.mode() & 0o111 != 0, &content)
+}
+
+fn open(at: impl AsFd, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    raw::openat(at, name, flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// What was a folder or a file when it was looked at, and is not when it is opened, has been changed.
+fn unread(path: &Path, error: Errno) -> PackageError {
+    let path = path.to_owned();
+    match error {
+        Errno::LOOP | Errno::NOTDIR | Errno::NOENT => PackageError::Changing { path },
+        error => PackageError::Unreadable { path, source: error.into() },
+    }
 }
 
 /// Whether a link in `folder` stays below the root, by its words alone.
@@ -255,6 +303,48 @@ fn leads_inside(folder: &Path, target: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Swaps the folder `lib` for a link that leads out, between the look at it and the one into it.
+    struct Swapper<'a> {
+        root: &'a Path,
+        outside: &'a Path,
+        copied: Vec<Vec<u8>>,
+    }
+
+    impl Files for Swapper<'_> {
+        fn folder(&mut self, path: &Path) -> Result<(), PackageError> {
+            assert_eq!(path, Path::new("lib"));
+            fs::rename(self.root.join(path), self.root.join("away")).unwrap();
+            std::os::unix::fs::symlink(self.outside, self.root.join(path)).unwrap();
+            Ok(())
+        }
+
+        fn link(&mut self, _: &Path, _: &OsStr) -> Result<(), PackageError> {
+            Ok(())
+        }
+
+        fn file(&mut self, _: &Path, _: bool, content: &[u8]) -> Result<(), PackageError> {
+            self.copied.push(content.to_owned());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_copy_never_follows_what_is_swapped_for_a_link_meanwhile() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = fs::canonicalize(folder.path()).unwrap();
+        fs::write(outside.path().join("word"), "outside").unwrap();
+        fs::create_dir(root.join("lib")).unwrap();
+        fs::write(root.join("lib/word"), "inside").unwrap();
+        let mut swapper = Swapper { root: &root, outside: outside.path(), copied: Vec::new() };
+        let copied = copy(&root, &mut swapper);
+        assert!(matches!(copied, Err(PackageError::Changing { .. })), "{copied:?}");
+        assert!(swapper.copied.is_empty(), "{:?}", swapper.copied);
+        let at = rustix::fs::open(&root, OFlags::DIRECTORY, Mode::empty()).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("word"), root.join("word")).unwrap();
+        let copied = copy_file(&at, OsStr::new("word"), Path::new("word"), &root.join("word"), &mut swapper);
+        assert!(matches!(copied, Err(PackageError::Changing { .. })), "{copied:?}");
+    }
 
     #[test]
     fn a_folder_is_young_while_its_last_file_is() {
