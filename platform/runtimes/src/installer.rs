@@ -90,8 +90,13 @@ impl Installers {
         if state.stopped {
             return Err(io::Error::other("not started: the platform is ending"));
         }
-        // The terminal is not its group's: git's question for a password there would stop it for ever.
-        let child = command.process_group(0).env("GIT_TERMINAL_PROMPT", "0").spawn()?;
+        // The terminal is not its group's: a question there, git's for a password or ssh's for a passphrase or whether a host
+        // is known, would stop it for ever. ssh asks a program in its place, which says no unless the user has one.
+        command.process_group(0).env("GIT_TERMINAL_PROMPT", "0").env("SSH_ASKPASS_REQUIRE", "force");
+        if std::env::var_os("SSH_ASKPASS").is_none() {
+            command.env("SSH_ASKPASS", "false");
+        }
+        let child = command.spawn()?;
         let leader = Pid::from_child(&child);
         state.running.push(leader);
         Ok((child, leader))
@@ -224,9 +229,14 @@ mod tests {
         let failed = installers.run(Command::new("sh").args(["-c", "echo 'npm error dead' >&2; exit 3"]));
         assert_eq!(failed, Err("npm error dead".to_owned()));
         assert_eq!(installers.run(Command::new("sh").args(["-c", "head -c 300000 /dev/zero >&2"])), Ok(()));
-        let asks =
-            installers.run(Command::new("sh").args(["-c", "echo \"asks $GIT_TERMINAL_PROMPT\" >&2; exit 1"]));
-        assert_eq!(asks, Err("asks 0".to_owned()), "git asks nobody");
+        let asks = installers.run(Command::new("sh").args([
+            "-c",
+            "echo \"asks $GIT_TERMINAL_PROMPT $SSH_ASKPASS_REQUIRE ${SSH_ASKPASS:?}\" >&2; exit 1",
+        ]));
+        assert!(
+            asks.is_err_and(|said| said.starts_with("asks 0 force ")),
+            "neither git nor ssh asks at the terminal"
+        );
     }
 
     #[test]
