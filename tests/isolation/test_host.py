@@ -146,6 +146,43 @@ def test_whenever_ctrl_c_comes_the_stores_are_closed(tmp_path, delay):
         process.wait()
 
 
+def test_ctrl_c_while_the_template_is_still_coming_closes_the_store(tmp_path):
+    data, (template, writer) = tmp_path / "data", os.pipe()
+    command = [BINARY, "up", f"/dev/fd/{template}", "--port", "0", "--data-dir", data]
+    process = subprocess.Popen(command, cwd=tmp_path, pass_fds=[template], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        os.close(template)
+        deadline = time.monotonic() + 30
+        while not (data / "store.redb").exists():
+            assert time.monotonic() < deadline, "it does not begin"
+            time.sleep(0.01)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert not (data / "store.redb").read_bytes()[GOD_BYTE] & NOT_CLOSED
+    finally:
+        os.close(writer)
+        process.kill()
+        process.wait()
+
+
+def test_nothing_that_blocks_is_waited_for(tmp_path):
+    """`/proc/kmsg` says that it is a file of no bytes, and waits for the kernel's next message."""
+    os.mkfifo(tmp_path / "fifo")
+    page = {"Transform": "AWS::Serverless-2016-10-31", "Resources": {"Slow": {"Type": "AWS::Serverless::Function"}}}
+    page["Resources"]["Slow"]["Properties"] = {"Runtime": "python3.13", "Handler": "index.f", "CodeUri": "/proc/kmsg"}
+    (tmp_path / "template.json").write_text(json.dumps(page))
+    words = ["up", "--port", "0", "--data-dir", tmp_path / "data", "--world", "none"]
+    for arguments, said in [
+        (["plan", "fifo"], "cannot open fifo: it is a pipe that nobody writes to"),
+        (["plan", "template.json", "--load", "fifo"], "cannot open fifo: it is a pipe that nobody writes to"),
+        ([*words, "template.json", "--env-file", "fifo"], "cannot open fifo: it is a pipe that nobody writes to"),
+        ([*words, "template.json"], "/proc/kmsg"),
+    ]:
+        ran = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=20, cwd=tmp_path)
+        assert ran.returncode in (1, 2) and said in ran.stderr, ran
+
+
 @pytest.mark.parametrize("delay", [0.3, 0.6, 0.9])
 def test_a_stop_amid_initialisations_is_no_fault_of_the_hosts(tmp_path, delay):
     (tmp_path / "code").mkdir()
@@ -362,6 +399,18 @@ def test_an_ordinary_user_runs_functions(start):
         assert platform.stop() == 0
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+@root_only
+def test_root_of_a_user_namespace_runs_functions_as_an_ordinary_user_does(open_folder, start):
+    """As in a container without root: it is called root, and may become nobody else."""
+    if subprocess.run(["unshare", "--map-root-user", "true"], capture_output=True).returncode:
+        pytest.skip("unshare makes no user namespaces here")
+    platform = start(home=open_folder, binary=script(open_folder / "mapped", f'exec unshare --map-root-user {BINARY} "$@"'))
+    platform.create("echo", packages.built("echo"))
+    assert platform.invoke("echo", {"as": "root of little"}).json() == {"as": "root of little"}
+    assert lacking(platform)["uid-per-environment"]["state"] == "loose"
+    assert platform.stop() == 0
 
 
 def script(path, text):

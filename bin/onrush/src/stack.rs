@@ -8,7 +8,7 @@ use miette::Severity;
 use model::stack::Stack;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -260,7 +260,7 @@ pub fn parts(text: &str, template: &Path) -> BTreeMap<String, Result<String, Str
     let mut left = BYTES_MAX;
     let read = |location: String| {
         let path = folder.join(&location);
-        // A pipe would be waited for.
+        // A pipe would be empty the next time.
         let text = match fs::metadata(&path) {
             Ok(about) if !about.is_file() => Err(format!("{} is no file", path.display())),
             _ => read_within(&path, left),
@@ -278,13 +278,47 @@ pub fn read_text(path: &Path) -> Result<String, Stop> {
 
 fn read_within(path: &Path, bytes_max: u64) -> Result<String, String> {
     let at = path.display();
-    let file = fs::File::open(path).map_err(|error| format!("cannot open {at}: {error}"))?;
     let mut bytes = Vec::new();
-    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot read {at}: {error}"))?;
+    open_to_read(path)
+        .map_err(|error| format!("cannot open {at}: {error}"))?
+        .take(bytes_max + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot read {at}: {error}"))?;
     if bytes.len() as u64 > bytes_max {
         return Err(format!("{at} has more than {bytes_max} bytes"));
     }
     String::from_utf8(bytes).map_err(|_| format!("{at} is no UTF-8 text"))
+}
+
+/// A file that is read to its end without waiting for anything; or a pipe that somebody writes to, as the shell's `<(…)` is.
+///
+/// # Errors
+/// It cannot be opened, is neither, or nobody writes to it.
+#[cfg(target_os = "linux")]
+fn open_to_read(path: &Path) -> io::Result<Box<dyn io::Read>> {
+    use rustix::fs::{FileType, Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let mut file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(Box::new(file)),
+        FileType::Fifo => {
+            let mut first = [0];
+            let begun = match file.read(&mut first) {
+                // Only a pipe that has a writer has to be waited for.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Ok(0) => return Err(io::Error::other("it is a pipe that nobody writes to")),
+                begun => begun?,
+            };
+            rustix::io::ioctl_fionbio(&file, false)?;
+            Ok(Box::new(io::Cursor::new(first).take(begun as u64).chain(file)))
+        }
+        _ => Err(io::Error::other("it is no file")),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_to_read(path: &Path) -> io::Result<Box<dyn io::Read>> {
+    Ok(Box::new(fs::File::open(path)?))
 }
 
 /// What a stack is named after: the template's folder; of what the CDK made the stack's own name, which its file has; of what
@@ -409,6 +443,29 @@ mod tests {
         assert!(
             matches!(told, Err(Stop::Usage(text)) if text.starts_with("--env-vars local.json: there is no template"))
         );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn nothing_that_blocks_is_waited_for_but_a_pipe_with_a_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, given) = rustix::pipe::pipe().unwrap();
+        let ours = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&pipe)));
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            io::Write::write_all(&mut fs::File::from(given), "Resources: {}".repeat(10_000).as_bytes())
+                .unwrap();
+        });
+        assert_eq!(read_text(&ours).unwrap().len(), 130_000);
+        writer.join().unwrap();
+        let fifo = folder.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        let told = |path: &Path| match read_text(path) {
+            Err(Stop::Usage(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert!(told(&fifo).ends_with("fifo: it is a pipe that nobody writes to"));
+        assert!(told(Path::new("/dev/zero")).ends_with("cannot open /dev/zero: it is no file"));
     }
 
     #[test]

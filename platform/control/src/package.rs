@@ -19,6 +19,7 @@ pub use folder::{Listing, list};
 pub use inline::Language;
 pub use layout::LayoutError;
 
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -357,7 +358,10 @@ impl Packages {
     /// As [`Packages::unpack`]; or the file cannot be read.
     pub fn unpack_file(&self, path: &Path) -> Result<Package, PackageError> {
         let unreadable = |source| PackageError::Unreadable { path: path.to_owned(), source };
-        self.unpack_open(File::open(path).map_err(unreadable)?, path)
+        // What waits for something, as `/proc/kmsg` does though it says that it is a file, is not waited for.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| unreadable(error.into()))?;
+        self.unpack_open(file.into(), path)
     }
 
     /// The same for an archive that is open; `path` is for what is said of it.

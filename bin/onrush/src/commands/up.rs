@@ -31,7 +31,7 @@ use anyhow::{Context as _, anyhow};
 use doors::Doors;
 use elastic_ips::ElasticIps;
 use events::Live;
-use farewell::{Farewell, Terminate};
+use farewell::{Asked, Farewell};
 use invoke::{Invoker, Reactors, StreamFigures};
 use model::{Era, LimitId, Overrides};
 use network::relay::Namespace;
@@ -44,7 +44,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use telemetry::{Counters, Logs};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// How long everything may take to stop before the process just ends; the jailer's end takes the rest along.
@@ -107,7 +106,9 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
         let workshop = unpacking::fork();
         // The last fork is over.
         telemetry::messages().start();
-        (relay, workshop, control::Stored::read(&data_dir, !has_walls))
+        // From here on a signal ends us by way of closing the store.
+        let stored = Asked::listen().map(|asked| (asked, control::Stored::read(&data_dir, !has_walls)));
+        (relay, workshop, stored)
     });
     let (jailer, (relay, workshop, stored)) = forked.map_err(|error| match error {
         JailerError::InUse { .. } => anyhow!(
@@ -125,36 +126,41 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
         arguments.port.unwrap_or_else(|| arguments.words.port()),
     ))?;
     let port = listener.local_addr()?.port();
+    let (asked, stored) = stored.context("no signal can be handled")?;
     let stored = stored.context(realms::UNOPENED)?;
-    let read = match stack::find(&arguments.template) {
-        Some(path) => Some(stack::read(&path, &arguments.template, port)?),
-        None => {
-            // What samconfig.toml gives is for whichever template there is.
-            let env_vars = arguments.env_vars.as_ref().filter(|_| arguments.template.configured.is_none());
-            stack::without(
-                &arguments.template,
-                &[
-                    ("--image", arguments.images.last().map(String::as_str)),
-                    ("--layer", arguments.layers.last().map(String::as_str)),
-                    ("--env-vars", env_vars.and_then(|path| path.to_str())),
-                    ("--env-file", arguments.env_file.as_ref().and_then(|path| path.to_str())),
-                ],
-            )?;
-            None
-        }
-    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(
-        arguments,
-        era,
-        overrides,
-        read,
-        (jailer, relay, workshop, stored),
-        listener,
-        begun,
-    ));
+    let result = runtime.block_on(async {
+        let mut asked = asked;
+        // Whatever its files lie on, or whoever writes them: a signal is heard meanwhile.
+        let reading = tokio::task::spawn_blocking(move || (template(&arguments, port), arguments));
+        let (read, arguments) = tokio::select! {
+            read = reading => read?,
+            code = asked.recv() => return Ok(code),
+        };
+        let made = (jailer, relay, workshop, stored, asked);
+        serve(arguments, era, overrides, read?, made, listener, begun).await
+    });
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// The template that there is; problems are printed with their places.
+fn template(arguments: &Up, port: u16) -> Result<Option<Read>, Stop> {
+    if let Some(path) = stack::find(&arguments.template) {
+        return stack::read(&path, &arguments.template, port).map(Some);
+    }
+    // What samconfig.toml gives is for whichever template there is.
+    let env_vars = arguments.env_vars.as_ref().filter(|_| arguments.template.configured.is_none());
+    stack::without(
+        &arguments.template,
+        &[
+            ("--image", arguments.images.last().map(String::as_str)),
+            ("--layer", arguments.layers.last().map(String::as_str)),
+            ("--env-vars", env_vars.and_then(|path| path.to_str())),
+            ("--env-file", arguments.env_file.as_ref().and_then(|path| path.to_str())),
+        ],
+    )?;
+    Ok(None)
 }
 
 /// What `samconfig.toml` says counts where the command line says nothing.
@@ -250,21 +256,18 @@ impl Ending {
     }
 }
 
-/// What is there before the first thread: processes, and what the data folder holds.
-type Made = (Jailer, Option<Namespace>, Option<Arc<Workshop>>, control::Stored);
+/// What is there before the first thread: processes, what the data folder holds, and who hears signals.
+type Made = (Jailer, Option<Namespace>, Option<Arc<Workshop>>, control::Stored, Asked);
 
 async fn serve(
     arguments: Up,
     era: Era,
     overrides: Overrides,
     read: Option<Read>,
-    (jailer, relay, workshop, stored): Made,
+    (jailer, relay, workshop, stored, mut asked): Made,
     listener: std::net::TcpListener,
     begun: Instant,
 ) -> Result<ExitCode, Stop> {
-    // Before anything else that takes time, so that Ctrl-C works from the start.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = Terminate::listen()?;
     if let Some(file) = &arguments.wall_clock {
         tokio::spawn(wall_clock::follow(file.clone()));
     }
@@ -403,8 +406,7 @@ async fn serve(
     };
     let ended_early = tokio::select! {
         prepared = preparation => prepared.err().map(Err),
-        _ = interrupt.recv() => Some(Ok(ExitCode::from(130))),
-        _ = terminate.recv() => Some(Ok(ExitCode::from(143))),
+        code = asked.recv() => Some(Ok(code)),
     };
     let carrier = vpc.as_ref().map(|vpc| vpc.carrier.clone());
     let pages = vpc.as_ref().map(|vpc| vpc.pages.clone() as Arc<dyn doors::NetworkPages>);
@@ -494,8 +496,7 @@ async fn serve(
     let mut is_over = false;
     tokio::select! {
         () = images_in_place(&control) => {}
-        _ = interrupt.recv() => is_over = true,
-        _ = terminate.recv() => is_over = true,
+        _ = asked.recv() => is_over = true,
     }
     let base = format!("http://{}", SocketAddr::new(arguments.address(), port));
     let summary = banner::Summary {
@@ -535,10 +536,7 @@ async fn serve(
     };
     let conducting = tokio::spawn(conductor.run(ordered));
     if !is_over {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        asked.recv().await;
     }
     tracing::info!("stopping");
     let end = end("extensions");

@@ -1,6 +1,7 @@
 //! The end of `up`: what it is waiting for, and the longest that it may wait for anything.
 
 use std::io;
+use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -9,34 +10,45 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// what has none (a file system that hangs, the kernel that takes networks apart).
 pub const LONGEST: Duration = Duration::from_secs(30);
 
-/// What asks for the end besides Ctrl-C: SIGTERM, and SIGHUP as a terminal closes, unless `nohup` has it ignored.
+/// What asks for the end: Ctrl-C, SIGTERM, and SIGHUP as a terminal closes, unless `nohup` has it ignored.
 #[derive(Debug)]
-pub struct Terminate {
+pub struct Asked {
+    interrupt: Signal,
     terminate: Signal,
     hangup: Option<Signal>,
 }
 
-impl Terminate {
-    /// Listens from now on.
+impl Asked {
+    /// Listens from now on, whichever runtime hears it later: what came before there was one is not lost. Starts no thread.
     ///
     /// # Errors
     /// The system lets no signal be handled.
     pub fn listen() -> io::Result<Self> {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let hangup = if ignores_hangup(&status) { None } else { Some(signal(SignalKind::hangup())?) };
-        Ok(Self { terminate: signal(SignalKind::terminate())?, hangup })
+        let hangs_up = !ignores_hangup(&status);
+        // Signals are handled for the whole process; a runtime is only what they are registered in.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let _entered = runtime.enter();
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: hangs_up.then(|| signal(SignalKind::hangup())).transpose()?,
+        })
     }
 
-    /// Waits for one of them.
-    pub async fn recv(&mut self) {
-        match &mut self.hangup {
-            Some(hangup) => {
-                tokio::select! {
-                    _ = self.terminate.recv() => {}
-                    _ = hangup.recv() => {}
-                }
+    /// Waits for one of them; what a process that it ended early ends with.
+    pub async fn recv(&mut self) -> ExitCode {
+        let Self { interrupt, terminate, hangup } = self;
+        let hung_up = async {
+            match hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
             }
-            None => drop(self.terminate.recv().await),
+        };
+        tokio::select! {
+            _ = interrupt.recv() => ExitCode::from(130),
+            _ = terminate.recv() => ExitCode::from(143),
+            () = hung_up => ExitCode::from(143),
         }
     }
 }
@@ -100,6 +112,16 @@ mod tests {
             let _ = said.send(step);
         });
         assert_eq!(heard.recv(), Ok("the network"));
+    }
+
+    #[test]
+    fn what_is_asked_before_there_is_a_runtime_is_heard_in_it() {
+        let mut asked = Asked::listen().unwrap();
+        // Of all tests of this process none else hears it.
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let heard = async { tokio::time::timeout(Duration::from_secs(10), asked.recv()).await };
+        assert!(runtime.block_on(heard).is_ok());
     }
 
     #[test]
