@@ -21,6 +21,8 @@ CLONE_NEWNS = 0x00020000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 # The network between the host and its router, and the host's other network, where nobody is asked for anything.
 UPLINK, ROUTER, LAN = "192.168.77.2", "192.168.77.1", "192.168.88.1"
+# A network of the public internet that the host joins later.
+JOINED = "128.67.0.1"
 
 
 def enter(file):
@@ -143,6 +145,20 @@ class Host(World):
             enter(before)
             os.close(before)
             os.close(there)
+
+    def join(self):
+        """The host joins another network, as with another Wi-Fi or a VPN: its address there."""
+        ip("-n", self.host, "addr", "add", f"{JOINED}/24", "dev", "lan0")
+        return JOINED
+
+    def move(self):
+        """Another device has the way out, as when a cable is plugged in."""
+        ip("-n", self.host, "link", "add", "up1", "type", "veth", "peer", "name", "down1", "netns", self.name)
+        for namespace, device, address in ((self.host, "up1", "192.168.79.2"), (self.name, "down1", "192.168.79.1")):
+            ip("-n", namespace, "addr", "add", f"{address}/24", "dev", device)
+            ip("-n", namespace, "link", "set", device, "up")
+        ip("-n", self.host, "link", "set", "up0", "down")
+        ip("-n", self.host, "route", "add", "default", "via", "192.168.79.1")
 
     def state(self):
         """Devices, and IPv4's addresses, routes, rules, packet filters and forwarding, as text to compare."""

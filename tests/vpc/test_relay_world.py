@@ -9,7 +9,7 @@ import tempfile
 import pytest
 
 from support import network, puppet
-from support.host import LAN, ROUTER, UPLINK, Host, no_tun, tun_for_everybody
+from support.host import JOINED, LAN, ROUTER, UPLINK, Host, no_tun, tun_for_everybody
 from support.network import CONNECT
 from support.paths import BINARY
 from support.storefront import Cache
@@ -65,7 +65,7 @@ def test_functions_reach_the_public_world_and_what_is_attached_but_not_the_host(
             assert connect(name, PUBLIC, count=2, keep=True) == ["hello"] * 2
             assert puppet.inside(platform, UDP, name, host=PUBLIC, port=PORT) == 1400
             assert puppet.inside(platform, PING, name) == "+PONG\r\n"
-        listeners = [(address, socket.create_server((address, 0))) for address in (UPLINK, LAN, "127.0.0.1")]
+        listeners = [(address, socket.create_server((address, 0))) for address in (UPLINK, LAN, host.join(), "127.0.0.1")]
         forbidden = [(address, listener.getsockname()[1]) for address, listener in listeners]
         forbidden += [(ROUTER, PORT), (SERVER, PORT), ("169.254.169.254", 80), (UPLINK, platform.port)]
         for address, port in forbidden:
@@ -79,4 +79,5 @@ def test_functions_reach_the_public_world_and_what_is_attached_but_not_the_host(
         assert connect("Red", PUBLIC, count=2, keep=True, timeout=0.5) == ["hello", "TimeoutError"]
         assert platform.limit("nat.ports", "Nat")["used"] == 3
         platform.stop()
+    ip("-n", host.host, "addr", "del", f"{JOINED}/24", "dev", "lan0")
     assert host.state() == before, "a relay changes nothing of the host's"

@@ -3,7 +3,7 @@
 //! Source: Linux, Documentation/userspace-api/netlink/intro.rst; numbers in host order, attributes on 4 bytes.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -128,7 +128,16 @@ impl Socket {
     /// # Errors
     /// Of the kernel; descriptors may be short.
     pub fn route() -> io::Result<Self> {
-        Self::open(None)
+        Self::open(None, 0)
+    }
+
+    /// One that the kernel tells of changes: `groups` are the `RTMGRP_*` of links, addresses and routes. It is readable while
+    /// there is something that [`Socket::was_told`] has not taken.
+    ///
+    /// # Errors
+    /// As [`Socket::route`].
+    pub fn told_of(groups: u32) -> io::Result<Self> {
+        Self::open(None, groups)
     }
 
     /// Packet rules.
@@ -136,7 +145,7 @@ impl Socket {
     /// # Errors
     /// As [`Socket::route`].
     pub fn netfilter() -> io::Result<Self> {
-        Self::open(Some(rustix::net::netlink::NETFILTER))
+        Self::open(Some(rustix::net::netlink::NETFILTER), 0)
     }
 
     /// Sockets.
@@ -144,7 +153,7 @@ impl Socket {
     /// # Errors
     /// As [`Socket::route`].
     pub fn diagnosis() -> io::Result<Self> {
-        Self::open(Some(rustix::net::netlink::SOCK_DIAG))
+        Self::open(Some(rustix::net::netlink::SOCK_DIAG), 0)
     }
 
     /// Families that have no number of their own.
@@ -152,14 +161,14 @@ impl Socket {
     /// # Errors
     /// As [`Socket::route`].
     pub fn generic() -> io::Result<Self> {
-        Self::open(Some(rustix::net::netlink::GENERIC))
+        Self::open(Some(rustix::net::netlink::GENERIC), 0)
     }
 
     /// Protocol 0, which the route family has, is said by none.
-    fn open(protocol: Option<Protocol>) -> io::Result<Self> {
+    fn open(protocol: Option<Protocol>, groups: u32) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
-        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))?;
         Ok(Self(socket))
     }
 
@@ -221,6 +230,20 @@ impl Socket {
         Err(io::ErrorKind::OutOfMemory.into())
     }
 
+    /// Whether the kernel has told of something since the last time, which is taken. Does not wait.
+    pub fn was_told(&self) -> bool {
+        use rustix::io::Errno;
+        let mut told = false;
+        loop {
+            match rustix::net::recv(&self.0, &mut [0; HEADER][..], RecvFlags::DONTWAIT) {
+                // Of a message the rest is thrown away; that some found no room is as good as told.
+                Ok(_) | Err(Errno::NOBUFS) => told = true,
+                Err(Errno::INTR) => {}
+                Err(_) => return told,
+            }
+        }
+    }
+
     fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
         let received = loop {
             match rustix::net::recv(&self.0, &mut *buffer, RecvFlags::empty()) {
@@ -229,6 +252,12 @@ impl Socket {
             }
         };
         Ok(&buffer[..received.0])
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

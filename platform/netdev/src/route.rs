@@ -5,6 +5,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::netlink::{Batch, CREATE, DUMP, REPLACE, Socket, attributes};
 
@@ -173,15 +174,58 @@ pub fn rule(batch: &mut Batch, ipv6: bool, device: &str, table: u32, priority: u
         .attribute(RULE_PRIORITY, &priority.to_ne_bytes());
 }
 
-/// Every range that an address of this namespace's devices is of, loopback included.
-///
-/// # Errors
-/// Of the kernel.
-pub fn connected() -> io::Result<Vec<Range>> {
+/// Every range that an address of a namespace's devices is of, loopback included: also of those that come later.
+#[derive(Debug)]
+pub struct Connected {
+    asked: Socket,
+    told: Socket,
+    ranges: Vec<Range>,
+}
+
+impl Connected {
+    /// Of the calling thread's namespace, for good.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub fn watch() -> io::Result<Self> {
+        // Told before it asks: no change is missed.
+        // Of an address of IPv6 the kernel tells when nobody else has it, a second later; of its route at once.
+        let groups = libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR | libc::RTMGRP_IPV6_ROUTE;
+        let told = Socket::told_of(groups as u32)?;
+        let asked = Socket::route()?;
+        let ranges = connected(&asked)?;
+        Ok(Self { asked, told, ranges })
+    }
+
+    /// As they were when last looked at.
+    pub fn known(&self) -> &[Range] {
+        &self.ranges
+    }
+
+    /// As they are now. Costs one system call while nothing has changed.
+    ///
+    /// # Errors
+    /// Of the kernel; what was known stays.
+    pub fn renew(&mut self) -> io::Result<&[Range]> {
+        if self.told.was_told() {
+            self.ranges = connected(&self.asked)?;
+        }
+        Ok(&self.ranges)
+    }
+}
+
+/// Readable when there is something to renew.
+impl AsFd for Connected {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.told.as_fd()
+    }
+}
+
+fn connected(asked: &Socket) -> io::Result<Vec<Range>> {
     let mut batch = Batch::default();
     batch.message(GET_ADDRESS, DUMP, &[0; 8]);
     let mut found = Vec::new();
-    Socket::route()?.dump(&batch, |kind, body| {
+    asked.dump(&batch, |kind, body| {
         if kind != NEW_ADDRESS || body.len() < 8 {
             return;
         }
@@ -244,7 +288,8 @@ mod tests {
 
     #[test]
     fn loopback_is_connected_and_has_a_name() {
-        let found = connected().unwrap();
+        let found = Connected::watch().unwrap();
+        let found = found.known();
         assert!(found.contains(&(IpAddr::V4(Ipv4Addr::LOCALHOST), 8)), "{found:?}");
         let loopback = index(c"lo").unwrap();
         assert_eq!(name(loopback).unwrap(), "lo");

@@ -68,7 +68,14 @@ fn carries_packets(kind: Kind) {
         let (descriptor, index) = device(kind).unwrap();
         assert_eq!(route::uplink().unwrap(), Some(index));
         assert_eq!(route::name(index).unwrap(), "eth0");
-        assert!(route::connected().unwrap().contains(&(IpAddr::from([169, 254, 0, 2]), 30)));
+        let mut connected = route::Connected::watch().unwrap();
+        let later = ("fd00:1::2".parse().unwrap(), 64);
+        assert!(connected.known().contains(&(IpAddr::from([169, 254, 0, 2]), 30)));
+        assert!(!connected.renew().unwrap().contains(&later));
+        let mut batch = Batch::default();
+        route::address(&mut batch, index, later);
+        Socket::route().unwrap().send(batch).unwrap();
+        assert!(connected.renew().unwrap().contains(&later), "what came after the first look");
         let device = Device::from(descriptor);
         let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();

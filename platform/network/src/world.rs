@@ -119,8 +119,8 @@ pub enum WorldError {
 pub struct Outside {
     /// Packets that leave are written here, and answers read.
     pub device: Device,
-    /// Destinations that are out of bounds: the host's own networks.
-    pub refused: Vec<Range>,
+    /// Destinations that are out of bounds: the host's own networks, as they change.
+    pub refused: Option<route::Connected>,
     /// What somebody should know: rules of others that are in the way.
     pub warnings: Vec<String>,
     /// What keeps packets flowing for as long as it is held.
@@ -133,7 +133,7 @@ impl Outside {
     /// A world behind a device that somebody else has set up.
     pub fn behind(device: OwnedFd) -> Self {
         let device = device.into();
-        Self { device, refused: Vec::new(), warnings: Vec::new(), _held: None, _guest: None }
+        Self { device, refused: None, warnings: Vec::new(), _held: None, _guest: None }
     }
 }
 

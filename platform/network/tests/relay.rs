@@ -202,7 +202,7 @@ fn the_world_is_reached_and_what_is_private_is_not() {
         let namespace = Namespace::fork(|| ()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let entered = runtime.enter();
-        let relay = Relay::start(namespace, Arc::new(Everywhere), Outside::default()).unwrap();
+        let relay = Relay::start(namespace, Arc::new(Everywhere), Outside::of_this_host().unwrap()).unwrap();
         drop(entered);
         let flow = |destination: &str| Flow {
             source: SocketAddr::new(FUNCTION.into(), 40_000),

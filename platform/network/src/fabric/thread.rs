@@ -43,8 +43,9 @@ const BELL: u64 = 0;
 const WORLD: u64 = 1;
 const RELAY: u64 = 2;
 const ALARM: u64 = 3;
+const HOST_NETWORKS: u64 = 4;
 /// Tokens of environments begin here.
-const FIRST: u64 = 4;
+const FIRST: u64 = 5;
 
 /// An environment, as the thread knows it.
 struct Slot {
@@ -208,6 +209,7 @@ impl Thread {
                     }
                 }
                 ALARM => self.alarm.silence(),
+                HOST_NETWORKS => self.renew_host_networks(),
                 WORLD => self.serve(now, Port::World, WORLD),
                 RELAY => self.serve(now, Port::Relay, RELAY),
                 token => {
@@ -360,15 +362,28 @@ impl Thread {
     fn set_world(&mut self, outside: Option<Outside>) {
         if let Some(old) = self.world.take() {
             let _ = epoll::delete(&self.epoll, &old.device);
+            if let Some(refused) = &old.refused {
+                let _ = epoll::delete(&self.epoll, refused);
+            }
             // Closing a device that does not persist takes the kernel 16 ms, and packets would wait.
             let closing = std::thread::Builder::new().name("world-closing".into());
             drop(closing.spawn(move || drop(old)));
         }
         if let Some(new) = outside {
-            match self.watch(&new.device, WORLD) {
+            let networks = new.refused.as_ref().map_or(Ok(()), |refused| self.watch(refused, HOST_NETWORKS));
+            match networks.and_then(|()| self.watch(&new.device, WORLD)) {
                 Ok(()) => self.world = Some(new),
                 Err(error) => tracing::error!(%error, "the world cannot be watched"),
             }
+        }
+    }
+
+    /// The host has other addresses now.
+    fn renew_host_networks(&mut self) {
+        if let Some(refused) = self.world.as_mut().and_then(|world| world.refused.as_mut())
+            && let Err(error) = refused.renew()
+        {
+            tracing::error!(%error, "cannot list the host's networks; those that it had before stay out of reach");
         }
     }
 

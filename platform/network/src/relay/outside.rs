@@ -2,6 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+
+use netdev::route::{Connected, Range};
 
 /// Ranges that are not the public internet, IPv4.
 ///
@@ -25,26 +28,30 @@ const NOT_PUBLIC_V4: [(Ipv4Addr, u8); 15] = [
 ];
 
 /// The host's own addresses and networks, and whatever is not public.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct Outside {
-    connected: Vec<(IpAddr, u8)>,
+    connected: Mutex<Connected>,
 }
 
 impl Outside {
-    /// As this host's devices are now.
+    /// As this host's devices are, now and later.
     ///
     /// # Errors
     /// Of the kernel.
     pub fn of_this_host() -> io::Result<Self> {
-        Ok(Self { connected: netdev::route::connected()? })
+        Ok(Self { connected: Mutex::new(Connected::watch()?) })
     }
 
-    /// Whether a function may reach the address.
+    /// Whether a function may reach the address. Nothing is allowed while the kernel does not say what the host has.
     pub fn is_allowed(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        is_public(address)
-            && !self.connected.iter().any(|(range, prefix)| is_within(address, *range, *prefix))
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        connected.renew().is_ok_and(|connected| is_foreign(address, connected))
     }
+}
+
+fn is_foreign(address: IpAddr, connected: &[Range]) -> bool {
+    let address = address.to_canonical();
+    is_public(address) && !connected.iter().any(|(range, prefix)| is_within(address, *range, *prefix))
 }
 
 fn is_public(address: IpAddr) -> bool {
@@ -79,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_host_its_networks_and_private_ranges_are_out_of_reach() {
-        let outside = Outside { connected: vec![("8.8.4.0".parse().unwrap(), 24)] };
+        let connected = [("8.8.4.0".parse().unwrap(), 24)];
         for text in [
             "127.0.0.1",
             "10.1.2.3",
@@ -102,16 +109,17 @@ mod tests {
             "64:ff9b::7f00:1",
             "2002:7f00:1::",
         ] {
-            assert!(!outside.is_allowed(text.parse().unwrap()), "{text}");
+            assert!(!is_foreign(text.parse().unwrap(), &connected), "{text}");
         }
         for text in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "1.1.1.1", "2606:4700::1111", "::ffff:1.1.1.1"] {
-            assert!(outside.is_allowed(text.parse().unwrap()), "{text}");
+            assert!(is_foreign(text.parse().unwrap(), &connected), "{text}");
         }
     }
 
     #[test]
     fn this_hosts_own_addresses_are_known() {
         let outside = Outside::of_this_host().unwrap();
-        assert!(outside.connected.iter().any(|(address, _)| address.is_loopback()));
+        let connected = outside.connected.lock().unwrap();
+        assert!(connected.known().iter().any(|(address, _)| address.is_loopback()));
     }
 }

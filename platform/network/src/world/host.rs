@@ -25,7 +25,7 @@ pub(super) struct Held {
 pub(super) fn open(state_dir: &Path) -> Result<Outside, WorldError> {
     elsewhere(|| {
         let failed = |doing| move |error| WorldError::Kernel { doing, error };
-        let refused = route::connected().map_err(failed("list the host's networks"))?;
+        let refused = route::Connected::watch().map_err(failed("list the host's networks"))?;
         let uplink = route::uplink().map_err(failed("find the host's default route"))?;
         let no_route =
             || io::Error::new(io::ErrorKind::NetworkUnreachable, "the host has no default route for IPv4");
@@ -45,6 +45,6 @@ pub(super) fn open(state_dir: &Path) -> Result<Outside, WorldError> {
             ));
         }
         let _held = Some(Held { _table: table, _forwarding: changed });
-        Ok(Outside { refused, warnings, _held, ..outside })
+        Ok(Outside { refused: Some(refused), warnings, _held, ..outside })
     })
 }

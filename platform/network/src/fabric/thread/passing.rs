@@ -178,8 +178,9 @@ impl Thread {
             Port::World => match &self.world {
                 None => return self.lose(Lost::NoWorld),
                 Some(world) => {
-                    if !world.refused.is_empty()
-                        && destination(frame::packet(whole)).is_none_or(|to| world::is_in(&world.refused, to))
+                    if let Some(refused) = &world.refused
+                        && destination(frame::packet(whole))
+                            .is_none_or(|to| world::is_in(refused.known(), to))
                     {
                         return self.lose(Lost::HostNetwork);
                     }
