@@ -3,8 +3,8 @@
 //! The kernel keeps these settings when a process dies, so what they were is written down before they are changed; the
 //! next start puts them back.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 const RECORD: &str = "forwarding";
@@ -29,22 +29,23 @@ fn setting(device: &str) -> PathBuf {
 
 /// Lets the kernel forward what comes in by these devices.
 pub(super) fn allow(state_dir: &Path, devices: &[&str]) -> io::Result<Changed> {
-    let mut record = String::new();
-    let mut change = Vec::new();
-    for device in devices {
-        if fs::read_to_string(setting(device))?.trim() != "1" {
-            record.push_str(device);
-            record.push('\n');
-            change.push(setting(device));
-        }
-    }
     fs::create_dir_all(state_dir)?;
-    fs::write(state_dir.join(RECORD), record)?;
+    fs::write(state_dir.join(RECORD), "")?;
     let changed = Changed { state_dir: state_dir.to_owned() };
-    for file in change {
-        fs::write(file, "1")?;
+    for device in devices {
+        allow_also(state_dir, device)?;
     }
     Ok(changed)
+}
+
+/// One device more, for as long as [`Changed`] lives: without its record nothing is changed.
+pub(super) fn allow_also(state_dir: &Path, device: &str) -> io::Result<()> {
+    if fs::read_to_string(setting(device))?.trim() == "1" {
+        return Ok(());
+    }
+    let mut record = OpenOptions::new().append(true).open(state_dir.join(RECORD))?;
+    record.write_all(format!("{device}\n").as_bytes())?;
+    fs::write(setting(device), "1")
 }
 
 /// Puts back what a run changed, this one or one that was killed. Devices that are gone have taken theirs along.

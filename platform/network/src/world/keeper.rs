@@ -1,6 +1,9 @@
-//! Watches over the world: when its device, namespace or rules go away, it is opened again as soon as that works.
+//! Watches over the world: when its device, namespace or rules go away, it is opened again as soon as that works; when the
+//! host's default route leads elsewhere, forwarding follows it.
 
-use super::{DEVICE, Outside, World, enter, namespace_path};
+use super::{DEVICE, Outside, World, enter, forwarding, namespace_path};
+use netdev::netlink::Socket;
+use netdev::route;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -61,9 +64,15 @@ fn watch(
     tell: &dyn Fn(Option<Outside>),
 ) {
     let mut known = if is_open { identity(world) } else { None };
+    let told = (*world == World::Host)
+        .then(|| Socket::told_of((libc::RTMGRP_LINK | libc::RTMGRP_IPV4_ROUTE) as u32).ok())
+        .flatten();
     while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
         let found = identity(world);
         if known.is_some() && found == known {
+            if told.as_ref().is_some_and(Socket::was_told) {
+                follow_uplink(state_dir);
+            }
             continue;
         }
         if known.is_some() {
@@ -84,16 +93,24 @@ fn watch(
     }
 }
 
+/// Another device may have the host's default route now.
+fn follow_uplink(state_dir: &Path) {
+    let Ok(Some(uplink)) = route::uplink() else { return };
+    if let Err(error) = route::name(uplink).and_then(|name| forwarding::allow_also(state_dir, &name)) {
+        tracing::warn!(%error, "cannot allow forwarding for the device of the default route");
+    }
+}
+
 /// What there is now; `None` without a device.
 fn identity(world: &World) -> Option<Identity> {
     match world {
         World::None | World::Relay => None,
-        World::Host => Some(Identity { device: netdev::route::index(DEVICE).ok()?, namespace: None }),
+        World::Host => Some(Identity { device: route::index(DEVICE).ok()?, namespace: None }),
         World::Namespace(name) => std::thread::scope(|scope| {
             let look = || {
                 let namespace = std::fs::metadata(namespace_path(name)).ok()?.ino();
                 enter(name).ok()?;
-                Some(Identity { device: netdev::route::index(DEVICE).ok()?, namespace: Some(namespace) })
+                Some(Identity { device: route::index(DEVICE).ok()?, namespace: Some(namespace) })
             };
             scope.spawn(look).join().ok().flatten()
         }),
