@@ -102,6 +102,9 @@ def test_a_world_whose_uplink_goes_away_comes_back_with_it_or_with_another(start
     comes_back()
     host.move()
     comes_back()
+    # Somebody flushes routes that are not his.
+    ip("-n", host.host, "route", "del", "198.18.0.0/15")
+    comes_back()
     platform.stop()
     assert "up0/forwarding: 0" in host.state() and "up1/forwarding: 0" in host.state()
 

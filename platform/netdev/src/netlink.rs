@@ -15,7 +15,8 @@ pub const REPLACE: u16 = 0x0400 | 0x0100;
 /// `NLM_F_DUMP`: all of a kind.
 pub const DUMP: u16 = 0x0300;
 const REQUEST: u16 = 0x0001;
-const ACKNOWLEDGE: u16 = 0x0004;
+/// `NLM_F_ACK`: an answer that says that it was obeyed, behind what was asked for.
+pub const ACKNOWLEDGE: u16 = 0x0004;
 const NESTED: u16 = 0x8000;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
@@ -210,7 +211,7 @@ impl Socket {
         Err(io::ErrorKind::UnexpectedEof.into())
     }
 
-    /// Sends one message that asks for a dump, and hands `each` the type and body of what comes.
+    /// Sends one message that asks for a dump, or for one thing with [`ACKNOWLEDGE`], and hands `each` the type and body of what comes.
     ///
     /// # Errors
     /// Of the kernel.

@@ -4,10 +4,10 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::netlink::{Batch, CREATE, DUMP, REPLACE, Socket, attributes};
+use crate::netlink::{ACKNOWLEDGE, Batch, CREATE, DUMP, REPLACE, Socket, attributes};
 
 const NEW_LINK: u16 = 16;
 const NEW_ADDRESS: u16 = 20;
@@ -234,6 +234,27 @@ fn connected(asked: &Socket) -> io::Result<Vec<Range>> {
     })?;
     found.sort_unstable();
     found.dedup();
+    Ok(found)
+}
+
+/// The device that packets for that address leave by, by its index, in the calling thread's namespace.
+///
+/// # Errors
+/// Of the kernel: there is no way to it.
+pub fn device_towards(address: Ipv4Addr) -> io::Result<Option<u32>> {
+    let mut header = [0; 12];
+    (header[0], header[1]) = (libc::AF_INET as u8, 32);
+    let mut batch = Batch::default();
+    batch.message(GET_ROUTE, ACKNOWLEDGE, &header).attribute(ROUTE_DESTINATION, &address.octets());
+    let mut found = None;
+    Socket::route()?.dump(&batch, |kind, body| {
+        if kind == NEW_ROUTE && body.len() >= 12 {
+            let device = attributes(&body[12..]).find(|(kind, _)| *kind == ROUTE_DEVICE);
+            found = device
+                .and_then(|(_, value)| value.first_chunk::<4>())
+                .map(|bytes| u32::from_ne_bytes(*bytes));
+        }
+    })?;
     Ok(found)
 }
 

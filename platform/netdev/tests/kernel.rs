@@ -68,6 +68,8 @@ fn carries_packets(kind: Kind) {
         let (descriptor, index) = device(kind).unwrap();
         assert_eq!(route::uplink().unwrap(), Some(index));
         assert_eq!(route::name(index).unwrap(), "eth0");
+        assert_eq!(route::device_towards(Ipv4Addr::new(9, 9, 9, 9)).unwrap(), Some(index));
+        assert_eq!(route::device_towards(Ipv4Addr::LOCALHOST).unwrap(), Some(route::LOOPBACK));
         let mut connected = route::Connected::watch().unwrap();
         let later = ("fd00:1::2".parse().unwrap(), 64);
         assert!(connected.known().contains(&(IpAddr::from([169, 254, 0, 2]), 30)));

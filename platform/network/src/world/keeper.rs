@@ -1,7 +1,7 @@
-//! Watches over the world: when its device, namespace or rules go away, it is opened again as soon as that works; when the
+//! Watches over the world: when its device, the route to it, or its namespace go away, it is opened again as soon as that works; when the
 //! host's default route leads elsewhere, forwarding follows it.
 
-use super::{DEVICE, Outside, World, enter, forwarding, namespace_path};
+use super::{DEVICE, OURS, Outside, World, enter, forwarding, namespace_path};
 use netdev::netlink::Socket;
 use netdev::route;
 use std::os::unix::fs::MetadataExt as _;
@@ -101,18 +101,24 @@ fn follow_uplink(state_dir: &Path) {
     }
 }
 
-/// What there is now; `None` without a device.
+/// What there is now; `None` without a device or a route to it.
 fn identity(world: &World) -> Option<Identity> {
     match world {
         World::None | World::Relay => None,
-        World::Host => Some(Identity { device: route::index(DEVICE).ok()?, namespace: None }),
+        World::Host => Some(Identity { device: leading_here()?, namespace: None }),
         World::Namespace(name) => std::thread::scope(|scope| {
             let look = || {
                 let namespace = std::fs::metadata(namespace_path(name)).ok()?.ino();
                 enter(name).ok()?;
-                Some(Identity { device: route::index(DEVICE).ok()?, namespace: Some(namespace) })
+                Some(Identity { device: leading_here()?, namespace: Some(namespace) })
             };
             scope.spawn(look).join().ok().flatten()
         }),
     }
+}
+
+/// The device, by its index, where answers find it: a link that was down for a moment has lost its routes.
+fn leading_here() -> Option<u32> {
+    let device = route::index(DEVICE).ok()?;
+    (route::device_towards(OURS.0).ok()? == Some(device)).then_some(device)
 }
