@@ -140,7 +140,7 @@ fn health(doors: &Doors) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "account_id": doors.account_id,
         "region": doors.region,
-        "functions": doors.control.count(),
+        "functions": figures.functions,
         "environments": figures.environments,
         "in_flight": figures.in_flight,
         "events": waiting,

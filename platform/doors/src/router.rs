@@ -181,11 +181,11 @@ impl Doors {
         self.apis.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks at all functions' URLs and names in the template; plain ones have neither.
+    /// Looks at all functions and their URLs.
     pub fn look(&self) {
         // Locked before the functions are listed, so that no change comes between.
         let mut urls = self.urls.write().unwrap_or_else(PoisonError::into_inner);
-        for function in self.control.known_functions() {
+        for function in self.control.functions() {
             urls.put(&function);
         }
     }

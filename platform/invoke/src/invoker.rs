@@ -1,11 +1,9 @@
 //! The front of the room: functions come and go, requests come in, decisions and answers go out.
 
-mod others;
 mod preparation;
 mod shelf;
 mod versions;
 
-use self::others::Others;
 use self::preparation::never_ran;
 pub use self::shelf::Preparation;
 use self::versions::Origin;
@@ -30,7 +28,7 @@ use sandbox::{HostMemory, Sandboxes, StartError};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use telemetry::{Counters, FunctionCounters, Logs};
 use tokio::sync::{Notify, RwLock, oneshot, watch};
@@ -134,6 +132,8 @@ pub enum InvokeError {
 /// A look at the whole, for health checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figures {
+    /// Functions that can be invoked.
+    pub functions: usize,
     /// Environments, busy and idle.
     pub environments: u32,
     /// Requests in flight.
@@ -168,7 +168,6 @@ struct Shared {
     farewells: Arc<RwLock<()>>,
     /// The platform stops: what ends now is no fault of a function's.
     stops: AtomicBool,
-    others: OnceLock<Others>,
 }
 
 #[derive(Debug)]
@@ -243,7 +242,6 @@ impl Invoker {
             serving: options.serving,
             farewells: Arc::default(),
             stops: AtomicBool::new(false),
-            others: OnceLock::new(),
         }));
         tokio::spawn(freezer.run());
         tokio::spawn(invoker.clone().reap());
@@ -272,7 +270,7 @@ impl Invoker {
                 self.0.counters.remove(&name);
             }
             Change::Reserved { name, reserved } => {
-                if let Some(known) = self.known(&mut core, now, &name).cloned() {
+                if let Some(known) = core.functions.get(name.as_str()).cloned() {
                     let limits = limits_of(&known.version.function, reserved);
                     core.dispatcher.update_function(now, known.id, limits);
                 }
@@ -289,7 +287,7 @@ impl Invoker {
         self.0.deadlines.notify_one();
     }
 
-    /// Takes over functions that the control room has at the start: [`Invoker::apply`] for each, in one go.
+    /// Takes over the functions that the control room has at the start: [`Invoker::apply`] for each, in one go.
     pub fn begin(&self, functions: &[Arc<Function>]) {
         let now = self.now();
         let mut effects = Vec::new();
@@ -432,8 +430,7 @@ impl Invoker {
 
     /// Whether a function could be invoked now, without invoking it (`InvocationType: DryRun`).
     pub fn knows(&self, function: &str) -> bool {
-        let now = self.now();
-        self.known(&mut self.lock(), now, function).is_some()
+        self.lock().functions.contains_key(function)
     }
 
     fn decide(
@@ -445,7 +442,6 @@ impl Invoker {
         let mut core = self.lock();
         let core = &mut *core;
         let no_function = || InvokeError::NoFunction(function.into());
-        self.known(core, now, function);
         let known = core.functions.get(function).ok_or_else(no_function)?;
         let state = known.version.function.state;
         if state != State::Active {
@@ -700,7 +696,11 @@ impl Invoker {
     /// A look at the whole.
     pub fn figures(&self) -> Figures {
         let core = self.lock();
-        Figures { environments: core.dispatcher.environments(), in_flight: core.dispatcher.in_flight() }
+        Figures {
+            functions: core.functions.keys().filter(|key| versions::is_function(key)).count(),
+            environments: core.dispatcher.environments(),
+            in_flight: core.dispatcher.in_flight(),
+        }
     }
 
     /// The engines' time.

@@ -501,8 +501,7 @@ async fn serve(
     let base = format!("http://{}", SocketAddr::new(arguments.address(), port));
     let summary = banner::Summary {
         base: &base,
-        control: &control,
-        functions: control.known_functions(),
+        functions: control.functions(),
         doors: doors.list(port),
         abilities: sandboxes.abilities(),
         stack: read.as_ref().map(|read| &read.stack),

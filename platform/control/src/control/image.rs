@@ -16,7 +16,7 @@ impl Control {
     #[must_use]
     pub fn with_images(mut self, images: Arc<dyn Images>) -> Self {
         let mut functions = Functions::clone(&self.snapshot());
-        for function in functions.known_mut().filter(|function| uses_images(function)) {
+        for function in functions.values_mut().filter(|function| uses_images(function)) {
             let function = Arc::make_mut(function);
             find_image(&*images, function);
             for version in function.published.versions.values_mut() {

@@ -1,6 +1,5 @@
 //! Opening: one process per data folder, the store read and checked, left-overs of a crash removed.
 
-use super::functions::{Code, Plain};
 use super::{
     CodeSigningConfig, Control, Functions, Observer, Options, References, SigningConfigs, Writer, package,
     record,
@@ -9,7 +8,6 @@ use crate::function::{Function, State, StateReason};
 use crate::layer::Layers;
 use crate::package::{CodeLease, Location, PackageError, Packages};
 use crate::store::{Embedded, Store, StoreError};
-use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt as _;
@@ -137,29 +135,9 @@ impl Stored {
             store.commit(&[record::schema()])?;
         }
         let packages = Packages::open(&data_dir)?;
-        let mut known: Vec<_> = contents.functions.into_values().collect();
+        let mut functions: Functions = contents.functions;
         let mut writer = Writer::new(contents.version_key);
-        let mut plain: Vec<(String, Plain)> = Vec::with_capacity(contents.plain.len());
-        let mut codes: HashMap<String, Option<Arc<Code>>> = HashMap::new();
-        for sketch in contents.plain {
-            if !codes.contains_key(&sketch.hex) {
-                let code = packages.find(&sketch.hex).map(|(path, lease)| Arc::new(Code { path, lease }));
-                codes.insert(sketch.hex.clone(), code);
-            }
-            match &codes[&sketch.hex] {
-                Some(code) => {
-                    writer.code_bytes += sketch.code_size;
-                    packages.refer(&[&sketch.hex], &[]);
-                    plain.push((sketch.name.clone(), sketch.plain(Arc::clone(code))));
-                }
-                None => known.push(Arc::new(sketch.function().map_err(|detail| OpenError::DamagedRow {
-                    data_dir: data_dir.clone(),
-                    key: record::key(&sketch.name),
-                    detail,
-                })?)),
-            }
-        }
-        for function in known.iter_mut().map(Arc::make_mut) {
+        for function in functions.values_mut().map(Arc::make_mut) {
             find_code(&packages, function);
             for version in function.published.versions.values_mut() {
                 find_code(&packages, Arc::make_mut(version));
@@ -195,7 +173,6 @@ impl Stored {
             packages.refer(package(&version.layer.location).as_slice(), &[]);
         }
         packages.sweep()?;
-        let functions = Functions::of(known, plain);
         Ok(Self { data_dir, store, packages, writer, functions, layers, signing, lock })
     }
 }

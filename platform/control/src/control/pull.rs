@@ -132,7 +132,7 @@ impl Control {
     pub fn begin_pulls(self: &Arc<Self>) {
         let mut queue = self.pulls.lock();
         queue.of = Some(Arc::downgrade(self));
-        for function in self.known_functions() {
+        for function in self.functions() {
             let Some(pull) = &function.pull else { continue };
             if !queue.waiting.iter().any(|job| job.ticket == pull.ticket) {
                 tracing::info!(

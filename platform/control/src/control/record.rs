@@ -1,7 +1,6 @@
 //! How functions become rows of the store, and which rows this version understands.
 
 use super::CodeSigningConfig;
-use super::functions::Sketch;
 use crate::function::Function;
 use crate::layer::LayerVersions;
 use crate::published;
@@ -29,8 +28,6 @@ pub struct Contents {
     pub version_key: u64,
     /// Functions, without the paths that depend on where the data folder lies.
     pub functions: BTreeMap<String, Arc<Function>>,
-    /// The others, which are plain; not yet understood.
-    pub plain: Vec<Sketch>,
     /// Layers, likewise.
     pub layers: Vec<LayerVersions>,
     /// Code signing configurations.
@@ -135,7 +132,6 @@ enum Row {
     Schema(u64),
     VersionKey(u64),
     Function(Arc<Function>),
-    Plain(Sketch),
     Version(u64, Arc<Function>),
     Layer(LayerVersions),
     Signing(CodeSigningConfig),
@@ -154,10 +150,7 @@ fn row(key: &str, value: &[u8]) -> Result<Row, String> {
     Ok(match key {
         SCHEMA_KEY => Row::Schema(number()?),
         VERSION_KEY => Row::VersionKey(number()?),
-        key if key.starts_with(FUNCTION_PREFIX) => match Sketch::of(value) {
-            Some(sketch) => Row::Plain(sketch),
-            None => Row::Function(of(value)?),
-        },
+        key if key.starts_with(FUNCTION_PREFIX) => Row::Function(of(value)?),
         key if key.starts_with(VERSION_PREFIX) => {
             let version: Arc<Function> = of(value)?;
             Row::Version(published::number(&version.version).ok_or("not a version")?, version)
@@ -173,17 +166,15 @@ fn contents(found: Found) -> Result<Contents, Unreadable> {
         schema: None,
         version_key: 0,
         functions: BTreeMap::new(),
-        plain: Vec::with_capacity(found.rows.len()),
         layers: Vec::new(),
         signing: Vec::new(),
     };
-    let (mut functions, mut versions) = (Vec::new(), Vec::new());
+    let (mut functions, mut versions) = (Vec::with_capacity(found.rows.len()), Vec::new());
     for row in found.rows {
         match row {
             Row::Schema(schema) => contents.schema = Some(u32::try_from(schema).unwrap_or(u32::MAX)),
             Row::VersionKey(last) => contents.version_key = last,
             Row::Function(function) => functions.push((function.name.clone(), function)),
-            Row::Plain(sketch) => contents.plain.push(sketch),
             Row::Version(number, version) => versions.push((number, version)),
             Row::Layer(layer) => contents.layers.push(layer),
             Row::Signing(config) => contents.signing.push(config),
@@ -199,11 +190,6 @@ fn contents(found: Found) -> Result<Contents, Unreadable> {
     }
     contents.functions = functions.into_iter().collect();
     for (number, version) in versions {
-        if let Some(at) = contents.plain.iter().position(|sketch| sketch.name == version.name) {
-            let function = contents.plain.swap_remove(at).function();
-            let function = function.map_err(|detail| Unreadable::Row { key: key(&version.name), detail })?;
-            contents.functions.insert(version.name.clone(), Arc::new(function));
-        }
         let Some(owner) = contents.functions.get_mut(&version.name) else {
             let key = version_row(&version.name, &version.version);
             return Err(Unreadable::Row { key, detail: "its function is not there".to_owned() });

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Arc;
 
 const FOLDER: &str = "ONRUSH_TEST_CONTROL_FOLDER";
 
@@ -131,44 +130,6 @@ fn functions_are_the_same_after_a_restart() {
     assert_eq!(after.code, before.code);
     assert!(after.code.join("index.py").is_file());
     assert!(bench.heard().is_empty());
-}
-
-#[test]
-fn what_nothing_hangs_on_is_understood_after_the_start_and_changes_like_any_other() {
-    let bench = Bench::new();
-    for name in ["a", "b", "reserved"] {
-        bench.control.create(create(name, "one")).unwrap();
-    }
-    bench.control.put_concurrency("reserved", Some(7)).unwrap();
-    let (before, bytes) = (bench.control.functions(), bench.control.code_bytes());
-    let bench = bench.again();
-    let control = &bench.control;
-    let mut names = Vec::new();
-    control.each_name(|name, arn, logical_id| {
-        names.push((name.to_owned(), arn.to_owned(), logical_id.is_some()));
-    });
-    let of = |function: &Arc<control::Function>| (function.name.clone(), function.arn.clone(), false);
-    assert_eq!(names, before.iter().map(of).collect::<Vec<_>>());
-    let known = |control: &Control| -> Vec<String> {
-        control.known_functions().iter().map(|function| function.name.clone()).collect()
-    };
-    assert_eq!(
-        (known(control), control.plain_names()),
-        (vec!["reserved".to_owned()], vec!["a".to_owned(), "b".to_owned()])
-    );
-    assert_eq!((control.count(), control.code_bytes(), control.unreserved_concurrency()), (3, bytes, 993));
-    assert_eq!(control.functions(), before);
-    assert!(before.iter().zip(control.functions()).all(|(before, after)| before.code == after.code));
-    // Its package goes with the last that runs it.
-    control.put_concurrency("b", Some(1)).unwrap();
-    assert_eq!(
-        (known(control), control.unreserved_concurrency()),
-        (vec!["b".to_owned(), "reserved".to_owned()], 992)
-    );
-    assert_eq!(bench.packages(), 1);
-    drop(before);
-    ["a", "b", "reserved"].iter().for_each(|name| drop(control.delete(name, None).unwrap()));
-    assert_eq!((control.count(), control.code_bytes(), bench.packages()), (0, 0, 0));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What `up` prints when it serves: what runs, where, what is not enforced, what to try.
 
 use crate::commands::doctor::{cures, word};
-use control::{Control, Function};
+use control::Function;
 use model::Era;
 use model::stack::{ApiRoute, Integration, IntegrationKind, Stack};
 use sandbox::{Abilities, AbilityState};
@@ -11,14 +11,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Functions that are listed for people: more than that nobody reads at each start.
-const LISTED_MAX: usize = 100;
-
 /// What there is to say.
 pub struct Summary<'a> {
     pub base: &'a str,
-    pub control: &'a Control,
-    /// Those that something hangs on; see [`Control::known_functions`].
     pub functions: Vec<Arc<Function>>,
     pub doors: Vec<(String, String)>,
     pub abilities: &'a Abilities,
@@ -152,16 +147,9 @@ fn stage(url: &str) -> &str {
 /// For people; the `ready` line stands alone.
 pub fn text(summary: &Summary<'_>) -> String {
     let mut text = String::new();
-    let Summary { base, control, doors, era, took, .. } = summary;
-    let of_template: Vec<_> =
-        summary.functions.iter().filter(|function| function.logical_id.is_some()).cloned().collect();
-    let functions = match control.count() {
-        ..=LISTED_MAX => control.functions(),
-        _ if of_template.is_empty() => control.functions_from("", LISTED_MAX),
-        _ => of_template,
-    };
+    let Summary { base, functions, doors, era, took, .. } = summary;
     let _ = writeln!(text, "Functions (era {}: {})", era.name, era.summary);
-    for function in &functions {
+    for function in functions {
         let word = function.logical_id.as_ref().unwrap_or(&function.name);
         let runtime = function.runtime.as_deref().unwrap_or("image");
         let reserved = function.reserved.map(|n| format!(", {n} reserved")).unwrap_or_default();
@@ -172,10 +160,6 @@ pub fn text(summary: &Summary<'_>) -> String {
             "  {word:<24} {runtime:<18} {} MB, {seconds} s{reserved}{name}",
             function.memory_mb
         );
-    }
-    let others = control.count().saturating_sub(functions.len());
-    if others > 0 {
-        let _ = writeln!(text, "  and {others} more: aws lambda list-functions --endpoint-url {base}");
     }
     if functions.is_empty() {
         let _ = writeln!(text, "  none yet: aws lambda create-function --endpoint-url {base} …");
@@ -232,18 +216,18 @@ pub fn text(summary: &Summary<'_>) -> String {
 
 /// For scripts: one line. Made without values in between, since functions may be ten thousand.
 pub fn json(summary: &Summary<'_>) -> String {
-    let mut functions = Vec::with_capacity(summary.control.count());
-    summary.control.each_name(|name, arn, logical_id| {
-        functions.push((name.to_owned(), arn.to_owned(), logical_id.map(str::to_owned)));
-    });
+    let functions = summary.functions.iter();
     let doors = summary.doors.iter();
     let page = Page {
         schema: 1,
         ready: summary.base,
         era: &summary.era.name,
         functions: functions
-            .iter()
-            .map(|(name, arn, logical_id)| OneFunction { name, logical_id: logical_id.as_deref(), arn })
+            .map(|function| OneFunction {
+                name: &function.name,
+                logical_id: function.logical_id.as_deref(),
+                arn: &function.arn,
+            })
             .collect(),
         doors: doors
             .map(|(id, url)| OneDoor {

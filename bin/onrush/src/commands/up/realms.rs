@@ -111,10 +111,7 @@ pub fn parts(
         None => control,
     };
     let control = Arc::new(control.with_images(images).with_objects(objects));
-    invoker.begin(&control.known_functions());
-    let of_control = Arc::downgrade(&control);
-    let find = move |name: &str| of_control.upgrade()?.function(name);
-    invoker.begin_others(control.plain_names(), find);
+    invoker.begin(&control.functions());
     Ok(Parts { control, invoker, events, doors })
 }
 

@@ -48,6 +48,7 @@ pub(super) fn delete_concurrency(control: &Control, input: &Input<'_>) -> Result
 }
 
 pub(super) fn account_settings(control: &Control) -> Answer {
+    let functions = control.functions();
     let used = control.code_bytes();
     Answer::ok(json!({
         "AccountLimit": {
@@ -57,7 +58,7 @@ pub(super) fn account_settings(control: &Control) -> Answer {
             "ConcurrentExecutions": control.options().account_concurrency,
             "UnreservedConcurrentExecutions": control.unreserved_concurrency(),
         },
-        "AccountUsage": {"TotalCodeSize": used, "FunctionCount": control.count()},
+        "AccountUsage": {"TotalCodeSize": used, "FunctionCount": functions.len()},
     }))
 }
 
