@@ -177,6 +177,7 @@ def test_nothing_that_blocks_is_waited_for(tmp_path):
         (["plan", "fifo"], "cannot open fifo: it is a pipe that nobody writes to"),
         (["plan", "template.json", "--load", "fifo"], "cannot open fifo: it is a pipe that nobody writes to"),
         ([*words, "template.json", "--env-file", "fifo"], "cannot open fifo: it is a pipe that nobody writes to"),
+        ([*words, "template.json", "--credentials", "fifo"], "the credentials file fifo: it is a pipe that nobody writes to"),
         ([*words, "template.json"], "/proc/kmsg"),
     ]:
         ran = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=20, cwd=tmp_path)

@@ -290,23 +290,31 @@ fn read_within(path: &Path, bytes_max: u64) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| format!("{at} is no UTF-8 text"))
 }
 
-/// A file that is read to its end without waiting for anything; or a pipe that somebody writes to, as the shell's `<(…)` is.
+/// A file that is read to its end without waiting for anything, `/dev/null` included; or a pipe that somebody writes to, or, as to
+/// the shell's `<(…)`, has written.
 ///
 /// # Errors
 /// It cannot be opened, is neither, or nobody writes to it.
 #[cfg(target_os = "linux")]
-fn open_to_read(path: &Path) -> io::Result<Box<dyn io::Read>> {
+pub fn open_to_read(path: &Path) -> io::Result<Box<dyn io::Read>> {
     use rustix::fs::{FileType, Mode, OFlags};
+    /// Linux's `PIPEFS_MAGIC`: a pipe that is in no folder, whose reader never comes before its writer.
+    const NAMELESS: rustix::fs::FsWord = 0x5049_5045;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     let mut file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+    let about = rustix::fs::fstat(&file)?;
+    let device = (rustix::fs::major(about.st_rdev), rustix::fs::minor(about.st_rdev));
+    match FileType::from_raw_mode(about.st_mode) {
         FileType::RegularFile => Ok(Box::new(file)),
+        FileType::CharacterDevice if device == (1, 3) => Ok(Box::new(io::empty())),
         FileType::Fifo => {
             let mut first = [0];
             let begun = match file.read(&mut first) {
                 // Only a pipe that has a writer has to be waited for.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Ok(0) => return Err(io::Error::other("it is a pipe that nobody writes to")),
+                Ok(0) if rustix::fs::fstatfs(&file)?.f_type != NAMELESS => {
+                    return Err(io::Error::other("it is a pipe that nobody writes to"));
+                }
                 begun => begun?,
             };
             rustix::io::ioctl_fionbio(&file, false)?;
@@ -316,8 +324,12 @@ fn open_to_read(path: &Path) -> io::Result<Box<dyn io::Read>> {
     }
 }
 
+/// A file.
+///
+/// # Errors
+/// It cannot be opened.
 #[cfg(not(target_os = "linux"))]
-fn open_to_read(path: &Path) -> io::Result<Box<dyn io::Read>> {
+pub fn open_to_read(path: &Path) -> io::Result<Box<dyn io::Read>> {
     Ok(Box::new(fs::File::open(path)?))
 }
 
@@ -466,6 +478,11 @@ mod tests {
         };
         assert!(told(&fifo).ends_with("fifo: it is a pipe that nobody writes to"));
         assert!(told(Path::new("/dev/zero")).ends_with("cannot open /dev/zero: it is no file"));
+        assert_eq!(read_text(Path::new("/dev/null")).unwrap(), "");
+        // As `<(grep '^APP_' .env)`, which found nothing and has ended.
+        let (pipe, _) = rustix::pipe::pipe().unwrap();
+        let ended = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&pipe)));
+        assert_eq!(read_text(&ended).unwrap(), "");
     }
 
     #[test]

@@ -132,7 +132,10 @@ pub fn run(mut arguments: Up) -> Result<ExitCode, Stop> {
     let result = runtime.block_on(async {
         let mut asked = asked;
         // Whatever its files lie on, or whoever writes them: a signal is heard meanwhile.
-        let reading = tokio::task::spawn_blocking(move || (template(&arguments, port), arguments));
+        let reading = tokio::task::spawn_blocking(move || {
+            let read = template(&arguments, port);
+            (read.and_then(|read| Ok((read, names::keys(&arguments.credentials)?))), arguments)
+        });
         let (read, arguments) = tokio::select! {
             read = reading => read?,
             code = asked.recv() => return Ok(code),
@@ -263,7 +266,7 @@ async fn serve(
     arguments: Up,
     era: Era,
     overrides: Overrides,
-    read: Option<Read>,
+    (read, keys): (Option<Read>, doors::signature::Keys),
     (jailer, relay, workshop, stored, mut asked): Made,
     listener: std::net::TcpListener,
     begun: Instant,
@@ -273,8 +276,6 @@ async fn serve(
     }
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let port = listener.local_addr()?.port();
-
-    let keys = names::keys(&arguments.credentials)?;
     let verifies = !keys.is_empty();
     let region = arguments.template.region.clone();
     let settings = limits::Settings::from_era(&era, &region, &overrides)

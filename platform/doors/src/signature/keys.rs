@@ -3,6 +3,7 @@
 use super::time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Keys that are read at most.
@@ -58,7 +59,7 @@ pub enum KeysError {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// It is larger than a credentials file.
     #[error("the credentials file {} has more than {FILE_BYTES_MAX} bytes or {KEYS_MAX} keys", path.display())]
@@ -85,11 +86,15 @@ pub enum KeysError {
 }
 
 impl Keys {
-    /// Reads `KEY:SECRET` or `KEY:SECRET@ACCOUNT`, or the file of that name in the format of the AWS CLI.
+    /// Reads `KEY:SECRET` or `KEY:SECRET@ACCOUNT`, or the file of that name in the format of the AWS CLI, by `open`.
     ///
     /// # Errors
     /// See [`KeysError`].
-    pub fn add(&mut self, word: &str) -> Result<(), KeysError> {
+    pub fn add<R: io::Read>(
+        &mut self,
+        word: &str,
+        open: impl FnOnce(&Path) -> io::Result<R>,
+    ) -> Result<(), KeysError> {
         if let Some((id, secret)) =
             word.split_once(':').filter(|(id, secret)| is_id(id) && !secret.is_empty())
         {
@@ -106,10 +111,10 @@ impl Keys {
         }
         let path = Path::new(word);
         let fail = |source| KeysError::File { path: path.to_owned(), source };
-        if std::fs::metadata(path).map_err(fail)?.len() > FILE_BYTES_MAX {
+        let text = io::read_to_string(open(path).map_err(fail)?.take(FILE_BYTES_MAX + 1)).map_err(fail)?;
+        if text.len() as u64 > FILE_BYTES_MAX {
             return Err(KeysError::TooLarge { path: path.to_owned() });
         }
-        let text = std::fs::read_to_string(path).map_err(fail)?;
         for key in read(&text, path)? {
             self.put(key);
         }
@@ -205,6 +210,11 @@ fn expiry(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
+
+    fn open(path: &Path) -> io::Result<File> {
+        File::open(path)
+    }
 
     #[test]
     fn profiles_of_a_credentials_file_are_keys() {
@@ -226,17 +236,17 @@ mod tests {
         let error = read("[a]\naws_access_key_id=x\n", Path::new("f")).unwrap_err();
         assert_eq!(error.to_string(), "the credentials file f: the profile [a] has no aws_secret_access_key");
         assert!(matches!(read("", Path::new("f")), Err(KeysError::Empty { .. })));
-        assert!(matches!(Keys::default().add("/nowhere/at:all"), Err(KeysError::File { .. })));
+        assert!(matches!(Keys::default().add("/nowhere/at:all", open), Err(KeysError::File { .. })));
         let mut keys = Keys::default();
-        keys.add("AKID:a:b").unwrap();
+        keys.add("AKID:a:b", open).unwrap();
         assert_eq!(keys.find("AKID", None).unwrap().secret, "a:b");
     }
 
     #[test]
     fn a_key_may_be_of_another_account() {
         let mut keys = Keys::default();
-        keys.add("AKID:a@b@123456789012").unwrap();
-        keys.add("OTHER:a@123").unwrap();
+        keys.add("AKID:a@b@123456789012", open).unwrap();
+        keys.add("OTHER:a@123", open).unwrap();
         let key = keys.find("AKID", None).unwrap();
         assert_eq!((key.secret.as_str(), key.account_id.as_deref()), ("a@b", Some("123456789012")));
         let key = keys.find("OTHER", None).unwrap();
@@ -251,7 +261,7 @@ mod tests {
         let (home, other) = ("000000000000", "123456789012");
         let mut keys = Keys::default();
         for word in ["ZULU:s@123456789012", "YANKEE:s@000000000000", "ALPHA:s", "BRAVO:s@123456789012"] {
-            keys.add(word).unwrap();
+            keys.add(word, open).unwrap();
         }
         let of = |keys: &Keys, account| keys.lasting(account, home).map(|key| key.id.clone());
         assert_eq!(of(&keys, home).as_deref(), Some("YANKEE"), "it may name its account");

@@ -1,6 +1,7 @@
 //! What answers to AWS's names and at attached places, put together.
 
 use crate::Stop;
+use crate::stack::open_to_read;
 use anyhow::anyhow;
 use bytes::Bytes;
 use doors::Realm;
@@ -51,7 +52,7 @@ pub fn services(
 pub fn keys(words: &[String]) -> Result<Keys, Stop> {
     let mut keys = Keys::default();
     for word in words {
-        keys.add(word).map_err(|error| Stop::Usage(error.to_string()))?;
+        keys.add(word, open_to_read).map_err(|error| Stop::Usage(error.to_string()))?;
     }
     if keys.is_empty() {
         return Ok(keys);

@@ -5,9 +5,12 @@ use anyhow::Context as _;
 use limits::network::VPC_ELSEWHERE;
 use model::stack::{Link, LogFormat, Logged, Stack, TrafficType};
 use network::fabric::{FlowLog, FlowLogging, Lines, Of};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -148,7 +151,14 @@ struct Rolled {
 
 impl Rolled {
     fn open(path: &Path, bytes_max: Option<u64>) -> io::Result<Self> {
-        let file = File::options().create(true).append(true).open(path)?;
+        // A pipe would be waited for until somebody reads from it.
+        let at_once = OFlags::NONBLOCK.bits().cast_signed();
+        let opened = File::options().create(true).append(true).custom_flags(at_once).open(path);
+        let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::NXIO) => io::Error::other("it is a pipe that nobody reads from"),
+            _ => error,
+        })?;
+        rustix::io::ioctl_fionbio(&file, false)?;
         let bytes = file.metadata()?.len();
         Ok(Self { path: path.to_owned(), file, bytes, bytes_max })
     }
@@ -183,6 +193,19 @@ mod tests {
         assert_eq!((&*read("All.log"), &*read("All.log.1")), ("far too long for it\n", "four\n"));
         let names = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(names, 2);
+    }
+
+    #[test]
+    fn a_pipe_is_written_to_where_somebody_reads_from_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        let refused = Rolled::open(&fifo, None).map(drop).unwrap_err();
+        assert_eq!(refused.to_string(), "it is a pipe that nobody reads from");
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let mut reader = File::options().read(true).custom_flags(flags).open(&fifo).unwrap();
+        Rolled::open(&fifo, None).unwrap().write(b"a line\n").unwrap();
+        assert_eq!(io::read_to_string(&mut reader).unwrap(), "a line\n");
     }
 
     #[test]
