@@ -192,7 +192,7 @@ impl Socket {
     }
 
     fn send_and_await(&self, batch: &Batch, awaited: u32) -> io::Result<()> {
-        rustix::net::send(&self.0, &batch.bytes, SendFlags::empty())?;
+        self.ask(batch)?;
         let mut buffer = vec![0; ANSWER_BYTES_MAX];
         for _ in 0..=batch.count {
             let answer = self.receive(&mut buffer)?;
@@ -211,12 +211,13 @@ impl Socket {
         Err(io::ErrorKind::UnexpectedEof.into())
     }
 
-    /// Sends one message that asks for a dump, or for one thing with [`ACKNOWLEDGE`], and hands `each` the type and body of what comes.
+    /// Sends one message that asks for a dump, or for one thing with [`ACKNOWLEDGE`], and hands `each` the type and body of
+    /// what comes.
     ///
     /// # Errors
     /// Of the kernel.
     pub fn dump(&self, batch: &Batch, mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
-        rustix::net::send(&self.0, &batch.bytes, SendFlags::empty())?;
+        self.ask(batch)?;
         let mut buffer = vec![0; ANSWER_BYTES_MAX];
         for _ in 0..PIECES_MAX {
             let answer = self.receive(&mut buffer)?;
@@ -243,6 +244,10 @@ impl Socket {
                 Err(_) => return told,
             }
         }
+    }
+
+    pub(crate) fn ask(&self, batch: &Batch) -> io::Result<()> {
+        Ok(rustix::net::send(&self.0, &batch.bytes, SendFlags::empty()).map(drop)?)
     }
 
     fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {

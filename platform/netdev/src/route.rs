@@ -180,6 +180,8 @@ pub struct Connected {
     asked: Socket,
     told: Socket,
     ranges: Vec<Range>,
+    /// The kernel told of something that is not in the ranges yet.
+    is_behind: bool,
 }
 
 impl Connected {
@@ -194,7 +196,7 @@ impl Connected {
         let told = Socket::told_of(groups as u32)?;
         let asked = Socket::route()?;
         let ranges = connected(&asked)?;
-        Ok(Self { asked, told, ranges })
+        Ok(Self { asked, told, ranges, is_behind: false })
     }
 
     /// As they were when last looked at.
@@ -205,10 +207,12 @@ impl Connected {
     /// As they are now. Costs one system call while nothing has changed.
     ///
     /// # Errors
-    /// Of the kernel; what was known stays.
+    /// Of the kernel; what was known stays, and the next look asks again.
     pub fn renew(&mut self) -> io::Result<&[Range]> {
-        if self.told.was_told() {
+        self.is_behind |= self.told.was_told();
+        if self.is_behind {
             self.ranges = connected(&self.asked)?;
+            self.is_behind = false;
         }
         Ok(&self.ranges)
     }
@@ -221,11 +225,15 @@ impl AsFd for Connected {
     }
 }
 
-fn connected(asked: &Socket) -> io::Result<Vec<Range>> {
+fn of_addresses() -> Batch {
     let mut batch = Batch::default();
     batch.message(GET_ADDRESS, DUMP, &[0; 8]);
+    batch
+}
+
+fn connected(asked: &Socket) -> io::Result<Vec<Range>> {
     let mut found = Vec::new();
-    asked.dump(&batch, |kind, body| {
+    asked.dump(&of_addresses(), |kind, body| {
         if kind != NEW_ADDRESS || body.len() < 8 {
             return;
         }
@@ -306,6 +314,19 @@ fn read_address(bytes: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
+
+    #[test]
+    fn a_look_that_failed_is_not_the_last_one() {
+        // An answer that nobody has read yet is as good as being told, and of addresses the other family knows nothing.
+        let told = Socket::route().unwrap();
+        told.ask(&of_addresses()).unwrap();
+        let asked = Socket::netfilter().unwrap();
+        let mut connected = Connected { asked, told, ranges: Vec::new(), is_behind: false };
+        connected.renew().unwrap_err();
+        connected.renew().unwrap_err();
+        connected.asked = Socket::route().unwrap();
+        assert!(!connected.renew().unwrap().is_empty());
+    }
 
     #[test]
     fn loopback_is_connected_and_has_a_name() {
