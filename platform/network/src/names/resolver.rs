@@ -131,10 +131,11 @@ impl Resolver {
                 let data = matches!(question.kind, wire::PTR | wire::ANY).then_some(Data::Pointer(name));
                 question.answer(Code::NoError, data.as_slice(), question.name.as_ref())
             }
-            Answer::Alias(name) => {
+            Answer::Alias(name) if matches!(question.kind, wire::A | wire::AAAA | wire::ANY) => {
                 let addresses = self.addresses_of(asker, &question, name, question.kind).await;
                 of_addresses(&question, &chain, &addresses)
             }
+            Answer::Alias(_) => of_addresses(&question, &chain, &[]),
             Answer::NoSuchName(zone) => question.answer(Code::NoSuchName, &[], Some(&zone)),
             Answer::AskTheHost => {
                 let asked = self.ask_the_host(&question, query).await;
@@ -362,6 +363,16 @@ mod tests {
         assert_eq!(ask("a.cdn.test", wire::A).await, [of("a.cdn.test", wire::CNAME), of("db.aws", wire::A)]);
         assert_eq!(ask("own.cdn.test", wire::A).await, [of("own.cdn.test", wire::A)]);
         assert_eq!(ask("loop.test", wire::A).await, vec![of("loop.test", wire::CNAME); ALIASES_MAX]);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_asked_for_what_an_alias_does_not_tell() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let resolver = resolver(vec![server.local_addr().unwrap()]).await;
+        let query = asked("alias.test", wire::CNAME, None);
+        assert_eq!(code(&resolver.answer(Asker::of(Some(0)), &query, Transport::Udp).await), (0, 0));
+        let error = server.try_recv(&mut [0; 512]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
     }
 
     fn code(answer: &[u8]) -> (u8, u16) {
