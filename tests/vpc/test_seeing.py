@@ -7,6 +7,8 @@ import shutil
 import struct
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -290,6 +292,26 @@ def test_a_capture_is_read_by_others(up, tmp_path):
         said = subprocess.run([tcpdump, "-nr", file], capture_output=True, text=True, check=True).stdout
         assert f"> {SERVER}.{PORT}: Flags [S]" in said and f"{SERVER}.{PORT} > " in said
         assert len(said.splitlines()) == len(packets(file.read_bytes()))
+
+
+def test_who_asks_again_for_a_capture_that_found_no_room_gets_it_when_there_is_some(up):
+    platform = up()
+
+    def look(session, wait=0):
+        url = f"{platform.url}/_onrush/capture/{INTERFACE}?session={session}&wait={wait}"
+        try:
+            return urllib.request.urlopen(url, timeout=10).status
+        except urllib.error.HTTPError as error:
+            assert "16 captures are under way" in error.read().decode()
+            return error.code
+
+    assert [look(session) for session in range(16)] == [200] * 16
+    assert look(16, wait=1) == 404
+    deadline = time.monotonic() + 30
+    # The others ask no more, and are gone after five seconds.
+    while look(16, wait=1) != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_packets_are_seen_at_gateways_and_endpoints_as_these_have_them(start, world, tmp_path):

@@ -90,7 +90,11 @@ impl NetworkPages for Pages {
             }
             let packets = self.session(&interface, session);
             let read = tokio::task::spawn_blocking(move || read(&packets, wait)).await;
-            read.map_err(|error| error.to_string())?
+            read.map_err(|error| error.to_string())?.inspect_err(|_| {
+                // Who asks again begins anew: there may be room then.
+                let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+                sessions.remove(&(interface, session));
+            })
         })
     }
 }
