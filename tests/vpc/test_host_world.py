@@ -100,6 +100,12 @@ def test_a_world_whose_uplink_goes_away_comes_back_with_it_or_with_another(start
     ip("-n", host.host, "link", "set", "up0", "up")
     ip("-n", host.host, "route", "add", "default", "via", ROUTER)
     comes_back()
+    # A VPN's rule leads all answers elsewhere for a while.
+    ip("-n", host.host, "route", "add", "default", "dev", "lan0", "table", "52")
+    ip("-n", host.host, "rule", "add", "pref", "5000", "table", "52")
+    assert platform.tells("the world is back")
+    ip("-n", host.host, "rule", "del", "pref", "5000")
+    comes_back()
     host.move()
     comes_back()
     # Somebody flushes routes that are not his.

@@ -1,8 +1,8 @@
 //! The host's own world: its kernel forwards what leaves the device, with an address of the host's.
 //!
 //! Nothing of the host's own rules is touched. The masquerade is a table of ours that the kernel removes with the socket
-//! that made it, also after `kill -9`; forwarding is allowed for two devices alone, and what it was before is written
-//! down. Of the host's networks, and of its own addresses, nothing is reachable.
+//! that made it, also after `kill -9`; forwarding is allowed for that device and those of the default route alone, and
+//! what it was before is written down. Of the host's networks, and of its own addresses, nothing is reachable.
 
 use super::{DEVICE, Outside, WorldError, device, elsewhere, forwarding};
 use netdev::nft::{self, Place, Step, Table};
@@ -18,8 +18,9 @@ const SOURCE_NAT: i32 = 100;
 /// What the host's kernel does for us until it is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
-    _table: Table,
+    /// Put back while the table still keeps others from opening the world: what they allow would be put back, too.
     _forwarding: forwarding::Changed,
+    _table: Table,
 }
 
 pub(super) fn open(state_dir: &Path) -> Result<Outside, WorldError> {

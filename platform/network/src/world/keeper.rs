@@ -1,7 +1,7 @@
-//! Watches over the world: when its device, the route to it, or its namespace go away, it is opened again as soon as that works; when the
-//! host's default route leads elsewhere, forwarding follows it.
+//! Watches over the world: when its device, the route to it, or its namespace go away, it is opened again as soon as that
+//! works; when the host's default route leads elsewhere, forwarding follows it.
 
-use super::{DEVICE, OURS, Outside, World, enter, forwarding, namespace_path};
+use super::{DEVICE, OURS, Outside, World, WorldError, enter, forwarding, namespace_path};
 use netdev::netlink::Socket;
 use netdev::route;
 use std::os::unix::fs::MetadataExt as _;
@@ -58,7 +58,7 @@ impl Drop for Keeper {
 
 fn watch(
     world: &World,
-    is_open: bool,
+    mut is_open: bool,
     state_dir: &Path,
     ended: &Receiver<()>,
     tell: &dyn Fn(Option<Outside>),
@@ -67,6 +67,10 @@ fn watch(
     let told = (*world == World::Host)
         .then(|| Socket::told_of((libc::RTMGRP_LINK | libc::RTMGRP_IPV4_ROUTE) as u32).ok())
         .flatten();
+    if is_open && told.is_some() {
+        // It may have led elsewhere before anybody was told.
+        follow_uplink(state_dir);
+    }
     while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
         let found = identity(world);
         if known.is_some() && found == known {
@@ -79,15 +83,17 @@ fn watch(
             tracing::warn!(%world, "the world is gone; functions reach nothing outside until it is back");
             // First of all, so that what is left of the old one ends.
             tell(None);
-            known = None;
+            (known, is_open) = (None, false);
         }
         match world.open(state_dir) {
             Ok(Some(outside)) => {
-                known = identity(world);
+                (known, is_open) = (identity(world), true);
                 tracing::info!(%world, "the world is back");
                 tell(Some(outside));
             }
             Ok(None) => return,
+            // It is ours, and somebody's rule led elsewhere for a while.
+            Err(WorldError::Taken { .. }) if is_open => known = found,
             Err(error) => tracing::debug!(%error, "the world is not back yet"),
         }
     }

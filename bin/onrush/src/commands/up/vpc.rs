@@ -66,7 +66,7 @@ pub struct Vpc {
     /// Held for as long as the network is: the relay ends with its last handle.
     _answers: Answers,
     _world_relay: Option<Relay>,
-    _keeper: Option<Keeper>,
+    keeper: Option<Keeper>,
 }
 
 /// Which world: the one that was asked for, or what this user may have.
@@ -200,12 +200,14 @@ impl Vpc {
             fabric,
             _answers: answers,
             _world_relay: world_relay,
-            _keeper: keeper,
+            keeper,
         })
     }
 
     /// Lets go of every device.
     pub fn end(self) {
+        // First of all: it would miss the world, and change the host's settings once more.
+        drop(self.keeper);
         self.fabric.end();
     }
 }
