@@ -2,8 +2,9 @@
 //!
 //! `DATA/code/HEX/` holds the files of the archive whose SHA-256 is `HEX`. A package is unpacked into
 //! `DATA/staging/`, made durable, and renamed into place, so a folder under `code` is always whole. What a crash leaves
-//! in `staging` is removed at the next start, as is every package that no function refers to. The archive itself is kept
-//! beside, in `DATA/archives/HEX`, for those who ask for it.
+//! in `staging` is removed at the next start, as is every package that no function refers to; what goes is renamed there
+//! first, and nobody waits for its removal. The archive itself is kept beside, in `DATA/archives/HEX`, for those who ask
+//! for it.
 
 mod archive;
 mod archives;
@@ -11,6 +12,7 @@ mod confined;
 mod folder;
 mod inline;
 mod layout;
+mod removals;
 mod tree;
 
 pub use archive::ArchiveError;
@@ -19,6 +21,7 @@ pub use folder::{Listing, list};
 pub use inline::Language;
 pub use layout::LayoutError;
 
+use self::removals::Removals;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -181,6 +184,7 @@ struct Shelf {
     staging: PathBuf,
     next: AtomicU64,
     books: Mutex<Books>,
+    removals: Removals,
 }
 
 /// Which packages must stay: those leased now, and those that the store refers to.
@@ -194,21 +198,19 @@ struct Books {
 }
 
 impl Packages {
-    /// Opens the packages below `data_dir` and removes what a crash left in staging.
+    /// Opens the packages below `data_dir` and has removed what a crash left in staging.
     ///
     /// # Errors
     /// The folders cannot be made or read.
     pub fn open(data_dir: &Path) -> Result<Self, PackageError> {
-        let shelf = Shelf {
+        let mut shelf = Shelf {
             code: data_dir.join("code"),
             archives: data_dir.join("archives"),
             staging: data_dir.join("staging"),
             next: AtomicU64::new(0),
             books: Mutex::default(),
+            removals: Removals::default(),
         };
-        if shelf.staging.exists() {
-            fs::remove_dir_all(&shelf.staging).map_err(|source| disk(&shelf.staging, source))?;
-        }
         for folder in [&shelf.code, &shelf.archives, &shelf.staging] {
             fs::create_dir_all(folder).map_err(|source| disk(folder, source))?;
         }
@@ -216,6 +218,14 @@ impl Packages {
         for (folder, mode) in [(&shelf.code, 0o711), (&shelf.archives, 0o700)] {
             let mode = fs::Permissions::from_mode(mode);
             fs::set_permissions(folder, mode).map_err(|source| disk(folder, source))?;
+        }
+        for entry in fs::read_dir(&shelf.staging).map_err(|source| disk(&shelf.staging, source))? {
+            let left = entry.map_err(|source| disk(&shelf.staging, source))?;
+            // It keeps its name until it is gone.
+            let number = left.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+            let next = shelf.next.get_mut();
+            *next = number.map_or(0, |number| number.saturating_add(1)).max(*next);
+            shelf.removals.take(left.path());
         }
         let for_others = rustix::process::geteuid().is_root();
         Ok(Self { shelf: Arc::new(shelf), unpacker: None, worked: Mutex::default(), for_others })
@@ -591,7 +601,8 @@ impl Shelf {
         lease
     }
 
-    /// Removes a package if nobody needs it. The rename is quick and happens under the lock; the removing is not.
+    /// Removes a package if nobody needs it. The rename is quick and happens under the lock; the removing is not, and happens
+    /// elsewhere.
     fn collect(&self, hex: &str) {
         let graves = {
             let mut books = self.books();
@@ -615,15 +626,10 @@ impl Shelf {
                 }
             })
         };
-        for grave in graves.into_iter().flatten() {
-            let removed = if grave.is_dir() { fs::remove_dir_all(&grave) } else { fs::remove_file(&grave) };
-            if let Err(error) = removed {
-                tracing::warn!(%error, path = %grave.display(), "an unused code package could not be removed");
-            }
-        }
+        graves.into_iter().flatten().for_each(|grave| self.removals.take(grave));
     }
 
-    /// A name in staging that was never used by this process; the process before has been cleaned away.
+    /// A name in staging that was never used by this process, nor is by what the one before left there.
     fn fresh(&self) -> PathBuf {
         self.staging.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
@@ -745,6 +751,22 @@ mod tests {
         assert_eq!((size(&copy), size(&folder)), (5, 10));
         drop(copy);
         assert!(packages.shelf.books().sizes.is_empty(), "what is gone is forgotten");
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_removal_goes_and_nothing_is_made_of_it() {
+        let data = tempfile::tempdir().unwrap();
+        let left = ["7", "archive"].map(|name| data.path().join("staging").join(name));
+        fs::create_dir_all(left[0].join("lib")).unwrap();
+        fs::write(left[0].join("lib/word"), "old").unwrap();
+        fs::write(&left[1], "old").unwrap();
+        let packages = Packages::open(data.path()).unwrap();
+        assert_eq!(packages.shelf.fresh(), data.path().join("staging/8"));
+        let begun = Instant::now();
+        while left.iter().any(|path| path.exists()) {
+            assert!(begun.elapsed() < Duration::from_secs(30));
+            std::thread::yield_now();
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::pack::Pack;
 use control::{Blob, Change, Control, CreateFunction, FunctionCode, OpenError, Options, Settings};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// What a test works with.
@@ -35,6 +36,15 @@ impl Bench {
     /// How many packages lie on the disk.
     pub fn packages(&self) -> usize {
         std::fs::read_dir(self.folder.path().join("code")).unwrap().count()
+    }
+}
+
+/// Waits until nothing is left of what is removed behind everybody's back.
+pub fn await_removals(data_dir: &Path) {
+    let begun = Instant::now();
+    while std::fs::read_dir(data_dir.join("staging")).unwrap().count() > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "staging is not emptied");
+        std::thread::yield_now();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is acknowledged survives `kill -9`; one process at a time; a full disk harms nothing.
 
-use crate::bench::{Bench, create, open, options};
+use crate::bench::{Bench, await_removals, create, open, options};
 use control::{Control, ErrorCode, OpenError};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Lines};
@@ -111,7 +111,7 @@ fn acknowledged_functions_survive_being_killed() {
         assert!(keys.iter().all(|key| *key < probe.version_key));
         keys.insert(probe.version_key);
         alive.insert(probe.name.clone());
-        assert_eq!(std::fs::read_dir(folder.path().join("staging")).unwrap().count(), 0);
+        await_removals(folder.path());
         let back: Vec<_> = deleted.intersection(&found).collect();
         assert!(back.is_empty(), "deleted and there again: {back:?}");
     }
