@@ -151,14 +151,16 @@ class Host(World):
         ip("-n", self.host, "addr", "add", f"{JOINED}/24", "dev", "lan0")
         return JOINED
 
-    def move(self):
+    def move(self, name="up1", network="192.168.79", routes=("default",)):
         """Another device has the way out, as when a cable is plugged in."""
-        ip("-n", self.host, "link", "add", "up1", "type", "veth", "peer", "name", "down1", "netns", self.name)
-        for namespace, device, address in ((self.host, "up1", "192.168.79.2"), (self.name, "down1", "192.168.79.1")):
-            ip("-n", namespace, "addr", "add", f"{address}/24", "dev", device)
+        other = name.replace("up", "down")
+        ip("-n", self.host, "link", "add", name, "type", "veth", "peer", "name", other, "netns", self.name)
+        for namespace, device, last in ((self.host, name, 2), (self.name, other, 1)):
+            ip("-n", namespace, "addr", "add", f"{network}.{last}/24", "dev", device)
             ip("-n", namespace, "link", "set", device, "up")
         ip("-n", self.host, "link", "set", "up0", "down")
-        ip("-n", self.host, "route", "add", "default", "via", "192.168.79.1")
+        for route in routes:
+            ip("-n", self.host, "route", "add", route, "via", f"{network}.1")
 
     def state(self):
         """Devices, and IPv4's addresses, routes, rules, packet filters and forwarding, as text to compare."""

@@ -108,11 +108,14 @@ def test_a_world_whose_uplink_goes_away_comes_back_with_it_or_with_another(start
     comes_back()
     host.move()
     comes_back()
+    # Another VPN, with routes of its own before the default route.
+    host.move("up2", "192.168.80", ("0.0.0.0/1", "128.0.0.0/1"))
+    comes_back()
     # Somebody flushes routes that are not his.
     ip("-n", host.host, "route", "del", "198.18.0.0/15")
     comes_back()
     platform.stop()
-    assert "up0/forwarding: 0" in host.state() and "up1/forwarding: 0" in host.state()
+    assert all(f"up{number}/forwarding: 0" in host.state() for number in range(3))
 
 
 def test_with_passthrough_names_of_awss_lead_to_the_world_but_for_those_that_are_served_here(start, host, tmp_path):
