@@ -234,8 +234,12 @@ fn start_victim(bench: &Bench) -> Result<Child, Outcome> {
     let mut line = String::new();
     let output = platform.stdout.take().ok_or_else(|| Outcome::Failed("no output".into()))?;
     BufReader::new(output).read_line(&mut line)?;
-    check(line == "ready\n", format!("the victim said {line:?}"))?;
-    Ok(platform)
+    if line == "ready\n" {
+        return Ok(platform);
+    }
+    platform.kill()?;
+    platform.wait()?;
+    Err(Outcome::Failed(format!("the victim said {line:?}")))
 }
 
 pub async fn nothing_survives_a_killed_platform(bench: Bench) -> Test {
