@@ -9,6 +9,20 @@ fn sam(resources: &str) -> String {
     format!("{HEAD}{resources}")
 }
 
+/// The function `Work` with these events, and what stands behind it.
+fn work(events: &str, others: &str) -> String {
+    sam(&format!(
+        "
+  Work:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: app.handler
+      CodeUri: work/
+      Events:{events}{others}"
+    ))
+}
+
 #[test]
 fn implicit_apis_come_with_the_first_event() {
     let stack = stack(&sam("
@@ -388,19 +402,15 @@ fn slips_are_warnings_and_wrong_values_are_problems() {
 
 #[test]
 fn what_sam_makes_of_events_that_are_not_run_has_its_names() {
-    let text = &sam("
-  Work:
-    Type: AWS::Serverless::Function
-    Properties:
-      Runtime: python3.13
-      Handler: app.handler
-      CodeUri: work/
-      Events:
+    let events = "
         Tick: {Type: Schedule, Properties: {Schedule: rate(1 minute)}}
         Named: {Type: EventBridgeRule, Properties: {Pattern: {source: [a]}, Name: mine}}
         Jobs: {Type: SQS, Properties: {Queue: 'arn:aws:sqs:us-east-1:000000000000:jobs'}}
         Put: {Type: S3, Properties: {Bucket: bucket, Events: 's3:ObjectCreated:*'}}
-        SignUp: {Type: Cognito, Properties: {UserPool: pool, Trigger: PreSignUp}}
+        SignUp: {Type: Cognito, Properties: {UserPool: pool, Trigger: PreSignUp}}";
+    let text = &work(
+        events,
+        "
   Later:
     Type: AWS::SSM::Parameter
     DependsOn: [WorkTickPermission, WorkPutPermission, WorkCognitoPermission]
@@ -408,7 +418,8 @@ fn what_sam_makes_of_events_that_are_not_run_has_its_names() {
 Outputs:
   Tick: {Value: !Ref WorkTick}
   Arn: {Value: !GetAtt WorkNamed.Arn}
-");
+",
+    );
     let read = stack(text);
     let value = |id: &str| read.outputs.iter().find(|output| output.id == id).unwrap().value.as_str();
     assert_eq!(value("Tick"), "shop-WorkTick");
@@ -430,27 +441,24 @@ Outputs:
 /// As AWS's SAM translator names them: for a REST API with the stage as it is written.
 #[test]
 fn what_lets_a_rest_api_call_a_function_has_its_stage_in_its_name() {
-    let text = sam("
-  Named: {Type: AWS::Serverless::Api, Properties: {StageName: live}}
-  Computed: {Type: AWS::Serverless::Api, Properties: {StageName: !Ref Stage}}
-  Work:
-    Type: AWS::Serverless::Function
-    Properties:
-      Runtime: python3.13
-      Handler: app.handler
-      CodeUri: work/
-      Events:
+    let events = "
         A: {Type: Api, Properties: {Path: /a, Method: get}}
         B: {Type: Api, Properties: {Path: /b, Method: get, RestApiId: !Ref Named}}
         C: {Type: Api, Properties: {Path: /c, Method: get, RestApiId: {Ref: Computed}}}
-        D: {Type: HttpApi, Properties: {Path: /d, Method: get}}
+        D: {Type: HttpApi, Properties: {Path: /d, Method: get}}";
+    let text = work(
+        events,
+        "
+  Named: {Type: AWS::Serverless::Api, Properties: {StageName: live}}
+  Computed: {Type: AWS::Serverless::Api, Properties: {StageName: !Ref Stage}}
   Later:
     Type: AWS::SSM::Parameter
     DependsOn: [WorkAPermissionProd, WorkBPermissionlive]
     Properties: {Type: String, Value: !Sub '${WorkCPermissionStage} ${WorkDPermission}'}
 Parameters:
   Stage: {Type: String, Default: dev}
-");
+",
+    );
     let read = stack(&text);
     let ids: Vec<&str> = read.permissions.iter().map(|permission| permission.id.as_str()).collect();
     assert_eq!(
