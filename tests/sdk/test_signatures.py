@@ -11,6 +11,7 @@ import botocore.auth
 import botocore.awsrequest
 import botocore.config
 import botocore.credentials
+import botocore.exceptions
 import pytest
 
 from support import http, packages, puppet, templates
@@ -38,9 +39,9 @@ def platform(tmp_path_factory):
         yield platform
 
 
-def client(platform, key=ID, secret=SECRET, token=None, region="us-east-1"):
+def client(platform, key=ID, secret=SECRET, token=None, region="us-east-1", service="lambda"):
     return boto3.client(
-        "lambda",
+        service,
         endpoint_url=platform.url,
         region_name=region,
         aws_access_key_id=key,
@@ -91,6 +92,26 @@ def test_boto3_with_the_right_keys_works_and_with_others_does_not(platform):
         with pytest.raises(wrong.exceptions.ClientError) as failure:
             wrong.list_functions()
         assert failure.value.response["Error"]["Code"] == code
+        assert failure.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
+@pytest.mark.parametrize("service", ["sts", "ssm", "secretsmanager"])
+def test_services_beside_lambda_refuse_keys_in_the_shape_that_their_clients_read(platform, service):
+    calls = {
+        "sts": lambda sts: sts.get_caller_identity(),
+        "ssm": lambda ssm: ssm.describe_parameters(),
+        "secretsmanager": lambda secrets: secrets.list_secrets(),
+    }
+    calls[service](client(platform, service=service))
+    for wrong, in_json, in_xml in [
+        ({"secret": "other"}, "InvalidSignatureException", "SignatureDoesNotMatch"),
+        ({"key": "AKIAOTHER"}, "UnrecognizedClientException", "InvalidClientTokenId"),
+        ({"key": "ASIAENDED", "secret": "x", "token": "x"}, "ExpiredTokenException", "ExpiredToken"),
+    ]:
+        with pytest.raises(botocore.exceptions.ClientError) as failure:
+            calls[service](client(platform, service=service, **wrong))
+        error = failure.value.response["Error"]
+        assert error["Code"] == (in_xml if service == "sts" else in_json) and error["Message"], failure.value.response
         assert failure.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
 
 

@@ -21,6 +21,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use invoke::{InvokeError, Invoker};
+use model::error::ApiError;
 use model::{LimitId, Refusal};
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -80,6 +81,9 @@ pub trait OtherServices: Send + Sync {
 
     /// Its answer to a caller of that account and Region. May wait for the disk.
     fn answer(&self, service: &'static str, head: &Parts, body: &Bytes, caller: &Realm) -> Response<Bytes>;
+
+    /// A refusal, of a signature for instance, in that service's shape.
+    fn refuse(&self, service: &'static str, error: &ApiError) -> Response<Bytes>;
 }
 
 /// All doors.
@@ -229,7 +233,7 @@ impl Doors {
                     signer = Some(found);
                     incoming
                 }
-                Err(failure) => return Ok(lambda_rest::error(&failure).map(Outgoing::from)),
+                Err(failure) => return Ok(self.turned_away(&target, &failure).map(Outgoing::from)),
             },
             false => incoming,
         };
@@ -272,6 +276,13 @@ impl Doors {
             Target::TwoHosts => json(StatusCode::BAD_REQUEST, TWO_HOSTS),
         };
         Ok(whole.map(Outgoing::from))
+    }
+
+    fn turned_away(&self, target: &Target, failure: &ApiError) -> Answer {
+        match (target, &self.services) {
+            (Target::Service(service), Some(services)) => services.refuse(service, failure).map(Full::new),
+            _ => lambda_rest::error(failure),
+        }
     }
 
     async fn other_service(

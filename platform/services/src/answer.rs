@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
+use model::error::ApiError;
 use serde_json::{Value, json};
+
+const JSON: &str = "application/x-amz-json-1.1";
 
 /// An answer that is whole.
 pub(crate) type Answer = Response<Bytes>;
@@ -39,10 +42,20 @@ pub(crate) fn of_json(result: Result<Value, Refused>) -> Answer {
                 "InternalServiceError" => StatusCode::INTERNAL_SERVER_ERROR,
                 _ => StatusCode::BAD_REQUEST,
             };
-            (status, json!({ "__type": code, "message": message, "Message": message }))
+            (status, in_json(code, &message))
         }
     };
-    with(status, "application/x-amz-json-1.1", value.to_string())
+    with(status, JSON, value.to_string())
+}
+
+/// A request that does not get so far, in the JSON protocol's words for it.
+pub(crate) fn refuse(error: &ApiError) -> Answer {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    with(status, JSON, in_json(error.code.as_str(), &error.message).to_string())
+}
+
+fn in_json(code: &str, message: &str) -> Value {
+    json!({ "__type": code, "message": message, "Message": message })
 }
 
 /// An answer with a request id, as each of AWS's has.

@@ -255,6 +255,11 @@ impl Services {
             text("x-amz-target").and_then(|target| target.split_once('.')).map_or("", |(_, name)| name);
         of_operation(&self.vault, (region, account_id), service, operation, body)
     }
+
+    /// Turns a request away that did not get as far as its service, in the shape that the service's clients read.
+    pub fn refuse(service: &str, error: &model::error::ApiError) -> Answer {
+        if service == "sts" { sts::refuse(error) } else { answer::refuse(error) }
+    }
 }
 
 /// Answers an operation of a service whose requests are JSON; `home` is the Region and the account of what there is.

@@ -3,6 +3,7 @@
 //! Source: AWS STS API Reference, "GetCallerIdentity"; the query protocol, answers in XML.
 
 use http::StatusCode;
+use model::error::{ApiError, ErrorCode};
 
 use crate::answer::{Answer, request_id, with};
 
@@ -33,15 +34,35 @@ pub(crate) fn answer(caller: &Caller<'_>, form: &str) -> Answer {
         action => {
             let action: String =
                 action.unwrap_or("none").chars().filter(char::is_ascii_alphanumeric).take(100).collect();
-            let text = format!(
-                "<ErrorResponse xmlns=\"{NAMESPACE}\"><Error><Type>Sender</Type><Code>InvalidAction</Code><Message>Could \
-                 not find operation {action} for version 2011-06-15; Onrush's sts has GetCallerIdentity</Message></Error>\
-                 <RequestId>{}</RequestId></ErrorResponse>",
-                request_id()
+            let message = format!(
+                "Could not find operation {action} for version 2011-06-15; Onrush's sts has GetCallerIdentity"
             );
-            with(StatusCode::BAD_REQUEST, "text/xml", text)
+            refused(StatusCode::BAD_REQUEST, "InvalidAction", &message)
         }
     }
+}
+
+/// A request that does not get so far, in the query protocol's words for it.
+///
+/// Source: AWS STS API Reference, "Common Errors"; `ExpiredToken` and `SignatureDoesNotMatch` as SDKs report them.
+pub(crate) fn refuse(error: &ApiError) -> Answer {
+    let code = match error.code {
+        ErrorCode::InvalidSignature => "SignatureDoesNotMatch",
+        ErrorCode::UnrecognizedClient => "InvalidClientTokenId",
+        other => other.as_str().trim_end_matches("Exception"),
+    };
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    refused(status, code, &error.message)
+}
+
+fn refused(status: StatusCode, code: &str, message: &str) -> Answer {
+    let text = format!(
+        "<ErrorResponse xmlns=\"{NAMESPACE}\"><Error><Type>Sender</Type><Code>{code}</Code><Message>{}</Message></Error>\
+         <RequestId>{}</RequestId></ErrorResponse>",
+        escaped(message),
+        request_id()
+    );
+    with(status, "text/xml", text)
 }
 
 fn identity(caller: &Caller<'_>) -> Answer {

@@ -8,6 +8,7 @@ use doors::Realm;
 use doors::signature::{Key, Keys, SessionToken};
 use http::request::Parts;
 use http::{HeaderMap, Response};
+use model::error::ApiError;
 use model::stack::Stack;
 use network::Attachments;
 use network::attach::Server;
@@ -89,5 +90,9 @@ impl doors::OtherServices for OnTheDoors {
 
     fn answer(&self, service: &'static str, head: &Parts, body: &Bytes, caller: &Realm) -> Response<Bytes> {
         self.0.answer(service, head, body, (&caller.account_id, &caller.region))
+    }
+
+    fn refuse(&self, service: &'static str, error: &ApiError) -> Response<Bytes> {
+        Services::refuse(service, error)
     }
 }
