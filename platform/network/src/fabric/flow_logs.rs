@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use limits::Network;
 use limits::network::{InterfaceOf, InterfacePlace};
@@ -77,10 +77,14 @@ const LINES: usize = 1_024;
 /// Records that a log of more than a minute keeps for its interval; what comes on top is skipped.
 const KEPT_MAX: usize = 65_536;
 
+/// Seconds since 1970, now.
+type WallClock = Box<dyn Fn() -> u64 + Send>;
+
 pub(super) struct FlowLogs {
     logs: Vec<Log>,
     names: Names,
-    /// When the engine's clock began, in seconds since 1970.
+    wall_s: WallClock,
+    /// When the engine's clock began by the wall clock of the last minute's end, in seconds since 1970.
     epoch_s: u64,
     /// When the minute is over.
     due: Instant,
@@ -119,14 +123,20 @@ struct Place<'a> {
     zone: &'a str,
 }
 
+fn seconds(now: Instant) -> u64 {
+    now.as_nanos() / 1_000_000_000
+}
+
 impl FlowLogs {
     pub fn new(logging: FlowLogging, began: std::time::Instant) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::since(logging, now.saturating_sub(began.elapsed()).as_secs())
+        let now = Instant::START + began.elapsed();
+        Self::by(Box::new(|| telemetry::unix_millis() / 1_000), logging, now)
     }
 
-    fn since(FlowLogging { logs, account, region, ids }: FlowLogging, epoch_s: u64) -> Self {
+    fn by(wall_s: WallClock, FlowLogging { logs, account, region, ids }: FlowLogging, now: Instant) -> Self {
+        let epoch_s = wall_s().saturating_sub(seconds(now));
         Self {
+            wall_s,
             logs: logs.into_iter().map(Log::new).collect(),
             names: Names { account, region, ids },
             epoch_s,
@@ -183,6 +193,9 @@ impl FlowLogs {
         if !self.are_wanted() {
             return;
         }
+        if end || now >= self.due {
+            self.set_by_the_wall_clock(now);
+        }
         let some = self.take(engine, now, end);
         let Self { logs, names, epoch_s, .. } = self;
         for log in logs {
@@ -190,6 +203,14 @@ impl FlowLogs {
                 log.leave();
             }
             self.are_waiting |= log.write_kept(engine, names, *epoch_s, some);
+        }
+    }
+
+    /// Somebody set the wall clock, or the machine slept and it alone went on. A second more or less is the rounding's.
+    fn set_by_the_wall_clock(&mut self, now: Instant) {
+        let epoch_s = (self.wall_s)().saturating_sub(seconds(now));
+        if epoch_s.abs_diff(self.epoch_s) > 1 {
+            self.epoch_s = epoch_s;
         }
     }
 
@@ -205,7 +226,7 @@ impl FlowLogs {
         } else if now >= self.due && !self.are_waiting && engine.log_flows(FLOWS) {
             self.due = now + MINUTE;
             self.minutes += 1;
-            self.ended = Some(self.epoch_s + now.as_nanos() / 1_000_000_000);
+            self.ended = Some(self.epoch_s + seconds(now));
         }
         self.are_waiting = self.hand_out(engine, some) == some;
         if !self.are_waiting
@@ -407,6 +428,7 @@ mod tests {
     use packets::{Attachment, EnvironmentId, Offload, Packet, PacketSettings, Port, craft};
     use std::net::{IpAddr, Ipv4Addr, SocketAddr};
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 53);
 
@@ -418,6 +440,9 @@ mod tests {
         logs: FlowLogs,
         lines: Written,
         room: Arc<Mutex<usize>>,
+        wall_s: Arc<AtomicU64>,
+        /// What the wall clock shows at the engine's start.
+        set_s: u64,
     }
 
     /// A log of all traffic in the default format, of a minute.
@@ -466,8 +491,11 @@ mod tests {
                 }
                 false
             });
-            let logs = FlowLogs::since(logging(vec![log(Of::All, sink)]), 1_000);
-            Self { engine, environment, logs, lines, room }
+            let wall_s = Arc::new(AtomicU64::new(1_000));
+            let clock = wall_s.clone();
+            let clock: WallClock = Box::new(move || clock.load(Ordering::Relaxed));
+            let logs = FlowLogs::by(clock, logging(vec![log(Of::All, sink)]), Instant::START);
+            Self { engine, environment, logs, lines, room, wall_s, set_s: 1_000 }
         }
 
         /// A datagram; answers with who the other side takes for its sender.
@@ -489,6 +517,7 @@ mod tests {
         }
 
         fn told(&mut self, second: u64) -> Vec<String> {
+            self.wall_s.store(self.set_s + second, Ordering::Relaxed);
             self.logs.write(&mut self.engine, Instant::from_secs(second), false);
             std::mem::take(&mut self.lines.lock().unwrap())
         }
@@ -503,6 +532,22 @@ mod tests {
         assert!(said.len() == 1 && said[0].contains(" 203.0.113.9 "), "{said:?}");
         assert_eq!(rig.told(180), ["2 1 eni-Subnet1-Group - - - - - - - 1120 1180 - NODATA"]);
         assert!(rig.told(181).is_empty());
+    }
+
+    #[test]
+    fn lines_have_the_wall_clocks_times_once_it_was_set() {
+        let mut rig = Rig::new();
+        rig.send(10, 1);
+        assert_eq!(rig.told(60).len(), 1);
+        for (set_s, second, line) in [
+            (1_001, 120, "1060 1120"),
+            (4_600, 180, "4720 4780"),
+            (4_600, 240, "4780 4840"),
+            (500, 300, "740 800"),
+        ] {
+            rig.set_s = set_s;
+            assert_eq!(rig.told(second), [format!("2 1 eni-Subnet1-Group - - - - - - - {line} - NODATA")]);
+        }
     }
 
     #[test]
