@@ -150,11 +150,11 @@ pub fn fork_jailer_meanwhile<T>(
     })?;
     // From the first group on somebody must be there to remove it, and until the jailer serves nobody else is.
     let _held = syscalls::hold_signals();
-    leftovers::clear(&state_dir)
+    leftovers::clear(&state_dir, &lock)
         .map_err(|error| JailerError::StateFolder { path: state_dir.clone(), error })?;
     let open_files = raise_open_files();
     syscalls::widen_descriptor_table(open_files);
-    let (groups, refusals, named_network) = open_groups(&state_dir);
+    let (groups, refusals, named_network) = open_groups(&state_dir, &lock);
     let groups = Arc::new(groups);
     let filter = seccomp::compile();
     let (ours, theirs) =
@@ -265,7 +265,7 @@ fn raise_open_files() -> u64 {
 
 /// Takes our corner of the control groups, written down first so that it can be removed after a `kill -9`. Says what was
 /// refused, and where no groups are to be seen the name of the network that may hide them.
-fn open_groups(state_dir: &Path) -> (ControlGroups, Vec<String>, Option<String>) {
+fn open_groups(state_dir: &Path, lock: &fs::File) -> (ControlGroups, Vec<String>, Option<String>) {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let hierarchies =
         cgroup::discover(Path::new("/"), &read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
@@ -277,7 +277,7 @@ fn open_groups(state_dir: &Path) -> (ControlGroups, Vec<String>, Option<String>)
     }
     leftovers::sweep(&hierarchies.parents());
     let session = format!("{}{}", leftovers::SESSION_PREFIX, std::process::id());
-    if let Err(error) = leftovers::record(state_dir, &hierarchies.possible_folders(&session)) {
+    if let Err(error) = leftovers::record(state_dir, lock, &hierarchies.possible_folders(&session)) {
         return (ControlGroups::none(), vec![format!("cannot record what to clean: {error}")], None);
     }
     let (groups, refusals) = ControlGroups::open(&hierarchies, &session);

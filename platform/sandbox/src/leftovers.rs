@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ pub(crate) const SESSION_PREFIX: &str = "onrush-";
 /// How long a dying predecessor may take to clean up.
 const PREDECESSOR: Duration = Duration::from_secs(3);
 const LOCK_RETRY: Duration = Duration::from_millis(10);
+/// Begins the record's first line.
+const OF: &str = "of ";
 
 /// Takes the folder for this run. The lock goes when the last copy of the descriptor does, so it is the
 /// jailer that holds it.
@@ -35,8 +38,10 @@ pub(crate) fn lock(state_dir: &Path) -> io::Result<File> {
     }
 }
 
-/// Removes what the record names. Images for `/tmp` are no leftovers: they are taken up, see `temporary`.
-pub(crate) fn clear(state_dir: &Path) -> io::Result<()> {
+/// Removes what the record names, `lock` being this folder's. Images for `/tmp` are no leftovers: they are taken up, see
+/// `temporary`. A record that came with a copy of another folder, or is of an earlier boot, names groups that may be a living
+/// platform's by now: nothing of it is touched.
+pub(crate) fn clear(state_dir: &Path, lock: &File) -> io::Result<()> {
     let record = state_dir.join("leftovers");
     let text = match fs::read_to_string(&record) {
         Ok(text) => text,
@@ -44,7 +49,13 @@ pub(crate) fn clear(state_dir: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     let until = Instant::now() + PREDECESSOR;
-    for folder in text.lines().map(Path::new).filter(|folder| ours(folder)) {
+    let of = text.lines().next().and_then(|line| line.strip_prefix(OF));
+    let own = match of {
+        Some(of) => of == identity(lock)?,
+        // Of an Onrush that did not say yet.
+        None => true,
+    };
+    for folder in text.lines().filter(|_| own).map(Path::new).filter(|folder| ours(folder)) {
         cgroup::clear_folder(folder, until)?;
     }
     match fs::remove_file(&record) {
@@ -89,13 +100,20 @@ fn remove_empty(folder: &Path) -> io::Result<()> {
 }
 
 /// Writes down what will have to be removed.
-pub(crate) fn record(state_dir: &Path, folders: &[PathBuf]) -> io::Result<()> {
-    let mut text = String::new();
+pub(crate) fn record(state_dir: &Path, lock: &File, folders: &[PathBuf]) -> io::Result<()> {
+    let mut text = format!("{OF}{}\n", identity(lock)?);
     for folder in folders {
         text.push_str(&folder.to_string_lossy());
         text.push('\n');
     }
     fs::write(state_dir.join("leftovers"), text)
+}
+
+/// What no copy of the folder has, and this folder not after the next boot: the boot, and the lock's device and inode.
+fn identity(lock: &File) -> io::Result<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let file = lock.metadata()?;
+    Ok(format!("{} {}:{}", boot.trim(), file.dev(), file.ino()))
 }
 
 /// A damaged record must not make us remove anything else.
@@ -116,13 +134,33 @@ mod tests {
         let other = state.join("other");
         fs::create_dir_all(&group).unwrap();
         fs::create_dir_all(&other).unwrap();
-        record(&state, &[ours.clone(), other.clone(), PathBuf::from("onrush-relative")]).unwrap();
-        clear(&state).unwrap();
+        let held = lock(&state).unwrap();
+        record(&state, &held, &[ours.clone(), other.clone(), PathBuf::from("onrush-relative")]).unwrap();
+        clear(&state, &held).unwrap();
         assert!(!group.exists());
         assert!(other.exists());
         assert!(!state.join("leftovers").exists());
-        clear(&state).unwrap();
+        clear(&state, &held).unwrap();
         fs::remove_dir_all(state).unwrap();
+    }
+
+    #[test]
+    fn a_copied_folder_does_not_clear_the_groups_of_its_origin() {
+        let top = std::env::temp_dir().join(format!("sandbox-copy-{}", std::process::id()));
+        let (origin, copy, group) = (top.join("origin"), top.join("copy"), top.join("onrush-1/e1"));
+        [&origin, &copy, &group].iter().for_each(|folder| fs::create_dir_all(folder).unwrap());
+        let held = lock(&origin).unwrap();
+        record(&origin, &held, &[top.join("onrush-1")]).unwrap();
+        fs::copy(origin.join("leftovers"), copy.join("leftovers")).unwrap();
+        clear(&copy, &lock(&copy).unwrap()).unwrap();
+        assert!(group.exists(), "the origin's platform may be alive");
+        assert!(!copy.join("leftovers").exists());
+        // One from before the record said whose it is.
+        let old = fs::read_to_string(origin.join("leftovers")).unwrap();
+        fs::write(origin.join("leftovers"), old.split_once('\n').unwrap().1).unwrap();
+        clear(&origin, &held).unwrap();
+        assert!(!group.exists());
+        fs::remove_dir_all(top).unwrap();
     }
 
     #[test]
