@@ -43,6 +43,38 @@ def post(body, *headers, path=INVOKE):
     return "\r\n".join(lines).encode() + body
 
 
+# ---- Answers that are there before the body is -----------------------------------------------------------------------
+
+EARLY = {
+    "no-function": (404, INVOKE.replace("echo", "missing")),
+    "no-type": (400, INVOKE),
+    "no-door": (404, "/_onrush/door/Missing/"),
+    "no-method": (405, "/_onrush/health"),
+}
+
+
+@pytest.mark.parametrize(("status", "path"), EARLY.values(), ids=EARLY)
+def test_a_request_that_is_refused_before_its_body_is_here_leaves_the_connection_open(platform, status, path):
+    """As urllib3 and others send: the head, then the body; here the second once the answer to the first has come."""
+    body = json.dumps("x" * 100_000).encode()
+    with socket.create_connection(("127.0.0.1", platform.port), timeout=10) as stream:
+        for _ in range(3):
+            stream.sendall(post(b"", f"Content-Length: {len(body)}", "X-Amz-Invocation-Type: Nonsense", path=path))
+            assert stream.recv(65536).startswith(b"HTTP/1.1 %d " % status)
+            stream.sendall(body)
+        stream.sendall(HEALTH)
+        assert stream.recv(65536).startswith(b"HTTP/1.1 200 "), "no byte of the bodies is taken for a request"
+
+
+def test_a_client_that_waits_to_be_told_to_go_on_is_told_no_and_sends_nothing(platform):
+    with socket.create_connection(("127.0.0.1", platform.port), timeout=10) as stream:
+        stream.sendall(post(b"", "Content-Length: 100000", "Expect: 100-continue", path=EARLY["no-function"][1]))
+        answer = b""
+        while piece := stream.recv(65536):
+            answer += piece
+        assert answer.startswith(b"HTTP/1.1 404 "), "and the connection ends: what comes next would be taken for the body"
+
+
 # ---- Framing ------------------------------------------------------------------------------------------------------
 
 HEALTH = b"GET /_onrush/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"

@@ -2,7 +2,7 @@
 
 use crate::arrival::Destination;
 use crate::body::Incoming;
-use crate::body::{self, BodyError};
+use crate::body::{self, BodyError, Wire};
 use crate::clients::Clients;
 use crate::gateway::{ApiParts, Apis, GatewaySettings, Reached};
 use crate::guard::{Permissions, SIGNED_BYTES_MAX, Warned};
@@ -217,7 +217,7 @@ impl Doors {
     ) -> Result<Response<Outgoing>, Infallible> {
         let target = self.target(&request);
         let (mut head, incoming) = request.into_parts();
-        let incoming = Incoming::Wire(incoming, self.clients.clone());
+        let incoming = Incoming::Wire(Wire::new(&head, incoming, self.clients.clone()));
         // A template's parameters and secrets are in one Region; who one is, and functions, are in any.
         let (region, service) = match target {
             Target::Rest => (None, Some("lambda")),
