@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 
+import boto3
 import pytest
 
 from support import packages
@@ -26,9 +27,10 @@ def javascript():
         pytest.skip("Node or npm is not installed")
     source, folder = ROOT / "tests/sdk/js-client", BUILT / "js-client"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("package.json", "client.js"):
+    for name in ("package.json", "client.js", "signed.js"):
         shutil.copy(source / name, folder)
-    if not (folder / "node_modules/@aws-sdk/client-lambda").is_dir():
+    wanted = json.loads((source / "package.json").read_text())["dependencies"]
+    if not all((folder / "node_modules" / name).is_dir() for name in wanted):
         command = ["npm", "install", "--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier", "--silent"]
         made = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if made.returncode != 0:
@@ -36,8 +38,14 @@ def javascript():
     return ["node", folder / "client.js"]
 
 
+# The clients' keys.
+VERIFIED = ("--credentials", "test:test")
+
+
+@pytest.mark.parametrize("arguments", [(), VERIFIED], ids=["anybody", "verified"])
 @pytest.mark.parametrize(("language", "command"), [("rust", rust), ("js", javascript)])
-def test_an_sdk_creates_waits_invokes_streams_lists_and_is_refused(platform, tmp_path, language, command):
+def test_an_sdk_creates_waits_invokes_streams_lists_and_is_refused(start, tmp_path, language, command, arguments):
+    platform = start(*arguments)
     zips = []
     for name in ("echo", "rogue", "streams"):
         zips.append(tmp_path / f"{name}.zip")
@@ -59,4 +67,25 @@ def test_an_sdk_creates_waits_invokes_streams_lists_and_is_refused(platform, tmp
         "listed": [f"{language}-cart", f"{language}-streams"],
         "throttled": [429, "ReservedFunctionConcurrentInvocationLimitExceeded"],
         "missing": [404, f"Function not found: {arn}"],
+    }
+
+
+def test_the_javascript_sdk_is_verified_by_header_and_by_url_and_by_its_clock(start):
+    command = [*javascript()[:1], BUILT / "js-client/signed.js"]
+    platform = start(*VERIFIED)
+    client = boto3.client("lambda", "us-east-1", endpoint_url=platform.url, aws_access_key_id="test", aws_secret_access_key="test")
+    code = {"ZipFile": packages.built("echo")}
+    client.create_function(FunctionName="echo", Runtime="provided.al2023", Handler="bootstrap", Role=ROLE, Code=code)
+    ran = subprocess.run([*command, platform.url, "test", "test", "echo"], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == {
+        "right": 200,
+        "wrong": [403, "InvalidSignatureException"],
+        "unknown": [403, "UnrecognizedClientException"],
+        "late": [403, "InvalidSignatureException"],
+        "early": [403, "InvalidSignatureException"],
+        "set_right": 200,
+        "presigned": [200, 403, 403],
+        "who": ["000000000000", "arn:aws:iam::000000000000:root"],
+        "nobody": [[403, "SignatureDoesNotMatch"], [403, "InvalidClientTokenId"]],
     }
