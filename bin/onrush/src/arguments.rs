@@ -148,9 +148,12 @@ pub struct SamConfig {
 /// The template and what its parameters are.
 #[derive(Clone, Debug, Args)]
 pub struct Template {
-    /// CloudFormation or SAM template, YAML or JSON, or the folder that it is alone in (cdk.out). Found by itself:
-    /// template.yaml, .yml or .json here.
+    /// CloudFormation or SAM template, YAML or JSON, or the folder that it is in; of a CDK app's (cdk.out), or of its
+    /// manifest.json, all stacks. Found by itself: template.yaml, .yml or .json here.
     pub template: Option<PathBuf>,
+    /// Templates of further stacks that are read with it: what one exports the others import.
+    #[arg(value_name = "TEMPLATE", requires = "template")]
+    pub more: Vec<PathBuf>,
     /// The same, as SAM takes it.
     #[arg(
         short = 't',
@@ -470,10 +473,10 @@ pub struct Explain {
     /// The protocol.
     #[arg(long, value_enum, default_value_t)]
     pub protocol: Transport,
-    /// CloudFormation or SAM template, YAML or JSON, or the folder that it is alone in (cdk.out). Found by itself:
-    /// template.yaml, .yml or .json here.
+    /// CloudFormation or SAM template, YAML or JSON, or the folder that it is in; of a CDK app's (cdk.out) all stacks. May be
+    /// repeated for further stacks. Found by itself: template.yaml, .yml or .json here.
     #[arg(short, long, value_name = "FILE")]
-    pub template: Option<PathBuf>,
+    pub template: Vec<PathBuf>,
     /// Values of the template's parameters, also as ParameterKey=NAME,ParameterValue=VALUE.
     #[arg(long, value_name = "NAME=VALUE", num_args = 1..)]
     pub parameter_overrides: Vec<String>,

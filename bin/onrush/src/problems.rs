@@ -5,7 +5,8 @@ use miette::{
     SpanContents,
 };
 use std::fmt;
-use template::Problem;
+use template::app::{self, Part};
+use template::{Problem, Related, Span};
 
 /// Lines of more bytes than this are shown only around what is wrong in them: JSON as tools write it is one line.
 const LINE_MAX: usize = 120;
@@ -16,22 +17,53 @@ const _: () = assert!(2 * AROUND < LINE_MAX);
 /// Prints problems to standard error, one after another, with source excerpts.
 pub fn print(file_name: &str, text: &str, problems: &[Problem], severity: Severity) {
     for problem in problems {
-        let shown = Shown { problem: problem.clone(), severity };
-        let source = Source { name: file_name.to_owned(), text: text.to_owned() };
+        let (name, (text, problem)) = match app::part_at(text, problem.span.offset) {
+            Some(part) => (part.file, in_its_part(&part, problem, text)),
+            None => (file_name, (text, problem.clone())),
+        };
+        let shown = Shown { problem, severity };
+        let source = Source { name: name.to_owned(), text: text.to_owned() };
         crate::say(&format!("{:?}", Report::new(shown).with_source_code(source)));
     }
 }
 
+/// A problem of one of several stacks as one of its own file: what belongs to it elsewhere is told in words.
+fn in_its_part<'text>(part: &Part<'text>, problem: &Problem, whole: &str) -> (&'text str, Problem) {
+    let moved = |span: Span| Span { offset: span.offset.saturating_sub(part.offset as u32), ..span };
+    let mut found = Problem { span: moved(problem.span), related: Vec::new(), ..problem.clone() };
+    for related in &problem.related {
+        match app::part_at(whole, related.span.offset) {
+            Some(other) if other.offset != part.offset => {
+                let Span { line, column, .. } = related.span;
+                let place = format!("{}:{line}:{column}: {}", other.file, related.label);
+                found.help = Some(found.help.map_or(place.clone(), |help| format!("{help}; {place}")));
+            }
+            _ => found.related.push(Related { span: moved(related.span), ..related.clone() }),
+        }
+    }
+    (part.text, found)
+}
+
+/// The name of the file that a problem is of, one of several stacks' or this.
+pub fn file_of<'a>(file_name: &'a str, text: &'a str, problem: &Problem) -> &'a str {
+    app::part_at(text, problem.span.offset).map_or(file_name, |part| part.file)
+}
+
+/// A problem with its file's name in a line.
+pub fn one_line(file_name: &str, text: &str, problem: &Problem) -> String {
+    problem.one_line(file_of(file_name, text, problem))
+}
+
 /// Prints a line to standard error for each kind of warning: the first of it, and how many more there are.
-pub fn print_briefly(file_name: &str, warnings: &[Problem]) {
-    for line in brief_lines(file_name, warnings) {
+pub fn print_briefly(file_name: &str, text: &str, warnings: &[Problem]) {
+    for line in brief_lines(file_name, text, warnings) {
         crate::say(&format!("warning: {line}"));
     }
 }
 
 /// Warnings are of one kind when they say the same before the names that follow on a colon. Of helps, those for slips are
 /// told.
-fn brief_lines(file_name: &str, warnings: &[Problem]) -> Vec<String> {
+fn brief_lines(file_name: &str, text: &str, warnings: &[Problem]) -> Vec<String> {
     let mut kinds: Vec<(String, &Problem, usize)> = Vec::new();
     for warning in warnings {
         let message = warning.message();
@@ -45,7 +77,7 @@ fn brief_lines(file_name: &str, warnings: &[Problem]) -> Vec<String> {
         let more = if *count > 1 { format!(" (and {} more of this kind)", count - 1) } else { String::new() };
         let slip = first.help.clone().filter(|help| help.starts_with("did you mean"));
         let plain = Problem { help: slip, ..(*first).clone() };
-        format!("{}{more}", plain.one_line(file_name))
+        format!("{}{more}", one_line(file_name, text, &plain))
     };
     kinds.iter().map(line).collect()
 }
@@ -130,7 +162,7 @@ impl Diagnostic for Shown {
 }
 
 /// Where something is, no longer than what is shown of a long line.
-fn bounded(span: template::yaml::Span) -> (usize, usize) {
+fn bounded(span: Span) -> (usize, usize) {
     (span.offset as usize, (span.len as usize).min(LINE_MAX))
 }
 
@@ -192,6 +224,7 @@ mod tests {
         let warning = |message: &str| Problem::at(Span::default(), message.to_owned());
         let lines = brief_lines(
             "t",
+            "",
             &[
                 warning("the event type `SQS` is not run: A does not get its events").help("HttpApi is run"),
                 warning("AWS::SQS::Queue is not run: Orders"),

@@ -5,17 +5,24 @@ use crate::arguments::Template;
 use crate::problems;
 use anyhow::Context as _;
 use miette::Severity;
-use model::stack::Stack;
+use model::stack::{Place, Stack};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use template::app;
 
 /// Names under which a template is found without being named.
 const FOUND: [&str; 3] = ["template.yaml", "template.yml", "template.json"];
 /// What tools leave in their folders: `serverless package`, `cdk synth`.
+const NESTED: &str = ".nested.template.json";
 const LEFT: [&str; 2] = ["cloudformation-template-update-stack.json", ".template.json"];
+/// What `cdk synth` says of the stacks that it leaves.
+const MANIFEST: &str = "manifest.json";
+/// How deep a CDK app's stages may lie in each other.
+const STAGES_MAX: usize = 10;
 /// Most bytes read of a template: the engine refuses less, with a better message.
 const BYTES_MAX: u64 = 64 << 20;
 
@@ -33,10 +40,7 @@ pub struct Read {
 impl Read {
     /// The folder to which paths in the template are relative.
     pub fn folder(&self) -> &Path {
-        match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        }
+        folder_of(&self.path)
     }
 
     /// The folder of the project, where it is another: that of what tools left behind.
@@ -50,6 +54,39 @@ impl Read {
         }
     }
 
+    /// The template in which something stands: of several stacks, that of its own.
+    pub fn path_of(&self, place: Place) -> PathBuf {
+        app::part_at(&self.text, place.offset).map_or_else(|| self.path.clone(), |part| part.file.into())
+    }
+
+    /// The folder to which paths are relative that stand there.
+    pub fn folder_of(&self, place: Place) -> PathBuf {
+        folder_of(&self.path_of(place)).to_owned()
+    }
+
+    /// Its template, or those of all its stacks.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let parts = app::parts(&self.text);
+        if parts.is_empty() {
+            return vec![self.path.clone()];
+        }
+        parts.iter().map(|part| part.file.into()).collect()
+    }
+
+    /// The text as the files have it now.
+    ///
+    /// # Errors
+    /// One cannot be read.
+    pub fn text_now(&self) -> Result<String, Stop> {
+        let parts = app::parts(&self.text);
+        if parts.is_empty() {
+            return read_text(&self.path);
+        }
+        let texts =
+            parts.iter().map(|part| read_text(Path::new(part.file))).collect::<Result<Vec<_>, _>>()?;
+        Ok(app::join(parts.iter().zip(&texts).map(|(part, text)| (part.stack, part.file, &**text))))
+    }
+
     /// What its parameters were given, now and at the deployments before, by name. What it does not declare is forgotten.
     pub fn given_parameters(&self) -> BTreeMap<String, String> {
         let declared = template::parameters_of(&self.text);
@@ -60,6 +97,13 @@ impl Read {
     }
 }
 
+fn folder_of(template: &Path) -> &Path {
+    match template.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
 /// The template that the arguments name, or the one in this folder.
 pub fn find(arguments: &Template) -> Option<PathBuf> {
     found(arguments.template.clone().or_else(|| arguments.template_file.clone()))
@@ -67,11 +111,10 @@ pub fn find(arguments: &Template) -> Option<PathBuf> {
 
 fn found(named: Option<PathBuf>) -> Option<PathBuf> {
     match named {
-        Some(folder) if folder.is_dir() => Some(match &templates_in(&folder)[..] {
-            [only] => only.clone(),
+        Some(folder) => Some(match &templates_in(&folder)[..] {
+            [(only, _)] => only.clone(),
             _ => folder,
         }),
-        Some(named) => Some(named),
         None => FOUND.iter().map(PathBuf::from).find(|path| path.is_file()),
     }
 }
@@ -93,31 +136,91 @@ pub fn without(arguments: &Template, others: &[(&str, Option<&str>)]) -> Result<
     )))
 }
 
-/// The template of a folder; all that tools left there, if none has the usual name.
-fn templates_in(folder: &Path) -> Vec<PathBuf> {
-    if let Some(usual) = FOUND.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
-        return vec![usual];
+/// What a path names: a template; that of a folder, or all that tools left there, if none has the usual name, each with its
+/// stack's name where they say it. Of a folder that `cdk synth` filled, or of the manifest in it, its stacks, those of its stages
+/// among them.
+fn templates_in(path: &Path) -> Vec<(PathBuf, Option<String>)> {
+    if path.file_name().is_some_and(|name| name == MANIFEST)
+        && let Some(stacks) = stacks_of(folder_of(path), STAGES_MAX)
+    {
+        return stacks;
     }
-    let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    if !path.is_dir() {
+        return vec![(path.to_owned(), None)];
+    }
+    if let Some(usual) = FOUND.iter().map(|name| path.join(name)).find(|path| path.is_file()) {
+        return vec![(usual, None)];
+    }
+    if let Some(stacks) = stacks_of(path, STAGES_MAX) {
+        return stacks;
+    }
+    let paths = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
     let is_left = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-        LEFT.iter().any(|end| name.ends_with(end)) && path.is_file()
+        LEFT.iter().any(|end| name.ends_with(end)) && !name.ends_with(NESTED) && path.is_file()
     };
-    let mut left: Vec<_> = paths.filter(is_left).collect();
+    let mut left: Vec<_> = paths.filter(is_left).map(|path| (path, None)).collect();
     left.sort();
     left
 }
 
-/// What to type where a folder was named in a template's place.
-fn is_a_folder(folder: &Path) -> String {
-    let left: Vec<_> = templates_in(folder).iter().map(|path| path.display().to_string()).collect();
-    match left.len() {
-        0 => format!(
-            "{} is a folder without a template.yaml, .yml or .json: name the template",
-            folder.display()
-        ),
-        _ => format!("{} has several templates; name one of {}", folder.display(), left.join(", ")),
+/// The stacks of a CDK app; nothing where no manifest names any.
+///
+/// Source: AWS CDK, `cloud-assembly-schema`, `ArtifactManifest`.
+fn stacks_of(folder: &Path, deep: usize) -> Option<Vec<(PathBuf, Option<String>)>> {
+    let manifest: Value = serde_json::from_str(&read_text(&folder.join(MANIFEST)).ok()?).ok()?;
+    let mut stacks = Vec::new();
+    for (id, artifact) in manifest["artifacts"].as_object()? {
+        let property = |name: &str| artifact["properties"][name].as_str();
+        match (artifact["type"].as_str(), property("templateFile"), property("directoryName")) {
+            (Some("aws:cloudformation:stack"), Some(file), _) => {
+                let name = property("stackName").unwrap_or(id).to_owned();
+                stacks.push((folder.join(file), Some(name)));
+            }
+            (Some("cdk:cloud-assembly"), _, Some(stage)) if deep > 0 => {
+                stacks.extend(stacks_of(&folder.join(stage), deep - 1).unwrap_or_default());
+            }
+            _ => {}
+        }
     }
+    Some(stacks).filter(|stacks| !stacks.is_empty())
+}
+
+/// The templates that are read together, with their stacks' names; one that is read alone is named later.
+fn stacks(path: &Path, arguments: &Template) -> Result<Vec<(PathBuf, String)>, Stop> {
+    let mut all: Vec<(PathBuf, Option<String>)> = Vec::new();
+    for path in std::iter::once(path).chain(arguments.more.iter().map(PathBuf::as_path)) {
+        let found = templates_in(path);
+        if found.is_empty() {
+            return Err(Stop::Usage(format!(
+                "{} is a folder without a template.yaml, .yml or .json: name the template",
+                path.display()
+            )));
+        }
+        all.extend(found);
+    }
+    let named = |(path, name): (PathBuf, Option<String>)| {
+        let place = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let name = name.unwrap_or_else(|| stack_name(one_of_several(&place)));
+        (path, name)
+    };
+    let all: Vec<_> = all.into_iter().map(named).collect();
+    let mut names: BTreeMap<&str, &Path> = BTreeMap::new();
+    for (path, name) in &all {
+        if let Some(other) = names.insert(name, path) {
+            let (path, other) = (path.display(), other.display());
+            return Err(Stop::Usage(format!(
+                "{other} and {path} are both of a stack {name}: a file's name is its stack's, that of its folder for template.yaml"
+            )));
+        }
+    }
+    if let (Some(name), true) = (&arguments.stack_name, all.len() > 1) {
+        return Err(Stop::Usage(format!(
+            "--stack-name {name}: there are {} stacks, each with its own name; name one template",
+            all.len()
+        )));
+    }
+    Ok(all)
 }
 
 /// Reads and resolves the template at `path`; problems are printed with their places.
@@ -150,7 +253,8 @@ pub fn read_again(
     let opened = open(path, arguments, port, standing)?;
     let (name, _, _, outcome) = &opened;
     if asked && !outcome.problems.is_empty() {
-        return Err(Stop::Problems(outcome.problems.iter().map(|problem| problem.one_line(name)).collect()));
+        let line = |problem| problems::one_line(name, &opened.1, problem);
+        return Err(Stop::Problems(outcome.problems.iter().map(line).collect()));
     }
     settle(path, opened, warn)
 }
@@ -174,9 +278,12 @@ impl Handed {
     /// others as they are.
     pub fn print_problems(&self, lines: &[&str]) {
         let (name, text, _, outcome) = &self.opened;
-        let path = self.path.display();
         for line in lines {
-            let is_told = |problem: &&template::Problem| line.starts_with(&format!("{path}:{problem}"));
+            let is_told = |problem: &&template::Problem| {
+                let file = problems::file_of(name, text, problem);
+                let path = std::path::absolute(file).unwrap_or_else(|_| file.into());
+                line.starts_with(&format!("{}:{problem}", path.display()))
+            };
             match outcome.problems.iter().find(is_told) {
                 Some(problem) => {
                     problems::print(name, text, std::slice::from_ref(problem), Severity::Error);
@@ -196,7 +303,7 @@ impl Handed {
 /// As [`read`], with a line for each kind of warning: who plans one load after another has seen them.
 pub fn read_briefly(path: &Path, arguments: &Template, port: u16) -> Result<Read, Stop> {
     let opened = open(path, arguments, port, Standing::default())?;
-    settle(path, opened, |name, _, found| problems::print_briefly(name, found))
+    settle(path, opened, problems::print_briefly)
 }
 
 fn settle(
@@ -207,7 +314,10 @@ fn settle(
     warn(&name, &text, &outcome.warnings);
     problems::print(&name, &text, &outcome.problems, Severity::Error);
     match outcome.stack {
-        Some(stack) if outcome.problems.is_empty() => Ok(Read { path: path.to_owned(), stack, text, inputs }),
+        Some(stack) if outcome.problems.is_empty() => {
+            let path = app::parts(&text).first().map_or_else(|| path.to_owned(), |first| first.file.into());
+            Ok(Read { path, stack, text, inputs })
+        }
         _ => Err(Stop::Reported),
     }
 }
@@ -216,11 +326,22 @@ fn settle(
 type Opened = (String, String, template::Inputs, template::Outcome);
 
 fn open(path: &Path, arguments: &Template, port: u16, standing: Standing) -> Result<Opened, Stop> {
-    if path.is_dir() {
-        return Err(Stop::Usage(is_a_folder(path)));
-    }
+    let templates = stacks(path, arguments)?;
     let name = path.display().to_string();
-    let text = read_text(path)?;
+    let text = match &templates[..] {
+        [(only, _)] => read_text(only)?,
+        several => {
+            let mut texts = Vec::with_capacity(several.len());
+            for (path, stack) in several {
+                let file = path.to_str().with_context(|| format!("{} is no UTF-8 text", path.display()))?;
+                texts.push((&**stack, file, read_text(path)?));
+            }
+            if texts.iter().map(|(.., text)| text.len() as u64).sum::<u64>() > BYTES_MAX {
+                return Err(Stop::Usage(format!("{name}: all templates have more than {BYTES_MAX} bytes")));
+            }
+            app::join(texts.iter().map(|(stack, file, text)| (*stack, *file, &**text)))
+        }
+    };
     let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let inputs = template::Inputs {
         parameters: pairs(&arguments.parameter_overrides)?,
@@ -253,22 +374,36 @@ fn name_source(problems: &mut [template::Problem], file: &Path, values: &BTreeMa
     }
 }
 
-/// The files that a template takes parts from: together no larger than a template may be. As with code, their paths may lead
-/// anywhere that whoever started Onrush may read.
+/// The files that a template takes parts from, or those of several stacks, and where they lie: paths are relative to their
+/// template.
+pub fn parts_named(text: &str, template: &Path) -> BTreeMap<String, PathBuf> {
+    let stacks = app::parts(text);
+    if stacks.is_empty() {
+        let at = |file: String| (file.clone(), template.parent().unwrap_or(Path::new("")).join(file));
+        return template::files_of(text).into_iter().map(at).collect();
+    }
+    let folders: BTreeMap<&str, &Path> = stacks
+        .iter()
+        .map(|part| (part.stack, Path::new(part.file).parent().unwrap_or(Path::new(""))))
+        .collect();
+    let at = |(stack, file): (&str, String)| (app::file_name(stack, &file), folders[stack].join(file));
+    app::files_of(&stacks).into_iter().map(at).collect()
+}
+
+/// What is in the files that a template takes parts from: together no larger than a template may be. As with code, their paths
+/// may lead anywhere that whoever started Onrush may read.
 pub fn parts(text: &str, template: &Path) -> BTreeMap<String, Result<String, String>> {
-    let folder = template.parent().unwrap_or(Path::new(""));
     let mut left = BYTES_MAX;
-    let read = |location: String| {
-        let path = folder.join(&location);
+    let read = |(name, path): (String, PathBuf)| {
         // A pipe would be empty the next time.
         let text = match fs::metadata(&path) {
             Ok(about) if !about.is_file() => Err(format!("{} is no file", path.display())),
             _ => read_within(&path, left),
         };
         left -= text.as_ref().map_or(0, |text| text.len() as u64);
-        (location, text)
+        (name, text)
     };
-    template::files_of(text).into_iter().map(read).collect()
+    parts_named(text, template).into_iter().map(read).collect()
 }
 
 /// A text file, bounded.
@@ -348,6 +483,15 @@ fn named_after(template: &Path) -> Option<&str> {
     project.file_name()?.to_str()
 }
 
+/// The same of one template among several: a file that has not the usual name gives its own.
+fn one_of_several(template: &Path) -> Option<&str> {
+    let name = template.file_name()?.to_str()?;
+    if FOUND.contains(&name) || LEFT.iter().any(|end| name.ends_with(end)) {
+        return named_after(template);
+    }
+    template.file_stem()?.to_str()
+}
+
 fn stack_name(place: Option<&str>) -> String {
     let name: String =
         place.unwrap_or("").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
@@ -409,6 +553,12 @@ fn pairs(texts: &[String]) -> Result<BTreeMap<String, String>, Stop> {
 mod tests {
     use super::*;
 
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        template: Template,
+    }
+
     #[test]
     fn stack_names_are_made_of_folder_names() {
         assert_eq!(stack_name(Some("my shop_2")), "my-shop-2");
@@ -434,11 +584,6 @@ mod tests {
 
     #[test]
     fn what_is_given_to_no_template_is_refused() {
-        #[derive(clap::Parser)]
-        struct Line {
-            #[command(flatten)]
-            template: Template,
-        }
         let refused = |words: &[&str]| match without(
             &<Line as clap::Parser>::parse_from(words).template,
             &[("--image", None)],
@@ -486,24 +631,60 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_stands_for_its_only_template() {
+    fn a_folder_stands_for_its_templates() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let named = |path: &Path| found(Some(path.to_owned())).unwrap();
+        let stacks = |path: &Path, more: &[PathBuf]| {
+            let mut line = <Line as clap::Parser>::parse_from(["up"]);
+            line.template.more = more.to_vec();
+            match stacks(path, &line.template) {
+                Ok(all) => Ok(all),
+                Err(Stop::Usage(told)) => Err(told),
+                other => panic!("{other:?}"),
+            }
+        };
         assert_eq!(named(folder.path()), folder.path());
         assert!(
-            is_a_folder(folder.path()).ends_with("without a template.yaml, .yml or .json: name the template")
+            stacks(folder.path(), &[])
+                .unwrap_err()
+                .ends_with("without a template.yaml, .yml or .json: name the template")
         );
-        for name in ["App.template.json", "App.assets.json", "manifest.json"] {
-            fs::write(at(name), "").unwrap();
+        for name in ["App.template.json", "App.assets.json", "AppPart1.nested.template.json"] {
+            fs::write(at(name), "{}").unwrap();
         }
+        fs::write(at("manifest.json"), "{}").unwrap();
         assert_eq!(named(folder.path()), at("App.template.json"));
         fs::write(at("Base.template.json"), "").unwrap();
         assert_eq!(named(folder.path()), folder.path());
-        let told = is_a_folder(folder.path());
-        assert!(told.contains("App.template.json, ") && told.ends_with("Base.template.json"), "{told}");
+        let both =
+            [(at("App.template.json"), "App".to_owned()), (at("Base.template.json"), "Base".to_owned())];
+        assert_eq!(stacks(folder.path(), &[]).unwrap(), both);
+        assert_eq!(stacks(&at("App.template.json"), &[at("Base.template.json")]).unwrap(), both);
+        let told = stacks(&at("App.template.json"), &[at("App.template.json")]).unwrap_err();
+        assert!(told.contains("are both of a stack App"), "{told}");
+        // The manifest knows the names, and the stages, which are folders of their own.
+        let artifact = r#"{"artifacts": {
+            "App": {"type": "aws:cloudformation:stack", "properties": {"templateFile": "App.template.json", "stackName": "shop"}},
+            "App.assets": {"type": "cdk:asset-manifest", "properties": {"file": "App.assets.json"}},
+            "Prod": {"type": "cdk:cloud-assembly", "properties": {"directoryName": "assembly-Prod"}}}}"#;
+        fs::write(at("manifest.json"), artifact).unwrap();
+        assert_eq!(named(folder.path()), at("App.template.json"), "a stage that is not there");
+        fs::create_dir(at("assembly-Prod")).unwrap();
+        fs::write(
+            at("assembly-Prod/manifest.json"),
+            r#"{"artifacts": {"ProdDb": {"type": "aws:cloudformation:stack", "properties": {"templateFile": "P.template.json"}}}}"#,
+        )
+        .unwrap();
+        let all = [
+            (at("App.template.json"), "shop".to_owned()),
+            (at("assembly-Prod/P.template.json"), "ProdDb".to_owned()),
+        ];
+        assert_eq!(stacks(folder.path(), &[]).unwrap(), all);
+        assert_eq!(stacks(&at("manifest.json"), &[]).unwrap(), all);
         fs::write(at("template.yml"), "").unwrap();
         assert_eq!(named(folder.path()), at("template.yml"));
+        assert_eq!(stacks(&at("network.yaml"), &[at("jobs.yaml")]).unwrap()[0].1, "network");
     }
 
     #[test]

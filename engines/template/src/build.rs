@@ -26,6 +26,7 @@ mod zones;
 
 use crate::problem::{Cause, Problem, Problems, quoted};
 use crate::resolve::Resolver;
+use crate::sam::letters;
 use crate::suggest::nearest_within;
 use crate::yaml::{Mapping, Node, Span};
 use fields::Fields;
@@ -114,13 +115,12 @@ pub(crate) struct Builder<'a, 'text> {
 /// Builds the stack; problems go to the resolver's.
 pub(crate) fn stack(
     resolver: &mut Resolver<'_>,
-    top: &Mapping,
-    outputs: Option<&Mapping>,
+    description: Option<&str>,
     warnings: &mut Problems,
 ) -> Stack {
-    let outputs = outputs.map(|outputs| resolve_outputs(outputs, resolver)).unwrap_or_default();
+    let outputs = resolve_outputs(resolver);
     let problems = std::mem::take(&mut resolver.problems);
-    let inputs = resolver.inputs;
+    let inputs = resolver.scope.inputs;
     let mut builder = Builder {
         resolver,
         links: Links::of(resolver),
@@ -128,7 +128,7 @@ pub(crate) fn stack(
             name: inputs.stack_name.clone(),
             region: inputs.region.clone(),
             account_id: inputs.account_id.clone(),
-            description: top.get("Description").and_then(Node::as_str).map(str::to_owned),
+            description: description.map(str::to_owned),
             availability_zones: resolver.zones.clone(),
             ..Stack::default()
         },
@@ -220,7 +220,7 @@ impl Builder<'_, '_> {
                     nearest_within(kind, SLIP_EDITS_MAX, OFTEN_MEANT).map(|near| format!("did you mean `{near}`?")),
                 ),
             };
-            if self.resolver.inputs.strict {
+            if self.resolver.scope.inputs.strict {
                 self.problems.push(problem.help("strict reading takes only types that are run"));
             } else {
                 self.warnings.push(problem);
@@ -260,13 +260,35 @@ impl Builder<'_, '_> {
     }
 }
 
-fn resolve_outputs(section: &Mapping, resolver: &mut Resolver<'_>) -> Vec<Output> {
+/// The outputs of all stacks; ids that several have get their stack's name in front.
+fn resolve_outputs(resolver: &mut Resolver<'_>) -> Vec<Output> {
+    let mut all: Vec<(usize, Output)> = Vec::new();
+    let mut count: BTreeMap<String, usize> = BTreeMap::new();
+    for stack in 0..resolver.scopes.len() {
+        let before = resolver.enter(stack);
+        if let Some(section) = resolver.scope.outputs {
+            let found = outputs_of(section, resolver);
+            found.iter().for_each(|output| *count.entry(output.id.clone()).or_default() += 1);
+            all.extend(found.into_iter().map(|output| (stack, output)));
+        }
+        resolver.enter(before);
+    }
+    let named = |(stack, mut output): (usize, Output)| {
+        if count.get(&output.id).is_some_and(|count| *count > 1) {
+            output.id.insert_str(0, &letters(&resolver.scopes[stack].inputs.stack_name));
+        }
+        output
+    };
+    all.into_iter().map(named).collect()
+}
+
+fn outputs_of(section: &Mapping, resolver: &mut Resolver<'_>) -> Vec<Output> {
     let mut outputs = Vec::new();
     for entry in section.entries() {
         let Some(definition) = entry.value.mapping(&mut resolver.problems) else { continue };
         definition.only(&["Value", "Description", "Export", "Condition"], &mut resolver.problems);
         let condition = definition.get("Condition").and_then(Node::as_str);
-        if condition.is_some_and(|name| resolver.conditions.get(name) == Some(&false)) {
+        if condition.is_some_and(|name| resolver.scope.conditions.get(name) == Some(&false)) {
             continue;
         }
         let owner = format!("the output {}", quoted(&entry.key));

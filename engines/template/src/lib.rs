@@ -3,12 +3,13 @@
 //! The way of a template: [`yaml`] makes a tree with positions; `include` puts parts in that lie in files of their own;
 //! `parameters` and `resolve/conditions` give it values; `sam` turns the serverless types into plain ones, as the SAM
 //! transform does; `references` checks every name and finds the order of dependence; `resolve` evaluates the intrinsic
-//! functions in that order; `build` reads the plain types into the stack. Nothing here opens a file or a socket: the caller
-//! hands the text in, and renders the [`Problem`]s.
+//! functions in that order; `build` reads the plain types into the stack. [`app`] joins the stacks of an app before
+//! `resolve`. Nothing here opens a file or a socket: the caller hands the text in, and renders the [`Problem`]s.
 //!
 //! [`yaml`] knows nothing of CloudFormation and also serves other files that people write, such as `load.yaml`. [`samconfig`]
 //! and [`variables`] read what SAM's users keep beside their template.
 
+pub mod app;
 mod build;
 mod graph;
 mod identity;
@@ -92,23 +93,57 @@ pub struct Outcome {
     pub warnings: Vec<Problem>,
 }
 
-/// Reads a template. All problems that can be found are reported at once; never panics, whatever the text.
+/// Reads a template, or the templates of an app that [`app::join`] made one text of. All problems that can be found are reported
+/// at once; never panics, whatever the text.
 ///
-/// `file_name` is for messages only. Cost: about linear in the text, which is bounded by [`yaml::MAX_TEXT_BYTES`].
+/// `file_name` is for messages only. Cost: about linear in the text, each template's bounded by [`yaml::MAX_TEXT_BYTES`].
 pub fn read(file_name: &str, text: &str, inputs: &Inputs) -> Outcome {
-    match yaml::parse(file_name, text) {
-        Ok(document) => {
-            let (document, parts) = include::join(document, text, inputs);
-            let mut outcome = sections::read(&document, text, inputs);
-            parts.tell(&mut outcome);
-            outcome
-        }
-        Err(problems) => Outcome { stack: None, problems, warnings: Vec::new() },
+    let stacks = app::parts(text);
+    if let Some(part) = stacks.get(app::MAX_STACKS) {
+        let span = Span { offset: part.offset as u32, len: 0, line: 1, column: 1 };
+        let message = format!(
+            "there are {} stacks, and {} is the most that are read together",
+            stacks.len(),
+            app::MAX_STACKS
+        );
+        return Outcome { stack: None, problems: vec![Problem::at(span, message)], warnings: Vec::new() };
     }
+    let own = app::inputs_of(&stacks, inputs);
+    let mut texts: Vec<_> =
+        stacks.iter().zip(&own).map(|(part, own)| (part.text, part.offset, own)).collect();
+    if texts.is_empty() {
+        texts.push((text, 0, inputs));
+    }
+    let (mut documents, mut all_parts, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+    for (text, offset, inputs) in texts {
+        match yaml::parse(file_name, text) {
+            Ok(mut document) => {
+                if offset > 0 {
+                    document.root.shift(offset as u32);
+                }
+                let (document, parts) = include::join(document, text, inputs);
+                documents.push((document, inputs));
+                all_parts.push(parts);
+            }
+            Err(found) => problems.extend(found.into_iter().map(|problem| problem.moved(offset as u32))),
+        }
+    }
+    if !problems.is_empty() {
+        return Outcome { stack: None, problems, warnings: Vec::new() };
+    }
+    let sources: Vec<_> =
+        documents.iter().map(|(document, inputs)| sections::Source { document, inputs }).collect();
+    let mut outcome = sections::read(&sources, text);
+    all_parts.into_iter().for_each(|parts| parts.tell(&mut outcome));
+    outcome
 }
 
-/// The names of the parameters that a template declares.
+/// The names of the parameters that a template declares, or those of an app.
 pub fn parameters_of(text: &str) -> BTreeSet<String> {
+    let stacks = app::parts(text);
+    if !stacks.is_empty() {
+        return stacks.iter().flat_map(|part| parameters_of(part.text)).collect();
+    }
     let document = yaml::parse("", text).ok();
     let declared = document.as_ref().and_then(|document| document.root.get("Parameters")?.as_mapping());
     declared.into_iter().flat_map(|all| all.entries()).map(|entry| entry.key.to_string()).collect()
@@ -116,7 +151,15 @@ pub fn parameters_of(text: &str) -> BTreeSet<String> {
 
 /// Where a template gives a property of a resource, or of `Globals: Function`; for what is found wrong only when a function is
 /// deployed. Nothing when the text gives it nowhere, as when a transform made it.
-pub fn place_of(text: &str, resource: &str, property: &str) -> Option<Span> {
+///
+/// `at` is where the resource stands, which tells the stack of an app.
+pub fn place_of(text: &str, at: Span, resource: &str, property: &str) -> Option<Span> {
+    if let Some(part) = app::part_at(text, at.offset) {
+        let own = resource.strip_prefix(&*sam::letters(part.stack));
+        let found = place_of(part.text, at, resource, property);
+        let found = found.or_else(|| place_of(part.text, at, own?, property));
+        return found.map(|span| span.moved(part.offset as u32));
+    }
     let document = yaml::parse("", text).ok()?;
     let within = |path: &[&str]| {
         let node = path.iter().try_fold(&document.root, |node, key| node.get(key))?;

@@ -158,6 +158,14 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// The same where the text begins `by` bytes later.
+    #[must_use]
+    pub(crate) fn moved(mut self, by: u32) -> Self {
+        self.span = self.span.moved(by);
+        self.related.iter_mut().for_each(|related| related.span = related.span.moved(by));
+        self
+    }
+
     /// A problem in words.
     pub fn at(span: Span, message: impl Into<String>) -> Self {
         Self::new(span, Cause::Other(message.into()))

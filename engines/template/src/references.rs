@@ -59,7 +59,7 @@ fn check_conditions(resolver: &mut Resolver<'_>, top: &Mapping) {
     for mention in found {
         match mention {
             Mention::Ref(name, span) | Mention::Attribute(name, _, span)
-                if resolver.names.contains_key(name) =>
+                if resolver.scope.names.contains_key(name) =>
             {
                 let message = format!("a condition cannot depend on the resource {}", quoted(name));
                 let span = span.narrow(resolver.text, name);
@@ -82,9 +82,9 @@ fn check_one(resolver: &mut Resolver<'_>, mention: &Mention<'_>) {
         Mention::Ref(name, span) => {
             let id = name.split('.').next().unwrap_or_default();
             let known = PSEUDO.contains(name)
-                || resolver.parameters.contains_key(*name)
-                || resolver.names.contains_key(*name)
-                || (id != *name && resolver.names.contains_key(id));
+                || resolver.scope.parameters.contains_key(*name)
+                || resolver.scope.names.contains_key(*name)
+                || (id != *name && resolver.scope.names.contains_key(id));
             if known {
                 return;
             }
@@ -92,10 +92,10 @@ fn check_one(resolver: &mut Resolver<'_>, mention: &Mention<'_>) {
             (what, if name.contains('.') { id } else { name }, *span)
         }
         Mention::Attribute(id, attribute, span) => {
-            if resolver.names.contains_key(*id) {
+            if resolver.scope.names.contains_key(*id) {
                 return;
             }
-            if resolver.parameters.contains_key(*id) && !attribute.is_empty() {
+            if resolver.scope.parameters.contains_key(*id) && !attribute.is_empty() {
                 let message =
                     format!("{} is a parameter, and has no attribute {}", quoted(id), quoted(attribute));
                 resolver.problems.push(Problem::at(*span, message).help("use Ref"));
@@ -104,7 +104,7 @@ fn check_one(resolver: &mut Resolver<'_>, mention: &Mention<'_>) {
             ("the resource", *id, *span)
         }
         Mention::Condition(name, span) => {
-            if resolver.conditions.contains_key(*name) {
+            if resolver.scope.conditions.contains_key(*name) {
                 return;
             }
             ("the condition", *name, *span)
@@ -116,9 +116,10 @@ fn check_one(resolver: &mut Resolver<'_>, mention: &Mention<'_>) {
     }
     let span = span.narrow(resolver.text, name);
     let help = match mention {
-        Mention::Condition(..) => did_you_mean(name, resolver.conditions.keys().map(String::as_str)),
+        Mention::Condition(..) => did_you_mean(name, resolver.scope.conditions.keys().map(String::as_str)),
         _ => {
-            let candidates = resolver.names.keys().chain(resolver.parameters.keys()).map(String::as_str);
+            let candidates =
+                resolver.scope.names.keys().chain(resolver.scope.parameters.keys()).map(String::as_str);
             did_you_mean(name, candidates.chain(PSEUDO.iter().copied()))
         }
     };
@@ -130,6 +131,11 @@ fn check_one(resolver: &mut Resolver<'_>, mention: &Mention<'_>) {
 pub(crate) fn resolve_all(resolver: &mut Resolver<'_>) {
     let mut needs: Vec<BTreeMap<usize, Span>> =
         (0..resolver.resources.len()).map(|at| needs_of(resolver, at)).collect();
+    for (at, needs) in needs.iter_mut().enumerate() {
+        for (needed, span) in resolver.needed_by_imports(at) {
+            needs.entry(needed).or_insert(span);
+        }
+    }
     need_clusters(resolver, &mut needs);
     let edges: Vec<Vec<usize>> = needs.iter().map(|needs| needs.keys().copied().collect()).collect();
     let order = graph::sort(&edges);
@@ -138,9 +144,9 @@ pub(crate) fn resolve_all(resolver: &mut Resolver<'_>) {
     }
     let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
     for resource in &mut resolver.resources {
+        let conditions = &resolver.scopes[resource.stack].conditions;
         let condition = resource.condition.as_ref();
-        resource.active =
-            condition.is_none_or(|(name, _)| resolver.conditions.get(name).copied().unwrap_or(true));
+        resource.active = condition.is_none_or(|(name, _)| conditions.get(name).copied().unwrap_or(true));
         if resource.active {
             let number = numbers.entry(numbered_with(resource)).or_default();
             resource.number = *number;
@@ -154,6 +160,7 @@ pub(crate) fn resolve_all(resolver: &mut Resolver<'_>) {
     let rest: Vec<usize> = (0..edges.len()).filter(|at| !sorted[*at]).collect();
     for at in order.sorted.into_iter().chain(rest) {
         if resolver.resources[at].active {
+            resolver.enter(resolver.resources[at].stack);
             let properties = Rc::clone(&resolver.resources[at].properties);
             resolver.resources[at].resolved = resolver.value(&properties).map(Rc::new);
             resolver.resources[at].reference = resolver.identity(at).reference();
@@ -163,7 +170,7 @@ pub(crate) fn resolve_all(resolver: &mut Resolver<'_>) {
 
 /// Elastic IPs keep the addresses that they have; the others get the next ones that nobody has or had.
 fn number_elastic_ips(resolver: &mut Resolver<'_>) {
-    let known = &resolver.inputs.elastic_ips;
+    let known = &resolver.scope.inputs.elastic_ips;
     let taken: BTreeSet<usize> = known.values().filter_map(|address| number_of_public_ip(*address)).collect();
     let mut free = (0_usize..).filter(|number| !taken.contains(number));
     for resource in &mut resolver.resources {
@@ -196,10 +203,11 @@ fn first_text(node: &Node) -> Option<&str> {
 /// The resources that one needs, and where it says so.
 fn needs_of(resolver: &Resolver<'_>, at: usize) -> BTreeMap<usize, Span> {
     let resource = &resolver.resources[at];
+    let scope = &resolver.scopes[resource.stack];
     let mut needs = BTreeMap::new();
     let mut need = |name: &str, span: Span| {
-        let found = resolver.names.get(name).or_else(|| resolver.names.get(name.split('.').next()?));
-        if let Some(index) = found.filter(|_| !resolver.parameters.contains_key(name)) {
+        let found = scope.names.get(name).or_else(|| scope.names.get(name.split('.').next()?));
+        if let Some(index) = found.filter(|_| !scope.parameters.contains_key(name)) {
             needs.entry(*index).or_insert(span);
         }
     };
@@ -218,6 +226,7 @@ fn need_clusters(resolver: &mut Resolver<'_>, needs: &mut [BTreeMap<usize, Span>
     let mut of_kind = |kind: &str| -> Vec<(usize, Option<Rc<Node>>, Option<String>)> {
         let found = (0..needs.len()).filter(|at| resolver.resources[*at].kind == kind).collect::<Vec<_>>();
         let named = found.into_iter().map(|at| {
+            resolver.enter(resolver.resources[at].stack);
             let properties = Rc::clone(&resolver.resources[at].properties);
             let node = properties.get("DBClusterIdentifier");
             let name = match node {
@@ -242,11 +251,11 @@ fn need_clusters(resolver: &mut Resolver<'_>, needs: &mut [BTreeMap<usize, Span>
 }
 
 /// A text that is known before any resource is; what is wrong with it is told when it is resolved in its turn.
-fn early(resolver: &mut Resolver<'_>, node: &Node) -> Option<String> {
+pub(crate) fn early(resolver: &mut Resolver<'_>, node: &Node) -> Option<String> {
     let mut is_early = true;
     mentions(node, &mut |mention| {
         if let Mention::Ref(name, _) | Mention::Attribute(name, ..) = mention {
-            is_early &= resolver.parameters.contains_key(name) || PSEUDO.contains(&name);
+            is_early &= resolver.scope.parameters.contains_key(name) || PSEUDO.contains(&name);
         }
     });
     if !is_early {

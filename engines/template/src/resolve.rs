@@ -6,6 +6,7 @@ mod functions;
 pub(crate) use functions::json;
 
 use crate::Inputs;
+use crate::app::Export;
 use crate::identity::{Attribute, Identity};
 use crate::intrinsic::{self, Call, FUNCTIONS, Piece};
 use crate::parameters::Values;
@@ -40,26 +41,47 @@ pub(crate) struct Resource {
     pub(crate) resolved: Option<Rc<Node>>,
     /// What `Ref` gives, once resolved.
     pub(crate) reference: String,
+    /// Which of the stacks that are read together it is of.
+    pub(crate) stack: usize,
+    /// Its logical id in its stack, where `id` has the stack's name in front.
+    pub(crate) own_id: Option<String>,
 }
 
-/// What values are resolved against.
-pub(crate) struct Resolver<'a> {
-    /// The template's text, to point into it.
-    pub(crate) text: &'a str,
+/// What names mean in one stack.
+#[derive(Clone)]
+pub(crate) struct Scope<'a> {
     /// What the caller gave.
     pub(crate) inputs: &'a Inputs,
-    /// The Region's zones.
-    pub(crate) zones: Vec<String>,
     /// Parameters by name.
     pub(crate) parameters: Values,
     /// The `Mappings` section.
     pub(crate) mappings: Option<&'a Mapping>,
     /// Conditions by name, once evaluated.
     pub(crate) conditions: BTreeMap<String, bool>,
-    /// Resources in order.
-    pub(crate) resources: Vec<Resource>,
     /// Resources by logical id, and by the dotted names that SAM gives to what it makes (`Function.Alias`).
     pub(crate) names: BTreeMap<String, usize>,
+    /// The `Outputs` section.
+    pub(crate) outputs: Option<&'a Mapping>,
+}
+
+/// What values are resolved against.
+pub(crate) struct Resolver<'a> {
+    /// The template's text, to point into it.
+    pub(crate) text: &'a str,
+    /// What names mean in the stack that is looked at: `scopes[stack]`.
+    pub(crate) scope: Rc<Scope<'a>>,
+    /// Which stack that is.
+    pub(crate) stack: usize,
+    /// The stacks that are read together, most often one.
+    pub(crate) scopes: Vec<Rc<Scope<'a>>>,
+    /// What they export, by name, where there are several.
+    pub(crate) exports: BTreeMap<String, Export>,
+    /// How many imports are being followed.
+    pub(crate) steps: usize,
+    /// The Region's zones.
+    pub(crate) zones: Vec<String>,
+    /// Resources in order.
+    pub(crate) resources: Vec<Resource>,
     /// What is wrong.
     pub(crate) problems: Problems,
     /// The first value that could not be had: never may it be missing without a problem.
@@ -201,8 +223,9 @@ impl<'a> Resolver<'a> {
             return None;
         };
         // Elsewhere than after `Ref` the dot leads to an attribute.
-        if let Some((id, attribute)) = name.split_once('.').filter(|(id, _)| self.names.contains_key(*id))
-            && !self.names.contains_key(name)
+        if let Some((id, attribute)) =
+            name.split_once('.').filter(|(id, _)| self.scope.names.contains_key(*id))
+            && !self.scope.names.contains_key(name)
         {
             let help = match attribute {
                 "Alias" | "Version" => format!("AutoPublishAlias of {id} would make it"),
@@ -226,10 +249,10 @@ impl<'a> Resolver<'a> {
         if name.starts_with("AWS::") {
             return None;
         }
-        if let Some(value) = self.parameters.get(name) {
+        if let Some(value) = self.scope.parameters.get(name) {
             return value.clone().map(|value| Node { span, ..value });
         }
-        let index = *self.names.get(name)?;
+        let index = *self.scope.names.get(name)?;
         if self.exists(index, span) {
             Some(Node::text(self.resources[index].reference.as_str(), span))
         } else {
@@ -238,7 +261,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn pseudo(&self, name: &str) -> Option<String> {
-        let Inputs { region, account_id, stack_name, .. } = self.inputs;
+        let Inputs { region, account_id, stack_name, .. } = self.scope.inputs;
         Some(match name {
             "AWS::AccountId" => account_id.clone(),
             "AWS::Partition" => model::name::partition_of(region).into(),
@@ -291,11 +314,11 @@ impl<'a> Resolver<'a> {
         // `Function.Version` is itself a name: then the attribute is what follows.
         if let Some((made, attribute)) = attribute.split_once('.')
             && let name = format!("{id}.{made}")
-            && self.names.contains_key(&name)
+            && self.scope.names.contains_key(&name)
         {
             return self.attribute(&name, attribute, span);
         }
-        let index = *self.names.get(id)?;
+        let index = *self.scope.names.get(id)?;
         if !self.exists(index, span) {
             return None;
         }
@@ -329,9 +352,9 @@ impl<'a> Resolver<'a> {
     pub(crate) fn identity(&self, index: usize) -> Identity<'_> {
         let resource = &self.resources[index];
         Identity {
-            inputs: self.inputs,
+            inputs: self.scopes.get(resource.stack).unwrap_or(&self.scope).inputs,
             zones: &self.zones,
-            id: &resource.id,
+            id: resource.own_id.as_ref().unwrap_or(&resource.id),
             kind: &resource.kind,
             properties: resource.resolved.as_deref().unwrap_or(&resource.properties),
             number: resource.number,
@@ -399,7 +422,9 @@ impl<'a> Resolver<'a> {
     /// `${Name}` or `${Name.Attribute}`.
     fn dotted(&mut self, name: &str, span: Span) -> Option<Node> {
         match name.split_once('.') {
-            Some((id, attribute)) if !self.names.contains_key(name) => self.attribute(id, attribute, span),
+            Some((id, attribute)) if !self.scope.names.contains_key(name) => {
+                self.attribute(id, attribute, span)
+            }
             _ => self.named(name, span),
         }
     }
@@ -414,7 +439,7 @@ impl<'a> Resolver<'a> {
             return Some(self.unknown(span));
         };
         // An unknown condition was reported when all mentions were checked.
-        match self.conditions.get(name) {
+        match self.scope.conditions.get(name) {
             Some(true) => self.value(yes),
             Some(false) => self.value(no),
             None => Some(self.unknown(span)),

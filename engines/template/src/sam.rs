@@ -14,6 +14,7 @@ mod make;
 use crate::problem::Problems;
 use crate::resolve::{Resolver, Resource};
 use crate::yaml::{Mapping, Node, Span};
+pub(crate) use api::letters;
 use make::{mapping, text};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -100,13 +101,14 @@ pub(crate) fn transform(resolver: &mut Resolver<'_>, globals: Option<&Mapping>, 
         resource.depends_on.extend(output.needed.remove(&resource.id).unwrap_or_default());
     }
     resolver.resources = output.resources;
-    resolver.names =
+    let mut names: BTreeMap<String, usize> =
         resolver.resources.iter().enumerate().map(|(at, resource)| (resource.id.clone(), at)).collect();
     for (dotted, id) in output.dotted {
-        if let Some(at) = resolver.names.get(&id).copied() {
-            resolver.names.insert(dotted, at);
+        if let Some(at) = names.get(&id).copied() {
+            names.insert(dotted, at);
         }
     }
+    Rc::make_mut(&mut resolver.scope).names = names;
 }
 
 /// What the transform makes.
@@ -158,6 +160,8 @@ impl Resource {
             number: 0,
             resolved: None,
             reference: String::new(),
+            stack: 0,
+            own_id: None,
         }
     }
 }

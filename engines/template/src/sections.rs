@@ -1,9 +1,9 @@
 //! The template's sections, from its tree to the stack.
 
 use crate::problem::{Cause, Problem, Problems, quoted};
-use crate::resolve::{Resolver, Resource};
+use crate::resolve::{Resolver, Resource, Scope};
 use crate::yaml::{Document, Entry, Mapping, Node, Span};
-use crate::{Inputs, Outcome, build, default_zones, parameters, references, sam};
+use crate::{Inputs, Outcome, app, build, default_zones, parameters, references, sam};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -45,17 +45,53 @@ const MAX_RESOURCES: usize = 10_000;
 /// The name of the SAM transform.
 const SERVERLESS: &str = "AWS::Serverless-2016-10-31";
 
-/// Reads a template's tree.
-pub(crate) fn read(document: &Document, text: &str, inputs: &Inputs) -> Outcome {
-    let mut problems = Problems::new();
+/// A template's tree, and what it is read with.
+pub(crate) struct Source<'a> {
+    pub(crate) document: &'a Document,
+    pub(crate) inputs: &'a Inputs,
+}
+
+/// Reads a template's tree; of several stacks, the trees, whose places are all in `text`.
+pub(crate) fn read(sources: &[Source<'_>], text: &str) -> Outcome {
     let mut warnings = Problems::new();
-    let root = &document.root;
-    let Some(top) = root.mapping(&mut problems) else {
-        return Outcome { stack: None, problems: problems.into_vec(), warnings: Vec::new() };
+    let (mut resolvers, mut failed) = (Vec::with_capacity(sources.len()), Problems::new());
+    for source in sources {
+        match one(source, text, &mut warnings) {
+            Ok(resolver) => resolvers.push(resolver),
+            Err(problems) => problems.into_vec().into_iter().for_each(|problem| failed.push(problem)),
+        }
+    }
+    let Some(mut resolver) = app::join_resolvers(resolvers) else {
+        return Outcome { stack: None, problems: failed.into_vec(), warnings: Vec::new() };
     };
+    failed.into_vec().into_iter().for_each(|problem| resolver.problems.push(problem));
+    resolver.find_exports();
+    references::resolve_all(&mut resolver);
+    let description = sources[0].document.root.get("Description").and_then(Node::as_str);
+    let stack = build::stack(&mut resolver, description, &mut warnings);
+    let mut problems = resolver.problems;
+    if let Some(span) = resolver.first_unknown.filter(|_| problems.is_empty()) {
+        problems.push(Problem::at(span, "this value cannot be had"));
+    }
+    Outcome {
+        stack: Some(stack).filter(|_| problems.is_empty()),
+        problems: problems.into_vec(),
+        warnings: warnings.into_vec(),
+    }
+}
+
+/// One stack's resources, transformed, with the names that it mentions checked; problems alone when it is no template.
+fn one<'a>(
+    &Source { document, inputs }: &Source<'a>,
+    text: &'a str,
+    warnings: &mut Problems,
+) -> Result<Resolver<'a>, Problems> {
+    let mut problems = Problems::new();
+    let root = &document.root;
+    let Some(top) = root.mapping(&mut problems) else { return Err(problems) };
     top.only(SECTIONS, &mut problems);
     let section = |name: &str, problems: &mut Problems| top.get(name).and_then(|node| node.mapping(problems));
-    let values = parameters::read(section("Parameters", &mut problems), root.span, inputs, &mut problems);
+    let parameters = parameters::read(section("Parameters", &mut problems), root.span, inputs, &mut problems);
     let [mappings, conditions, outputs, globals] =
         ["Mappings", "Conditions", "Outputs", "Globals"].map(|name| section(name, &mut problems));
     let entries = top
@@ -71,15 +107,17 @@ pub(crate) fn read(document: &Document, text: &str, inputs: &Inputs) -> Outcome 
     let entries = &entries[..entries.len().min(MAX_RESOURCES)];
     let resources = entries.iter().filter_map(|entry| resource(entry, &mut problems)).collect();
     let zones = &inputs.availability_zones;
+    let names = BTreeMap::new();
+    let scope = Scope { inputs, parameters, mappings, conditions: BTreeMap::new(), names, outputs };
     let mut resolver = Resolver {
         text,
-        inputs,
+        scope: Rc::new(scope),
+        stack: 0,
+        scopes: Vec::new(),
+        exports: BTreeMap::new(),
+        steps: 0,
         zones: if zones.is_empty() { default_zones(&inputs.region) } else { zones.clone() },
-        parameters: values,
-        mappings,
-        conditions: BTreeMap::new(),
         resources,
-        names: BTreeMap::new(),
         problems,
         first_unknown: None,
         spent_nodes: 0,
@@ -88,19 +126,9 @@ pub(crate) fn read(document: &Document, text: &str, inputs: &Inputs) -> Outcome 
     if let Some(conditions) = conditions {
         resolver.evaluate_conditions(conditions);
     }
-    transform(top, &mut resolver, globals, &mut warnings);
+    transform(top, &mut resolver, globals, warnings);
     references::check(&mut resolver, top, entries);
-    references::resolve_all(&mut resolver);
-    let stack = build::stack(&mut resolver, top, outputs, &mut warnings);
-    let mut problems = resolver.problems;
-    if let Some(span) = resolver.first_unknown.filter(|_| problems.is_empty()) {
-        problems.push(Problem::at(span, "this value cannot be had"));
-    }
-    Outcome {
-        stack: Some(stack).filter(|_| problems.is_empty()),
-        problems: problems.into_vec(),
-        warnings: warnings.into_vec(),
-    }
+    Ok(resolver)
 }
 
 fn resource(entry: &Entry, problems: &mut Problems) -> Option<Resource> {
@@ -142,6 +170,8 @@ fn resource(entry: &Entry, problems: &mut Problems) -> Option<Resource> {
         number: 0,
         resolved: None,
         reference: String::new(),
+        stack: 0,
+        own_id: None,
     })
 }
 

@@ -25,6 +25,9 @@ pub fn run(arguments: &Deploy) -> Result<ExitCode, Stop> {
     if let Some(handed) = &handed {
         handed.print_warnings();
         wanted["template"] = Value::String(handed.path.to_string_lossy().into_owned());
+        let more = template.more.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>();
+        wanted["more"] =
+            more.context("this folder is gone")?.iter().map(|path| path.to_string_lossy()).collect();
     }
     block_on(deploy(arguments, &wanted, handed.as_ref()))
 }

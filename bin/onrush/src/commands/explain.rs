@@ -66,7 +66,8 @@ struct Policy {
 
 pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
     let template = Template {
-        template: arguments.template.clone(),
+        template: arguments.template.first().cloned(),
+        more: arguments.template.iter().skip(1).cloned().collect(),
         template_file: None,
         region_given: true,
         configured: None,

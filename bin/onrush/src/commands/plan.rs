@@ -123,6 +123,11 @@ fn from_files(arguments: &Plan, promises: Vec<Promise>) -> Result<Report, Stop> 
         )
     })?;
     let read = stack::read_briefly(&template, &arguments.template, model::DEFAULT_PORT)?;
+    if arguments.fix && read.paths().len() > 1 {
+        let message =
+            "--fix changes one template: name it alone, and what it imports with --import NAME=VALUE";
+        return Err(Stop::Usage(message.to_owned()));
+    }
     let beside = || {
         let beside = read.folder().join(LOAD);
         let of_project = read.project().map(|folder| folder.join(LOAD));

@@ -355,7 +355,7 @@ impl Builder<'_, '_> {
                 said.push(Problem::at(span(endpoint.place), message).help(help));
             }
         }
-        let to = if self.resolver.inputs.strict { &mut self.problems } else { &mut self.warnings };
+        let to = if self.resolver.scope.inputs.strict { &mut self.problems } else { &mut self.warnings };
         said.into_vec().into_iter().for_each(|problem| to.push(problem));
     }
 }

@@ -88,7 +88,7 @@ impl Builder<'_, '_> {
         if is_private && !ANSWERED.contains(&&*kind) {
             let message = format!("the record {} of type {} is not run", quoted(&name), quoted(&kind));
             let problem = Problem::at(fields.span, message);
-            let to = if self.resolver.inputs.strict { &mut self.problems } else { &mut self.warnings };
+            let to = if self.resolver.scope.inputs.strict { &mut self.problems } else { &mut self.warnings };
             to.push(problem.help(format!("{} are answered", ANSWERED.join(", "))));
         }
         let within =

@@ -6,6 +6,7 @@ use crate::intrinsic::{Call, Mention, mentions};
 use crate::problem::{Cause, Problem};
 use crate::yaml::{Kind, Mapping, Node, Span};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 impl Resolver<'_> {
     /// Evaluates all conditions; one that cannot be is false, and reported.
@@ -31,11 +32,11 @@ impl Resolver<'_> {
             self.problems.push(Problem::new(place, Cause::Cycle { what: "conditions", path }));
         }
         for entry in entries {
-            self.conditions.insert(entry.key.to_string(), false);
+            Rc::make_mut(&mut self.scope).conditions.insert(entry.key.to_string(), false);
         }
         for at in order.sorted {
             let met = self.condition(&entries[at].value).unwrap_or(false);
-            self.conditions.insert(entries[at].key.to_string(), met);
+            Rc::make_mut(&mut self.scope).conditions.insert(entries[at].key.to_string(), met);
         }
     }
 
@@ -53,7 +54,7 @@ impl Resolver<'_> {
                     self.problems.push(Problem::wrong_type(call.argument, "the name of a condition"));
                     return None;
                 };
-                self.conditions.get(name).copied()
+                self.scope.conditions.get(name).copied()
             }
             "Equals" => {
                 let Some([left, right]) = call.items() else {

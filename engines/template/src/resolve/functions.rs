@@ -2,7 +2,7 @@
 
 use super::Resolver;
 use crate::intrinsic::Call;
-use crate::problem::{Cause, Problem, quoted};
+use crate::problem::{Cause, Problem};
 use crate::suggest::did_you_mean;
 use crate::yaml::{Kind, Mapping, Node, Scalar, Span, Style};
 use base64::Engine as _;
@@ -64,7 +64,7 @@ impl Resolver<'_> {
             return self.misused(call, span, "[map, first key, second key]");
         };
         let default = options.first().and_then(|options| options.get("DefaultValue"));
-        let mut section = self.mappings;
+        let mut section = self.scope.mappings;
         let mut found: Option<&Node> = None;
         for (what, node) in [("the map", map), ("the key", top), ("the key", second)] {
             let key = self.value(node)?;
@@ -144,7 +144,7 @@ impl Resolver<'_> {
     pub(super) fn zones(&mut self, call: Call<'_>, span: Span) -> Option<Node> {
         let region = if call.argument.is_null() { None } else { self.argument(call) };
         let region = region.as_ref().and_then(Node::as_str).unwrap_or_default();
-        let zones = if region.is_empty() || region == self.inputs.region {
+        let zones = if region.is_empty() || region == self.scope.inputs.region {
             self.zones.clone()
         } else {
             crate::default_zones(region)
@@ -155,15 +155,19 @@ impl Resolver<'_> {
     pub(super) fn import_value(&mut self, call: Call<'_>, span: Span) -> Option<Node> {
         let name = self.argument(call)?;
         let name = name.string(&mut self.problems)?;
-        let imports = &self.inputs.imports;
-        if let Some(value) = imports.get(name) {
+        if let Some(value) = self.scope.inputs.imports.get(name) {
             return Some(Node::text(value.as_str(), span));
         }
-        let problem =
-            Problem::at(span, format!("the export {} of another stack has no value here", quoted(name)));
-        let near = did_you_mean(name, imports.keys().map(String::as_str));
-        let given = near.map(|near| format!(" ({near})")).unwrap_or_default();
-        self.problems.push(problem.help(format!("give it with --import {name}=VALUE{given}")));
+        if let Some(value) = self.exported(name, span) {
+            return value;
+        }
+        let known = self.scope.inputs.imports.keys().chain(self.exports.keys());
+        let near = did_you_mean(name, known.map(String::as_str).filter(|near| *near != name));
+        let near = near.map(|near| format!(" ({near})")).unwrap_or_default();
+        let problem = Problem::at(span, format!("No export named {name} found"));
+        self.problems.push(problem.help(format!(
+            "name the template that exports it beside this one, or give its value with --import {name}=VALUE{near}"
+        )));
         None
     }
 

@@ -117,7 +117,7 @@ fn stage_name(properties: &Properties, resolver: &mut Resolver<'_>) -> Option<St
 }
 
 /// What of a name may stand in a logical id.
-pub(super) fn letters(name: &str) -> String {
+pub(crate) fn letters(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 

@@ -25,7 +25,9 @@ pub(super) fn chosen(auth: &Node, resolver: &mut Resolver<'_>) -> Option<Node> {
     let mut auth = auth;
     while let Some(call) = Call::of(auth).filter(|call| call.name == "If") {
         let Some([condition, yes, no]) = call.items() else { break };
-        let Some(holds) = condition.as_str().and_then(|name| resolver.conditions.get(name)) else { break };
+        let Some(holds) = condition.as_str().and_then(|name| resolver.scope.conditions.get(name)) else {
+            break;
+        };
         auth = if *holds { yes } else { no };
     }
     let auth = if Call::of(auth).is_some() { resolver.value(auth)? } else { auth.clone() };

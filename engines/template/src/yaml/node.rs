@@ -147,6 +147,21 @@ impl Node {
         Self { kind: Kind::Sequence(items), tag: None, span }
     }
 
+    /// Moves it, and all that is in it, to where the text begins `by` bytes later.
+    pub(crate) fn shift(&mut self, by: u32) {
+        self.span = self.span.moved(by);
+        match &mut self.kind {
+            Kind::Scalar(_) => {}
+            Kind::Sequence(items) => items.iter_mut().for_each(|item| item.shift(by)),
+            Kind::Mapping(mapping) => {
+                for entry in mapping.entries_mut() {
+                    entry.key_span = entry.key_span.moved(by);
+                    entry.value.shift(by);
+                }
+            }
+        }
+    }
+
     /// A value that could not be had, which has been reported: accessors give nothing for it, and say no more.
     pub(crate) fn unknown(span: Span) -> Self {
         let scalar = Scalar { value: "".into(), style: Style::Quoted };

@@ -24,6 +24,12 @@ impl Span {
         text.get(self.offset as usize..self.end()).unwrap_or_default()
     }
 
+    /// The same place where the text begins `by` bytes later.
+    #[must_use]
+    pub(crate) fn moved(self, by: u32) -> Self {
+        Self { offset: self.offset.saturating_add(by), ..self }
+    }
+
     /// The place of `needle`'s first occurrence as a whole word inside this span, or the span itself when it is not
     /// there (it may be written with escapes or be folded). Cost: linear in the span.
     #[must_use]

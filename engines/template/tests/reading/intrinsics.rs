@@ -142,7 +142,7 @@ fn each_misuse_is_told_with_its_place() {
         ("!Cidr [10.0.0.0/24, 0, 8]", "the number of ranges is 0, and must be 1 to 256"),
         (
             "!ImportValue other",
-            "the export `other` of another stack has no value here (give it with --import other=VALUE)",
+            "No export named other found (name the template that exports it beside this one, or give its value with --import other=VALUE)",
         ),
         ("!Equals [a, b]", "Fn::Equals gives no value; it can stand in the Conditions section only"),
         ("!Sup x", "the function `Sup` does not exist (did you mean `Sub`?)"),

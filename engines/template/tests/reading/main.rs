@@ -1,5 +1,6 @@
 //! Whole templates, read as a user's would be.
 
+mod app;
 mod authorizers;
 mod bad_input;
 mod caches;

@@ -15,7 +15,7 @@ use invoke::Invoker;
 use model::stack::Stack;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -83,15 +83,19 @@ impl Conductor {
     fn settings(&self) -> Vec<PathBuf> {
         let Some(read) = self.read.as_ref().filter(|_| self.watch == Watch::All) else { return Vec::new() };
         let env_files = self.stage.env_files.paths(read);
-        let parts = stack::read_text(&read.path).map(|text| template::files_of(&text)).unwrap_or_default();
-        let parts = parts.into_iter().map(|part| read.folder().join(part));
-        env_files.into_iter().chain(parts).chain([read.path.clone()]).map(|path| resolved(&path)).collect()
+        let parts = read.text_now().map(|text| stack::parts_named(&text, &read.path)).unwrap_or_default();
+        env_files
+            .into_iter()
+            .chain(parts.into_values())
+            .chain(read.paths())
+            .map(|path| resolved(&path))
+            .collect()
     }
 
     /// Whether the template is no longer the one that was deployed.
     fn is_stale(&self) -> bool {
         let Some(read) = &self.read else { return false };
-        std::fs::read_to_string(&read.path).is_ok_and(|text| text != read.text)
+        read.text_now().is_ok_and(|text| text != read.text)
             || stack::parts(&read.text, &read.path) != read.inputs.files
     }
 
@@ -204,17 +208,19 @@ impl Conductor {
     /// The template's arguments after an order: what it does not name stays as it is.
     fn asked(&self, wanted: &Value) -> Result<Option<Template>, String> {
         let mut template = self.template.clone();
-        if let Some(path) = wanted["template"].as_str() {
-            if !Path::new(path).is_absolute() {
-                return Err(format!("`{path}` is not an absolute path"));
-            }
-            template.template = Some(path.into());
-            template.template_file = None;
-        }
         let texts = |name: &str| -> Option<Vec<String>> {
             let all = wanted[name].as_array()?.iter();
             Some(all.filter_map(|text| text.as_str().map(str::to_owned)).collect())
         };
+        if let Some(path) = wanted["template"].as_str() {
+            template.template = Some(path.into());
+            template.template_file = None;
+            template.more = texts("more").unwrap_or_default().into_iter().map(PathBuf::from).collect();
+            let named = template.template.iter().chain(&template.more);
+            if let Some(path) = named.into_iter().find(|path| !path.is_absolute()) {
+                return Err(format!("`{}` is not an absolute path", path.display()));
+            }
+        }
         if let Some(parameters) = texts("parameter_overrides") {
             template.parameter_overrides = parameters;
         }

@@ -14,7 +14,7 @@ use crate::stack::Read;
 use anyhow::{Context as _, anyhow};
 use control::{Control, Cors, Deploy, DeployCode, Deployment, EventInvokeConfig, Settings, UrlSettings};
 use model::settings::RUNTIMES;
-use model::stack::{self, Code, Function, Link, Stack};
+use model::stack::{self, Code, Function, Link, Place, Stack};
 use runtimes::Runtimes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -201,8 +201,12 @@ fn copy(code: &mut DeployCode) {
 
 /// Where a function's code and layers come from: folders and archives, some of which need not be there.
 pub fn sources(read: &Read, function: &Function) -> Vec<PathBuf> {
-    let mut all: Vec<_> = local(read, &function.asset_path, &function.code).into_iter().collect();
-    all.extend(layers_of(read, function).filter_map(|layer| local(read, &layer.asset_path, &layer.code)));
+    let mut all: Vec<_> =
+        local(read, function.place, &function.asset_path, &function.code).into_iter().collect();
+    all.extend(
+        layers_of(read, function)
+            .filter_map(|layer| local(read, layer.place, &layer.asset_path, &layer.code)),
+    );
     if let Some(folder) = all.first().filter(|folder| build::is_rust(function, folder)) {
         let outside = runtimes::rust_sources(folder, function.build_binary.as_deref());
         all.extend(outside);
@@ -217,7 +221,7 @@ pub fn built_sources(read: &Read, function: &Function) -> Vec<PathBuf> {
         return sources(read, function);
     }
     let layers = layers_of(read, function).filter(|layer| layer.build_method.is_some());
-    layers.filter_map(|layer| local(read, &layer.asset_path, &layer.code)).collect()
+    layers.filter_map(|layer| local(read, layer.place, &layer.asset_path, &layer.code)).collect()
 }
 
 /// Whether what runs is not the user's own folder but a build of it.
@@ -225,10 +229,10 @@ fn is_built(read: &Read, function: &Function) -> bool {
     sources(read, function).first().is_some_and(|source| build::needed(function, source).is_some())
 }
 
-fn local(read: &Read, asset: &Option<String>, code: &Code) -> Option<PathBuf> {
+fn local(read: &Read, place: Place, asset: &Option<String>, code: &Code) -> Option<PathBuf> {
     match (asset, code) {
-        (Some(path), _) | (None, Code::Local { path }) => Some(read.folder().join(path)),
-        (None, Code::S3 { key, .. }) => packaged(read, key),
+        (Some(path), _) | (None, Code::Local { path }) => Some(read.folder_of(place).join(path)),
+        (None, Code::S3 { key, .. }) => packaged(&read.folder_of(place), key),
         _ => None,
     }
 }
@@ -398,7 +402,7 @@ async fn code(
     images: &BTreeMap<String, String>,
 ) -> Result<Option<DeployCode>, Stop> {
     let place = function.code_place;
-    let at = format!("{}:{}:{}", read.path.display(), place.line, place.column);
+    let at = format!("{}:{}:{}", read.path_of(place).display(), place.line, place.column);
     let replaced = images.get(&function.id);
     let (uri, docker) = match &function.code {
         Code::Image { uri, docker } => (uri.as_deref(), docker.as_ref()),
@@ -420,7 +424,7 @@ async fn code(
         (Some(asset), _) => asset.clone(),
         (None, Code::Local { path }) => path.clone(),
         (None, Code::Inline { text }) => return Ok(Some(DeployCode::Inline(text.clone()))),
-        (None, Code::S3 { key, .. }) => match packaged(read, key) {
+        (None, Code::S3 { key, .. }) => match packaged(&read.folder_of(place), key) {
             Some(path) => return Ok(Some(DeployCode::ZipFile(path))),
             None => {
                 let message = format!("{at}: {}: code in S3 (`{key}`) is not on this machine", function.id);
@@ -431,7 +435,7 @@ async fn code(
         },
         (None, Code::Image { .. }) => return Ok(None),
     };
-    let found = read.folder().join(&path);
+    let found = read.folder_of(place).join(&path);
     let found = std::path::absolute(&found).unwrap_or(found);
     if found.is_file() {
         return Ok(Some(DeployCode::ZipFile(found)));
@@ -443,9 +447,7 @@ async fn code(
 }
 
 /// The zip that `serverless package` leaves beside its template.
-fn packaged(read: &Read, key: &str) -> Option<PathBuf> {
+fn packaged(folder: &Path, key: &str) -> Option<PathBuf> {
     let name = Path::new(key).file_name()?;
-    [read.folder().join(name), read.folder().join(".serverless").join(name)]
-        .into_iter()
-        .find(|path| path.is_file())
+    [folder.join(name), folder.join(".serverless").join(name)].into_iter().find(|path| path.is_file())
 }

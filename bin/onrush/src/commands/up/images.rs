@@ -160,7 +160,7 @@ pub fn of_function(
     }
     match (replaced, uri) {
         (Some(source), uri) => Ok((uri.unwrap_or(source).to_owned(), source.clone())),
-        (None, Some(uri)) => Ok((uri.to_owned(), source(uri, read.folder())?)),
+        (None, Some(uri)) => Ok((uri.to_owned(), source(uri, &read.folder_of(function.place))?)),
         (None, None) => Err(Stop::Usage(to_build(read, function, docker, at))),
     }
 }
@@ -171,7 +171,7 @@ pub fn cure(read: &Read, function: &Function, refusal: &str) -> Option<String> {
     if !refusal.contains(uri) {
         return None;
     }
-    let docker = docker.clone().or_else(|| asset(&read.path, uri))?;
+    let docker = docker.clone().or_else(|| asset(&read.path_of(function.place), uri))?;
     Some(format!("{}: build its image first:\n{}", function.id, commands(read, function, &docker)))
 }
 
@@ -213,7 +213,7 @@ fn to_build(read: &Read, function: &Function, docker: Option<&DockerBuild>, at: 
 /// Builds an image with Docker, and starts with it.
 fn commands(read: &Read, function: &Function, docker: &DockerBuild) -> String {
     let id = &function.id;
-    let context = read.folder().join(docker.context.as_deref().unwrap_or("."));
+    let context = read.folder_of(function.place).join(docker.context.as_deref().unwrap_or("."));
     let dockerfile = context.join(docker.dockerfile.as_deref().unwrap_or("Dockerfile"));
     let tag = format!("{}:{}", id.to_lowercase(), docker.tag.as_deref().unwrap_or("latest"));
     let platform = match function.architecture {
@@ -233,7 +233,11 @@ fn commands(read: &Read, function: &Function, docker: &DockerBuild) -> String {
         quoted(&context.to_string_lossy()),
         id.to_lowercase(),
         id.to_lowercase(),
-        quoted(&read.path.to_string_lossy())
+        read.paths()
+            .iter()
+            .map(|path| quoted(&path.to_string_lossy()).into_owned())
+            .collect::<Vec<_>>()
+            .join(" ")
     )
 }
 

@@ -2,7 +2,7 @@
 
 use crate::stack::Read;
 use model::error::ApiError;
-use model::stack::Function;
+use model::stack::{Function, Place};
 use runtimes::RuntimeError;
 use template::{Problem, Span, place_of};
 
@@ -42,11 +42,7 @@ pub fn of_runtime(read: &Read, function: &Function, error: &RuntimeError) -> Pro
 }
 
 fn span(read: &Read, function: &Function, property: Option<&str>) -> Span {
-    let place = function.code_place;
-    property.and_then(|property| place_of(&read.text, &function.id, property)).unwrap_or(Span {
-        offset: place.offset,
-        len: place.len,
-        line: place.line,
-        column: place.column,
-    })
+    let Place { offset, len, line, column } = function.code_place;
+    let code = Span { offset, len, line, column };
+    property.and_then(|property| place_of(&read.text, code, &function.id, property)).unwrap_or(code)
 }

@@ -166,9 +166,10 @@ fn content(read: &Read, layer: &stack::Layer) -> Result<Option<DeployCode>, Stop
         (Some(path), _) | (None, Code::Local { path }) => path,
         _ => return Ok(None),
     };
-    let found = read.folder().join(path);
+    let found = read.folder_of(layer.place).join(path);
     let none = || {
-        let template = read.path.display();
+        let template = read.path_of(layer.place);
+        let template = template.display();
         Stop::Usage(format!("{template}: layer {}: there is no folder or zip `{path}`", layer.id))
     };
     code_at(std::path::absolute(&found).unwrap_or(found)).map(Some).ok_or_else(none)
