@@ -153,13 +153,14 @@ impl<'a> Parts<'a> {
             let Some(at) = properties.entries().iter().position(|entry| &*entry.key == *from) else {
                 continue;
             };
-            let Some(location) = local(&properties.entries()[at].value) else {
+            let value = &properties.entries()[at].value;
+            let Some(location) = local(value) else {
                 // SAM's own are told of when they are transformed.
-                if *to == "Body" {
+                if *to == "Body" && !is_no_value(value) {
                     let message =
                         "the API's definition is in S3, which is not read: it has no routes from there";
                     let help = format!("{from}: FILE takes a local file; or write it into Body");
-                    self.warnings.push(Problem::at(properties.entries()[at].value.span, message).help(help));
+                    self.warnings.push(Problem::at(value.span, message).help(help));
                 }
                 continue;
             };
@@ -306,6 +307,11 @@ impl<'a> Parts<'a> {
 fn local(node: &Node) -> Option<String> {
     let path = node.as_str().filter(|_| node.tag.is_none())?;
     (!path.is_empty() && !path.contains("://")).then(|| path.to_owned())
+}
+
+/// Whether it is as if the property were not there.
+fn is_no_value(node: &Node) -> bool {
+    Call::of(node).is_some_and(|call| call.name == "Ref" && call.argument.as_str() == Some("AWS::NoValue"))
 }
 
 fn value_of<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {

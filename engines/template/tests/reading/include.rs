@@ -43,6 +43,7 @@ fn definitions_of_apis_are_read_from_their_files() {
   Plain: {Type: AWS::ApiGateway::RestApi, Properties: {BodyS3Location: ../../api.yaml}}
   Far: {Type: AWS::Serverless::Api, Properties: {StageName: v1, DefinitionUri: 's3://bucket/api.yaml'}}
   Stored: {Type: AWS::ApiGatewayV2::Api, Properties: {BodyS3Location: {Bucket: bucket, Key: api.yaml}}}
+  Absent: {Type: AWS::ApiGateway::RestApi, Properties: {Name: absent, BodyS3Location: !Ref AWS::NoValue}}
   Short: {Type: AWS::Serverless::HttpApi, Properties: {DefinitionBody: !Transform {Name: 'AWS::Include', Parameters: {Location: ../../api.yaml}}}}
 ");
     assert_eq!(template::files_of(&text), ["../../api.yaml".to_owned()].into());
@@ -53,7 +54,11 @@ fn definitions_of_apis_are_read_from_their_files() {
     let rest = stack.rest_apis.iter().map(|api| (api.id.as_str(), &api.routes));
     for (id, routes) in http.chain(rest) {
         let keys: Vec<&str> = routes.iter().map(|route| route.route_key.as_str()).collect();
-        assert_eq!(keys, if matches!(id, "Far" | "Stored") { &[][..] } else { &["GET /a"][..] }, "{id}");
+        assert_eq!(
+            keys,
+            if matches!(id, "Far" | "Stored" | "Absent") { &[][..] } else { &["GET /a"][..] },
+            "{id}"
+        );
         for route in routes {
             let called = route.integration.as_ref().unwrap().function.as_ref().unwrap();
             assert_eq!(called.function.as_str(), "Cart", "{id}");
