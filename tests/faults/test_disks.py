@@ -1,13 +1,22 @@
 """Disks that are full or fail, for each thing that is written: small file systems of the test's own."""
 
+import base64
 import contextlib
+import hashlib
+import json
 import os
+import random
+import shutil
 import subprocess
+import threading
 import time
+import urllib.request
 
 import pytest
 
-from support import packages
+from support import packages, templates
+from support.crowd import crowd
+from support.listener import Listener, account_arn
 from support.platform import Platform
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
@@ -42,6 +51,24 @@ def failing(tmp_path):
             yield below, top
         finally:
             subprocess.run(["umount", "-l", top], check=True)
+
+
+@contextlib.contextmanager
+def mounted(image, folder, kind="ext4"):
+    """An image on a loop device; made first, of its size, where there is none."""
+    if not image.exists():
+        with open(image, "wb") as file:
+            file.truncate(SIZES[kind])
+        subprocess.run([f"mkfs.{kind}", "-q", image], check=True, stdout=subprocess.DEVNULL)
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+SIZES = {"ext4": 200 << 20, "xfs": 1 << 30}
 
 
 def fill(path):
@@ -109,6 +136,85 @@ def test_a_disk_that_fails_makes_it_read_only_until_a_restart(tmp_path):
                 assert refusal(lambda: restarted.client().update_function_configuration(FunctionName="echo", Description="x")) is None
         finally:
             platform.close()
+
+
+# Copies of a disk that are taken while it is written.
+COPIES = 50 if "ONRUSH_LONG" in os.environ else 3
+
+
+@pytest.mark.patience(1_800)
+@pytest.mark.skipif(not all(map(shutil.which, ("mkfs.ext4", "mkfs.xfs"))), reason="no ext4, or no xfs to copy it on")
+def test_a_copy_of_the_disk_taken_amid_holds_what_was_answered(tmp_path):
+    """Power cuts of a real file system: its image is copied in one moment (a reflink) while events and changes are answered, and
+    a platform of its own opens each copy. Then the kernel makes the file system read-only under the first one."""
+    with contextlib.ExitStack() as stack:
+        outer = stack.enter_context(mounted(tmp_path / "outer", tmp_path / "below", "xfs"))
+        disk = stack.enter_context(mounted(outer / "disk", tmp_path / "disk"))
+        listener, copies_listener = stack.enter_context(Listener()), stack.enter_context(Listener())
+        (disk / "home").mkdir()
+        dead = account_arn("sqs", "dead")
+        settings = {"DeadLetterQueue": {"Type": "SQS", "TargetArn": dead}, "EventInvokeConfig": {"MaximumRetryAttempts": 0}}
+        templates.write(disk / "home", {"Red": ("rogue", settings)})
+        # Letters stay owed until a copy's platform sends them.
+        listener.is_down.set()
+
+        def up(home, url):
+            return stack.enter_context(Platform("--endpoint", f"sqs={url}", home=home, template=home / "app.json"))
+
+        platform = up(disk / "home", listener.url)
+        assert platform.invoke("Red", {}).error is None
+        # The template, and what the first platform notes to be removed after it: the copies' leave that alone.
+        os.sync()
+        taken, functions, is_over = [], {}, threading.Event()
+
+        def send(_):
+            while not is_over.wait(0.02):
+                event = json.dumps({"do": "error", "n": len(taken)})
+                assert platform.request("POST", "/2015-03-31/functions/Red/invocations", event, EVENT).status == 202
+                taken.append(len(taken))
+
+        def change(_):
+            while not is_over.wait(0.02):
+                name, code = f"f{len(functions)}", packages.package({"bootstrap": os.urandom(random.choice([100, 50_000]))})
+                platform.create(name, code)
+                functions[name] = base64.b64encode(hashlib.sha256(code).digest()).decode()
+
+        def copy(number):
+            threading.Event().wait(random.uniform(0.1, 0.5))
+            events, there = set(taken), dict(functions)
+            image = outer / f"copy{number}"
+            subprocess.run(["cp", "--reflink=always", outer / "disk", image], check=True)
+            with mounted(image, tmp_path / "copy") as folder:
+                copied = up(folder / "home", copies_listener.url)
+                try:
+                    for name, sha in there.items():
+                        function = copied.client().get_function(FunctionName=name)
+                        assert function["Configuration"]["CodeSha256"] == sha
+                        with urllib.request.urlopen(function["Code"]["Location"]) as answer:
+                            assert base64.b64encode(hashlib.sha256(answer.read()).digest()).decode() == sha
+                    deadline = time.monotonic() + 120
+                    while missing := events - {letter.json()["n"] for letter in copies_listener.letters[dead]}:
+                        assert time.monotonic() < deadline, missing
+                        time.sleep(0.05)
+                finally:
+                    copied.close()
+            copies_listener.letters.clear()
+            image.unlink()
+
+        def copies(_):
+            try:
+                for number in range(COPIES):
+                    copy(number)
+            finally:
+                is_over.set()
+
+        crowd(lambda work: work(None), [send, change, copies])
+        subprocess.run(["mount", "-o", "remount,abort", disk], check=True)
+        tag = {"Resource": account_arn("lambda", "function:Red"), "Tags": {"a": "b"}}
+        assert "read-only until Onrush is started again" in refusal(lambda: platform.client().tag_resource(**tag))[1]
+        assert platform.request("POST", "/2015-03-31/functions/Red/invocations", "{}", EVENT).status == 500
+        assert platform.invoke("Red", {}).error is None, "who needs no disk goes on"
+        assert platform.request("GET", "/_onrush/health").json()["status"] == "read-only"
 
 
 def test_full_disks_of_logs_and_boxes_stop_nobody(tmp_path):
