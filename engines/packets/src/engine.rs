@@ -329,7 +329,7 @@ impl PacketEngine {
     fn settle(&mut self) {
         let (idle, settings) = (self.idle(), self.settings.clone());
         let deadline = |flow: &Flow| deadline(flow, idle, &settings);
-        while let Some((slot, due)) = self.timers.pop(self.table.flows_mut(), self.now, deadline) {
+        while let Some((slot, due)) = self.timers.pop(self.table.timed(), self.now, deadline) {
             self.fall_silent(slot, due);
         }
         self.wake = self.timers.next_deadline().unwrap_or(Instant::NEVER);
@@ -338,7 +338,7 @@ impl PacketEngine {
     /// Schedules the end of a flow's silence.
     fn schedule(&mut self, slot: u32) {
         let due = deadline(&self.table.flows()[slot as usize], self.idle(), &self.settings);
-        self.timers.schedule(self.table.flows_mut(), slot, due);
+        self.timers.schedule(self.table.timed().1, slot, due);
         self.wake = self.wake.min(self.timers.next_deadline().unwrap_or(Instant::NEVER));
     }
 

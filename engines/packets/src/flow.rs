@@ -1,4 +1,6 @@
 //! One flow: 80 bytes, of whatever version of IP; the two addresses of an IPv6 flow stand beside the table.
+//!
+//! What packets read and write is one line of a cache; the rest, which a flow's beginning and end need, stands apart.
 
 use model::Instant;
 
@@ -57,8 +59,9 @@ pub mod marks {
     pub const NAT64: u16 = 1 << 14;
 }
 
-/// One flow.
+/// What packets of a flow read and write.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
 pub struct Flow {
     /// When a packet of it passed last.
     pub last: Instant,
@@ -76,12 +79,6 @@ pub struct Flow {
     pub remote: u32,
     /// The IPv4 address under which the other side knows it.
     pub outside: u32,
-    /// Of a NAT gateway's port, its pool; of a database without one before it, its index in the network.
-    pub pool: u32,
-    /// Timer list, or the next free record.
-    pub next: u32,
-    /// Timer list.
-    pub previous: u32,
     /// When its first packet since the last record of the flow log passed, in seconds.
     pub first_s: u32,
     /// The environment's port.
@@ -90,10 +87,6 @@ pub struct Flow {
     pub remote_port: u16,
     /// The port under which the other side knows it.
     pub outside_port: u16,
-    /// The interface's port.
-    pub interface_port: u16,
-    /// Which of a gateway's addresses it has.
-    pub gateway_address: u16,
     /// The gateway's index.
     pub gateway: u16,
     /// What it has and has seen.
@@ -108,7 +101,22 @@ pub struct Flow {
     pub flags_in: u8,
 }
 
-const _: () = assert!(size_of::<Flow>() == 80);
+/// What only its beginning, its end and its timer need.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rest {
+    /// Of a NAT gateway's port, its pool; of a database without one before it, its index in the network.
+    pub pool: u32,
+    /// Timer list, or the next free record.
+    pub next: u32,
+    /// Timer list.
+    pub previous: u32,
+    /// The interface's port.
+    pub interface_port: u16,
+    /// Which of a gateway's addresses it has.
+    pub gateway_address: u16,
+}
+
+const _: () = assert!(size_of::<Flow>() == 64 && size_of::<Rest>() == 16);
 
 impl Flow {
     /// Whether it has all of these marks.

@@ -13,7 +13,7 @@
 //!
 //! Every call is O(1) expected; an insertion that doubles the index is O(flows).
 
-use crate::flow::{Flow, NONE, State, marks};
+use crate::flow::{Flow, NONE, Rest, State, marks};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -77,6 +77,8 @@ pub enum Near {
 #[derive(Clone, Debug)]
 pub struct Table {
     flows: Vec<Flow>,
+    /// Of each flow, by the same slot.
+    rests: Vec<Rest>,
     /// Remote and translated address of IPv6 flows.
     wide: Vec<(Ipv6Addr, Ipv6Addr)>,
     wide_free: Vec<u32>,
@@ -102,6 +104,7 @@ impl Table {
         }
         Self {
             flows: Vec::new(),
+            rests: Vec::new(),
             wide: Vec::new(),
             wide_free: Vec::new(),
             free: NONE,
@@ -125,6 +128,7 @@ impl Table {
     /// Bytes of memory that the table has.
     pub fn bytes(&self) -> usize {
         self.flows.capacity() * size_of::<Flow>()
+            + self.rests.capacity() * size_of::<Rest>()
             + self.index.capacity() * size_of::<u32>()
             + self.wide.capacity() * size_of::<(Ipv6Addr, Ipv6Addr)>()
             + self.wide_free.capacity() * size_of::<u32>()
@@ -140,6 +144,16 @@ impl Table {
     #[inline]
     pub fn flows_mut(&mut self) -> &mut [Flow] {
         &mut self.flows
+    }
+
+    /// What no packet needs of a flow.
+    pub fn rest(&self, slot: u32) -> &Rest {
+        &self.rests[slot as usize]
+    }
+
+    /// The timer's part of all records, and what it asks.
+    pub fn timed(&mut self) -> (&[Flow], &mut [Rest]) {
+        (&self.flows, &mut self.rests)
     }
 
     /// The other side's address.
@@ -164,32 +178,45 @@ impl Table {
     #[inline]
     pub fn find_hashed(&self, key: &Key, hash: u64) -> Option<u32> {
         let tag = tag(hash, matches!(key.near, Near::Address(_)));
-        let mask = self.index.len() - 1;
-        let mut at = hash as usize & mask;
+        let mut from = hash as usize;
         loop {
-            let entry = self.index[at];
+            let (at, entry) = self.first_like(tag, from);
             if entry == EMPTY {
                 return None;
             }
-            if entry & !SLOT_MASK == tag && self.is(key, entry & SLOT_MASK) {
+            if self.is(key, entry & SLOT_MASK) {
                 return Some(entry & SLOT_MASK);
+            }
+            from = at + 1;
+        }
+    }
+
+    /// The first entry from there on that has that tag or is empty, and where it stands.
+    #[inline]
+    fn first_like(&self, tag: u32, from: usize) -> (usize, u32) {
+        let mask = self.index.len() - 1;
+        let mut at = from & mask;
+        loop {
+            let entry = self.index[at];
+            if entry == EMPTY || entry & !SLOT_MASK == tag {
+                return (at, entry);
             }
             at = (at + 1) & mask;
         }
     }
 
-    /// Where the search for a hash will begin, loaded ahead of it.
+    /// Loads the entry where the search for a hash will begin.
     #[inline]
-    pub fn first_entry(&self, hash: u64) -> u32 {
-        self.index[hash as usize & (self.index.len() - 1)]
+    pub fn load_entry(&self, hash: u64) {
+        black_box(self.index[hash as usize & (self.index.len() - 1)]);
     }
 
-    /// Loads the record that an index entry names, so that it is near when the search comes there.
+    /// Loads the record that the search for a key will look at first, so that it is near then.
     #[inline]
-    pub fn load(&self, entry: u32) {
+    pub fn load_flow(&self, key: &Key, hash: u64) {
+        let entry = self.first_like(tag(hash, matches!(key.near, Near::Address(_))), hash as usize).1;
         if let Some(flow) = self.flows.get((entry & SLOT_MASK) as usize) {
-            // Both ends: a record may lie across two lines of a cache.
-            black_box((flow.last, flow.state));
+            black_box(flow.last);
         }
     }
 
@@ -217,7 +244,7 @@ impl Table {
     }
 
     /// Adds a flow; `None` when the table is full. Neither of its keys may be in it. Both addresses are of one version.
-    pub fn insert(&mut self, mut flow: Flow, remote: IpAddr, outside: IpAddr) -> Option<u32> {
+    pub fn insert(&mut self, mut flow: Flow, rest: Rest, remote: IpAddr, outside: IpAddr) -> Option<u32> {
         if self.len >= self.max {
             return None;
         }
@@ -241,11 +268,12 @@ impl Table {
         }
         let slot = if self.free == NONE {
             self.flows.push(flow);
+            self.rests.push(rest);
             self.flows.len() as u32 - 1
         } else {
             let slot = self.free;
-            self.free = self.flows[slot as usize].next;
-            self.flows[slot as usize] = flow;
+            self.free = self.rests[slot as usize].next;
+            (self.flows[slot as usize], self.rests[slot as usize]) = (flow, rest);
             slot
         };
         self.len += 1;
@@ -262,7 +290,8 @@ impl Table {
         if flow.has(marks::SIX) {
             self.wide_free.push(flow.remote);
         }
-        self.flows[slot as usize] = Flow { next: self.free, state: State::Free, ..Flow::default() };
+        self.flows[slot as usize] = Flow::default();
+        self.rests[slot as usize] = Rest { next: self.free, ..Rest::default() };
         self.free = slot;
         self.len -= 1;
         flow
@@ -431,7 +460,7 @@ mod tests {
                         environment: name.0, inside_port: name.1, remote_port: name.3, protocol: 6,
                         outside_port: next, state: State::Open, ..Flow::default()
                     };
-                    let slot = table.insert(flow, inside.remote, outside);
+                    let slot = table.insert(flow, Rest::default(), inside.remote, outside);
                     prop_assert_eq!(slot.is_some(), known.len() < max as usize);
                     known.extend(slot.map(|slot| ((six, name), (slot, next))));
                 } else if let (false, Some((slot, _))) = (adds, found) {
@@ -455,7 +484,7 @@ mod tests {
         // The figure that SPECIFICATION.md promises, without making them: what one takes when the slab is just full.
         let (flows, index) = (1 << 20, 1 << 22);
         assert!(2 * 1_000_000 * 10 <= index * 6, "the index need not double before a million");
-        let bytes = flows * size_of::<Flow>() + index * size_of::<u32>();
+        let bytes = flows * (size_of::<Flow>() + size_of::<Rest>()) + index * size_of::<u32>();
         assert!(bytes / 1_000_000 <= 101 && bytes <= 128 << 20, "{bytes}");
     }
 

@@ -1,4 +1,4 @@
-//! When flows fall silent: a wheel of lists through the records themselves, and a heap for what is due soon.
+//! When flows fall silent: a wheel of lists through the flows' records, and a heap for what is due soon.
 //!
 //! A packet only writes the time into its flow's record; nothing moves. A flow whose turn comes is looked at again, and goes
 //! to where its deadline has moved meanwhile. So a flow costs one look in each of its time-outs, however many packets it
@@ -6,7 +6,7 @@
 //!
 //! Scheduling and removal are O(1); a flow that falls due is O(log flows due within a second).
 
-use crate::flow::{Flow, NONE, State};
+use crate::flow::{Flow, NONE, Rest, State};
 use model::Instant;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -40,36 +40,36 @@ impl Default for Timers {
 
 impl Timers {
     /// Remembers to look at a flow at `deadline`. It must not stand here yet.
-    pub fn schedule(&mut self, flows: &mut [Flow], slot: u32, deadline: Instant) {
+    pub fn schedule(&mut self, rests: &mut [Rest], slot: u32, deadline: Instant) {
         let tick = (deadline.as_nanos() >> TICK_BITS).min(self.tick + LISTS - 1);
         if tick <= self.tick {
-            flows[slot as usize].previous = IN_HEAP;
+            rests[slot as usize].previous = IN_HEAP;
             self.heap.push(Reverse((deadline, slot)));
             return;
         }
         let list = (tick % LISTS) as usize;
         let next = self.lists[list];
         if next != NONE {
-            flows[next as usize].previous = slot;
+            rests[next as usize].previous = slot;
         }
         self.lists[list] = slot;
         self.filled[list / 64] |= 1 << (list % 64);
-        let flow = &mut flows[slot as usize];
-        (flow.previous, flow.next) = (FIRST + list as u32, next);
+        let rest = &mut rests[slot as usize];
+        (rest.previous, rest.next) = (FIRST + list as u32, next);
     }
 
     /// Forgets a flow.
-    pub fn remove(&mut self, flows: &mut [Flow], slot: u32) {
-        let Flow { previous, next, .. } = flows[slot as usize];
+    pub fn remove(&mut self, rests: &mut [Rest], slot: u32) {
+        let Rest { previous, next, .. } = rests[slot as usize];
         // What the heap has of it is stale then, and skipped when its turn comes.
         if previous == IN_HEAP {
             return;
         }
         if next != NONE {
-            flows[next as usize].previous = previous;
+            rests[next as usize].previous = previous;
         }
         if previous < FIRST {
-            flows[previous as usize].next = next;
+            rests[previous as usize].next = next;
             return;
         }
         let list = (previous - FIRST) as usize;
@@ -89,7 +89,7 @@ impl Timers {
     /// The next flow that has been silent for long enough at `now`, and since when it is due; it stands here no more.
     pub fn pop(
         &mut self,
-        flows: &mut [Flow],
+        (flows, rests): (&[Flow], &mut [Rest]),
         now: Instant,
         deadline: impl Fn(&Flow) -> Instant,
     ) -> Option<(u32, Instant)> {
@@ -97,21 +97,21 @@ impl Timers {
             if let Some(Reverse((at, slot))) = self.heap.peek().copied().filter(|entry| entry.0.0 <= now) {
                 self.heap.pop();
                 let Some(flow) = flows.get(slot as usize) else { continue };
-                if flow.state == State::Free || flow.previous != IN_HEAP {
+                if flow.state == State::Free || rests[slot as usize].previous != IN_HEAP {
                     continue;
                 }
                 let due = deadline(flow);
                 if due <= at {
                     return Some((slot, due));
                 }
-                self.schedule(flows, slot, due);
+                self.schedule(rests, slot, due);
                 continue;
             }
             let last = now.as_nanos() >> TICK_BITS;
             match self.next_list().filter(|tick| *tick <= last) {
                 Some(tick) => {
                     self.tick = tick;
-                    self.open(flows, (tick % LISTS) as usize, &deadline);
+                    self.open((flows, rests), (tick % LISTS) as usize, &deadline);
                 }
                 None => {
                     self.tick = self.tick.max(last);
@@ -122,13 +122,17 @@ impl Timers {
     }
 
     /// Looks at everything in a list whose time has come.
-    fn open(&mut self, flows: &mut [Flow], list: usize, deadline: &impl Fn(&Flow) -> Instant) {
+    fn open(
+        &mut self,
+        (flows, rests): (&[Flow], &mut [Rest]),
+        list: usize,
+        deadline: &impl Fn(&Flow) -> Instant,
+    ) {
         let mut slot = std::mem::replace(&mut self.lists[list], NONE);
         self.filled[list / 64] &= !(1 << (list % 64));
         while slot != NONE {
-            let flow = &flows[slot as usize];
-            let (next, due) = (flow.next, deadline(flow));
-            self.schedule(flows, slot, due);
+            let (next, due) = (rests[slot as usize].next, deadline(&flows[slot as usize]));
+            self.schedule(rests, slot, due);
             slot = next;
         }
     }
@@ -163,7 +167,7 @@ mod tests {
 
     fn deadline(flow: &Flow) -> Instant {
         // Each flow has its own patience, in seconds.
-        Instant::from_nanos(flow.last.as_nanos() + u64::from(flow.pool) * 1_000_000_000)
+        Instant::from_nanos(flow.last.as_nanos() + u64::from(flow.environment) * 1_000_000_000)
     }
 
     proptest! {
@@ -171,7 +175,7 @@ mod tests {
         fn flows_end_at_their_deadlines_in_order(
             steps in prop::collection::vec((0u8..3, 0usize..12, 0u64..200_000_000_000, 1u32..900), 1..200),
         ) {
-            let mut flows = vec![Flow::default(); 12];
+            let (mut flows, mut rests) = (vec![Flow::default(); 12], vec![Rest::default(); 12]);
             let (mut timers, mut now, mut due) = (Timers::default(), 0, BTreeMap::new());
             for (what, slot, wait, patience) in steps {
                 now += wait;
@@ -181,7 +185,7 @@ mod tests {
                     let soonest = due.values().min().copied();
                     prop_assert!(soonest.is_none_or(|soonest: Instant| next <= soonest), "never too late");
                 }
-                while let Some((slot, ended)) = timers.pop(&mut flows, at, deadline) {
+                while let Some((slot, ended)) = timers.pop((&flows, &mut rests), at, deadline) {
                     prop_assert_eq!(due.remove(&(slot as usize)), Some(ended));
                     prop_assert!(last <= ended && ended <= at);
                     last = ended;
@@ -191,17 +195,17 @@ mod tests {
                 let flow = &mut flows[slot];
                 match (what, flow.state) {
                     (0, State::Free) => {
-                        *flow = Flow { last: at, pool: patience, state: State::Open, ..Flow::default() };
+                        *flow = Flow { last: at, environment: patience, state: State::Open, ..Flow::default() };
                         let ends = deadline(flow);
                         due.insert(slot, ends);
-                        timers.schedule(&mut flows, slot as u32, ends);
+                        timers.schedule(&mut rests, slot as u32, ends);
                     }
                     (1, State::Open) => {
                         flow.last = at;
                         due.insert(slot, deadline(flow));
                     }
                     (2, State::Open) => {
-                        timers.remove(&mut flows, slot as u32);
+                        timers.remove(&mut rests, slot as u32);
                         flows[slot].state = State::Free;
                         due.remove(&slot);
                     }

@@ -3,7 +3,7 @@
 use super::{PacketEngine, pass};
 use crate::environment::{Environment, EnvironmentId};
 use crate::event::Event;
-use crate::flow::{Flow, NO_GATEWAY, State, marks};
+use crate::flow::{Flow, NO_GATEWAY, Rest, State, marks};
 use crate::martian::{is_given_out, is_private};
 use crate::packet::{Offload, Reason, Verdict};
 use crate::table::{Key, Near};
@@ -386,21 +386,20 @@ impl PacketEngine {
         let flow = Flow {
             last: self.now,
             environment: id.slot,
-            pool: granted.pool,
             first_s: pass::seconds(self.now),
             inside_port: key.near_port,
             remote_port: key.remote_port,
             outside_port: granted.outside_port,
-            interface_port,
-            gateway_address: granted.gateway_address,
             gateway: granted.gateway,
             marks,
             protocol: key.protocol,
             state: State::Opening,
             ..Flow::default()
         };
+        let Granted { pool, gateway_address, outside, .. } = granted;
+        let rest = Rest { pool, interface_port, gateway_address, ..Rest::default() };
         let slot =
-            self.table.insert(flow, key.remote, granted.outside).expect("there was room, and one version");
+            self.table.insert(flow, rest, key.remote, outside).expect("there was room, and one version");
         if let Some(database) = granted.behind {
             self.behind.insert(slot, database);
         }

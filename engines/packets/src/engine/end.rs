@@ -1,7 +1,7 @@
 //! Flows that end: closed, cut, silent or displaced, and what they give back.
 
 use super::PacketEngine;
-use crate::flow::{Flow, State, marks};
+use crate::flow::{Flow, Rest, State, marks};
 use crate::wire::TCP;
 use limits::connections::Taken;
 use limits::nat::{PoolId, Translation};
@@ -14,7 +14,7 @@ impl PacketEngine {
     /// A flow is over: everything is given back, and its record is free.
     pub(super) fn end(&mut self, slot: u32) {
         self.give_back(slot, marks::GATEWAY | marks::INTERFACE, self.now, false);
-        self.timers.remove(self.table.flows_mut(), slot);
+        self.timers.remove(self.table.timed().1, slot);
         self.erase(slot);
     }
 
@@ -24,7 +24,7 @@ impl PacketEngine {
             return self.end(slot);
         }
         self.give_back(slot, marks::GATEWAY | marks::INTERFACE, self.now, false);
-        self.timers.remove(self.table.flows_mut(), slot);
+        self.timers.remove(self.table.timed().1, slot);
         self.table.flows_mut()[slot as usize].state = State::Lingering;
         self.lingering += 1;
         self.schedule(slot);
@@ -59,10 +59,11 @@ impl PacketEngine {
         let ends = given & marks::INTERFACE != 0 || !flow.has(marks::INTERFACE);
         flow.marks &= !given;
         let flow = *flow;
+        let Rest { pool, interface_port, gateway_address, .. } = *self.table.rest(slot);
         let connections = &mut self.wired.connections;
         if given & marks::GATEWAY != 0 {
-            let pool = PoolId::of(flow.pool);
-            let port = Translation::of(pool, flow.gateway_address, flow.outside_port);
+            let pool = PoolId::of(pool);
+            let port = Translation::of(pool, gateway_address, flow.outside_port);
             connections.give_taken_back(at, Taken::Port(port), silent);
             if let Some(meter) = self.meters.get_mut(usize::from(flow.gateway)) {
                 let active = &mut meter.metrics.active_connections;
@@ -74,12 +75,12 @@ impl PacketEngine {
         {
             connections.give_interface_back(at, interface);
             if flow.has(marks::INTERFACE_PORT) {
-                self.ports[interface.index()].give_back(flow.interface_port);
+                self.ports[interface.index()].give_back(interface_port);
                 self.table.flows_mut()[slot as usize].marks &= !marks::INTERFACE_PORT;
             }
         }
         if ends && flow.has(marks::DATABASE) {
-            let of_pool = || self.wired.databases.get(flow.pool as usize).copied().flatten();
+            let of_pool = || self.wired.databases.get(pool as usize).copied().flatten();
             if let Some(database) = self.behind.remove(&slot).or_else(of_pool) {
                 self.wired.connections.give_taken_back(at, Taken::Database(database), silent);
             }

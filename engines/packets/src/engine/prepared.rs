@@ -72,19 +72,18 @@ impl PacketEngine {
         prepared.has_key && self.table.find_hashed(&prepared.key, prepared.hash).is_some()
     }
 
-    /// Loads what prepared packets will most likely need: index entries first, then the records that they name. Short loops
+    /// Loads what prepared packets will most likely need: index entries first, then the records that they lead to. Short loops
     /// whose steps do not wait for each other, so that many loads are on their way at once.
-    pub fn load<'prepared>(&self, prepared: impl IntoIterator<Item = &'prepared Prepared>) {
-        let mut entries = [0; LOADS];
+    pub fn load<'prepared, Prepareds>(&self, prepared: Prepareds)
+    where
+        Prepareds: IntoIterator<Item = &'prepared Prepared, IntoIter: Clone>,
+    {
         let mut prepared = prepared.into_iter();
         loop {
-            let mut count = 0;
-            for (entry, prepared) in entries.iter_mut().zip(&mut prepared) {
-                *entry = self.table.first_entry(prepared.hash);
-                count += 1;
-            }
-            entries[..count].iter().for_each(|entry| self.table.load(*entry));
-            if count < LOADS {
+            let some = prepared.clone().take(LOADS);
+            some.clone().for_each(|prepared| self.table.load_entry(prepared.hash));
+            some.for_each(|prepared| self.table.load_flow(&prepared.key, prepared.hash));
+            if prepared.nth(LOADS - 1).is_none() {
                 return;
             }
         }

@@ -112,7 +112,7 @@ impl PacketEngine {
     pub(super) fn record(&mut self, slot: u32) {
         let flow = self.table.flows()[slot as usize];
         if self.records.are_kept {
-            for leg in self.legs(&flow) {
+            for leg in self.legs(&flow, self.table.rest(slot).interface_port) {
                 let out = FlowRecord {
                     packets: flow.packets_out,
                     bytes: flow.bytes_out,
@@ -140,8 +140,8 @@ impl PacketEngine {
         (flow.flags_out, flow.flags_in) = (0, 0);
     }
 
-    /// The interfaces that a flow passes.
-    fn legs(&self, flow: &Flow) -> Vec<Leg> {
+    /// The interfaces that a flow passes, at those of functions with that port.
+    fn legs(&self, flow: &Flow, port: u16) -> Vec<Leg> {
         let remote = self.table.remote(flow);
         let environment = &self.environments[flow.environment as usize];
         if flow.remote_port == DNS && Self::is_resolver(environment, remote) {
@@ -154,7 +154,7 @@ impl PacketEngine {
             (gateway, _) => self.network.end_behind(gateway.into(), remote),
         };
         let way = Way {
-            port: flow.interface_port,
+            port,
             remote: (remote, flow.remote_port),
             nat64: flow.has(marks::NAT64),
             gateway: Some(flow.gateway.into()).filter(|_| flow.gateway != NO_GATEWAY),
