@@ -302,11 +302,12 @@ def test_who_asks_again_for_a_capture_that_found_no_room_gets_it_when_there_is_s
         try:
             return urllib.request.urlopen(url, timeout=10).status
         except urllib.error.HTTPError as error:
-            assert "16 captures are under way" in error.read().decode()
+            assert "host.captures" in error.read().decode()
+            assert error.headers["x-onrush-limit"] == "host.captures; resource=host; used=16; max=16"
             return error.code
 
     assert [look(session) for session in range(16)] == [200] * 16
-    assert look(16, wait=1) == 404
+    assert look(16, wait=1) == 429
     deadline = time.monotonic() + 30
     # The others ask no more, and are gone after five seconds.
     while look(16, wait=1) != 200:

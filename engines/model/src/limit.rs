@@ -167,6 +167,8 @@ limit_ids! {
     HostClientConnections = "host.client-connections", "connections", Setting;
     /// How long a client of the doors may stand still; never reported as AWS's.
     HostClientTimeout = "host.client-timeout", "s", Setting;
+    /// Captures of packets at once; never reported as AWS's.
+    HostCaptures = "host.captures", "captures", No;
     /// Asynchronous events that this host keeps, waiting or still to be heard of.
     HostEvents = "host.events", "events", No;
     /// Memory of one environment; the program that needs more is killed.

@@ -2,9 +2,9 @@
 
 use crate::Answer;
 use crate::body::Incoming;
-use crate::network_pages::NetworkLook;
+use crate::network_pages::{NetworkLook, Unseen};
 use crate::orders::{Order, Ordered, Refusal};
-use crate::router::{Doors, json, read_body};
+use crate::router::{Doors, json, read_body, with_limit};
 use control::Change;
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -227,7 +227,11 @@ async fn capture(doors: &Doors, interface: &str, query: &str) -> Answer {
             answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
             answer
         }
-        Err(message) => refused(StatusCode::NOT_FOUND, &message),
+        Err(Unseen::NotThere(message)) => refused(StatusCode::NOT_FOUND, &message),
+        Err(Unseen::Refused(refusal)) => {
+            let message = format!("{refusal}: end a capture that is under way");
+            with_limit(refused(StatusCode::TOO_MANY_REQUESTS, &message), &refusal)
+        }
     }
 }
 

@@ -43,7 +43,7 @@ pub mod untrusted;
 mod urls;
 
 pub use gateway::{ApiParts, GatewaySettings};
-pub use network_pages::{Later, NetworkLook, NetworkPages};
+pub use network_pages::{Later, NetworkLook, NetworkPages, Unseen};
 pub use realms::{Opens, Realm};
 pub use router::{Doors, Options, OtherServices};
 pub use server::serve;

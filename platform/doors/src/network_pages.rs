@@ -1,6 +1,6 @@
 //! What the network shows of itself, seen from here: rows of the limits board, figures, copies of packets.
 
-use model::LimitRow;
+use model::{LimitRow, Refusal};
 use serde_json::Value;
 use std::fmt::Debug;
 use std::future::Future;
@@ -21,6 +21,15 @@ pub struct NetworkLook {
     pub prometheus: String,
 }
 
+/// Why a viewer gets no packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unseen {
+    /// A sentence: there is no such interface.
+    NotThere(String),
+    /// Others look already, as many as may.
+    Refused(Refusal),
+}
+
 /// The network behind the doors.
 pub trait NetworkPages: Debug + Send + Sync {
     /// A look now; `None`: it does not answer.
@@ -29,6 +38,6 @@ pub trait NetworkPages: Debug + Send + Sync {
     /// The next packets of an interface for a viewer's session, as records of a pcap file, after `wait` at most.
     ///
     /// # Errors
-    /// A sentence: there is no such interface.
-    fn packets(&self, interface: String, session: u64, wait: Duration) -> Later<'_, Result<Vec<u8>, String>>;
+    /// There is no such interface, or no room.
+    fn packets(&self, interface: String, session: u64, wait: Duration) -> Later<'_, Result<Vec<u8>, Unseen>>;
 }

@@ -2,8 +2,8 @@
 
 use super::own_interfaces::OwnInterfaces;
 use super::{answers, called};
-use doors::{Later, NetworkLook, NetworkPages};
-use model::Overrides;
+use doors::{Later, NetworkLook, NetworkPages, Unseen};
+use model::{LimitId, Overrides, Refusal};
 use network::Resolver;
 use network::fabric::{Board, CAPTURES_MAX, Capture, Fabric, Pcap};
 use network::relay::Relay;
@@ -79,18 +79,19 @@ impl NetworkPages for Pages {
         })
     }
 
-    fn packets(&self, interface: String, session: u64, wait: Duration) -> Later<'_, Result<Vec<u8>, String>> {
+    fn packets(&self, interface: String, session: u64, wait: Duration) -> Later<'_, Result<Vec<u8>, Unseen>> {
         Box::pin(async move {
-            let board = self.fabric.board().await.map_err(|gone| gone.to_string())?;
+            let board = self.fabric.board().await.map_err(|gone| Unseen::NotThere(gone.to_string()))?;
             let functions = board.interfaces.iter().map(|sharing| &*sharing.interface);
             let names: Vec<&str> = functions.chain(board.others.iter().map(|name| &**name)).collect();
             if !names.contains(&&*interface) {
                 let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-                return Err(format!("no interface is called {interface}; there is: {there}"));
+                let sentence = format!("no interface is called {interface}; there is: {there}");
+                return Err(Unseen::NotThere(sentence));
             }
             let packets = self.session(&interface, session);
             let read = tokio::task::spawn_blocking(move || read(&packets, wait)).await;
-            read.map_err(|error| error.to_string())?.inspect_err(|_| {
+            read.map_err(|error| Unseen::NotThere(error.to_string()))?.inspect_err(|_| {
                 // Who asks again begins anew: there may be room then.
                 let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
                 sessions.remove(&(interface, session));
@@ -100,14 +101,21 @@ impl NetworkPages for Pages {
 }
 
 /// What waits, as records of a file; waits for the first.
-fn read(packets: &Mutex<Capture>, wait: Duration) -> Result<Vec<u8>, String> {
+fn read(packets: &Mutex<Capture>, wait: Duration) -> Result<Vec<u8>, Unseen> {
     let packets = packets.lock().unwrap_or_else(PoisonError::into_inner);
     let mut records = Vec::new();
     let mut next = packets.recv_timeout(wait);
     if next == Err(RecvTimeoutError::Disconnected) {
-        return Err(format!(
-            "{CAPTURES_MAX} captures are under way, and there may be no more: end one of them"
-        ));
+        let (used, max) = (CAPTURES_MAX as u64, CAPTURES_MAX as u64);
+        let (limit, resource) = (LimitId::HostCaptures, "host".into());
+        return Err(Unseen::Refused(Refusal {
+            limit,
+            resource,
+            destination: None,
+            used,
+            max,
+            retry_at: None,
+        }));
     }
     while let Ok(packet) = next {
         Pcap::append(&mut records, &packet);
