@@ -34,6 +34,16 @@ pub struct PacketSettings {
     pub seed: [u64; 2],
 }
 
+impl PacketSettings {
+    /// For so many flows: of a larger table each environment has the same part, of a smaller one as much as before.
+    #[must_use]
+    pub fn with_flows(self, flows_max: u32) -> Self {
+        let part = self.flows_max / self.environment_flows_max.max(1);
+        let share = (flows_max / part.max(1)).max(self.environment_flows_max).min(flows_max);
+        Self { flows_max, environment_flows_max: share, ..self }
+    }
+}
+
 impl Default for PacketSettings {
     fn default() -> Self {
         Self {
@@ -96,5 +106,17 @@ impl Layout {
         let gateways =
             network.gateways.iter().map(|gateway| gateway.external.iter().filter_map(ipv4).collect());
         Self { interfaces, gateways: gateways.collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environments_share_grows_with_the_table() {
+        let share = |flows| PacketSettings::default().with_flows(flows).environment_flows_max;
+        assert_eq!([share(1 << 20), share(1 << 23), share(u32::MAX)], [1 << 17, 1 << 20, u32::MAX / 8]);
+        assert_eq!([share(1 << 18), share(1_000), share(0)], [1 << 17, 1_000, 0]);
     }
 }

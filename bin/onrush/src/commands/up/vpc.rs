@@ -137,11 +137,7 @@ impl Vpc {
             ..PacketSettings::default()
         };
         let flows_max = of_host(wanted.overrides, LimitId::HostFlows).unwrap_or(packet_settings.flows_max);
-        let packet_settings = PacketSettings {
-            flows_max,
-            environment_flows_max: packet_settings.environment_flows_max.min(flows_max),
-            ..packet_settings
-        };
+        let packet_settings = packet_settings.with_flows(flows_max);
         let files = FlowFiles::new(wanted.flow_logs, wanted.flow_folder, region);
         let setup = Setup {
             engine: PacketEngine::new(network, wired, packet_settings),
