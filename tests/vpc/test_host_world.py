@@ -1,5 +1,6 @@
 """`--world host` on a host of the test's own: what is reached, what never is, and that nothing is left behind."""
 
+import pathlib
 import socket
 import time
 
@@ -75,6 +76,27 @@ def test_nothing_of_the_hosts_network_stays_changed(device, start, host, tmp_pat
     again = start("--world", "host", template=tmp_path / "app.json", home=platform.home)
     assert connect(again, count=4, keep=True, timeout=20) == ["hello"] * 4
     assert again.limit("nat.ports", "Nat")["used"] == 4
+
+
+def test_each_way_of_a_default_route_is_forwarded_for_and_a_host_that_forwards_for_all_goes_on(start, host, tmp_path):
+    from support.world import ip
+
+    way = ("nexthop", "via", ROUTER, "dev", "up0")
+    ip("-n", host.host, "route", "replace", "default", *way, "nexthop", "dev", "lan0")
+    platform = begin(start, tmp_path)
+    assert all(f"{name}/forwarding: 1" in host.state() for name in ("up0", "lan0"))
+    platform.stop()
+    assert all(f"{name}/forwarding: 0" in host.state() for name in ("up0", "lan0"))
+    platform = start("--world", "host", template=tmp_path / "app.json", home=platform.home)
+    # As Docker does when it is started.
+    pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    platform.stop()
+    assert all(f"{name}/forwarding: 1" in host.state() for name in ("up0", "lan0"))
+    # Of two devices, one that the host forwards for and one that it does not.
+    pathlib.Path("/proc/sys/net/ipv4/conf/up0/forwarding").write_text("0")
+    before = host.state()
+    start("--world", "host", template=tmp_path / "app.json", home=platform.home).stop()
+    assert host.wait_state(before) == before
 
 
 def test_only_one_platform_has_the_hosts_world_and_the_other_says_so(start, host, tmp_path):

@@ -33,6 +33,9 @@ const NO_DETECTION: u8 = 0x02;
 const ROUTE_DESTINATION: u16 = 1;
 const ROUTE_DEVICE: u16 = 4;
 const ROUTE_METRICS: u16 = 8;
+/// Several ways: `struct rtnexthop` each, and its own attributes.
+const ROUTE_MULTIPATH: u16 = 9;
+const NEXT_HOP_BYTES: usize = 8;
 const METRIC_MTU: u16 = 2;
 const ROUTE_GATEWAY: u16 = 5;
 /// `RTNH_F_ONLINK`: whether the gateway's address is the link's is not asked.
@@ -266,18 +269,20 @@ pub fn device_towards(address: Ipv4Addr) -> io::Result<Option<u32>> {
     Ok(found)
 }
 
-/// The device that the default route for IPv4 leads to, by its index, if there is one.
+/// The devices that the default route for IPv4 leads to, by their indices: several of a route of several ways, none without a
+/// route. Of several routes, the first that the kernel lists: it lists them as it uses them.
 ///
 /// # Errors
 /// Of the kernel.
-pub fn uplink() -> io::Result<Option<u32>> {
+pub fn uplinks() -> io::Result<Vec<u32>> {
     let mut batch = Batch::default();
     let mut header = [0; 12];
     header[0] = libc::AF_INET as u8;
     batch.message(GET_ROUTE, DUMP, &header);
-    let mut found = None;
+    let mut found = Vec::new();
     Socket::route()?.dump(&batch, |kind, body| {
-        if kind != NEW_ROUTE
+        if !found.is_empty()
+            || kind != NEW_ROUTE
             || body.len() < 12
             || body[1] != 0
             || body[4] != TABLE_MAIN
@@ -285,12 +290,26 @@ pub fn uplink() -> io::Result<Option<u32>> {
         {
             return;
         }
-        let device = attributes(&body[12..]).find(|(kind, _)| *kind == ROUTE_DEVICE);
-        let device =
-            device.and_then(|(_, value)| value.first_chunk::<4>()).map(|bytes| u32::from_ne_bytes(*bytes));
-        found = found.or(device);
+        for (kind, value) in attributes(&body[12..]) {
+            match (kind, value.first_chunk::<4>()) {
+                (ROUTE_DEVICE, Some(device)) => found.push(u32::from_ne_bytes(*device)),
+                (ROUTE_MULTIPATH, _) => found.extend(next_hops(value)),
+                _ => {}
+            }
+        }
     })?;
     Ok(found)
+}
+
+/// The devices of a route's ways.
+fn next_hops(mut bytes: &[u8]) -> Vec<u32> {
+    let mut devices = Vec::new();
+    while let Some(head) = bytes.first_chunk::<NEXT_HOP_BYTES>() {
+        devices.push(u32::from_ne_bytes([head[4], head[5], head[6], head[7]]));
+        let length = usize::from(u16::from_ne_bytes([head[0], head[1]])).max(NEXT_HOP_BYTES);
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    devices
 }
 
 /// The name of the device with that index.
@@ -326,6 +345,17 @@ mod tests {
         connected.renew().unwrap_err();
         connected.asked = Socket::route().unwrap();
         assert!(!connected.renew().unwrap().is_empty());
+    }
+
+    #[test]
+    fn each_way_of_a_route_of_several_has_its_device() {
+        let way =
+            |device: u8, rest: &[u8]| [&[8 + rest.len() as u8, 0, 0, 0, device, 0, 0, 0], rest].concat();
+        let gateway = [8, 0, 5, 0, 192, 168, 77, 1];
+        assert_eq!(next_hops(&[way(3, &gateway), way(7, &[])].concat()), [3, 7]);
+        assert_eq!(next_hops(&way(3, &gateway)[..7]), []);
+        // A length that is none ends nowhere.
+        assert_eq!(next_hops(&[&[0; 4][..], &[9, 0, 0, 0, 1]].concat()), [9]);
     }
 
     #[test]

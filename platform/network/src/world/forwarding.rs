@@ -11,6 +11,9 @@ const RECORD: &str = "forwarding";
 /// Longest name of a device (`IFNAMSIZ`), less its NUL.
 const NAME_BYTES_MAX: usize = 15;
 
+/// Behind a device's name: the host forwarded for all, and not for this one.
+const EXCEPTION: &str = " exception";
+
 /// Settings that are put back when this is dropped.
 #[derive(Debug)]
 pub(super) struct Changed {
@@ -23,12 +26,19 @@ impl Drop for Changed {
     }
 }
 
+/// The host's own switch: who turns it on turns it on for every device.
+const ALL: &str = "all";
+
+fn forwards(device: &str) -> io::Result<bool> {
+    Ok(fs::read_to_string(setting(device))?.trim() == "1")
+}
+
 fn setting(device: &str) -> PathBuf {
     Path::new("/proc/sys/net/ipv4/conf").join(device).join("forwarding")
 }
 
 /// Lets the kernel forward what comes in by these devices.
-pub(super) fn allow(state_dir: &Path, devices: &[&str]) -> io::Result<Changed> {
+pub(super) fn allow(state_dir: &Path, devices: &[String]) -> io::Result<Changed> {
     fs::create_dir_all(state_dir)?;
     fs::write(state_dir.join(RECORD), "")?;
     let changed = Changed { state_dir: state_dir.to_owned() };
@@ -40,20 +50,27 @@ pub(super) fn allow(state_dir: &Path, devices: &[&str]) -> io::Result<Changed> {
 
 /// One device more, for as long as [`Changed`] lives: without its record nothing is changed.
 pub(super) fn allow_also(state_dir: &Path, device: &str) -> io::Result<()> {
-    if fs::read_to_string(setting(device))?.trim() == "1" {
+    if forwards(device)? {
         return Ok(());
     }
     let mut record = OpenOptions::new().append(true).open(state_dir.join(RECORD))?;
-    record.write_all(format!("{device}\n").as_bytes())?;
+    let of_all = if forwards(ALL)? { EXCEPTION } else { "" };
+    record.write_all(format!("{device}{of_all}\n").as_bytes())?;
     fs::write(setting(device), "1")
 }
 
-/// Puts back what a run changed, this one or one that was killed. Devices that are gone have taken theirs along.
+/// Puts back what a run changed, this one or one that was killed, but not where somebody (Docker, an administrator) has let the
+/// host forward for all since. Devices that are gone have taken theirs along.
 pub fn restore(state_dir: &Path) {
     let record = state_dir.join(RECORD);
     let Ok(text) = fs::read_to_string(&record) else { return };
-    for device in text.lines().filter(|name| is_device(name)) {
-        if setting(device).exists()
+    let for_all = forwards(ALL).unwrap_or(false);
+    for line in text.lines() {
+        let exception = line.strip_suffix(EXCEPTION);
+        let device = exception.unwrap_or(line);
+        if is_device(device)
+            && (exception.is_some() || !for_all)
+            && setting(device).exists()
             && let Err(error) = fs::write(setting(device), "0")
         {
             tracing::warn!(device, %error, "cannot put back that this device does not forward");

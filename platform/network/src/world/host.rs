@@ -27,17 +27,27 @@ pub(super) fn open(state_dir: &Path) -> Result<Outside, WorldError> {
     elsewhere(|| {
         let failed = |doing| move |error| WorldError::Kernel { doing, error };
         let refused = route::Connected::watch().map_err(failed("list the host's networks"))?;
-        let uplink = route::uplink().map_err(failed("find the host's default route"))?;
-        let no_route =
-            || io::Error::new(io::ErrorKind::NetworkUnreachable, "the host has no default route for IPv4");
-        let uplink = uplink.ok_or_else(no_route).and_then(route::name).map_err(failed("find a way out"))?;
+        let uplinks = route::uplinks().map_err(failed("find the host's default route"))?;
+        let mut names: Vec<String> = uplinks
+            .into_iter()
+            .map(route::name)
+            .collect::<Result<_, _>>()
+            .map_err(failed("find a way out"))?;
+        if names.is_empty() {
+            let no_route = "the host has no default route for IPv4";
+            return Err(failed("find a way out")(io::Error::new(
+                io::ErrorKind::NetworkUnreachable,
+                no_route,
+            )));
+        }
         let outside = device("host")?;
         let name = DEVICE.to_string_lossy().into_owned();
+        names.push(name.clone());
         let rule = vec![Step::FromDevice(name.clone()), Step::NotToDevice(name.clone()), Step::Masquerade];
         let place = Place { kind: "nat", hook: AFTER_ROUTING, priority: SOURCE_NAT };
         let table =
             Table::create(TABLE, "leaving", place, &[rule]).map_err(failed("make a masquerade table"))?;
-        let changed = forwarding::allow(state_dir, &[&name, &uplink]).map_err(failed("allow forwarding"))?;
+        let changed = forwarding::allow(state_dir, &names).map_err(failed("allow forwarding"))?;
         let mut warnings = Vec::new();
         for chain in nft::dropping_forward_chains().unwrap_or_default() {
             warnings.push(format!(

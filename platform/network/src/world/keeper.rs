@@ -104,8 +104,8 @@ fn watch(
 
 /// Another device may have the host's default route now, or what VPNs put before it: two routes of half the internet each.
 fn follow_uplink(state_dir: &Path) {
-    let uplinks = [route::uplink(), route::device_towards(INTERNET)];
-    for uplink in uplinks.into_iter().flatten().flatten() {
+    let towards = route::device_towards(INTERNET).ok().flatten();
+    for uplink in route::uplinks().unwrap_or_default().into_iter().chain(towards) {
         if let Err(error) = route::name(uplink).and_then(|name| forwarding::allow_also(state_dir, &name)) {
             tracing::warn!(%error, "cannot allow forwarding for the device of the default route");
         }
