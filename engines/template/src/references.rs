@@ -45,10 +45,37 @@ pub(crate) fn check(resolver: &mut Resolver<'_>, top: &Mapping, resources: &[Ent
             }
         }
     }
+    name_hashed(resolver, &found, resources);
     for mention in found {
         check_one(resolver, &mention);
     }
     check_conditions(resolver, top);
+}
+
+/// How many digits of a hash SAM puts behind ids of what changes with its content (`LogicalIdGenerator` in AWS's SAM translator).
+const HASH_DIGITS: usize = 10;
+
+/// Lets `ServerlessRestApiDeployment0123456789` mean the deployment, and so with versions of functions and layers. Which hash is
+/// today's is not looked at: it is of the text that SAM would make.
+fn name_hashed(resolver: &mut Resolver<'_>, found: &[Mention<'_>], written: &[Entry]) {
+    for mention in found {
+        let (Mention::Ref(name, _) | Mention::Attribute(name, ..)) = mention else { continue };
+        let name = name.split('.').next().unwrap_or_default();
+        let Some((id, hash)) = name.split_at_checked(name.len().saturating_sub(HASH_DIGITS)) else {
+            continue;
+        };
+        let is_hash = hash.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        let names = &resolver.scope.names;
+        let Some(&index) = names.get(id).filter(|_| is_hash && !names.contains_key(name)) else { continue };
+        let by_hand = written.iter().find(|entry| &*entry.key == id);
+        let by_hand = by_hand.and_then(|entry| entry.value.get("Type")).and_then(Node::as_str);
+        let is_sams = by_hand.is_none_or(|kind| kind == "AWS::Serverless::LayerVersion");
+        let kind = resolver.resources[index].kind.as_str();
+        let has_hash = ["AWS::ApiGateway::Deployment", "AWS::Lambda::Version", "AWS::Lambda::LayerVersion"];
+        if is_sams && has_hash.contains(&kind) {
+            Rc::make_mut(&mut resolver.scope).names.insert(name.to_owned(), index);
+        }
+    }
 }
 
 /// Conditions may mention parameters and other conditions, but no resource.

@@ -85,6 +85,10 @@ pub(crate) fn transform(resolver: &mut Resolver<'_>, globals: Option<&Mapping>, 
             "AWS::Serverless::LayerVersion" => {
                 output.push(layer(globals::merge_into(resource, globals, "LayerVersion")));
             }
+            "AWS::Serverless::StateMachine" => {
+                events::name_what_a_state_machine_has(&resource, &mut output);
+                output.push(resource);
+            }
             _ => output.push(resource),
         }
     }

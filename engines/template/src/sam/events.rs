@@ -7,7 +7,7 @@ use super::{EVENT, HTTP_API, INTEGRATION, Output, PATH, REST_API, auth};
 use crate::intrinsic::Call;
 use crate::problem::{Problem, Problems, quoted};
 use crate::resolve::{Resolver, Resource};
-use crate::yaml::{Entry, Node, Span};
+use crate::yaml::{Entry, Mapping, Node, Span};
 
 /// What SAM makes of an event of a type that is not run.
 struct NotRun {
@@ -209,6 +209,9 @@ impl One<'_> {
             properties.extend(self.get("Name").map(|name| ("Name", name)));
             output.push_new(Resource::made(&id, kind, mapping(properties, span), condition.clone()));
         }
+        if known.kind == "ScheduleV2" && self.get("RoleArn").is_none() {
+            output.push_new(role(&id, span, condition.clone()));
+        }
         if let Some(principal) = known.principal {
             let mut properties = vec![
                 ("Action", text("lambda:InvokeFunction", span)),
@@ -275,6 +278,31 @@ impl One<'_> {
         let node = self.properties?.get(key)?;
         let value = resolver.value(node)?;
         value.string(&mut resolver.problems).map(str::to_owned)
+    }
+}
+
+/// The role `OwnerRole` of what is not run.
+fn role(owner: &str, span: Span, condition: Option<(String, Span)>) -> Resource {
+    Resource::made(&format!("{owner}Role"), "AWS::IAM::Role", mapping(Vec::new(), span), condition)
+}
+
+/// A state machine is not run, but a template may name the role, rules and schedules that SAM makes beside it.
+pub(super) fn name_what_a_state_machine_has(machine: &Resource, output: &mut Output) {
+    let (id, condition) = (&machine.id, &machine.condition);
+    if machine.properties.get("Role").is_none() {
+        output.push_new(role(id, machine.place, condition.clone()));
+    }
+    let events = machine.properties.get("Events").and_then(Node::as_mapping);
+    for entry in events.into_iter().flat_map(Mapping::entries) {
+        let kind = entry.value.get("Type").and_then(Node::as_str).unwrap_or_default();
+        let (id, span) = (format!("{id}{}", entry.key), entry.key_span);
+        if let Some(made) = known(kind).and_then(|known| known.made) {
+            let properties = mapping(vec![(EVENT, yes(span))], span);
+            output.push_new(Resource::made(&id, made, properties, condition.clone()));
+        }
+        if entry.value.get("Properties").is_none_or(|all| all.get("RoleArn").is_none()) {
+            output.push_new(role(&id, span, condition.clone()));
+        }
     }
 }
 

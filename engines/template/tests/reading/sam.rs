@@ -438,6 +438,64 @@ Outputs:
     );
 }
 
+#[test]
+fn schedules_and_state_machines_that_are_not_run_have_their_roles() {
+    let text = work(
+        "
+        Tock: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute)}}
+        Own: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute), RoleArn: 'arn:aws:iam::000000000000:role/r'}}",
+        "
+  Flow:
+    Type: AWS::Serverless::StateMachine
+    Properties:
+      DefinitionUri: flow.json
+      Events:
+        Tick: {Type: Schedule, Properties: {Schedule: rate(1 minute)}}
+        Ask: {Type: Api, Properties: {Path: /, Method: post}}
+  Later:
+    Type: AWS::SSM::Parameter
+    DependsOn: [WorkTockRole, FlowAskRole]
+    Properties: {Type: String, Value: !GetAtt FlowRole.Arn}
+Outputs:
+  Rule: {Value: !GetAtt FlowTick.Arn}
+  Role: {Value: !Ref FlowTickRole}
+",
+    );
+    let read = stack(&text);
+    assert_eq!(read.outputs[0].value, "arn:aws:events:us-east-1:000000000000:rule/shop-FlowTick");
+    assert_eq!(read.outputs[1].value, "shop-FlowTickRole");
+    assert!(
+        problems(&text.replace("WorkTockRole", "WorkOwnRole"))[0].contains("`WorkOwnRole` does not exist")
+    );
+}
+
+#[test]
+fn ids_with_a_hash_behind_mean_what_sam_puts_one_behind() {
+    let text = work(
+        "
+        Get: {Type: Api, Properties: {Path: /, Method: get}}",
+        "
+      AutoPublishAlias: live
+  Tools: {Type: AWS::Serverless::LayerVersion, Properties: {ContentUri: tools/}}
+  Plain: {Type: AWS::Lambda::Version, Properties: {FunctionName: !Ref Work}}
+  Later:
+    Type: AWS::SSM::Parameter
+    DependsOn: [ServerlessRestApiDeployment5332c373d4, WorkVersion0a1b2c3d4e]
+    Properties: {Type: String, Value: !Ref Tools0a1b2c3d4e}
+Outputs:
+  Version: {Value: !GetAtt WorkVersion0a1b2c3d4e.Version}
+  Layer: {Value: !Sub '${Tools0a1b2c3d4e}'}
+",
+    );
+    let read = stack(&text);
+    assert_eq!(read.outputs[0].value, "1");
+    assert!(read.outputs[1].value.contains(":layer:Tools:"), "{:?}", read.outputs);
+    for slip in ["WorkVersion0a1b2c3d4", "WorkVersion0A1B2C3D4E", "Plain0a1b2c3d4e", "Work0a1b2c3d4e"] {
+        let said = problems(&text.replace("WorkVersion0a1b2c3d4e]", &format!("{slip}]")));
+        assert!(said[0].contains(&format!("`{slip}` does not exist")), "{said:?}");
+    }
+}
+
 /// As AWS's SAM translator names them: for a REST API with the stage as it is written.
 #[test]
 fn what_lets_a_rest_api_call_a_function_has_its_stage_in_its_name() {
