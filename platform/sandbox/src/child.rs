@@ -220,6 +220,8 @@ pub(crate) struct Walls<'a> {
     pub host_name: &'a [u8],
     /// Lines for `uid_map` and `gid_map`.
     pub maps: [&'a [u8]; 2],
+    /// In place of a new one, whose maps are still to be written.
+    pub user_namespace: Option<RawFd>,
     pub in_control_group: bool,
     /// Version of Landlock to use; 0 for none.
     pub landlock: u32,
@@ -269,15 +271,25 @@ macro_rules! call {
 pub(crate) fn run(plan: &Plan<'_>) -> ! {
     // Where it does not count, it cannot be set.
     write_own(plan, c"self/oom_score_adj", plan.oom_score);
-    if let Some(walls) = &plan.walls {
+    let is_mapped = plan.walls.as_ref().is_none_or(|walls| walls.user_namespace.is_some());
+    if let Some(walls) = plan.walls.as_ref().filter(|_| !is_mapped) {
         map_identity(plan, walls.maps);
     }
     // Before the limit of open files, which the jailer's own descriptors may exceed.
     let signals = watch_signals(plan);
     join_groups(plan);
-    become_user(plan);
-    if let Some(walls) = &plan.walls {
+    if let Some(walls) = plan.walls.as_ref().filter(|_| is_mapped) {
+        // All other namespaces are to be complete before it is entered, as in `fill`: from there none can be changed.
         enter(plan, walls);
+        if let Some(namespace) = walls.user_namespace {
+            call!(plan, Step::UserNamespace, SYS_setns, namespace, libc::CLONE_NEWUSER);
+        }
+        become_user(plan);
+    } else {
+        become_user(plan);
+        if let Some(walls) = &plan.walls {
+            enter(plan, walls);
+        }
     }
     settle(plan, signals)
 }

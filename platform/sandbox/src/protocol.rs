@@ -21,6 +21,8 @@ pub(crate) enum Request {
     /// The platform has no more use for the environment.
     Release {
         id: u64,
+        /// Whether its program was started.
+        ran: bool,
     },
     /// Makes a socket inside the environment's network.
     Socket {
@@ -93,8 +95,11 @@ impl Request {
             Request::Socket { .. } => 5,
             Request::Forget { .. } => 6,
         });
-        if let Request::Restart { id } | Request::Release { id } | Request::Socket { id, .. } = self {
+        if let Request::Restart { id } | Request::Release { id, .. } | Request::Socket { id, .. } = self {
             writer.u64(*id);
+        }
+        if let Request::Release { ran, .. } = self {
+            writer.u32(u32::from(*ran));
         }
         if let Request::Socket { turn, .. } = self {
             writer.u64(*turn);
@@ -110,7 +115,7 @@ impl Request {
         let request = match reader.u8()? {
             1 => Request::Start { id: reader.u64()?, spec: Box::new(reader.spec()?) },
             2 => Request::Restart { id: reader.u64()? },
-            3 => Request::Release { id: reader.u64()? },
+            3 => Request::Release { id: reader.u64()?, ran: reader.u32()? != 0 },
             4 => Request::Shutdown,
             5 => Request::Socket { id: reader.u64()?, turn: reader.u64()? },
             6 => Request::Forget { version_key: reader.u64()? },
@@ -409,7 +414,7 @@ mod tests {
         for request in [
             Request::Start { id: 7, spec: Box::new(spec()) },
             Request::Restart { id: 8 },
-            Request::Release { id: 9 },
+            Request::Release { id: 9, ran: true },
             Request::Socket { id: 9, turn: 10 },
             Request::Forget { version_key: 11 },
             Request::Shutdown,

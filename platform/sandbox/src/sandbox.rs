@@ -6,7 +6,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ pub struct Sandbox {
     pidfd: Arc<OwnedFd>,
     dying: Arc<Notify>,
     started: Started,
+    /// Whether the program was started, in this life.
+    ran: Arc<AtomicBool>,
     exit: watch::Receiver<Option<Exit>>,
     /// `memory.peak` of version 2 cannot be reset for others, so what it was at the last reset is kept.
     peak_at_reset: AtomicU64,
@@ -117,6 +119,7 @@ struct Life {
     pidfd: Arc<OwnedFd>,
     dying: Arc<Notify>,
     started: Started,
+    ran: Arc<AtomicBool>,
     exit: watch::Receiver<Option<Exit>>,
     interface: Option<Interface>,
 }
@@ -136,9 +139,12 @@ fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Result<L
     let (changes, programs) = watch::channel(Programs { program: None, companions: vec![None; companions] });
     let whole = Whole::new(shared, spec.memory_mb, delivery.group.clone(), pidfd.clone());
     let dying = whole.dying.clone();
+    let ran = Arc::new(AtomicBool::new(false));
+    let has_run = ran.clone();
     tokio::spawn(async move {
         let begun = beginning(&status, &spec, &whole).await;
         let runs = begun.is_ok();
+        has_run.store(runs, Ordering::Relaxed);
         // Whoever does not wait for it hears of the end.
         drop(tell.send(begun));
         let end = async {
@@ -169,6 +175,7 @@ fn begin(shared: &Arc<Shared>, spec: &Arc<Spec>, delivery: Delivery) -> Result<L
         pidfd,
         dying,
         started: Started(Some(started)),
+        ran,
         exit,
         interface: delivery.interface,
     })
@@ -465,7 +472,7 @@ impl Sandbox {
         spec: Arc<Spec>,
         delivery: Delivery,
     ) -> Result<Sandbox, StartError> {
-        let life = begin(&shared, &spec, delivery).inspect_err(|_| shared.release(id))?;
+        let life = begin(&shared, &spec, delivery).inspect_err(|_| shared.release(id, false))?;
         Ok(Sandbox {
             id,
             shared,
@@ -480,6 +487,7 @@ impl Sandbox {
             pidfd: life.pidfd,
             dying: life.dying,
             started: life.started,
+            ran: life.ran,
             exit: life.exit,
             peak_at_reset: AtomicU64::new(0),
             peak: Mutex::default(),
@@ -752,7 +760,7 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         self.kill();
-        self.shared.release(self.id);
+        self.shared.release(self.id, self.ran.load(Ordering::Relaxed));
     }
 }
 

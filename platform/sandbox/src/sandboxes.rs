@@ -202,9 +202,10 @@ impl Shared {
         answered.await.unwrap_or(Err(StartError::JailerGone))
     }
 
-    pub fn release(&self, id: u64) {
+    /// Says that nobody has a use for the environment any more, and whether its program was started.
+    pub fn release(&self, id: u64, ran: bool) {
         // Closed only when the runtime is ending; then the socket closes soon and says it all.
-        let _ = self.farewells.send(Request::Release { id });
+        let _ = self.farewells.send(Request::Release { id, ran });
     }
 
     fn deliver(&self, id: u64, result: Result<Answer, StartError>) {
@@ -215,7 +216,7 @@ impl Shared {
             None => true,
         };
         if unwanted && made {
-            self.release(id);
+            self.release(id, false);
         }
     }
 
@@ -255,7 +256,7 @@ impl Shared {
                         Ok(Answer::Environment(Box::new(delivery)))
                     }
                     _ => {
-                        self.release(id);
+                        self.release(id, false);
                         let error = io::Error::from_raw_os_error(libc::EMFILE);
                         Err(StartError::Host { doing: "receive an environment's descriptors".into(), error })
                     }

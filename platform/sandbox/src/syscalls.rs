@@ -104,6 +104,17 @@ pub(crate) fn setns(namespace: BorrowedFd<'_>, kind: i32) -> io::Result<()> {
     check(unsafe { libc::setns(namespace.as_raw_fd(), kind) })
 }
 
+/// The user namespace of a process that lives. Since Linux 6.11; before, it is refused.
+pub(crate) fn user_namespace(pidfd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const PIDFD_GET_USER_NAMESPACE: libc::c_ulong = 0xFF09;
+    // SAFETY: no memory is passed; the kernel has just made the descriptor for us.
+    unsafe {
+        let namespace = libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_USER_NAMESPACE, 0);
+        check(namespace)?;
+        Ok(OwnedFd::from_raw_fd(namespace))
+    }
+}
+
 /// Gives the calling thread namespaces of its own.
 pub(crate) fn unshare(flags: i32) -> io::Result<()> {
     // SAFETY: no memory is passed; callers never pass CLONE_FILES, so descriptors stay shared.

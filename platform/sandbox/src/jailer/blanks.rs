@@ -174,7 +174,7 @@ pub(super) fn make(house: &House) -> Result<Blank, Unfit> {
 
 fn furnish(house: &House, parts: &mut Parts) -> Result<(), Unfit> {
     let stock = house.stock();
-    parts.user = house.take_user()?;
+    parts.user = house.take_user(BLANK)?;
     parts.group = house.take_group(BLANK)?;
     house.limit_memory_ahead(parts)?;
     parts.temporary = Some(step("make /tmp", stock.take_temporary(BLANK, stock.tmp_mb()))?);
@@ -201,6 +201,7 @@ fn bring_up(house: &House, parts: &mut Parts) -> Result<Ends, Unfit> {
         walls: Some([network.namespace(), mounts.small.as_fd(), temporary.as_fd()]),
         birthplace: group.and_then(|group| group.birthplace.as_ref()).map(AsFd::as_fd),
         bell: group.and_then(|group| group.bell.as_ref()).map(AsFd::as_fd),
+        user_namespace: None,
         companion_outputs: &[],
         orders: Some(orders_inside.as_fd()),
         entrances: group.map_or(&[], |group| &group.entrances),

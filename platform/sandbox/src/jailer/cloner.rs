@@ -72,6 +72,8 @@ pub(super) struct Descriptors<'a> {
     pub walls: Option<[BorrowedFd<'a>; 3]>,
     pub birthplace: Option<BorrowedFd<'a>>,
     pub bell: Option<BorrowedFd<'a>>,
+    /// To be entered in place of a new one; the maps are written.
+    pub user_namespace: Option<BorrowedFd<'a>>,
     /// As many as the order has companions.
     pub companion_outputs: &'a [OwnedFd],
     /// For a blank: where its order will come from.
@@ -84,6 +86,7 @@ const HAS_BIRTHPLACE: u8 = 2;
 const HAS_BELL: u8 = 4;
 const IS_BLANK: u8 = 8;
 const HAS_TEMPORARY: u8 = 16;
+const HAS_USER: u8 = 32;
 
 /// The jailer's end of one cloner.
 pub(super) struct Cloner {
@@ -171,6 +174,10 @@ impl Order {
         if let Some(bell) = descriptors.bell {
             given |= HAS_BELL;
             passed.push(bell);
+        }
+        if let Some(namespace) = descriptors.user_namespace {
+            given |= HAS_USER;
+            passed.push(namespace);
         }
         passed.extend(descriptors.companion_outputs.iter().map(AsFd::as_fd));
         if let Some(orders) = descriptors.orders {
@@ -419,6 +426,7 @@ struct Ends {
     status: RawFd,
     output: RawFd,
     bell: RawFd,
+    user_namespace: Option<RawFd>,
     companion_outputs: Vec<RawFd>,
     temporary: Option<RawFd>,
     entrances: Vec<RawFd>,
@@ -448,6 +456,7 @@ impl Tools<'_> {
         }
         let birthplace = if given & HAS_BIRTHPLACE != 0 { Some(next()?) } else { None };
         let bell = if given & HAS_BELL != 0 { Some(next()?) } else { None };
+        let user_namespace = if given & HAS_USER != 0 { Some(next()?.as_raw_fd()) } else { None };
         let mut companion_outputs = Vec::new();
         for _ in &order.companions {
             companion_outputs.push(next()?.as_raw_fd());
@@ -457,6 +466,7 @@ impl Tools<'_> {
             status: status.as_raw_fd(),
             output: output.as_raw_fd(),
             bell: bell.map_or(-1, AsRawFd::as_raw_fd),
+            user_namespace,
             companion_outputs,
             temporary,
             entrances: rest.map(AsRawFd::as_raw_fd).collect(),
@@ -467,7 +477,9 @@ impl Tools<'_> {
         let texts = Texts::of(order);
         let stack_top = self.stack_top();
         let plan = self.plan(order, &texts, &ends, stack_top);
-        let _guise = unfit("act for another user", Guise::of(order.maps.map_or(0, |maps| maps.outside)))?;
+        // Whose namespaces made now belong to: nobody else's where there is a user namespace already.
+        let owner = order.maps.filter(|_| user_namespace.is_none()).map_or(0, |maps| maps.outside);
+        let _guise = unfit("act for another user", Guise::of(owner))?;
         unfit("clone a process", clone_child(&plan, birthplace))
     }
 
@@ -483,6 +495,7 @@ impl Tools<'_> {
                 temporary,
                 host_name: host_name.as_bytes(),
                 maps: [texts.maps[0].as_bytes(), texts.maps[1].as_bytes()],
+                user_namespace: ends.user_namespace,
                 in_control_group: order.in_control_group,
                 landlock: self.landlock,
                 kernel_addresses: self.kernel_addresses,
@@ -599,14 +612,13 @@ fn candidates(arguments: &[CString], environment: &[CString]) -> Vec<CString> {
 
 fn clone_child(plan: &Plan<'_>, birthplace: Option<&OwnedFd>) -> io::Result<(i32, OwnedFd)> {
     let mut flags = libc::CLONE_PARENT;
-    if plan.walls.is_some() {
+    if let Some(walls) = &plan.walls {
         // Not NEWNET: we are in the environment's network, which it must not own. Not NEWCGROUP: the child
         // makes that one after it has joined its groups.
-        flags |= libc::CLONE_NEWUSER
-            | libc::CLONE_NEWNS
-            | libc::CLONE_NEWPID
-            | libc::CLONE_NEWIPC
-            | libc::CLONE_NEWUTS;
+        flags |= libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        if walls.user_namespace.is_none() {
+            flags |= libc::CLONE_NEWUSER;
+        }
     }
     // SAFETY: we have one thread; the child makes raw calls alone, see `child`.
     #[allow(unsafe_code)]
@@ -654,6 +666,7 @@ mod tests {
             walls: None,
             birthplace: Some(read.as_fd()),
             bell: None,
+            user_namespace: None,
             companion_outputs: &[],
             orders: None,
             entrances: &entrances,

@@ -27,7 +27,7 @@ use crate::root::{Mounts, Roots};
 use crate::shortage::Shortage;
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::spec::{Isolation, PoolSizes, Spec};
-use crate::stock::Stock;
+use crate::stock::{Stock, User};
 use crate::syscalls::{self, Cloned};
 use crate::temporary::{Temporaries, Temporary};
 
@@ -79,10 +79,12 @@ pub(super) struct Environment {
     pub pidfd: OwnedFd,
     pub dead: bool,
     pub released: bool,
+    /// Whether its program was started, as the platform knows.
+    pub ran: bool,
     pub group: Option<Group>,
     pub network: Option<Network>,
     pub temporary: Option<Temporary>,
-    pub user: Option<u32>,
+    pub user: Option<User>,
 }
 
 #[derive(Default)]
@@ -216,9 +218,9 @@ impl House {
     }
 
     /// A user id of its own for an environment, where we may give it one.
-    pub fn take_user(&self) -> Result<Option<u32>, Unfit> {
+    pub fn take_user(&self, version_key: u64) -> Result<Option<User>, Unfit> {
         let exhausted = || io::Error::from_raw_os_error(libc::EUSERS);
-        let user = self.privileged.then(|| self.stock().take_user().ok_or_else(exhausted));
+        let user = self.privileged.then(|| self.stock().take_user(version_key).ok_or_else(exhausted));
         step("find a free user id", user.transpose())
     }
 
@@ -254,7 +256,7 @@ impl House {
         let stock = self.stock();
         let key = parts.version_key;
         if let Some(user) = parts.user {
-            stock.put_user(user);
+            stock.put_user(key, user);
         }
         if let Some(group) = parts.group {
             drop(self.jobs.send(Job::RemoveGroup(group.name)));
@@ -276,13 +278,17 @@ impl House {
     /// Enters an environment into the registry.
     pub fn move_in(&self, id: u64, pid: i32, pidfd: OwnedFd, spec: Arc<Spec>, parts: Parts) {
         let Parts { group, network, temporary, user, version_key: _ } = parts;
+        let (dead, released, ran) = (false, false, false);
         let mut environment =
-            Environment { spec, pid, pidfd, dead: false, released: false, group, network, temporary, user };
+            Environment { spec, pid, pidfd, dead, released, ran, group, network, temporary, user };
         let mut registry = self.registry();
-        if let Some(group) = &mut environment.group
-            && registry.environments.len() >= GROUPS_OPEN_MAX
-        {
-            group.close();
+        if registry.environments.len() >= GROUPS_OPEN_MAX {
+            if let Some(group) = &mut environment.group {
+                group.close();
+            }
+            if let Some(user) = &mut environment.user {
+                user.namespace = None;
+            }
         }
         registry.environments.insert(id, environment);
         registry.adopt(id, pid);
@@ -322,10 +328,11 @@ impl House {
     }
 
     /// The platform has no more use for it: its processes end, its parts go back.
-    pub fn release(&self, id: u64) {
+    pub fn release(&self, id: u64, ran: bool) {
         let mut registry = self.registry();
         let Some(environment) = registry.environments.get_mut(&id) else { return };
         environment.released = true;
+        environment.ran = ran;
         if environment.dead {
             self.bury(&mut registry, id);
         } else {
@@ -681,7 +688,7 @@ fn start(house: &House, number: usize) {
         match Request::from_bytes(&buffer[..count]) {
             Ok(Request::Start { id, spec }) => starter.start(id, Arc::from(spec)),
             Ok(Request::Restart { id }) => starter.restart(id),
-            Ok(Request::Release { id }) => house.release(id),
+            Ok(Request::Release { id, ran }) => house.release(id, ran),
             Ok(Request::Forget { version_key }) => house.forget(version_key),
             Ok(Request::Socket { id, turn }) => starter.socket(id, turn),
             // A platform that talks nonsense is as good as gone.
@@ -778,7 +785,9 @@ fn bury(house: &House, environment: Environment, dying: &mut VecDeque<Network>) 
     if let Some(temporary) = environment.temporary {
         stock.put_temporary(version_key, temporary);
     }
-    if let Some(user) = environment.user {
-        stock.put_user(user);
+    if let Some(mut user) = environment.user {
+        // One that did not get as far may have left the namespace without its maps.
+        user.namespace = user.namespace.filter(|_| environment.ran);
+        stock.put_user(version_key, user);
     }
 }

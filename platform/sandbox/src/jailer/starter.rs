@@ -17,7 +17,7 @@ use crate::protocol::Reply;
 use crate::root::{INSIDE_GROUP, INSIDE_USER};
 use crate::socket;
 use crate::spec::{Isolation, Spec};
-use crate::stock::{BLANK, PROCESSES_MAX};
+use crate::stock::{BLANK, PROCESSES_MAX, User};
 use crate::syscalls;
 use crate::temporary::Temporary;
 
@@ -39,7 +39,7 @@ pub(super) struct Parts {
     pub group: Option<Group>,
     pub network: Option<Network>,
     pub temporary: Option<Temporary>,
-    pub user: Option<u32>,
+    pub user: Option<User>,
     /// The version that has used them, or will.
     pub version_key: u64,
 }
@@ -118,7 +118,11 @@ impl<'a> Starter<'a> {
         }
         let version_key = environment.spec.version_key;
         let group = self.house.take_group(version_key)?;
-        let Environment { spec, temporary, user, .. } = environment;
+        let Environment { spec, temporary, mut user, .. } = environment;
+        // Whether its maps were written is not known here.
+        if let Some(user) = &mut user {
+            user.namespace = None;
+        }
         Ok((spec, Parts { group, network, temporary, user, version_key }))
     }
 
@@ -128,7 +132,7 @@ impl<'a> Starter<'a> {
         let key = spec.version_key;
         let mut parts = Parts { version_key: key, ..Parts::default() };
         let made = (|| {
-            parts.user = house.take_user()?;
+            parts.user = house.take_user(key)?;
             parts.group = house.take_group(key)?;
             if house.isolation == Isolation::Namespaces {
                 parts.temporary = Some(step("make /tmp", stock.take_temporary(key, spec.tmp_mb))?);
@@ -158,6 +162,13 @@ impl<'a> Starter<'a> {
                 return Err(unfit);
             }
         };
+        if let Some(user) = &mut parts.user
+            && self.house.isolation == Isolation::Namespaces
+            && user.namespace.is_none()
+        {
+            // Absent before Linux 6.11: then each life makes its own.
+            user.namespace = syscalls::user_namespace(born.pidfd.as_fd()).ok();
+        }
         let group = parts.group.as_ref().map(|group| group.name.clone());
         let pidfd = step("copy a pidfd", born.pidfd.try_clone());
         let pidfd = match pidfd {
@@ -193,7 +204,7 @@ impl<'a> Starter<'a> {
         let group = parts.group.as_ref().map(|group| group.name.clone());
         self.house.move_in(id, pid, pidfd, spec, parts);
         if told.is_err() {
-            self.house.release(id);
+            self.house.release(id, false);
         }
         told.map(|born| (born, group))
     }
@@ -242,7 +253,7 @@ impl<'a> Starter<'a> {
         descriptors.extend(born.companion_outputs.iter().map(AsFd::as_fd));
         descriptors.extend(born.interface.iter().map(|(device, _)| device.as_fd()));
         if let Err(error) = socket::send(&self.house.socket, &reply.to_bytes(), &descriptors) {
-            self.house.release(id);
+            self.house.release(id, false);
             self.house.reply(&failed(Unfit { doing: "hand an environment over".into(), error }));
         }
     }
@@ -313,6 +324,7 @@ impl<'a> Starter<'a> {
             walls,
             birthplace: group.and_then(|group| group.birthplace.as_ref()).map(AsFd::as_fd),
             bell: group.and_then(|group| group.bell.as_ref()).map(AsFd::as_fd),
+            user_namespace: parts.user.as_ref().and_then(|user| user.namespace.as_ref()).map(AsFd::as_fd),
             companion_outputs: &companions_write,
             orders: None,
             entrances: group.map_or(&[], |group| &group.entrances),
@@ -347,13 +359,13 @@ impl<'a> Starter<'a> {
             maps: walls.then(|| Maps {
                 inside_user: INSIDE_USER,
                 inside_group: INSIDE_GROUP,
-                outside: parts.user.unwrap_or(0),
+                outside: parts.user.as_ref().map_or(0, |user| user.id),
             }),
             // With a namespace the mapped identity, else the host's.
             identity: if walls {
                 Some((INSIDE_USER, INSIDE_GROUP))
             } else {
-                parts.user.map(|user| (user, user))
+                parts.user.as_ref().map(|user| (user.id, user.id))
             },
             resource_limits: self.resource_limits(parts, spec),
             slice_ns: slice_ns(spec.memory_mb),

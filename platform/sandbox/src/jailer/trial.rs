@@ -21,7 +21,7 @@ use crate::root::image;
 use crate::shortage::Shortage;
 use crate::spec::{Isolation, Spec};
 
-/// Descriptors of the platform that one environment holds, with the caller's connection; the jailer has six, and eight more
+/// Descriptors of the platform that one environment holds, with the caller's connection; the jailer has six, and nine more
 /// for each of the first 256.
 const DESCRIPTORS_PER_ENVIRONMENT: u64 = 8;
 const OPEN_FILES_COMFORTABLE: u64 = 10_000;

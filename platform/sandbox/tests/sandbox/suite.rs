@@ -56,6 +56,7 @@ tests![
     walls::every_move_out_is_refused,
     walls::a_program_sees_what_lambda_shows_and_nothing_else,
     walls::all_are_walled_alike_whether_blanks_or_made_from_nothing,
+    walls::lives_of_a_version_have_a_user_in_turn_and_never_at_once,
     walls::nothing_is_carried_to_the_next_environment,
     walls::only_the_runtime_api_answers_inside,
     walls::the_interface_carries_what_is_sent_and_keeps_nothing_for_the_next,

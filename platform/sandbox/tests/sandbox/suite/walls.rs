@@ -78,7 +78,37 @@ pub async fn all_are_walled_alike_whether_blanks_or_made_from_nothing(bench: Ben
     for sandbox in &mut sandboxes {
         seen.insert(walls_told_by(&Output::of(sandbox)?.rest().await?));
     }
+    // And lives of one version, which leave each other their parts.
+    let spec = bench.spec(&words);
+    for _ in 0..6 {
+        let (text, _) = run_spec(&bench.sandboxes, spec.clone()).await?;
+        seen.insert(walls_told_by(&text));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     check(seen.len() == 1 && seen.iter().all(|walls| walls.contains("/var/task")), format!("{seen:#?}"))
+}
+
+pub async fn lives_of_a_version_have_a_user_in_turn_and_never_at_once(bench: Bench) -> Test {
+    bench.needs_walls()?;
+    bench.needs("uid-per-environment")?;
+    let spec = bench.spec(&["show", "/proc/self/uid_map"]);
+    let mut users = Vec::new();
+    for _ in 0..6 {
+        let (text, _) = run_spec(&bench.sandboxes, spec.clone()).await?;
+        check(text.split_whitespace().next() == Some("993"), format!("maps {text:?}"))?;
+        users.push(text);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // An environment whose program has ended keeps what it has until it is dropped.
+    let mut crowd = Vec::new();
+    for _ in 0..6 {
+        crowd.push(bench.sandboxes.start(Arc::new(spec.clone())).await?);
+    }
+    let mut at_once = std::collections::BTreeSet::new();
+    for sandbox in &mut crowd {
+        at_once.insert(Output::of(sandbox)?.rest().await?);
+    }
+    check(at_once.len() == crowd.len(), format!("at once {at_once:?}, in turn {users:?}"))
 }
 
 /// What a program says of its walls, without what is its alone: ids of mounts, devices.
