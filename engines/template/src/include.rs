@@ -7,7 +7,7 @@
 use crate::intrinsic::{Call, FUNCTIONS};
 use crate::problem::{Cause, Problem, Problems, quoted};
 use crate::yaml::{Document, Entry, Kind, MAX_DEPTH, MAX_NODES, MAX_TEXT_BYTES, Mapping, Node, Span};
-use crate::yaml::{height, parse, weight};
+use crate::yaml::{height, parse, parse_as_aws, weight};
 use crate::{Inputs, Outcome};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +33,7 @@ const DEFINITION_DEPTH: usize = 4;
 pub fn files_of(text: &str) -> BTreeSet<String> {
     let none = BTreeMap::new();
     let mut parts = Parts { asked: Some(BTreeSet::new()), ..Parts::of(&none) };
-    if let Some(document) = has_parts(text).then(|| parse("", text).ok()).flatten() {
+    if let Some((document, _)) = has_parts(text).then(|| parse_as_aws("", text).ok()).flatten() {
         parts.join(document);
     }
     parts.asked.unwrap_or_default()

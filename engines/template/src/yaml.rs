@@ -1,7 +1,7 @@
 //! YAML and JSON text into a tree whose every value knows its place.
 //!
 //! Tags are kept as written (`!Ref` is the tag `Ref`), anchors, aliases and merge keys (`<<`) are expanded, a key
-//! that stands twice is a problem. Everything is bounded: text, depth, values and what aliases expand to.
+//! that stands twice is a problem, in a template a warning. Everything is bounded: text, depth, values and what aliases expand to.
 //!
 //! ```
 //! use template::{Problems, yaml};
@@ -53,6 +53,12 @@ pub struct Document {
 /// The text is too large, empty, no YAML, nested too deeply or has too many values (then that is the only
 /// problem), or some keys stand twice (then all of those). Never panics, whatever the text.
 pub fn parse(name: &str, text: &str) -> Result<Document, Vec<Problem>> {
-    let root = reader::read(text)?;
-    Ok(Document { name: name.to_owned(), root })
+    let (document, twice) = parse_as_aws(name, text)?;
+    if twice.is_empty() { Ok(document) } else { Err(twice) }
+}
+
+/// The same, as CloudFormation reads: of a key that stands twice the last counts, and the others come beside.
+pub(crate) fn parse_as_aws(name: &str, text: &str) -> Result<(Document, Vec<Problem>), Vec<Problem>> {
+    let (root, twice) = reader::read(text)?;
+    Ok((Document { name: name.to_owned(), root }, twice.into_vec()))
 }

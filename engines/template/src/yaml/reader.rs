@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The root of the text's one document.
-pub(super) fn read(text: &str) -> Result<Node, Vec<Problem>> {
+pub(super) fn read(text: &str) -> Result<(Node, Problems), Vec<Problem>> {
     let start = Span { offset: 0, len: 0, line: 1, column: 1 };
     if text.len() > MAX_TEXT_BYTES {
         let cause = Cause::TooLarge { bytes: text.len(), max: MAX_TEXT_BYTES };
@@ -27,7 +27,7 @@ pub(super) fn read(text: &str) -> Result<Node, Vec<Problem>> {
     // strict JSON may still be YAML's flow style.
     if text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
         match json::read(text) {
-            Ok(root) => return Ok(root),
+            Ok(root) => return Ok((root, Problems::new())),
             Err(json::Unread::NotJson) => {}
             Err(json::Unread::TooManyNodes(span)) => {
                 return Err(vec![Problem::new(span, Cause::TooManyNodes { max: MAX_NODES })]);
@@ -57,13 +57,14 @@ pub(super) fn read(text: &str) -> Result<Node, Vec<Problem>> {
         nodes: 0,
         alias_bytes: 0,
         problems: Problems::new(),
+        twice: Problems::new(),
     };
     if let Err(fatal) = reader.run() {
         return Err(vec![*fatal]);
     }
     match reader.root {
         _ if !reader.problems.is_empty() => Err(reader.problems.into_vec()),
-        Some(root) if !root.is_null() => Ok(root),
+        Some(root) if !root.is_null() => Ok((root, reader.twice)),
         _ => Err(vec![Problem::new(start, Cause::Empty)]),
     }
 }
@@ -100,6 +101,7 @@ struct Reader<'text> {
     nodes: usize,
     alias_bytes: usize,
     problems: Problems,
+    twice: Problems,
 }
 
 impl<'text> Reader<'text> {
@@ -192,8 +194,8 @@ impl<'text> Reader<'text> {
         let kind = match open.inside {
             Inside::Sequence(items) => Kind::Sequence(items),
             Inside::Mapping { entries, .. } => {
-                let entries = self.merge(entries);
-                self.report_duplicates(&entries);
+                let mut entries = self.merge(entries);
+                self.keep_last(&mut entries);
                 Kind::Mapping(Mapping::new(entries))
             }
         };
@@ -287,16 +289,23 @@ impl<'text> Reader<'text> {
         own
     }
 
-    fn report_duplicates(&mut self, entries: &[Entry]) {
+    /// Of keys that stand twice the last is kept, and each one after the first is told.
+    fn keep_last(&mut self, entries: &mut Vec<Entry>) {
         let mut first: BTreeMap<&str, Span> = BTreeMap::new();
-        for entry in entries {
+        for entry in entries.iter() {
             if let Some(before) = first.get(&*entry.key) {
                 let cause = Cause::DuplicateKey { key: entry.key.to_string() };
                 let problem = Problem::new(entry.key_span, cause).label("again here");
-                self.problems.push(problem.related(*before, "first here"));
+                self.twice.push(problem.related(*before, "first here"));
             } else {
                 first.insert(&entry.key, entry.key_span);
             }
+        }
+        if first.len() < entries.len() {
+            let mut later = BTreeSet::new();
+            entries.reverse();
+            entries.retain(|entry| later.insert(entry.key.clone()));
+            entries.reverse();
         }
     }
 
@@ -344,6 +353,11 @@ pub(crate) fn height(node: &Node) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(text: &str) -> Result<Node, Vec<Problem>> {
+        let (root, twice) = super::read(text)?;
+        if twice.is_empty() { Ok(root) } else { Err(twice.into_vec()) }
+    }
 
     fn first_problem(text: &str) -> Problem {
         read(text).expect_err(text).remove(0)

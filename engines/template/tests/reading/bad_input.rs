@@ -1,6 +1,6 @@
 //! Broken, hostile and merely wrong templates: problems with places, all at once, and never a panic.
 
-use super::{inputs, problems, said, warnings};
+use super::{inputs, problems, said, stack, warnings};
 use proptest::prelude::*;
 use template::Cause;
 
@@ -32,7 +32,6 @@ fn texts_that_are_no_template_are_refused_at_once() {
         ("Resources: {A: {Typ: x}}\n", "the key `Typ` does not exist (did you mean `Type`?)"),
         ("Resources: {A: {Type: [x]}}\n", "t:1:23: expected text, found a list"),
         ("Resources: {A_b: {Type: x}}\n", "the resource `A_b` is not named by letters and digits alone"),
-        ("Resources: {A: {Type: x}, A: {Type: y}}\n", "the key `A` stands here a second time"),
         ("Resources: {A: {Type: x, Properties: [1]}}\n", "t:1:38: expected a mapping, found a list"),
         ("Resources: {A: {Type: x, DependsOn: B}}\n", "the resource `B` does not exist"),
         ("Resources: {A: {Type: x, DependsOn: {a: b}}}\n", "expected text, found a mapping"),
@@ -132,7 +131,7 @@ Resources:
   Vpc: {Type: 'AWS::EC2::VPC', Properties: {CidrBlock: 10.0.0.1/16}}
   Subnet: {Type: 'AWS::EC2::Subnet', Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.12.0/21}}
 ";
-    let stack = super::stack(text);
+    let stack = stack(text);
     assert_eq!(stack.vpcs[0].cidr.to_string(), "10.0.0.0/16");
     assert_eq!(stack.subnets[0].cidr.to_string(), "10.0.8.0/21");
     let said = warnings(text);
@@ -185,7 +184,7 @@ fn long_chains_and_deep_calls_end() {
         let before = number - 1;
         writeln!(chain, "  P{number}: {{Type: 'AWS::SSM::Parameter', Properties: {{Type: String, Value: !GetAtt P{before}.Value}}}}").unwrap();
     }
-    let stack = super::stack(&chain);
+    let stack = stack(&chain);
     assert!(stack.ssm_parameters.iter().all(|parameter| parameter.value == "x"));
     let deep = (0..45).fold("x".to_owned(), |inner, _| format!("!Join ['', [{inner}]]"));
     let text = format!("Resources: {{}}\nOutputs: {{A: {{Value: {deep}}}}}\n");
@@ -222,7 +221,7 @@ fn long_chains_and_deep_calls_end() {
 
 #[test]
 fn five_thousand_resources_are_read_and_every_mistake_in_them_is_found() {
-    let stack = super::stack(&super::large::template(5000, 0));
+    let stack = stack(&super::large::template(5000, 0));
     assert_eq!((stack.functions.len(), stack.subnets.len()), (714, 714));
     assert_eq!(stack.http_apis[0].routes.len(), 714);
     let said = problems(&super::large::template(5000, 3));
@@ -507,3 +506,27 @@ const KEYS: &[&str] = &[
     "GenerateSecretString",
     "Content",
 ];
+
+/// As CloudFormation does; a slip is told all the same.
+#[test]
+fn of_a_key_that_stands_twice_the_last_counts() {
+    let text = "
+Parameters:
+  Stage: {Type: String, Default: a}
+  Stage: {Type: String, Default: b}
+Resources:
+  T: {Type: AWS::SNS::Topic, Properties: {TopicName: one, TopicName: two}}
+Outputs: {T: {Value: !Ref Stage}}
+";
+    let json = r#"{"Resources": {"T": {"Type": "AWS::SNS::Topic"}, "T": {"Type": "AWS::SQS::Queue"}}}"#;
+    assert_eq!(stack(text).outputs[0].value, "b");
+    assert_eq!(stack(json).types["T"], "AWS::SQS::Queue");
+    let said = warnings(text);
+    assert!(
+        said[0]
+            .starts_with("t:4:3: the key `Stage` stands here a second time (CloudFormation takes the last"),
+        "{said:?}"
+    );
+    let strict = template::Inputs { strict: true, ..inputs() };
+    assert!(template::read("t", text, &strict).stack.is_none());
+}
