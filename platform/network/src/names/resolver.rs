@@ -255,7 +255,7 @@ fn of_addresses(question: &Question<'_>, chain: &[Name], addresses: &[IpAddr]) -
     let wanted = addresses.iter().filter(|address| is_wanted(question.kind, **address));
     let wanted = wanted.map(|address| Data::Address(*address));
     let data: Vec<_> = chain.iter().cloned().map(Data::Alias).chain(wanted).collect();
-    question.answer(Code::NoError, &data, question.name.as_ref())
+    question.answer(Code::NoError, &data, chain.last().or(question.name.as_ref()))
 }
 
 #[cfg(test)]
@@ -349,20 +349,22 @@ mod tests {
         let services = ServiceAddresses::new("us-east-1", [], false);
         let book = Book::new("us-east-1", vec![vpc], &Attachments::default(), services);
         let resolver = Resolver::new(Arc::new(book), Upstream::of(vec![]));
-        // Types and owners of the records, after the question; a name that a pointer leads to is written whole.
+        // Types and owners of the records, after the question, and how many speak of authority; a name that a pointer leads to is written whole.
         let ask = async |text: &str, kind| {
             let query = wire::query(&name(text), kind);
             let answer = resolver.answer(Asker::of(Some(0)), &query, Transport::Udp).await;
-            wire::tests::records(&answer)
+            (wire::tests::records(&answer), answer[9])
         };
         let of = |owner: &str, kind| (owner.to_owned(), kind);
         let chain = [of("www.test", wire::CNAME), of("web.test", wire::CNAME), of("db.aws", wire::A)];
-        assert_eq!(ask("www.test", wire::A).await, chain);
-        assert_eq!(ask("www.test", wire::AAAA).await, chain[..2]);
-        assert_eq!(ask("www.test", wire::CNAME).await, chain[..1]);
-        assert_eq!(ask("a.cdn.test", wire::A).await, [of("a.cdn.test", wire::CNAME), of("db.aws", wire::A)]);
-        assert_eq!(ask("own.cdn.test", wire::A).await, [of("own.cdn.test", wire::A)]);
-        assert_eq!(ask("loop.test", wire::A).await, vec![of("loop.test", wire::CNAME); ALIASES_MAX]);
+        assert_eq!(ask("www.test", wire::A).await, (chain.to_vec(), 0));
+        // What the last name has not, its zone's start of authority says.
+        assert_eq!(ask("www.test", wire::AAAA).await, (chain[..2].to_vec(), 1));
+        assert_eq!(ask("www.test", wire::CNAME).await, (chain[..1].to_vec(), 0));
+        let behind_wildcard = vec![of("a.cdn.test", wire::CNAME), of("db.aws", wire::A)];
+        assert_eq!(ask("a.cdn.test", wire::A).await, (behind_wildcard, 0));
+        assert_eq!(ask("own.cdn.test", wire::A).await, (vec![of("own.cdn.test", wire::A)], 0));
+        assert_eq!(ask("loop.test", wire::A).await, (vec![of("loop.test", wire::CNAME); ALIASES_MAX], 1));
     }
 
     #[tokio::test]

@@ -140,13 +140,16 @@ impl<'a> Question<'a> {
         Ok(question)
     }
 
-    /// An answer to it. Without records and with a zone, the zone's start of authority says how long that may be kept.
+    /// An answer to it. Where it has not what was asked for, the start of authority of the zone, if there is one, says how long
+    /// that may be kept (RFC 2308, section 2.2: also behind aliases).
     pub fn answer(&self, code: Code, data: &[Data], zone: Option<&Name>) -> Vec<u8> {
         let mut message = Vec::with_capacity(HEAD_BYTES + self.bytes.len() + 28 * data.len() + 64);
         message.extend_from_slice(&self.id);
         message.push(FLAG_ANSWER | (self.flags & 0x01));
         message.push(0x80 | code as u8);
-        let authority = u16::from(data.is_empty() && zone.is_some());
+        let asks_for_alias = matches!(self.kind, CNAME | ANY) && !data.is_empty();
+        let is_alias = |one: &Data| matches!(one, Data::Alias(_));
+        let authority = u16::from(!asks_for_alias && data.iter().all(is_alias) && zone.is_some());
         let count = u16::try_from(data.len()).unwrap_or(u16::MAX);
         for number in [1, count, authority, u16::from(self.has_options)] {
             message.extend_from_slice(&number.to_be_bytes());
