@@ -2,8 +2,11 @@
 
 import http.server
 import json
+import os
+import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -200,6 +203,19 @@ answer = heard == sent"""
     assert refused == ["ConnectionRefusedError"]
     elsewhere = puppet.inside(platform, CONNECT, "Red", host="cache.example.com", port=444)
     assert elsewhere == ["ConnectionRefusedError"]
+
+
+def test_the_end_of_the_relays_process_is_told_of(start, tmp_path, echo):
+    platform = begin(start, tmp_path, "--attach", f"cache.example.com:443=127.0.0.1:{echo.port}")
+    own = pathlib.Path(f"/proc/{platform.process.pid}")
+    children = (own / "task" / own.name / "children").read_text().split()
+    # Of those with a network of their own the one with the relay's device.
+    apart = [child for child in children if os.readlink(f"/proc/{child}/ns/net") != os.readlink(own / "ns/net")]
+    (relay,) = [child for child in apart if "r0:" in pathlib.Path(f"/proc/{child}/net/dev").read_text()]
+    assert "the relay's process" not in platform.stderr()
+    os.kill(int(relay), signal.SIGKILL)
+    assert platform.tells("the relay's process has ended")
+    assert platform.stop() == 0
 
 
 def test_an_attached_server_that_is_not_found_is_told_of(start, tmp_path):

@@ -204,8 +204,18 @@ impl Relay {
             datagrams: datagrams::Counts::default(),
             told: Told::default(),
         });
-        let namespace = Arc::new(namespace);
         let mut tasks = JoinSet::new();
+        // Its rules go with it, and then nobody answers in there. Kernels before 5.3 do not tell.
+        if let Ok(end) = namespace.end() {
+            let end = message::watch(end)?;
+            tasks.spawn(async move {
+                let _ = end.readable().await;
+                tracing::error!(
+                    "the relay's process has ended; connects that lead through it hang until a restart"
+                );
+            });
+        }
+        let namespace = Arc::new(namespace);
         for listener in sockets.tcp {
             tasks.spawn(accept(shared.clone(), listener_of(listener)?));
         }

@@ -9,6 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 const IP_RECVORIGDSTADDR: libc::c_int = 20;
 const IPV6_RECVORIGDSTADDR: libc::c_int = 74;
@@ -154,6 +156,12 @@ pub(super) fn fork(child: impl FnOnce() -> i32) -> io::Result<rustix::process::P
 pub(super) fn unshare(flags: libc::c_int) -> io::Result<()> {
     // SAFETY: passes numbers only.
     check(unsafe { libc::unshare(flags) } as libc::ssize_t).map(drop)
+}
+
+/// Registers a descriptor that becomes readable with the calling task's runtime.
+pub(super) fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is the value's own, which keeps it open for as long as it is registered.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
 /// Closes every descriptor but one.

@@ -114,6 +114,11 @@ impl Namespace {
         })
     }
 
+    /// What can be read when the process that holds the namespace has ended.
+    pub(super) fn end(&self) -> io::Result<OwnedFd> {
+        Ok(rustix::process::pidfd_open(self.pid, rustix::process::PidfdFlags::empty())?)
+    }
+
     /// A datagram socket in the namespace that speaks for an address. Takes some microseconds, and blocks so long.
     pub(super) fn speaker(&self, address: SocketAddr) -> Result<OwnedFd, NamespaceError> {
         let maker = self.maker.lock().unwrap_or_else(PoisonError::into_inner);
