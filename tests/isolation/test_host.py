@@ -146,17 +146,19 @@ def test_whenever_ctrl_c_comes_the_stores_are_closed(tmp_path, delay):
         process.wait()
 
 
-def test_ctrl_c_while_the_template_is_still_coming_closes_the_store(tmp_path):
-    data, (template, writer) = tmp_path / "data", os.pipe()
-    command = [BINARY, "up", f"/dev/fd/{template}", "--port", "0", "--data-dir", data]
-    process = subprocess.Popen(command, cwd=tmp_path, pass_fds=[template], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+@pytest.mark.parametrize("words", [[], ["template.json", "--env-file"], ["template.json", "--env-vars"]], ids=["template", "env-file", "env-vars"])
+def test_ctrl_c_while_a_file_is_still_coming_closes_the_store(tmp_path, words):
+    data, (coming, writer) = tmp_path / "data", os.pipe()
+    (tmp_path / "template.json").write_text('{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}')
+    command = [BINARY, "up", *words, f"/dev/fd/{coming}", "--port", "0", "--data-dir", data]
+    process = subprocess.Popen(command, cwd=tmp_path, pass_fds=[coming], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        os.close(template)
+        os.close(coming)
         deadline = time.monotonic() + 30
         while not (data / "store.redb").exists():
             assert time.monotonic() < deadline, "it does not begin"
             time.sleep(0.01)
-        time.sleep(0.2)
+        time.sleep(0.8 if words else 0.2)
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
         assert not (data / "store.redb").read_bytes()[GOD_BYTE] & NOT_CLOSED
@@ -412,6 +414,26 @@ def test_root_of_a_user_namespace_runs_functions_as_an_ordinary_user_does(open_f
     assert platform.invoke("echo", {"as": "root of little"}).json() == {"as": "root of little"}
     assert lacking(platform)["uid-per-environment"]["state"] == "loose"
     assert platform.stop() == 0
+
+
+@root_only
+def test_root_of_a_user_namespace_reaches_the_world_by_a_relay(tmp_path):
+    """It may forward nothing for its functions, whatever it is called."""
+    if subprocess.run(["unshare", "--map-root-user", "true"], capture_output=True).returncode:
+        pytest.skip("unshare makes no user namespaces here")
+    network = {"Network": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.0.0.0/16"}}}
+    (tmp_path / "template.json").write_text(json.dumps({"Resources": network}))
+    command = ["unshare", "--map-root-user", BINARY, "up", "--port", "0", "--data-dir", tmp_path / "data"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    hurry = threading.Timer(30, process.kill)
+    hurry.start()
+    try:
+        said = next((line for line in process.stdout if "; world: " in line), "nothing")
+        assert said.rstrip().endswith("; world: relay"), said
+    finally:
+        hurry.cancel()
+        process.kill()
+        process.wait()
 
 
 def script(path, text):

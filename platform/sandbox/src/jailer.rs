@@ -335,7 +335,7 @@ fn fork(
 }
 
 /// Whether we are root, and not of a user namespace that has few users.
-pub(crate) fn is_root_of_all() -> bool {
+pub fn is_root_of_all() -> bool {
     static KNOWN: OnceLock<bool> = OnceLock::new();
     *KNOWN.get_or_init(|| {
         rustix::process::geteuid().is_root() && may_choose_users(&|path| fs::read_to_string(path).ok())

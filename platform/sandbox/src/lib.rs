@@ -49,7 +49,7 @@ mod temporary;
 
 pub use ability::{Abilities, Ability, AbilityState};
 pub use confined::{Work, Workshop, fork_workshop};
-pub use jailer::{Jailer, JailerError, fork_jailer, fork_jailer_meanwhile, probe};
+pub use jailer::{Jailer, JailerError, fork_jailer, fork_jailer_meanwhile, is_root_of_all, probe};
 pub use memory::{HostMemory, Memory};
 pub use resident::let_go_of_code;
 pub use root::image::image_places;

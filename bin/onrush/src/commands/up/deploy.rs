@@ -61,7 +61,7 @@ impl Trail {
 /// Deploys every function of the template that can run here; the others are named with the reason. What was done before it
 /// failed is in `trail`.
 pub async fn all(read: &Read, stage: &Stage, trail: &Trail) -> Result<(), Stop> {
-    let overrides = stage.env_files.read(read)?;
+    let overrides = stage.env_files.read(read).await?;
     overrides.warn_of_typos(&read.stack);
     stage.control.know_subnets(subnets(&read.stack));
     let all: Vec<_> = read.stack.functions.iter().collect();
@@ -81,7 +81,7 @@ pub fn subnets(stack: &Stack) -> BTreeMap<String, String> {
 
 /// Deploys one function again.
 pub async fn one(read: &Read, stage: &Stage, id: &str) -> Result<(), Stop> {
-    let overrides = stage.env_files.read(read)?;
+    let overrides = stage.env_files.read(read).await?;
     let one: Vec<_> = read.stack.functions.iter().filter(|function| function.id == id).collect();
     functions(read, stage, &overrides, &one, true, &Trail::default()).await.map(drop)
 }

@@ -31,9 +31,15 @@ impl EnvFiles {
     ///
     /// # Errors
     /// A file that was named cannot be read, or is not what it should be.
-    pub fn read(&self, read: &Read) -> Result<EnvVars, Stop> {
+    pub async fn read(&self, read: &Read) -> Result<EnvVars, Stop> {
+        // Whatever they lie on, or whoever writes them: a signal is heard meanwhile.
+        let (files, folder) = (self.clone(), read.folder().to_owned());
+        tokio::task::spawn_blocking(move || files.read_beside(&folder)).await?
+    }
+
+    fn read_beside(&self, folder: &Path) -> Result<EnvVars, Stop> {
         let mut all = Variables::default();
-        let beside = read.folder().join(".env");
+        let beside = folder.join(".env");
         let dotenv = self.env_file.as_deref().or_else(|| beside.is_file().then_some(beside.as_path()));
         if let Some(path) = dotenv {
             all.everyone = variables::read_dotenv(&read_text(path)?).map_err(|error| wrong(path, &error))?;

@@ -76,7 +76,7 @@ pub struct Vpc {
 pub fn world(given: Option<&str>) -> Result<World, Stop> {
     match given {
         Some(text) => text.parse().map_err(|error| Stop::Usage(format!("--world: {error}"))),
-        None if rustix::process::geteuid().is_root() => Ok(World::Host),
+        None if sandbox::is_root_of_all() => Ok(World::Host),
         None => Ok(World::Relay),
     }
 }
