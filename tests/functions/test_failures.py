@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from support import packages
+from support.platform import Platform
 from support.report import is_billed_rightly, report
 
 LIMIT = 6_291_556
@@ -320,3 +321,16 @@ def test_a_bootstrap_that_cannot_be_executed_is_told_with_its_cure(platform, nam
     told = [line for line in platform.stderr().splitlines() if name in line]
     assert [cure in line for line in told] == [True, False], told
     assert f"`onrush logs {name}` has all of it" in told[1]
+
+
+def test_functions_beyond_those_that_the_start_waits_for_are_looked_at_too(tmp_path):
+    """What will fail is said of each, however much was put off until the ready line."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    settings = {"CodeUri": str(empty), "Handler": "bootstrap", "Runtime": "provided.al2023"}
+    names = [f"Empty{number:03}" for number in range(120)]
+    resources = {name: {"Type": "AWS::Serverless::Function", "Properties": settings} for name in names}
+    template = tmp_path / "template.json"
+    template.write_text(json.dumps({"Transform": "AWS::Serverless-2016-10-31", "Resources": resources}))
+    with Platform(home=tmp_path, template=template) as platform:
+        assert platform.tells("this function will fail", len(names)), platform.stderr()

@@ -174,7 +174,7 @@ fn live(folder: &Path) -> Vec<(String, String)> {
             function.environment = [(bootstrap::TAKES_MS.to_owned(), takes.to_string())].into();
             invoker.apply(Change::Put(Arc::new(function)));
         }
-        invoker.prepare().await;
+        invoker.prepare().await.await;
         let begun = Instant::now();
         for (at, function, count) in ARRIVALS {
             tokio::time::sleep_until(begun + Duration::from_millis(at)).await;

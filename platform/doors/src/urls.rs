@@ -51,6 +51,10 @@ impl Urls {
 
     /// A function is gone.
     pub(crate) fn remove(&mut self, name: &str) {
+        // Asked once a function at the start, when there is nothing yet.
+        if self.functions.is_empty() {
+            return;
+        }
         let Some(function) = self.functions.remove(name) else { return };
         if let Some(id) = &function.logical_id
             && self.by_logical_id.get(id).is_some_and(|found| found.name == name)

@@ -40,8 +40,8 @@ pub(crate) struct Version {
     pub(crate) function: Arc<Function>,
     pub(crate) log: Arc<FunctionLog>,
     pub(crate) log_style: LogStyle,
-    /// What extensions are told of it.
-    pub(crate) facts: Arc<Facts>,
+    /// See [`Version::facts`].
+    pub(crate) facts: OnceLock<Arc<Facts>>,
     /// Held for reading by whoever tells extensions of the end.
     pub(crate) farewells: Arc<RwLock<()>>,
     pub(crate) counters: Arc<FunctionCounters>,
@@ -62,6 +62,19 @@ pub(crate) struct Version {
 }
 
 impl Version {
+    /// What extensions are told of it; made at the first start.
+    pub(crate) fn facts(&self) -> &Arc<Facts> {
+        self.facts.get_or_init(|| {
+            let function = &self.function;
+            Arc::new(Facts {
+                function_name: function.name.clone(),
+                function_version: function.version.clone(),
+                handler: function.handler.clone().unwrap_or_default(),
+                account_id: function.arn.split(':').nth(4).unwrap_or_default().to_owned(),
+            })
+        })
+    }
+
     /// The gate of the reactor on which this is called.
     pub(crate) fn gate(&self) -> &Gate {
         let gates = self.gates.get_or_init(|| (0..reactors::GATES).map(|_| Gate::default()).collect());

@@ -292,6 +292,7 @@ impl Invoker {
         let now = self.now();
         let mut effects = Vec::new();
         let mut core = self.lock();
+        core.functions.reserve(functions.len());
         for function in functions {
             self.put(&mut core, now, function.clone(), &mut effects);
             self.sync_versions(&mut core, now, function, Origin::Store, &mut effects);

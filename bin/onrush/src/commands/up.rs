@@ -61,6 +61,8 @@ const EXTENSIONS_FAREWELL: Duration = Duration::from_millis(2_300);
 const IMAGES_PATIENCE: Duration = Duration::from_secs(10);
 /// How long INIT may take under a debugger.
 const DEBUGGED_INIT: Duration = Duration::from_secs(900);
+/// How long what is done after the ready line waits for whoever reads it.
+const READY_PATIENCE: Duration = Duration::from_secs(1);
 /// Longer than any run.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -402,12 +404,11 @@ async fn serve(
         if let Some(read) = &read {
             deploy::all(read, &stage, &deploy::Trail::default()).await?;
         }
-        invoker.prepare().await;
-        Ok::<_, Stop>(())
+        Ok::<_, Stop>(invoker.prepare().await)
     };
-    let ended_early = tokio::select! {
-        prepared = preparation => prepared.err().map(Err),
-        code = asked.recv() => Some(Ok(code)),
+    let prepared = tokio::select! {
+        prepared = preparation => prepared.map_err(Err),
+        code = asked.recv() => Err(Ok(code)),
     };
     let carrier = vpc.as_ref().map(|vpc| vpc.carrier.clone());
     let pages = vpc.as_ref().map(|vpc| vpc.pages.clone() as Arc<dyn doors::NetworkPages>);
@@ -423,12 +424,15 @@ async fn serve(
         writer,
     };
     // What was started for a deployment must not outlive us.
-    if let Some(result) = ended_early {
-        let end = end("a deployment");
-        ending.stop_fetching();
-        ending.close(end, async {}).await;
-        return result;
-    }
+    let others_prepared = match prepared {
+        Ok(others) => others,
+        Err(result) => {
+            let end = end("a deployment");
+            ending.stop_fetching();
+            ending.close(end, async {}).await;
+            return result;
+        }
+    };
     let gateway = doors::GatewaySettings {
         throttle: limits::api_throttle::ApiSettings::from_era(&era, &region, &overrides)
             .map_err(|error| Stop::Usage(error.to_string()))?,
@@ -482,10 +486,6 @@ async fn serve(
     if let Some(debug) = debug.filter(|_| arguments.isolation == Isolation::Namespaces) {
         debug.serve().await?;
     }
-    let edits = match arguments.watch {
-        Watch::Code => Some(tokio::spawn(edits::watch(control.clone()))),
-        Watch::All | Watch::Off => None,
-    };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let reactors = Reactors::start().context("cannot start the threads that serve connections")?;
     let descriptors =
@@ -517,10 +517,20 @@ async fn serve(
         Output::Text => banner::text(&summary),
         Output::Json => banner::json(&summary),
     };
-    // With many functions it is more than a pipe holds, and nobody may be reading.
-    if !is_over {
-        drop(tokio::task::spawn_blocking(move || super::print(&text)));
-    }
+    let edited = (arguments.watch == Watch::Code).then(|| control.clone());
+    // What need not be done before the ready line is done after it, so that it takes no core from whoever waits for it.
+    let afterwards = async move {
+        // With many functions it is more than a pipe holds, and nobody may be reading.
+        let printed = tokio::task::spawn_blocking(move || super::print(&text));
+        let _ = tokio::time::timeout(READY_PATIENCE, printed).await;
+        let watching = async {
+            if let Some(control) = edited {
+                edits::watch(control).await;
+            }
+        };
+        tokio::join!(others_prepared, watching);
+    };
+    let afterwards = (!is_over).then(|| tokio::spawn(afterwards));
 
     let conductor = conductor::Conductor {
         stage: deploy::Stage { strict_builds: true, ..stage },
@@ -541,6 +551,9 @@ async fn serve(
     tracing::info!("stopping");
     let end = end("extensions");
     conducting.abort();
+    if let Some(afterwards) = afterwards {
+        afterwards.abort();
+    }
     ending.stop_fetching();
     // While the reactors live: they serve the APIs that extensions speak.
     let told =
@@ -549,9 +562,6 @@ async fn serve(
         tracing::warn!("extensions did not end in their time");
     }
     let _ = stop.send(());
-    if let Some(edits) = edits {
-        edits.abort();
-    }
     ending.close(end, async { drop(server.await) }).await;
     Ok(ExitCode::SUCCESS)
 }

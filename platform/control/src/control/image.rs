@@ -1,7 +1,7 @@
 //! Container images of functions: fetched when code is, found again after a restart, kept as long as a version needs them.
 
+use super::Control;
 use super::function::Source;
-use super::{Control, Functions};
 use crate::function::{Function, PackageType, State, StateReason};
 use crate::image::{Image, ImageFault, Images, Pull, Sight};
 use crate::package::Location;
@@ -15,15 +15,17 @@ impl Control {
     /// is gone stays, and says so.
     #[must_use]
     pub fn with_images(mut self, images: Arc<dyn Images>) -> Self {
-        let mut functions = Functions::clone(&self.snapshot());
-        for function in functions.values_mut().filter(|function| uses_images(function)) {
+        let uses_none = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).images.is_empty();
+        let functions = Arc::make_mut(self.snapshot.get_mut().unwrap_or_else(PoisonError::into_inner));
+        // Thousands of functions without any are not looked at.
+        let functions = if uses_none { None } else { Some(functions.values_mut()) };
+        for function in functions.into_iter().flatten().filter(|function| uses_images(function)) {
             let function = Arc::make_mut(function);
             find_image(&*images, function);
             for version in function.published.versions.values_mut() {
                 find_image(&*images, Arc::make_mut(version));
             }
         }
-        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(functions);
         self.images = Some(images);
         self.tell_images();
         self

@@ -137,10 +137,11 @@ impl Stored {
         let packages = Packages::open(&data_dir)?;
         let mut functions: Functions = contents.functions;
         let mut writer = Writer::new(contents.version_key);
+        let mut last = None;
         for function in functions.values_mut().map(Arc::make_mut) {
-            find_code(&packages, function);
+            find_code(&packages, function, &mut last);
             for version in function.published.versions.values_mut() {
-                find_code(&packages, Arc::make_mut(version));
+                find_code(&packages, Arc::make_mut(version), &mut last);
             }
             let references = References::of(Some(function));
             writer.add(&references);
@@ -210,19 +211,28 @@ impl Control {
     }
 }
 
-/// Fills in where code lies now; a function whose code is gone stays, and says so.
-fn find_code(packages: &Packages, function: &mut Function) {
+/// A package that was found: its name, its folder, what keeps it.
+type Found = (String, PathBuf, Arc<CodeLease>);
+
+/// Fills in where code lies now; a function whose code is gone stays, and says so. `last` is the package that was found last:
+/// of thousands of functions many share one.
+fn find_code(packages: &Packages, function: &mut Function, last: &mut Option<Found>) {
     let mut missing = None;
     let mut find = |location: &Location| -> (PathBuf, Option<Arc<CodeLease>>) {
         match location {
             Location::Folder(path) => packages.of_folder(path),
-            Location::Package(hex) => match packages.find(hex) {
-                Some((path, lease)) => (path, Some(lease)),
-                None => {
-                    missing = Some(hex.clone());
-                    (PathBuf::new(), None)
+            Location::Package(hex) => {
+                if last.as_ref().is_none_or(|(found, ..)| found != hex) {
+                    *last = packages.find(hex).map(|(path, lease)| (hex.clone(), path, lease));
                 }
-            },
+                match last {
+                    Some((_, path, lease)) => (path.clone(), Some(lease.clone())),
+                    None => {
+                        missing = Some(hex.clone());
+                        (PathBuf::new(), None)
+                    }
+                }
+            }
             // Found by `Control::with_images`.
             Location::Image(_) => (PathBuf::new(), None),
         }

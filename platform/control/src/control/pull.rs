@@ -132,7 +132,7 @@ impl Control {
     pub fn begin_pulls(self: &Arc<Self>) {
         let mut queue = self.pulls.lock();
         queue.of = Some(Arc::downgrade(self));
-        for function in self.functions() {
+        for function in self.snapshot().values() {
             let Some(pull) = &function.pull else { continue };
             if !queue.waiting.iter().any(|job| job.ticket == pull.ticket) {
                 tracing::info!(
@@ -140,7 +140,7 @@ impl Control {
                     image = pull.uri,
                     "the image is still to be fetched"
                 );
-                queue.waiting.push_back(Job::of(&function, pull, None));
+                queue.waiting.push_back(Job::of(function, pull, None));
             }
         }
         drop(queue);
@@ -165,7 +165,8 @@ impl Control {
             queue = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(queue);
-        let waiting = self.functions().into_iter().filter(|function| function.pull.is_some());
+        let functions = self.snapshot();
+        let waiting = functions.values().filter(|function| function.pull.is_some());
         waiting.map(|function| function.name.clone()).collect()
     }
 

@@ -57,7 +57,7 @@ impl Environment {
         self.tell_init_start(&output, phase);
         let names = &prepared.extensions;
         let expected = &names[..names.len().min(EXTENSIONS_MAX + 1)];
-        let session = Session::with_extensions(self.version.facts.clone(), expected, telemetry);
+        let session = Session::with_extensions(self.version.facts().clone(), expected, telemetry);
         if let Some(surplus) = names.get(EXTENSIONS_MAX) {
             session.extension_not_launched(surplus, "TooManyExtensions");
         }
@@ -164,7 +164,7 @@ impl Environment {
             log_stream: &self.log_stream,
             json_log_level: self.version.log_style.level_name(),
             region: &self.version.region,
-            account_id: &self.version.facts.account_id,
+            account_id: &self.version.facts().account_id,
             handler: function.handler.as_deref().unwrap_or(""),
             initialization_type: self.version.initialization_type,
             runtime_api: "127.0.0.1:9001",

@@ -1,7 +1,6 @@
 //! What runs a function is found out once a version: its runtime, its image, its layers and its extensions. What cannot be
 //! prepared fails its invocations by name.
 
-use super::versions::serves;
 use super::{Invoked, Invoker, Request};
 use crate::environment::{Prepared, Version};
 use crate::extensions;
@@ -36,21 +35,20 @@ impl Invoker {
     }
 
     /// Finds out, before the first request, what runs each function; errors wait for the first request. Where there are
-    /// very many functions, nobody waits for all of them.
-    pub async fn prepare(&self) {
+    /// very many functions, nobody waits for all of them: what is returned finds out about the others.
+    #[must_use = "the other functions are prepared by what is returned"]
+    pub async fn prepare(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut first: Vec<_> = self.lock().functions.values().map(|known| known.version.clone()).collect();
         first.retain(|version| version.function.state == State::Active);
         // What is wrong with code is told once: of the folder that the user knows before a version's copy of it.
         first.sort_by_key(|version| version.function.version != LATEST);
         let others = first.split_off(first.len().min(PREPARED_FIRST_MAX));
         self.prepare_each(first).await;
-        if !others.is_empty() {
-            let invoker = self.clone();
-            tokio::spawn(async move {
-                if serves(invoker.0.serving.clone()).await {
-                    invoker.prepare_each(others).await;
-                }
-            });
+        let invoker = self.clone();
+        async move {
+            if !others.is_empty() {
+                invoker.prepare_each(others).await;
+            }
         }
     }
 

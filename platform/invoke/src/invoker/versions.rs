@@ -8,7 +8,6 @@ use crate::output::LogStyle;
 use control::{Function, SnapStart};
 use limits::{Callee, Effect, EnvironmentId, FunctionId, ProvisionedCounts, ProvisionedId};
 use model::Instant;
-use runtime_api::Facts;
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -58,6 +57,10 @@ impl Invoker {
         effects: &mut Vec<Effect>,
     ) {
         let name = function.name.as_str();
+        // So it is with nearly all of thousands.
+        if function.published.versions.is_empty() && !core.keys.contains_key(name) {
+            return;
+        }
         let Some(root) = core.functions.get(name).map(|known| known.id) else { return };
         let mut wanted: HashSet<Arc<str>> = HashSet::new();
         for (number, version) in &function.published.versions {
@@ -221,12 +224,7 @@ impl Invoker {
         Arc::new(Version {
             log: self.0.logs.function(&function.name),
             log_style: LogStyle::of(&function.logging),
-            facts: Arc::new(Facts {
-                function_name: function.name.clone(),
-                function_version: function.version.clone(),
-                handler: function.handler.clone().unwrap_or_default(),
-                account_id: function.arn.split(':').nth(4).unwrap_or_default().to_owned(),
-            }),
+            facts: OnceLock::new(),
             farewells: self.0.farewells.clone(),
             counters: self.0.counters.function(&function.name),
             region: self.0.region.clone(),

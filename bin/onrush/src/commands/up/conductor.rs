@@ -337,7 +337,7 @@ impl Conductor {
 
     /// The runtimes learn what there is now.
     async fn settle(&self) {
-        self.invoker.prepare().await;
+        tokio::spawn(self.invoker.prepare().await);
     }
 }
 
