@@ -48,9 +48,15 @@ pub(crate) fn of_json(result: Result<Value, Refused>) -> Answer {
     with(status, JSON, value.to_string())
 }
 
-/// A request that does not get so far, in the JSON protocol's words for it.
+/// A request that does not get so far, in the JSON protocol's words for it: with 400 where Lambda says 403.
+///
+/// Source: such refusals by SSM and Secrets Manager, as SDKs report them.
 pub(crate) fn refuse(error: &ApiError) -> Answer {
-    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = match StatusCode::from_u16(error.status()) {
+        Ok(StatusCode::FORBIDDEN) => StatusCode::BAD_REQUEST,
+        Ok(other) => other,
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
     with(status, JSON, in_json(error.code.as_str(), &error.message).to_string())
 }
 
