@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use miette::Severity;
 use model::stack::{Place, Stack};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::net::Ipv4Addr;
@@ -21,8 +21,10 @@ const NESTED: &str = ".nested.template.json";
 const LEFT: [&str; 2] = ["cloudformation-template-update-stack.json", ".template.json"];
 /// What `cdk synth` says of the stacks that it leaves.
 const MANIFEST: &str = "manifest.json";
-/// How deep a CDK app's stages may lie in each other.
-const STAGES_MAX: usize = 10;
+/// Most folders of a CDK app, each a stage's but the first, that are read. They may lie in each other.
+const FOLDERS_MAX: usize = 256;
+/// What a stage's folder is called, after `cdk synth`.
+const STAGE: &str = "assembly-";
 /// Most bytes read of a template: the engine refuses less, with a better message.
 const BYTES_MAX: u64 = 64 << 20;
 
@@ -45,7 +47,11 @@ impl Read {
 
     /// The folder of the project, where it is another: that of what tools left behind.
     pub fn project(&self) -> Option<PathBuf> {
-        let folder = self.path.canonicalize().ok()?.parent()?.to_owned();
+        let path = self.path.canonicalize().ok()?;
+        let is_stage = |folder: &&Path| {
+            folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(STAGE))
+        };
+        let folder = path.ancestors().skip(1).find(|folder| !is_stage(folder))?;
         let above = folder.parent()?;
         match folder.file_name()?.to_str()? {
             ".serverless" | "cdk.out" => Some(above.to_owned()),
@@ -141,7 +147,7 @@ pub fn without(arguments: &Template, others: &[(&str, Option<&str>)]) -> Result<
 /// among them.
 fn templates_in(path: &Path) -> Vec<(PathBuf, Option<String>)> {
     if path.file_name().is_some_and(|name| name == MANIFEST)
-        && let Some(stacks) = stacks_of(folder_of(path), STAGES_MAX)
+        && let Some(stacks) = stacks_of(folder_of(path), &mut BTreeSet::new())
     {
         return stacks;
     }
@@ -151,7 +157,7 @@ fn templates_in(path: &Path) -> Vec<(PathBuf, Option<String>)> {
     if let Some(usual) = FOUND.iter().map(|name| path.join(name)).find(|path| path.is_file()) {
         return vec![(usual, None)];
     }
-    if let Some(stacks) = stacks_of(path, STAGES_MAX) {
+    if let Some(stacks) = stacks_of(path, &mut BTreeSet::new()) {
         return stacks;
     }
     let paths = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -164,21 +170,25 @@ fn templates_in(path: &Path) -> Vec<(PathBuf, Option<String>)> {
     left
 }
 
-/// The stacks of a CDK app; nothing where no manifest names any.
+/// The stacks of a CDK app; nothing where no manifest names any, or where its folder was `seen`: whoever wrote it may have
+/// stages lead back.
 ///
 /// Source: AWS CDK, `cloud-assembly-schema`, `ArtifactManifest`.
-fn stacks_of(folder: &Path, deep: usize) -> Option<Vec<(PathBuf, Option<String>)>> {
+fn stacks_of(folder: &Path, seen: &mut BTreeSet<PathBuf>) -> Option<Vec<(PathBuf, Option<String>)>> {
+    if seen.len() == FOLDERS_MAX || !seen.insert(folder.canonicalize().ok()?) {
+        return None;
+    }
     let manifest: Value = serde_json::from_str(&read_text(&folder.join(MANIFEST)).ok()?).ok()?;
     let mut stacks = Vec::new();
     for (id, artifact) in manifest["artifacts"].as_object()? {
         let property = |name: &str| artifact["properties"][name].as_str();
         match (artifact["type"].as_str(), property("templateFile"), property("directoryName")) {
             (Some("aws:cloudformation:stack"), Some(file), _) => {
-                let name = property("stackName").unwrap_or(id).to_owned();
+                let name = stack_name(Some(property("stackName").unwrap_or(id)));
                 stacks.push((folder.join(file), Some(name)));
             }
-            (Some("cdk:cloud-assembly"), _, Some(stage)) if deep > 0 => {
-                stacks.extend(stacks_of(&folder.join(stage), deep - 1).unwrap_or_default());
+            (Some("cdk:cloud-assembly"), _, Some(stage)) => {
+                stacks.extend(stacks_of(&folder.join(stage), seen).unwrap_or_default());
             }
             _ => {}
         }
@@ -329,15 +339,24 @@ fn open(path: &Path, arguments: &Template, port: u16, standing: Standing) -> Res
     let templates = stacks(path, arguments)?;
     let name = path.display().to_string();
     let text = match &templates[..] {
-        [(only, _)] => read_text(only)?,
+        [(only, _)] => {
+            let text = read_text(only)?;
+            if !app::parts(&text).is_empty() {
+                return Err(Stop::Usage(format!("{} begins with U+001E: it is no template", only.display())));
+            }
+            text
+        }
         several => {
-            let mut texts = Vec::with_capacity(several.len());
+            let (mut texts, mut bytes) = (Vec::new(), 0);
             for (path, stack) in several {
                 let file = path.to_str().with_context(|| format!("{} is no UTF-8 text", path.display()))?;
-                texts.push((&**stack, file, read_text(path)?));
-            }
-            if texts.iter().map(|(.., text)| text.len() as u64).sum::<u64>() > BYTES_MAX {
-                return Err(Stop::Usage(format!("{name}: all templates have more than {BYTES_MAX} bytes")));
+                let text = read_text(path)?;
+                bytes += text.len() as u64;
+                if bytes > BYTES_MAX {
+                    let message = format!("{name}: all templates have more than {BYTES_MAX} bytes");
+                    return Err(Stop::Usage(message));
+                }
+                texts.push((&**stack, file, text));
             }
             app::join(texts.iter().map(|(stack, file, text)| (*stack, *file, &**text)))
         }
@@ -682,9 +701,28 @@ mod tests {
         ];
         assert_eq!(stacks(folder.path(), &[]).unwrap(), all);
         assert_eq!(stacks(&at("manifest.json"), &[]).unwrap(), all);
+        // Whoever wrote a manifest may lead its stages anywhere, and call its stacks as they like.
+        let artifact = r#"{"artifacts": {"A": {"type": "cdk:cloud-assembly", "properties": {"directoryName": "."}},
+            "B": {"type": "cdk:cloud-assembly", "properties": {"directoryName": "../"}},
+            "C": {"type": "aws:cloudformation:stack", "properties": {"templateFile": "P.template.json", "stackName": "a\n\u001eb"}}}}"#;
+        fs::write(at("assembly-Prod/manifest.json"), artifact).unwrap();
+        let all = [all[0].clone(), (at("assembly-Prod/P.template.json"), "a--b".to_owned())];
+        assert_eq!(stacks(folder.path(), &[]).unwrap(), all);
         fs::write(at("template.yml"), "").unwrap();
         assert_eq!(named(folder.path()), at("template.yml"));
         assert_eq!(stacks(&at("network.yaml"), &[at("jobs.yaml")]).unwrap()[0].1, "network");
+    }
+
+    #[test]
+    fn the_project_of_a_stage_is_that_of_its_app() {
+        let folder = tempfile::tempdir().unwrap();
+        let stage = folder.path().join("cdk.out/assembly-Prod/assembly-Prod-Eu");
+        fs::create_dir_all(&stage).unwrap();
+        let path = stage.join("Api.template.json");
+        fs::write(&path, "").unwrap();
+        let read =
+            Read { path, stack: Stack::default(), text: String::new(), inputs: template::Inputs::default() };
+        assert_eq!(read.project(), Some(folder.path().canonicalize().unwrap()));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The stacks of one app, read together: what one exports the others import, and their resources are one stack's.
 //!
 //! The texts of their templates travel as one, so that whoever keeps a template's text and its places needs to know of no
-//! other: before each template stands a line that begins with U+001E, which no template can hold, and names stack and file.
+//! other: before each template stands a line that begins with U+001E and names stack and file. Where a template holds this sign
+//! itself, which YAML has in no text, a blank takes its place.
 //!
 //! Sources: CloudFormation User Guide, "Get exports from a deployed CloudFormation stack" (a name is exported once in a
 //! Region; neither it nor an import's can depend on a resource), and Template Reference, "Fn::ImportValue", published; the
@@ -13,7 +14,7 @@ use crate::problem::{Cause, Problem, quoted};
 use crate::references::early;
 use crate::resolve::Resolver;
 use crate::sam::letters;
-use crate::yaml::{Kind, Mapping, Node, Span};
+use crate::yaml::{Kind, Mapping, Node, Span, height};
 use crate::{Inputs, include, parameters_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -21,8 +22,8 @@ use std::rc::Rc;
 /// How many stacks are read together.
 pub const MAX_STACKS: usize = 200;
 const MARK: char = '\u{1e}';
-/// How many imports may lead to another before the value.
-const MAX_STEPS: usize = 100;
+/// How many imports may lead to another before the value; levels of the values that they stand in count, too.
+const MAX_STEPS: usize = 200;
 
 /// One stack's template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub fn join<'a>(parts: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>) ->
     for (stack, file, text) in parts {
         whole.extend([MARK]);
         // What a file is called is nobody's choice here; a line is a line.
-        whole.extend([stack, "\t", &file.replace(['\n', MARK], " "), "\n", text, "\n"]);
+        whole.extend([stack, "\t", &file.replace(['\n', MARK], " "), "\n", &text.replace(MARK, " "), "\n"]);
     }
     whole
 }
@@ -53,10 +54,11 @@ pub fn parts(whole: &str) -> Vec<Part<'_>> {
     let mut offset = 0;
     let mut found = Vec::new();
     for part in whole.strip_prefix(MARK).into_iter().flat_map(|rest| rest.split(MARK)) {
+        let begin = offset + MARK.len_utf8();
+        offset = begin + part.len();
         let Some((head, text)) = part.split_once('\n') else { continue };
         let (stack, file) = head.split_once('\t').unwrap_or((head, ""));
-        found.push(Part { stack, file, text, offset: offset + MARK.len_utf8() + head.len() + 1 });
-        offset += MARK.len_utf8() + part.len();
+        found.push(Part { stack, file, text, offset: begin + head.len() + 1 });
     }
     found
 }
@@ -205,7 +207,13 @@ impl Resolver<'_> {
     fn refuse_circles_of_stacks(&mut self) {
         let mut needs: Vec<BTreeMap<usize, Span>> = vec![BTreeMap::new(); self.scopes.len()];
         for at in 0..self.resources.len() {
-            let (stack, properties) = (self.resources[at].stack, Rc::clone(&self.resources[at].properties));
+            let resource = &self.resources[at];
+            let (stack, properties) = (resource.stack, Rc::clone(&resource.properties));
+            let condition =
+                resource.condition.as_ref().and_then(|(name, _)| self.scopes[stack].conditions.get(name));
+            if condition == Some(&false) {
+                continue;
+            }
             for (name, span) in self.imports_in(&properties, stack) {
                 if let Some(export) = self.exports.get(&name).filter(|export| export.stack != stack) {
                     needs[stack].entry(export.stack).or_insert(span);
@@ -231,7 +239,7 @@ impl Resolver<'_> {
             return Vec::new();
         }
         let mut found = Vec::new();
-        imports(node, &mut |argument| found.push(argument));
+        imports(node, &self.scopes[stack].conditions, &mut |argument| found.push(argument));
         let before = self.enter(stack);
         let names = found.iter().filter_map(|node| Some((early(self, node)?, node.span))).collect();
         self.enter(before);
@@ -266,29 +274,44 @@ impl Resolver<'_> {
     /// The value that another of the stacks exports under this name; nothing if none does.
     pub(crate) fn exported(&mut self, name: &str, span: Span) -> Option<Option<Node>> {
         let export = self.exports.get(name).filter(|export| export.stack != self.stack)?.clone();
-        if self.steps >= MAX_STEPS {
-            self.problems.push(Problem::at(span, format!("the export {} leads to itself", quoted(name))));
+        // Exports that name others twice would be followed without end.
+        if self.is_spent() {
             return Some(None);
         }
-        self.steps += 1;
+        let steps = self.steps;
+        self.steps += 1 + height(&export.value);
+        if self.steps > MAX_STEPS {
+            let message = format!("the export {} leads to itself, or through too many others", quoted(name));
+            self.problems.push(Problem::at(span, message));
+            self.steps = steps;
+            return Some(None);
+        }
         let before = self.enter(export.stack);
         let value = self.value(&export.value);
         self.enter(before);
-        self.steps -= 1;
+        self.steps = steps;
         Some(value.map(|value| Node { span, ..value }))
     }
 }
 
-/// Calls `visit` for the argument of each `Fn::ImportValue`.
-fn imports(node: &Node, visit: &mut dyn FnMut(Node)) {
-    if let Some(call) = Call::of(node).filter(|call| call.name == "ImportValue") {
+/// Calls `visit` for the argument of each `Fn::ImportValue`, but in branches that are not taken.
+fn imports(node: &Node, conditions: &BTreeMap<String, bool>, visit: &mut dyn FnMut(Node)) {
+    let call = Call::of(node);
+    if let Some(call) = call.filter(|call| call.name == "ImportValue") {
         // Behind a tag the argument is the node that bears it.
         let tag = call.argument.tag.clone().filter(|_| !call.tagged);
         visit(Node { tag, ..call.argument.clone() });
     }
+    if let Some([condition, yes, no]) = call.filter(|call| call.name == "If").and_then(|call| call.items())
+        && let Some(holds) = condition.as_str().and_then(|name| conditions.get(name))
+    {
+        return imports(if *holds { yes } else { no }, conditions, visit);
+    }
     match &node.kind {
         Kind::Scalar(_) => {}
-        Kind::Sequence(items) => items.iter().for_each(|item| imports(item, visit)),
-        Kind::Mapping(mapping) => mapping.entries().iter().for_each(|entry| imports(&entry.value, visit)),
+        Kind::Sequence(items) => items.iter().for_each(|item| imports(item, conditions, visit)),
+        Kind::Mapping(mapping) => {
+            mapping.entries().iter().for_each(|entry| imports(&entry.value, conditions, visit));
+        }
     }
 }

@@ -193,6 +193,7 @@ pub(crate) fn resolve_all(resolver: &mut Resolver<'_>) {
             resolver.resources[at].reference = resolver.identity(at).reference();
         }
     }
+    resolver.enter(0);
 }
 
 /// Elastic IPs keep the addresses that they have; the others get the next ones that nobody has or had.
@@ -289,10 +290,11 @@ pub(crate) fn early(resolver: &mut Resolver<'_>, node: &Node) -> Option<String> 
         return None;
     }
     let problems = std::mem::replace(&mut resolver.problems, Problems::new());
-    let before = (resolver.first_unknown, resolver.spent_nodes, resolver.spent_bytes);
+    // What it took counts, for it may be asked for as often as there are resources.
+    let before = resolver.first_unknown;
     let value = resolver.value(node);
     resolver.problems = problems;
-    (resolver.first_unknown, resolver.spent_nodes, resolver.spent_bytes) = before;
+    resolver.first_unknown = before;
     value?.as_str().map(str::to_owned)
 }
 

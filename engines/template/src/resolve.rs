@@ -165,15 +165,20 @@ impl<'a> Resolver<'a> {
     /// Whether there is room for one more computed value. A few lines can ask for terabytes.
     fn spend(&mut self, value: &Node, span: Span) -> bool {
         let (nodes, bytes) = weight(value);
-        let before = self.spent_nodes <= MAX_COMPUTED_NODES && self.spent_bytes <= MAX_COMPUTED_BYTES;
+        let before = self.is_spent();
         self.spent_nodes = self.spent_nodes.saturating_add(nodes);
         self.spent_bytes = self.spent_bytes.saturating_add(bytes);
-        let after = self.spent_nodes <= MAX_COMPUTED_NODES && self.spent_bytes <= MAX_COMPUTED_BYTES;
-        if before && !after {
+        let after = self.is_spent();
+        if !before && after {
             let problem = Problem::at(span, "here the template has become too large");
             self.problems.push(problem.help("its functions give far more text than it has itself"));
         }
-        after
+        !after
+    }
+
+    /// Whether functions gave more than they may.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.spent_nodes > MAX_COMPUTED_NODES || self.spent_bytes > MAX_COMPUTED_BYTES
     }
 
     fn unknown(&mut self, span: Span) -> Node {

@@ -78,6 +78,7 @@ fn a_function_of_one_stack_is_in_the_subnets_of_another() {
         assert!(names.contains(&&*alone.stack.unwrap().functions[0].name), "{names:?}");
         assert_eq!(stack.http_apis.len(), 1);
         assert_eq!(stack.http_apis[0].id, "ServerlessHttpApi");
+        assert_eq!(stack.name, stacks[0].0, "the first one's");
     }
 }
 
@@ -159,6 +160,45 @@ fn stacks_that_need_each_other_are_refused() {
 }
 
 #[test]
+fn what_is_not_imported_makes_no_circle() {
+    let one = |own: &str, other: &str| {
+        format!(
+            "Conditions: {{No: !Equals [a, b]}}\nResources:\n  \
+             P{own}: {{Type: AWS::SSM::Parameter, Properties: {{Type: String, Value: !If [No, !ImportValue {other}, v]}}}}\n  \
+             Q{own}: {{Type: AWS::SSM::Parameter, Condition: No, Properties: {{Type: String, Value: !ImportValue {other}}}}}\n\
+             Outputs: {{O: {{Value: !Ref P{own}, Export: {{Name: {own}}}}}}}"
+        )
+    };
+    stack(&[("a", &one("x", "y")), ("b", &one("y", "x"))]);
+}
+
+/// Stacks that import from each other `count` exports in turn, each `call` of the next.
+fn chain(count: usize, call: impl Fn(&str) -> String) -> [String; 2] {
+    [0, 1].map(|stack| {
+        let one = |at: usize| {
+            let value = if at + 1 < count { call(&format!("!ImportValue x{}", at + 1)) } else { "''".into() };
+            format!("\n  O{at}: {{Export: {{Name: x{at}}}, Value: {value}}}")
+        };
+        let outputs: String = (stack..count).step_by(2).map(one).collect();
+        format!("Resources: {{T{stack}: {{Type: AWS::SNS::Topic}}}}\nOutputs:{outputs}")
+    })
+}
+
+#[test]
+fn exports_that_lead_to_others_are_followed_within_bounds() {
+    let refused = |[a, b]: [String; 2]| problems(&[("a", &a), ("b", &b)]);
+    let [a, b] = chain(30, |next| format!("!Join ['', [{next}]]"));
+    stack(&[("a", &a), ("b", &b)]);
+    // Each twice the next: a value of 2^34 parts.
+    let said = refused(chain(34, |next| format!("!Join ['', [{next}, {next}]]")));
+    assert!(said.iter().any(|said| said.contains("the template has become too large")), "{said:?}");
+    // Each in as many calls as a template may nest.
+    let nested = |next: &str| format!("{}{next}{}", "!Join ['', [".repeat(45), "]]".repeat(45));
+    let said = refused(chain(60, nested));
+    assert!(said[0].contains("leads to itself, or through too many others"), "{said:?}");
+}
+
+#[test]
 fn problems_stand_in_the_file_that_they_are_of() {
     let base = BASE_WITHOUT_OFF();
     let slip = SHOP.replace("CodeUri", "CodeUrl");
@@ -171,6 +211,13 @@ fn problems_stand_in_the_file_that_they_are_of() {
     assert_eq!((part.stack, part.file), ("shop", "shop.yaml"));
     let at = span.offset as usize - part.offset;
     assert!(slip[at..].starts_with("CodeUrl"), "{:?}", &slip[at..at + 10]);
+}
+
+#[test]
+fn a_template_with_the_sign_that_parts_them_is_one() {
+    let base = format!("# \u{1e}other\tother.yaml\n{}", BASE_WITHOUT_OFF());
+    assert_eq!(app::parts(&app::join([("base", "b", &*base), ("shop", "s", SHOP)])).len(), 2);
+    assert_eq!(stack(&[("base", &base), ("shop", SHOP)]).functions.len(), 3);
 }
 
 #[test]
