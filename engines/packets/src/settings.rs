@@ -1,5 +1,6 @@
 //! What the engine is told: its own figures, and the addresses of the network's things.
 
+use crate::table::SLOTS_MAX;
 use limits::Network;
 use limits::network::Wired;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -35,9 +36,11 @@ pub struct PacketSettings {
 }
 
 impl PacketSettings {
-    /// For so many flows: of a larger table each environment has the same part, of a smaller one as much as before.
+    /// For so many flows, as far as a table can have them: of a larger table each environment has the same part, of a smaller
+    /// one as much as before.
     #[must_use]
     pub fn with_flows(self, flows_max: u32) -> Self {
+        let flows_max = flows_max.min(SLOTS_MAX);
         let part = self.flows_max / self.environment_flows_max.max(1);
         let share = (flows_max / part.max(1)).max(self.environment_flows_max).min(flows_max);
         Self { flows_max, environment_flows_max: share, ..self }
@@ -116,7 +119,7 @@ mod tests {
     #[test]
     fn an_environments_share_grows_with_the_table() {
         let share = |flows| PacketSettings::default().with_flows(flows).environment_flows_max;
-        assert_eq!([share(1 << 20), share(1 << 23), share(u32::MAX)], [1 << 17, 1 << 20, u32::MAX / 8]);
+        assert_eq!([share(1 << 20), share(1 << 23), share(u32::MAX)], [1 << 17, 1 << 20, SLOTS_MAX / 8]);
         assert_eq!([share(1 << 18), share(1_000), share(0)], [1 << 17, 1_000, 0]);
     }
 }
