@@ -133,7 +133,8 @@ impl Resolver {
             }
             Answer::Alias(name) if matches!(question.kind, wire::A | wire::AAAA | wire::ANY) => {
                 let addresses = self.addresses_of(asker, &question, name, question.kind).await;
-                of_addresses(&question, &chain, &addresses)
+                let told = addresses.map(|addresses| of_addresses(&question, &chain, &addresses));
+                told.unwrap_or_else(|| question.answer(Code::ServerFailure, &[], None))
             }
             Answer::Alias(_) => of_addresses(&question, &chain, &[]),
             Answer::NoSuchName(zone) => question.answer(Code::NoSuchName, &[], Some(&zone)),
@@ -166,7 +167,7 @@ impl Resolver {
         if !wire::is_without_error(&answer) || !wire::addresses(&answer, ADDRESSES_MAX).is_empty() {
             return answer;
         }
-        let found = self.addresses_of(asker, question, name.clone(), wire::A).await;
+        let found = self.addresses_of(asker, question, name.clone(), wire::A).await.unwrap_or_default();
         let made_up = |address: &IpAddr| match address {
             IpAddr::V4(four) => Some(IpAddr::V6(nat64::synthesized(*four))),
             IpAddr::V6(_) => None,
@@ -182,32 +183,33 @@ impl Resolver {
     }
 
     /// The addresses of a kind that a name, or an alias, comes to. Those of an alias record are answered as the name's own, as
-    /// Route 53 does.
+    /// Route 53 does. `None` where the host's resolvers cannot tell.
     async fn addresses_of(
         &self,
         asker: Asker,
         question: &Question<'_>,
         mut name: Name,
         kind: u16,
-    ) -> Vec<IpAddr> {
+    ) -> Option<Vec<IpAddr>> {
         for _ in 0..ALIASES_MAX {
             match self.book().look_up(asker.vpc, &name) {
-                Answer::Addresses(addresses) => return addresses,
+                Answer::Addresses(addresses) => return Some(addresses),
                 // Its turns are those of the question, which may ask for the other version.
                 Answer::OneOf(record, addresses) => {
-                    return self.next_of(record, question.kind, kind, &addresses).into_iter().collect();
+                    return Some(self.next_of(record, question.kind, kind, &addresses).into_iter().collect());
                 }
                 Answer::Alias(next) => name = next,
                 Answer::AskTheHost => {
                     let query = wire::query(&name, kind);
                     let Ok(question) = Question::read(&query) else { break };
                     let answer = self.ask_the_host(&question, &query).await;
-                    return wire::addresses(&answer.unwrap_or_default(), ADDRESSES_MAX);
+                    let answer = answer.filter(|answer| wire::is_conclusive(answer));
+                    return answer.map(|answer| wire::addresses(&answer, ADDRESSES_MAX));
                 }
                 Answer::Pointer(_) | Answer::NoSuchName(_) => break,
             }
         }
-        Vec::new()
+        Some(Vec::new())
     }
 
     /// The address whose turn it is with a question of type `asked`, of those of a `kind`.
@@ -431,6 +433,30 @@ mod tests {
         assert_eq!(resolver.called([10, 0, 1, 7].into()), None);
         assert!(ask(Some(1), "ssm.us-east-1.amazonaws.com", wire::A).await.is_empty(), "DNS support is off");
         assert_eq!(code(&ask(None, "www.example.com", wire::A).await), (2, 0), "nobody to ask");
+    }
+
+    #[tokio::test]
+    async fn an_alias_of_which_the_host_cannot_tell_is_not_said_to_have_no_address() {
+        let query = asked("alias.test", wire::A, None);
+        for (said, heard) in [
+            (None, Code::ServerFailure),
+            (Some(Code::ServerFailure), Code::ServerFailure),
+            (Some(Code::NoSuchName), Code::NoError),
+        ] {
+            let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let resolver = resolver(said.map(|_| server.local_addr().unwrap()).into_iter().collect()).await;
+            let answer = resolver.answer(Asker::of(Some(0)), &query, Transport::Udp);
+            let serve = async {
+                let Some(said) = said else { return };
+                let mut bytes = [0; 512];
+                let (length, client) = server.recv_from(&mut bytes).await.unwrap();
+                let answer = Question::read(&bytes[..length]).unwrap().answer(said, &[], None);
+                server.send_to(&answer, client).await.unwrap();
+            };
+            let (answer, ()) = tokio::join!(answer, serve);
+            let authority = u8::from(heard == Code::NoError);
+            assert_eq!((code(&answer), answer[9]), ((heard as u8, 0), authority), "{said:?}");
+        }
     }
 
     #[tokio::test]

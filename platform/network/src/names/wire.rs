@@ -219,6 +219,12 @@ pub fn is_without_error(message: &[u8]) -> bool {
     message.get(3).is_some_and(|flags| flags & 15 == Code::NoError as u8)
 }
 
+/// Whether an answer says that the name is there or that it is not, rather than that nobody can tell.
+pub fn is_conclusive(message: &[u8]) -> bool {
+    let no_such_name = |flags: &u8| flags & 15 == Code::NoSuchName as u8;
+    is_without_error(message) || message.get(3).is_some_and(no_such_name)
+}
+
 /// The addresses that an answer holds, whatever names they stand at: at most `most`.
 pub fn addresses(message: &[u8], most: usize) -> Vec<IpAddr> {
     let mut found = Vec::new();
