@@ -209,14 +209,14 @@ fn number_elastic_ips(resolver: &mut Resolver<'_>) {
     }
 }
 
-/// What a resource is numbered among: those of its type; versions, among those of their function.
+/// What a resource is numbered among: those of its type in its stack; versions, among those of their function.
 fn numbered_with(resource: &Resource) -> String {
     let function = (resource.kind == "AWS::Lambda::Version")
         .then(|| resource.properties.get("FunctionName"))
         .flatten()
         .and_then(first_text);
     let function = function.map_or("", |text| text.split('.').next().unwrap_or(text));
-    format!("{} {function}", resource.kind)
+    format!("{} {} {function}", resource.stack, resource.kind)
 }
 
 /// The first text in a value: of `!Ref Cart` and `!GetAtt Cart.Arn` in all their spellings, what starts with `Cart`.

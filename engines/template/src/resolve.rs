@@ -35,7 +35,7 @@ pub(crate) struct Resource {
     pub(crate) depends_on: Vec<(String, Span)>,
     /// Whether it exists.
     pub(crate) active: bool,
-    /// How many active resources of its type come before it; of an elastic IP, which address it has.
+    /// How many active resources of its type come before it in its stack; of an elastic IP, which address it has.
     pub(crate) number: usize,
     /// Its properties without calls, once resolved.
     pub(crate) resolved: Option<Rc<Node>>,

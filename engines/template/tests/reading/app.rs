@@ -94,6 +94,25 @@ fn each_stack_has_its_own_names() {
     assert_eq!(ids, ["baseWorker", "shopWorker", "Caller"]);
 }
 
+/// Functions of one id have each their own versions, and subnets lie in the zones in which each stack alone has them.
+#[test]
+fn resources_are_numbered_in_their_own_stack() {
+    let shop = "
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Vpc: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.0.0.0/16}}
+  Subnet: {Type: AWS::EC2::Subnet, Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.1.0/24}}
+  Worker:
+    Type: AWS::Serverless::Function
+    Properties: {Runtime: python3.13, Handler: a.b, CodeUri: ./shop, AutoPublishAlias: live}
+Outputs: {Version: {Value: !GetAtt Worker.Version.Version}}
+";
+    let read = stack(&[("one", shop), ("two", shop)]);
+    let versions: Vec<_> = read.outputs.iter().map(|output| (&*output.id, &*output.value)).collect();
+    assert_eq!(versions, [("oneVersion", "1"), ("twoVersion", "1")]);
+    assert_eq!(read.subnets[0].availability_zone, read.subnets[1].availability_zone);
+}
+
 #[test]
 fn a_parameter_is_given_to_the_stacks_that_declare_it() {
     let base = BASE_WITHOUT_OFF().replace("10.1.1.0/24", "10.2.1.0/24");
