@@ -395,11 +395,15 @@ fn write_own(plan: &Plan<'_>, path: &CStr, text: &[u8]) -> libc::c_long {
 
 /// Maps one user and one group. The new user namespace belongs to the user that is mapped, and so the child may do it
 /// itself (user_namespaces(7)), for the price of giving up setgroups, and nobody has to wait for the other.
+///
+/// Project ids anybody inside could map, once, and leave a few kilobytes of numbers to whoever enters the namespace next. Where
+/// our own user namespace has none to map, nobody inside has.
 fn map_identity(plan: &Plan<'_>, [user, group]: [&[u8]; 2]) {
     for (path, text) in [(c"self/setgroups", &b"deny"[..]), (c"self/gid_map", group), (c"self/uid_map", user)]
     {
         must(plan, Step::IdentityMaps, write_own(plan, path, text));
     }
+    write_own(plan, c"self/projid_map", user);
 }
 
 /// Joins the control groups. In walls these become the top of what the environment can see.

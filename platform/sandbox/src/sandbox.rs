@@ -739,6 +739,8 @@ impl Sandbox {
         self.listener = None;
         self.output = None;
         self.companion_outputs.clear();
+        // Of the next life nothing is known yet, however this ends.
+        self.ran = Arc::default();
         let delivery = self.shared.ask(self.id, &Request::Restart { id: self.id }.to_bytes()).await?;
         let life = begin(&self.shared, &self.spec, delivery)?;
         self.listener = Some(life.listener);
@@ -749,6 +751,7 @@ impl Sandbox {
         self.group = life.group;
         self.pidfd = life.pidfd;
         self.dying = life.dying;
+        self.ran = life.ran;
         self.exit = life.exit;
         *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.peak_at_reset.store(0, Ordering::Relaxed);

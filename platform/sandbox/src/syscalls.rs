@@ -109,7 +109,7 @@ pub(crate) fn user_namespace(pidfd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     const PIDFD_GET_USER_NAMESPACE: libc::c_ulong = 0xFF09;
     // SAFETY: no memory is passed; the kernel has just made the descriptor for us.
     unsafe {
-        let namespace = libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_USER_NAMESPACE, 0);
+        let namespace = libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_USER_NAMESPACE as _, 0);
         check(namespace)?;
         Ok(OwnedFd::from_raw_fd(namespace))
     }
