@@ -6,21 +6,10 @@ import subprocess
 
 import pytest
 
+from support.packages import answering
 from support.platform import BINARY, Platform
 
-BOOTSTRAP = """#!/usr/bin/python3 -IS
-import json, os
-from http.client import HTTPConnection
-
-API = HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
-while True:
-    API.request("GET", "/2018-06-01/runtime/invocation/next")
-    answer = API.getresponse()
-    answer.read()
-    said = {name: os.environ.get(name) for name in ("STACK", "SUBNET", "AWS_LAMBDA_FUNCTION_NAME")} | {"code": "CODE"}
-    API.request("POST", "/2018-06-01/runtime/invocation/%s/response" % answer.headers["Lambda-Runtime-Aws-Request-Id"], json.dumps(said))
-    API.getresponse().read()
-"""
+SAID = """{name: os.environ.get(name) for name in ("STACK", "SUBNET", "AWS_LAMBDA_FUNCTION_NAME")} | {"code": "CODE"}"""
 
 
 def function(code, **settings):
@@ -60,7 +49,7 @@ def app(tmp_path):
     out = tmp_path / "cdk.out"
     for folder, code in (("asset.1", "orders"), ("assembly-Prod/asset.2", "billing")):
         (out / folder).mkdir(parents=True)
-        (out / folder / "bootstrap").write_text(BOOTSTRAP.replace("CODE", code))
+        (out / folder / "bootstrap").write_text(answering(SAID.replace("CODE", code)))
         (out / folder / "bootstrap").chmod(0o755)
 
     def stack(file, **properties):

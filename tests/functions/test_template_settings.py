@@ -7,28 +7,16 @@ import time
 
 import pytest
 
+from support.packages import answering
 from support.platform import Platform
 
-BOOTSTRAP = """#!/usr/bin/python3 -IS
-import json, os
-from http.client import HTTPConnection
-
-API = HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
-while True:
-    API.request("GET", "/2018-06-01/runtime/invocation/next")
-    answer = API.getresponse()
-    answer.read()
-    layer = open("/opt/data").read() if os.path.exists("/opt/data") else None
-    said = {
+SAID = """{
         "text": "TEXT",
         "version": os.environ["AWS_LAMBDA_FUNCTION_VERSION"],
         "kind": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"],
-        "arn": answer.headers["Lambda-Runtime-Invoked-Function-Arn"],
-        "layer": layer,
-    }
-    API.request("POST", "/2018-06-01/runtime/invocation/%s/response" % answer.headers["Lambda-Runtime-Aws-Request-Id"], json.dumps(said))
-    API.getresponse().read()
-"""
+        "arn": headers["Lambda-Runtime-Invoked-Function-Arn"],
+        "layer": open("/opt/data").read() if os.path.exists("/opt/data") else None,
+    }"""
 
 TEMPLATE = {
     "AWSTemplateFormatVersion": "2010-09-09",
@@ -97,7 +85,7 @@ def place(home, text):
     folder.mkdir(exist_ok=True)
     file = folder / "bootstrap"
     fresh = folder / ".new"
-    fresh.write_text(BOOTSTRAP.replace("TEXT", text))
+    fresh.write_text(answering(SAID.replace("TEXT", text)))
     fresh.chmod(0o755)
     fresh.rename(file)
 

@@ -37,3 +37,25 @@ def built(name):
 def source(name):
     """A folder of tests/functions: `python`, `node`, `raw/NAME`."""
     return folder(FUNCTIONS / name)
+
+
+# A runtime of its own, on the system's Python: each answer is what an expression says.
+RUNTIME = """#!/usr/bin/python3 -IS
+import json, os
+from http.client import HTTPConnection
+
+API = HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+while True:
+    API.request("GET", "/2018-06-01/runtime/invocation/next")
+    answer = API.getresponse()
+    answer.read()
+    headers = answer.headers
+    said = json.dumps(SAID)
+    API.request("POST", f"/2018-06-01/runtime/invocation/{headers['Lambda-Runtime-Aws-Request-Id']}/response", said)
+    API.getresponse().read()
+"""
+
+
+def answering(expression):
+    """A `bootstrap` that answers what a Python expression says of `os` and the event's `headers`."""
+    return RUNTIME.replace("SAID", expression)
