@@ -351,7 +351,8 @@ mod tests {
         let services = ServiceAddresses::new("us-east-1", [], false);
         let book = Book::new("us-east-1", vec![vpc], &Attachments::default(), services);
         let resolver = Resolver::new(Arc::new(book), Upstream::of(vec![]));
-        // Types and owners of the records, after the question, and how many speak of authority; a name that a pointer leads to is written whole.
+        // Types and owners of the records, after the question, a name that a pointer leads to written whole; and how many speak
+        // of authority.
         let ask = async |text: &str, kind| {
             let query = wire::query(&name(text), kind);
             let answer = resolver.answer(Asker::of(Some(0)), &query, Transport::Udp).await;
