@@ -88,6 +88,21 @@ def test_all_stacks_of_a_cdk_app_run(app):
         assert told.stdout == "BillingHandler updated: timeout 5 -> 6 s\n", told
 
 
+def test_a_stack_that_is_left_alone_keeps_its_code(app):
+    with Platform("--watch", template=app) as platform:
+        (app / "assembly-Prod/manifest.json").unlink()
+        manifest = json.loads((app / "manifest.json").read_text())
+        del manifest["artifacts"]["Base"]
+        manifest["artifacts"]["App"]["properties"].pop("stackName")
+        template = {"Resources": {"Handler": function("asset.1", Timeout=6)}}
+        (app / "App.template.json").write_text(json.dumps(template))
+        (app / "manifest.json").write_text(json.dumps(manifest))
+        (app / "Base.template.json").unlink()
+        told = onrush("deploy", "--endpoint", platform.url, folder=app.parent)
+        assert told.returncode == 0, told
+        assert platform.invoke("App-Handler").json()["code"] == "orders"
+
+
 def test_what_is_wrong_is_shown_in_its_own_file(app):
     template = app / "App.template.json"
     template.write_text(template.read_text().replace("Base:Group", "Base:Grupp"))

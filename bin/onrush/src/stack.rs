@@ -260,6 +260,9 @@ pub fn read_again(
     standing: Standing,
     asked: bool,
 ) -> Result<Read, Stop> {
+    // A folder may hold one template where it had several, or the other way about.
+    let found = found(Some(path.to_owned()));
+    let path = found.as_deref().unwrap_or(path);
     let opened = open(path, arguments, port, standing)?;
     let (name, _, _, outcome) = &opened;
     if asked && !outcome.problems.is_empty() {
