@@ -30,14 +30,8 @@ const CPU_QUOTA_MIN_US: u64 = 1_000;
 /// What is said of a version 2 group with processes of others, after its name.
 pub(crate) const CROWDED: &str = "holds other processes and so cannot hand controllers down";
 
-/// Weight of all environments together when the host is busy, in weights of one process: one on each core. The platform, and
-/// whatever else runs on the host, would else wait until whoever computes in an environment has used its quota up: with 32
-/// processes' weight for 3 ms of every 20 beside a function of 128 MB, whatever their slices (measured).
-fn session_weight() -> u32 {
-    std::thread::available_parallelism()
-        .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
-        .min(100)
-}
+/// Weight of all environments together when the host is busy, in weights of one process.
+const SESSION_WEIGHT: u32 = 32;
 
 /// Microseconds of CPU per period for a function of that memory. Rounds down; never below the kernel's floor.
 pub(crate) fn cpu_quota_us(memory_mb: u32) -> u64 {

@@ -189,8 +189,6 @@ pub(crate) struct Plan<'a> {
     pub identity: Option<(u32, u32)>,
     /// Resource, soft limit, hard limit.
     pub resource_limits: &'a [(u32, u64, u64)],
-    /// How long its processes compute before others get their turn, nanoseconds; 0 for the kernel's own slice.
-    pub slice_ns: u64,
     pub filter: &'a [sock_filter],
     pub working_directory: &'a CStr,
     /// Where the program may be; the first that can be executed is taken.
@@ -345,7 +343,6 @@ fn settle(plan: &Plan<'_>, signals: RawFd) -> ! {
         let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
         call!(plan, Step::ResourceLimits, SYS_prlimit64, 0, resource, &raw const limit, 0_usize);
     }
-    take_slice(plan.slice_ns);
     give_up_privileges(plan);
     if plan.arguments.len() <= 1 {
         say(plan, Status::Exited { code: 0 });
@@ -361,24 +358,6 @@ fn settle(plan: &Plan<'_>, signals: RawFd) -> ! {
     };
     say(plan, Status::Started);
     supervise(plan, signals, program)
-}
-
-/// Asks for a slice of the processor, for this process and all that come of it. Kernels before 6.12 pass it over.
-fn take_slice(slice_ns: u64) {
-    if slice_ns == 0 {
-        return;
-    }
-    // SAFETY: the attributes are plain numbers, and the kernel is given their size. Niceness and policy stay as they were found;
-    // where it is refused, nothing changes.
-    unsafe {
-        let nice = 20 - libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0);
-        let mut attributes: libc::sched_attr = std::mem::zeroed();
-        attributes.size = size_of::<libc::sched_attr>() as u32;
-        attributes.sched_flags = libc::SCHED_FLAG_KEEP_POLICY as u64;
-        attributes.sched_nice = nice as i32;
-        attributes.sched_runtime = slice_ns;
-        libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0);
-    }
 }
 
 /// Writes one value into a file of `/proc`.

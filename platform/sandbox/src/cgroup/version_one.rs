@@ -14,7 +14,7 @@ use super::{
     CPU_PERIOD_US, Limits, Offered, PROCESS_BYTES, is_full, make_folder, open_folder, read_key, read_number,
     read_pids,
 };
-use super::{Controls, remove_folder, session_weight, write, write_to};
+use super::{Controls, SESSION_WEIGHT, remove_folder, write, write_to};
 
 /// One folder per controller in use; controllers mounted together share a folder.
 pub(super) struct VersionOne {
@@ -98,7 +98,7 @@ impl VersionOne {
         }
         if let Some(cpu) = &cpu {
             // All environments together would else weigh as much as one process of the host.
-            drop(write(cpu, "cpu.shares", (1_024 * session_weight()).to_string()));
+            drop(write(cpu, "cpu.shares", (1_024 * SESSION_WEIGHT).to_string()));
         }
         let around = memory.as_deref().map(Around::new).unwrap_or_default();
         Ok(Some(VersionOne { memory, cpu, processes, folders, swap: OnceLock::new(), around }))

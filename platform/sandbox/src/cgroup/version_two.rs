@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::iter;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::discover::UnifiedMount;
 use super::{
-    CPU_PERIOD_US, Controls, Limits, Offered, PROCESS_BYTES, is_full, make_folder, read_key, read_number,
-    read_pids, session_weight, write,
+    CPU_PERIOD_US, Controls, Limits, Offered, PROCESS_BYTES, SESSION_WEIGHT, is_full, make_folder, read_key,
+    read_number, read_pids, write,
 };
 
 /// The session's folder, below which groups are made, and what its children may limit.
@@ -70,10 +69,8 @@ impl VersionTwo {
         hand_down(&folder);
         let has = |name: &str| controllers.contains(&name);
         if has("cpu") {
-            // All environments together, and so the platform, would else weigh as much as one other group.
-            for folder in iter::once(&folder).chain(&leaf) {
-                drop(write(folder, "cpu.weight", (100 * session_weight()).to_string()));
-            }
+            // All environments together would else weigh as much as one other group.
+            drop(write(&folder, "cpu.weight", (100 * SESSION_WEIGHT).to_string()));
         }
         let offered = Offered { memory: has("memory"), cpu: has("cpu"), processes: has("pids") };
         Ok(VersionTwo { folder, offered, leaf, crowded })

@@ -53,8 +53,6 @@ pub(super) struct Order {
     pub identity: Option<(u32, u32)>,
     /// Resource, soft limit, hard limit.
     pub resource_limits: Vec<(u32, u64, u64)>,
-    /// See [`Plan::slice_ns`].
-    pub slice_ns: u64,
     pub working_directory: CString,
     pub arguments: Vec<CString>,
     pub environment: Vec<CString>,
@@ -226,7 +224,6 @@ impl Order {
             writer.u64(*soft);
             writer.u64(*hard);
         }
-        writer.u64(self.slice_ns);
         writer.bytes(self.working_directory.as_bytes());
         for texts in [&self.arguments, &self.environment, &self.companions, &self.companion_environment] {
             writer.count(texts.len());
@@ -257,7 +254,6 @@ impl Order {
             order.identity = Some((reader.u32()?, reader.u32()?));
         }
         order.resource_limits = reader.list(|reader| Ok((reader.u32()?, reader.u64()?, reader.u64()?)))?;
-        order.slice_ns = reader.u64()?;
         order.working_directory = text(&mut reader)?;
         order.arguments = reader.list(text)?;
         order.environment = reader.list(text)?;
@@ -509,7 +505,6 @@ impl Tools<'_> {
             entrances: &ends.entrances,
             identity: order.identity,
             resource_limits: &order.resource_limits,
-            slice_ns: order.slice_ns,
             filter: self.filter,
             working_directory: &order.working_directory,
             programs: &texts.programs,
@@ -651,7 +646,6 @@ mod tests {
             maps: Some(Maps { inside_user: 993, inside_group: 990, outside: 1_500_000_000 }),
             identity: Some((993, 990)),
             resource_limits: vec![(7, 1_024, u64::MAX)],
-            slice_ns: 100_000_000,
             working_directory: c"/var/task".into(),
             arguments: vec![c"/var/task/bootstrap".into()],
             environment: vec![c"A=1".into(), c"B=".into()],

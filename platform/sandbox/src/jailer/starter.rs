@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use super::blanks::{self, Blank};
 use super::cloner::{Cloner, Descriptors, Maps, Order};
 use super::house::{Environment, House, Job, Unfit, step};
-use crate::cgroup::{Group, MEMORY_MB_PER_CORE};
+use crate::cgroup::Group;
 use crate::network::{self, Network, RUNTIME_API};
 use crate::protocol::Reply;
 use crate::root::{INSIDE_GROUP, INSIDE_USER};
@@ -30,8 +30,6 @@ const LOCKED_BYTES: u64 = 65_536;
 const CORE_BYTES: u64 = 1;
 /// What a runtime may map beyond MemorySize where only RLIMIT_DATA limits it: interpreters reserve freely.
 const DATA_SLACK_BYTES: u64 = 512 << 20;
-/// The longest slice that the kernel grants.
-const SLICE_NS_MAX: u64 = 100_000_000;
 
 /// Parts of one environment on their way into it.
 #[derive(Default)]
@@ -368,7 +366,6 @@ impl<'a> Starter<'a> {
                 parts.user.as_ref().map(|user| (user.id, user.id))
             },
             resource_limits: self.resource_limits(parts, spec),
-            slice_ns: slice_ns(spec.memory_mb),
             working_directory: text(spec.working_directory.clone())?,
             arguments: programs(&spec.program)?,
             environment: variables(&spec.environment)?,
@@ -453,14 +450,6 @@ fn interface(parts: &Parts) -> Result<Option<Device>, Unfit> {
         step("copy a descriptor", device.try_clone_to_owned()).map(|device| (device, addresses))
     });
     copy.transpose()
-}
-
-/// For how long the processes of an environment of so much memory compute before others get their turn; 0: as the host's do.
-///
-/// Who has less than a core has to pause anyhow. Then rather at once, when somebody wakes whose slice is shorter, the platform or
-/// a function with a core of its own, than at the end of a slice, which is only looked for at the next tick of some milliseconds.
-fn slice_ns(memory_mb: u32) -> u64 {
-    if memory_mb < MEMORY_MB_PER_CORE { SLICE_NS_MAX } else { 0 }
 }
 
 /// The limits that all environments' processes have. A host with lower limits of its own keeps them; `open-files` says

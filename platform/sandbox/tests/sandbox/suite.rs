@@ -70,8 +70,6 @@ tests![
     limits::a_fork_bomb_meets_the_limit_and_hurts_nobody,
     limits::a_crowd_with_little_cpu_is_gone_within_a_second,
     limits::the_cpu_quota_applies_after_init,
-    limits::who_has_less_than_a_core_gives_way_at_once,
-    limits::all_environments_weigh_one_process_on_each_core,
     limits::memory_peak_leaves_tmp_out_and_starts_anew,
     life::ends_are_told_apart,
     life::a_program_that_cannot_run_is_an_error,

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sandbox::OutOfMemory;
@@ -139,58 +138,6 @@ fn throttled() -> Result<u64, Outcome> {
         }
     }
     Err(Outcome::Failed("the probe's group does not count".into()))
-}
-
-/// Where functions compute, whoever wakes on the host or in a function with a core of its own gets its turn at once.
-pub async fn who_has_less_than_a_core_gives_way_at_once(bench: Bench) -> Test {
-    bench.needs_walls()?;
-    let Some(usual) = slice_ns(std::process::id()).filter(|_| kernel() >= (6, 12)) else {
-        return Err(Outcome::Skipped("this kernel's slices cannot be asked for, or not be seen".into()));
-    };
-    for (memory_mb, slice) in [(128, 100_000_000), (1_768, 100_000_000), (1_769, usual)] {
-        let mut spec = bench.spec(&["say", "here", "pause"]);
-        spec.memory_mb = memory_mb;
-        let mut sandbox = bench.sandboxes.start(Arc::new(spec)).await?;
-        Output::of(&mut sandbox)?.until("here\n").await?;
-        let probe = |pid: &u32| {
-            fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|words| words.starts_with(b"/var/task/probe\0say"))
-        };
-        let found = descendants(std::process::id()).into_iter().find(probe).and_then(slice_ns);
-        check(found == Some(slice), format!("{memory_mb} MB: a slice of {found:?} ns, not {slice}"))?;
-        sandbox.kill();
-        within(sandbox.exited()).await?;
-    }
-    Ok(())
-}
-
-/// Major and minor number of the kernel's release.
-fn kernel() -> (u32, u32) {
-    let text = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers =
-        text.split(|other: char| !other.is_ascii_digit()).map_while(|number| number.parse().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
-
-/// How long a process computes before others get their turn, as the kernel tells.
-fn slice_ns(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/sched")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("se.slice")?.split(':').nth(1)?.trim().parse().ok())
-}
-
-/// A platform, or a neighbour outside, waits for no more than a process on each core.
-pub async fn all_environments_weigh_one_process_on_each_core(bench: Bench) -> Test {
-    bench.needs("cpu-quota")?;
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    let sessions = groups_named(Path::new("/sys/fs/cgroup"), &format!("onrush-{}", std::process::id()));
-    let weight = |(file, of_one): (&str, u64)| {
-        let texts = sessions.iter().filter_map(move |session| fs::read_to_string(session.join(file)).ok());
-        let weights: Vec<u64> =
-            texts.filter_map(|text| Some(text.trim().parse::<u64>().ok()? / of_one)).collect();
-        weights
-    };
-    let found = [("cpu.shares", 1_024), ("cpu.weight", 100)].map(weight).concat();
-    check(found == [cores], format!("all together weigh {found:?} processes on {cores} cores"))
 }
 
 pub async fn memory_peak_leaves_tmp_out_and_starts_anew(bench: Bench) -> Test {
