@@ -121,6 +121,14 @@ def test_a_function_of_one_stack_is_explained_in_the_vpc_of_another(app):
     assert "Group" in told.stdout, told
 
 
+def test_the_stack_name_of_a_samconfig_is_for_one_template(app):
+    (app / "samconfig.toml").write_text('version = 0.1\n[default.global.parameters]\nstack_name = "shop"\n')
+    (app / "load.yaml").write_text("version: 1\nphases:\n  - {name: a, target: Orders, rate: 1/s, for: 1s}\n")
+    (app / "App.template.json").rename(app / "Orders.template.json")
+    told = onrush("plan", "Base.template.json", "Orders.template.json", folder=app)
+    assert "--stack-name" not in told.stderr and "there are Handler" in told.stderr, told
+
+
 def test_fix_says_that_it_takes_one_template(app):
     (app / "load.yaml").write_text("version: 1\nphases:\n  - {name: a, target: OrdersHandler, rate: 1/s, for: 1s}\n")
     assert "OrdersHandler" in onrush("plan", ".", folder=app).stdout

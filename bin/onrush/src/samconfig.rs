@@ -31,7 +31,9 @@ pub fn apply(config: &SamConfig, template: &mut Template, commands: &[&str]) -> 
     if let Some(region) = settings.region.as_ref().filter(|_| !template.region_given) {
         template.region.clone_from(region);
     }
-    template.stack_name = template.stack_name.take().or_else(|| settings.stack_name.clone());
+    // Of several stacks each has its own.
+    let stack_name = settings.stack_name.clone().filter(|_| template.more.is_empty());
+    template.stack_name = template.stack_name.take().or(stack_name);
     if !settings.ignored.is_empty() {
         eprintln!("note: {}: {} means nothing here", path.display(), settings.ignored.join(", "));
     }
