@@ -17,8 +17,9 @@ use template::app;
 /// Names under which a template is found without being named.
 const FOUND: [&str; 3] = ["template.yaml", "template.yml", "template.json"];
 /// What tools leave in their folders: `serverless package`, `cdk synth`.
-const NESTED: &str = ".nested.template.json";
 const LEFT: [&str; 2] = ["cloudformation-template-update-stack.json", ".template.json"];
+/// What `cdk synth` leaves of nested stacks, which are no stacks of the app.
+const NESTED: &str = ".nested.template.json";
 /// What `cdk synth` says of the stacks that it leaves.
 const MANIFEST: &str = "manifest.json";
 /// Most folders of a CDK app, each a stage's but the first, that are read. They may lie in each other.
