@@ -10,19 +10,22 @@
 //! for the next: making a disk costs more than writing 60 KB of fresh tables, and deleting an image can cost
 //! the host tens of milliseconds. Fresh tables name none of the old blocks, so nothing can be read back. The
 //! devices free themselves when the jailer ends, however it ends; the images stay in the state folder and are
-//! taken up by the next run.
+//! taken up by the next run. Images are opened through a copy of the mount they lie in: an image holds its mount, and the
+//! file systems on images are mounted below that mount. Where its mountpoint is removed, the kernel keeps the two together,
+//! and each would wait for the other until the host restarts.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxFlags, flock, openat, statx};
 use rustix::mount::{MountFlags, OpenTreeFlags, UnmountFlags};
 
 use crate::syscalls;
@@ -66,7 +69,7 @@ impl Temporary {
     /// A detached copy of the mount, to be attached in an environment.
     pub fn open(&self) -> io::Result<OwnedFd> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        Ok(rustix::mount::open_tree(rustix::fs::CWD, &self.folder, flags)?)
+        Ok(rustix::mount::open_tree(CWD, &self.folder, flags)?)
     }
 
     /// Empties it. `false` when a new one is the better choice.
@@ -126,6 +129,8 @@ type Template = Arc<Vec<(u64, Vec<u8>)>>;
 /// Every disk that is not in use, and how to make more.
 struct Disks {
     images: PathBuf,
+    /// The same folder, in a mount that nothing is mounted below.
+    folder: OwnedFd,
     control: OwnedFd,
     /// One per size, MiB.
     templates: Mutex<HashMap<u32, Template>>,
@@ -224,6 +229,7 @@ impl Disks {
         }
         Ok(Disks {
             images: images.to_path_buf(),
+            folder: open_apart(images)?,
             control: control.into(),
             templates: Mutex::default(),
             free: Mutex::default(),
@@ -237,7 +243,6 @@ impl Disks {
         for _ in 0..FREE_TRIED_MAX {
             let Some(disk) = locked(&self.free).get_mut(&size_mb).and_then(Vec::pop) else { break };
             // Opening for ourselves alone succeeds only when no mount is left anywhere.
-            use rustix::fs::{Mode, OFlags};
             let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
             if rustix::fs::open(&disk.device_name, flags, Mode::empty()).is_ok() {
                 return Ok(disk);
@@ -260,16 +265,19 @@ impl Disks {
         let known = adopted.iter().position(|(size, _)| *size == size_mb);
         let image_path = known.map_or_else(|| self.new_path(size_mb), |at| adopted.swap_remove(at).1);
         drop(adopted);
-        let image = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&image_path)?;
+        let image = self.open_image(&image_path, OFlags::empty())?;
+        // The device has the very same open file: as long as it lives, `survey` finds the image locked.
+        flock(&image, FlockOperation::NonBlockingLockExclusive)?;
         image.set_len(image_bytes(size_mb))?;
         let (device, device_name) = attach(&self.control, &image)?;
         Ok(Disk { image, image_path, device, device_name })
+    }
+
+    /// Makes the image where there is none.
+    fn open_image(&self, path: &Path, flags: OFlags) -> io::Result<File> {
+        let name = path.file_name().unwrap_or_default();
+        let flags = flags | OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        Ok(openat(&self.folder, name, flags, Mode::from_raw_mode(0o600))?.into())
     }
 
     fn new_path(&self, size_mb: u32) -> PathBuf {
@@ -291,7 +299,7 @@ impl Disks {
         }
         let path = self.images.join("template");
         drop(fs::remove_file(&path));
-        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let file = self.open_image(&path, OFlags::EXCL)?;
         let made = self.format(&path, &file, size_mb, &stage.join("template"));
         let written = made.and_then(|()| data(&file, image_bytes(size_mb)));
         drop(fs::remove_file(&path));
@@ -329,15 +337,34 @@ impl Disks {
     }
 }
 
+/// Opens the folder in a copy of its mount that is attached nowhere and has none of the mounts below it. Where the host
+/// refuses one, as it is.
+fn open_apart(folder: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mount = |path: &Path| {
+        let found = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+        StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID).then_some(found.stx_mnt_id)
+    };
+    let apart = || {
+        let own = mount(folder)?;
+        // From its root on, so that whoever lists loop devices reads where the images are.
+        let root = folder.ancestors().take_while(|above| mount(above) == Some(own)).last()?;
+        let copy = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let root_apart = rustix::mount::open_tree(CWD, root, copy).ok()?;
+        let below = folder.strip_prefix(root).ok()?;
+        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+        openat(&root_apart, below, flags, Mode::empty()).ok()
+    };
+    apart().map_or_else(|| Ok(openat(CWD, folder, flags, Mode::empty())?), Ok)
+}
+
 /// Images of an earlier run to take up, and those to delete: too many, too large, of no known size, or still
 /// behind a device that is on its way out.
 #[allow(clippy::type_complexity)]
 fn survey(images: &Path) -> io::Result<(Vec<(u32, PathBuf)>, Vec<PathBuf>)> {
-    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let busy: Vec<String> = devices
-        .filter_map(|device| fs::read_to_string(device.path().join("loop/backing_file")).ok())
-        .map(|path| path.trim_end().to_owned())
-        .collect();
+    let is_free = |path: &Path| {
+        File::open(path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
+    };
     let (mut adopted, mut surplus) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(images)? {
         let entry = entry?;
@@ -346,11 +373,7 @@ fn survey(images: &Path) -> io::Result<(Vec<(u32, PathBuf)>, Vec<PathBuf>)> {
         let size = name.to_str().and_then(|name| name.split_once('-')?.0.parse::<u32>().ok());
         let small = entry.metadata()?.blocks() * 512 <= KEPT_BYTES_MAX;
         match size {
-            Some(size)
-                if small
-                    && adopted.len() < ADOPTED_MAX
-                    && !busy.iter().any(|busy| Path::new(busy) == path) =>
-            {
+            Some(size) if small && adopted.len() < ADOPTED_MAX && is_free(&path) => {
                 adopted.push((size, path));
             }
             _ => surplus.push(path),
@@ -461,6 +484,13 @@ mod tests {
         adopted.sort();
         assert_eq!(adopted, [(512, images.join("512-0")), (1024, images.join("1024-7"))]);
         assert_eq!(surplus.len(), 2);
+        let held = File::open(images.join("512-0")).unwrap();
+        flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+        assert_eq!(
+            survey(&images).unwrap().0,
+            [(1024, images.join("1024-7"))],
+            "a device still has the other"
+        );
         fs::remove_dir_all(images).unwrap();
     }
 }

@@ -87,6 +87,7 @@ tests![
     companions::a_socket_reaches_what_listens_inside,
     life::nothing_survives_a_killed_platform,
     life::groups_that_are_empty_late_go_too,
+    life::loop_devices_vanish_though_the_mountpoint_of_the_folder_was_removed,
 ];
 
 /// What each test is given.

@@ -1,6 +1,7 @@
 //! Starts, ends, freezing, restarts, and the platform's own death.
 
 use std::io::{BufRead, BufReader};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -235,8 +236,7 @@ pub fn victim(folder: &Path) -> ExitCode {
 }
 
 /// Starts a victim and waits until its environments run.
-fn start_victim(bench: &Bench) -> Result<Child, Outcome> {
-    let mut command = Command::new("/proc/self/exe");
+fn start_victim(command: &mut Command, bench: &Bench) -> Result<Child, Outcome> {
     command.env("SANDBOX_TEST_ROLE", "victim").stdout(Stdio::piped());
     if bench.isolation == Isolation::Process {
         command.env("SANDBOX_TEST_PLAIN", "1");
@@ -257,7 +257,7 @@ pub async fn nothing_survives_a_killed_platform(bench: Bench) -> Test {
     let folder = bench.folder.join("victim");
     let mut platforms = Vec::new();
     for round in 0..3 {
-        let mut platform = start_victim(&bench)?;
+        let mut platform = start_victim(&mut Command::new("/proc/self/exe"), &bench)?;
         let environments = below(platform.id());
         check(environments.len() >= 10, format!("{} processes", environments.len()))?;
         if round == 1 {
@@ -280,9 +280,63 @@ pub async fn nothing_survives_a_killed_platform(bench: Bench) -> Test {
     Ok(())
 }
 
+/// The folder's file system is the victim's own, in a mount namespace of its own; the host removes the folder it is mounted on.
+pub async fn loop_devices_vanish_though_the_mountpoint_of_the_folder_was_removed(bench: Bench) -> Test {
+    if bench.isolation == Isolation::Process || !rustix::process::geteuid().is_root() {
+        return Err(Outcome::Skipped("no loop devices".into()));
+    }
+    let folder = bench.folder.with_file_name("mountpoint");
+    std::fs::create_dir_all(&folder)?;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+    command.arg("mount -t tmpfs tmpfs \"$SANDBOX_TEST_FOLDER\" && exec \"$0\"").arg(std::env::current_exe()?);
+    let mut platform = start_victim(command.env("SANDBOX_TEST_FOLDER", &folder), &bench)?;
+    let jailer = jailer_of(platform.id()).unwrap_or_default();
+    let stage = folder.join("victim/stage");
+    let mounts = std::fs::read_to_string(format!("/proc/{jailer}/mountinfo"))?;
+    let devices: Vec<PathBuf> = (mounts.lines())
+        .filter(|line| line.contains(&*stage.join("tmp").to_string_lossy()))
+        .filter_map(|line| line.split(' ').find_map(|word| word.strip_prefix("/dev/loop")))
+        .map(|number| PathBuf::from(format!("/sys/block/loop{number}/loop")))
+        .collect();
+    let escape = detached_copy(jailer, &stage);
+    let removed = std::fs::remove_dir(&folder);
+    platform.kill()?;
+    platform.wait()?;
+    let gone = soon("loop devices are left", || !devices.iter().any(|device| device.exists())).await;
+    // Where they are left: the kernel lets go of what is mounted on a folder that is removed.
+    if let Ok(stage) = escape {
+        for number in 0..100 {
+            let _ = rustix::fs::unlinkat(&stage, format!("tmp/{number}"), rustix::fs::AtFlags::REMOVEDIR);
+        }
+    }
+    removed?;
+    check(!devices.is_empty(), "no loop device in use")?;
+    gone
+}
+
+/// What is mounted on `folder` for that process, mounted nowhere else.
+fn detached_copy(pid: i32, folder: &Path) -> std::io::Result<OwnedFd> {
+    use rustix::mount::{OpenTreeFlags, open_tree};
+    use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/mnt"))?;
+    let copied = || {
+        // SAFETY: the thread gets a working directory of its own, which nobody shared on purpose.
+        #[allow(unsafe_code)]
+        unsafe { unshare_unsafe(UnshareFlags::FS) }?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
+        Ok(open_tree(
+            rustix::fs::CWD,
+            folder,
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        )?)
+    };
+    std::thread::scope(|scope| scope.spawn(copied).join().expect("a thread"))
+}
+
 /// A process that dies slowly keeps its group; here it is one of the test's own. On version 2 the kernel would end it.
 pub async fn groups_that_are_empty_late_go_too(bench: Bench) -> Test {
-    let mut platform = start_victim(&bench)?;
+    let mut platform = start_victim(&mut Command::new("/proc/self/exe"), &bench)?;
     let Some((session, group)) = a_group_of(platform.id()) else {
         platform.kill()?;
         platform.wait()?;
