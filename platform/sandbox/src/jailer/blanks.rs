@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use super::cloner::{Descriptors, Order};
+use super::cloner::{Descriptors, Order, await_reaped};
 use super::house::{House, Unfit, step};
 use super::starter::{Parts, pipe};
 use crate::child::{STATUS_BYTES, Status};
@@ -34,8 +34,6 @@ const DESCRIPTORS_EACH: u64 = 256;
 pub(super) const REST: Duration = Duration::from_secs(60);
 /// Longest time that one may take to get ready.
 const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-/// How often a look is taken for the reaper having seen one end, a millisecond apart.
-const LOOKS_MAX: u32 = 100;
 
 /// One that stands ready.
 pub(super) struct Blank {
@@ -143,7 +141,7 @@ impl Blanks {
     }
 }
 
-fn has_ended(pidfd: &OwnedFd) -> bool {
+pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
     let mut waiting = [PollFd::new(pidfd, PollFlags::IN)];
     poll(&mut waiting, Some(&Timespec::default())) == Ok(1)
 }
@@ -152,17 +150,12 @@ fn has_ended(pidfd: &OwnedFd) -> bool {
 fn wait_for_end(house: &House, pid: i32, pidfd: &OwnedFd) {
     let mut waiting = [PollFd::new(pidfd, PollFlags::IN)];
     let _ = poll(&mut waiting, Some(&PATIENCE));
-    for _ in 0..LOOKS_MAX {
-        if house.registry().forget(pid) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    await_reaped(&house.registry, pid);
 }
 
 /// Makes one, and waits until it stands ready. The calling thread may end up in another network namespace.
 pub(super) fn make(house: &House) -> Result<Blank, Unfit> {
-    let mut parts = Parts::default();
+    let mut parts = Parts::of(BLANK);
     match furnish(house, &mut parts).and_then(|()| bring_up(house, &mut parts)) {
         Ok((pid, pidfd, status, output, orders)) => Ok(Blank { parts, pid, pidfd, status, output, orders }),
         Err(unfit) => {
@@ -209,7 +202,7 @@ fn bring_up(house: &House, parts: &mut Parts) -> Result<Ends, Unfit> {
     // Its name will be the version's.
     let order =
         Order { host_name: Some(String::new()), in_control_group: group.is_some(), ..Order::default() };
-    let (pid, pidfd) = house.quiet_cloner().clone_process(&order, &descriptors)?;
+    let (pid, pidfd) = house.quiet_cloner().clone_process(&order, &descriptors, &house.registry)?;
     drop((status_write, output_write, orders_inside));
     match await_parked(&status) {
         Ok(()) => Ok((pid, pidfd, status, output, orders)),

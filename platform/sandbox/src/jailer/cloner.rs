@@ -10,13 +10,14 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use seccompiler::sock_filter;
 
-use super::house::{Unfit, close_all_but};
+use super::house::{Registry, Unfit, close_all_but};
 use crate::child::small::Small;
 use crate::child::{self, Plan, SPARE_MAX, Walls};
 use crate::protocol::{Malformed, Reader, Writer};
@@ -30,6 +31,8 @@ const OOM_SCORE: &[u8] = b"500";
 const PATH_FOLDERS_MAX: usize = 64;
 /// For the moment between `vfork` and `execve`.
 const STACK_LEN: usize = 64 * 1024;
+/// How often a look is taken for the reaper having seen one end, a millisecond apart.
+const LOOKS_MAX: u32 = 100;
 /// After so long without an order what only the start took goes.
 const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 
@@ -127,11 +130,13 @@ impl Cloner {
         self.gone.load(Ordering::Relaxed)
     }
 
-    /// Makes a process; it is waking up when this returns. Its pid is the jailer's view.
+    /// Makes a process; it is waking up when this returns. Its pid is the jailer's view. An error means that there is
+    /// none, and that its parts are free.
     pub fn clone_process(
         &self,
         order: &Order,
         descriptors: &Descriptors<'_>,
+        registry: &Mutex<Registry>,
     ) -> Result<(i32, OwnedFd), Unfit> {
         let failed = |error| Unfit { doing: "ask for a process".into(), error };
         let gone = |error| {
@@ -151,9 +156,26 @@ impl Cloner {
             (Ok(Answer::Failed { doing, errno }), _) => {
                 Err(Unfit { doing, error: io::Error::from_raw_os_error(errno) })
             }
-            // Also when there was no room for the descriptor in our table.
-            _ => Err(failed(io::Error::from_raw_os_error(libc::EMFILE))),
+            // There was no room for the descriptor in our table. Nobody but us knows of the process.
+            (Ok(Answer::Made { pid }), None) => {
+                if let Some(pid) = Pid::from_raw(pid) {
+                    let _ = rustix::process::kill_process(pid, Signal::KILL);
+                }
+                await_reaped(registry, pid);
+                Err(failed(io::Error::from_raw_os_error(libc::EMFILE)))
+            }
+            (Err(Malformed), _) => Err(failed(io::Error::from_raw_os_error(libc::EPROTO))),
         }
+    }
+}
+
+/// Waits until the reaper has seen the end of a process that was killed.
+pub(super) fn await_reaped(registry: &Mutex<Registry>, pid: i32) {
+    for _ in 0..LOOKS_MAX {
+        if registry.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).forget(pid) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -636,6 +658,47 @@ mod tests {
         );
         assert_eq!(candidates(&[c"./run".into()], &environment), [c"./run".to_owned()]);
         assert!(candidates(&[], &environment).is_empty());
+    }
+
+    #[test]
+    fn a_process_whose_descriptor_found_no_room_is_ended_before_its_parts_are_free() {
+        let (ours, theirs) = socket::pair().unwrap();
+        let cloner = Cloner { socket: Mutex::new(ours), gone: AtomicBool::new(false) };
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let registry = Mutex::new(Registry::default());
+        let (read, _write) = rustix::pipe::pipe().unwrap();
+        let descriptors = Descriptors {
+            status: read.as_fd(),
+            output: read.as_fd(),
+            walls: None,
+            birthplace: None,
+            bell: None,
+            user_namespace: None,
+            companion_outputs: &[],
+            orders: None,
+            entrances: &[],
+        };
+        let pid = child.id().cast_signed();
+        socket::send(&theirs, &Answer::Made { pid }.to_bytes(), &[]).unwrap();
+        let (ended, made) = std::thread::scope(|scope| {
+            let reaper = scope.spawn(|| {
+                for _ in 0..2_000 {
+                    if let Some(ended) = child.try_wait().unwrap() {
+                        registry.lock().unwrap().stray(pid);
+                        return Some(ended);
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                None
+            });
+            let made = cloner.clone_process(&Order::default(), &descriptors, &registry);
+            (reaper.join().unwrap(), made)
+        });
+        let _ = child.kill();
+        let _ = child.wait();
+        assert_eq!(made.unwrap_err().error.raw_os_error(), Some(libc::EMFILE));
+        assert!(ended.is_some(), "the process goes on, and nobody knows of it");
+        assert!(!registry.lock().unwrap().forget(pid), "its end is known to be its own");
     }
 
     #[test]

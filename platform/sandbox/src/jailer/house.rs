@@ -15,7 +15,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeF
 use rustix::process::{PidfdFlags, Signal};
 use seccompiler::sock_filter;
 
-use super::blanks::{self, Blanks};
+use super::blanks::{self, Blanks, has_ended};
 use super::cloner::Cloner;
 use super::starter::{Parts, Starter};
 use super::trial;
@@ -97,9 +97,11 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Notes the process of an environment, which may have died already.
+    /// Notes the process of an environment, which may have died already. A stray of the same number may be another's that
+    /// nobody claimed.
     pub fn adopt(&mut self, id: u64, pid: i32) {
-        let gone = self.claim(pid);
+        let is_dead = |environment: &Environment| has_ended(&environment.pidfd);
+        let gone = self.claim(pid) && self.environments.get(&id).is_some_and(is_dead);
         if !gone {
             self.pids.insert(pid, id);
         }
@@ -116,6 +118,14 @@ impl Registry {
     /// Whether an environment of that version is alive, or dead and unburied.
     fn has(&self, version_key: u64) -> bool {
         self.environments.values().any(|environment| environment.spec.version_key == version_key)
+    }
+
+    /// Remembers a dead child that belongs to nobody yet.
+    pub fn stray(&mut self, pid: i32) {
+        if self.strays.len() >= STRAYS_MAX {
+            self.strays.pop_front();
+        }
+        self.strays.push_back(pid);
     }
 
     fn claim(&mut self, pid: i32) -> bool {
@@ -397,10 +407,7 @@ impl House {
                 }
             }
         } else {
-            if registry.strays.len() >= STRAYS_MAX {
-                registry.strays.pop_front();
-            }
-            registry.strays.push_back(pid);
+            registry.stray(pid);
         }
     }
 
@@ -789,5 +796,57 @@ fn bury(house: &House, environment: Environment, dying: &mut VecDeque<Network>) 
         // One that did not get as far may have left the namespace without its maps.
         user.namespace = user.namespace.filter(|_| environment.ran);
         stock.put_user(version_key, user);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_lives_is_not_taken_for_a_dead_one_of_its_number() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let spec = Spec {
+            hostname: String::new(),
+            version_key: 1,
+            image: Vec::new(),
+            task: PathBuf::new(),
+            opt: None,
+            binds: Vec::new(),
+            program: Vec::new(),
+            environment: Vec::new(),
+            working_directory: String::new(),
+            memory_mb: 128,
+            tmp_mb: 512,
+            dual_stack: false,
+            companions: Default::default(),
+        };
+        let open = |pid| rustix::process::Pid::from_raw(pid).unwrap();
+        let environment = |pidfd| Environment {
+            spec: Arc::new(spec.clone()),
+            pid,
+            pidfd,
+            dead: false,
+            released: false,
+            ran: false,
+            group: None,
+            network: None,
+            temporary: None,
+            user: None,
+        };
+        let pidfd = rustix::process::pidfd_open(open(pid), PidfdFlags::empty()).unwrap();
+        let mut registry = Registry::default();
+        registry.stray(pid);
+        registry.environments.insert(7, environment(pidfd.try_clone().unwrap()));
+        registry.adopt(7, pid);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!registry.environments[&7].dead, "it lived");
+        assert_eq!(registry.pids.get(&pid), Some(&7), "and its end will be known");
+        registry.stray(pid);
+        registry.environments.insert(8, environment(pidfd));
+        registry.adopt(8, pid);
+        assert!(registry.environments[&8].dead);
     }
 }

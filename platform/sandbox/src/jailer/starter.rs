@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::pipe::PipeFlags;
-use rustix::process::Signal;
 
 use super::blanks::{self, Blank};
 use super::cloner::{Cloner, Descriptors, Maps, Order};
@@ -32,7 +31,6 @@ const CORE_BYTES: u64 = 1;
 const DATA_SLACK_BYTES: u64 = 512 << 20;
 
 /// Parts of one environment on their way into it.
-#[derive(Default)]
 pub(super) struct Parts {
     pub group: Option<Group>,
     pub network: Option<Network>,
@@ -40,6 +38,13 @@ pub(super) struct Parts {
     pub user: Option<User>,
     /// The version that has used them, or will.
     pub version_key: u64,
+}
+
+impl Parts {
+    /// None yet, for that version.
+    pub fn of(version_key: u64) -> Parts {
+        Parts { group: None, network: None, temporary: None, user: None, version_key }
+    }
 }
 
 /// A process that has been made, and what the platform gets of it.
@@ -110,25 +115,27 @@ impl<'a> Starter<'a> {
         if let Some(group) = environment.group.take() {
             drop(self.house.jobs.send(Job::RemoveGroup(group.name)));
         }
-        let mut network = environment.network.take();
-        if let Some(network) = &mut network {
-            step("renew the listener", network.renew())?;
-        }
-        let version_key = environment.spec.version_key;
-        let group = self.house.take_group(version_key)?;
-        let Environment { spec, temporary, mut user, .. } = environment;
+        let Environment { spec, network, temporary, user, .. } = environment;
         // Whether its maps were written is not known here.
-        if let Some(user) = &mut user {
-            user.namespace = None;
+        let user = user.map(|user| User { namespace: None, ..user });
+        let mut parts = Parts { group: None, network, temporary, user, version_key: spec.version_key };
+        let renewed = parts.network.as_mut().map_or(Ok(()), Network::renew);
+        let group =
+            step("renew the listener", renewed).and_then(|()| self.house.take_group(parts.version_key));
+        match group {
+            Ok(group) => Ok((spec, Parts { group, ..parts })),
+            Err(unfit) => {
+                self.house.give_back(parts);
+                Err(unfit)
+            }
         }
-        Ok((spec, Parts { group, network, temporary, user, version_key }))
     }
 
     fn gather(&self, spec: &Spec) -> Result<Parts, Unfit> {
         let house = self.house;
         let stock = house.stock();
         let key = spec.version_key;
-        let mut parts = Parts { version_key: key, ..Parts::default() };
+        let mut parts = Parts::of(key);
         let made = (|| {
             parts.user = house.take_user(key)?;
             parts.group = house.take_group(key)?;
@@ -168,17 +175,17 @@ impl<'a> Starter<'a> {
             user.namespace = syscalls::user_namespace(born.pidfd.as_fd()).ok();
         }
         let group = parts.group.as_ref().map(|group| group.name.clone());
-        let pidfd = step("copy a pidfd", born.pidfd.try_clone());
-        let pidfd = match pidfd {
-            Ok(pidfd) => pidfd,
-            Err(unfit) => {
-                // Without one nobody could end it; its parts are lost to the limit of open files.
-                let _ = rustix::process::pidfd_send_signal(&born.pidfd, Signal::KILL);
-                return Err(unfit);
+        match step("copy a pidfd", born.pidfd.try_clone()) {
+            Ok(pidfd) => {
+                self.house.move_in(id, born.pid, pidfd, spec, parts);
+                Ok((born, group))
             }
-        };
-        self.house.move_in(id, born.pid, pidfd, spec, parts);
-        Ok((born, group))
+            Err(unfit) => {
+                self.house.move_in(id, born.pid, born.pidfd, spec, parts);
+                self.house.release(id, false);
+                Err(unfit)
+            }
+        }
     }
 
     /// A blank environment, unless the version has parts of its own to be used again.
@@ -328,7 +335,7 @@ impl<'a> Starter<'a> {
             entrances: group.map_or(&[], |group| &group.entrances),
         };
         let order = self.order(parts, &spec)?;
-        let (pid, pidfd) = self.cloner.clone_process(&order, &descriptors)?;
+        let (pid, pidfd) = self.cloner.clone_process(&order, &descriptors, &house.registry)?;
         Ok(Born {
             pid,
             pidfd,
