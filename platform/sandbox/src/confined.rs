@@ -17,7 +17,7 @@ use seccompiler::BpfProgram;
 use crate::jailer::{close_all_but, is_root_of_all};
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::syscalls::{self, Cloned};
-use crate::{landlock, resident, seccomp, stock};
+use crate::{landlock, resident, seccomp, users};
 
 /// What is done: the order, the open input, the folder to write below; the answer's bytes. Runs in the confined child, whose
 /// memory is a copy of the process as it was when the workshop was forked.
@@ -34,7 +34,7 @@ const COMPUTE_SECONDS_MAX: u64 = 900;
 /// Files that a child may have open.
 const OPEN_FILES_MAX: u64 = 512;
 /// The user that children are on a host where we are root: no environment's.
-const USER: u32 = stock::FIRST_USER - 1;
+const USER: u32 = users::FIRST_USER - 1;
 
 /// What an answer ends with.
 const DONE: u8 = 1;

@@ -25,8 +25,8 @@ use crate::protocol::{Reply, Request};
 use crate::sandboxes::Sandboxes;
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::spec::{Isolation, Options, PoolSizes};
-use crate::stock::{FIRST_USER, USERS};
 use crate::syscalls::{self, Cloned};
+use crate::users;
 use crate::{leftovers, seccomp, shortage};
 
 /// Why there is no jailer.
@@ -349,7 +349,7 @@ fn may_choose_users(read: &dyn Fn(&str) -> Option<String>) -> bool {
         let covers = |line: &str| {
             let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
             let [inside, _, count] = numbers[..] else { return false };
-            inside <= u64::from(FIRST_USER) && u64::from(FIRST_USER + USERS) <= inside + count
+            inside <= u64::from(users::ALL.start) && u64::from(users::ALL.end) <= inside + count
         };
         read(path).is_none_or(|map| map.lines().any(covers))
     };

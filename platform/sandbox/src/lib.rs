@@ -46,6 +46,7 @@ mod spec;
 mod stock;
 mod syscalls;
 mod temporary;
+mod users;
 
 pub use ability::{Abilities, Ability, AbilityState};
 pub use confined::{Work, Workshop, fork_workshop};

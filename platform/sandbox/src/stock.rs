@@ -14,11 +14,8 @@ use crate::cgroup::{ControlGroups, Group};
 use crate::network::{Network, Nursery};
 use crate::spec::PoolSizes;
 use crate::temporary::{Temporaries, Temporary};
+use crate::users::Lease;
 
-/// First of the host's user ids for environments; far above what distributions and their containers use.
-pub(crate) const FIRST_USER: u32 = 1_500_000_000;
-/// Environments that can exist at once, each with a user id of its own.
-pub(crate) const USERS: u32 = 65_536;
 /// Processes and threads of one environment (AWS Lambda Developer Guide, "Lambda quotas").
 pub(crate) const PROCESSES_MAX: u32 = 1_024;
 /// The version that blank environments take parts for: none that exists.
@@ -113,6 +110,7 @@ pub(crate) struct Stock {
     used_temporaries: Mutex<Recycled<Temporary>>,
     users: Mutex<Users>,
     used_users: Mutex<Recycled<User>>,
+    lease: Option<Lease>,
     /// How many of each part blank environments hold: as good as in stock.
     lent: AtomicUsize,
     next_group: AtomicU64,
@@ -123,7 +121,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Stock {
-    pub fn new(sizes: PoolSizes, tmp_mb: u32, groups: Arc<ControlGroups>, temporaries: Temporaries) -> Stock {
+    /// `lease`: none where environments get no user ids of their own.
+    pub fn new(
+        sizes: PoolSizes,
+        tmp_mb: u32,
+        groups: Arc<ControlGroups>,
+        temporaries: Temporaries,
+        lease: Option<Lease>,
+    ) -> Stock {
+        let unused = lease.as_ref().map_or(0..0, |lease| lease.users.clone());
         Stock {
             sizes,
             tmp_mb,
@@ -137,11 +143,17 @@ impl Stock {
             used_groups: Mutex::new(Recycled::new()),
             temporaries: Mutex::default(),
             used_temporaries: Mutex::new(Recycled::new()),
-            users: Mutex::new(Users { unused: FIRST_USER..FIRST_USER + USERS, used: VecDeque::new() }),
+            users: Mutex::new(Users { unused, used: VecDeque::new() }),
+            lease,
             used_users: Mutex::new(Recycled::new()),
             lent: AtomicUsize::new(0),
             next_group: AtomicU64::new(1),
         }
+    }
+
+    /// Why another platform's environments may have the same user ids, if they may.
+    pub fn users_shared(&self) -> Option<&str> {
+        self.lease.as_ref()?.shared.as_deref()
     }
 
     /// The size of `/tmp` that is made ahead, MiB.

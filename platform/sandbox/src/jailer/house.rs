@@ -30,6 +30,7 @@ use crate::spec::{Isolation, PoolSizes, Spec};
 use crate::stock::{Stock, User};
 use crate::syscalls::{self, Cloned};
 use crate::temporary::{Temporaries, Temporary};
+use crate::users::{self, Lease};
 
 /// One network namespace is destroyed per this much time: in bulk it stalls the making of new ones
 /// (measured).
@@ -659,7 +660,8 @@ pub(super) fn fill_in_stock(
     if house.isolation == Isolation::Process {
         (pool.networks, pool.temporaries) = (0, 0);
     }
-    drop(house.stock.set(Stock::new(pool, TMP_MB, house.groups.clone(), temporaries)));
+    let lease = house.privileged.then(|| Lease::take(Path::new(users::LEASES)));
+    drop(house.stock.set(Stock::new(pool, TMP_MB, house.groups.clone(), temporaries, lease)));
     Ok(refusal)
 }
 

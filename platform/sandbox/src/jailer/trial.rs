@@ -56,7 +56,7 @@ pub(super) fn run(house: &House, settings: &Settings, stage: &Path) -> Result<Ab
         step("make a folder", fs::create_dir_all(&folder))?;
         fill_in_stock(house, settings, &folder)?;
         try_process(house, settings)?;
-        no_walls(&mut abilities);
+        no_walls(house, &mut abilities);
     } else {
         let loop_refusal = fill_in_stock(house, settings, stage)?;
         if settings.interfaces {
@@ -147,7 +147,7 @@ fn walls(house: &House, abilities: &mut Abilities, loop_refusal: Option<String>)
         }
     }
     if house.privileged {
-        abilities.enforce("uid-per-environment", "each environment has a host user id of its own");
+        users(house, abilities);
     } else {
         let detail = "environments share one host user id, each in a user namespace of its own";
         abilities.add("uid-per-environment", AbilityState::Loose, detail, Some(CURE_ROOT));
@@ -199,7 +199,7 @@ fn interfaces(house: &House, abilities: &mut Abilities) {
     }
 }
 
-fn no_walls(abilities: &mut Abilities) {
+fn no_walls(house: &House, abilities: &mut Abilities) {
     for name in [
         "user-namespaces",
         "mount-namespace",
@@ -214,11 +214,29 @@ fn no_walls(abilities: &mut Abilities) {
         abilities.add(name, AbilityState::Missing, "functions run as plain processes", Some(CURE_WALLS));
     }
     abilities.enforce("seccomp", "tried");
-    if rustix::process::geteuid().is_root() {
-        abilities.enforce("uid-per-environment", "each environment has a user id of its own");
+    if house.privileged {
+        users(house, abilities);
     } else {
         let detail = "functions run as the platform's own user and can read all it can";
         abilities.add("uid-per-environment", AbilityState::Missing, detail, Some(CURE_ROOT));
+    }
+}
+
+fn users(house: &House, abilities: &mut Abilities) {
+    match house.stock().users_shared() {
+        None => abilities.enforce("uid-per-environment", "each environment has a host user id of its own"),
+        Some(why) => {
+            let detail = format!(
+                "each environment has a host user id that another platform's may have too, with what is counted per \
+                 user ({why})"
+            );
+            abilities.add(
+                "uid-per-environment",
+                AbilityState::Loose,
+                detail,
+                Some("run one platform on this host"),
+            );
+        }
     }
 }
 

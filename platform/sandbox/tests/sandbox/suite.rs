@@ -85,6 +85,7 @@ tests![
     companions::a_companion_that_cannot_run_is_told,
     companions::a_restart_starts_them_anew,
     companions::a_socket_reaches_what_listens_inside,
+    life::two_platforms_share_no_user,
     life::nothing_survives_a_killed_platform,
     life::groups_that_are_empty_late_go_too,
     life::loop_devices_vanish_though_the_mountpoint_of_the_folder_was_removed,

@@ -1,5 +1,6 @@
 //! Starts, ends, freezing, restarts, and the platform's own death.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,10 @@ use super::{
     Bench, Leftovers, Outcome, Output, PATIENCE, Test, allow, check, children, descendants, groups_named,
     signal, soon, within,
 };
+
+/// Where the host's user ids for environments begin, and how many of them one platform leases.
+const FIRST_USER: u32 = 1_500_000_000;
+const USERS: u32 = 65_536;
 
 pub async fn ends_are_told_apart(bench: Bench) -> Test {
     for (words, code, signal) in [
@@ -251,6 +256,30 @@ fn start_victim(command: &mut Command, bench: &Bench) -> Result<Child, Outcome> 
     platform.kill()?;
     platform.wait()?;
     Err(Outcome::Failed(format!("the victim said {line:?}")))
+}
+
+/// The kernel counts processes per user.
+pub async fn two_platforms_share_no_user(bench: Bench) -> Test {
+    bench.needs("uid-per-environment")?;
+    let own = bench.start(&["pause"]).await?;
+    let mut platform = start_victim(&mut Command::new("/proc/self/exe"), &bench)?;
+    let users = |pid| -> BTreeSet<u32> {
+        let status = |pid| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let texts = descendants(pid).into_iter().map(status);
+        let user = |text: String| text.split_once("Uid:")?.1.split_whitespace().next()?.parse().ok();
+        texts
+            .filter_map(user)
+            .filter(|user| *user >= FIRST_USER)
+            .map(|user: u32| (user - FIRST_USER) / USERS)
+            .collect()
+    };
+    let theirs = users(platform.id());
+    let ours: BTreeSet<_> = users(std::process::id()).difference(&theirs).copied().collect();
+    platform.kill()?;
+    platform.wait()?;
+    drop(own);
+    Leftovers::must_vanish(&bench.folder.join("victim"), platform.id()).await?;
+    check(!theirs.is_empty() && !ours.is_empty(), format!("ranges {theirs:?} and {ours:?}"))
 }
 
 pub async fn nothing_survives_a_killed_platform(bench: Bench) -> Test {
