@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Everything is made in `staging`, made durable and renamed into place, so what has its name is whole. What a crash leaves in
-//! `staging` is removed at the next start.
+//! `staging` is removed after the next start, while nobody waits for it.
 
 use crate::ImageError;
 use crate::confined::{self, Unpacker};
@@ -170,7 +170,7 @@ struct Record {
 }
 
 impl Store {
-    /// Opens the images below `folder`, which is made if it is not there, and removes what a crash left in staging.
+    /// Opens the images below `folder`, which is made if it is not there, and has removed what a crash left in staging.
     ///
     /// # Errors
     /// The folders cannot be made or read.
@@ -181,10 +181,7 @@ impl Store {
             books: Mutex::default(),
             making: Mutex::default(),
         };
-        let staging = shelf.at("staging");
-        if staging.exists() {
-            fs::remove_dir_all(&staging).map_err(|source| ImageError::file(&staging, source))?;
-        }
+        shelf.clear_staging()?;
         for name in ["layers", "records", "merged", "staging"] {
             let folder = shelf.at(name);
             fs::create_dir_all(&folder).map_err(|source| ImageError::file(&folder, source))?;
@@ -408,6 +405,26 @@ impl Shelf {
     fn begin(shelf: &Arc<Self>) -> Making {
         shelf.makers().count += 1;
         Making(Arc::clone(shelf))
+    }
+
+    /// Puts what is in staging aside and removes it on a thread of its own, with what earlier processes put there.
+    fn clear_staging(&self) -> Result<(), ImageError> {
+        let (staging, left) = (self.at("staging"), self.at("left"));
+        if staging.exists() {
+            fs::create_dir_all(&left).map_err(|source| ImageError::file(&left, source))?;
+            let aside = (0_u64..).map(|number| left.join(number.to_string())).find(|aside| !aside.exists());
+            let aside = aside.unwrap_or_default();
+            fs::rename(&staging, &aside).map_err(|source| ImageError::file(&aside, source))?;
+        }
+        if left.exists() {
+            let remove = move || {
+                if let Err(error) = fs::remove_dir_all(&left) {
+                    tracing::warn!(%error, path = %left.display(), "what is not needed could not be removed");
+                }
+            };
+            drop(std::thread::Builder::new().name("removals".to_owned()).spawn(remove));
+        }
+        Ok(())
     }
 
     /// A name in staging that was never used by this process; the process before has been cleaned away.

@@ -267,9 +267,12 @@ fn copy_file(
     if metadata.len() >= UNZIPPED_MAX {
         return Err(PackageError::UnzippedTooLarge);
     }
-    // Whole, so that what is written is as long as it says, whoever writes the file meanwhile.
+    // Whole, so that what is written is as long as it says, whoever writes the file meanwhile; it may also grow.
     let mut content = Vec::new();
-    file.read_to_end(&mut content).map_err(unreadable)?;
+    (&mut file).take(UNZIPPED_MAX).read_to_end(&mut content).map_err(unreadable)?;
+    if content.len() as u64 >= UNZIPPED_MAX {
+        return Err(PackageError::UnzippedTooLarge);
+    }
     to.file(path, metadata.mode() & 0o111 != 0, &content)
 }
 
@@ -344,6 +347,16 @@ mod tests {
         std::os::unix::fs::symlink(outside.path().join("word"), root.join("word")).unwrap();
         let copied = copy_file(&at, OsStr::new("word"), Path::new("word"), &root.join("word"), &mut swapper);
         assert!(matches!(copied, Err(PackageError::Changing { .. })), "{copied:?}");
+    }
+
+    #[test]
+    fn a_file_that_grows_while_it_is_read_is_read_up_to_the_limit() {
+        // Says that it is empty, and has gigabytes.
+        let at = rustix::fs::open("/proc/self", OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let name = Path::new("pagemap");
+        let mut swapper = Swapper { root: name, outside: name, copied: Vec::new() };
+        let copied = copy_file(&at, name.as_os_str(), name, name, &mut swapper);
+        assert!(matches!(copied, Err(PackageError::UnzippedTooLarge)), "{copied:?}");
     }
 
     #[test]
