@@ -4,6 +4,7 @@ import json
 
 import boto3
 import botocore.config
+import botocore.exceptions
 import pytest
 
 from support import templates
@@ -74,6 +75,20 @@ def test_refusals_have_awss_classes(platform):
 
 def test_a_caller_has_an_identity(platform):
     assert client(platform, "sts").get_caller_identity()["Account"] == "000000000000"
+
+
+@pytest.mark.parametrize(
+    ("service", "ask", "code"),
+    [
+        ("sts", lambda sts, long: sts.assume_role(RoleArn="a" * 20, RoleSessionName="session", Policy=long), "RequestEntityTooLarge"),
+        ("ssm", lambda ssm, long: ssm.get_parameter(Name=long), "RequestEntityTooLargeException"),
+    ],
+)
+def test_a_request_that_is_too_large_is_refused_in_the_services_protocol(platform, service, ask, code):
+    with pytest.raises(botocore.exceptions.ClientError) as refused:
+        ask(client(platform, service), "a" * (1 << 20))
+    response = refused.value.response
+    assert (response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"]) == (413, code)
 
 
 def test_a_secret_is_made_once_and_what_was_put_stays(template, tmp_path):

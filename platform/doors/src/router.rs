@@ -21,7 +21,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use invoke::{InvokeError, Invoker};
-use model::error::ApiError;
+use model::error::{ApiError, ErrorCode};
 use model::{LimitId, Refusal};
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -293,8 +293,12 @@ impl Doors {
         caller: Realm,
     ) -> Answer {
         let Some(services) = self.services.clone() else { return json(StatusCode::NOT_FOUND, "{}") };
-        let too_large = "{\"__type\":\"RequestEntityTooLargeException\"}";
-        let body = match read_body(incoming, SERVICE_BYTES_MAX, too_large).await {
+        let too_large = || {
+            let message = format!("A request is at most {SERVICE_BYTES_MAX} bytes here.");
+            let error = ApiError::new(ErrorCode::RequestEntityTooLarge, message);
+            services.refuse(service, &error).map(Full::new)
+        };
+        let body = match read_body_or(incoming, SERVICE_BYTES_MAX, too_large).await {
             Ok(body) => body,
             Err(answer) => return answer,
         };
@@ -542,9 +546,18 @@ pub(crate) async fn read_body(
     limit: usize,
     too_large: &'static str,
 ) -> Result<Bytes, Answer> {
+    read_body_or(incoming, limit, || json(StatusCode::PAYLOAD_TOO_LARGE, too_large)).await
+}
+
+/// The same, in the words of `too_large` where it is that.
+async fn read_body_or(
+    incoming: Incoming,
+    limit: usize,
+    too_large: impl FnOnce() -> Answer,
+) -> Result<Bytes, Answer> {
     body::read(incoming, limit).await.map_err(|error| match error {
         BodyError::TooLarge => {
-            let mut answer = json(StatusCode::PAYLOAD_TOO_LARGE, too_large);
+            let mut answer = too_large();
             name_limit_id(&mut answer, LimitId::PayloadSize);
             answer.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
             answer

@@ -56,6 +56,12 @@ pub enum Transport {
 /// Addresses whose names are remembered; beyond it the memory starts anew.
 const TOLD_MAX: usize = 8_192;
 
+/// What a name comes to in the end.
+enum Behind {
+    Addresses(Vec<IpAddr>),
+    NoSuchName,
+}
+
 /// Answers from the book, and from the host's resolvers what the book does not know.
 #[derive(Debug)]
 pub struct Resolver {
@@ -132,9 +138,15 @@ impl Resolver {
                 question.answer(Code::NoError, data.as_slice(), question.name.as_ref())
             }
             Answer::Alias(name) if matches!(question.kind, wire::A | wire::AAAA | wire::ANY) => {
-                let addresses = self.addresses_of(asker, &question, name, question.kind).await;
-                let told = addresses.map(|addresses| of_addresses(&question, &chain, &addresses));
-                told.unwrap_or_else(|| question.answer(Code::ServerFailure, &[], None))
+                match self.addresses_of(asker, &question, name, question.kind).await {
+                    Some(Behind::Addresses(addresses)) => of_addresses(&question, &chain, &addresses),
+                    // Of a `CNAME` the last name's code (RFC 6604, section 3); an alias record's own name is there.
+                    Some(Behind::NoSuchName) if !chain.is_empty() => {
+                        with_chain(&question, Code::NoSuchName, &chain, &[])
+                    }
+                    Some(Behind::NoSuchName) => of_addresses(&question, &chain, &[]),
+                    None => question.answer(Code::ServerFailure, &[], None),
+                }
             }
             Answer::Alias(_) => of_addresses(&question, &chain, &[]),
             Answer::NoSuchName(zone) => question.answer(Code::NoSuchName, &[], Some(&zone)),
@@ -167,7 +179,10 @@ impl Resolver {
         if !wire::is_without_error(&answer) || !wire::addresses(&answer, ADDRESSES_MAX).is_empty() {
             return answer;
         }
-        let found = self.addresses_of(asker, question, name.clone(), wire::A).await.unwrap_or_default();
+        let found = match self.addresses_of(asker, question, name.clone(), wire::A).await {
+            Some(Behind::Addresses(addresses)) => addresses,
+            Some(Behind::NoSuchName) | None => Vec::new(),
+        };
         let made_up = |address: &IpAddr| match address {
             IpAddr::V4(four) => Some(IpAddr::V6(nat64::synthesized(*four))),
             IpAddr::V6(_) => None,
@@ -190,13 +205,14 @@ impl Resolver {
         question: &Question<'_>,
         mut name: Name,
         kind: u16,
-    ) -> Option<Vec<IpAddr>> {
+    ) -> Option<Behind> {
         for _ in 0..ALIASES_MAX {
             match self.book().look_up(asker.vpc, &name) {
-                Answer::Addresses(addresses) => return Some(addresses),
+                Answer::Addresses(addresses) => return Some(Behind::Addresses(addresses)),
                 // Its turns are those of the question, which may ask for the other version.
                 Answer::OneOf(record, addresses) => {
-                    return Some(self.next_of(record, question.kind, kind, &addresses).into_iter().collect());
+                    let next = self.next_of(record, question.kind, kind, &addresses);
+                    return Some(Behind::Addresses(next.into_iter().collect()));
                 }
                 Answer::Alias(next) => name = next,
                 Answer::AskTheHost => {
@@ -204,12 +220,16 @@ impl Resolver {
                     let Ok(question) = Question::read(&query) else { break };
                     let answer = self.ask_the_host(&question, &query).await;
                     let answer = answer.filter(|answer| wire::is_conclusive(answer));
-                    return answer.map(|answer| wire::addresses(&answer, ADDRESSES_MAX));
+                    return answer.map(|answer| match wire::is_without_error(&answer) {
+                        true => Behind::Addresses(wire::addresses(&answer, ADDRESSES_MAX)),
+                        false => Behind::NoSuchName,
+                    });
                 }
-                Answer::Pointer(_) | Answer::NoSuchName(_) => break,
+                Answer::NoSuchName(_) => return Some(Behind::NoSuchName),
+                Answer::Pointer(_) => break,
             }
         }
-        Some(Vec::new())
+        Some(Behind::Addresses(Vec::new()))
     }
 
     /// The address whose turn it is with a question of type `asked`, of those of a `kind`.
@@ -256,8 +276,12 @@ fn is_wanted(kind: u16, address: IpAddr) -> bool {
 fn of_addresses(question: &Question<'_>, chain: &[Name], addresses: &[IpAddr]) -> Vec<u8> {
     let wanted = addresses.iter().filter(|address| is_wanted(question.kind, **address));
     let wanted = wanted.map(|address| Data::Address(*address));
-    let data: Vec<_> = chain.iter().cloned().map(Data::Alias).chain(wanted).collect();
-    question.answer(Code::NoError, &data, chain.last().or(question.name.as_ref()))
+    with_chain(question, Code::NoError, chain, &wanted.collect::<Vec<_>>())
+}
+
+fn with_chain(question: &Question<'_>, code: Code, chain: &[Name], data: &[Data]) -> Vec<u8> {
+    let data: Vec<_> = chain.iter().cloned().map(Data::Alias).chain(data.iter().cloned()).collect();
+    question.answer(code, &data, chain.last().or(question.name.as_ref()))
 }
 
 #[cfg(test)]
@@ -275,6 +299,8 @@ mod tests {
             vpc.add(Name::new("many.test").unwrap(), IpAddr::from([10, 0, 0, last]));
         }
         vpc.add_alias(Name::new("alias.test").unwrap(), Name::new("www.example.com").unwrap());
+        vpc.add_cname(Name::new("cname.test").unwrap(), Name::new("www.example.com").unwrap());
+        vpc.add_alias(Name::new("cname.test").unwrap(), Name::new("www.example.com").unwrap());
         let deaf = VpcNames::new(false, vec![]);
         let services = ServiceAddresses::new("us-east-1", ["ssm".to_owned()], false);
         let book = Book::new("us-east-1", vec![vpc, deaf], &Attachments::default(), services);
@@ -438,12 +464,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_alias_of_which_the_host_cannot_tell_is_not_said_to_have_no_address() {
-        let query = asked("alias.test", wire::A, None);
-        for (said, heard) in [
-            (None, Code::ServerFailure),
-            (Some(Code::ServerFailure), Code::ServerFailure),
-            (Some(Code::NoSuchName), Code::NoError),
+        for (name, said, heard) in [
+            ("alias.test", None, Code::ServerFailure),
+            ("alias.test", Some(Code::ServerFailure), Code::ServerFailure),
+            ("alias.test", Some(Code::NoSuchName), Code::NoError),
+            ("cname.test", Some(Code::ServerFailure), Code::ServerFailure),
+            ("cname.test", Some(Code::NoSuchName), Code::NoSuchName),
         ] {
+            let query = asked(name, wire::A, None);
             let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let resolver = resolver(said.map(|_| server.local_addr().unwrap()).into_iter().collect()).await;
             let answer = resolver.answer(Asker::of(Some(0)), &query, Transport::Udp);
@@ -455,8 +483,9 @@ mod tests {
                 server.send_to(&answer, client).await.unwrap();
             };
             let (answer, ()) = tokio::join!(answer, serve);
-            let authority = u8::from(heard == Code::NoError);
-            assert_eq!((code(&answer), answer[9]), ((heard as u8, 0), authority), "{said:?}");
+            let authority = u8::from(heard != Code::ServerFailure);
+            let records = u16::from(heard == Code::NoSuchName);
+            assert_eq!((code(&answer), answer[9]), ((heard as u8, records), authority), "{name} {said:?}");
         }
     }
 
