@@ -1,6 +1,7 @@
 //! A packet of a known flow passes: the flow's state and counters, and the translation.
 
 use super::PacketEngine;
+use crate::craft::pseudo_header;
 use crate::flow::{Flow, NO_GATEWAY, State, marks};
 use crate::packet::{Offload, Port, Reason, Verdict};
 use crate::rewrite::{End, translate};
@@ -85,11 +86,13 @@ impl PacketEngine {
             flow.last = now;
         }
         let gateway = flow.gateway;
-        let turn = if view.protocol == TCP {
-            *(if out { &mut flow.flags_out } else { &mut flow.flags_in }) |= logged_flags(view);
-            follow(flow, view.detail, out)
-        } else {
-            heard(flow, out)
+        let turn = match view.protocol {
+            TCP if is_false_end(view, bytes, offload) => Turn::On,
+            TCP => {
+                *(if out { &mut flow.flags_out } else { &mut flow.flags_in }) |= logged_flags(view);
+                follow(flow, view.detail, out)
+            }
+            _ => heard(flow, out),
         };
         if gateway != NO_GATEWAY
             && let Some(meter) = self.meters.get_mut(usize::from(gateway))
@@ -123,6 +126,17 @@ pub(super) const fn logged_flags(view: &View) -> u8 {
         TCP => view.detail & ALWAYS,
         _ => 0,
     }
+}
+
+/// Whether a segment says that its connection ends and has a wrong checksum: its receiver will not believe it either. Of
+/// segments that say nothing of the kind nobody asks.
+#[inline]
+fn is_false_end(view: &View, bytes: &[u8], offload: Offload) -> bool {
+    if view.detail & (flags::FIN | flags::RST) == 0 || offload.checksum.is_some() {
+        return false;
+    }
+    let segment = &bytes[view.transport..];
+    pseudo_header(view.source, view.destination, TCP, segment.len()).with(segment).finish() != 0
 }
 
 /// Whether a packet, or each of those that it stands for, is larger than `mtu`.

@@ -74,6 +74,30 @@ fn a_reset_gives_the_port_back_at_once() {
 }
 
 #[test]
+fn an_end_with_a_wrong_checksum_is_passed_on_and_ends_nothing() {
+    let mut rig = Rig::new(&["nat.ports=1"]);
+    let sent = rig.connect(40_000, REMOTE);
+    let port = View::read(&sent, &Offload::default()).unwrap().source_port;
+    let (from, to) = (REMOTE.parse().unwrap(), SocketAddr::from((ELASTIC, port)));
+    let hear = |rig: &mut Rig, said: u8, damage: u8| {
+        let mut packet = Vec::new();
+        let numbers = Numbers { sequence: 7, acknowledgement: 1, flags: said };
+        craft::segment(&mut packet, from, to, numbers, b"word");
+        *packet.last_mut().unwrap() ^= damage;
+        let verdict = rig.send(Port::World, &mut packet);
+        assert_eq!(verdict, Verdict::Forward(Port::Environment(rig.inside)), "its receiver judges it");
+        assert_eq!(sums_are_right(&packet), damage == 0);
+        rig.used(LimitId::NatPorts)
+    };
+    assert_eq!(hear(&mut rig, flags::RST, 0x55), 1);
+    // Nor is it the first of two FINs.
+    assert_eq!(hear(&mut rig, flags::FIN | flags::ACK, 0x55), 1);
+    rig.leave(40_000, REMOTE, flags::FIN | flags::ACK);
+    assert_eq!(hear(&mut rig, flags::ACK, 0), 1);
+    assert_eq!(hear(&mut rig, flags::RST, 0), 0);
+}
+
+#[test]
 fn a_peer_that_remembers_an_older_connection_is_reset_and_the_next_syn_has_the_same_port() {
     let mut rig = Rig::new(&["nat.ports=2"]);
     rig.connect(40_000, REMOTE);
