@@ -15,6 +15,7 @@ mod graph;
 mod identity;
 mod include;
 mod intrinsic;
+mod loops;
 mod parameters;
 pub mod problem;
 mod references;
@@ -123,7 +124,8 @@ pub fn read(file_name: &str, text: &str, inputs: &Inputs) -> Outcome {
                 if offset > 0 {
                     document.root.shift(offset as u32);
                 }
-                let (document, parts) = include::join(document, text, inputs);
+                let (mut document, parts) = include::join(document, text, inputs);
+                problems.extend(loops::expand(&mut document.root, text, inputs));
                 documents.push((document, inputs));
                 all_parts.push(parts);
             }

@@ -212,6 +212,11 @@ impl<'a> Resolver<'a> {
                 self.problems.push(Problem::at(span, "Fn::Transform is not run inside of an included file"));
                 None
             }
+            "GetStackOutput" => {
+                let help = "make it a parameter: --parameter-overrides NAME=VALUE";
+                self.problems.push(Problem::at(span, "Fn::GetStackOutput is not followed here").help(help));
+                None
+            }
             other => {
                 let cause = Cause::Unknown { what: "the function", name: other.to_owned() };
                 let help = did_you_mean(other, FUNCTIONS.iter().copied())

@@ -133,11 +133,6 @@ fn one<'a>(
 
 fn resource(entry: &Entry, problems: &mut Problems) -> Option<Resource> {
     let owner = format!("the resource {}", quoted(&entry.key));
-    if entry.key.starts_with("Fn::ForEach::") {
-        let help = "`aws cloudformation get-template --template-stage Processed` prints a deployed template without it";
-        problems.push(Problem::at(entry.key_span, "Fn::ForEach is not expanded").help(help));
-        return None;
-    }
     if entry.key.is_empty() || !entry.key.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         let problem =
             Problem::at(entry.key_span, format!("{owner} is not named by letters and digits alone"));

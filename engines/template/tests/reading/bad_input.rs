@@ -25,7 +25,7 @@ fn texts_that_are_no_template_are_refused_at_once() {
         ("Resource: {}\n", "the key `Resource` does not exist (did you mean `Resources`?)"),
         (
             "Resources: {'Fn::ForEach::Each': [N, [A, B], {'${N}F': {Type: x}}]}\n",
-            "t:1:13: Fn::ForEach is not expanded (`aws cloudformation get-template --template-stage Processed`",
+            "t:1:13: Fn::ForEach needs the transform AWS::LanguageExtensions (add `Transform: AWS::Language",
         ),
         ("Resources: {A: 5}\n", "t:1:16: expected a mapping, found `5`"),
         ("Resources: {A: {}}\n", "t:1:13: the resource `A` needs `Type`"),

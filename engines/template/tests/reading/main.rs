@@ -8,6 +8,7 @@ mod databases;
 mod include;
 mod intrinsics;
 mod large;
+mod loops;
 mod sam;
 mod storefront;
 mod tools;

@@ -1,0 +1,233 @@
+//! `Fn::ForEach`: fragments of a template repeated for each value of a collection, before anything else is read.
+//!
+//! Source: CloudFormation Template Reference, "Fn::ForEach" (published): it needs the transform `AWS::LanguageExtensions` and
+//! stands in `Conditions`, `Outputs` and `Resources` with all that is in them, in another too; `${Identifier}` and
+//! `&{Identifier}`, this one without what is neither letter nor digit, are replaced in keys and values, as is a `Ref` to it.
+
+use crate::Inputs;
+use crate::intrinsic::Call;
+use crate::parameters::{self, Values};
+use crate::problem::{Problem, Problems, quoted};
+use crate::yaml::{Entry, Kind, Mapping, Node, Scalar, Span};
+use std::collections::{BTreeMap, BTreeSet};
+
+const SIGN: &str = "Fn::ForEach::";
+const SECTIONS: [&str; 3] = ["Conditions", "Resources", "Outputs"];
+const TRANSFORM: &str = "AWS::LanguageExtensions";
+/// How many values, and how much text, all loops of a template may give together.
+const MAX_REPEATED_NODES: usize = 400_000;
+const MAX_REPEATED_BYTES: usize = 32 * 1024 * 1024;
+
+/// Puts in the place of each loop what it gives. Says what is wrong with loops; these give nothing.
+pub(crate) fn expand(root: &mut Node, text: &str, inputs: &Inputs) -> Vec<Problem> {
+    let mut texts = inputs.files.values().flatten().map(String::as_str).chain([text]);
+    if !texts.any(|text| text.contains(SIGN)) {
+        return Vec::new();
+    }
+    let transform = root.get("Transform");
+    let names = transform.and_then(Node::as_sequence).or(transform.map(std::slice::from_ref));
+    let is_asked = names.unwrap_or_default().iter().any(|name| name.as_str() == Some(TRANSFORM));
+    let declared = root.get("Parameters").and_then(Node::as_mapping);
+    // What is wrong with them is told when they are read for their own sake.
+    let parameters = parameters::read(declared, root.span, inputs, &mut Problems::new());
+    let mut loops = Loops {
+        is_asked,
+        parameters,
+        names: BTreeMap::new(),
+        nodes: 0,
+        bytes: 0,
+        is_told: false,
+        problems: Problems::new(),
+    };
+    if let Kind::Mapping(top) = &mut root.kind {
+        for entry in top.entries_mut().iter_mut().filter(|entry| SECTIONS.contains(&&*entry.key)) {
+            entry.value = loops.node(&entry.value, &[]);
+        }
+    }
+    loops.problems.into_vec()
+}
+
+struct Loops {
+    is_asked: bool,
+    parameters: Values,
+    /// Where the loop of each name stands.
+    names: BTreeMap<String, Span>,
+    nodes: usize,
+    bytes: usize,
+    /// Whether it was said that this is too much.
+    is_told: bool,
+    problems: Problems,
+}
+
+/// What an identifier stands for in one turn of its loop.
+#[derive(Clone)]
+struct Bound<'a> {
+    identifier: &'a str,
+    value: String,
+}
+
+impl Loops {
+    /// The same with its loops run and identifiers replaced.
+    fn node(&mut self, node: &Node, bound: &[Bound<'_>]) -> Node {
+        if !bound.is_empty() {
+            self.nodes += 1;
+        }
+        if self.is_spent(node.span) {
+            return Node::unknown(node.span);
+        }
+        if let Some(value) = reference(node).and_then(|name| value_of(name, bound)) {
+            self.bytes += value.len();
+            return Node::text(value, node.span);
+        }
+        let kind = match &node.kind {
+            Kind::Scalar(scalar) => {
+                let value = self.replaced(&scalar.value, bound, node.span);
+                Kind::Scalar(Scalar { value, ..scalar.clone() })
+            }
+            Kind::Sequence(items) => {
+                Kind::Sequence(items.iter().map(|item| self.node(item, bound)).collect())
+            }
+            Kind::Mapping(mapping) => Kind::Mapping(self.mapping(mapping, bound)),
+        };
+        Node { kind, tag: node.tag.clone(), span: node.span }
+    }
+
+    fn mapping(&mut self, mapping: &Mapping, bound: &[Bound<'_>]) -> Mapping {
+        let (mut entries, mut keys) = (Vec::with_capacity(mapping.len()), BTreeSet::new());
+        self.entries(mapping, bound, &mut |entry, problems| {
+            if keys.insert(entry.key.clone()) {
+                entries.push(entry);
+            } else {
+                let message = format!("a loop gives the key {} twice", quoted(&entry.key));
+                let help = "a key in a loop holds its identifier, as in `Table${Name}`";
+                problems.push(Problem::at(entry.key_span, message).help(help));
+            }
+        });
+        Mapping::new(entries)
+    }
+
+    fn entries(&mut self, mapping: &Mapping, bound: &[Bound<'_>], put: &mut dyn FnMut(Entry, &mut Problems)) {
+        for entry in mapping.entries() {
+            if let Some(name) = entry.key.strip_prefix(SIGN) {
+                self.run(name, entry, bound, put);
+                continue;
+            }
+            let key = self.replaced(&entry.key, bound, entry.key_span);
+            let value = self.node(&entry.value, bound);
+            put(Entry { key, key_span: entry.key_span, value }, &mut self.problems);
+        }
+    }
+
+    fn run(
+        &mut self,
+        name: &str,
+        entry: &Entry,
+        bound: &[Bound<'_>],
+        put: &mut dyn FnMut(Entry, &mut Problems),
+    ) {
+        let mut refuse = |message: String, help: &str| {
+            self.problems.push(Problem::at(entry.key_span, message).help(help));
+        };
+        if !self.is_asked {
+            let help = format!("add `Transform: {TRANSFORM}` at the top");
+            return refuse(format!("Fn::ForEach needs the transform {TRANSFORM}"), &help);
+        }
+        if *self.names.entry(name.to_owned()).or_insert(entry.key_span) != entry.key_span {
+            return refuse(format!("there are two loops {}", quoted(name)), "its name is a loop's alone");
+        }
+        let Some([identifier, collection, fragment]) = entry.value.as_sequence() else {
+            return refuse(
+                format!("the loop {} is no list of three", quoted(name)),
+                "[Identifier, [values], {key: value}]",
+            );
+        };
+        let (Some(identifier), Some(fragment)) =
+            (identifier.string(&mut self.problems), { fragment.mapping(&mut self.problems) })
+        else {
+            return;
+        };
+        let Some(values) = self.collection(collection, bound) else { return };
+        let mut bound = bound.to_vec();
+        for value in values {
+            self.nodes += 1;
+            if self.is_spent(entry.key_span) {
+                return;
+            }
+            bound.push(Bound { identifier, value });
+            self.entries(fragment, &bound, put);
+            bound.pop();
+        }
+    }
+
+    /// The values of a list, or of a parameter that is one.
+    fn collection(&mut self, node: &Node, bound: &[Bound<'_>]) -> Option<Vec<String>> {
+        let parameter = |name: &str| self.parameters.get(name).cloned().flatten();
+        let whole = reference(node).and_then(parameter);
+        let items = whole.as_ref().unwrap_or(node).as_sequence();
+        let text = |item: &Node| {
+            let named = reference(item).map(|name| match value_of(name, bound) {
+                Some(value) => Some(value),
+                None => parameter(name)?.as_str().map(str::to_owned),
+            });
+            named.unwrap_or_else(|| item.as_str().filter(|_| item.tag.is_none()).map(str::to_owned))
+        };
+        let values = items.and_then(|items| items.iter().map(text).collect::<Option<Vec<_>>>());
+        if values.is_none() {
+            let wanted = "a list of texts, or a Ref to a parameter of type CommaDelimitedList";
+            self.problems.push(Problem::wrong_type(node, wanted));
+        }
+        let values = values?;
+        Some(values.iter().map(|value| self.replaced(value, bound, node.span).into()).collect())
+    }
+
+    /// A text with `${Identifier}` and `&{Identifier}` replaced.
+    fn replaced(&mut self, text: &str, bound: &[Bound<'_>], span: Span) -> Box<str> {
+        if bound.is_empty() {
+            return text.into();
+        }
+        let (mut result, mut rest) = (String::with_capacity(text.len()), text);
+        while let Some((before, after)) = rest.split_once('{') {
+            let found = after.split_once('}').and_then(|(name, after)| Some((value_of(name, bound)?, after)));
+            result.push_str(before);
+            match (before.chars().last(), found) {
+                (Some(sign @ ('$' | '&')), Some((value, after))) => {
+                    result.pop();
+                    let is_kept = |letter: &char| sign == '$' || letter.is_ascii_alphanumeric();
+                    result.extend(value.chars().filter(is_kept));
+                    rest = after;
+                }
+                _ => {
+                    result.push('{');
+                    rest = after;
+                }
+            }
+            if self.bytes + result.len() > MAX_REPEATED_BYTES {
+                break;
+            }
+        }
+        result.push_str(rest);
+        self.bytes += result.len();
+        self.is_spent(span);
+        result.into()
+    }
+
+    /// Whether loops gave more than they may, which is told once.
+    fn is_spent(&mut self, span: Span) -> bool {
+        let is_spent = self.nodes > MAX_REPEATED_NODES || self.bytes > MAX_REPEATED_BYTES;
+        if is_spent && !self.is_told {
+            self.is_told = true;
+            self.problems.push(Problem::at(span, "here the template's loops have given too much"));
+        }
+        is_spent
+    }
+}
+
+/// The name in a `Ref`.
+fn reference(node: &Node) -> Option<&str> {
+    Call::of(node).filter(|call| call.name == "Ref").and_then(|call| call.argument.as_str())
+}
+
+/// What an identifier stands for; the innermost loop's comes first.
+fn value_of(name: &str, bound: &[Bound<'_>]) -> Option<String> {
+    bound.iter().rev().find(|bound| bound.identifier == name).map(|bound| bound.value.clone())
+}

@@ -1,0 +1,105 @@
+//! `Fn::ForEach`.
+
+use super::{problems, stack};
+use model::stack::Function;
+
+const ASKED: &str = "Transform: [AWS::LanguageExtensions, AWS::Serverless-2016-10-31]\n";
+#[test]
+fn a_loop_gives_resources_outputs_conditions_and_properties() {
+    let text = "\
+Parameters:
+  Sizes: {Type: CommaDelimitedList, Default: '128,256'}
+  Last: {Type: String, Default: c}
+Conditions:
+  'Fn::ForEach::Wanted': [Name, [Cart, Old], {'Is${Name}': !Not [!Equals [!Ref Name, Old]]}]
+Resources:
+  'Fn::ForEach::Functions':
+    - Name
+    - [Cart, Old]
+    - '${Name}Function':
+        Type: AWS::Serverless::Function
+        Condition: 'Is${Name}'
+        Properties:
+          CODE
+          FunctionName: !Join ['-', [shop, !Ref Name]]
+          Environment:
+            Variables:
+              KEPT: '${Other}{Name}'
+              'Fn::ForEach::Places': [Place, [a/b, !Ref Last], {'AT&{Place}': 'https://${Place}/${Name}'}]
+      'Fn::ForEach::Sized':
+        - Size
+        - !Ref Sizes
+        - '${Name}Size${Size}':
+            Type: AWS::Serverless::Function
+            Properties:
+              CODE
+              MemorySize: !Ref Size
+              FunctionName: !Sub '${Name}-${Size}-${AWS::Region}'
+Outputs:
+  'Fn::ForEach::Arns': [Name, [Cart], {'${Name}Arn': {Value: !GetAtt '${Name}Function.Arn'}}]
+";
+    let text = format!(
+        "{ASKED}{}",
+        text.replace("CODE", "<<: {Handler: app.handler, Runtime: python3.12, CodeUri: ./code}")
+    );
+    let stack = stack(&text);
+    let sized = |function: &Function| (function.id.clone(), function.name.clone(), function.memory_mb);
+    let found: Vec<_> = stack.functions.iter().map(sized).collect();
+    let of = |id: &str, name: &str, memory_mb| (id.to_owned(), name.to_owned(), memory_mb);
+    assert_eq!(
+        found,
+        [
+            of("CartFunction", "shop-Cart", 128),
+            of("CartSize128", "Cart-128-us-east-1", 128),
+            of("CartSize256", "Cart-256-us-east-1", 256),
+            of("OldSize128", "Old-128-us-east-1", 128),
+            of("OldSize256", "Old-256-us-east-1", 256),
+        ]
+    );
+    let variables: Vec<_> =
+        stack.functions[0].environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(variables, ["ATab=https://a/b/Cart", "ATc=https://c/Cart", "KEPT=${Other}{Name}"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_loop_is_told_at_its_place() {
+    let body = |body: &str| format!("Transform: AWS::LanguageExtensions\nResources: {{{body}}}\n");
+    for (text, expected) in [
+        (body("'Fn::ForEach::A': [N, [x]]"), "t:2:13: the loop `A` is no list of three"),
+        (
+            body("'Fn::ForEach::A': [N, !Ref Nothing, {'${N}': {Type: x}}]"),
+            "t:2:35: expected a list of texts",
+        ),
+        (body("'Fn::ForEach::A': [N, [[x]], {'${N}': {Type: x}}]"), "t:2:35: expected a list of texts"),
+        (
+            body("'Fn::ForEach::A': [N, [x, y], {Same: {Type: x}}]"),
+            "t:2:44: a loop gives the key `Same` twice",
+        ),
+        (
+            body("'Fn::ForEach::A': [N, [x], {'Fn::ForEach::A': [M, [y], {'${N}': {Type: x}}]}]"),
+            "t:2:41: there are two loops `A`",
+        ),
+    ] {
+        let said = problems(&text);
+        assert!(said.iter().any(|said| said.starts_with(expected)), "{expected}: {said:?}");
+    }
+}
+
+#[test]
+fn loops_of_loops_end() {
+    let names = vec!["x"; 100].join(",");
+    let mut inner = "'${A}': {Type: '${A}${A}${A}${A}${A}${A}'}".to_owned();
+    for depth in 0..12 {
+        inner = format!("'Fn::ForEach::L{depth}': [A, [{names}], {{{inner}}}]");
+    }
+    let text = format!("Transform: AWS::LanguageExtensions\nResources: {{{inner}}}\n");
+    let said = problems(&text);
+    assert!(said.iter().any(|said| said.contains("the template's loops have given too much")), "{said:?}");
+    let long = format!("[{}]", "y".repeat(1 << 14));
+    let many = "${A}".repeat(1 << 15);
+    let text = format!(
+        "Transform: AWS::LanguageExtensions\nResources: {{'Fn::ForEach::L': [A, {long}, {{'${{A}}': {{Type: '{many}'}}}}]}}\n"
+    );
+    let said = problems(&text);
+    assert!(said.iter().any(|said| said.contains("the template's loops have given too much")), "{said:?}");
+}
