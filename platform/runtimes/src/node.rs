@@ -15,8 +15,8 @@ use crate::{
 /// script builds curl and the addon from source with cmake, autotools and a C++ compiler, minutes of work
 /// that a first deployment should not need. Texts and behaviour here follow it (3.3).
 const BOOTSTRAP: &str = include_str!("../bootstraps/index.cjs");
-/// The clients that functions use most; AWS's runtime carries all of them (500 MB of source).
-const PACKAGES: [&str; 8] = [
+/// The clients that functions use most, of what is served here all; AWS's runtime carries every one (500 MB of source).
+const PACKAGES: [&str; 9] = [
     "@aws-sdk/client-dynamodb",
     "@aws-sdk/client-lambda",
     "@aws-sdk/client-s3",
@@ -24,6 +24,7 @@ const PACKAGES: [&str; 8] = [
     "@aws-sdk/client-sns",
     "@aws-sdk/client-sqs",
     "@aws-sdk/client-ssm",
+    "@aws-sdk/client-sts",
     "@aws-sdk/lib-dynamodb",
 ];
 /// npm's cache, for users without a home; on the shelf.

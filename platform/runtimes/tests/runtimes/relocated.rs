@@ -116,15 +116,28 @@ fn node_finds_the_runtimes_packages_from_both_kinds_of_modules() {
         eprintln!("skipped: this host refuses user namespaces");
         return;
     }
-    let runtimes = Runtimes::open(&data_dir(), false);
+    // Not one that is kept: an older state's packages may be there.
+    let data = tempfile::tempdir().expect("a folder");
+    let runtimes = Runtimes::open(data.path(), false);
     let warnings = runtimes.prepare("nodejs20.x", &|line| eprintln!("{line}")).expect("prepared");
     if let Some(warning) = warnings.iter().find(|it| it.contains("npm")) {
         eprintln!("skipped: {warning}");
         return;
     }
     let code = tempfile::tempdir().expect("a folder");
-    let common = "const { SSMClient } = require('@aws-sdk/client-ssm');\nexports.handler = async () => new SSMClient({}).constructor.name;\n";
-    let module = "import { SSMClient } from '@aws-sdk/client-ssm';\nexport const handler = async () => SSMClient.name;\n";
+    // The clients of what is served here under AWS's names.
+    let clients =
+        [("ssm", "SSM"), ("secrets-manager", "SecretsManager"), ("sts", "STS"), ("lambda", "Lambda")];
+    let (mut common, mut module) = (String::new(), String::new());
+    for (package, name) in clients {
+        common += &format!("const {{ {name}Client }} = require('@aws-sdk/client-{package}');\n");
+        module += &format!("import {{ {name}Client }} from '@aws-sdk/client-{package}';\n");
+    }
+    let names = clients.map(|(_, name)| format!("{name}Client"));
+    let answer =
+        format!("async () => [{}].map(Client => new Client({{}}).constructor.name);\n", names.join(", "));
+    common += &format!("exports.handler = {answer}");
+    module += &format!("export const handler = {answer}");
     std::fs::write(code.path().join("common.js"), common).expect("written");
     std::fs::write(code.path().join("module.mjs"), module).expect("written");
     for handler in ["common.handler", "module.handler"] {
@@ -139,6 +152,6 @@ fn node_finds_the_runtimes_packages_from_both_kinds_of_modules() {
             exec_wrapper: None,
         };
         let launch = runtimes.resolve(&request).expect("resolved");
-        assert_eq!(run(&launch, code.path(), handler, "{}"), "SSMClient", "{handler}");
+        assert_eq!(run(&launch, code.path(), handler, "{}"), serde_json::json!(names), "{handler}");
     }
 }
