@@ -54,6 +54,38 @@ def test_functions_and_settings_survive_a_restart(start, tmp_path):
     echoes(second, "kept")
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_of_many_functions_each_is_whole_when_it_is_first_asked_for(start, tmp_path, killed):
+    """Most of very many are not taken over before the ready line: nobody can tell."""
+    first = start(home=tmp_path)
+    names = [f"many-{number:03}" for number in range(130)]
+    for name in names:
+        first.create(name, packages.built("echo"), Timeout=17)
+    first.client().put_function_concurrency(FunctionName=names[0], ReservedConcurrentExecutions=0)
+    before = first.client().get_function(FunctionName=names[77])["Configuration"]
+    old = first.kill() if killed else first.stop()
+
+    second = start(home=tmp_path)
+    assert not (left := old.wait_gone(20, successor=True) if killed else old), left
+    client = second.client()
+    assert second.metric("invocations", names[129]) == 0 and second.log(names[128]) == []
+    board = second.request("GET", "/_onrush/limits").json()["limits"]
+    assert {row["resource"] for row in board if row["id"] == "function.timeout"} == set(names)
+    assert second.alive()["functions"] == len(names)
+    assert second.invoke(names[0]).status == 429
+    echoes(second, names[1])
+    assert client.get_function(FunctionName=names[77])["Configuration"] == before
+    client.update_function_configuration(FunctionName=names[78], Timeout=18)
+    client.publish_version(FunctionName=names[79])
+    client.put_function_concurrency(FunctionName=names[80], ReservedConcurrentExecutions=0)
+    client.delete_function(FunctionName=names[81])
+    echoes(second, names[78])
+    echoes(second, f"{names[79]}:1")
+    assert (second.invoke(names[80]).status, second.invoke(names[81]).status) == (429, 404)
+    listed = client.get_paginator("list_functions").paginate().build_full_result()["Functions"]
+    assert [function["FunctionName"] for function in listed] == [name for name in names if name != names[81]]
+
+
 @pytest.mark.patience(120 + 20 * ROUNDS)
 def test_acknowledged_functions_survive_kill_9_at_any_time(start, tmp_path):
     seed = random.randrange(2**32)

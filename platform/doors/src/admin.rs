@@ -38,6 +38,7 @@ pub(crate) async fn answer(doors: &Doors, head: &Parts, incoming: Incoming) -> A
         "limits" => page(&limits(doors).await),
         "functions" => page(&functions(doors)),
         "metrics" => {
+            doors.invoker.complete();
             let mut text = doors.counters.prometheus(&doors.logs.dropped());
             text.push_str(&provisioned(doors));
             text.push_str(&look(doors).await.prometheus);
@@ -140,7 +141,7 @@ fn health(doors: &Doors) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "account_id": doors.account_id,
         "region": doors.region,
-        "functions": figures.functions,
+        "functions": doors.control.count(),
         "environments": figures.environments,
         "in_flight": figures.in_flight,
         "events": waiting,

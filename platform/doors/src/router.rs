@@ -185,11 +185,11 @@ impl Doors {
         self.apis.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks at all functions and their URLs.
+    /// Looks at all functions' URLs and names in the template; plain ones have neither.
     pub fn look(&self) {
         // Locked before the functions are listed, so that no change comes between.
         let mut urls = self.urls.write().unwrap_or_else(PoisonError::into_inner);
-        for function in self.control.functions() {
+        for function in self.control.known_functions() {
             urls.put(&function);
         }
     }

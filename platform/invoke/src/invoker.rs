@@ -1,5 +1,6 @@
 //! The front of the room: functions come and go, requests come in, decisions and answers go out.
 
+mod others;
 mod preparation;
 mod shelf;
 mod versions;
@@ -17,7 +18,7 @@ use crate::refusals::Refusals;
 use crate::room::{Room, Starting};
 use crate::streaming::{Answered, Caller, Streams};
 use bytes::Bytes;
-use control::{Change, Function, State};
+use control::{Change, Control, Function, State};
 use limits::{
     Callee, Decision, Dispatcher, Effect, EnvironmentId, FunctionId, FunctionLimits, InvocationType, Outcome,
     ProvisionedId, Settings, StreamFigures,
@@ -28,7 +29,7 @@ use sandbox::{HostMemory, Sandboxes, StartError};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use telemetry::{Counters, FunctionCounters, Logs};
 use tokio::sync::{Notify, RwLock, oneshot, watch};
@@ -132,8 +133,6 @@ pub enum InvokeError {
 /// A look at the whole, for health checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figures {
-    /// Functions that can be invoked.
-    pub functions: usize,
     /// Environments, busy and idle.
     pub environments: u32,
     /// Requests in flight.
@@ -168,6 +167,10 @@ struct Shared {
     farewells: Arc<RwLock<()>>,
     /// The platform stops: what ends now is no fault of a function's.
     stops: AtomicBool,
+    /// Who knows the functions that nobody asked for yet.
+    others: OnceLock<Weak<Control>>,
+    /// There are none of those any more.
+    others_taken: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -242,6 +245,8 @@ impl Invoker {
             serving: options.serving,
             farewells: Arc::default(),
             stops: AtomicBool::new(false),
+            others: OnceLock::new(),
+            others_taken: AtomicBool::new(false),
         }));
         tokio::spawn(freezer.run());
         tokio::spawn(invoker.clone().reap());
@@ -270,7 +275,7 @@ impl Invoker {
                 self.0.counters.remove(&name);
             }
             Change::Reserved { name, reserved } => {
-                if let Some(known) = core.functions.get(name.as_str()).cloned() {
+                if let Some(known) = self.known(&mut core, now, &name).cloned() {
                     let limits = limits_of(&known.version.function, reserved);
                     core.dispatcher.update_function(now, known.id, limits);
                 }
@@ -287,7 +292,7 @@ impl Invoker {
         self.0.deadlines.notify_one();
     }
 
-    /// Takes over the functions that the control room has at the start: [`Invoker::apply`] for each, in one go.
+    /// Takes over functions that the control room has at the start: [`Invoker::apply`] for each, in one go.
     pub fn begin(&self, functions: &[Arc<Function>]) {
         let now = self.now();
         let mut effects = Vec::new();
@@ -431,7 +436,8 @@ impl Invoker {
 
     /// Whether a function could be invoked now, without invoking it (`InvocationType: DryRun`).
     pub fn knows(&self, function: &str) -> bool {
-        self.lock().functions.contains_key(function)
+        let now = self.now();
+        self.known(&mut self.lock(), now, function).is_some()
     }
 
     fn decide(
@@ -443,6 +449,7 @@ impl Invoker {
         let mut core = self.lock();
         let core = &mut *core;
         let no_function = || InvokeError::NoFunction(function.into());
+        self.known(core, now, function);
         let known = core.functions.get(function).ok_or_else(no_function)?;
         let state = known.version.function.state;
         if state != State::Active {
@@ -687,6 +694,7 @@ impl Invoker {
 
     /// The limits board.
     pub fn board(&self) -> Vec<LimitRow> {
+        self.complete();
         let now = self.now();
         let mut rows = self.lock().dispatcher.board(now);
         rows.extend(self.0.streams.board());
@@ -697,11 +705,7 @@ impl Invoker {
     /// A look at the whole.
     pub fn figures(&self) -> Figures {
         let core = self.lock();
-        Figures {
-            functions: core.functions.keys().filter(|key| versions::is_function(key)).count(),
-            environments: core.dispatcher.environments(),
-            in_flight: core.dispatcher.in_flight(),
-        }
+        Figures { environments: core.dispatcher.environments(), in_flight: core.dispatcher.in_flight() }
     }
 
     /// The engines' time.

@@ -502,7 +502,8 @@ async fn serve(
     let base = format!("http://{}", SocketAddr::new(arguments.address(), port));
     let summary = banner::Summary {
         base: &base,
-        functions: control.functions(),
+        control: &control,
+        functions: control.known_functions(),
         doors: doors.list(port),
         abilities: sandboxes.abilities(),
         stack: read.as_ref().map(|read| &read.stack),

@@ -45,7 +45,7 @@ impl Control {
     /// Concurrency that no function has reserved.
     pub fn unreserved_concurrency(&self) -> u32 {
         let reserved: u64 =
-            self.snapshot().values().filter_map(|function| function.reserved).map(u64::from).sum();
+            self.snapshot().known().filter_map(|function| function.reserved).map(u64::from).sum();
         let left = u64::from(self.options.account_concurrency).saturating_sub(reserved);
         u32::try_from(left).unwrap_or(u32::MAX)
     }
@@ -96,7 +96,7 @@ impl Control {
     /// # Errors
     /// The recorded text.
     pub(super) fn check_room(&self, functions: &Functions, name: &str, asked: u32) -> Result<(), ApiError> {
-        let others: u64 = functions.values().filter(|function| function.name != name).map(allocated).sum();
+        let others: u64 = functions.known().filter(|function| function.name != name).map(allocated).sum();
         let floor = self.options.unreserved_minimum;
         // Nothing can be taken from the floor, so reserving nothing is always allowed.
         if asked > 0

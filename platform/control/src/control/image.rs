@@ -15,11 +15,8 @@ impl Control {
     /// is gone stays, and says so.
     #[must_use]
     pub fn with_images(mut self, images: Arc<dyn Images>) -> Self {
-        let uses_none = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).images.is_empty();
         let functions = Arc::make_mut(self.snapshot.get_mut().unwrap_or_else(PoisonError::into_inner));
-        // Thousands of functions without any are not looked at.
-        let functions = if uses_none { None } else { Some(functions.values_mut()) };
-        for function in functions.into_iter().flatten().filter(|function| uses_images(function)) {
+        for function in functions.known_mut().filter(|function| uses_images(function)) {
             let function = Arc::make_mut(function);
             find_image(&*images, function);
             for version in function.published.versions.values_mut() {

@@ -1,5 +1,6 @@
 //! Opening: one process per data folder, the store read and checked, left-overs of a crash removed.
 
+use super::functions::{self, Code};
 use super::{
     CodeSigningConfig, Control, Functions, Observer, Options, References, SigningConfigs, Writer, package,
     record,
@@ -8,6 +9,7 @@ use crate::function::{Function, State, StateReason};
 use crate::layer::Layers;
 use crate::package::{CodeLease, Location, PackageError, Packages};
 use crate::store::{Embedded, Store, StoreError};
+use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,6 +21,10 @@ use std::time::Duration;
 /// its own program, holds the folder for some milliseconds more.
 const LOCK_TRIES: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Fewer plain functions than these are understood at the start: it takes a millisecond, and what is wrong with their code
+/// is told before the ready line.
+const PLAIN_MIN: usize = 100;
 
 /// Why a data folder could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -135,10 +141,31 @@ impl Stored {
             store.commit(&[record::schema()])?;
         }
         let packages = Packages::open(&data_dir)?;
-        let mut functions: Functions = contents.functions;
+        let mut known: Vec<_> = contents.functions.into_values().collect();
         let mut writer = Writer::new(contents.version_key);
+        let (mut codes, mut plain) = (HashMap::new(), Vec::with_capacity(contents.plain.len()));
+        let rows = Arc::new(contents.plain_rows);
+        let are_few = contents.plain.len() < PLAIN_MIN;
+        for (sketch, row) in contents.plain {
+            let code = match codes.get(&sketch.hex) {
+                _ if are_few => None,
+                Some(code) => Clone::clone(code),
+                None => {
+                    let code = packages.find(&sketch.hex).map(|(path, lease)| Arc::new(Code { path, lease }));
+                    codes.insert(sketch.hex.clone(), code.clone());
+                    code
+                }
+            };
+            let Some(code) = code else {
+                known.push(Arc::new(functions::again(&rows[row])));
+                continue;
+            };
+            writer.code_bytes += sketch.code_size;
+            packages.refer(&[&sketch.hex], &[]);
+            plain.push(sketch.plain(code, &rows, row));
+        }
         let mut last = None;
-        for function in functions.values_mut().map(Arc::make_mut) {
+        for function in known.iter_mut().map(Arc::make_mut) {
             find_code(&packages, function, &mut last);
             for version in function.published.versions.values_mut() {
                 find_code(&packages, Arc::make_mut(version), &mut last);
@@ -174,6 +201,7 @@ impl Stored {
             packages.refer(package(&version.layer.location).as_slice(), &[]);
         }
         packages.sweep()?;
+        let functions = Functions::of(known, plain);
         Ok(Self { data_dir, store, packages, writer, functions, layers, signing, lock })
     }
 }

@@ -145,7 +145,7 @@ impl Control {
 
     /// Checks that enough stays unreserved when a function without a reservation has so many provisioned.
     fn check_unreserved(&self, functions: &super::Functions, name: &str, whole: u64) -> Result<(), ApiError> {
-        let others: u64 = functions.values().filter(|other| other.name != name).map(allocated).sum();
+        let others: u64 = functions.known().filter(|other| other.name != name).map(allocated).sum();
         let floor = self.options.unreserved_minimum;
         let left = u64::from(self.options.account_concurrency).saturating_sub(others);
         if whole > left {

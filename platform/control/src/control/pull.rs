@@ -132,7 +132,7 @@ impl Control {
     pub fn begin_pulls(self: &Arc<Self>) {
         let mut queue = self.pulls.lock();
         queue.of = Some(Arc::downgrade(self));
-        for function in self.snapshot().values() {
+        for function in self.snapshot().known() {
             let Some(pull) = &function.pull else { continue };
             if !queue.waiting.iter().any(|job| job.ticket == pull.ticket) {
                 tracing::info!(
@@ -166,7 +166,7 @@ impl Control {
         }
         drop(queue);
         let functions = self.snapshot();
-        let waiting = functions.values().filter(|function| function.pull.is_some());
+        let waiting = functions.known().filter(|function| function.pull.is_some());
         waiting.map(|function| function.name.clone()).collect()
     }
 

@@ -1,12 +1,14 @@
 //! How functions become rows of the store, and which rows this version understands.
 
 use super::CodeSigningConfig;
+use super::functions::{Sketch, again};
 use crate::function::Function;
 use crate::layer::LayerVersions;
 use crate::published;
 use crate::store::{Store, StoreError, Write};
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The layout of rows. Raise it when an older Onrush would misread what this one writes.
@@ -28,6 +30,10 @@ pub struct Contents {
     pub version_key: u64,
     /// Functions, without the paths that depend on where the data folder lies.
     pub functions: BTreeMap<String, Arc<Function>>,
+    /// The others, which are plain, and where their rows are among those of all of them.
+    pub plain: Vec<(Sketch, Range<usize>)>,
+    /// Those rows, which were understood once.
+    pub plain_rows: Vec<u8>,
     /// Layers, likewise.
     pub layers: Vec<LayerVersions>,
     /// Code signing configurations.
@@ -114,6 +120,12 @@ pub fn read(store: &dyn Store) -> Result<Result<Contents, Unreadable>, StoreErro
         let row = row(key, value);
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         match row {
+            Ok(Row::Plain(sketch)) => {
+                let from = found.plain_rows.len();
+                found.plain_rows.extend_from_slice(value);
+                let row = from..found.plain_rows.len();
+                found.plain.push((sketch, row));
+            }
             Ok(row) => found.rows.push(row),
             Err(detail) => found.broken.push((key.to_owned(), detail)),
         }
@@ -124,6 +136,8 @@ pub fn read(store: &dyn Store) -> Result<Result<Contents, Unreadable>, StoreErro
 #[derive(Default)]
 struct Found {
     rows: Vec<Row>,
+    plain: Vec<(Sketch, Range<usize>)>,
+    plain_rows: Vec<u8>,
     broken: Vec<(String, String)>,
 }
 
@@ -132,6 +146,7 @@ enum Row {
     Schema(u64),
     VersionKey(u64),
     Function(Arc<Function>),
+    Plain(Sketch),
     Version(u64, Arc<Function>),
     Layer(LayerVersions),
     Signing(CodeSigningConfig),
@@ -150,7 +165,10 @@ fn row(key: &str, value: &[u8]) -> Result<Row, String> {
     Ok(match key {
         SCHEMA_KEY => Row::Schema(number()?),
         VERSION_KEY => Row::VersionKey(number()?),
-        key if key.starts_with(FUNCTION_PREFIX) => Row::Function(of(value)?),
+        key if key.starts_with(FUNCTION_PREFIX) => match Sketch::of(of(value)?) {
+            Ok(sketch) => Row::Plain(sketch),
+            Err(function) => Row::Function(function.into()),
+        },
         key if key.starts_with(VERSION_PREFIX) => {
             let version: Arc<Function> = of(value)?;
             Row::Version(published::number(&version.version).ok_or("not a version")?, version)
@@ -166,10 +184,12 @@ fn contents(found: Found) -> Result<Contents, Unreadable> {
         schema: None,
         version_key: 0,
         functions: BTreeMap::new(),
+        plain: found.plain,
+        plain_rows: found.plain_rows,
         layers: Vec::new(),
         signing: Vec::new(),
     };
-    let (mut functions, mut versions) = (Vec::with_capacity(found.rows.len()), Vec::new());
+    let (mut functions, mut versions) = (Vec::new(), Vec::new());
     for row in found.rows {
         match row {
             Row::Schema(schema) => contents.schema = Some(u32::try_from(schema).unwrap_or(u32::MAX)),
@@ -178,7 +198,7 @@ fn contents(found: Found) -> Result<Contents, Unreadable> {
             Row::Version(number, version) => versions.push((number, version)),
             Row::Layer(layer) => contents.layers.push(layer),
             Row::Signing(config) => contents.signing.push(config),
-            Row::Unknown => {}
+            Row::Plain(_) | Row::Unknown => {}
         }
     }
     // Before anything is said of rows that are not ours to understand.
@@ -189,6 +209,14 @@ fn contents(found: Found) -> Result<Contents, Unreadable> {
         return Err(Unreadable::Row { key, detail });
     }
     contents.functions = functions.into_iter().collect();
+    // Whoever has versions says so in its own row, too; if not, it is believed all the same.
+    let orphans = versions.iter().map(|(_, version)| version.name.as_str());
+    let orphans: HashSet<_> = orphans.filter(|name| !contents.functions.contains_key(*name)).collect();
+    if !orphans.is_empty() {
+        for (sketch, row) in contents.plain.extract_if(.., |(sketch, _)| orphans.contains(&*sketch.name)) {
+            contents.functions.insert(sketch.name, Arc::new(again(&contents.plain_rows[row])));
+        }
+    }
     for (number, version) in versions {
         let Some(owner) = contents.functions.get_mut(&version.name) else {
             let key = version_row(&version.name, &version.version);
@@ -202,6 +230,7 @@ fn contents(found: Found) -> Result<Contents, Unreadable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::package::Location;
     use crate::store::Rows;
     use std::path::PathBuf;
 
@@ -273,6 +302,33 @@ mod tests {
         let strange = |name| Write::Put(key(name), b"{".to_vec());
         let all = rows([put(&Function::new("a", PathBuf::new())), strange("c"), strange("b")]);
         assert!(matches!(read(&all), Err(Unreadable::Row { key: named, .. }) if named == key("b")));
+    }
+
+    fn plain(name: &str) -> Function {
+        let location = Location::Package("ab".to_owned());
+        Function { location, ..Function::new(name, PathBuf::new()) }
+    }
+
+    #[test]
+    fn a_plain_function_is_checked_like_any_other() {
+        let contents = read(&rows([put(&plain("a")), put(&plain("b"))])).unwrap();
+        assert!(contents.functions.is_empty());
+        let understood = contents.plain.into_iter().map(|(_, row)| again(&contents.plain_rows[row]));
+        assert_eq!(understood.collect::<Vec<_>>(), [plain("a"), plain("b")]);
+        // A field that a sketch has no need of.
+        let Write::Put(key, row) = put(&plain("b")) else { panic!("a function is put") };
+        let row = String::from_utf8(row).unwrap().replace("\"memory_mb\":128", "\"memory_mb\":\"much\"");
+        let all = rows([put(&plain("a")), Write::Put(key.clone(), row.into_bytes())]);
+        assert!(matches!(read(&all), Err(Unreadable::Row { key: named, .. }) if named == key));
+    }
+
+    #[test]
+    fn what_has_a_version_is_not_plain_whatever_its_row_says() {
+        let version = Function { version: "3".to_owned(), ..plain("b") };
+        let contents = read(&rows([put(&plain("a")), put(&plain("b")), put_version(&version)])).unwrap();
+        assert_eq!(contents.plain.iter().map(|(sketch, _)| &*sketch.name).collect::<Vec<_>>(), ["a"]);
+        let with_version: Vec<_> = contents.functions["b"].published.versions.keys().collect();
+        assert_eq!((contents.functions.len(), with_version), (1, vec![&3]));
     }
 
     #[test]

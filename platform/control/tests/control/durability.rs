@@ -1,11 +1,12 @@
 //! What is acknowledged survives `kill -9`; one process at a time; a full disk harms nothing.
 
 use crate::bench::{Bench, await_removals, create, open, options};
-use control::{Control, ErrorCode, OpenError};
+use control::{Control, ErrorCode, OpenError, PublishVersion};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 
 const FOLDER: &str = "ONRUSH_TEST_CONTROL_FOLDER";
 
@@ -130,6 +131,47 @@ fn functions_are_the_same_after_a_restart() {
     assert_eq!(after.code, before.code);
     assert!(after.code.join("index.py").is_file());
     assert!(bench.heard().is_empty());
+}
+
+#[test]
+fn what_nothing_hangs_on_is_understood_after_the_start_and_changes_like_any_other() {
+    let bench = Bench::new();
+    // Fewer are understood at the start.
+    let plain: Vec<_> = (0..101).map(|n| format!("f{n:03}")).collect();
+    for name in &plain {
+        bench.control.create(create(name, "one")).unwrap();
+    }
+    for name in ["published", "reserved"] {
+        bench.control.create(create(name, "one")).unwrap();
+    }
+    bench.control.put_concurrency("reserved", Some(7)).unwrap();
+    bench.control.publish("published", PublishVersion::default()).unwrap();
+    let (before, bytes) = (bench.control.functions(), bench.control.code_bytes());
+    let bench = bench.again();
+    let control = &bench.control;
+    let mut names = Vec::new();
+    control.each_name(|name, arn, logical_id| {
+        names.push((name.to_owned(), arn.to_owned(), logical_id.is_some()));
+    });
+    let of = |function: &Arc<control::Function>| (function.name.clone(), function.arn.clone(), false);
+    assert_eq!(names, before.iter().map(of).collect::<Vec<_>>());
+    let known = |control: &Control| -> Vec<String> {
+        control.known_functions().iter().map(|function| function.name.clone()).collect()
+    };
+    assert_eq!((known(control), control.plain_names()), (vec!["published".into(), "reserved".into()], plain));
+    assert_eq!((control.count(), control.code_bytes(), control.unreserved_concurrency()), (103, bytes, 993));
+    assert_eq!(control.functions_from("f099", 2).len(), 2);
+    assert_eq!(control.functions(), before);
+    assert!(before.iter().zip(control.functions()).all(|(before, after)| before.code == after.code));
+    // Its package goes with the last that runs it.
+    control.put_concurrency("f001", Some(1)).unwrap();
+    assert_eq!((known(control).len(), control.unreserved_concurrency()), (3, 992));
+    assert_eq!(control.create(create("f002", "two")).unwrap_err().code, ErrorCode::ResourceConflict);
+    assert_eq!(bench.packages(), 1);
+    let names: Vec<_> = before.iter().map(|function| function.name.clone()).collect();
+    drop(before);
+    names.iter().for_each(|name| drop(control.delete(name, None).unwrap()));
+    assert_eq!((control.count(), control.code_bytes(), bench.packages()), (0, 0, 0));
 }
 
 #[test]

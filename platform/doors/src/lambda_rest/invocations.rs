@@ -294,7 +294,7 @@ fn meant(doors: &Doors, name: &str) -> Option<Arc<Function>> {
     if let Some(function) = doors.function_by_logical_id(name) {
         return Some(function);
     }
-    let functions = doors.control.functions();
+    let functions = doors.control.functions_from("", 2);
     match functions.as_slice() {
         [only] if name == EMULATOR_NAME => Some(only.clone()),
         _ => None,

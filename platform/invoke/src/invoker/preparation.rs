@@ -49,29 +49,40 @@ impl Invoker {
             if !others.is_empty() {
                 invoker.prepare_each(others).await;
             }
+            let prepare_others = move || {
+                invoker.take_over(|mut versions| {
+                    versions.retain(|version| version.function.state == State::Active);
+                    invoker.prepare_all(&versions);
+                });
+            };
+            if let Err(error) = tokio::task::spawn_blocking(prepare_others).await {
+                tracing::error!(%error, "functions are not prepared; their first invocations do it");
+            }
         }
     }
 
     /// One after the other, and on one thread: with very many, handing each over would take longer than the work.
     async fn prepare_each(&self, versions: Vec<Arc<Version>>) {
-        let (runtimes, layers_folder) = (self.0.runtimes.clone(), self.0.layers_folder.clone());
-        let prepare_all = move || {
-            for version in versions.iter().filter(|version| !version.prepared.initialized()) {
-                // A defect met with one must not stop the others.
-                let work = || prepare(&runtimes, &version.function, &layers_folder);
-                match catch_unwind(AssertUnwindSafe(work)) {
-                    // An invocation that came first has done the same.
-                    Ok(Ok(made)) => drop(version.prepared.set(Arc::new(made))),
-                    Ok(Err(error)) => warn_of(version, &error),
-                    Err(_) => tracing::error!(
-                        function = %version.function.name,
-                        "preparing this function failed unexpectedly; its next invocation tries again"
-                    ),
-                }
-            }
-        };
-        if let Err(error) = tokio::task::spawn_blocking(prepare_all).await {
+        let invoker = self.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || invoker.prepare_all(&versions)).await {
             tracing::error!(%error, "functions are not prepared; their first invocations do it");
+        }
+    }
+
+    /// The same for a thread that may block.
+    pub(super) fn prepare_all(&self, versions: &[Arc<Version>]) {
+        for version in versions.iter().filter(|version| !version.prepared.initialized()) {
+            // A defect met with one must not stop the others.
+            let work = || prepare(&self.0.runtimes, &version.function, &self.0.layers_folder);
+            match catch_unwind(AssertUnwindSafe(work)) {
+                // An invocation that came first has done the same.
+                Ok(Ok(made)) => drop(version.prepared.set(Arc::new(made))),
+                Ok(Err(error)) => warn_of(version, &error),
+                Err(_) => tracing::error!(
+                    function = %version.function.name,
+                    "preparing this function failed unexpectedly; its next invocation tries again"
+                ),
+            }
         }
     }
 }

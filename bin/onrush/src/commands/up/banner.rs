@@ -1,19 +1,25 @@
 //! What `up` prints when it serves: what runs, where, what is not enforced, what to try.
 
 use crate::commands::doctor::{cures, word};
-use control::Function;
+use control::{Control, Function};
 use model::Era;
 use model::stack::{ApiRoute, Integration, IntegrationKind, Stack};
 use sandbox::{Abilities, AbilityState};
-use serde::Serialize;
+use serde::ser::SerializeSeq as _;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Functions that are listed for people: more than that nobody reads at each start.
+const LISTED_MAX: usize = 100;
+
 /// What there is to say.
 pub struct Summary<'a> {
     pub base: &'a str,
+    pub control: &'a Control,
+    /// Those that something hangs on; see [`Control::known_functions`].
     pub functions: Vec<Arc<Function>>,
     pub doors: Vec<(String, String)>,
     pub abilities: &'a Abilities,
@@ -95,13 +101,14 @@ impl Summary<'_> {
     }
 
     /// A function to try: the app's own, where another does not but serve a deployment, as those that the CDK adds.
-    fn function_to_try(&self) -> Option<&Function> {
+    fn function_to_try(&self) -> Option<Arc<Function>> {
         let is_provider = |function: &&Arc<Function>| {
             let id = function.logical_id.as_ref();
             self.stack.zip(id).is_some_and(|(stack, id)| stack.providers.contains(id))
         };
         let own = self.functions.iter().find(|function| !is_provider(function));
-        own.or(self.functions.first()).map(Arc::as_ref)
+        let known = own.or(self.functions.first()).cloned();
+        known.or_else(|| self.control.functions_from("", 1).pop())
     }
 
     /// A door to try, and a path that a function answers there: of an API a route that asks for nothing and takes a GET.
@@ -147,9 +154,16 @@ fn stage(url: &str) -> &str {
 /// For people; the `ready` line stands alone.
 pub fn text(summary: &Summary<'_>) -> String {
     let mut text = String::new();
-    let Summary { base, functions, doors, era, took, .. } = summary;
+    let Summary { base, control, doors, era, took, .. } = summary;
+    let of_template: Vec<_> =
+        summary.functions.iter().filter(|function| function.logical_id.is_some()).cloned().collect();
+    let functions = match control.count() {
+        ..=LISTED_MAX => control.functions(),
+        _ if of_template.is_empty() => control.functions_from("", LISTED_MAX),
+        _ => of_template,
+    };
     let _ = writeln!(text, "Functions (era {}: {})", era.name, era.summary);
-    for function in functions {
+    for function in &functions {
         let word = function.logical_id.as_ref().unwrap_or(&function.name);
         let runtime = function.runtime.as_deref().unwrap_or("image");
         let reserved = function.reserved.map(|n| format!(", {n} reserved")).unwrap_or_default();
@@ -160,6 +174,10 @@ pub fn text(summary: &Summary<'_>) -> String {
             "  {word:<24} {runtime:<18} {} MB, {seconds} s{reserved}{name}",
             function.memory_mb
         );
+    }
+    let others = control.count().saturating_sub(functions.len());
+    if others > 0 {
+        let _ = writeln!(text, "  and {others} more: aws lambda list-functions --endpoint-url {base}");
     }
     if functions.is_empty() {
         let _ = writeln!(text, "  none yet: aws lambda create-function --endpoint-url {base} …");
@@ -216,19 +234,12 @@ pub fn text(summary: &Summary<'_>) -> String {
 
 /// For scripts: one line. Made without values in between, since functions may be ten thousand.
 pub fn json(summary: &Summary<'_>) -> String {
-    let functions = summary.functions.iter();
     let doors = summary.doors.iter();
     let page = Page {
         schema: 1,
         ready: summary.base,
         era: &summary.era.name,
-        functions: functions
-            .map(|function| OneFunction {
-                name: &function.name,
-                logical_id: function.logical_id.as_deref(),
-                arn: &function.arn,
-            })
-            .collect(),
+        functions: Names(summary.control),
         doors: doors
             .map(|(id, url)| OneDoor {
                 id,
@@ -252,12 +263,29 @@ struct Page<'a> {
     schema: u32,
     ready: &'a str,
     era: &'a str,
-    functions: Vec<OneFunction<'a>>,
+    functions: Names<'a>,
     doors: Vec<OneDoor<'a>>,
     network: Option<&'a str>,
     not_enforced: Vec<Value>,
     gaps: Vec<String>,
     took_ms: u64,
+}
+
+/// Every function.
+struct Names<'a>(&'a Control);
+
+impl Serialize for Names<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(None)?;
+        let mut done = Ok(());
+        self.0.each_name(|name, arn, logical_id| {
+            if done.is_ok() {
+                done = list.serialize_element(&OneFunction { name, logical_id, arn });
+            }
+        });
+        done?;
+        list.end()
+    }
 }
 
 #[derive(Serialize)]

@@ -252,7 +252,8 @@ async fn remove_others(
     deployed: &[String],
     trail: &Trail,
 ) -> Result<(), Stop> {
-    let of_a_template = control.functions().into_iter().filter(|function| function.logical_id.is_some());
+    let of_a_template =
+        control.known_functions().into_iter().filter(|function| function.logical_id.is_some());
     for other in of_a_template.filter(|other| !deployed.contains(&other.name)) {
         let path = read.path.display();
         crate::say(&format!("  {}: removed, {path} has no such function that runs", other.name));

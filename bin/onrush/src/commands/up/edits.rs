@@ -22,7 +22,8 @@ pub async fn watch(control: Arc<Control>) {
 }
 
 fn look(control: &Control) {
-    for function in control.functions() {
+    // Those that are plain run packages, which nobody edits.
+    for function in control.known_functions() {
         let word = function.logical_id.as_ref().unwrap_or(&function.name);
         match control.refresh_code(&function.name) {
             Ok(false) => {}

@@ -111,7 +111,8 @@ pub fn parts(
         None => control,
     };
     let control = Arc::new(control.with_images(images).with_objects(objects));
-    invoker.begin(&control.functions());
+    invoker.begin(&control.known_functions());
+    invoker.begin_others(Arc::downgrade(&control));
     Ok(Parts { control, invoker, events, doors })
 }
 

@@ -48,7 +48,6 @@ pub(super) fn delete_concurrency(control: &Control, input: &Input<'_>) -> Result
 }
 
 pub(super) fn account_settings(control: &Control) -> Answer {
-    let functions = control.functions();
     let used = control.code_bytes();
     Answer::ok(json!({
         "AccountLimit": {
@@ -58,7 +57,7 @@ pub(super) fn account_settings(control: &Control) -> Answer {
             "ConcurrentExecutions": control.options().account_concurrency,
             "UnreservedConcurrentExecutions": control.unreserved_concurrency(),
         },
-        "AccountUsage": {"TotalCodeSize": used, "FunctionCount": functions.len()},
+        "AccountUsage": {"TotalCodeSize": used, "FunctionCount": control.count()},
     }))
 }
 
