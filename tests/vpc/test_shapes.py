@@ -154,6 +154,9 @@ def test_a_subnet_without_an_address_left_refuses_the_next_interface_until_someb
         assert [name for name, answer in said.items() if answer != ["hello"]] == ["F11"], said
         row = platform.limit("subnet.addresses", "Private0")
         assert (row["max"], row["used"]) == (11, 11) and row["refused"] >= 1
+        result = platform.invoke("F11", {"python": network.CONNECT, "host": SERVER, "port": PORT, "timeout": 0.3})
+        assert result.headers["x-onrush-limit"] == "subnet.addresses; resource=Private0; used=11; max=11"
+        assert "packets were dropped by subnet.addresses of Private0: 11 of 11 addresses" in result.log, result.log
         # One that no function has any more keeps its address while a connection goes through it.
         held = threading.Thread(target=puppet.inside, args=(platform, HOLD, "F00"), kwargs={"host": SERVER, "port": PORT, "for": 4})
         held.start()

@@ -73,6 +73,8 @@ struct Group {
     retired: bool,
     /// For how many interfaces it has room.
     room: u32,
+    /// What its interface found no room in: why nothing goes through it.
+    without: Option<Refusal>,
     tally: Tally,
 }
 
@@ -114,7 +116,9 @@ impl Interfaces {
     ) -> (InterfaceId, Option<Refusal>) {
         let now = self.clock(now);
         if let Err(refusal) = self.room.take(now, subnet, 1) {
-            return (self.push(name, None, 0), Some(refusal));
+            let id = self.push(name, None, 0);
+            self.groups[id.index()].without = Some(refusal.clone());
+            return (id, Some(refusal));
         }
         let id = self.push(name, Some(subnet), u32::from(takes.is_zero()));
         self.groups[id.index()].room = 1;
@@ -144,6 +148,7 @@ impl Interfaces {
             grows_at: None,
             retired: false,
             room: 0,
+            without: None,
             tally,
         });
         InterfaceId(id)
@@ -173,9 +178,10 @@ impl Interfaces {
                 if let Some(at) = group.grows_at.take() {
                     self.growing.remove(&(at, id.0));
                 }
+                group.without = Some(refusal.clone());
                 return Some(refusal);
             }
-            (group.room, group.subnet) = (room, Some(subnet));
+            (group.room, group.subnet, group.without) = (room, Some(subnet), None);
         }
         if without {
             // Also one whose making was broken off, and that kept its room.
@@ -218,7 +224,7 @@ impl Interfaces {
     /// Whether one more connection fits. Changes nothing but the count of refusals.
     ///
     /// # Errors
-    /// The refusal names the interface and its figures.
+    /// The refusal names the interface and its figures, or what an interface that was never made found no room in.
     #[inline]
     pub fn check(&mut self, now: Instant, id: InterfaceId) -> Result<(), Refusal> {
         let now = self.clock(now);
@@ -226,6 +232,9 @@ impl Interfaces {
         let max = capacity(group, &self.figures);
         if u64::from(group.used) < max {
             return Ok(());
+        }
+        if let Some(without) = &group.without {
+            return Err(without.clone());
         }
         group.tally.refuse(now);
         Err(Refusal {
@@ -449,7 +458,8 @@ mod tests {
             assert!(all.create(now, name.into(), subnet, Duration::ZERO).1.is_none());
         }
         assert_eq!(all.keep(now, one, subnet, true).unwrap().limit, LimitId::SubnetAddresses);
-        assert_eq!(all.check(now, one).unwrap_err().max, 0);
+        let refusal = all.check(now, one).unwrap_err();
+        assert_eq!((refusal.limit, refusal.used, refusal.max), (LimitId::SubnetAddresses, 2, 2));
         now += Duration::from_secs(90);
         all.advance(now);
         assert_eq!((used(&all), all.check(now, one).is_err()), (2, true));
