@@ -216,7 +216,7 @@ impl View<'_> {
                     grouped(*most)
                 )
             }
-            (None, None) => self.verdict(to, &explanation.path),
+            (None, None) => self.verdict(to, &explanation),
         };
         let full = full.map(|(limit, resource, _)| (limit, resource));
         let policy = self.policy(&explanation.path, to);
@@ -269,9 +269,9 @@ impl View<'_> {
         here.map(|(_, function)| &*function.id).collect()
     }
 
-    fn verdict(&self, to: &Destination, path: &Path) -> String {
+    fn verdict(&self, to: &Destination, explanation: &Explanation) -> String {
         let title = &to.title;
-        match path {
+        match &explanation.path {
             Path::Nat(gateway) => {
                 let gateway = &self.network.gateways[*gateway];
                 let all = u64::from(self.settings.nat.ports) * u64::from(gateway.addresses);
@@ -306,11 +306,18 @@ impl View<'_> {
                 format!("It reaches {title} through {}.", self.network.egress_gateways[*gateway])
             }
             Path::World => format!("It leaves towards {title}; what lies behind is not of this template."),
-            Path::Nothing => {
-                format!(
+            Path::Nothing => match explanation
+                .steps
+                .last()
+                .filter(|step| step.resource.parse::<std::net::IpAddr>().is_err())
+            {
+                Some(deaf) => {
+                    format!("It may go to {title}, but {} takes no connection: connects hang.", deaf.resource)
+                }
+                None => format!(
                     "It may go to {title}, but nobody of the template is there: connects hang until something is attached."
-                )
-            }
+                ),
+            },
             Path::Barred(limit @ LimitId::SubnetAddresses, resource) => {
                 format!(
                     "It does not reach {title}: {limit} of {resource}. Its interface finds no address there."

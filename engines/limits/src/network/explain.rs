@@ -363,6 +363,23 @@ impl Teller<'_> {
         self.step(StepKind::Interface, name.to_string(), rule, true, true);
     }
 
+    /// What of the template has the destination's address and takes no connection, and why; of two, what is in the function's VPC.
+    fn deaf(&self) -> Option<(String, &'static str)> {
+        let (network, to) = (self.network, self.flow.to);
+        let elsewhere = |subnet: usize| network.subnets[subnet].vpc != network.subnets[self.subnet].vpc;
+        let has = |found: &&super::Interface| {
+            found.address.map(Into::into) == Some(to) || found.address6.map(Into::into) == Some(to)
+        };
+        let interface = network.interfaces.iter().filter(has).min_by_key(|found| elsewhere(found.subnet));
+        if let Some(found) = interface {
+            let name = network.interface_name(found.subnet, &found.groups).to_string();
+            return Some((name, "nothing begins a connection to a function"));
+        }
+        let gateways = network.gateways.iter().filter(|found| found.address == Some(to));
+        let gateway = gateways.min_by_key(|found| found.subnet.is_none_or(elsewhere))?;
+        Some((gateway.name.clone(), "a NAT gateway's own address answers nobody"))
+    }
+
     fn end(&mut self, path: &Path) {
         let network = self.network;
         let (resource, rule) = match path {
@@ -370,10 +387,13 @@ impl Teller<'_> {
                 let host = &network.hosts[*host];
                 (host.name.clone(), host.address.to_string())
             }
-            Path::Nothing => {
-                let what = "nobody of the template has this address: connects hang until something is attached there";
-                (self.flow.to.to_string(), what.to_owned())
-            }
+            Path::Nothing => match self.deaf() {
+                Some((name, what)) => (name, format!("{}: {what}", self.flow.to)),
+                None => {
+                    let what = "nobody of the template has this address: connects hang until something is attached there";
+                    (self.flow.to.to_string(), what.to_owned())
+                }
+            },
             Path::Service(endpoint) => {
                 let endpoint = &network.endpoints[*endpoint];
                 (

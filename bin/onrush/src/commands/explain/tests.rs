@@ -416,6 +416,14 @@ fn other_protocols_and_addresses_are_explained() {
         let (text, arrives) =
             view.answer("CartFunction", Some("10.20.2.77:443"), Transport::Tcp, false).unwrap();
         assert!(!arrives && text.contains("nobody of the template is there"), "{text}");
+        for (address, name) in
+            [("10.20.2.4", "eni-PrivateSubnetB-FunctionSecurityGroup"), ("10.20.0.4", "NatGateway")]
+        {
+            let (text, arrives) =
+                view.answer("CartFunction", Some(&format!("{address}:443")), Transport::Tcp, false).unwrap();
+            let said = format!("It may go to {address}:443, but {name} takes no connection: connects hang.");
+            assert!(!arrives && text.contains(&said) && !text.contains("nobody of"), "{text}");
+        }
     });
 }
 
@@ -504,6 +512,13 @@ fn what_runs_now_is_told_beside_the_figures() {
     assert_eq!(
         (says("arrives"), says("limit"), says("resource"), &found["arrives"]),
         (&json!(false), &json!("nat.ports"), &json!("NatGateway"), &json!(false))
+    );
+    let url = view.answer("CartFunctionUrl", None, Transport::Tcp, false).ok().unwrap().0;
+    assert!(
+        url.starts_with(
+            "CartFunctionUrl: a function URL\n  a door to CartFunction: clients reach it at http://"
+        ),
+        "{url}"
     );
     // A resource alone tells of its own limits.
     let about = |id: &str| view.answer(id, None, Transport::Tcp, false).ok().unwrap().0;

@@ -17,6 +17,14 @@ impl View<'_> {
             lines.extend(self.service_behind(id).map(by).unwrap_or_default());
             return Some(("a REST API".to_owned(), lines));
         }
+        if let Some(url) = stack.function_urls.iter().find(|found| found.id == id) {
+            let lines = vec![format!(
+                "a door to {}: clients reach it at {}; it stands in no VPC",
+                url.target.function.as_str(),
+                url.url
+            )];
+            return Some(("a function URL".to_owned(), lines));
+        }
         if stack.ssm_parameters.iter().any(|found| found.id == id) {
             return Some(("a parameter of SSM".to_owned(), self.service_behind(id).map(by)?));
         }
@@ -71,7 +79,7 @@ impl View<'_> {
         if let Some(log) = stack.flow_logs.iter().find(|found| found.id == id) {
             let (Logged::Vpc(of) | Logged::Subnet(of) | Logged::NetworkInterface(of)) = &log.of;
             let lines = vec![
-                format!("of the interfaces of functions in {}: {} traffic", of.as_str(), log.traffic),
+                format!("of the interfaces in {}: {} traffic", of.as_str(), log.traffic),
                 format!("a line for what passes within {} s: {}", log.interval.as_secs(), log.format),
             ];
             return Some(("a flow log".to_owned(), lines));
@@ -94,7 +102,6 @@ impl View<'_> {
         let line = match &**kind {
             "AWS::EC2::VPCCidrBlock" => "a further range of its VPC, which has all its ranges in a row",
             "AWS::ElastiCache::SubnetGroup" => "caches with it stand in the first of its subnets",
-            "AWS::Lambda::Url" => "a door: it stands in no VPC",
             _ => "not part of the network",
         };
         Some((kind.clone(), vec![line.to_owned()]))
