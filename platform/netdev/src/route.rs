@@ -9,6 +9,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::netlink::{ACKNOWLEDGE, Batch, CREATE, DUMP, REPLACE, Socket, attributes};
 
+/// An address of the internet, where nothing is sent.
+pub const INTERNET: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
+
 const NEW_LINK: u16 = 16;
 const NEW_ADDRESS: u16 = 20;
 const GET_ADDRESS: u16 = 22;
@@ -270,7 +273,8 @@ pub fn device_towards(address: Ipv4Addr) -> io::Result<Option<u32>> {
 }
 
 /// The devices that the default route for IPv4 leads to, by their indices: several of a route of several ways, none without a
-/// route. Of several routes, the first that the kernel lists: it lists them as it uses them.
+/// route. Of several routes, the first that the kernel lists: it lists them as it uses them. Of one that names a nexthop object
+/// alone, as with `net.ipv4.nexthop_compat_mode=0`, the way that the kernel takes now.
 ///
 /// # Errors
 /// Of the kernel.
@@ -279,7 +283,7 @@ pub fn uplinks() -> io::Result<Vec<u32>> {
     let mut header = [0; 12];
     header[0] = libc::AF_INET as u8;
     batch.message(GET_ROUTE, DUMP, &header);
-    let mut found = Vec::new();
+    let (mut found, mut is_there) = (Vec::new(), false);
     Socket::route()?.dump(&batch, |kind, body| {
         if !found.is_empty()
             || kind != NEW_ROUTE
@@ -290,6 +294,7 @@ pub fn uplinks() -> io::Result<Vec<u32>> {
         {
             return;
         }
+        is_there = true;
         for (kind, value) in attributes(&body[12..]) {
             match (kind, value.first_chunk::<4>()) {
                 (ROUTE_DEVICE, Some(device)) => found.push(u32::from_ne_bytes(*device)),
@@ -298,6 +303,9 @@ pub fn uplinks() -> io::Result<Vec<u32>> {
             }
         }
     })?;
+    if is_there && found.is_empty() {
+        found.extend(device_towards(INTERNET)?);
+    }
     Ok(found)
 }
 

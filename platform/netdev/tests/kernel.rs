@@ -63,6 +63,27 @@ fn next(device: &Device, end: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
+#[test]
+fn a_default_route_by_a_nexthop_object_has_a_device() {
+    inside(|| {
+        let (_device, index) = device(Kind::Pair).unwrap();
+        let ip = |words: &str| {
+            let done = std::process::Command::new("ip").args(words.split(' ')).output();
+            done.is_ok_and(|done| done.status.success())
+        };
+        // The setting is that of the calling thread's namespace.
+        if std::fs::write("/proc/sys/net/ipv4/nexthop_compat_mode", "0").is_err()
+            || !ip("route del default")
+            || !ip("nexthop add id 7 dev eth0")
+            || !ip("route add default nhid 7")
+        {
+            println!("skipped: no nexthop objects, or no ip to make them");
+            return;
+        }
+        assert_eq!(route::uplinks().unwrap(), [index]);
+    });
+}
+
 fn carries_packets(kind: Kind) {
     inside(|| {
         let (descriptor, index) = device(kind).unwrap();

@@ -4,7 +4,6 @@
 use super::{DEVICE, OURS, Outside, World, WorldError, enter, forwarding, namespace_path};
 use netdev::netlink::Socket;
 use netdev::route;
-use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -13,8 +12,6 @@ use std::time::Duration;
 
 /// Time between two looks; each costs a few system calls.
 const PERIOD: Duration = Duration::from_secs(1);
-/// An address of the internet, where nothing is sent.
-const INTERNET: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
 
 /// The watching thread. Dropping it ends the watch.
 #[derive(Debug)]
@@ -104,7 +101,7 @@ fn watch(
 
 /// Another device may have the host's default route now, or what VPNs put before it: two routes of half the internet each.
 fn follow_uplink(state_dir: &Path) {
-    let towards = route::device_towards(INTERNET).ok().flatten();
+    let towards = route::device_towards(route::INTERNET).ok().flatten();
     for uplink in route::uplinks().unwrap_or_default().into_iter().chain(towards) {
         if let Err(error) = route::name(uplink).and_then(|name| forwarding::allow_also(state_dir, &name)) {
             tracing::warn!(%error, "cannot allow forwarding for the device of the default route");
