@@ -58,7 +58,9 @@ pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream) {
 
 /// One request and its answer; false when the connection is to be closed.
 async fn exchange(session: &Session, wire: &mut Wire) -> Result<bool, Broken> {
+    wire.is_head = false;
     let head = wire.head().await?;
+    wire.is_head = head.method == Method::Head;
     let keep = head.keep_alive;
     wire.closes = !keep;
     match route(head.method, &head.path) {
@@ -319,6 +321,19 @@ mod tests {
             "{accepted}"
         );
         assert_eq!(whole(answer).await, Reply::Response(Bytes::from_static(b"[2]")));
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_head_has_no_body() {
+        let (_session, mut stream) = runtime().await;
+        let asked = format!(
+            "HEAD {PREFIX}invocation/next HTTP/1.1\r\n\r\nGET /2018-06-01/ping HTTP/1.1\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(asked.as_bytes()).await.unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).await.unwrap();
+        let (first, second) = answers.split_once("\r\n\r\n").unwrap();
+        assert!(first.starts_with("HTTP/1.1 404") && second.starts_with("HTTP/1.1 200"), "{answers}");
     }
 
     #[tokio::test]

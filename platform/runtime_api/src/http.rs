@@ -66,6 +66,7 @@ pub(crate) enum Method {
     Get,
     Post,
     Put,
+    Head,
     Other,
 }
 
@@ -111,6 +112,8 @@ pub(crate) struct Wire {
     /// The request asked for the connection's end, and its answer says so: Node's agent keeps a connection otherwise, and its
     /// next request would find it closed. Source: RFC 9112, section 9.6.
     pub(crate) closes: bool,
+    /// What is answered is a `HEAD`.
+    pub(crate) is_head: bool,
 }
 
 impl Wire {
@@ -124,6 +127,7 @@ impl Wire {
             scanned: 0,
             spent: false,
             closes: false,
+            is_head: false,
         }
     }
 
@@ -379,6 +383,8 @@ impl Wire {
         out.extend_from_slice(b"Content-Length: ");
         out.extend_from_slice(body.len().to_string().as_bytes());
         out.extend_from_slice(b"\r\n\r\n");
+        // Whose answer has the length of a body, and none (RFC 9110, section 9.3.2): it would be read as the next answer.
+        let body = if self.is_head { &[] } else { body };
         if body.len() <= BUFFER_BYTES {
             out.extend_from_slice(body);
             self.stream.write_all(out).await?;
@@ -403,6 +409,7 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Broken> 
         Some("GET") => Method::Get,
         Some("POST") => Method::Post,
         Some("PUT") => Method::Put,
+        Some("HEAD") => Method::Head,
         _ => Method::Other,
     };
     let mut head = Head {
