@@ -41,6 +41,8 @@ const CURE_CROWDED: &str = "move them: cd /sys/fs/cgroup && mkdir -p init && \
 const CURE_MOUNT: &str = "mount -t cgroup2 cgroup2 /sys/fs/cgroup (in a container: --cgroupns=private --privileged; \
                           for a chroot, from outside: mount --rbind /sys FOLDER/sys)";
 const CURE_ROOT: &str = "run as root";
+/// Of root of a user namespace, as in a container without root.
+const CURE_ROOT_OF_ALL: &str = "run as root of the host, outside of this user namespace";
 /// Of what was not asked for.
 pub(super) const CURE_WALLS: &str = "run without --isolation process";
 
@@ -150,7 +152,7 @@ fn walls(house: &House, abilities: &mut Abilities, loop_refusal: Option<String>)
         users(house, abilities);
     } else {
         let detail = "environments share one host user id, each in a user namespace of its own";
-        abilities.add("uid-per-environment", AbilityState::Loose, detail, Some(CURE_ROOT));
+        abilities.add("uid-per-environment", AbilityState::Loose, detail, Some(cure_root()));
     }
     match loop_refusal {
         None => abilities.enforce("tmp-size", "ext4 on a loop device, not counted as memory"),
@@ -159,7 +161,7 @@ fn walls(house: &House, abilities: &mut Abilities, loop_refusal: Option<String>)
                 reason if reason.contains("mkfs") => "apt-get install e2fsprogs",
                 // Root, and the devices are not there or all taken.
                 _ if house.privileged => "modprobe loop (in a container: --device /dev/loop-control)",
-                _ => CURE_ROOT,
+                _ => cure_root(),
             };
             let detail =
                 format!("tmpfs, counted as memory: the memory limit is raised by its size ({reason})");
@@ -218,7 +220,7 @@ fn no_walls(house: &House, abilities: &mut Abilities) {
         users(house, abilities);
     } else {
         let detail = "functions run as the platform's own user and can read all it can";
-        abilities.add("uid-per-environment", AbilityState::Missing, detail, Some(CURE_ROOT));
+        abilities.add("uid-per-environment", AbilityState::Missing, detail, Some(cure_root()));
     }
 }
 
@@ -271,7 +273,8 @@ fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
         abilities.add("memory-limit", AbilityState::Loose, detail, cure);
     } else if house.isolation == Isolation::Namespaces && house.stock().tmp_counts_as_memory() {
         let detail = "control group; raised by the size of /tmp, which is memory here";
-        abilities.add("memory-limit", AbilityState::Loose, detail, Some(CURE_ROOT));
+        let cure = (!house.privileged).then(cure_root);
+        abilities.add("memory-limit", AbilityState::Loose, detail, cure);
     } else {
         abilities.enforce("memory-limit", "control group, swap included");
     }
@@ -297,13 +300,18 @@ fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
     }
 }
 
+/// What those do who are not root of all.
+fn cure_root() -> &'static str {
+    if rustix::process::geteuid().is_root() { CURE_ROOT_OF_ALL } else { CURE_ROOT }
+}
+
 /// What an ordinary user can do about groups, which depends on whether a service manager could hand some over: it can where
 /// the host runs systemd on control groups version 2.
 fn cure_of_user(has_groups: bool) -> &'static str {
     let is_there = |path: &str| Path::new(path).exists();
     let has_manager = || is_there(&format!("/run/user/{}/systemd", rustix::process::geteuid().as_raw()));
     match is_there("/run/systemd/system") && is_there("/sys/fs/cgroup/cgroup.controllers") {
-        false => CURE_ROOT,
+        false => cure_root(),
         true if has_groups => CURE_CONTROLLERS,
         true if !has_manager() => CURE_LINGER,
         true => CURE_DELEGATE,
