@@ -216,6 +216,10 @@ impl Builder<'_, '_> {
                 MAPPING => problem.help(
                     "send its function an event of its source, for example: `onrush generate-event sqs receive-message | onrush invoke FUNCTION -e -`",
                 ),
+                load_balancer::LOAD_BALANCER => problem.help(format!(
+                    "its name and addresses stand in the VPC; `--attach {}=HOST:PORT` puts a server behind them",
+                    first.id
+                )),
                 _ => problem.maybe_help(
                     nearest_within(kind, SLIP_EDITS_MAX, OFTEN_MEANT).map(|near| format!("did you mean `{near}`?")),
                 ),

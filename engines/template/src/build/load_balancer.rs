@@ -6,7 +6,7 @@ use crate::yaml::Node;
 use model::stack::{BalancerKind, FunctionTarget, LoadBalancer, LoadBalancerRoute};
 use std::collections::BTreeMap;
 
-const LOAD_BALANCER: &str = "AWS::ElasticLoadBalancingV2::LoadBalancer";
+pub(super) const LOAD_BALANCER: &str = "AWS::ElasticLoadBalancingV2::LoadBalancer";
 const KINDS: &[(&str, BalancerKind)] = &[
     ("application", BalancerKind::Application),
     ("network", BalancerKind::Network),

@@ -236,6 +236,23 @@ fn peers_prefix_lists_and_zones_are_read() {
 }
 
 #[test]
+fn a_load_balancer_forwards_nothing_and_the_warning_says_what_stands() {
+    let text = with(
+        "
+  Balancer:
+    Type: AWS::ElasticLoadBalancingV2::LoadBalancer
+    Properties: {Type: network, Scheme: internal, Subnets: [!Ref One, !Ref Two]}
+",
+    );
+    let [said] = &warnings(&text)[..] else { panic!("{:?}", warnings(&text)) };
+    assert!(said.contains("LoadBalancer is not run: Balancer"), "{said}");
+    assert!(
+        said.contains("its name and addresses stand in the VPC; `--attach Balancer=HOST:PORT`"),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_aws_refuses_is_refused_in_its_words() {
     let text = with(
         "\x20 Small: {Type: 'AWS::EC2::Subnet', Properties: {VpcId: !Ref Vpc, CidrBlock: 10.0.9.0/29}}
