@@ -10,5 +10,6 @@ pub mod linger;
 pub mod netlink;
 pub mod nft;
 pub mod pair;
+pub mod ring;
 pub mod route;
 pub mod tun;

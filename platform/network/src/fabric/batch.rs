@@ -58,6 +58,11 @@ impl Batch {
     }
 
     /// One of its packets, with its header.
+    pub fn frame(&self, index: usize) -> &[u8] {
+        &self.bytes[self.frames[index].clone()]
+    }
+
+    /// The same, to be rewritten.
     pub fn frame_mut(&mut self, index: usize) -> &mut [u8] {
         &mut self.bytes[self.frames[index].clone()]
     }

@@ -43,13 +43,15 @@ pub(super) enum Written {
 }
 
 pub(super) fn write(device: &Device, frame: &[u8]) -> Written {
-    match device.write(frame) {
-        Ok(()) => Written::Whole,
-        Err(error) => match number(&error) {
-            Some(
-                Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM | Errno::INVAL | Errno::MSGSIZE,
-            ) => Written::Lost,
-            _ => Written::Gone,
-        },
+    device.write(frame).map_or_else(|error| unwritten(&error), |()| Written::Whole)
+}
+
+/// What an error of writing means.
+pub(super) fn unwritten(error: &io::Error) -> Written {
+    match number(error) {
+        Some(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM | Errno::INVAL | Errno::MSGSIZE) => {
+            Written::Lost
+        }
+        _ => Written::Gone,
     }
 }

@@ -16,6 +16,7 @@ use limits::eni::InterfaceId;
 use limits::nat::GatewayId;
 use model::{Instant, Refusal};
 use netdev::device::Device;
+use netdev::ring::Ring;
 use packets::{
     Attachment, BadLine, EnvironmentId, Event, Offload, PacketEngine, Place, Port, Prepared, craft,
 };
@@ -106,6 +107,10 @@ pub(super) struct Thread {
     batch: Batch,
     /// What is known of them ahead.
     prepared: Vec<(Prepared, Offload)>,
+    /// Of those that were read, the ones that go on as they are, and where.
+    waiting: Vec<(Port, usize)>,
+    /// What writes many of them at once, if the kernel has it for us.
+    ring: Option<Ring>,
     /// A packet of our own.
     frame: Frame,
     slots: Vec<Option<Slot>>,
@@ -153,6 +158,8 @@ impl Thread {
             ready: Vec::with_capacity(EVENTS_MAX),
             batch: Batch::default(),
             prepared: Vec::new(),
+            waiting: Vec::new(),
+            ring: Ring::new().ok(),
             frame: Frame::default(),
             slots: Vec::new(),
             free: Vec::new(),

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use limits::network::{Hop, Route};
 use model::LimitId;
 use netdev::device::Kind;
+use netdev::netlink::{Batch, Socket};
+use netdev::route;
 use network::fabric::{CAPTURES_MAX, HeldReply};
 use network::world::Outside;
 use stage::{Corner, PATIENCE, SERVER, Shape, Stage, echo, server, stage};
@@ -61,6 +63,66 @@ fn streams_and_datagrams_go_there_and_back_whole_through_devices_of_every_kind()
         assert!(is_carried_whole(&stage), "{kinds:?}");
         assert_eq!(echoed(&stage), [1, 100, 1_400], "{kinds:?}");
     }
+}
+
+/// Lets so many packets wait before the fabric looks at them.
+fn let_wait(stage: &Stage, send: impl FnOnce()) {
+    let (wait, waiting) = std::sync::mpsc::channel::<()>();
+    stage.fabric.change(move |_, _| _ = waiting.recv_timeout(PATIENCE));
+    send();
+    drop(wait);
+}
+
+#[test]
+fn a_crowd_of_packets_arrives_in_its_order_whatever_is_asked_for_in_between() {
+    for kinds in [(Kind::Tun, Kind::Tun), (Kind::Pair, Kind::Tun)] {
+        let Some(stage) = (Shape { kinds, ..Shape::default() }).stage() else { return };
+        let bound = || UdpSocket::bind("0.0.0.0:0").unwrap();
+        let (socket, asker) = (stage.inside.run(bound), stage.inside.run(bound));
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let_wait(&stage, || {
+            for number in 0..200 {
+                socket.send_to(&[number], server()).unwrap();
+                if number % 50 == 30 {
+                    asker.send_to(&[0; 12], "169.254.169.253:53").unwrap();
+                }
+            }
+        });
+        let mut number = [0];
+        let heard: Vec<u8> =
+            (0..200).map(|_| socket.recv_from(&mut number).map(|_| number[0]).unwrap()).collect();
+        assert_eq!(heard, (0..200).collect::<Vec<u8>>(), "{kinds:?}");
+    }
+}
+
+#[test]
+fn a_crowd_that_finds_the_world_gone_is_lost_and_counted() {
+    let Some(stage) = stage(&[], |_| {}) else { return };
+    let socket = stage.inside.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    let_wait(&stage, || {
+        for _ in 0..100 {
+            socket.send_to(&[1], server()).unwrap();
+        }
+        stage.world.run(|| {
+            let mut header = [0; 16];
+            header[4..8].copy_from_slice(&route::index(c"onrush0").unwrap().to_ne_bytes());
+            let mut batch = Batch::default();
+            batch.message(libc::RTM_DELLINK, 0, &header);
+            Socket::route().unwrap().send(batch).unwrap();
+        });
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let dropped = || runtime.block_on(stage.fabric.board()).unwrap().dropped;
+    let began = Instant::now();
+    let lost = |word| dropped().get(word).copied().unwrap_or_default();
+    while lost("gone") + lost("no-world") < 100 && began.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(lost("gone") + lost("no-world"), 100, "{:?}", dropped());
+    let mut world = Corner::new(c"onrush0", &[(SERVER.into(), 24)], false, (Kind::Tun, 65_535)).unwrap();
+    world.run(echo);
+    stage.fabric.set_world(Some(Outside::behind(world.device.take().unwrap())));
+    assert!(stage.inside.run(|| TcpStream::connect_timeout(&server(), PATIENCE).is_ok()));
 }
 
 #[test]

@@ -22,25 +22,27 @@ use crate::world;
 
 /// Packets read from one device before the next has its turn.
 const TURN: usize = 64;
+/// Batches of one device before the next has its turn: large packets come by twos.
+const BATCHES: usize = 6;
 /// Questions that the resolver works at, at once; beyond it they are dropped, and asked again.
 const OPEN_QUESTIONS_MAX: usize = 1_024;
 /// Longest DNS message over UDP that is taken for a question.
 const QUESTION_BYTES_MAX: usize = 4_096;
 
 impl Thread {
-    /// Carries what waits at one device. The first packet goes on before the next is looked for, as it is mostly alone; while
-    /// there are more, twice as many are read at once.
+    /// Carries what waits at one device. The first packet goes on before the next is looked for, as it is mostly alone;
+    /// what waits behind it is read before it is written, so that one system call writes it.
     pub(super) fn serve(&mut self, now: Instant, from: Port, token: u64) {
         let mut batch = std::mem::take(&mut self.batch);
-        let (mut read, mut at_once) = (0, 1);
-        while read < TURN {
+        let (mut at_once, mut left) = (1, TURN);
+        for _ in 0..BATCHES {
             let device = match from {
                 Port::World => self.world.as_ref().map(|world| &world.device),
                 Port::Relay => self.relay.as_ref(),
                 Port::Environment(_) => slot(&self.slots, token).map(|slot| &slot.device),
             };
             let Some(device) = device else { break };
-            let end = batch.read(device, at_once.min(TURN - read));
+            let end = batch.read(device, at_once);
             if from == Port::World && self.line.is_some() {
                 self.carry_from_line(now, &mut batch);
             } else {
@@ -54,8 +56,11 @@ impl Thread {
                     break;
                 }
             }
-            read += at_once;
-            at_once *= 2;
+            left -= batch.len();
+            if left == 0 {
+                break;
+            }
+            at_once = left;
         }
         self.batch = batch;
     }
@@ -64,6 +69,8 @@ impl Thread {
     fn carry_all(&mut self, now: Instant, from: Port, token: u64, batch: &mut Batch) {
         let mut prepared = std::mem::take(&mut self.prepared);
         prepared.clear();
+        // A panic may have left some of another batch.
+        self.waiting.clear();
         for index in 0..batch.len() {
             let whole = batch.frame_mut(index);
             let offload = frame::offload(whole);
@@ -82,9 +89,16 @@ impl Thread {
                 }
             }
             let packet = Packet { bytes: frame::packet_mut(whole), offload: *offload };
-            let verdict = self.engine.receive_prepared(now, packet, prepared);
-            self.follow(now, from, token, verdict, whole);
+            match self.engine.receive_prepared(now, packet, prepared) {
+                Verdict::Forward(to) if self.line.is_none() => self.waiting.push((to, index)),
+                verdict => {
+                    // Packets go in the order that they came in.
+                    self.send_waiting(batch);
+                    self.follow(now, from, token, verdict, batch.frame(index));
+                }
+            }
         }
+        self.send_waiting(batch);
         self.prepared = prepared;
     }
 
@@ -171,45 +185,100 @@ impl Thread {
 
     /// Writes a packet with its header where it goes.
     fn send(&mut self, to: Port, whole: &[u8]) {
-        if !self.viewers.is_empty() && !matches!(to, Port::Environment(_)) {
-            self.show_translated(frame::packet(whole));
+        if let Err(why) = self.admit(to, whole) {
+            return self.lose(why);
         }
-        let (written, token) = match to {
-            Port::World => match &self.world {
-                None => return self.lose(Lost::NoWorld),
-                Some(world) => {
-                    if let Some(refused) = &world.refused
-                        && destination(frame::packet(whole))
-                            .is_none_or(|to| world::is_in(refused.known(), to))
-                    {
-                        return self.lose(Lost::HostNetwork);
-                    }
-                    let written = match &mut self.line {
-                        None => device::write(&world.device, whole),
-                        Some(line) => write_over_line(line, &world.device, whole),
-                    };
-                    (written, WORLD)
-                }
-            },
-            Port::Relay => match &self.relay {
-                None => return self.lose(Lost::NoRelay),
-                Some(relay) => (device::write(relay, whole), RELAY),
-            },
-            Port::Environment(id) => {
-                let Some(index) = self.index_of(id) else { return self.lose(Lost::Gone) };
-                let token = index as u64 + FIRST;
-                if !self.viewers.is_empty() {
-                    self.show(token, frame::packet(whole));
-                }
-                let Some(Slot { device, .. }) = &self.slots[index] else { return self.lose(Lost::Gone) };
-                (device::write(device, whole), token)
+        let line = if to == Port::World { self.line.take() } else { None };
+        let written = match (self.way(to), line) {
+            (None, _) => Written::Lost,
+            (Some(device), None) => device::write(device, whole),
+            (Some(device), Some(mut line)) => {
+                let written = write_over_line(&mut line, device, whole);
+                self.line = Some(line);
+                written
             }
         };
+        self.wrote(to, written);
+    }
+
+    /// Writes those packets of a batch where they go, many by one system call where the kernel has one for it.
+    fn send_waiting(&mut self, batch: &mut Batch) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        match (self.ring.take(), waiting.len()) {
+            (Some(mut ring), 2..) => {
+                waiting.retain(|&(to, index)| {
+                    let admitted = self.admit(to, batch.frame(index));
+                    admitted.map_err(|why| self.lose(why)).is_ok()
+                });
+                let packets: Vec<_> = waiting
+                    .iter()
+                    .filter_map(|&(to, index)| Some((self.way(to)?, batch.frame(index))))
+                    .collect();
+                let mut unwritten = Vec::new();
+                ring.write(&packets, |index, error| unwritten.push((index, device::unwritten(&error))));
+                self.ring = Some(ring);
+                for (index, written) in unwritten {
+                    self.wrote(waiting[index].0, written);
+                }
+            }
+            (ring, _) => {
+                self.ring = ring;
+                waiting.iter().for_each(|&(to, index)| self.send(to, batch.frame(index)));
+            }
+        }
+        waiting.clear();
+        self.waiting = waiting;
+    }
+
+    /// Whether a packet may go there now, as those who look at it see it go.
+    fn admit(&mut self, to: Port, whole: &[u8]) -> Result<(), Lost> {
+        let packet = frame::packet(whole);
+        if !self.viewers.is_empty() && !matches!(to, Port::Environment(_)) {
+            self.show_translated(packet);
+        }
+        match to {
+            Port::World => {
+                let world = self.world.as_ref().ok_or(Lost::NoWorld)?;
+                let is_refused = world.refused.as_ref().is_some_and(|refused| {
+                    destination(packet).is_none_or(|to| world::is_in(refused.known(), to))
+                });
+                if is_refused { Err(Lost::HostNetwork) } else { Ok(()) }
+            }
+            Port::Relay => self.relay.as_ref().map(drop).ok_or(Lost::NoRelay),
+            Port::Environment(id) => {
+                let index = self.index_of(id).ok_or(Lost::Gone)?;
+                if !self.viewers.is_empty() {
+                    self.show(index as u64 + FIRST, packet);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The device there, if there is one.
+    fn way(&self, to: Port) -> Option<&Device> {
+        match to {
+            Port::World => self.world.as_ref().map(|world| &world.device),
+            Port::Relay => self.relay.as_ref(),
+            Port::Environment(id) => self.slots[self.index_of(id)?].as_ref().map(|slot| &slot.device),
+        }
+    }
+
+    /// What came of writing a packet.
+    fn wrote(&mut self, to: Port, written: Written) {
         match written {
             Written::Whole => {}
             Written::Lost => self.lose(Lost::NoRoom),
             Written::Gone => {
                 self.lose(Lost::Gone);
+                let token = match to {
+                    Port::World => WORLD,
+                    Port::Relay => RELAY,
+                    Port::Environment(id) => match self.index_of(id) {
+                        Some(index) => index as u64 + FIRST,
+                        None => return,
+                    },
+                };
                 self.device_gone(to, token);
             }
         }
