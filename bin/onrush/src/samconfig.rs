@@ -17,6 +17,9 @@ const FOUND: [&str; 3] = ["samconfig.toml", "samconfig.yaml", "samconfig.yml"];
 /// # Errors
 /// A file or an environment that was asked for is not there, or the file cannot be read.
 pub fn apply(config: &SamConfig, template: &mut Template, commands: &[&str]) -> Result<Settings, Stop> {
+    if !template.region_given {
+        take_region(template);
+    }
     let Some(path) = find(config, template) else { return Ok(Settings::default()) };
     let text = stack::read_text(&path)?;
     let environment = config.config_env.as_deref();
@@ -38,6 +41,24 @@ pub fn apply(config: &SamConfig, template: &mut Template, commands: &[&str]) -> 
         eprintln!("note: {}: {} means nothing here", path.display(), settings.ignored.join(", "));
     }
     Ok(settings)
+}
+
+/// Takes the Region that an app of the CDK gives its stacks.
+fn take_region(template: &mut Template) {
+    let named = template.template.as_ref().or(template.template_file.as_ref());
+    let regions = stack::regions_of(named.into_iter().chain(&template.more).map(PathBuf::as_path));
+    let mut each = regions.iter();
+    match (each.next(), each.next()) {
+        (Some(region), None) => template.region.clone_from(region),
+        (Some(_), Some(_)) => {
+            let regions = regions.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            eprintln!(
+                "note: the stacks are of {regions}; all run in {}: --region names another",
+                template.region
+            );
+        }
+        (None, _) => {}
+    }
 }
 
 fn find(config: &SamConfig, template: &Template) -> Option<PathBuf> {

@@ -197,6 +197,30 @@ fn stacks_of(folder: &Path, seen: &mut BTreeSet<PathBuf>) -> Option<Vec<(PathBuf
     Some(stacks).filter(|stacks| !stacks.is_empty())
 }
 
+/// The Regions that an app of the CDK gives the stacks that these paths name; none where it leaves them open.
+///
+/// Source: AWS CDK, `cloud-assembly-schema`, `ArtifactManifest.environment`: `aws://ACCOUNT/REGION`, or `unknown-region`.
+pub fn regions_of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (template, _) in paths.into_iter().flat_map(templates_in) {
+        let manifest = read_text(&folder_of(&template).join(MANIFEST)).ok();
+        let manifest: Option<Value> = manifest.and_then(|text| serde_json::from_str(&text).ok());
+        let artifacts = manifest.as_ref().and_then(|manifest| manifest["artifacts"].as_object());
+        for artifact in artifacts.into_iter().flat_map(serde_json::Map::values) {
+            let is_its = |file: &str| template.file_name().is_some_and(|name| name == file);
+            let environment = artifact["environment"].as_str().and_then(|text| text.strip_prefix("aws://"));
+            if artifact["properties"]["templateFile"].as_str().is_some_and(is_its)
+                && let Some((_, region)) = environment.and_then(|text| text.split_once('/'))
+                && region != "unknown-region"
+                && model::aws_name::is_region(region)
+            {
+                found.insert(region.to_owned());
+            }
+        }
+    }
+    found
+}
+
 /// The templates that are read together, with their stacks' names; one that is read alone is named later.
 fn stacks(path: &Path, arguments: &Template) -> Result<Vec<(PathBuf, String)>, Stop> {
     let mut all: Vec<(PathBuf, Option<String>)> = Vec::new();
@@ -715,6 +739,41 @@ mod tests {
         fs::write(at("template.yml"), "").unwrap();
         assert_eq!(named(folder.path()), at("template.yml"));
         assert_eq!(stacks(&at("network.yaml"), &[at("jobs.yaml")]).unwrap()[0].1, "network");
+    }
+
+    #[test]
+    fn a_cdk_app_says_the_regions_of_its_stacks() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let stack = |file: &str, environment: &str| {
+            format!(
+                r#""{file}": {{"type": "aws:cloudformation:stack", "environment": "{environment}",
+                    "properties": {{"templateFile": "{file}"}}}}"#
+            )
+        };
+        let manifest = |stacks: &[String]| {
+            fs::write(at("manifest.json"), format!(r#"{{"artifacts": {{{}}}}}"#, stacks.join(", "))).unwrap();
+        };
+        for file in ["A.template.json", "B.template.json"] {
+            fs::write(at(file), "{}").unwrap();
+        }
+        let regions = |name: &str| Vec::from_iter(regions_of([at(name).as_path()]));
+        assert!(regions("").is_empty(), "no manifest");
+        let first = stack("A.template.json", "aws://123456789012/eu-west-1");
+        for open in ["aws://unknown-account/unknown-region", "aws://123456789012/../x", "eu-west-3"] {
+            manifest(&[first.clone(), stack("B.template.json", open)]);
+            assert_eq!(
+                (regions(""), regions("manifest.json")),
+                (vec!["eu-west-1".into()], vec!["eu-west-1".into()])
+            );
+            assert_eq!(
+                (regions("A.template.json").len(), regions("B.template.json").len()),
+                (1, 0),
+                "{open}"
+            );
+        }
+        manifest(&[first, stack("B.template.json", "aws://123456789012/eu-central-1")]);
+        assert_eq!(regions(""), ["eu-central-1", "eu-west-1"]);
     }
 
     #[test]
