@@ -3,12 +3,13 @@
 //!
 //! The supervisor is pid 1 of the environment: it reaps orphans (a runtime as pid 1 would get no default
 //! signal actions and would have to), reports how the program ended, and takes everything with it when it
-//! goes. Runs in a copy of a cloner that has libc alone of all libraries, so it allocates nothing and makes raw calls
-//! alone. The order of the steps matters: each needs what the next gives up.
+//! goes. Runs in a copy of a cloner without its heap that has libc alone of all libraries, so it allocates nothing and
+//! makes raw calls alone. The order of the steps matters: each needs what the next gives up.
 //!
 //! A process may also be [parked](park) ahead, before it is known which version it will serve, and [filled](fill) later.
 #![allow(unsafe_code)]
 
+pub(crate) mod desk;
 pub(crate) mod small;
 
 use std::ffi::CStr;
@@ -18,6 +19,7 @@ use seccompiler::sock_filter;
 
 use crate::landlock;
 use crate::spec::COMPANIONS_MAX;
+use crate::syscalls::{self, raw};
 
 /// A step that can fail, named in errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +122,7 @@ pub(crate) const SPARE_MAX: usize = 16;
 /// A supervisor gives its memory up once nothing has happened for so long, milliseconds: the processor is its program's
 /// until it has started, and one that ends soon takes all of it along at once. Less than it takes until an idle environment
 /// is frozen, its supervisor with it.
-const SETTLE_MS: libc::c_int = 4;
+const SETTLE_MS: i64 = 4;
 
 /// Bytes of one status message.
 pub(crate) const STATUS_BYTES: usize = 8;
@@ -206,8 +208,6 @@ pub(crate) struct Plan<'a> {
     pub spare: &'a [(usize, usize)],
     /// Where a supervisor needs hardly any.
     pub small: Option<&'a small::Small>,
-    /// Highest address of a stack for the moment between `vfork` and `execve`; aligned to 16.
-    pub stack_top: *mut libc::c_void,
 }
 
 /// The parts of a box.
@@ -227,22 +227,16 @@ pub(crate) struct Walls<'a> {
     pub kernel_addresses: bool,
 }
 
-fn errno() -> i32 {
-    // SAFETY: the thread's own errno always exists.
-    unsafe { *libc::__errno_location() }
-}
-
 fn say(plan: &Plan<'_>, status: Status) {
     let bytes = status.to_bytes();
     // SAFETY: eight live bytes; a full or closed pipe is nobody's loss.
-    unsafe { libc::write(plan.status, bytes.as_ptr().cast(), bytes.len()) };
+    let _ = unsafe { raw!(SYS_write, plan.status, bytes.as_ptr(), bytes.len()) };
 }
 
 fn exit() -> ! {
-    // SAFETY: ends the process.
-    unsafe {
-        libc::syscall(libc::SYS_exit_group, 0);
-        libc::_exit(0)
+    loop {
+        // SAFETY: ends the process.
+        let _ = unsafe { raw!(SYS_exit_group, 0) };
     }
 }
 
@@ -251,9 +245,10 @@ fn fail(plan: &Plan<'_>, step: Step, errno: i32) -> ! {
     exit()
 }
 
-fn must(plan: &Plan<'_>, step: Step, result: libc::c_long) {
-    if result < 0 {
-        fail(plan, step, errno());
+fn must(plan: &Plan<'_>, step: Step, result: Result<usize, i32>) -> RawFd {
+    match result {
+        Ok(made) => made as RawFd,
+        Err(errno) => fail(plan, step, errno),
     }
 }
 
@@ -261,14 +256,14 @@ macro_rules! call {
     ($plan:expr, $step:expr, $number:ident $(, $argument:expr)*) => {
         // SAFETY: pointers among the arguments are to C strings and structures that outlive the call; all
         // of them were prepared in `Plan` or stand in this function.
-        must($plan, $step, unsafe { libc::syscall(libc::$number $(, $argument)*) })
+        must($plan, $step, unsafe { raw!($number $(, $argument)*) })
     };
 }
 
 /// Enters the box, starts the program, supervises it. Never returns.
 pub(crate) fn run(plan: &Plan<'_>) -> ! {
     // Where it does not count, it cannot be set.
-    write_own(plan, c"self/oom_score_adj", plan.oom_score);
+    let _ = write_own(plan, c"self/oom_score_adj", plan.oom_score);
     let is_mapped = plan.walls.as_ref().is_none_or(|walls| walls.user_namespace.is_some());
     if let Some(walls) = plan.walls.as_ref().filter(|_| !is_mapped) {
         map_identity(plan, walls.maps);
@@ -303,7 +298,7 @@ pub(crate) struct Parked {
 /// Does ahead what no version has a say in. The caller's process is the first of a new pid namespace and has all
 /// privileges still.
 pub(crate) fn park(plan: &Plan<'_>) -> Parked {
-    write_own(plan, c"self/oom_score_adj", plan.oom_score);
+    let _ = write_own(plan, c"self/oom_score_adj", plan.oom_score);
     let signals = watch_signals(plan);
     join_groups(plan);
     let parked = Parked { signals, proc: detached_proc(plan) };
@@ -336,9 +331,7 @@ pub(crate) fn fill(plan: &Plan<'_>, walls: &Walls<'_>, root: RawFd, outside: u32
 /// The last steps, the same for all: gives everything up and starts the program.
 fn settle(plan: &Plan<'_>, signals: RawFd) -> ! {
     // SAFETY: reads a C string.
-    must(plan, Step::WorkingDirectory, unsafe {
-        libc::syscall(libc::SYS_chdir, plan.working_directory.as_ptr())
-    });
+    must(plan, Step::WorkingDirectory, unsafe { raw!(SYS_chdir, plan.working_directory.as_ptr()) });
     for &(resource, soft, hard) in plan.resource_limits {
         let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
         call!(plan, Step::ResourceLimits, SYS_prlimit64, 0, resource, &raw const limit, 0_usize);
@@ -361,13 +354,12 @@ fn settle(plan: &Plan<'_>, signals: RawFd) -> ! {
 }
 
 /// Writes one value into a file of `/proc`.
-fn write_own(plan: &Plan<'_>, path: &CStr, text: &[u8]) -> libc::c_long {
-    // SAFETY: a C string and live bytes; a negative descriptor is refused by both calls that get it.
+fn write_own(plan: &Plan<'_>, path: &CStr, text: &[u8]) -> Result<usize, i32> {
+    // SAFETY: a C string and live bytes; the descriptor is ours to close.
     unsafe {
-        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
-        let file = libc::syscall(libc::SYS_openat, plan.proc, path.as_ptr(), flags);
-        let written = libc::syscall(libc::SYS_write, file, text.as_ptr(), text.len());
-        libc::syscall(libc::SYS_close, file);
+        let file = raw!(SYS_openat, plan.proc, path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC)?;
+        let written = raw!(SYS_write, file, text.as_ptr(), text.len());
+        let _ = raw!(SYS_close, file);
         written
     }
 }
@@ -382,7 +374,7 @@ fn map_identity(plan: &Plan<'_>, [user, group]: [&[u8]; 2]) {
     {
         must(plan, Step::IdentityMaps, write_own(plan, path, text));
     }
-    write_own(plan, c"self/projid_map", user);
+    let _ = write_own(plan, c"self/projid_map", user);
 }
 
 /// Joins the control groups. In walls these become the top of what the environment can see.
@@ -417,7 +409,7 @@ fn hide_addresses(walls: &Walls<'_>) {
     if walls.kernel_addresses {
         let (nothing, addresses) = (c"/dev/null".as_ptr(), c"/proc/kallsyms".as_ptr());
         // SAFETY: C strings. Where it fails, the file shows what the host's settings let everybody see.
-        unsafe { libc::syscall(libc::SYS_mount, nothing, addresses, 0_usize, libc::MS_BIND, 0_usize) };
+        let _ = unsafe { raw!(SYS_mount, nothing, addresses, 0_usize, libc::MS_BIND, 0_usize) };
     }
 }
 
@@ -436,15 +428,12 @@ fn detached_proc(plan: &Plan<'_>) -> RawFd {
     const NOSUID_NODEV_NOEXEC: u32 = 2 | 4 | 8;
     let none = 0_usize;
     // SAFETY: a C string, numbers, and null where nothing is told.
-    let context = unsafe { libc::syscall(libc::SYS_fsopen, c"proc".as_ptr(), FSOPEN_CLOEXEC) };
-    must(plan, Step::Proc, context);
+    let context = must(plan, Step::Proc, unsafe { raw!(SYS_fsopen, c"proc".as_ptr(), FSOPEN_CLOEXEC) });
     call!(plan, Step::Proc, SYS_fsconfig, context, FSCONFIG_CMD_CREATE, none, none, 0);
-    // SAFETY: numbers alone.
-    let mount = unsafe { libc::syscall(libc::SYS_fsmount, context, FSMOUNT_CLOEXEC, NOSUID_NODEV_NOEXEC) };
-    must(plan, Step::Proc, mount);
+    let mount = call!(plan, Step::Proc, SYS_fsmount, context, FSMOUNT_CLOEXEC, NOSUID_NODEV_NOEXEC);
     // SAFETY: closes what was made above.
-    unsafe { libc::syscall(libc::SYS_close, context) };
-    mount as RawFd
+    let _ = unsafe { raw!(SYS_close, context) };
+    mount
 }
 
 fn give_up_privileges(plan: &Plan<'_>) {
@@ -452,13 +441,11 @@ fn give_up_privileges(plan: &Plan<'_>) {
     const VERSION_3: u32 = 0x2008_0522;
     for capability in 0..=LAST_CAPABILITY {
         // SAFETY: numbers alone.
-        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
-        if result < 0 && errno() == libc::EINVAL {
-            break; // past the kernel's last one
-        }
-        // A plain process of an ordinary user has none to drop.
-        if result < 0 && plan.walls.is_some() {
-            fail(plan, Step::Capabilities, errno());
+        match unsafe { raw!(SYS_prctl, libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } {
+            Err(libc::EINVAL) => break, // past the kernel's last one
+            // A plain process of an ordinary user has none to drop.
+            Err(errno) if plan.walls.is_some() => fail(plan, Step::Capabilities, errno),
+            _ => {}
         }
     }
     let header: [u32; 2] = [VERSION_3, 0];
@@ -487,31 +474,21 @@ fn give_up_privileges(plan: &Plan<'_>) {
 
 /// The jailer blocks all signals, so all of these wait until the supervisor reads them.
 fn watch_signals(plan: &Plan<'_>) -> RawFd {
-    let set = watched_signals();
-    // SAFETY: signalfd gets a live set.
-    let descriptor = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
-    must(plan, Step::Supervise, descriptor.into());
-    descriptor
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    call!(plan, Step::Supervise, SYS_signalfd4, -1_i32, &raw const WATCHED_SIGNALS, size_of::<u64>(), flags)
 }
 
-fn watched_signals() -> libc::sigset_t {
-    // SAFETY: the set is initialised before use.
-    unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        for signal in [
-            libc::SIGCHLD,
-            libc::SIGTERM,
-            libc::SIGUSR1,
-            libc::SIGUSR2,
-            START_PROGRAM,
-            TERMINATE_PROGRAM,
-            KILL_PROGRAM,
-        ] {
-            libc::sigaddset(&raw mut set, signal);
-        }
-        set
-    }
+/// What a supervisor reads, as the kernel has sets of signals.
+static WATCHED_SIGNALS: u64 = set_of(libc::SIGCHLD)
+    | set_of(libc::SIGTERM)
+    | set_of(libc::SIGUSR1)
+    | set_of(libc::SIGUSR2)
+    | set_of(START_PROGRAM)
+    | set_of(TERMINATE_PROGRAM)
+    | set_of(KILL_PROGRAM);
+
+const fn set_of(signal: i32) -> u64 {
+    1 << (signal - 1)
 }
 
 /// Starts the program, where there are companions.
@@ -555,19 +532,57 @@ struct Launch<'a> {
 /// how that went when we continue.
 fn spawn(plan: &Plan<'_>, image: &Image) -> Result<i32, i32> {
     let mut launch = Launch { plan, image: *image, errno: 0 };
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: the stack is large enough for `execute` and used by nobody else; with CLONE_VFORK we sleep
-    // until the child has let go of our memory.
-    let pid = unsafe { libc::clone(execute, plan.stack_top, flags, (&raw mut launch).cast()) };
-    if pid < 0 {
-        return Err(errno());
-    }
+    // SAFETY: `execute` never returns, and we sleep until it has let go of our memory.
+    let pid = unsafe { clone_borrowing(&raw mut launch) }?;
     // SAFETY: the child wrote through a pointer that the compiler may have lost sight of.
-    let errno = unsafe { std::ptr::read_volatile(&raw const launch.errno) };
-    if errno != 0 {
-        return Err(errno);
+    match unsafe { std::ptr::read_volatile(&raw const launch.errno) } {
+        0 => Ok(pid),
+        errno => Err(errno),
     }
-    Ok(pid)
+}
+
+const BORROWING: libc::c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+
+/// Clones a process that lives in [`execute`]. Its stack is the rest of our own, of which it so touches no new page.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone_borrowing(launch: *mut Launch<'_>) -> Result<i32, i32> {
+    let result: isize;
+    // SAFETY: the child runs below all that we have on our stack, the 128 bytes that a function may use unasked included;
+    // its registers are its own, and it never leaves `execute`.
+    unsafe {
+        std::arch::asm!(
+            "lea rsi, [rsp - 256]",
+            "and rsi, -16",
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r9",
+            "call {execute}",
+            "ud2",
+            "2:",
+            execute = sym execute,
+            inlateout("rax") libc::SYS_clone as isize => result,
+            in("rdi") BORROWING as usize,
+            in("rdx") 0,
+            in("r10") 0,
+            in("r8") 0,
+            in("r9") launch,
+            out("rsi") _,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    syscalls::outcome(result).map(|pid| pid as i32)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn clone_borrowing(launch: *mut Launch<'_>) -> Result<i32, i32> {
+    let mut stack = [0_u128; 1024];
+    // SAFETY: the stack is large enough for `execute` and used by nobody else.
+    let pid = unsafe { libc::clone(execute, stack.as_mut_ptr_range().end.cast(), BORROWING, launch.cast()) };
+    // SAFETY: the thread's own errno always exists.
+    if pid < 0 { Err(unsafe { *libc::__errno_location() }) } else { Ok(pid) }
 }
 
 extern "C" fn execute(launch: *mut libc::c_void) -> libc::c_int {
@@ -575,40 +590,39 @@ extern "C" fn execute(launch: *mut libc::c_void) -> libc::c_int {
     unsafe {
         let launch = &mut *launch.cast::<Launch<'_>>();
         let (plan, image) = (launch.plan, launch.image);
-        libc::syscall(libc::SYS_setsid);
+        let _ = raw!(SYS_setsid);
         if plan.walls.is_none() {
-            libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+            let _ = raw!(SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
         }
-        libc::syscall(libc::SYS_dup3, plan.null, 0, 0);
-        libc::syscall(libc::SYS_dup3, image.output, 1, 0);
-        libc::syscall(libc::SYS_dup3, image.output, 2, 0);
+        let _ = raw!(SYS_dup3, plan.null, 0, 0);
+        let _ = raw!(SYS_dup3, image.output, 1, 0);
+        let _ = raw!(SYS_dup3, image.output, 2, 0);
         if !image.directory.is_null() {
-            libc::syscall(libc::SYS_chdir, image.directory);
+            let _ = raw!(SYS_chdir, image.directory);
         }
-        libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
-        libc::umask(0o022);
+        let _ = raw!(SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        let _ = raw!(SYS_umask, 0o022);
         // Rust ignores SIGPIPE and the jailer blocks everything; a program expects neither.
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+        let default = [0_u64; 4];
+        let _ = raw!(SYS_rt_sigaction, libc::SIGPIPE, default.as_ptr(), 0, size_of::<u64>());
+        let _ = raw!(SYS_rt_sigprocmask, libc::SIG_SETMASK, default.as_ptr(), 0, size_of::<u64>());
         let mut failed = libc::ENOENT;
         for &program in std::slice::from_raw_parts(image.programs, image.programs_count) {
-            libc::execve(program, image.arguments, image.environment);
-            match errno() {
+            match raw!(SYS_execve, program, image.arguments, image.environment) {
                 // One that is there but may not be executed says more than one that is not.
-                libc::ENOENT | libc::ENOTDIR => {}
-                libc::EACCES => failed = libc::EACCES,
-                other => {
+                Ok(_) | Err(libc::ENOENT | libc::ENOTDIR) => {}
+                Err(libc::EACCES) => failed = libc::EACCES,
+                Err(other) => {
                     failed = other;
                     break;
                 }
             }
         }
         std::ptr::write_volatile(&raw mut launch.errno, failed);
-        libc::syscall(libc::SYS_exit, 127);
+        loop {
+            let _ = raw!(SYS_exit, 127);
+        }
     }
-    0
 }
 
 /// Moves the few descriptors still needed out of the way and closes all others.
@@ -620,7 +634,7 @@ fn keep_only(plan: &Plan<'_>, descriptors: &mut [RawFd; 3]) {
             *descriptor = target;
         } else {
             // SAFETY: closes the jailer's own.
-            unsafe { libc::close(target) };
+            let _ = unsafe { raw!(SYS_close, target) };
         }
     }
     call!(plan, Step::Supervise, SYS_close_range, 3, u32::MAX, 0);
@@ -638,14 +652,14 @@ fn shrink(plan: &Plan<'_>) {
         if bytes > 0 {
             // SAFETY: of the plan, only values are used from here on; our stack and what libc keeps for the thread are
             // never among these ranges, see `syscalls::spare_memory`.
-            unsafe { libc::syscall(libc::SYS_munmap, start, bytes) };
+            let _ = unsafe { raw!(SYS_munmap, start, bytes) };
         }
     }
 }
 
 /// Waits for a signal or for the bell; whether it was the bell, which rings when memory is used up.
 fn is_rung(signals: RawFd, bell: RawFd) -> bool {
-    wait(signals, bell, -1) == Some(true)
+    wait(signals, bell, None) == Some(true)
 }
 
 /// Says that memory ran out, once everything has been stopped. Whose it was, the platform can see, and ends all if it was the
@@ -659,16 +673,18 @@ fn tell_of_memory(plan: &Plan<'_>, bell: RawFd) {
 fn silence(bell: RawFd) {
     let mut count = [0_u8; 8];
     // SAFETY: a live buffer and its length; nothing waits.
-    unsafe { libc::read(bell, count.as_mut_ptr().cast(), count.len()) };
+    let _ = unsafe { raw!(SYS_read, bell, count.as_mut_ptr(), count.len()) };
 }
 
 /// The same for so many milliseconds; `None`: neither came.
-fn wait(signals: RawFd, bell: RawFd, patience_ms: libc::c_int) -> Option<bool> {
+fn wait(signals: RawFd, bell: RawFd, patience_ms: Option<i64>) -> Option<bool> {
     let wait = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut waits = [wait(signals), wait(bell)];
-    // SAFETY: two live entries; a descriptor of -1 is passed over.
-    let ready = unsafe { libc::poll(waits.as_mut_ptr(), 2, patience_ms) };
-    (ready != 0).then_some(waits[1].revents & libc::POLLIN != 0)
+    let patience = patience_ms.map(|patience| [0, patience * 1_000_000]);
+    let patience = patience.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: two live entries, a `timespec` or null, no mask; a descriptor of -1 is passed over.
+    let ready = unsafe { raw!(SYS_ppoll, waits.as_mut_ptr(), 2, patience, 0, size_of::<u64>()) };
+    (ready != Ok(0)).then_some(waits[1].revents & libc::POLLIN != 0)
 }
 
 fn supervise(plan: &Plan<'_>, signals: RawFd, program: i32) -> ! {
@@ -681,7 +697,7 @@ fn supervise(plan: &Plan<'_>, signals: RawFd, program: i32) -> ! {
     // It may have rung before the group was this environment's.
     silence(bell);
     loop {
-        if !is_settled && wait(signals, bell, SETTLE_MS).is_none() {
+        if !is_settled && wait(signals, bell, Some(SETTLE_MS)).is_none() {
             if let Some(small) = plan.small {
                 small.live(program, everyone, bell);
             }
@@ -689,21 +705,18 @@ fn supervise(plan: &Plan<'_>, signals: RawFd, program: i32) -> ! {
             is_settled = true;
         }
         if is_rung(signals, bell) {
-            // SAFETY: as below.
-            unsafe { libc::kill(everyone, libc::SIGSTOP) };
+            kill(everyone, libc::SIGSTOP);
             tell_of_memory(plan, bell);
         }
         let Some(signal) = read_signal(signals) else { continue };
-        // SAFETY: no memory is passed. A supervisor is never among its own `everyone`.
-        unsafe {
-            match signal {
-                libc::SIGUSR1 => drop(libc::kill(everyone, libc::SIGSTOP)),
-                libc::SIGUSR2 => drop(libc::kill(everyone, libc::SIGCONT)),
-                libc::SIGTERM => drop(libc::kill(everyone, libc::SIGKILL)),
-                TERMINATE_PROGRAM => drop(libc::kill(program, libc::SIGTERM)),
-                libc::SIGCHLD => reap(plan, program, everyone),
-                _ => {}
-            }
+        // A supervisor is never among its own `everyone`.
+        match signal {
+            libc::SIGUSR1 => kill(everyone, libc::SIGSTOP),
+            libc::SIGUSR2 => kill(everyone, libc::SIGCONT),
+            libc::SIGTERM => kill(everyone, libc::SIGKILL),
+            TERMINATE_PROGRAM => kill(program, libc::SIGTERM),
+            libc::SIGCHLD => reap(plan, program, everyone),
+            _ => {}
         }
     }
 }
@@ -714,19 +727,28 @@ fn read_signal(signals: RawFd) -> Option<i32> {
     unsafe {
         let mut info: libc::signalfd_siginfo = std::mem::zeroed();
         let size = size_of::<libc::signalfd_siginfo>();
-        (libc::read(signals, (&raw mut info).cast(), size) == size as isize).then_some(info.ssi_signo as i32)
+        (raw!(SYS_read, signals, &raw mut info, size) == Ok(size)).then_some(info.ssi_signo as i32)
     }
+}
+
+/// A process that died, if one did: its pid, and how.
+fn reap_one() -> Option<(i32, i32)> {
+    let mut status = 0;
+    // SAFETY: a live integer.
+    let pid = unsafe { raw!(SYS_wait4, -1_i32, &raw mut status, libc::WNOHANG, 0) };
+    pid.ok().filter(|pid| *pid > 0).map(|pid| (pid as i32, status))
+}
+
+/// Sends a signal to whoever is still there.
+fn kill(pid: i32, signal: i32) {
+    // SAFETY: numbers alone.
+    let _ = unsafe { raw!(SYS_kill, pid, signal) };
 }
 
 /// Reaps whatever died; when it was the program, reports and takes the rest along.
 fn reap(plan: &Plan<'_>, program: i32, everyone: i32) {
     loop {
-        let mut status = 0;
-        // SAFETY: a live integer.
-        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
-        if pid <= 0 {
-            return;
-        }
+        let Some((pid, status)) = reap_one() else { return };
         if pid == program {
             if libc::WIFSIGNALED(status) {
                 say(plan, Status::Signaled { signal: libc::WTERMSIG(status) });
@@ -742,8 +764,7 @@ fn reap(plan: &Plan<'_>, program: i32, everyone: i32) {
 /// supervisor must say so.
 fn end(everyone: i32) -> ! {
     if everyone != -1 {
-        // SAFETY: no memory is passed.
-        unsafe { libc::kill(everyone, libc::SIGKILL) };
+        kill(everyone, libc::SIGKILL);
     }
     exit()
 }
@@ -759,24 +780,20 @@ struct Household {
 impl Household {
     /// A signal for everybody but us.
     fn signal_all(&self, plan: &Plan<'_>, signal: i32) {
-        // SAFETY: no memory is passed; as pid 1 -1 means everybody but ourselves, else each leads a group.
-        unsafe {
-            if plan.walls.is_some() {
-                libc::kill(-1, signal);
-                return;
-            }
-            for pid in self.companions.iter().chain([&self.program]) {
-                if *pid > 0 {
-                    libc::kill(-*pid, signal);
-                }
+        // As pid 1 -1 means everybody but ourselves, else each leads a group.
+        if plan.walls.is_some() {
+            return kill(-1, signal);
+        }
+        for pid in self.companions.iter().chain([&self.program]) {
+            if *pid > 0 {
+                kill(-*pid, signal);
             }
         }
     }
 
     fn signal_program(&self, signal: i32) {
         if self.program > 0 {
-            // SAFETY: no memory is passed.
-            unsafe { libc::kill(self.program, signal) };
+            kill(self.program, signal);
         }
     }
 }
@@ -826,12 +843,7 @@ fn supervise_with_companions(plan: &Plan<'_>, signals: RawFd) -> ! {
 
 fn reap_household(plan: &Plan<'_>, household: &mut Household) {
     loop {
-        let mut status = 0;
-        // SAFETY: a live integer.
-        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
-        if pid <= 0 {
-            return;
-        }
+        let Some((pid, status)) = reap_one() else { return };
         if pid == household.program {
             // A program is started once in a life.
             household.program = -1;
@@ -871,10 +883,8 @@ fn keep_only_household(plan: &Plan<'_>, signals: RawFd) -> ([RawFd; 5], [RawFd; 
     }
     for descriptor in &mut kept {
         if *descriptor >= 0 {
-            // SAFETY: numbers alone.
-            let moved = unsafe { libc::fcntl(*descriptor, libc::F_DUPFD_CLOEXEC, OUT_OF_THE_WAY) };
-            must(plan, Step::Supervise, moved.into());
-            *descriptor = moved;
+            *descriptor =
+                call!(plan, Step::Supervise, SYS_fcntl, *descriptor, libc::F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
         }
     }
     for (target, descriptor) in (0..).zip(&mut kept) {
@@ -883,7 +893,7 @@ fn keep_only_household(plan: &Plan<'_>, signals: RawFd) -> ([RawFd; 5], [RawFd; 
             *descriptor = target;
         } else {
             // SAFETY: closes the jailer's own.
-            unsafe { libc::close(target) };
+            let _ = unsafe { raw!(SYS_close, target) };
         }
     }
     call!(plan, Step::Supervise, SYS_close_range, kept.len(), u32::MAX, 0);

@@ -8,6 +8,8 @@
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
+use crate::syscalls::raw;
+
 /// Before this version every rename between folders is refused, also in `/tmp`.
 const ABI_MIN: i64 = 2;
 /// From this version truncation is a right of its own.
@@ -48,17 +50,15 @@ pub(crate) fn restrict(version: u32) -> Result<(), i32> {
     let all = WRITE_FILE | CHANGE_FOLDERS | truncate;
     let handled = [all];
     // SAFETY: eight live bytes, which every version takes.
-    let rules = check(unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, handled.as_ptr(), size_of_val(&handled), 0)
-    })?;
+    let rules = unsafe { raw!(SYS_landlock_create_ruleset, handled.as_ptr(), size_of_val(&handled), 0) }?;
     let files = WRITE_FILE | truncate;
     for (path, allowed) in [(c"/tmp", all), (c"/dev", files), (c"/proc", files)] {
         allow(rules, path, allowed)?;
     }
     // SAFETY: numbers alone.
-    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules, 0) })?;
+    unsafe { raw!(SYS_landlock_restrict_self, rules, 0) }?;
     // SAFETY: closes what was made above.
-    unsafe { libc::syscall(libc::SYS_close, rules) };
+    let _ = unsafe { raw!(SYS_close, rules) };
     Ok(())
 }
 
@@ -74,36 +74,27 @@ pub(crate) fn confine_to(folder: BorrowedFd<'_>) -> Result<(), i32> {
     const NEVER: u64 = 1 | 0b111 << 9;
     let handled = [ALL];
     // SAFETY: eight live bytes, which every version takes.
-    let rules = check(unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, handled.as_ptr(), size_of_val(&handled), 0)
-    })?;
+    let rules = unsafe { raw!(SYS_landlock_create_ruleset, handled.as_ptr(), size_of_val(&handled), 0) }?;
     let rule = PathBeneath { allowed: ALL & !NEVER, parent: folder.as_raw_fd() };
     // SAFETY: a live structure of the kernel's layout; numbers; closes what was made above.
     unsafe {
-        check(libc::syscall(libc::SYS_landlock_add_rule, rules, PATH_BENEATH, &raw const rule, 0))?;
-        check(libc::syscall(libc::SYS_landlock_restrict_self, rules, 0))?;
-        libc::syscall(libc::SYS_close, rules);
+        raw!(SYS_landlock_add_rule, rules, PATH_BENEATH, &raw const rule, 0)?;
+        raw!(SYS_landlock_restrict_self, rules, 0)?;
+        raw!(SYS_close, rules).map(drop)
     }
-    Ok(())
 }
 
-fn allow(rules: libc::c_long, path: &CStr, allowed: u64) -> Result<(), i32> {
+fn allow(rules: usize, path: &CStr, allowed: u64) -> Result<(), i32> {
     let flags = libc::O_PATH | libc::O_CLOEXEC;
     // SAFETY: reads a C string.
-    let parent = check(unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) })?;
+    let parent = unsafe { raw!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) }?;
     let rule = PathBeneath { allowed, parent: parent as i32 };
     // SAFETY: a live structure of the kernel's layout; the descriptor is ours to close.
     unsafe {
-        let added =
-            check(libc::syscall(libc::SYS_landlock_add_rule, rules, PATH_BENEATH, &raw const rule, 0));
-        libc::syscall(libc::SYS_close, parent);
+        let added = raw!(SYS_landlock_add_rule, rules, PATH_BENEATH, &raw const rule, 0);
+        let _ = raw!(SYS_close, parent);
         added.map(drop)
     }
-}
-
-fn check(result: libc::c_long) -> Result<libc::c_long, i32> {
-    // SAFETY: the thread's own errno always exists.
-    if result < 0 { Err(unsafe { *libc::__errno_location() }) } else { Ok(result) }
 }
 
 #[cfg(test)]

@@ -20,6 +20,65 @@ pub(crate) enum Cloned {
     Parent { pid: i32, pidfd: OwnedFd },
 }
 
+/// A system call by its kernel's name, of up to six arguments: numbers and pointers.
+macro_rules! raw {
+    ($number:ident $(, $argument:expr)*) => {
+        $crate::syscalls::system_call(libc::$number, &[$($argument as usize),*])
+    };
+}
+pub(crate) use raw;
+
+/// What the kernel answers, or its `errno`; up to six arguments. Written out where it is called: children of a cloner so touch no
+/// page of libc's, neither its code nor its `errno`, each of which costs them a page fault.
+///
+/// # Safety
+/// As the system call's own.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) unsafe fn system_call(number: libc::c_long, arguments: &[usize]) -> Result<usize, i32> {
+    let argument = |at: usize| if at < arguments.len() { arguments[at] } else { 0 };
+    let result: isize;
+    // SAFETY: the caller's promise; the kernel changes these registers alone.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") number as isize => result,
+            in("rdi") argument(0),
+            in("rsi") argument(1),
+            in("rdx") argument(2),
+            in("r10") argument(3),
+            in("r8") argument(4),
+            in("r9") argument(5),
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack)
+        );
+    }
+    outcome(result)
+}
+
+/// The same through libc.
+///
+/// # Safety
+/// As the system call's own.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) unsafe fn system_call(number: libc::c_long, arguments: &[usize]) -> Result<usize, i32> {
+    let argument = |at: usize| arguments.get(at).copied().unwrap_or(0);
+    let [a, b, c, d, e, f] = std::array::from_fn(argument);
+    // SAFETY: the caller's promise; the thread's own errno always exists.
+    match unsafe { libc::syscall(number, a, b, c, d, e, f) } {
+        -1 => Err(unsafe { *libc::__errno_location() }),
+        result => Ok(result as usize),
+    }
+}
+
+/// An answer as the kernel gives it: small negative numbers are an `errno`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn outcome(result: isize) -> Result<usize, i32> {
+    if (-4095..0).contains(&result) { Err(-(result as i32)) } else { Ok(result as usize) }
+}
+
 /// Empties this process's arguments and environment as others see them in `/proc/PID/cmdline` and
 /// `/proc/PID/environ`: every environment's supervisor is a copy of this process, and the platform's command line is
 /// no business of the functions.
@@ -274,6 +333,27 @@ pub(crate) fn leave_libraries_to_parent() -> io::Result<()> {
     Ok(())
 }
 
+/// Leaves a range of memory out of this process's future children, or no more. What cannot be left out they get.
+pub(crate) fn leave_to_parent((start, bytes): (usize, usize), leave: bool) {
+    let advice = if leave { libc::MADV_DONTFORK } else { libc::MADV_DOFORK };
+    // SAFETY: changes nothing for this process; what its children need is the caller's to know.
+    unsafe { libc::madvise(start as *mut libc::c_void, bytes, advice) };
+}
+
+/// The mappings of the dynamic linker, which a child needs that allocates, for what it keeps about the process.
+pub(crate) fn loader_memory() -> Vec<(usize, usize)> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let of_loader = |line: &&str| line.rsplit('/').next().is_some_and(|name| name.starts_with("ld-linux"));
+    maps.lines().filter(of_loader).filter_map(range_of).collect()
+}
+
+/// Start and length of a line of `/proc/PID/maps`.
+fn range_of(line: &str) -> Option<(usize, usize)> {
+    let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+    let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+    Some((start, end.checked_sub(start)?))
+}
+
 /// Start and length of a line of `/proc/PID/maps` that belongs to a library other than libc.
 fn library_mapping(line: &str, program: &Path) -> Option<(usize, usize)> {
     // start-end perms offset device inode path
@@ -283,9 +363,7 @@ fn library_mapping(line: &str, program: &Path) -> Option<(usize, usize)> {
     if !is_library || name.starts_with("libc.") || name.starts_with("libc-") || name.starts_with("ld-musl") {
         return None;
     }
-    let (start, end) = line.split_once(' ')?.0.split_once('-')?;
-    let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
-    Some((start, end.checked_sub(start)?))
+    range_of(line)
 }
 
 /// This process's heap and anonymous memory, where each range begins and its bytes; but not the stack, nor the variables

@@ -369,7 +369,10 @@ mod tests {
             return;
         };
         let (mut told, tell) = std::io::pipe().unwrap();
-        let filter = super::super::watched_signals();
+        // SAFETY: plain numbers; the kernel's set is where libc's begins.
+        let mut filter: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        unsafe { (&raw mut filter).cast::<u64>().write(super::super::WATCHED_SIGNALS) };
         // SAFETY: the child makes raw calls alone, and never returns.
         let supervisor = unsafe { libc::fork() };
         if supervisor == 0 {

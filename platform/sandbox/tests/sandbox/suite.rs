@@ -73,6 +73,7 @@ tests![
     limits::memory_peak_leaves_tmp_out_and_starts_anew,
     life::ends_are_told_apart,
     life::a_program_that_cannot_run_is_an_error,
+    life::variables_arrive_however_large_they_are,
     life::freezing_stops_timers_and_thawing_resumes_them,
     life::a_frozen_environment_can_be_killed,
     life::a_double_forked_child_dies_with_the_environment,

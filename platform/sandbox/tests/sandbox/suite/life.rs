@@ -12,7 +12,7 @@ use sandbox::{Isolation, Options, PoolSizes, StartError, fork_jailer};
 
 use super::{
     Bench, Leftovers, Outcome, Output, PATIENCE, Test, allow, check, children, descendants, groups_named,
-    signal, soon, within,
+    run_spec, signal, soon, within,
 };
 
 /// Where the host's user ids for environments begin, and how many of them one platform leases.
@@ -63,6 +63,31 @@ pub async fn a_program_that_cannot_run_is_an_error(bench: Bench) -> Test {
     spec.program.clear();
     let refused = bench.sandboxes.start(Arc::new(spec)).await;
     check(matches!(refused, Err(StartError::Spec { field: "program", .. })), format!("{refused:?}"))
+}
+
+pub async fn variables_arrive_however_large_they_are(bench: Bench) -> Test {
+    bench.run(&["say", "hello"]).await?;
+    // Blanks are made when starts have paused.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut spec = bench.spec(&["about"]);
+    spec.environment = (0..110).map(|at| (format!("V{at}"), at.to_string().repeat(400))).collect();
+    // Of a blank where there are any, and of what that one leaves.
+    for life in 0..3 {
+        let (text, _) = run_spec(&bench.sandboxes, spec.clone()).await?;
+        for (name, value) in &spec.environment {
+            check(text.contains(&format!("env={name}={value}\n")), format!("life {life} lacks {name}"))?;
+        }
+    }
+    // More than a cloner lays out for its children.
+    spec.program = vec!["x".repeat(100_000)];
+    spec.environment = vec![("PATH".into(), "/var/task:".repeat(8))];
+    for _ in 0..2 {
+        match bench.sandboxes.start(Arc::new(spec.clone())).await {
+            Err(StartError::Program { error, .. }) if error.raw_os_error() == Some(libc::ENAMETOOLONG) => {}
+            other => return Err(Outcome::Failed(format!("a name that is too long: {other:?}"))),
+        }
+    }
+    Ok(())
 }
 
 pub async fn freezing_stops_timers_and_thawing_resumes_them(bench: Bench) -> Test {
