@@ -83,7 +83,15 @@ pub(crate) fn inputs_of(parts: &[Part<'_>], inputs: &Inputs) -> Vec<Inputs> {
             parameters: given.map(|(name, value)| (name.clone(), value.clone())).collect(),
             stack_name: part.stack.to_owned(),
             files: files.collect(),
-            ..inputs.clone()
+            // Field by field: the files of all, which may be large, are nobody's.
+            previous: inputs.previous.clone(),
+            imports: inputs.imports.clone(),
+            region: inputs.region.clone(),
+            account_id: inputs.account_id.clone(),
+            strict: inputs.strict,
+            availability_zones: inputs.availability_zones.clone(),
+            port: inputs.port,
+            elastic_ips: inputs.elastic_ips.clone(),
         }
     };
     parts.iter().enumerate().map(of_one).collect()
