@@ -29,10 +29,14 @@ pub(crate) fn expand(root: &mut Node, text: &str, inputs: &Inputs) -> Vec<Proble
     let is_asked = names.unwrap_or_default().iter().any(|name| name.as_str() == Some(TRANSFORM));
     let declared = root.get("Parameters").and_then(Node::as_mapping);
     // What is wrong with them is told when they are read for their own sake.
-    let parameters = parameters::read(declared, root.span, inputs, &mut Problems::new());
+    let mut parameters = parameters::read(declared, root.span, inputs, &mut Problems::new());
+    for (name, value) in [("AWS::AccountId", &inputs.account_id), ("AWS::Region", &inputs.region)] {
+        parameters.insert(name.to_owned(), Some(Node::text(value.as_str(), root.span)));
+    }
     let mut loops = Loops {
         is_asked,
         parameters,
+        mappings: root.get("Mappings").cloned(),
         names: BTreeMap::new(),
         nodes: 0,
         bytes: 0,
@@ -49,7 +53,9 @@ pub(crate) fn expand(root: &mut Node, text: &str, inputs: &Inputs) -> Vec<Proble
 
 struct Loops {
     is_asked: bool,
+    /// With the pseudo parameters that a collection may depend on.
     parameters: Values,
+    mappings: Option<Node>,
     /// Where the loop of each name stands.
     names: BTreeMap<String, Span>,
     nodes: usize,
@@ -89,7 +95,8 @@ impl Loops {
             }
             Kind::Mapping(mapping) => Kind::Mapping(self.mapping(mapping, bound)),
         };
-        Node { kind, tag: node.tag.clone(), span: node.span }
+        let made = Node { kind, tag: node.tag.clone(), span: node.span };
+        if bound.is_empty() { made } else { spelled_out(made) }
     }
 
     fn mapping(&mut self, mapping: &Mapping, bound: &[Bound<'_>]) -> Mapping {
@@ -159,25 +166,44 @@ impl Loops {
         }
     }
 
-    /// The values of a list, or of a parameter that is one.
+    /// The values of a list, or of a parameter or a value in a map that is one.
     fn collection(&mut self, node: &Node, bound: &[Bound<'_>]) -> Option<Vec<String>> {
-        let parameter = |name: &str| self.parameters.get(name).cloned().flatten();
-        let whole = reference(node).and_then(parameter);
-        let items = whole.as_ref().unwrap_or(node).as_sequence();
-        let text = |item: &Node| {
-            let named = reference(item).map(|name| match value_of(name, bound) {
-                Some(value) => Some(value),
-                None => parameter(name)?.as_str().map(str::to_owned),
-            });
-            named.unwrap_or_else(|| item.as_str().filter(|_| item.tag.is_none()).map(str::to_owned))
-        };
-        let values = items.and_then(|items| items.iter().map(text).collect::<Option<Vec<_>>>());
+        let list = self.list(node, bound);
+        let items = list.as_ref().and_then(Node::as_sequence);
+        let texts =
+            |items: &[Node]| items.iter().map(|item| self.text(item, bound)).collect::<Option<Vec<_>>>();
+        let values = items.and_then(texts);
         if values.is_none() {
             let wanted = "a list of texts, or a Ref to a parameter of type CommaDelimitedList";
             self.problems.push(Problem::wrong_type(node, wanted));
         }
         let values = values?;
         Some(values.iter().map(|value| self.replaced(value, bound, node.span).into()).collect())
+    }
+
+    fn list(&self, node: &Node, bound: &[Bound<'_>]) -> Option<Node> {
+        let Some(call) = Call::of(node) else { return Some(node.clone()) };
+        match (call.name, call.items()) {
+            ("Ref", _) => self.parameters.get(call.argument.as_str()?)?.clone(),
+            ("FindInMap", Some([keys @ .., last])) if keys.len() == 3 => {
+                self.in_map(keys, bound).cloned().or_else(|| self.list(last.get("DefaultValue")?, bound))
+            }
+            ("FindInMap", Some(keys)) => self.in_map(keys, bound).cloned(),
+            _ => None,
+        }
+    }
+
+    fn in_map(&self, keys: &[Node], bound: &[Bound<'_>]) -> Option<&Node> {
+        keys.iter().try_fold(self.mappings.as_ref()?, |map, key| map.get(&self.text(key, bound)?))
+    }
+
+    /// A text, or what a `Ref` to an identifier or a parameter gives.
+    fn text(&self, node: &Node, bound: &[Bound<'_>]) -> Option<String> {
+        match reference(node) {
+            Some(name) => value_of(name, bound)
+                .or_else(|| self.parameters.get(name)?.as_ref()?.as_str().map(str::to_owned)),
+            None => node.as_str().filter(|_| node.tag.is_none()).map(str::to_owned),
+        }
     }
 
     /// A text with `${Identifier}` and `&{Identifier}` replaced.
@@ -219,6 +245,20 @@ impl Loops {
             self.problems.push(Problem::at(span, "here the template's loops have given too much"));
         }
         is_spent
+    }
+}
+
+/// The same as plain text where it is, or its tag stands before, an `Fn::Sub` with nothing left to put in: the transform has
+/// `Ref` and `Fn::GetAtt` take names from it.
+fn spelled_out(node: Node) -> Node {
+    let text = |call: Call<'_>| {
+        let text = call.argument.as_str().filter(|text| call.name == "Sub" && !text.contains("${"))?;
+        Some(Node::text(text, node.span))
+    };
+    match (Call::of(&node).and_then(text), Call::of_kind(&node.kind).and_then(text)) {
+        (Some(text), _) => text,
+        (None, Some(text)) => Node { tag: node.tag, ..text },
+        (None, None) => node,
     }
 }
 

@@ -62,6 +62,69 @@ Outputs:
 }
 
 #[test]
+fn names_in_a_loop_may_be_put_together() {
+    let text = "\
+Parameters:
+  IsCartWanted: {Type: String, Default: 'true'}
+  IsOldWanted: {Type: String, Default: 'false'}
+Conditions:
+  'Fn::ForEach::Wanted': [Name, [Cart, Old], {'Is${Name}': !Equals [!Ref {'Fn::Sub': 'Is${Name}Wanted'}, 'true']}]
+Resources:
+  'Fn::ForEach::Functions':
+    - Name
+    - [Cart, Old]
+    - '${Name}Role': {Type: AWS::IAM::Role, Properties: {RoleName: !Sub 'of-${Name}', AssumeRolePolicyDocument: {}}}
+      '${Name}Function':
+        Type: AWS::Serverless::Function
+        Condition: !Sub 'Is${Name}'
+        DependsOn: [!Sub '${Name}Role']
+        Properties:
+          Handler: app.handler
+          Runtime: python3.12
+          CodeUri: ./code
+          Role: !GetAtt [!Sub '${Name}Role', Arn]
+          Environment:
+            Variables:
+              ROLE: {Ref: !Sub '${Name}Role'}
+              SAME: !Ref {'Fn::Sub': '${Name}Role'}
+              SIZE: !Sub '${Name}${!Literal}'
+";
+    let stack = stack(&format!("{ASKED}{text}"));
+    let [function] = &stack.functions[..] else { panic!("{:?}", stack.functions) };
+    let variables: Vec<_> =
+        function.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(variables, ["ROLE=of-Cart", "SAME=of-Cart", "SIZE=Cart${Literal}"]);
+}
+
+#[test]
+fn a_collection_may_stand_in_a_map() {
+    let text = "\
+Parameters:
+  Stage: {Type: String, Default: test}
+Mappings:
+  Names: {test: {List: [One, Two], Sizes: [128]}, us-east-1: {List: [Three]}}
+Resources:
+  'Fn::ForEach::OfStage':
+    - Name
+    - !FindInMap [Names, !Ref Stage, List]
+    - 'Fn::ForEach::Sized':
+        - Size
+        - Fn::FindInMap: [Names, !Ref Stage, Sizes]
+        - '${Name}${Size}': &function
+            Type: AWS::Serverless::Function
+            Properties: {Handler: app.handler, Runtime: python3.12, CodeUri: ./code}
+  'Fn::ForEach::OfRegion': [Name, !FindInMap [Names, !Ref AWS::Region, List], {'${Name}': *function}]
+  'Fn::ForEach::Else':
+    - Name
+    - !FindInMap [Names, prod, List, DefaultValue: [Four, !Ref AWS::AccountId]]
+    - 'Else${Name}': *function
+";
+    let stack = stack(&format!("{ASKED}{text}"));
+    let found: Vec<_> = stack.functions.iter().map(|function| function.id.as_str()).collect();
+    assert_eq!(found, ["One128", "Two128", "Three", "ElseFour", "Else000000000000"]);
+}
+
+#[test]
 fn what_is_wrong_with_a_loop_is_told_at_its_place() {
     let body = |body: &str| format!("Transform: AWS::LanguageExtensions\nResources: {{{body}}}\n");
     for (text, expected) in [
