@@ -14,7 +14,7 @@ use crate::cgroup::{ControlGroups, Group};
 use crate::network::{Network, Nursery};
 use crate::spec::PoolSizes;
 use crate::temporary::{Temporaries, Temporary};
-use crate::users::Lease;
+use crate::users::{Lease, Shared};
 
 /// Processes and threads of one environment (AWS Lambda Developer Guide, "Lambda quotas").
 pub(crate) const PROCESSES_MAX: u32 = 1_024;
@@ -152,8 +152,8 @@ impl Stock {
     }
 
     /// Why another platform's environments may have the same user ids, if they may.
-    pub fn users_shared(&self) -> Option<&str> {
-        self.lease.as_ref()?.shared.as_deref()
+    pub fn users_shared(&self) -> Option<&Shared> {
+        self.lease.as_ref()?.shared.as_ref()
     }
 
     /// The size of `/tmp` that is made ahead, MiB.

@@ -24,8 +24,14 @@ pub(crate) const LEASES: &str = "/run/onrush";
 pub(crate) struct Lease {
     pub users: Range<u32>,
     /// Why another platform may have the same, if it may.
-    pub shared: Option<String>,
+    pub shared: Option<Shared>,
     _lock: Option<File>,
+}
+
+/// Why user ids are not one platform's alone, and what helps.
+pub(crate) struct Shared {
+    pub why: String,
+    pub cure: &'static str,
 }
 
 impl Lease {
@@ -36,15 +42,24 @@ impl Lease {
             Ok(Some((number, lock))) => {
                 return Lease { users: range(number), shared: None, _lock: Some(lock) };
             }
-            Ok(None) => format!("{RANGES_MAX} platforms run on this host"),
-            Err(error) => format!("{}: {error}", folder.display()),
+            Ok(None) => {
+                Shared { why: format!("{RANGES_MAX} platforms run on this host"), cure: "end one of them" }
+            }
+            Err(error) => Shared {
+                why: format!("{}: {error}", folder.display()),
+                cure: "make /run a folder that root can write",
+            },
         };
         Lease { users: range(0), shared: Some(shared), _lock: None }
     }
 }
 
 fn take_lock(folder: &Path) -> io::Result<Option<(u32, File)>> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // The folder above is the host's: made here it would be ours alone.
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
     for number in 0..RANGES_MAX {
         let path = folder.join(format!("users-{number}"));
         let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path)?;
@@ -69,10 +84,19 @@ mod tests {
         assert_eq!((leases[0].users.start, leases[15].users.end), (ALL.start, ALL.end));
         assert!(leases.windows(2).all(|two| two[0].users.end == two[1].users.start));
         let late = Lease::take(folder.path());
-        assert_eq!(late.shared.as_deref(), Some("16 platforms run on this host"));
+        assert_eq!(late.shared.unwrap().why, "16 platforms run on this host");
         let freed = leases.remove(3).users.clone();
         assert_eq!(Lease::take(folder.path()).users, freed);
         let refused = Lease::take(Path::new("/proc/onrush"));
-        assert!(refused.shared.is_some_and(|why| why.starts_with("/proc/onrush: ")));
+        assert!(refused.shared.is_some_and(|shared| shared.why.starts_with("/proc/onrush: ")));
+    }
+
+    #[test]
+    fn the_hosts_own_folder_is_not_made() {
+        let host = tempfile::tempdir().unwrap();
+        let run = host.path().join("run");
+        let shared = Lease::take(&run.join("onrush")).shared.expect("no folder for it");
+        assert!(!run.exists());
+        assert_eq!(shared.cure, "make /run a folder that root can write");
     }
 }

@@ -20,6 +20,7 @@ use crate::landlock;
 use crate::root::image;
 use crate::shortage::Shortage;
 use crate::spec::{Isolation, Spec};
+use crate::users::Shared;
 
 /// Descriptors of the platform that one environment holds, with the caller's connection; the jailer has six, and nine more
 /// for each of the first 256.
@@ -227,17 +228,12 @@ fn no_walls(house: &House, abilities: &mut Abilities) {
 fn users(house: &House, abilities: &mut Abilities) {
     match house.stock().users_shared() {
         None => abilities.enforce("uid-per-environment", "each environment has a host user id of its own"),
-        Some(why) => {
+        Some(Shared { why, cure }) => {
             let detail = format!(
                 "each environment has a host user id that another platform's may have too, with what is counted per \
                  user ({why})"
             );
-            abilities.add(
-                "uid-per-environment",
-                AbilityState::Loose,
-                detail,
-                Some("run one platform on this host"),
-            );
+            abilities.add("uid-per-environment", AbilityState::Loose, detail, Some(cure));
         }
     }
 }
