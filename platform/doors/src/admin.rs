@@ -38,7 +38,7 @@ pub(crate) async fn answer(doors: &Doors, head: &Parts, incoming: Incoming) -> A
         "limits" => page(&limits(doors).await),
         "functions" => page(&functions(doors)),
         "metrics" => {
-            doors.invoker.complete();
+            doors.invoker.complete().await;
             let mut text = doors.counters.prometheus(&doors.logs.dropped());
             text.push_str(&provisioned(doors));
             text.push_str(&look(doors).await.prometheus);
@@ -151,6 +151,7 @@ fn health(doors: &Doors) -> Value {
 
 async fn limits(doors: &Doors) -> Value {
     let look = look(doors).await;
+    doors.invoker.complete().await;
     let mut rows = doors.invoker.board();
     rows.extend(doors.events.board());
     rows.extend(doors.clients.board());

@@ -692,9 +692,8 @@ impl Invoker {
         self.lock().trace.clone().unwrap_or_default()
     }
 
-    /// The limits board.
+    /// The limits board, of all functions after [`Invoker::complete`].
     pub fn board(&self) -> Vec<LimitRow> {
-        self.complete();
         let now = self.now();
         let mut rows = self.lock().dispatcher.board(now);
         rows.extend(self.0.streams.board());

@@ -160,7 +160,8 @@ impl Control {
 
     /// The functions that are joined to a configuration.
     pub fn functions_signed_by(&self, arn: &str) -> Vec<Arc<Function>> {
-        let mut all = self.functions();
+        // A plain function is joined to none.
+        let mut all = self.known_functions();
         all.retain(|function| function.published.code_signing_config_arn.as_deref() == Some(arn));
         all
     }

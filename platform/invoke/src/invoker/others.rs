@@ -33,10 +33,15 @@ impl Invoker {
         core.functions.get(key)
     }
 
-    /// Knows all of them from here on, as whoever shows all must; may block: 20 us for each that nobody asked for.
-    pub fn complete(&self) {
-        if !self.0.others_taken.load(Ordering::Relaxed) {
-            self.take_over(drop);
+    /// Knows all of them from here on, as whoever shows all must. Cost: 20 us for each that nobody asked for, on a thread that
+    /// may block.
+    pub async fn complete(&self) {
+        if self.0.others_taken.load(Ordering::Relaxed) {
+            return;
+        }
+        let invoker = self.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || invoker.take_over(drop)).await {
+            tracing::error!(%error, "functions that nobody asked for yet are not shown");
         }
     }
 
