@@ -19,7 +19,7 @@ use seccompiler::sock_filter;
 
 use crate::landlock;
 use crate::spec::COMPANIONS_MAX;
-use crate::syscalls::{self, raw};
+use crate::syscalls::raw;
 
 /// A step that can fail, named in errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -573,7 +573,7 @@ unsafe fn clone_borrowing(launch: *mut Launch<'_>) -> Result<i32, i32> {
             lateout("r11") _,
         );
     }
-    syscalls::outcome(result).map(|pid| pid as i32)
+    crate::syscalls::outcome(result).map(|pid| pid as i32)
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -680,8 +680,9 @@ fn silence(bell: RawFd) {
 fn wait(signals: RawFd, bell: RawFd, patience_ms: Option<i64>) -> Option<bool> {
     let wait = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut waits = [wait(signals), wait(bell)];
-    let patience = patience_ms.map(|patience| [0, patience * 1_000_000]);
-    let patience = patience.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let mut patience = patience_ms.map(|patience| [0, patience * 1_000_000]);
+    // The kernel writes what is left of it.
+    let patience = patience.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
     // SAFETY: two live entries, a `timespec` or null, no mask; a descriptor of -1 is passed over.
     let ready = unsafe { raw!(SYS_ppoll, waits.as_mut_ptr(), 2, patience, 0, size_of::<u64>()) };
     (ready != Ok(0)).then_some(waits[1].revents & libc::POLLIN != 0)

@@ -65,8 +65,9 @@ pub(crate) unsafe fn system_call(number: libc::c_long, arguments: &[usize]) -> R
 pub(crate) unsafe fn system_call(number: libc::c_long, arguments: &[usize]) -> Result<usize, i32> {
     let argument = |at: usize| arguments.get(at).copied().unwrap_or(0);
     let [a, b, c, d, e, f] = std::array::from_fn(argument);
-    // SAFETY: the caller's promise; the thread's own errno always exists.
+    // SAFETY: the caller's promise.
     match unsafe { libc::syscall(number, a, b, c, d, e, f) } {
+        // SAFETY: the thread's own errno always exists.
         -1 => Err(unsafe { *libc::__errno_location() }),
         result => Ok(result as usize),
     }
