@@ -202,11 +202,12 @@ impl Ring {
             if let Err(error) = entered
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                // No memory: what the kernel has not taken is taken back.
+                // No memory, or no leave any more: what the kernel has not taken is taken back, and written one by one.
                 let taken = self.rings.counter(self.sq_head).load(Ordering::Acquire);
                 self.rings.counter(self.sq_tail).store(taken, Ordering::Release);
                 for place in taken.wrapping_sub(begin)..tail.wrapping_sub(begin) {
-                    failed(place as usize, io::ErrorKind::OutOfMemory.into());
+                    let (device, packet) = packets[place as usize];
+                    device.write(packet).unwrap_or_else(|error| failed(place as usize, error));
                     left -= 1;
                 }
                 tail = taken;
@@ -299,6 +300,21 @@ mod tests {
             let numbers = |keep: fn(&u8) -> bool| (0..count as u8).filter(keep).collect::<Vec<_>>();
             assert_eq!(heard(&left_far), numbers(|number| number % 2 == 0));
             assert_eq!(heard(&right_far), numbers(|number| number % 2 == 1 && number % 50 != 7));
+        }
+    }
+
+    #[test]
+    fn what_a_ring_does_not_take_is_written_without_it() {
+        let Ok(mut ring) = Ring::new() else { return println!("skipped: this kernel has no ring for us") };
+        ring.descriptor = std::fs::File::open("/dev/null").unwrap().into();
+        let ((near, far), (dead, gone)) = (device(), device());
+        drop(gone);
+        let packets = [(&near, &[0, 1][..]), (&dead, &[0, 2]), (&near, &[0, 3])];
+        for _ in 0..2 {
+            let mut failed = Vec::new();
+            ring.write(&packets, |index, error| failed.push((index, error.raw_os_error())));
+            assert_eq!(failed, [(1, Some(libc::EPIPE))]);
+            assert_eq!(heard(&far), [1, 3]);
         }
     }
 

@@ -214,6 +214,7 @@ impl Thread {
                     .iter()
                     .filter_map(|&(to, index)| Some((self.way(to)?, batch.frame(index))))
                     .collect();
+                debug_assert_eq!(packets.len(), waiting.len(), "what is admitted has a device");
                 let mut unwritten = Vec::new();
                 ring.write(&packets, |index, error| unwritten.push((index, device::unwritten(&error))));
                 self.ring = Some(ring);
