@@ -363,20 +363,26 @@ impl Teller<'_> {
         self.step(StepKind::Interface, name.to_string(), rule, true, true);
     }
 
-    /// What of the template has the destination's address and takes no connection, and why; of two, what is in the function's VPC.
+    /// What has the destination's address in the VPC that the route leads to and takes no connection, and why.
     fn deaf(&self) -> Option<(String, &'static str)> {
         let (network, to) = (self.network, self.flow.to);
-        let elsewhere = |subnet: usize| network.subnets[subnet].vpc != network.subnets[self.subnet].vpc;
-        let has = |found: &&super::Interface| {
-            found.address.map(Into::into) == Some(to) || found.address6.map(Into::into) == Some(to)
+        let hop = &network.subnets[self.subnet].routes[network.route(self.subnet, to)?].hop;
+        let vpc = match hop {
+            Hop::Peer { vpc, .. } => *vpc,
+            _ => network.subnets[self.subnet].vpc,
         };
-        let interface = network.interfaces.iter().filter(has).min_by_key(|found| elsewhere(found.subnet));
-        if let Some(found) = interface {
+        let is_there = |subnet: usize| network.subnets[subnet].vpc == vpc;
+        let has = |found: &&super::Interface| {
+            is_there(found.subnet)
+                && (found.address.map(Into::into) == Some(to) || found.address6.map(Into::into) == Some(to))
+        };
+        if let Some(found) = network.interfaces.iter().find(has) {
             let name = network.interface_name(found.subnet, &found.groups).to_string();
             return Some((name, "nothing begins a connection to a function"));
         }
-        let gateways = network.gateways.iter().filter(|found| found.address == Some(to));
-        let gateway = gateways.min_by_key(|found| found.subnet.is_none_or(elsewhere))?;
+        let mut gateways = network.gateways.iter();
+        let gateway =
+            gateways.find(|found| found.address == Some(to) && found.subnet.is_some_and(is_there))?;
         Some((gateway.name.clone(), "a NAT gateway's own address answers nobody"))
     }
 

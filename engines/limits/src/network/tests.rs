@@ -248,3 +248,23 @@ fn a_host_is_looked_at_by_both_of_its_addresses() {
     });
     assert_eq!(network.addresses_behind("eni-Dual"), [address.into(), address6.into()].into());
 }
+
+#[test]
+fn an_address_of_another_vpc_of_the_same_range_is_nobodys() {
+    let mut network = Network::simple(1, 2, 1);
+    let range = AnyCidr::Ipv4("10.0.0.0/16".parse().unwrap());
+    network.subnets[0]
+        .routes
+        .insert(0, Route { name: "local".into(), to: To::Range(range), hop: Hop::Inside });
+    let address = Ipv4Addr::new(10, 0, 1, 7);
+    network.interfaces[1].address = Some(address);
+    let flow = FlowKey { protocol: TCP, to: address.into(), port: 443, from_port: 0 };
+    let ends = |network: &Network| {
+        let told = network.explain(0, &[0], &flow, &settings_with("nat.ports=55000"));
+        (told.path, told.steps.last().unwrap().resource.clone())
+    };
+    assert_eq!(ends(&network), (Path::Nothing, "eni-Subnet2-Group".to_owned()));
+    network.vpcs.push(network.vpcs[0].clone());
+    network.subnets[1].vpc = 1;
+    assert_eq!(ends(&network), (Path::Nothing, "10.0.1.7".to_owned()));
+}
