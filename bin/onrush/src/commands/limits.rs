@@ -130,14 +130,17 @@ fn table(board: &Value, width: usize) -> String {
 /// Each shared interface with its functions: in one line, or each in a line of its own where there is no room.
 fn interfaces(board: &Value, text: &mut String, width: usize) {
     let mut table = Table::new(["interface", "connections", "shared by (environments)"]);
-    for row in board["interfaces"].as_array().into_iter().flatten() {
+    let rows = || board["interfaces"].as_array().into_iter().flatten();
+    let name = |row: &Value| row["name"].as_str().unwrap_or("").to_owned();
+    let longest = rows().map(|row| name(row).chars().count()).max().unwrap_or(0);
+    let room = width.saturating_sub(longest + GAP + "connections".len() + GAP);
+    for row in rows() {
         let functions = row["environments"].as_object().into_iter().flatten();
         let functions: Vec<String> = functions.map(|(name, count)| format!("{name} ({count})")).collect();
         let count = row["connections"].as_u64().unwrap_or(0).to_string();
-        let name = row["name"].as_str().unwrap_or("").to_owned();
-        let whole = [&name, "connections", &functions.join(", ")].join("  ").len() <= width;
+        let whole = functions.join(", ").chars().count() <= room;
         let lines = if whole || functions.is_empty() { vec![functions.join(", ")] } else { functions };
-        let mut before = [name, count];
+        let mut before = [name(row), count];
         for functions in lines {
             let [name, count] = std::mem::take(&mut before);
             table.rows.push([name, count, functions]);
@@ -180,7 +183,10 @@ mod tests {
         let name = "eni-PrivateSubnetA-FunctionSecurityGroup";
         let board = json!({
             "limits": [row("eni.connections", name), row("apigw.integration-timeout", "StorefrontApi GET /recommendations")],
-            "interfaces": [{ "name": name, "connections": 65_000, "environments": { "storefront-cart": 18, "storefront-order": 1 } }],
+            "interfaces": [
+                { "name": name, "connections": 65_000, "environments": { "storefront-cart": 18, "storefront-order": 1 } },
+                { "name": "eni-A-Group", "connections": 2, "environments": { "storefront-mail": 1, "storefront-page": 1 } },
+            ],
             "gateways": [{ "name": "NatGateway", "destinations": [
                 { "destination": "198.19.192.1:443", "name": "cache.example.com:443", "max": 55_000, "used": 1, "peak": 1, "refused": 0 },
             ] }],
@@ -195,6 +201,8 @@ mod tests {
              interface                                 connections  shared by (environments)\n\
              eni-PrivateSubnetA-FunctionSecurityGroup        65000  storefront-cart (18)\n\
              \x20                                                      storefront-order (1)\n\
+             eni-A-Group                                         2  storefront-mail (1)\n\
+             \x20                                                      storefront-page (1)\n\
              \n\
              NAT gateway  ports towards                              max  used  peak  refused\n\
              NatGateway   198.19.192.1:443 (cache.example.com:44…  55000     1     1        0\n"
