@@ -110,7 +110,7 @@ mod tests {
                 strict: false,
             };
             let config = SamConfig { config_file: Some(at("samconfig.toml")), config_env: None };
-            apply(&config, &mut template, &["up"]).ok().expect("read");
+            apply(&config, &mut template, &["up"]).expect("read");
             template.region
         };
         assert_eq!(region("", false), "eu-west-1");
