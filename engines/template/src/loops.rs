@@ -10,13 +10,16 @@ use crate::parameters::{self, Values};
 use crate::problem::{Problem, Problems, quoted};
 use crate::yaml::{Entry, Kind, Mapping, Node, Scalar, Span};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 const SIGN: &str = "Fn::ForEach::";
 const SECTIONS: [&str; 3] = ["Conditions", "Resources", "Outputs"];
 const TRANSFORM: &str = "AWS::LanguageExtensions";
-/// How many values, and how much text, all loops of a template may give together.
+/// How many values, and how much text, all loops of a template may give together, in vain too.
 const MAX_REPEATED_NODES: usize = 400_000;
 const MAX_REPEATED_BYTES: usize = 32 * 1024 * 1024;
+/// How many keys of a map are looked through in the time that a value takes.
+const KEYS_A_VALUE: usize = 32;
 
 /// Puts in the place of each loop what it gives. Says what is wrong with loops; these give nothing.
 pub(crate) fn expand(root: &mut Node, text: &str, inputs: &Inputs) -> Vec<Problem> {
@@ -33,10 +36,10 @@ pub(crate) fn expand(root: &mut Node, text: &str, inputs: &Inputs) -> Vec<Proble
     for (name, value) in [("AWS::AccountId", &inputs.account_id), ("AWS::Region", &inputs.region)] {
         parameters.insert(name.to_owned(), Some(Node::text(value.as_str(), root.span)));
     }
+    let known = Known { parameters, mappings: root.get("Mappings").cloned() };
     let mut loops = Loops {
         is_asked,
-        parameters,
-        mappings: root.get("Mappings").cloned(),
+        known: &known,
         names: BTreeMap::new(),
         nodes: 0,
         bytes: 0,
@@ -51,11 +54,16 @@ pub(crate) fn expand(root: &mut Node, text: &str, inputs: &Inputs) -> Vec<Proble
     loops.problems.into_vec()
 }
 
-struct Loops {
-    is_asked: bool,
-    /// With the pseudo parameters that a collection may depend on.
+/// What a collection may depend on.
+struct Known {
+    /// With the pseudo parameters.
     parameters: Values,
     mappings: Option<Node>,
+}
+
+struct Loops<'known> {
+    is_asked: bool,
+    known: &'known Known,
     /// Where the loop of each name stands.
     names: BTreeMap<String, Span>,
     nodes: usize,
@@ -69,10 +77,10 @@ struct Loops {
 #[derive(Clone)]
 struct Bound<'a> {
     identifier: &'a str,
-    value: String,
+    value: Rc<str>,
 }
 
-impl Loops {
+impl<'known> Loops<'known> {
     /// The same with its loops run and identifiers replaced.
     fn node(&mut self, node: &Node, bound: &[Bound<'_>]) -> Node {
         if !bound.is_empty() {
@@ -83,7 +91,7 @@ impl Loops {
         }
         if let Some(value) = reference(node).and_then(|name| value_of(name, bound)) {
             self.bytes += value.len();
-            return Node::text(value, node.span);
+            return Node::text(&**value, node.span);
         }
         let kind = match &node.kind {
             Kind::Scalar(scalar) => {
@@ -132,6 +140,10 @@ impl Loops {
         bound: &[Bound<'_>],
         put: &mut dyn FnMut(Entry, &mut Problems),
     ) {
+        self.nodes += 1;
+        if self.is_spent(entry.key_span) {
+            return;
+        }
         let mut refuse = |message: String, help: &str| {
             self.problems.push(Problem::at(entry.key_span, message).help(help));
         };
@@ -156,7 +168,6 @@ impl Loops {
         let Some(values) = self.collection(collection, bound) else { return };
         let mut bound = bound.to_vec();
         for value in values {
-            self.nodes += 1;
             if self.is_spent(entry.key_span) {
                 return;
             }
@@ -167,42 +178,57 @@ impl Loops {
     }
 
     /// The values of a list, or of a parameter or a value in a map that is one.
-    fn collection(&mut self, node: &Node, bound: &[Bound<'_>]) -> Option<Vec<String>> {
-        let list = self.list(node, bound);
-        let items = list.as_ref().and_then(Node::as_sequence);
-        let texts =
-            |items: &[Node]| items.iter().map(|item| self.text(item, bound)).collect::<Option<Vec<_>>>();
-        let values = items.and_then(texts);
-        if values.is_none() {
+    fn collection(&mut self, node: &Node, bound: &[Bound<'_>]) -> Option<Vec<Rc<str>>> {
+        let items = self.list(node, bound).and_then(Node::as_sequence);
+        let mut values = Vec::new();
+        for item in items.into_iter().flatten() {
+            self.nodes += 1;
+            if self.is_spent(node.span) {
+                return None;
+            }
+            let Some(text) = self.text(item, bound) else { break };
+            values.push(Rc::from(self.replaced(text, bound, node.span)));
+        }
+        if items.is_none_or(|items| items.len() > values.len()) {
             let wanted = "a list of texts, or a Ref to a parameter of type CommaDelimitedList";
             self.problems.push(Problem::wrong_type(node, wanted));
+            return None;
         }
-        let values = values?;
-        Some(values.iter().map(|value| self.replaced(value, bound, node.span).into()).collect())
+        Some(values)
     }
 
-    fn list(&self, node: &Node, bound: &[Bound<'_>]) -> Option<Node> {
-        let Some(call) = Call::of(node) else { return Some(node.clone()) };
+    fn list<'a>(&mut self, node: &'a Node, bound: &[Bound<'_>]) -> Option<&'a Node>
+    where
+        'known: 'a,
+    {
+        let Some(call) = Call::of(node) else { return Some(node) };
         match (call.name, call.items()) {
-            ("Ref", _) => self.parameters.get(call.argument.as_str()?)?.clone(),
+            ("Ref", _) => self.known.parameters.get(call.argument.as_str()?)?.as_ref(),
             ("FindInMap", Some([keys @ .., last])) if keys.len() == 3 => {
-                self.in_map(keys, bound).cloned().or_else(|| self.list(last.get("DefaultValue")?, bound))
+                self.in_map(keys, bound).or_else(|| self.list(last.get("DefaultValue")?, bound))
             }
-            ("FindInMap", Some(keys)) => self.in_map(keys, bound).cloned(),
+            ("FindInMap", Some(keys)) => self.in_map(keys, bound),
             _ => None,
         }
     }
 
-    fn in_map(&self, keys: &[Node], bound: &[Bound<'_>]) -> Option<&Node> {
-        keys.iter().try_fold(self.mappings.as_ref()?, |map, key| map.get(&self.text(key, bound)?))
+    fn in_map(&mut self, keys: &[Node], bound: &[Bound<'_>]) -> Option<&'known Node> {
+        keys.iter().try_fold(self.known.mappings.as_ref()?, |map, key| {
+            self.nodes += map.as_mapping()?.len() / KEYS_A_VALUE;
+            map.get(self.text(key, bound)?)
+        })
     }
 
     /// A text, or what a `Ref` to an identifier or a parameter gives.
-    fn text(&self, node: &Node, bound: &[Bound<'_>]) -> Option<String> {
+    fn text<'a>(&self, node: &'a Node, bound: &'a [Bound<'_>]) -> Option<&'a str>
+    where
+        'known: 'a,
+    {
         match reference(node) {
             Some(name) => value_of(name, bound)
-                .or_else(|| self.parameters.get(name)?.as_ref()?.as_str().map(str::to_owned)),
-            None => node.as_str().filter(|_| node.tag.is_none()).map(str::to_owned),
+                .map(|value| &**value)
+                .or_else(|| self.known.parameters.get(name)?.as_ref()?.as_str()),
+            None => node.as_str().filter(|_| node.tag.is_none()),
         }
     }
 
@@ -219,7 +245,10 @@ impl Loops {
                 (Some(sign @ ('$' | '&')), Some((value, after))) => {
                     result.pop();
                     let is_kept = |letter: &char| sign == '$' || letter.is_ascii_alphanumeric();
+                    let start = result.len();
                     result.extend(value.chars().filter(is_kept));
+                    // What is left out takes its time too.
+                    self.bytes += value.len() - (result.len() - start);
                     rest = after;
                 }
                 _ => {
@@ -268,6 +297,6 @@ fn reference(node: &Node) -> Option<&str> {
 }
 
 /// What an identifier stands for; the innermost loop's comes first.
-fn value_of(name: &str, bound: &[Bound<'_>]) -> Option<String> {
-    bound.iter().rev().find(|bound| bound.identifier == name).map(|bound| bound.value.clone())
+fn value_of<'a>(name: &str, bound: &'a [Bound<'_>]) -> Option<&'a Rc<str>> {
+    bound.iter().rev().find(|bound| bound.identifier == name).map(|bound| &bound.value)
 }

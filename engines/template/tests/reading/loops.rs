@@ -166,3 +166,31 @@ fn loops_of_loops_end() {
     let said = problems(&text);
     assert!(said.iter().any(|said| said.contains("the template's loops have given too much")), "{said:?}");
 }
+
+#[test]
+fn loops_that_fail_end() {
+    let list = |count: usize, of: &str| format!("[{}]", vec![of; count].join(",\n "));
+    let body = |outer: usize, inner: &str| {
+        let outer = list(outer, "y");
+        format!(
+            "{ASKED}Mappings: {{M: {{MAP}}}}\nResources: {{'Fn::ForEach::Outer': [A, {outer}, {{{inner}}}]}}\n"
+        )
+    };
+    let keys = |of: &dyn Fn(usize) -> String| (0..30_000).map(of).collect::<Vec<_>>().join(",\n ");
+    let last_is_none = list(80_000, "y").replace("y]", "[]]");
+    let deep = format!("'Fn::ForEach::Inner': [B, [{}], {{}}]", list(40_000, "[y]"));
+    let no_list = keys(&|at| format!("'Fn::ForEach::L{at}': 1"));
+    let in_map = "'Fn::ForEach::Inner': [B, !FindInMap [M, None, List], {}]";
+    for text in [
+        body(80_000, &format!("'Fn::ForEach::Inner': [B, {last_is_none}, {{}}]")),
+        body(80_000, in_map).replace("MAP", &keys(&|at| format!("K{at}: y"))),
+    ] {
+        let said = problems(&text);
+        assert!(said.iter().any(|said| said.contains("loops have given too much")), "{said:?}");
+    }
+    let said = problems(&body(80_000, &deep));
+    assert!(said.iter().any(|said| said.contains("expected a list of texts")), "{said:?}");
+    let said = problems(&body(20_000, &no_list));
+    let more = said.last().and_then(|said| said.split_once("and ")?.1.strip_suffix(" more problems"));
+    assert!(more.is_some_and(|more| more.parse::<usize>().unwrap() < 400_000), "{said:?}");
+}
