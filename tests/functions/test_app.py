@@ -134,3 +134,15 @@ def test_fix_says_that_it_takes_one_template(app):
     assert "OrdersHandler" in onrush("plan", ".", folder=app).stdout
     told = onrush("plan", ".", "--fix", folder=app)
     assert told.returncode == 2 and "--fix changes one template" in told.stderr
+
+
+def test_a_plan_and_an_explanation_are_of_the_apps_region(app):
+    manifest = json.loads((app / "manifest.json").read_text())
+    for artifact in manifest["artifacts"].values():
+        artifact["environment"] = "aws://123456789012/eu-west-1"
+    (app / "manifest.json").write_text(json.dumps(manifest))
+    (app / "load.yaml").write_text("version: 1\nphases:\n  - {name: a, target: OrdersHandler, rate: 1/s, for: 1s}\n")
+    for more, region in (((), "eu-west-1"), (("--region", "eu-central-1"), "eu-central-1")):
+        assert f", region {region}," in onrush("plan", ".", *more, folder=app).stdout
+        told = onrush("explain", "-t", ".", "OrdersHandler", "10.0.1.9:443", *more, folder=app)
+        assert f"10.0.1.0/24 in {region}a" in told.stdout, told

@@ -34,6 +34,8 @@ impl Arguments {
             Command::StartApi(start) => start.template().region_given = given,
             Command::StartLambda(start) => start.template().region_given = given,
             Command::Deploy(deploy) => deploy.template.region_given = given,
+            Command::Plan(plan) => plan.template.region_given = given,
+            Command::Explain(explain) => explain.region_given = given,
             _ => {}
         }
         Ok(arguments)
@@ -175,7 +177,7 @@ pub struct Template {
     /// Name of the stack; functions without a name get theirs from it. Default: the template's folder.
     #[arg(long)]
     pub stack_name: Option<String>,
-    /// Region that functions see, and whose figures hold.
+    /// Region that functions see, and whose figures hold; without a word, where CDK's manifest gives its stacks one, that.
     #[arg(long, default_value = model::era::DEFAULT_REGION, env = "ONRUSH_REGION", value_parser = region)]
     pub region: String,
     /// Whether somebody said the Region.
@@ -486,9 +488,12 @@ pub struct Explain {
     /// Name of the stack; functions without a name get theirs from it. Default: the template's folder.
     #[arg(long)]
     pub stack_name: Option<String>,
-    /// Region whose names and figures hold.
+    /// Region whose names and figures hold; without a word, where CDK's manifest gives its stacks one, that.
     #[arg(long, default_value = model::era::DEFAULT_REGION, env = "ONRUSH_REGION", value_parser = region)]
     pub region: String,
+    /// Whether somebody said the Region.
+    #[arg(skip)]
+    pub region_given: bool,
     #[command(flatten)]
     pub figures: Figures,
     /// The running Onrush whose use of each limit is told, too. Default: http://127.0.0.1:4566, if one answers there.

@@ -19,9 +19,8 @@ const FOUND: [&str; 3] = ["samconfig.toml", "samconfig.yaml", "samconfig.yml"];
 pub fn apply(config: &SamConfig, template: &mut Template, commands: &[&str]) -> Result<Settings, Stop> {
     let settings = join(config, template, commands)?;
     match &settings.region {
-        _ if template.region_given => {}
-        Some(region) => template.region.clone_from(region),
-        None => take_region(template),
+        Some(region) if !template.region_given => template.region.clone_from(region),
+        _ => stack::take_region(template),
     }
     Ok(settings)
 }
@@ -46,24 +45,6 @@ fn join(config: &SamConfig, template: &mut Template, commands: &[&str]) -> Resul
         eprintln!("note: {}: {} means nothing here", path.display(), settings.ignored.join(", "));
     }
     Ok(settings)
-}
-
-/// Takes the Region that an app of the CDK gives its stacks.
-fn take_region(template: &mut Template) {
-    let named = template.template.as_ref().or(template.template_file.as_ref());
-    let regions = stack::regions_of(named.into_iter().chain(&template.more).map(PathBuf::as_path));
-    let mut each = regions.iter();
-    match (each.next(), each.next()) {
-        (Some(region), None) => template.region.clone_from(region),
-        (Some(_), Some(_)) => {
-            let regions = regions.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            eprintln!(
-                "note: the stacks are of {regions}; all run in {}: --region names another",
-                template.region
-            );
-        }
-        (None, _) => {}
-    }
 }
 
 fn find(config: &SamConfig, template: &Template) -> Option<PathBuf> {

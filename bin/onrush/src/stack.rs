@@ -197,10 +197,31 @@ fn stacks_of(folder: &Path, seen: &mut BTreeSet<PathBuf>) -> Option<Vec<(PathBuf
     Some(stacks).filter(|stacks| !stacks.is_empty())
 }
 
+/// Takes the Region that an app of the CDK gives its stacks, unless somebody said one.
+pub fn take_region(template: &mut Template) {
+    if template.region_given {
+        return;
+    }
+    let named = template.template.as_ref().or(template.template_file.as_ref());
+    let regions = regions_of(named.into_iter().chain(&template.more).map(PathBuf::as_path));
+    let mut each = regions.iter();
+    match (each.next(), each.next()) {
+        (Some(region), None) => template.region.clone_from(region),
+        (Some(_), Some(_)) => {
+            let regions = regions.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            eprintln!(
+                "note: the stacks are of {regions}; all run in {}: --region names another",
+                template.region
+            );
+        }
+        (None, _) => {}
+    }
+}
+
 /// The Regions that an app of the CDK gives the stacks that these paths name; none where it leaves them open.
 ///
 /// Source: AWS CDK, `cloud-assembly-schema`, `ArtifactManifest.environment`: `aws://ACCOUNT/REGION`, or `unknown-region`.
-pub fn regions_of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> BTreeSet<String> {
+fn regions_of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (template, _) in paths.into_iter().flat_map(templates_in) {
         let manifest = read_text(&folder_of(&template).join(MANIFEST)).ok();

@@ -65,11 +65,11 @@ struct Policy {
 }
 
 pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
-    let template = Template {
+    let mut template = Template {
         template: arguments.template.first().cloned(),
         more: arguments.template.iter().skip(1).cloned().collect(),
         template_file: None,
-        region_given: true,
+        region_given: arguments.region_given,
         configured: None,
         parameter_overrides: arguments.parameter_overrides.clone(),
         imports: arguments.imports.clone(),
@@ -77,6 +77,7 @@ pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
         region: arguments.region.clone(),
         strict: false,
     };
+    stack::take_region(&mut template);
     let Some(path) = stack::find(&template) else {
         return Err(Stop::Usage("no template here: give --template FILE".to_owned()));
     };
@@ -88,7 +89,7 @@ pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
     let mut overrides = now.as_ref().map(|now| now.given(&network)).unwrap_or_default();
     own.iter().for_each(|(limit, figure)| overrides.set(limit, figure));
     let settings =
-        NetworkSettings::from_era(&era, &arguments.region, &overrides).context("the limits' figures")?;
+        NetworkSettings::from_era(&era, &template.region, &overrides).context("the limits' figures")?;
     let view = View { stack: &read.stack, network, settings, now };
     let as_json = arguments.json || arguments.output == Output::Json;
     let (text, arrives) =

@@ -116,13 +116,15 @@ fn from_files(arguments: &Plan, promises: Vec<Promise>) -> Result<Report, Stop> 
     let sweep = arguments.sweep.as_deref().map(Sweep::read).transpose();
     let sweep = sweep.map_err(|error| Stop::Usage(format!("--sweep: {error}")))?;
     let (era, overrides) = super::figures(&arguments.figures)?;
-    let template = stack::find(&arguments.template).ok_or_else(|| {
+    let mut named = arguments.template.clone();
+    stack::take_region(&mut named);
+    let template = stack::find(&named).ok_or_else(|| {
         Stop::Usage(
             "there is no template.yaml, .yml or .json here; name the template, or try `--scenario list`"
                 .to_owned(),
         )
     })?;
-    let read = stack::read_briefly(&template, &arguments.template, model::DEFAULT_PORT)?;
+    let read = stack::read_briefly(&template, &named, model::DEFAULT_PORT)?;
     if arguments.fix && read.paths().len() > 1 {
         let message =
             "--fix changes one template: name it alone, and what it imports with --import NAME=VALUE";
@@ -149,7 +151,7 @@ fn from_files(arguments: &Plan, promises: Vec<Promise>) -> Result<Report, Stop> 
         replay::Unread::Line(said) => Stop::Usage(said),
     })?;
     let mut options = Options::new(era);
-    options.region.clone_from(&arguments.template.region);
+    options.region.clone_from(&named.region);
     options.overrides = overrides;
     options.seed = arguments.seed;
     options.until = duration("--until", arguments.until.as_deref())?;
