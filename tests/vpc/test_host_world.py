@@ -9,7 +9,7 @@ import pytest
 from support import network, puppet
 from support.host import LAN, ROUTER, UPLINK, Host, every_name_is
 from support.network import CONNECT
-from support.world import PORT, SERVER, refused
+from support.world import OTHER, PORT, SERVER, refused
 
 pytestmark = pytest.mark.skipif(bool(refused()), reason=str(refused()))
 
@@ -97,6 +97,28 @@ def test_each_way_of_a_default_route_is_forwarded_for_and_a_host_that_forwards_f
     before = host.state()
     start("--world", "host", template=tmp_path / "app.json", home=platform.home).stop()
     assert host.wait_state(before) == before
+
+
+def test_a_masquerade_without_a_port_is_the_hosts_limit_and_never_awss(start, host, tmp_path):
+    """Of one destination alone, for functions in a VPC and without one together; what is open goes on, and a closed one makes room."""
+    template = network.template(tmp_path, outside=["Free"])
+    platform = start("--world", "host", "--limit", "host.ports=5", template=template)
+    assert connect(platform, "Free", count=2, keep=True) == ["hello"] * 2
+    assert connect(platform, count=4, keep=True, timeout=0.5) == ["hello"] * 3 + ["TimeoutError"]
+    assert connect(platform, "Free", timeout=0.5) == ["TimeoutError"]
+    assert connect(platform, host=OTHER) == ["hello"]
+    rows = [row for row in platform.request("GET", "/_onrush/limits").json()["limits"] if row["refused"]]
+    found = [(row["id"], row["resource"], row["used"], row["max"], row["peak"]) for row in rows]
+    assert found == [("host.ports", f"masquerade to {SERVER}:{PORT}", 5, 5, 5)]
+    assert platform.tells(f"-> {SERVER}:{PORT} limit=host.ports resource=masquerade used=5 max=5")
+    said = f"packets were dropped by host.ports of masquerade to {SERVER}:{PORT}: 5 of 5 ports"
+    for name in ("Red", "Free"):
+        assert said in "\n".join(platform.log(name))
+    again = "s = kept['all'][0]; s.sendall(b'again'); answer = s.recv(16).decode()"
+    assert puppet.inside(platform, again) == puppet.inside(platform, again, "Free") == "again"
+    assert puppet.inside(platform, "kept['all'].pop().close(); answer = 1", "Free") == 1
+    assert connect(platform, keep=True) == ["hello"]
+    assert connect(platform, "Free", timeout=0.5) == ["TimeoutError"]
 
 
 def test_only_one_platform_has_the_hosts_world_and_the_other_says_so(start, host, tmp_path):

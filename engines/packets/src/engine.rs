@@ -21,6 +21,7 @@ use crate::environment::{Attachment, Environment, EnvironmentId, Place};
 use crate::event::Event;
 use crate::flow::{Flow, State, marks};
 use crate::martian::{RESOLVER, RESOLVER6, is_ours};
+use crate::masquerade::Masquerade;
 use crate::metrics::{Meter, NatMetrics};
 use crate::packet::{HeldId, Offload, Packet, Port, Reason, Verdict};
 use crate::ports::InterfacePorts;
@@ -86,6 +87,8 @@ pub struct PacketEngine {
     police: police::Police,
     /// Environments that open flows too fast.
     fast: Tally,
+    /// The world's ports, where it masquerades.
+    masquerade: Option<Masquerade>,
 }
 
 impl PacketEngine {
@@ -99,6 +102,7 @@ impl PacketEngine {
 
     fn empty(network: Network, wired: Wired, settings: PacketSettings, table: Table) -> Self {
         let police = police::Police::new(settings.bandwidth);
+        let masquerade = settings.masquerade_ports.map(Masquerade::new);
         Self {
             gateway_of: BTreeMap::new(),
             behind: BTreeMap::new(),
@@ -129,6 +133,7 @@ impl PacketEngine {
             full: Tally::default(),
             police,
             fast: Tally::default(),
+            masquerade,
         }
     }
 
@@ -402,6 +407,7 @@ impl PacketEngine {
             let resource = "environment".into();
             rows.push(self.fast.row(LimitId::HostNewFlows, &resource, used.into(), max.into(), &setting));
         }
+        rows.extend(self.masquerade.iter().flat_map(|ports| ports.rows(&setting)));
         rows.extend(self.police.rows(self.now));
         rows
     }

@@ -57,6 +57,8 @@ pub mod marks {
     pub const REACHED: u16 = 1 << 13;
     /// The environment speaks IPv6, and the rest of the way IPv4.
     pub const NAT64: u16 = 1 << 14;
+    /// A port of the world's masquerade.
+    pub const MASQUERADE: u16 = 1 << 15;
 }
 
 /// What packets of a flow read and write.

@@ -14,6 +14,7 @@ mod faults;
 mod flow;
 mod flow_log;
 mod martian;
+mod masquerade;
 mod metrics;
 mod nat64;
 mod packet;

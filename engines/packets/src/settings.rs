@@ -31,6 +31,8 @@ pub struct PacketSettings {
     pub linger: Duration,
     /// Whether private addresses may be looked for in the outer world: on a host's own network, that is.
     pub private_world: bool,
+    /// Ports that the world has towards one destination (`host.ports`), where it masquerades. `None`: it does not.
+    pub masquerade_ports: Option<u32>,
     /// Secret numbers for the table's hash; the driver draws them.
     pub seed: [u64; 2],
 }
@@ -60,6 +62,7 @@ impl Default for PacketSettings {
             icmp_timeout: Duration::from_secs(60),
             linger: Duration::from_secs(4),
             private_world: false,
+            masquerade_ports: None,
             seed: [0, 0],
         }
     }

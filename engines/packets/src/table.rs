@@ -14,6 +14,8 @@
 //! Every call is O(1) expected; an insertion that doubles the index is O(flows).
 
 use crate::flow::{Flow, NONE, Rest, State, marks};
+use crate::wire::{TCP, UDP};
+use limits::nat::{Destination, Protocol};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -48,6 +50,16 @@ impl Key {
     /// Whether the flow is, or would be, behind a NAT64.
     pub const fn is_nat64(&self) -> bool {
         matches!(self.near, Near::Environment(slot) if slot & NAT64 != 0)
+    }
+
+    /// The other side, as gateways count it.
+    pub const fn destination(&self) -> Destination {
+        let protocol = match self.protocol {
+            TCP => Protocol::Tcp,
+            UDP => Protocol::Udp,
+            _ => Protocol::Icmp,
+        };
+        Destination { address: self.remote, port: self.remote_port, protocol }
     }
 }
 

@@ -33,6 +33,10 @@ pub const OURS: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 18, 0, 0), 15);
 /// The ranges that Amazon would provide to VPCs, where interfaces have their addresses from (RFC 3849's, for documents:
 /// nobody routes it either).
 pub const OURS6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32);
+/// Flows towards one destination that the kernel masquerades. For those that come from a port of 1024 or more it has the 64,512
+/// ports from there on, but looks at 248 alone for each SYN (Linux, `net/netfilter/nf_nat_core.c`,
+/// `nf_nat_l4proto_unique_tuple`), and some may be the host's own; so a few are left to be found.
+pub const MASQUERADE_PORTS: u32 = 64_000;
 /// Large enough for every packet; the far ends agree on less.
 const MTU: u32 = 65_535;
 /// How long a pair of a killed run may take to go.

@@ -7,11 +7,11 @@ use crate::flow::{Flow, NO_GATEWAY, Rest, State, marks};
 use crate::martian::{is_given_out, is_private};
 use crate::packet::{Offload, Reason, Verdict};
 use crate::table::{Key, Near};
-use crate::wire::{ICMP, ICMPV6, TCP, UDP, View, word};
+use crate::wire::{ICMP, ICMPV6, TCP, View, word};
 use limits::connections::Taken;
 use limits::db_connections::DatabaseId;
 use limits::eni::InterfaceId;
-use limits::nat::{Destination, GatewayId, Protocol};
+use limits::nat::GatewayId;
 use limits::network::nat64::synthesized;
 use limits::network::{FlowKey, HostKind, Path};
 use model::{LimitId, Refusal};
@@ -317,12 +317,7 @@ impl PacketEngine {
         key: &Key,
         granted: &mut Granted,
     ) -> Result<(), Refusal> {
-        let protocol = match key.protocol {
-            TCP => Protocol::Tcp,
-            UDP => Protocol::Udp,
-            _ => Protocol::Icmp,
-        };
-        let destination = Destination { address: key.remote, port: key.remote_port, protocol };
+        let destination = key.destination();
         // The limits count gateways in the network's order.
         let gateway = GatewayId::of(index as u32);
         if let Some(meter) = self.meters.get_mut(index) {
@@ -406,11 +401,27 @@ impl PacketEngine {
         self.environments[id.slot as usize].flows += 1;
         self.full.reach(self.table.len().into());
         self.schedule(slot);
+        if let Err(refusal) = self.take_masquerade(slot, key) {
+            self.end(slot);
+            return self.refuse(id, key, view, bytes, offload, refusal);
+        }
         match key.protocol {
             TCP if marks & marks::RELAY != 0 => self.ask(slot, id, view, bytes, offload),
             ICMP | ICMPV6 if marks & marks::RELAY != 0 => self.echo_back(slot, view, bytes, offload),
             _ => self.pass_out(slot, view, bytes, offload),
         }
+    }
+
+    /// The last of all: what a limit of AWS's refuses is told as that, whatever the world has left.
+    fn take_masquerade(&mut self, slot: u32, key: &Key) -> Result<(), Refusal> {
+        let Some(masquerade) = &mut self.masquerade else { return Ok(()) };
+        let flow = &self.table.flows()[slot as usize];
+        if flow.marks & (marks::RELAY | marks::NOWHERE) == 0
+            && masquerade.take(self.now, key.destination(), flow.outside_port)?
+        {
+            self.table.flows_mut()[slot as usize].marks |= marks::MASQUERADE;
+        }
+        Ok(())
     }
 
     fn refuse(

@@ -79,6 +79,13 @@ impl PacketEngine {
                 self.table.flows_mut()[slot as usize].marks &= !marks::INTERFACE_PORT;
             }
         }
+        if ends && flow.has(marks::MASQUERADE) {
+            let destination = self.table.inside_key(&flow).destination();
+            if let Some(masquerade) = &mut self.masquerade {
+                masquerade.give_back(destination);
+            }
+            self.table.flows_mut()[slot as usize].marks &= !marks::MASQUERADE;
+        }
         if ends && flow.has(marks::DATABASE) {
             let of_pool = || self.wired.databases.get(pool as usize).copied().flatten();
             if let Some(database) = self.behind.remove(&slot).or_else(of_pool) {

@@ -126,6 +126,10 @@ impl Vpc {
         let packet_settings = PacketSettings {
             private_world: matches!(world, World::Namespace(_)),
             seed: [random()?, random()?],
+            masquerade_ports: (world == World::Host).then(|| {
+                let given = of_host(wanted.overrides, LimitId::HostPorts).unwrap_or(u32::MAX);
+                given.min(world::MASQUERADE_PORTS)
+            }),
             new_flows_max: of_host(wanted.overrides, LimitId::HostNewFlows),
             // This machine's speed is no limit of AWS's: only figures that were given bound it.
             bandwidth: Bandwidth {

@@ -228,6 +228,67 @@ fn a_full_table_refuses_in_its_own_name() {
 }
 
 #[test]
+fn a_masquerade_without_a_port_refuses_in_the_hosts_name() {
+    let settings = PacketSettings { masquerade_ports: Some(3), ..PacketSettings::default() };
+    let mut rig = Rig::with(&[], 2, settings);
+    let refused = Verdict::Drop(Reason::Refused(LimitId::HostPorts));
+    let sent: Vec<_> = (1..3).map(|port| rig.connect(port, REMOTE)).collect();
+    let mut free = segment(([169, 254, 0, 6].into(), 5000), REMOTE, flags::SYN);
+    assert_eq!(rig.send(Port::Environment(rig.free), &mut free), Verdict::Forward(Port::World));
+    for _ in 0..2 {
+        // Every SYN of it, sent again, is told.
+        assert_eq!(rig.leave(3, REMOTE, flags::SYN).0, refused);
+        let Some(Event::Refused { refusal, .. }) = rig.engine.take_event() else { panic!("it is told") };
+        assert_eq!(refusal.to_string(), format!("host.ports of masquerade to {REMOTE}: 3 of 3 ports"));
+    }
+    // It holds nothing of AWS's, and no other id is named.
+    assert_eq!(
+        (rig.used(LimitId::NatPorts), rig.used(LimitId::EniConnections), rig.engine.flows()),
+        (2, 2, 3)
+    );
+    let rows: Vec<_> = rig.engine.board().into_iter().filter(|row| row.refused > 0).collect();
+    let row = &rows[0];
+    assert_eq!(
+        (rows.len(), row.id, &*row.resource),
+        (1, LimitId::HostPorts, "masquerade to 203.0.113.9:443")
+    );
+    assert_eq!((row.used, row.max, row.peak, row.refused), (3, 3, 3, 2));
+    // Other destinations have ports of their own, and what is open goes on.
+    rig.connect(3, "203.0.113.9:444");
+    assert_eq!(rig.leave(1, REMOTE, flags::ACK).0, Verdict::Forward(Port::World));
+    // Cut, closed, or silent: each makes room for one, once.
+    rig.answer(&sent[0], flags::RST);
+    rig.connect(4, REMOTE);
+    assert_eq!(rig.leave(5, REMOTE, flags::SYN).0, refused);
+    rig.leave(2, REMOTE, flags::FIN | flags::ACK);
+    rig.answer(&sent[1], flags::FIN | flags::ACK);
+    rig.leave(2, REMOTE, flags::ACK);
+    rig.connect(5, REMOTE);
+    assert_eq!(rig.leave(6, REMOTE, flags::SYN).0, refused);
+    rig.now += Duration::from_secs(350);
+    for port in 6..9 {
+        rig.connect(port, REMOTE);
+    }
+    assert_eq!(rig.leave(9, REMOTE, flags::SYN).0, refused);
+}
+
+#[test]
+fn what_a_limit_or_rule_refuses_is_not_put_on_the_masquerade() {
+    let settings = PacketSettings { masquerade_ports: Some(1), ..PacketSettings::default() };
+    let mut rig = Rig::with(&["nat.ports=1"], 1, settings);
+    rig.connect(1, REMOTE);
+    assert_eq!(rig.leave(2, REMOTE, flags::SYN).0, Verdict::Drop(Reason::Refused(LimitId::NatPorts)));
+    // What never goes to the world needs none of its ports.
+    rig.engine.set_relayed([("203.0.113.9".parse().unwrap(), Some(80))].into());
+    for port in 3..5 {
+        let relayed = segment(([169, 254, 0, 6].into(), port + 5000), "203.0.113.9:80", flags::SYN);
+        let verdict = rig.send(Port::Environment(rig.free), &mut relayed.clone());
+        assert!(matches!(verdict, Verdict::Ask { .. }), "{verdict:?}");
+    }
+    assert_eq!(rig.used(LimitId::HostPorts), 0);
+}
+
+#[test]
 fn a_function_that_comes_later_brings_its_subnet_and_gateway_along() {
     let mut rig = Rig::new(&["nat.ports=1"]);
     rig.connect(1, REMOTE);
