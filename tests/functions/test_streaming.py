@@ -206,6 +206,8 @@ def test_bad_calls_are_refused_as_aws_does(platform, client):
     answer = platform.request("POST", path, "{}", {"X-Amz-Invocation-Type": "Event"})
     assert answer.status == 400 and "[RequestResponse, DryRun]" in answer.json()["message"], answer
     assert platform.request("POST", path, "{}", {"X-Amz-Invocation-Type": "DryRun"}).status == 204
+    for name in ("X-Amz-Invocation-Type", "X-Amz-Log-Type", "X-Amz-Client-Context"):
+        assert platform.request("POST", path, "{}", {name: "§"}).status == 400, f"{name}: what is no ASCII is no absence"
 
 
 def test_a_refused_stream_names_its_limit(platform, client):

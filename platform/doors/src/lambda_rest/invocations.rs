@@ -115,8 +115,10 @@ impl Call {
             None | Some(LATEST) => None,
             Some(other) => Some(function.route(other).ok_or_else(|| missing(Some(other)))?.key),
         };
-        let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-        let kind = match header("x-amz-invocation-type").unwrap_or("RequestResponse") {
+        // Bytes that are no ASCII are a wrong value, not a header that is not there.
+        let header =
+            |name: &str| head.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let kind = match header("x-amz-invocation-type").as_deref().unwrap_or("RequestResponse") {
             "RequestResponse" => Kind::RequestResponse,
             "DryRun" => Kind::DryRun,
             "Event" if kinds.contains("Event") => Kind::Event,
@@ -129,7 +131,7 @@ impl Call {
         if let Some(key) = key.as_deref().filter(|_| kind != Kind::RequestResponse) {
             check_ready(doors, key)?;
         }
-        let tail = match header("x-amz-log-type").unwrap_or("None") {
+        let tail = match header("x-amz-log-type").as_deref().unwrap_or("None") {
             "None" => false,
             "Tail" => true,
             other => {
@@ -140,7 +142,7 @@ impl Call {
                 ));
             }
         };
-        let client_context = client_context(header("x-amz-client-context"))?;
+        let client_context = client_context(header("x-amz-client-context").as_deref())?;
         for (name, advice) in UNKNOWN_HERE {
             if head.headers.contains_key(name) {
                 return Err(ApiError::invalid(advice));
