@@ -7,6 +7,7 @@ mod figure;
 mod http;
 mod memory;
 mod others;
+mod plain;
 mod platform;
 mod process;
 mod rows;

@@ -1,13 +1,16 @@
 //! What a function that takes all it can get costs the one beside it: the slowest hundredth of its invocations. On few
-//! processors some of that is no platform's to prevent; a bare server beside the same function tells how much.
+//! processors some of that is no platform's to prevent: a bare server beside a plain process that does the same, with the
+//! same share, tells how much.
 
 use crate::bench::{Bench, Board};
 use crate::figure::{Figure, Goal, Samples};
 use crate::http::{self, Request};
 use crate::others;
+use crate::plain::Share;
 use crate::platform::{Function, Platform, Site};
 use crate::wrk::{self, Load};
 use anyhow::Result;
+use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -67,6 +70,10 @@ pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
     };
     load()?;
     let floor = others::bare_hyper(bench)?;
+    let share = Share::new(MEMORY_MB);
+    if share.is_none() {
+        board.skip("a bare hyper beside plain processes", "needs root and control groups");
+    }
     let of_floor = || {
         let (url, length) = (floor.url.clone(), bench.load_length());
         let load = Load { url, body: None, connections: 1, length, refused: false, event: false };
@@ -78,13 +85,20 @@ pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
     for round in 0..rounds {
         for (index, deed) in DEEDS.iter().enumerate() {
             // Each beside its own: a p99 alone differs by more between one minute and the next than by any neighbour.
-            let (ours, floors) = (load()?.p99_us, of_floor()?.p99_us);
-            let (found, of_floor) = meanwhile(&platform, deed, round, || (load(), of_floor()))?;
-            let (found, of_floor) = (found?.p99_us, of_floor?.p99_us);
+            let ours = load()?.p99_us;
+            let found = beside_function(&platform, deed, round, load)??.p99_us;
             alone[index].push(ours);
             beside[index].push(found);
             growths[index].push(found / ours);
-            growths_of_floor[index].push(of_floor / floors);
+            if let Some(share) = &share {
+                thread::sleep(SETTLE);
+                let floors = of_floor()?.p99_us;
+                let folder = bench.built_function("rogue")?;
+                let run = || share.run(&folder, deed.event, Duration::from_secs(TIMEOUT_S.into())).is_ok();
+                let found = meanwhile(deed, run, of_floor)??.p99_us;
+                fs::remove_dir_all(&folder)?;
+                growths_of_floor[index].push(found / floors);
+            }
             thread::sleep(SETTLE);
         }
     }
@@ -102,22 +116,35 @@ pub fn run(bench: &Bench, board: &mut Board) -> Result<()> {
             what: format!("{what}, growth"),
             unit: "x",
             ours: growths[index].clone(),
-            other: Some(("a bare hyper's growth", growths_of_floor[index].clone())),
+            other: share
+                .is_some()
+                .then(|| ("a bare hyper's beside a plain process", growths_of_floor[index].clone())),
             goal: Goal::TimesAtMost(P99_TIMES),
         });
     }
     Ok(())
 }
 
-/// Measures while a bad one has its event again and again, whatever becomes of it. Fails when it never had one.
-fn meanwhile<T>(platform: &Platform, deed: &Deed, round: usize, measure: impl FnOnce() -> T) -> Result<T> {
-    let (is_over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+/// Measures while a bad function has its event again and again, whatever becomes of it.
+fn beside_function<T>(
+    platform: &Platform,
+    deed: &Deed,
+    round: usize,
+    measure: impl FnOnce() -> T,
+) -> Result<T> {
     let request = Request::invoke(&deed.function(round), deed.event);
+    let invoke = || http::fetch(platform.address, &request).is_ok_and(|it| it.status == 200);
+    meanwhile(deed, invoke, measure)
+}
+
+/// Measures while a deed is done again and again. Fails when that never succeeded.
+fn meanwhile<T>(deed: &Deed, again: impl Fn() -> bool + Sync, measure: impl FnOnce() -> T) -> Result<T> {
+    let (is_over, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     let found = thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                if http::fetch(platform.address, &request).is_ok_and(|it| it.status == 200) {
-                    answered.fetch_add(1, Ordering::Relaxed);
+                if again() {
+                    done.fetch_add(1, Ordering::Relaxed);
                 }
             }
         });
@@ -126,6 +153,6 @@ fn meanwhile<T>(platform: &Platform, deed: &Deed, round: usize, measure: impl Fn
         is_over.store(true, Ordering::Relaxed);
         found
     });
-    anyhow::ensure!(answered.into_inner() > 0, "the function that {} was never invoked", deed.does);
+    anyhow::ensure!(done.into_inner() > 0, "nobody {} beside", deed.does);
     Ok(found)
 }

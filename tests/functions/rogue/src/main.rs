@@ -1,4 +1,5 @@
-//! A function that misbehaves on request: `{"do": WHAT, …}` in the event, or `ROGUE_INIT=WHAT` during init.
+//! A function that misbehaves on request: `{"do": WHAT, …}` in the event, or `ROGUE_INIT` during init: WHAT, or a whole
+//! event.
 //!
 //! | what | does |
 //! |---|---|
@@ -31,7 +32,7 @@ use serde_json::{Value, json};
 fn main() -> io::Result<()> {
     let init = std::env::var("ROGUE_INIT").unwrap_or_default();
     if !init.is_empty() {
-        deeds::perform(&json!({ "do": init }));
+        deeds::perform(&serde_json::from_str(&init).unwrap_or_else(|_| json!({ "do": init })));
     }
     let mut api = Api::connect()?;
     let mut count = 0u64;
