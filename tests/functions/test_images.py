@@ -219,12 +219,16 @@ def test_new_code_runs_and_old_versions_keep_theirs(platform, make, layouts):
 def test_an_archive_of_docker_save_runs(platform, tmp_path):
     archive = images.puppet_image().archive(tmp_path / "app.tar")
     client = platform.client()
-    for name, uri in (("saved", str(archive)), ("saved-tag", f"docker-archive:{archive}:latest")):
+    # Behind the path a tag, or as skopeo and Podman write it, the name with its tag.
+    uris = [str(archive), f"docker-archive:{archive}:latest", f"docker-archive:{archive}:app:latest"]
+    for name, uri in zip(("saved", "saved-tag", "saved-name"), uris):
         client.create_function(FunctionName=name, Role=ROLE, PackageType="Image", Code={"ImageUri": uri}, Timeout=20)
         platform.settled(name)
         assert run(platform, name, "answer = 1") == 1
-    wrong = {"PackageType": "Image", "Code": {"ImageUri": f"docker-archive:{archive}:other"}, "Role": ROLE}
-    assert "app:latest" in refused(lambda: client.create_function(FunctionName="saved-other", **wrong))
+    for other in ("other", "other:latest"):
+        wrong = {"PackageType": "Image", "Code": {"ImageUri": f"docker-archive:{archive}:{other}"}, "Role": ROLE}
+        told = refused(lambda: client.create_function(FunctionName="saved-other", **wrong))
+        assert f"no image `{other}`; there is: app:latest" in told
 
 
 SAVED_TREE = """

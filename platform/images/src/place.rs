@@ -47,7 +47,7 @@ pub struct Repository {
 }
 
 impl Place {
-    /// Reads a reference: `oci:PATH[:TAG]`, `oci-archive:PATH`, `docker-archive:PATH[:TAG]`; a path that begins with `/`, `./` or
+    /// Reads a reference: `oci:PATH[:TAG]`, `oci-archive:PATH`, `docker-archive:PATH[:[NAME:]TAG]`; a path that begins with `/`, `./` or
     /// `../`, ends with `.tar`, or is there; or `[HOST/]NAME[:TAG][@DIGEST]`. Relative paths are taken from `folder`.
     ///
     /// # Errors
@@ -83,13 +83,13 @@ impl Place {
         }
     }
 
-    /// A path that may have a tag behind it.
+    /// A path that may have a tag behind it, or, as skopeo and Podman write it, a name and its tag.
     fn path(text: &str, folder: &Path) -> Self {
         let whole = folder.join(text);
-        if !whole.exists()
-            && let Some((path, tag)) = text.rsplit_once(':')
-            && is_tag(tag)
-        {
+        let mut splits = text.rmatch_indices(':').map(|(at, _)| (&text[..at], &text[at + 1..]));
+        let named = splits.find(|(path, _)| folder.join(path).exists());
+        let named = named.or_else(|| text.rsplit_once(':').filter(|(_, tag)| is_tag(tag)));
+        if let (false, Some((path, tag))) = (whole.exists(), named) {
             return Self::Path { path: folder.join(path), tag: Some(tag.to_owned()) };
         }
         Self::Path { path: whole, tag: None }

@@ -112,7 +112,8 @@ impl Archive {
                 return Err(wrong(format!("it has several images, say which behind a colon: {}", known())));
             }
             (Some(tag), _) => {
-                let is_it = |name: &String| name.rsplit_once(':').is_some_and(|(_, last)| last == tag);
+                let is_it =
+                    |name: &String| name == tag || name.rsplit_once(':').is_some_and(|(_, last)| last == tag);
                 let found = all.iter().find(|saved| tags(saved).iter().any(is_it));
                 found.ok_or_else(|| wrong(format!("it has no image `{tag}`; there is: {}", known())))?
             }
