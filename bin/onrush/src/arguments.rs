@@ -575,7 +575,7 @@ impl Up {
 
 /// Takes a Region's name; one that has not the form of any is a mistake.
 fn region(text: &str) -> Result<String, String> {
-    match model::aws_name::is_region(text) {
+    match model::name::is_region(text) {
         true => Ok(text.to_owned()),
         false => Err("a Region has a name such as us-east-1 or ap-northeast-1".to_owned()),
     }

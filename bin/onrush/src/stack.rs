@@ -233,7 +233,7 @@ fn regions_of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> BTreeSet<String>
             if artifact["properties"]["templateFile"].as_str().is_some_and(is_its)
                 && let Some((_, region)) = environment.and_then(|text| text.split_once('/'))
                 && region != "unknown-region"
-                && model::aws_name::is_region(region)
+                && model::name::is_region(region)
             {
                 found.insert(region.to_owned());
             }

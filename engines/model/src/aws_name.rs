@@ -1,6 +1,29 @@
 //! AWS's own host names: which service and Region one means.
 
-const SUFFIXES: [&str; 4] = [".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".on.aws"];
+use crate::name::is_region;
+
+/// The domains of the partitions that the internet knows; with those of function URLs, and those for IPv6 too.
+///
+/// Source: botocore, `data/partitions.json`, `dnsSuffix` and `dualStackDnsSuffix` (published).
+pub const DOMAINS: [&str; 7] = [
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "amazonaws.eu",
+    "api.aws",
+    "api.amazonwebservices.com.cn",
+    "api.amazonwebservices.eu",
+    "on.aws",
+];
+
+/// Whether a name lies in one of AWS's domains.
+pub fn is_aws(name: &str) -> bool {
+    under(name).is_some()
+}
+
+/// What stands before the domain.
+fn under(name: &str) -> Option<&str> {
+    DOMAINS.iter().find_map(|domain| name.strip_suffix(domain)?.strip_suffix('.'))
+}
 
 /// What one of AWS's host names means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +40,7 @@ impl AwsName {
     /// Takes every form that SDKs use: regional and global, dual-stack, FIPS, with a bucket, an account or an API id before
     /// it, and the names of interface endpoints.
     pub fn read(name: &str) -> Option<Self> {
-        let rest = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix))?;
+        let rest = under(name)?;
         let mut labels: Vec<&str> = rest.split('.').filter(|label| *label != "dualstack").collect();
         if labels.last() == Some(&"vpce") {
             labels.pop();
@@ -42,19 +65,6 @@ impl AwsName {
     }
 }
 
-/// Whether a text has the form of a Region's name: `us-east-1`, `us-gov-west-1`. Whether there is one of that name changes by
-/// the year.
-pub fn is_region(label: &str) -> bool {
-    let mut parts = label.split('-');
-    let letters = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
-    let digit = |part: &str| part.len() == 1 && part.bytes().all(|byte| byte.is_ascii_digit());
-    let count = label.split('-').count();
-    (3..=4).contains(&count)
-        && parts.next().is_some_and(|part| part.len() == 2 && letters(part))
-        && parts.by_ref().take(count - 2).all(letters)
-        && parts.next().is_some_and(digit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +87,8 @@ mod tests {
             ("ssm.us-east-1.api.aws", "ssm", Some("us-east-1")),
             ("db.xyz.us-east-1.rds.amazonaws.com", "rds", Some("us-east-1")),
             ("kinesis.cn-north-1.amazonaws.com.cn", "kinesis", Some("cn-north-1")),
+            ("sqs.eusc-de-east-1.amazonaws.eu", "sqs", Some("eusc-de-east-1")),
+            ("sqs.eusc-de-east-1.api.amazonwebservices.eu", "sqs", Some("eusc-de-east-1")),
         ] {
             let read = AwsName::read(name).unwrap();
             assert_eq!((read.service.as_str(), read.region.as_deref()), (service, region), "{name}");

@@ -142,21 +142,32 @@ pub fn qualified_arn(arn: &str, qualifier: &str) -> String {
     format!("{arn}:{qualifier}")
 }
 
-/// The partition that a Region lies in.
-pub fn partition_of(region: &str) -> &'static str {
-    match region {
-        _ if region.starts_with("cn-") => "aws-cn",
-        _ if region.starts_with("us-gov-") => "aws-us-gov",
-        _ if region.starts_with("us-isob-") => "aws-iso-b",
-        _ if region.starts_with("us-iso-") => "aws-iso",
-        _ if region.starts_with("eusc-") => "aws-eusc",
-        _ => "aws",
-    }
+/// AWS's partitions but `aws`: how the names of their Regions begin, and how host names in them end.
+///
+/// Source: botocore, `data/partitions.json` (published).
+const PARTITIONS: [(&str, &str, &str); 7] = [
+    ("aws-cn", "cn-", "amazonaws.com.cn"),
+    ("aws-us-gov", "us-gov-", "amazonaws.com"),
+    ("aws-eusc", "eusc-", "amazonaws.eu"),
+    ("aws-iso", "us-iso-", "c2s.ic.gov"),
+    ("aws-iso-b", "us-isob-", "sc2s.sgov.gov"),
+    ("aws-iso-e", "eu-isoe-", "cloud.adc-e.uk"),
+    ("aws-iso-f", "us-isof-", "csp.hci.ic.gov"),
+];
+
+fn partition_and_suffix(region: &str) -> (&'static str, &'static str) {
+    let found = PARTITIONS.iter().find(|(_, start, _)| region.starts_with(start));
+    found.map_or(("aws", "amazonaws.com"), |(id, _, suffix)| (*id, *suffix))
 }
 
-/// The end of AWS's host names in a Region, `AWS::URLSuffix`: China has one of its own.
+/// The partition that a Region lies in.
+pub fn partition_of(region: &str) -> &'static str {
+    partition_and_suffix(region).0
+}
+
+/// The end of AWS's host names in a Region, `AWS::URLSuffix`.
 pub fn dns_suffix_of(region: &str) -> &'static str {
-    if partition_of(region) == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" }
+    partition_and_suffix(region).1
 }
 
 /// The id of a zone: `use1-az1` of `us-east-1a`; `None` where the zone is no letter behind a Region.
@@ -298,6 +309,26 @@ mod tests {
         }
         for region in ["us-east", "us-east-12", "US-east-1", "u-east-1", "us-foo-east-1", "", "us--1"] {
             assert!(!is_region(region), "{region}");
+        }
+    }
+
+    /// What botocore knows, where the tests' Python is installed.
+    #[test]
+    fn every_region_of_botocores_has_its_partition_and_suffix() {
+        #![allow(clippy::disallowed_methods, reason = "a test reads what it compares with")]
+        let lib = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/venv/lib");
+        let pythons = std::fs::read_dir(lib).into_iter().flatten().flatten();
+        let files = pythons.map(|python| python.path().join("site-packages/botocore/data/partitions.json"));
+        for text in files.filter_map(|file| std::fs::read_to_string(file).ok()) {
+            let all: serde_json::Value = serde_json::from_str(&text).unwrap();
+            for partition in all["partitions"].as_array().unwrap() {
+                let regions = partition["regions"].as_object().unwrap().keys();
+                for region in regions.filter(|region| !region.ends_with("-global")) {
+                    assert!(is_region(region), "{region}");
+                    assert_eq!(partition_of(region), partition["id"], "{region}");
+                    assert_eq!(dns_suffix_of(region), partition["outputs"]["dnsSuffix"], "{region}");
+                }
+            }
         }
     }
 

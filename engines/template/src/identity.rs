@@ -693,6 +693,7 @@ mod tests {
             ("eu-west-1", "aws", "amazonaws.com"),
             ("cn-north-1", "aws-cn", "amazonaws.com.cn"),
             ("us-gov-west-1", "aws-us-gov", "amazonaws.com"),
+            ("eusc-de-east-1", "aws-eusc", "amazonaws.eu"),
         ] {
             let inputs = Inputs { stack_name: "shop".into(), region: region.into(), ..Inputs::default() };
             let document = yaml::parse("t", "{Name: live, FunctionName: cart}").unwrap();

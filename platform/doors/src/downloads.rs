@@ -59,8 +59,7 @@ fn location_until(control: &Control, host: &str, of: Of<'_>, sha256: &str, expir
     let signature: String = signature.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     // What comes under AWS's own names came over TLS, and the same way leads back.
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let is_aws = [".amazonaws.com", ".amazonaws.com.cn"].iter().any(|suffix| name.ends_with(suffix));
-    let scheme = if is_aws { "https" } else { "http" };
+    let scheme = if model::aws_name::is_aws(name) { "https" } else { "http" };
     format!("{scheme}://{host}{path}?Expires={expires_s}&Signature={signature}")
 }
 

@@ -488,7 +488,7 @@ fn is_own_name(host: &str) -> bool {
     name.parse::<IpAddr>().is_ok()
         // A name without a dot is no domain of anybody's; a container or a hosts file gave it.
         || (!name.is_empty() && !name.contains('.'))
-        || [".localhost", ".amazonaws.com", ".amazonaws.com.cn", ".docker.internal"].iter().any(|suffix| name.ends_with(suffix))
+        || [".localhost", ".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".docker.internal"].iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// A JSON answer.
@@ -596,6 +596,7 @@ mod tests {
             "[::1]:4566",
             "10.0.0.7",
             "lambda.us-east-1.amazonaws.com",
+            "lambda.eusc-de-east-1.amazonaws.eu",
             "host.docker.internal:4566",
             "onrush:4566",
             "x.localhost",

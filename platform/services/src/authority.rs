@@ -10,18 +10,18 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use model::aws_name::{DOMAINS, is_aws};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree,
     IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SerialNumber, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-/// Domains that it may sign for.
-pub const DOMAINS: [&str; 4] = ["amazonaws.com", "amazonaws.com.cn", "api.aws", "on.aws"];
 /// Certificates kept; when there are more, all are made anew as they are asked for.
 const CERTIFICATES_MAX: usize = 1_024;
 /// Largest bundle of the host's that is taken over.
@@ -84,17 +84,22 @@ impl Authority {
         let (key_path, root_path) = (folder.join(KEY_FILE), folder.join(ROOT_FILE));
         let parameters = root()?;
         // The root is written last: without it, what is there is half made.
-        let key = match (fs::read_to_string(&key_path), root_path.exists()) {
-            (Ok(text), true) => KeyPair::from_pem(&text)?,
+        let (key, root) = match (fs::read_to_string(&key_path), fs::read(&root_path)) {
+            (Ok(text), Ok(root)) => (KeyPair::from_pem(&text)?, Some(root).filter(|root| is_for_all(root))),
             _ => {
                 let key = KeyPair::generate()?;
-                let root = parameters.self_signed(&key)?;
                 write(&key_path, key.serialize_pem().as_bytes(), 0o600).map_err(file(&key_path))?;
-                write(&root_path, root.pem().as_bytes(), 0o644).map_err(file(&root_path))?;
-                key
+                (key, None)
             }
         };
-        let root = fs::read(&root_path).map_err(file(&root_path))?;
+        let root = match root {
+            Some(root) => root,
+            None => {
+                let root = parameters.self_signed(&key)?.pem().into_bytes();
+                write(&root_path, &root, 0o644).map_err(file(&root_path))?;
+                root
+            }
+        };
         let bundle_path = folder.join(BUNDLE_FILE);
         let mut bundle = host_bundle();
         if !bundle.is_empty() && !bundle.ends_with(b"\n") {
@@ -127,10 +132,7 @@ impl Authority {
     /// When it cannot be made.
     pub fn certificate(&self, name: &str) -> Result<Option<Arc<CertifiedKey>>, AuthorityError> {
         let name = name.to_ascii_lowercase();
-        let ours = |domain: &&str| {
-            name.strip_suffix(*domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
-        if !DOMAINS.iter().any(ours) {
+        if !is_aws(&name) && !DOMAINS.contains(&name.as_str()) {
             return Ok(None);
         }
         if let Some(known) = self.lock().get(&name) {
@@ -186,6 +188,15 @@ pub fn server_config(authority: Arc<Authority>) -> Result<ServerConfig, Authorit
     let mut config = builder.with_no_client_auth().with_cert_resolver(authority);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Whether a root, PEM, may sign for every domain: one that an earlier Onrush made may know fewer.
+fn is_for_all(root: &[u8]) -> bool {
+    // Its constraints are the only place where they stand, as text.
+    CertificateDer::from_pem_slice(root).is_ok_and(|root| {
+        let stands = |domain: &&str| root.windows(domain.len()).any(|part| part == domain.as_bytes());
+        DOMAINS.iter().all(stands)
+    })
 }
 
 fn root() -> Result<CertificateParams, AuthorityError> {
@@ -255,9 +266,25 @@ mod tests {
         assert_eq!(fs::read(again.root()).unwrap(), root);
         let one = again.certificate("SSM.us-east-1.amazonaws.com").unwrap().unwrap();
         assert!(Arc::ptr_eq(&one, &again.certificate("ssm.us-east-1.amazonaws.com").unwrap().unwrap()));
+        assert!(again.certificate("sqs.eusc-de-east-1.amazonaws.eu").unwrap().is_some());
         for other in ["www.example.com", "notamazonaws.com", "amazonaws.com.example.com"] {
             assert!(again.certificate(other).unwrap().is_none(), "{other}");
         }
+    }
+
+    #[test]
+    fn a_root_of_fewer_domains_is_made_anew_with_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Authority::open(folder.path()).unwrap();
+        let key = fs::read(folder.path().join(KEY_FILE)).unwrap();
+        let mut parameters = root().unwrap();
+        parameters.name_constraints.as_mut().unwrap().permitted_subtrees.truncate(2);
+        let old = parameters.self_signed(first.issuer.key()).unwrap().pem();
+        fs::write(first.root(), &old).unwrap();
+        let again = Authority::open(folder.path()).unwrap();
+        let new = fs::read(again.root()).unwrap();
+        assert!(new != old.as_bytes() && fs::read(again.bundle()).unwrap().ends_with(&new));
+        assert_eq!(fs::read(folder.path().join(KEY_FILE)).unwrap(), key);
     }
 
     #[test]
