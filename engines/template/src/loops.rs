@@ -151,6 +151,7 @@ impl<'known> Loops<'known> {
             let help = format!("add `Transform: {TRANSFORM}` at the top");
             return refuse(format!("Fn::ForEach needs the transform {TRANSFORM}"), &help);
         }
+        // "The name must be unique within the template" (there, "Loop logical name"): of whichever section.
         if *self.names.entry(name.to_owned()).or_insert(entry.key_span) != entry.key_span {
             return refuse(format!("there are two loops {}", quoted(name)), "its name is a loop's alone");
         }
@@ -187,6 +188,12 @@ impl<'known> Loops<'known> {
                 return None;
             }
             let Some(text) = self.text(item, bound) else { break };
+            if text.starts_with("{{resolve:") {
+                let message = "the values of a loop are needed here, and these lie in AWS's parameter store";
+                let help = "take a parameter of type CommaDelimitedList";
+                self.problems.push(Problem::at(node.span, message).help(help));
+                return None;
+            }
             values.push(Rc::from(self.replaced(text, bound, node.span)));
         }
         if items.is_none_or(|items| items.len() > values.len()) {

@@ -142,6 +142,18 @@ fn what_is_wrong_with_a_loop_is_told_at_its_place() {
             body("'Fn::ForEach::A': [N, [x], {'Fn::ForEach::A': [M, [y], {'${N}': {Type: x}}]}]"),
             "t:2:41: there are two loops `A`",
         ),
+        (
+            "Transform: AWS::LanguageExtensions\nParameters: {P: {Type: 'AWS::SSM::Parameter::Value<List<String>>', Default: /p}}\n\
+             Resources: {'Fn::ForEach::A': [N, !Ref P, {'${N}': {Type: x}}]}\n"
+                .to_owned(),
+            "t:3:35: the values of a loop are needed here, and these lie in AWS's parameter store",
+        ),
+        (
+            "Transform: AWS::LanguageExtensions\nConditions: {'Fn::ForEach::A': [N, [x], {'${N}': !Equals [a, b]}]}\n\
+             Resources: {'Fn::ForEach::A': [N, [y], {'${N}': {Type: x}}]}\n"
+                .to_owned(),
+            "t:3:13: there are two loops `A`",
+        ),
     ] {
         let said = problems(&text);
         assert!(said.iter().any(|said| said.starts_with(expected)), "{expected}: {said:?}");
