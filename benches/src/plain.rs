@@ -1,5 +1,5 @@
-//! A plain process with a function's share of this machine, and nothing else of the platform: what a bad neighbour costs
-//! by itself.
+//! A plain process with a function's share of this machine, and nothing else of the platform: what a bad neighbour
+//! costs by itself.
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -66,7 +66,8 @@ impl Share {
         geteuid().is_root().then_some(share)
     }
 
-    /// Runs the `rogue` in `folder` with `event` until it ends, but no longer than `length`; nothing of it is left then.
+    /// Runs the `rogue` in `folder` with `event` until it ends, but no longer than `length`; nothing of it is left
+    /// then. Fails when it did not begin.
     pub fn run(&self, folder: &Path, event: &str, length: Duration) -> Result<()> {
         let mut command = bound("unshare");
         command.args(["--mount", "--", "sh", "-c", SCRIPT, "sh"]).arg(folder).args(&self.groups);

@@ -1,6 +1,6 @@
 //! What a function that takes all it can get costs the one beside it: the slowest hundredth of its invocations. On few
-//! processors some of that is no platform's to prevent: a bare server beside a plain process that does the same, with the
-//! same share, tells how much.
+//! processors some of that is no platform's to prevent: a bare server beside a plain process that does the same, with
+//! the same share, tells how much.
 
 use crate::bench::{Bench, Board};
 use crate::figure::{Figure, Goal, Samples};
