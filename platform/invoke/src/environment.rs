@@ -178,6 +178,21 @@ impl HostError {
         let error = io::Error::from_raw_os_error(errno);
         Self::Start(StartError::Host { doing: "start the program".to_owned(), error })
     }
+
+    /// Whether the host is short of something that environments hold: descriptors, processes, namespaces, room.
+    pub(crate) fn is_shortage(&self) -> bool {
+        let (Self::Start(StartError::Host { error, .. }) | Self::Serve(error)) = self else { return false };
+        let held = [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::EAGAIN,
+            libc::ENOMEM,
+            libc::ENOSPC,
+            libc::EUSERS,
+            libc::EADDRNOTAVAIL,
+        ];
+        error.raw_os_error().is_some_and(|errno| held.contains(&errno))
+    }
 }
 
 /// What a function's environment says of how it was initialised, unless it was ahead. Source: Lambda Developer Guide,

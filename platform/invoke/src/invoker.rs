@@ -61,8 +61,8 @@ pub struct Options {
     pub trace: bool,
 }
 
-/// How many idle environments are given up for one that starts, while the host has no memory left: more than one, so that
-/// the host gets out of its straits.
+/// How many idle environments are given up for one that starts, while the host has no memory, descriptors or processes left:
+/// more than one, so that the host gets out of its straits.
 const GIVEN_UP_FOR_ONE: usize = 2;
 
 /// One decision of the dispatcher.
@@ -418,6 +418,17 @@ impl Invoker {
             Ok(starting) => return Ok(starting),
             Err(refusal) => refusal,
         };
+        let given_up = self.give_up_idle(now);
+        // An environment that starts anew after a failure has its place already.
+        if given_up > 0 || entry == Entry::Reset {
+            return Ok(self.0.room.take_anyway());
+        }
+        self.0.room.refused(now);
+        Err(refusal)
+    }
+
+    /// Ends idle environments, the oldest first, for one that starts; how many there were.
+    fn give_up_idle(&self, now: Instant) -> usize {
         let (mut given_up, mut effects) = (0, Vec::new());
         let mut core = self.lock();
         while given_up < GIVEN_UP_FOR_ONE && core.dispatcher.reap_oldest(now, &mut effects) {
@@ -426,12 +437,7 @@ impl Invoker {
         let taken = core.take_out(&effects);
         drop(core);
         self.carry_out(taken);
-        // An environment that starts anew after a failure has its place already.
-        if given_up > 0 || entry == Entry::Reset {
-            return Ok(self.0.room.take_anyway());
-        }
-        self.0.room.refused(now);
-        Err(refusal)
+        given_up
     }
 
     /// Whether a function could be invoked now, without invoking it (`InvocationType: DryRun`).
@@ -572,6 +578,10 @@ impl Invoker {
                     tracing::error!(limit = "host.sandboxes", function = %request.function, %error, "this host cannot run the function");
                 }
                 held.settle(Err(()));
+                // Whoever tries again finds room.
+                if error.is_shortage() {
+                    self.give_up_idle(self.now());
+                }
                 caller.answer(Err(InvokeError::Host(error.to_string().into())));
             }
         }
