@@ -167,6 +167,16 @@ impl<'known> Loops<'known> {
             return;
         };
         let Some(values) = self.collection(collection, bound) else { return };
+        if values.iter().any(|value| value.starts_with("{{resolve:")) {
+            // `&{}` makes a name of it, of one turn for all; `${}` none.
+            self.nodes += fragment.len() / KEYS_A_VALUE;
+            let in_key = format!("${{{identifier}}}");
+            if fragment.entries().iter().any(|entry| entry.key.contains(&in_key)) {
+                let message = "the values of a loop are needed here, and these lie in AWS's parameter store";
+                let help = "take a parameter of type CommaDelimitedList";
+                return self.problems.push(Problem::at(collection.span, message).help(help));
+            }
+        }
         let mut bound = bound.to_vec();
         for value in values {
             if self.is_spent(entry.key_span) {
@@ -188,12 +198,6 @@ impl<'known> Loops<'known> {
                 return None;
             }
             let Some(text) = self.text(item, bound) else { break };
-            if text.starts_with("{{resolve:") {
-                let message = "the values of a loop are needed here, and these lie in AWS's parameter store";
-                let help = "take a parameter of type CommaDelimitedList";
-                self.problems.push(Problem::at(node.span, message).help(help));
-                return None;
-            }
             values.push(Rc::from(self.replaced(text, bound, node.span)));
         }
         if items.is_none_or(|items| items.len() > values.len()) {

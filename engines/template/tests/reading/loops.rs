@@ -125,6 +125,21 @@ Resources:
 }
 
 #[test]
+fn a_loop_over_the_parameter_store_that_names_by_letters_alone_is_no_reason_to_run_nothing() {
+    let text = "\
+Parameters:
+  Zones: {Type: 'AWS::SSM::Parameter::Value<List<String>>', Default: /zones}
+Resources:
+  'Fn::ForEach::Topics': [Zone, !Ref Zones, {'Topic&{Zone}': {Type: AWS::SNS::Topic, Properties: {DisplayName: !Ref Zone}}}]
+  Cart:
+    Type: AWS::Serverless::Function
+    Properties: {Handler: app.handler, Runtime: python3.12, CodeUri: ./code}
+";
+    let stack = stack(&format!("{ASKED}{text}"));
+    assert_eq!(stack.functions.iter().map(|function| function.id.as_str()).collect::<Vec<_>>(), ["Cart"]);
+}
+
+#[test]
 fn what_is_wrong_with_a_loop_is_told_at_its_place() {
     let body = |body: &str| format!("Transform: AWS::LanguageExtensions\nResources: {{{body}}}\n");
     for (text, expected) in [
