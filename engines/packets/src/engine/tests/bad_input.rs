@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::packet::Partial;
+use limits::nat::{Destination, Protocol};
 use proptest::prelude::*;
 
 #[test]
@@ -263,15 +264,21 @@ proptest! {
 
     #[test]
     fn the_table_agrees_with_the_limits_whatever_happens(
-        steps in prop::collection::vec((0u8..8, 0u16..6, 0u64..120), 1..80), seed: [u64; 2],
+        steps in prop::collection::vec((0u8..12, 0u16..6, 0u64..120), 1..80), seed: [u64; 2],
+        masquerade_ports in prop::option::of(1u32..7), idle in 50u64..400,
     ) {
-        let settings = PacketSettings { seed, ..PacketSettings::default() };
-        let mut rig = Rig::with(&["nat.ports=4", "eni.connections=5"], 1, settings);
+        let settings = PacketSettings { seed, masquerade_ports, ..PacketSettings::default() };
+        let idle = format!("eni.idle-timeout={idle}");
+        let mut rig = Rig::with(&["nat.ports=4", "eni.connections=5", &idle], 1, settings);
+        let remote = Destination { address: [203, 0, 113, 9].into(), port: 443, protocol: Protocol::Tcp };
         for (what, port, wait) in steps {
             rig.now += Duration::from_secs(wait);
             let said = [flags::SYN, flags::ACK, flags::FIN | flags::ACK, flags::RST][usize::from(what % 4)];
             if what < 4 {
                 rig.leave(40_000 + port, REMOTE, said);
+            } else if what >= 8 {
+                let mut packet = segment(([169, 254, 0, 6].into(), 40_000 + port), REMOTE, said);
+                rig.send(Port::Environment(rig.free), &mut packet);
             } else {
                 let mut packet = segment(([203, 0, 113, 9].into(), 443), &format!("198.18.0.1:{}", 1024 + port), said);
                 rig.send(Port::World, &mut packet);
@@ -284,6 +291,13 @@ proptest! {
             prop_assert_eq!(rig.used(LimitId::NatPorts), holding(marks::GATEWAY));
             prop_assert_eq!(rig.used(LimitId::EniConnections), holding(marks::INTERFACE));
             prop_assert_eq!(active, holding(marks::GATEWAY));
+            let masqueraded = rig.engine.masquerade.as_ref().map_or(0, |ports| ports.used(&remote));
+            prop_assert_eq!(u64::from(masqueraded), holding(marks::MASQUERADE));
+            if masquerade_ports.is_some() {
+                // Whatever may still send to the world has one; who has closed has none.
+                let sends = |flow: &&Flow| !matches!(flow.state, State::Free | State::Lingering | State::Forgotten);
+                prop_assert!(flows.iter().filter(sends).all(|flow| flow.has(marks::MASQUERADE)));
+            }
         }
     }
 }
