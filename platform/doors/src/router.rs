@@ -488,7 +488,9 @@ fn is_own_name(host: &str) -> bool {
     name.parse::<IpAddr>().is_ok()
         // A name without a dot is no domain of anybody's; a container or a hosts file gave it.
         || (!name.is_empty() && !name.contains('.'))
-        || [".localhost", ".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".docker.internal"].iter().any(|suffix| name.ends_with(suffix))
+        || [".localhost", ".docker.internal"].iter().any(|suffix| name.ends_with(suffix))
+        // Below on.aws are function URLs, which are anybody's.
+        || (model::aws_name::is_aws(name) && !name.ends_with(".on.aws"))
 }
 
 /// A JSON answer.
@@ -597,15 +599,22 @@ mod tests {
             "10.0.0.7",
             "lambda.us-east-1.amazonaws.com",
             "lambda.eusc-de-east-1.amazonaws.eu",
+            "lambda.us-east-1.api.aws",
+            "lambda.cn-north-1.api.amazonwebservices.com.cn",
             "host.docker.internal:4566",
             "onrush:4566",
             "x.localhost",
         ] {
             assert!(is_own_name(host), "{host}");
         }
-        for host in
-            ["evil.example.com:4566", "localhost.evil.example.com", "127.0.0.1.nip.example", "", "[evil]"]
-        {
+        for host in [
+            "evil.example.com:4566",
+            "localhost.evil.example.com",
+            "127.0.0.1.nip.example",
+            "evil.lambda-url.us-east-1.on.aws",
+            "",
+            "[evil]",
+        ] {
             assert!(!is_own_name(host), "{host}");
         }
     }
