@@ -69,6 +69,10 @@ impl Share {
     /// Runs the `rogue` in `folder` with `event` until it ends, but no longer than `length`; nothing of it is left
     /// then. Fails when it did not begin.
     pub fn run(&self, folder: &Path, event: &str, length: Duration) -> Result<()> {
+        let mark = folder.join("begun");
+        if mark.exists() {
+            fs::remove_file(&mark)?;
+        }
         let mut command = bound("unshare");
         command.args(["--mount", "--", "sh", "-c", SCRIPT, "sh"]).arg(folder).args(&self.groups);
         command.env("ROGUE_INIT", event).stdin(Stdio::null()).stderr(Stdio::null());
@@ -80,7 +84,7 @@ impl Share {
         let _ = child.kill();
         let status = child.wait()?;
         self.end()?;
-        ensure!(folder.join("begun").exists() && status.code() != Some(127), "a plain process: {status}");
+        ensure!(mark.exists() && status.code() != Some(127), "a plain process: {status}");
         Ok(())
     }
 

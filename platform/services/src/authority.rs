@@ -74,7 +74,7 @@ impl Authority {
     /// Opens the authority of a folder, or makes one there, and writes the bundle for sandboxes.
     ///
     /// # Errors
-    /// When the folder cannot be written, or its key is none.
+    /// When the folder cannot be read or written, or its key is none.
     pub fn open(folder: &Path) -> Result<Self, AuthorityError> {
         let file = |path: &Path| {
             let path = path.to_owned();
@@ -84,8 +84,12 @@ impl Authority {
         let (key_path, root_path) = (folder.join(KEY_FILE), folder.join(ROOT_FILE));
         let parameters = root()?;
         // The root is written last: without it, what is there is half made.
-        let (key, root) = match (fs::read_to_string(&key_path), fs::read(&root_path)) {
-            (Ok(text), Ok(root)) => (KeyPair::from_pem(&text)?, Some(root).filter(|root| is_for_all(root))),
+        let (key, root) = match (absent(fs::read_to_string(&key_path)), absent(fs::read(&root_path))) {
+            (Err(error), _) => return Err(file(&key_path)(error)),
+            (_, Err(error)) => return Err(file(&root_path)(error)),
+            (Ok(Some(text)), Ok(Some(root))) => {
+                (KeyPair::from_pem(&text)?, Some(root).filter(|root| is_for_all(root)))
+            }
             _ => {
                 let key = KeyPair::generate()?;
                 write(&key_path, key.serialize_pem().as_bytes(), 0o600).map_err(file(&key_path))?;
@@ -188,6 +192,14 @@ pub fn server_config(authority: Arc<Authority>) -> Result<ServerConfig, Authorit
     let mut config = builder.with_no_client_auth().with_cert_resolver(authority);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// `None` of a file that is not there.
+fn absent<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// Whether a root, PEM, may sign for every domain: one that an earlier Onrush made may know fewer.
@@ -295,5 +307,19 @@ mod tests {
         Authority::open(folder.path()).unwrap().certificate("sts.amazonaws.com").unwrap().unwrap();
         fs::write(folder.path().join(KEY_FILE), "no key").unwrap();
         assert!(Authority::open(folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_root_that_cannot_be_read_costs_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        Authority::open(folder.path()).unwrap();
+        let (key, root) = (folder.path().join(KEY_FILE), folder.path().join(ROOT_FILE));
+        let before = fs::read(&key).unwrap();
+        fs::remove_file(&root).unwrap();
+        fs::create_dir(&root).unwrap();
+        let Err(AuthorityError::File { path, .. }) = Authority::open(folder.path()) else {
+            panic!("it is told")
+        };
+        assert_eq!((path, fs::read(key).unwrap()), (root, before));
     }
 }
