@@ -18,6 +18,15 @@ use template::app;
 const FOUND: [&str; 3] = ["template.yaml", "template.yml", "template.json"];
 /// What tools leave in their folders: `serverless package`, `cdk synth`.
 const LEFT: [&str; 2] = ["cloudformation-template-update-stack.json", ".template.json"];
+/// Folders in which tools leave a template, with what they make it from and the command that does.
+const MADE: [(&str, &[&str], &str); 2] = [
+    ("cdk.out", &["cdk.json"], "cdk synth"),
+    (
+        ".serverless",
+        &["serverless.yml", "serverless.yaml", "serverless.json", "serverless.ts"],
+        "serverless package",
+    ),
+];
 /// What `cdk synth` leaves of nested stacks, which are no stacks of the app.
 const NESTED: &str = ".nested.template.json";
 /// What `cdk synth` says of the stacks that it leaves.
@@ -124,6 +133,23 @@ fn found(named: Option<PathBuf>) -> Option<PathBuf> {
         }),
         None => FOUND.iter().map(PathBuf::from).find(|path| path.is_file()),
     }
+}
+
+/// What to type in a folder that has no template, and from which a tool makes one. What it made earlier is not taken without
+/// being named: it may be older than the source, which nobody would see.
+pub fn hint(folder: &Path, command: &str) -> Option<String> {
+    MADE.iter().find_map(|(left, sources, makes)| {
+        if !templates_in(&folder.join(left)).is_empty() && folder.join(left).is_dir() {
+            return Some(format!("what `{makes}` left is in {left}: `{command} {left}`"));
+        }
+        let source = sources.iter().find(|source| folder.join(source).is_file())?;
+        Some(format!("a template is made from {source}: `{makes}`, then `{command} {left}`"))
+    })
+}
+
+/// The same behind a message, of the folder that this process is in.
+pub fn hinted(message: &str, command: &str) -> String {
+    hint(Path::new(""), command).map_or_else(|| message.to_owned(), |hint| format!("{message}; {hint}"))
 }
 
 /// Refuses what is given to a template where there is none: most often a flag that takes several words took its name. `others`
@@ -647,6 +673,30 @@ mod tests {
             ("/", None),
         ] {
             assert_eq!(named_after(Path::new(path)), name, "{path}");
+        }
+    }
+
+    #[test]
+    fn where_a_tool_makes_the_template_it_is_said_what_to_type() {
+        for (source, left, file, makes) in [
+            ("cdk.json", "cdk.out", "App.template.json", "cdk synth"),
+            (
+                "serverless.yml",
+                ".serverless",
+                "cloudformation-template-update-stack.json",
+                "serverless package",
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let at = |name: &str| folder.path().join(name);
+            assert_eq!(hint(folder.path(), "onrush up"), None);
+            fs::write(at(source), "{}").unwrap();
+            fs::create_dir(at(left)).unwrap();
+            let told = format!("a template is made from {source}: `{makes}`, then `onrush up {left}`");
+            assert_eq!(hint(folder.path(), "onrush up"), Some(told), "the folder is empty");
+            fs::write(at(left).join(file), "{}").unwrap();
+            let told = format!("what `{makes}` left is in {left}: `onrush plan {left}`");
+            assert_eq!(hint(folder.path(), "onrush plan"), Some(told));
         }
     }
 

@@ -49,7 +49,11 @@ async fn deploy(arguments: &Deploy, wanted: &Value, handed: Option<&Handed>) -> 
                 Stop::Reported
             }
             (Some(lines), None) => Stop::Problems(lines.into_iter().map(str::to_owned).collect()),
-            (None, _) => anyhow!("{}", page["message"].as_str().unwrap_or("it did not say why")).into(),
+            (None, handed) => {
+                let message = page["message"].as_str().unwrap_or("it did not say why");
+                let hinted = || stack::hinted(message, "onrush deploy");
+                anyhow!(handed.map_or_else(hinted, |_| message.to_owned())).into()
+            }
         });
     }
     match arguments.output {

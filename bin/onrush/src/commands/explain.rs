@@ -79,7 +79,10 @@ pub fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
     };
     stack::take_region(&mut template);
     let Some(path) = stack::find(&template) else {
-        return Err(Stop::Usage("no template here: give --template FILE".to_owned()));
+        return Err(Stop::Usage(stack::hinted(
+            "no template here: give --template FILE",
+            "onrush explain -t",
+        )));
     };
     let read = stack::read_briefly(&path, &template, port_of(arguments.endpoint.as_deref()))?;
     let (era, own) = super::figures(&arguments.figures)?;

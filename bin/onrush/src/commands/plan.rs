@@ -119,10 +119,10 @@ fn from_files(arguments: &Plan, promises: Vec<Promise>) -> Result<Report, Stop> 
     let mut named = arguments.template.clone();
     stack::take_region(&mut named);
     let template = stack::find(&named).ok_or_else(|| {
-        Stop::Usage(
-            "there is no template.yaml, .yml or .json here; name the template, or try `--scenario list`"
-                .to_owned(),
-        )
+        Stop::Usage(stack::hinted(
+            "there is no template.yaml, .yml or .json here; name the template, or try `--scenario list`",
+            "onrush plan",
+        ))
     })?;
     let read = stack::read_briefly(&template, &named, model::DEFAULT_PORT)?;
     if arguments.fix && read.paths().len() > 1 {

@@ -165,6 +165,9 @@ fn template(arguments: &Up, port: u16) -> Result<Option<Read>, Stop> {
             ("--env-file", arguments.env_file.as_ref().and_then(|path| path.to_str())),
         ],
     )?;
+    if let Some(hint) = stack::hint(Path::new(""), "onrush up") {
+        crate::say(&format!("note: no template is here, and no function of one runs; {hint}"));
+    }
     Ok(None)
 }
 
