@@ -203,32 +203,43 @@ def operations():
             yield name
 
 
-@pytest.mark.parametrize("operation", list(operations()))
-def test_another_accounts_function_is_as_good_as_missing(signed, operation):
-    """T9: with D's keys on C's function, in every form of its name, each answer is that for a function that is not there."""
-    mine, yours = client(signed, HOME), client(signed, OTHER)
+def ask(client, operation, function):
+    """The answer, or status, code and message of the error, as if the function were `NAME`."""
     shape = MODEL.operation_model(operation).input_shape
     required = {name: REQUIRED[name] for name in shape.required_members if name != "FunctionName"}
     if operation == "UpdateFunctionCode":
         required["ZipFile"] = packages.package({"index.py": ""})
+    call = getattr(client, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower())
+    try:
+        return call(FunctionName=function, **required)
+    except botocore.exceptions.ClientError as error:
+        found = error.response
+        message = found["Error"]["Message"].replace("nowhere", NAME)
+        return found["ResponseMetadata"]["HTTPStatusCode"], found["Error"]["Code"], message
+
+
+@pytest.mark.parametrize("operation", list(operations()))
+def test_another_accounts_function_is_as_good_as_missing(signed, operation):
+    """T9: with D's keys on C's function, in every form of its name, each answer is that for a function that is not there."""
+    mine, yours = client(signed, HOME), client(signed, OTHER)
     before = mine.get_function(FunctionName=NAME), mine.list_aliases(FunctionName=NAME)["Aliases"]
-
-    def ask(name):
-        call = getattr(yours, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower())
-        try:
-            return call(FunctionName=name, **required)
-        except botocore.exceptions.ClientError as error:
-            found = error.response
-            message = found["Error"]["Message"].replace("nowhere", NAME)
-            return found["ResponseMetadata"]["HTTPStatusCode"], found["Error"]["Code"], message
-
     for form in ["{}", "{}:live", f"{HOME}:function:{{}}", f"arn:aws:lambda:us-east-1:{HOME}:function:{{}}",
                  f"arn:aws:lambda:us-east-1:{HOME}:function:{{}}:live", f"{HOME}:function:{{}}:1"]:  # fmt: skip
-        theirs, missing = ask(form.format(NAME)), ask(form.format("nowhere"))
+        theirs, missing = (ask(yours, operation, form.format(name)) for name in (NAME, "nowhere"))
         assert theirs == missing and theirs[0] in (400, 404, 501), (form, theirs, missing)
     after = mine.get_function(FunctionName=NAME), mine.list_aliases(FunctionName=NAME)["Aliases"]
     assert [a["Configuration"]["RevisionId"] for a in (before[0], after[0])] == [before[0]["Configuration"]["RevisionId"]] * 2
     assert before[1] == after[1]
+
+
+@pytest.mark.parametrize("operation", list(operations()))
+def test_a_name_in_another_account_is_not_the_function_of_that_name_here(signed, operation):
+    mine = client(signed, HOME)
+    before = mine.get_function(FunctionName=NAME)["Configuration"]
+    for form in [f"{OTHER}:function:{{}}", f"arn:aws:lambda:us-east-1:{OTHER}:function:{{}}"]:
+        found, missing = (ask(mine, operation, form.format(name)) for name in (NAME, "nowhere"))
+        assert found == missing and found[0] in (400, 404, 501), (form, found, missing)
+    assert mine.get_function(FunctionName=NAME)["Configuration"] == before
 
 
 def test_other_resources_and_markers_are_bound_to_their_account(signed):

@@ -208,7 +208,7 @@ impl Control {
                 "$LATEST version cannot be deleted without deleting the function.",
             ));
         }
-        let found = self.resolve(&reference.name, None)?;
+        let found = self.own(&reference).ok_or_else(|| self.not_found(&reference, None))?;
         if let Some(qualifier) = &qualifier {
             return self.delete_version(&found.name, qualifier).map(|()| None);
         }

@@ -20,8 +20,7 @@ impl Control {
             return Ok(function);
         }
         let (reference, qualifier) = self.reference(text, qualifier)?;
-        let own = reference.account.as_ref().is_none_or(|account| *account == self.options.account_id);
-        let found = self.function(&reference.name).filter(|_| own);
+        let found = self.own(&reference);
         let found = found.and_then(|function| function.qualified(qualifier.as_deref().unwrap_or(LATEST)));
         found.ok_or_else(|| self.not_found(&reference, qualifier.as_deref()))
     }
@@ -37,8 +36,7 @@ impl Control {
         qualifier: Option<&str>,
     ) -> Result<(Arc<Function>, Option<String>), ApiError> {
         let (reference, qualifier) = self.reference(text, qualifier)?;
-        let own = reference.account.as_ref().is_none_or(|account| *account == self.options.account_id);
-        match self.function(&reference.name).filter(|_| own) {
+        match self.own(&reference) {
             Some(function) => Ok((function, qualifier)),
             None => Err(self.not_found(&reference, qualifier.as_deref())),
         }
@@ -73,9 +71,13 @@ impl Control {
                 "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.",
             ));
         }
+        self.own(&reference).ok_or_else(|| self.not_found(&reference, None))
+    }
+
+    /// The function that a reference names; none when it names another account's.
+    pub(super) fn own(&self, reference: &FunctionReference) -> Option<Arc<Function>> {
         let own = reference.account.as_ref().is_none_or(|account| *account == self.options.account_id);
-        let found = self.function(&reference.name).filter(|_| own);
-        found.ok_or_else(|| self.not_found(&reference, None))
+        self.function(&reference.name).filter(|_| own)
     }
 
     /// Reads a name in any form, and the one qualifier that counts.
