@@ -399,6 +399,7 @@ def test_an_ordinary_user_runs_functions(start):
         assert int(used[1]) > 0, "also without control groups"
         for item in platform.summary["not_enforced"]:
             assert item["detail"] and (item["cure"] or item["state"] == "loose"), item
+        assert lacking(platform)["uid-per-environment"]["cure"] == "run as root", "whose jailer alone has a user namespace"
         assert platform.stop() == 0
     finally:
         shutil.rmtree(home, ignore_errors=True)
@@ -412,7 +413,8 @@ def test_root_of_a_user_namespace_runs_functions_as_an_ordinary_user_does(open_f
     platform = start(home=open_folder, binary=script(open_folder / "mapped", f'exec unshare --map-root-user {BINARY} "$@"'))
     platform.create("echo", packages.built("echo"))
     assert platform.invoke("echo", {"as": "root of little"}).json() == {"as": "root of little"}
-    assert lacking(platform)["uid-per-environment"]["state"] == "loose"
+    lacks = lacking(platform)["uid-per-environment"]
+    assert lacks["state"] == "loose" and lacks["cure"].endswith("outside of this user namespace"), lacks
     assert platform.stop() == 0
 
 

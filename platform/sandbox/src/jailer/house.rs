@@ -151,6 +151,8 @@ pub(super) enum Job {
 pub(super) struct House {
     pub isolation: Isolation,
     pub privileged: bool,
+    /// Whose the platform is: in the user namespace that an ordinary user's jailer has, everybody is root.
+    pub owner: u32,
     pub socket: OwnedFd,
     pub groups: Arc<ControlGroups>,
     pub filter: Vec<sock_filter>,
@@ -527,6 +529,7 @@ fn set_up(
     let house = House {
         isolation: settings.isolation,
         privileged,
+        owner: user,
         socket,
         groups: settings.groups.clone(),
         filter: settings.filter.clone(),

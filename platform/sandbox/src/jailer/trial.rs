@@ -153,7 +153,7 @@ fn walls(house: &House, abilities: &mut Abilities, loop_refusal: Option<String>)
         users(house, abilities);
     } else {
         let detail = "environments share one host user id, each in a user namespace of its own";
-        abilities.add("uid-per-environment", AbilityState::Loose, detail, Some(cure_root()));
+        abilities.add("uid-per-environment", AbilityState::Loose, detail, Some(cure_root(house)));
     }
     match loop_refusal {
         None => abilities.enforce("tmp-size", "ext4 on a loop device, not counted as memory"),
@@ -162,7 +162,7 @@ fn walls(house: &House, abilities: &mut Abilities, loop_refusal: Option<String>)
                 reason if reason.contains("mkfs") => "apt-get install e2fsprogs",
                 // Root, and the devices are not there or all taken.
                 _ if house.privileged => "modprobe loop (in a container: --device /dev/loop-control)",
-                _ => cure_root(),
+                _ => cure_root(house),
             };
             let detail =
                 format!("tmpfs, counted as memory: the memory limit is raised by its size ({reason})");
@@ -221,7 +221,7 @@ fn no_walls(house: &House, abilities: &mut Abilities) {
         users(house, abilities);
     } else {
         let detail = "functions run as the platform's own user and can read all it can";
-        abilities.add("uid-per-environment", AbilityState::Missing, detail, Some(cure_root()));
+        abilities.add("uid-per-environment", AbilityState::Missing, detail, Some(cure_root(house)));
     }
 }
 
@@ -249,7 +249,7 @@ fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
         (Some(cure), _) => cure,
         _ if refusals.contains(cgroup::CROWDED) => CURE_CROWDED,
         (None, true) => CURE_MOUNT,
-        (None, false) => cure_of_user(usable && house.groups.limits().is_some()),
+        (None, false) => cure_of_user(house, usable && house.groups.limits().is_some()),
     });
     // Said once, not with each limit that they would hold.
     let has_groups = usable && house.groups.limits().is_some();
@@ -269,7 +269,7 @@ fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
         abilities.add("memory-limit", AbilityState::Loose, detail, cure);
     } else if house.isolation == Isolation::Namespaces && house.stock().tmp_counts_as_memory() {
         let detail = "control group; raised by the size of /tmp, which is memory here";
-        let cure = (!house.privileged).then(cure_root);
+        let cure = (!house.privileged).then(|| cure_root(house));
         abilities.add("memory-limit", AbilityState::Loose, detail, cure);
     } else {
         abilities.enforce("memory-limit", "control group, swap included");
@@ -297,17 +297,17 @@ fn groups(house: &House, settings: &Settings, abilities: &mut Abilities) {
 }
 
 /// What those do who are not root of all.
-fn cure_root() -> &'static str {
-    if rustix::process::geteuid().is_root() { CURE_ROOT_OF_ALL } else { CURE_ROOT }
+fn cure_root(house: &House) -> &'static str {
+    if house.owner == 0 { CURE_ROOT_OF_ALL } else { CURE_ROOT }
 }
 
 /// What an ordinary user can do about groups, which depends on whether a service manager could hand some over: it can where
 /// the host runs systemd on control groups version 2.
-fn cure_of_user(has_groups: bool) -> &'static str {
+fn cure_of_user(house: &House, has_groups: bool) -> &'static str {
     let is_there = |path: &str| Path::new(path).exists();
-    let has_manager = || is_there(&format!("/run/user/{}/systemd", rustix::process::geteuid().as_raw()));
+    let has_manager = || is_there(&format!("/run/user/{}/systemd", house.owner));
     match is_there("/run/systemd/system") && is_there("/sys/fs/cgroup/cgroup.controllers") {
-        false => cure_root(),
+        false => cure_root(house),
         true if has_groups => CURE_CONTROLLERS,
         true if !has_manager() => CURE_LINGER,
         true => CURE_DELEGATE,
