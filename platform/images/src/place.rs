@@ -88,7 +88,8 @@ impl Place {
         let whole = folder.join(text);
         let mut splits = text.rmatch_indices(':').map(|(at, _)| (&text[..at], &text[at + 1..]));
         let named = splits.find(|(path, _)| folder.join(path).exists());
-        let named = named.or_else(|| text.rsplit_once(':').filter(|(_, tag)| is_tag(tag)));
+        // Of a file that is not there the path ends at the first colon, as skopeo has it.
+        let named = named.or_else(|| text.split_once(':').filter(|(_, name)| !name.is_empty()));
         if let (false, Some((path, tag))) = (whole.exists(), named) {
             return Self::Path { path: folder.join(path), tag: Some(tag.to_owned()) };
         }
@@ -159,6 +160,18 @@ impl Repository {
     }
 }
 
+/// Whether somebody who says `wanted` means the image that is called `name`: by its name as it is, by its tag, or as Docker and
+/// Podman complete names, with a host and `latest`. Podman's own images are of `localhost`.
+pub(crate) fn means(wanted: &str, name: &str) -> bool {
+    let is_its_tag = name.rsplit_once(':').is_some_and(|(_, tag)| tag == wanted);
+    let is_its_name = || {
+        let names = [name, name.strip_prefix("localhost/").unwrap_or(name)];
+        Repository::parse(wanted)
+            .is_ok_and(|wanted| names.into_iter().any(|name| Repository::parse(name).as_ref() == Ok(&wanted)))
+    };
+    name == wanted || is_its_tag || is_its_name()
+}
+
 fn is_tag(text: &str) -> bool {
     let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let rest = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
@@ -196,6 +209,11 @@ mod tests {
             path("/stack/images/app.tar", None),
             "it need not be there"
         );
+        assert_eq!(
+            parse("docker-archive:app.tar:team/app").unwrap(),
+            path("/stack/app.tar", Some("team/app"))
+        );
+        assert_eq!(parse("docker-archive:app.tar:app:v1").unwrap(), path("/stack/app.tar", Some("app:v1")));
         let shown = |text: &str| parse(text).unwrap().to_string();
         assert_eq!(shown("app"), "docker.io/library/app:latest");
         assert_eq!(shown("team/app:1"), "docker.io/team/app:1");

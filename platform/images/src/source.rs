@@ -14,6 +14,7 @@ use crate::digest::{Digest, Hashing};
 use crate::manifest::{
     Architecture, Configuration, DOCUMENT_BYTES_MAX, Descriptor, Document, Manifest, choose, digest_of, unfit,
 };
+use crate::place::means;
 use std::io::Read;
 
 /// Indexes within indexes.
@@ -123,10 +124,7 @@ pub(crate) fn by_tag(entries: Vec<Descriptor>, tag: Option<&str>) -> Result<Vec<
     let wrong = |why: String| ImageError::Document { document: "image index", why };
     let tags = || entries.iter().filter_map(name).take(20).collect::<Vec<_>>().join(", ");
     if let Some(tag) = tag {
-        let is_it = |entry: &Descriptor| {
-            name(entry)
-                .is_some_and(|name| name == tag || name.rsplit_once(':').is_some_and(|(_, last)| last == tag))
-        };
+        let is_it = |entry: &Descriptor| name(entry).is_some_and(|name| means(tag, &name));
         let chosen: Vec<_> = entries.iter().filter(|entry| is_it(entry)).cloned().collect();
         return if chosen.is_empty() {
             Err(wrong(format!("it has no image `{tag}`; there is: {}", tags())))
@@ -152,4 +150,31 @@ pub(crate) fn document(source: impl Read, document: &'static str) -> Result<Vec<
     let read = Hashing::new(source, DOCUMENT_BYTES_MAX).read_to_end(&mut bytes);
     read.map_err(|error| ImageError::Document { document, why: error.to_string() })?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_a_tag_means_the_latest_as_docker_has_it() {
+        let named = |name: &str, wanted: &str| {
+            let digest = Digest::of(b"x");
+            let index = format!(
+                r#"{{"manifests": [{{"digest": "{digest}", "size": 1, "annotations": {{"{}": "{name}"}}}}]}}"#,
+                NAME_ANNOTATIONS[1]
+            );
+            match Document::parse(index.as_bytes()).unwrap() {
+                Document::Index(entries) => by_tag(entries, Some(wanted)).is_ok(),
+                manifest => panic!("{manifest:?}"),
+            }
+        };
+        for name in ["app", "app:latest", "docker.io/library/app:latest", "localhost/app:latest"] {
+            assert!(named(name, "app") && named(name, "app:latest"), "{name}");
+        }
+        for name in ["app:v1", "team/app:latest", "example.com/app:latest", "happ:latest"] {
+            assert!(!named(name, "app"), "{name}");
+        }
+        assert!(named("team/app:v1", "v1") && named("team/app:v1", "docker.io/team/app:v1"));
+    }
 }

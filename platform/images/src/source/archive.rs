@@ -7,6 +7,7 @@ use super::{Found, LayerAt, Source, by_tag, document, resolve};
 use crate::ImageError;
 use crate::digest::Digest;
 use crate::manifest::{Architecture, Configuration, Document};
+use crate::place::means;
 use crate::store::LAYERS_MAX;
 use crate::tar::{Kind, Tar};
 use serde::Deserialize;
@@ -112,9 +113,7 @@ impl Archive {
                 return Err(wrong(format!("it has several images, say which behind a colon: {}", known())));
             }
             (Some(tag), _) => {
-                let is_it =
-                    |name: &String| name == tag || name.rsplit_once(':').is_some_and(|(_, last)| last == tag);
-                let found = all.iter().find(|saved| tags(saved).iter().any(is_it));
+                let found = all.iter().find(|saved| tags(saved).iter().any(|name| means(tag, name)));
                 found.ok_or_else(|| wrong(format!("it has no image `{tag}`; there is: {}", known())))?
             }
         };
