@@ -139,7 +139,14 @@ impl View<'_> {
             });
             return Ok((alone(name, &to, &verdict, (None, cure), false, as_json), false));
         }
-        let Some(placement) = self.network.placements.get(function).and_then(Option::as_ref) else {
+        let placement = self.network.placements.get(function).and_then(Option::as_ref);
+        if to.is_ipv6() && placement.is_none_or(|placement| !placement.ipv6) {
+            let verdict = format!("No packet leaves {name} for {}: it has no IPv6 address.", to.title);
+            let what = "Ipv6AllowedForDualStack: true and subnets with an IPv6 range";
+            let cure = format!("give the VpcConfig of {name} {what}");
+            return Ok((alone(name, &to, &verdict, (None, Some(cure)), false, as_json), false));
+        }
+        let Some(placement) = placement else {
             return Ok(self.outside(name, &to, as_json));
         };
         let ways: Vec<Way> =
@@ -184,6 +191,9 @@ impl View<'_> {
                 explanation = other;
             }
         }
+        if address.is_ipv6() {
+            self.need_ipv6(subnet, placement, &mut explanation);
+        }
         for step in explanation.steps.iter_mut().filter(|step| step.what == StepKind::Interface) {
             let sharers = self.sharers(subnet, placement);
             let _ = write!(step.rule, ", shared by {}", sharers.join(", "));
@@ -225,6 +235,25 @@ impl View<'_> {
         let full = full.map(|(limit, resource, _)| (limit, resource));
         let policy = self.policy(&explanation.path, to);
         Way { subnet, name, explanation, used, verdict, policy, lost, full }
+    }
+
+    /// Ends a way of IPv6 at an interface that has no address of it. NAT64 goes on with the gateway's.
+    fn need_ipv6(&self, subnet: usize, placement: &Placement, explanation: &mut Explanation) {
+        let own = |found: &&network::Interface| found.subnet == subnet && found.groups == placement.groups;
+        let has_address =
+            self.network.interfaces.iter().find(own).is_some_and(|found| found.address6.is_some());
+        if has_address || matches!(explanation.path, Path::Barred(..) | Path::Nat(_)) {
+            return;
+        }
+        let Some(at) = explanation.steps.iter().position(|step| step.what == StepKind::Interface) else {
+            return;
+        };
+        explanation.steps.truncate(at + 1);
+        let step = &mut explanation.steps[at];
+        (step.decides, step.passes) = (true, false);
+        let who = format!("{} (it has no address)", step.resource);
+        explanation.path = Path::Barred(LimitId::NoRoute, who);
+        explanation.cure = Some(format!("give {} an Ipv6CidrBlock", self.network.subnets[subnet].name));
     }
 
     /// The first limit on a way that has no room now, by the platform's figures and by those of the question: whose it is, and

@@ -129,6 +129,11 @@ impl Destination {
         self.word.parse().ok().filter(|address| packets::is_private(*address))
     }
 
+    /// Whether an address of IPv6 was given.
+    pub(super) fn is_ipv6(&self) -> bool {
+        self.word.parse::<std::net::Ipv6Addr>().is_ok()
+    }
+
     /// Without its port.
     pub(super) fn name(&self) -> &str {
         self.title.strip_suffix(&format!(":{}", self.port)).unwrap_or(&self.title)

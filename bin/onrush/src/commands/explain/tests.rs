@@ -406,13 +406,38 @@ fn a_function_without_a_vpc_goes_straight_out_and_never_in() {
 }
 
 #[test]
+fn ipv6_takes_a_dual_stack_function_and_a_subnet_with_a_range() {
+    let to = "[2001:db8::1]:443";
+    let named = "      FunctionName: !Sub storefront-${Stage}-cart\n";
+    let without = STOREFRONT.replace(named, &format!("{named}      VpcConfig: !Ref AWS::NoValue\n"));
+    for template in [STOREFRONT, &*without] {
+        let (text, arrives) = explain(template, "CartFunction", to);
+        let said = "No packet leaves CartFunction for [2001:db8::1]:443: it has no IPv6 address.\nCure: give the VpcConfig";
+        assert!(!arrives && text.contains(said), "{text}");
+    }
+    let dual =
+        STOREFRONT.replace("    VpcConfig:\n", "    VpcConfig:\n      Ipv6AllowedForDualStack: true\n");
+    ask(&dual, |view| {
+        let (text, _) = view.answer("CartFunction", Some(to), Transport::Udp, true).unwrap();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&value["ways"][0]["limit"], &value["arrives"]), (&json!("sg.no-rule"), &json!(false)));
+    });
+    let open = dual.replace("CidrIp: 0.0.0.0/0", "CidrIpv6: '::/0'").replace(
+        "DestinationCidrBlock: 0.0.0.0/0\n      NatGatewayId: !Ref NatGateway",
+        "DestinationIpv6CidrBlock: '::/0'\n      EgressOnlyInternetGatewayId: eigw-0123456789abcdef0",
+    );
+    let (text, arrives) = explain(&open, "CartFunction", to);
+    let eni = "eni-PrivateSubnetA-FunctionSecurityGroup";
+    let said = format!("It does not reach {to}: route.none of {eni} (it has no address).");
+    assert!(!arrives && text.contains(&said) && text.contains(&format!("x interface       {eni}")), "{text}");
+    assert!(text.contains("Cure: give PrivateSubnetA an Ipv6CidrBlock."), "{text}");
+}
+
+#[test]
 fn other_protocols_and_addresses_are_explained() {
     ask(STOREFRONT, |view| {
         let (text, arrives) = view.answer("CartFunction", Some("192.0.2.1"), Transport::Icmp, false).unwrap();
         assert!(!arrives && text.contains("no rule lets icmp type 8 code 0 to 192.0.2.1 out"), "{text}");
-        let (text, _) = view.answer("CartFunction", Some("[2001:db8::1]:443"), Transport::Udp, true).unwrap();
-        let value: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((&value["ways"][0]["limit"], &value["arrives"]), (&json!("sg.no-rule"), &json!(false)));
         let (text, arrives) =
             view.answer("CartFunction", Some("10.20.2.77:443"), Transport::Tcp, false).unwrap();
         assert!(!arrives && text.contains("nobody of the template is there"), "{text}");
