@@ -36,7 +36,13 @@ pub(crate) fn expand(root: &mut Node, text: &str, inputs: &Inputs) -> Vec<Proble
     for (name, value) in [("AWS::AccountId", &inputs.account_id), ("AWS::Region", &inputs.region)] {
         parameters.insert(name.to_owned(), Some(Node::text(value.as_str(), root.span)));
     }
-    let known = Known { parameters, mappings: root.get("Mappings").cloned() };
+    let resources =
+        root.get("Resources").and_then(Node::as_mapping).map(Mapping::entries).unwrap_or_default();
+    let known = Known {
+        parameters,
+        mappings: root.get("Mappings").cloned(),
+        resources: resources.iter().map(|entry| entry.key.to_string()).collect(),
+    };
     let mut loops = Loops {
         is_asked,
         known: &known,
@@ -59,6 +65,8 @@ struct Known {
     /// With the pseudo parameters.
     parameters: Values,
     mappings: Option<Node>,
+    /// Logical ids, as written.
+    resources: BTreeSet<String>,
 }
 
 struct Loops<'known> {
@@ -155,6 +163,11 @@ impl<'known> Loops<'known> {
         if *self.names.entry(name.to_owned()).or_insert(entry.key_span) != entry.key_span {
             return refuse(format!("there are two loops {}", quoted(name)), "its name is a loop's alone");
         }
+        // And it "can't conflict with any logical ID values in the Resources section".
+        if self.known.resources.contains(name) {
+            let message = format!("the loop {} has the name of a resource", quoted(name));
+            return refuse(message, "its name is a loop's alone");
+        }
         let Some([identifier, collection, fragment]) = entry.value.as_sequence() else {
             return refuse(
                 format!("the loop {} is no list of three", quoted(name)),
@@ -169,9 +182,7 @@ impl<'known> Loops<'known> {
         let Some(values) = self.collection(collection, bound) else { return };
         if values.iter().any(|value| value.starts_with("{{resolve:")) {
             // `&{}` makes a name of it, of one turn for all; `${}` none.
-            self.nodes += fragment.len() / KEYS_A_VALUE;
-            let in_key = format!("${{{identifier}}}");
-            if fragment.entries().iter().any(|entry| entry.key.contains(&in_key)) {
+            if self.is_in_key(fragment, &format!("${{{identifier}}}")) {
                 let message = "the values of a loop are needed here, and these lie in AWS's parameter store";
                 let help = "take a parameter of type CommaDelimitedList";
                 return self.problems.push(Problem::at(collection.span, message).help(help));
@@ -186,6 +197,16 @@ impl<'known> Loops<'known> {
             self.entries(fragment, &bound, put);
             bound.pop();
         }
+    }
+
+    /// Whether a key that a fragment gives, by loops in it too, holds this text.
+    fn is_in_key(&mut self, fragment: &Mapping, text: &str) -> bool {
+        self.nodes += fragment.len() / KEYS_A_VALUE + 1;
+        fragment.entries().iter().any(|entry| {
+            let inner = entry.value.as_sequence().filter(|_| entry.key.starts_with(SIGN));
+            let inner = inner.and_then(|parts| parts.get(2)?.as_mapping());
+            entry.key.contains(text) || inner.is_some_and(|inner| self.is_in_key(inner, text))
+        })
     }
 
     /// The values of a list, or of a parameter or a value in a map that is one.

@@ -169,6 +169,16 @@ fn what_is_wrong_with_a_loop_is_told_at_its_place() {
                 .to_owned(),
             "t:3:13: there are two loops `A`",
         ),
+        (
+            "Transform: AWS::LanguageExtensions\nParameters: {P: {Type: 'AWS::SSM::Parameter::Value<List<String>>', Default: /p}}\n\
+             Resources: {'Fn::ForEach::A': [N, !Ref P, {'Fn::ForEach::B': [M, [x], {'${N}${M}': {Type: x}}]}]}\n"
+                .to_owned(),
+            "t:3:35: the values of a loop are needed here, and these lie in AWS's parameter store",
+        ),
+        (
+            body("Cart: {Type: x}, 'Fn::ForEach::Cart': [N, [y], {'${N}': {Type: x}}]"),
+            "t:2:30: the loop `Cart` has the name of a resource",
+        ),
     ] {
         let said = problems(&text);
         assert!(said.iter().any(|said| said.starts_with(expected)), "{expected}: {said:?}");
