@@ -336,8 +336,8 @@ impl From<Permissions> for doors::guard::Permissions {
 /// Where a running Onrush listens.
 #[derive(Clone, Debug, Args)]
 pub struct Endpoint {
-    /// The running Onrush.
-    #[arg(long, default_value = "http://127.0.0.1:4566", env = "ONRUSH_ENDPOINT")]
+    /// The running Onrush; a port alone is this machine's.
+    #[arg(long, default_value = "http://127.0.0.1:4566", env = "ONRUSH_ENDPOINT", value_parser = endpoint)]
     pub endpoint: String,
 }
 
@@ -497,7 +497,7 @@ pub struct Explain {
     #[command(flatten)]
     pub figures: Figures,
     /// The running Onrush whose use of each limit is told, too. Default: http://127.0.0.1:4566, if one answers there.
-    #[arg(long, env = "ONRUSH_ENDPOINT")]
+    #[arg(long, env = "ONRUSH_ENDPOINT", value_parser = endpoint)]
     pub endpoint: Option<String>,
     /// The same as `--output json`.
     #[arg(long)]
@@ -581,6 +581,18 @@ fn region(text: &str) -> Result<String, String> {
     }
 }
 
+/// Takes a port alone for one of loopback, as `up --port` has it; what else is written stays as it is.
+///
+/// # Errors
+/// No port has the number.
+fn endpoint(text: &str) -> Result<String, String> {
+    match text.parse() {
+        _ if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(text.to_owned()),
+        Ok(1_u16..) => Ok(format!("http://127.0.0.1:{text}")),
+        _ => Err("a port is 1 to 65535".to_owned()),
+    }
+}
+
 /// Takes an address, or the name that SAM's users write for loopback.
 ///
 /// # Errors
@@ -596,7 +608,7 @@ pub fn address(text: &str) -> Result<IpAddr, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{address, region};
+    use super::{address, endpoint, region};
 
     #[test]
     fn an_address_is_one_or_localhost() {
@@ -604,6 +616,17 @@ mod tests {
         assert_eq!(address("::").map(|address| address.to_string()).as_deref(), Ok("::"));
         for mistake in ["", "example.com", "127.0.0.1:80", "10.0.0"] {
             assert!(address(mistake).is_err(), "{mistake}");
+        }
+    }
+
+    #[test]
+    fn a_port_alone_is_an_endpoint_of_this_machine() {
+        assert_eq!(endpoint("4600").as_deref(), Ok("http://127.0.0.1:4600"));
+        for as_written in ["http://10.0.0.7:4566", "127.0.0.1:4600", "onrush.local:80", ""] {
+            assert_eq!(endpoint(as_written).as_deref(), Ok(as_written));
+        }
+        for mistake in ["0", "65536", "99999999999"] {
+            assert!(endpoint(mistake).is_err(), "{mistake}");
         }
     }
 
