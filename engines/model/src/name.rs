@@ -4,6 +4,8 @@ use std::fmt;
 
 /// The longest bare function name.
 pub const FUNCTION_NAME_MAX: usize = 64;
+/// The longest name of an alias.
+pub const ALIAS_NAME_MAX: usize = 128;
 /// The longest function parameter in any form.
 pub const FUNCTION_REFERENCE_MAX: usize = 140;
 /// The account that a local AWS has when nobody says otherwise.
@@ -97,6 +99,11 @@ impl FunctionReference {
 /// Whether the text is a name that a function may be created with: 1 to 64 of `[a-zA-Z0-9-_]`.
 pub fn is_function_name(text: &str) -> bool {
     text.len() <= FUNCTION_NAME_MAX && is_name(text)
+}
+
+/// Whether the text is a name that an alias may have: 1 to 128 of `[a-zA-Z0-9-_]`, and no number, which a version has.
+pub fn is_alias_name(text: &str) -> bool {
+    text.len() <= ALIAS_NAME_MAX && is_name(text) && !text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Whether the text is a 12-digit account number.
@@ -337,5 +344,6 @@ mod tests {
         assert!(is_function_name(&"a".repeat(64)));
         assert!(!is_function_name(&"a".repeat(65)));
         assert!(!is_function_name("a:b"));
+        assert!(is_alias_name("v1") && !is_alias_name("1") && !is_alias_name(""));
     }
 }

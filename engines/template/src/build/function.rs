@@ -321,13 +321,20 @@ impl Builder<'_, '_> {
             let docker = item.metadata.filter(says_how);
             return Some(Code::Image { uri: Some(uri), docker: docker.map(docker_build) });
         }
-        let either =
-            |one: &'static str, other: &'static str| if fields.get(one).is_some() { one } else { other };
-        let bucket = fields.string(either("S3Bucket", "Bucket"), problems);
-        let key = fields.string(either("S3Key", "Key"), problems);
+        let is_given = |key: &str| fields.get(key).is_some();
+        let either = |one: &'static str, other: &'static str| if is_given(one) { one } else { other };
+        let (bucket_key, key_key) = (either("S3Bucket", "Bucket"), either("S3Key", "Key"));
+        let bucket = fields.string(bucket_key, problems);
+        let key = fields.string(key_key, problems);
         let (Some(bucket), Some(key)) = (bucket, key) else {
-            let problem = Problem::at(node.span, format!("the code of {} cannot be found this way", item.id));
-            problems.push(problem.help("give a path, or S3Bucket and S3Key, or ZipFile, or ImageUri"));
+            // What is given and cannot be read has its problem already.
+            let is_told =
+                is_given("ZipFile") || is_given("ImageUri") || is_given(bucket_key) && is_given(key_key);
+            if !is_told {
+                let message = format!("the code of {} cannot be found this way", item.id);
+                let problem = Problem::at(node.span, message);
+                problems.push(problem.help("give a path, or S3Bucket and S3Key, or ZipFile, or ImageUri"));
+            }
             return None;
         };
         let version = fields.string(either("S3ObjectVersion", "Version"), problems);
@@ -345,7 +352,7 @@ fn is_no_role(text: &str) -> bool {
     !is_role_arn(text) && !is_dynamic(text)
 }
 
-fn is_dynamic(text: &str) -> bool {
+pub(super) fn is_dynamic(text: &str) -> bool {
     text.contains("{{resolve:")
 }
 

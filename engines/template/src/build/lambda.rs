@@ -1,10 +1,11 @@
 //! What belongs to functions: layers, URLs, versions, aliases, permissions, roles.
 
-use super::function::{build_method, metadata_text};
-use super::{Builder, Fields, Item, choice, place, span};
+use super::function::{build_method, is_dynamic, metadata_text};
+use super::{Builder, Fields, Item, bad_name, choice, place, span};
 use crate::identity::Attribute;
 use crate::problem::{Problem, quoted};
 use crate::resolve::json;
+use model::name::is_alias_name;
 use model::stack::{
     Alias, AuthType, Cors, EventInvokeConfig, Function, FunctionTarget, FunctionUrl, InvokeMode, Layer, Link,
     Permission, Role, Version,
@@ -59,10 +60,15 @@ impl Builder<'_, '_> {
                 self.stack.versions.push(version);
             }
             "AWS::Lambda::Alias" => {
-                let name = item
-                    .fields
-                    .require("Name", &mut self.problems)
-                    .and_then(|node| node.string(&mut self.problems));
+                let node = item.fields.require("Name", &mut self.problems);
+                let name = node.and_then(|node| node.string(&mut self.problems));
+                if let (Some(node), Some(name)) = (node, name)
+                    && !is_alias_name(name)
+                    && !is_dynamic(name)
+                {
+                    let rule = "1 to 128 of a-z, A-Z, 0-9, - and _, and not digits alone, as versions are";
+                    self.problems.push(bad_name(node, "the alias", rule));
+                }
                 let (Some(target), Some(name)) = (self.target(&item.fields, "FunctionName"), name) else {
                     return true;
                 };

@@ -125,6 +125,49 @@ Resources:
 }
 
 #[test]
+fn code_that_cannot_be_resolved_is_told_once() {
+    for code in ["ZipFile: !Sub '${Nope}'", "ImageUri: !Ref Nope", "S3Bucket: !Ref Nope, S3Key: k"] {
+        let text = format!(
+            "\
+Resources:
+  Function:
+    Type: AWS::Lambda::Function
+    Properties: {{Runtime: python3.13, Handler: a.h, Code: {{{code}}}}}
+"
+        );
+        let said = problems(&text);
+        assert_eq!(said.len(), 1, "{said:#?}");
+        assert!(said[0].contains("the parameter or resource `Nope` does not exist"), "{said:#?}");
+    }
+    let without = "Resources: {F: {Type: AWS::Lambda::Function, Properties: {Runtime: python3.13, Handler: a.h, Code: {S3Key: k}}}}";
+    assert!(problems(without)[0].contains("the code of F cannot be found this way"));
+}
+
+#[test]
+fn aliases_have_names_that_aws_takes() {
+    let template = |name: &str| {
+        format!(
+            "\
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Function:
+    Type: AWS::Serverless::Function
+    Properties: {{Runtime: python3.13, Handler: a.h, InlineCode: x, AutoPublishAlias: '{name}'}}
+"
+        )
+    };
+    let long = "a".repeat(129);
+    for name in ["1", "2024", "a b", "blue/green", "", &long] {
+        let said = problems(&template(name));
+        assert_eq!(said.len(), 1, "{name}: {said:#?}");
+        assert!(said[0].starts_with("t:5:") && said[0].contains("the alias `"), "{said:#?}");
+    }
+    for name in ["live", "v1", "1_a", "-", &long[1..]] {
+        assert_eq!(stack(&template(name)).aliases[0].name, name);
+    }
+}
+
+#[test]
 fn bits_behind_a_prefix_are_left_out_and_said() {
     let text = "\
 Resources:

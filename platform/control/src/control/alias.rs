@@ -5,13 +5,11 @@ use crate::function::Function;
 use crate::published::Alias;
 use crate::validate::{DESCRIPTION_MAX, Violations};
 use model::error::{ApiError, ErrorCode};
-use model::name::{FunctionReference, LATEST, qualified_arn};
+use model::name::{ALIAS_NAME_MAX, FunctionReference, LATEST, qualified_arn};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Characters of an alias's name.
-const ALIAS_MAX: usize = 128;
 /// Aliases of one function. Ours.
 const ALIASES_MAX: usize = 1_000;
 /// Characters of a version in a request.
@@ -255,7 +253,7 @@ fn stale() -> ApiError {
 fn check_name(name: &str, member: &str, violations: &mut Violations) {
     let fits = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         && !name.bytes().all(|byte| byte.is_ascii_digit());
-    violations.length(name, member, ALIAS_MAX);
+    violations.length(name, member, ALIAS_NAME_MAX);
     violations.pattern(fits, &name.escape_debug().to_string(), member, "(?!^[0-9]+$)([a-zA-Z0-9-_]+)");
 }
 
