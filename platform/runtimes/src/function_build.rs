@@ -181,7 +181,7 @@ impl Runtimes {
             let made = self.builds.install_again(&folder, |staging| {
                 let done = if build == Some(Build::Make) {
                     progress(&format!("make build-{name}"));
-                    match self.make(name, source, staging) {
+                    match self.make(name, source, staging, progress) {
                         Ok(()) => Ok(()),
                         Err(reason) => {
                             make_failed = Some(reason);
@@ -241,7 +241,7 @@ impl Runtimes {
             let mut first = None;
             for mut way in python::pip_for_users(&interpreter) {
                 way.arg("--target").arg(staging).arg("-r").arg(&manifest).current_dir(source);
-                match self.shelf.installers.run(&mut way) {
+                match self.shelf.installers.run(&mut way, progress) {
                     Ok(()) => return Ok(()),
                     Err(complaint) => drop(first.get_or_insert(complaint)),
                 }
@@ -290,7 +290,7 @@ impl Runtimes {
                 "--loglevel=error",
             ]);
             npm.args(["--fetch-retries=1", "--fetch-timeout=15000"]).current_dir(staging);
-            let done = self.shelf.installers.run(&mut npm);
+            let done = self.shelf.installers.run(&mut npm, progress);
             forget_settings(staging).map_err(|error| error.to_string())?;
             done
         })?;
@@ -313,7 +313,13 @@ impl Runtimes {
     }
 
     /// Runs the makefile on a copy of the sources, so that what it leaves beside them is not in the user's tree.
-    fn make(&self, name: &str, source: &Path, artifacts: &Path) -> Result<(), String> {
+    fn make(
+        &self,
+        name: &str,
+        source: &Path,
+        artifacts: &Path,
+        progress: &dyn Fn(&str),
+    ) -> Result<(), String> {
         let scratch = self.builds.root().join(format!(".make-{name}"));
         let copied = crate::install::remove_all(&scratch)
             .and_then(|()| fs::create_dir_all(&scratch))
@@ -323,7 +329,7 @@ impl Runtimes {
         make.arg(format!("build-{name}")).env("ARTIFACTS_DIR", artifacts).current_dir(&scratch);
         // Of the make that started us, if one did.
         make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
-        let made = self.shelf.installers.run(&mut make);
+        let made = self.shelf.installers.run(&mut make, progress);
         // What could not be removed is removed by the next run.
         let _ = crate::install::remove_all(&scratch);
         made

@@ -13,6 +13,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 /// How long one pip or npm may take before it is killed: a slow line and 40 MB.
 const INSTALL_MAX: Duration = Duration::from_secs(300);
+/// How often it is said that one still runs.
+const STILL_RUNS: Duration = Duration::from_secs(30);
 /// How often a running installer is looked at.
 const INSTALL_POLL: Duration = Duration::from_millis(20);
 /// What is kept of an installer's complaints.
@@ -57,7 +59,7 @@ impl Installers {
     }
 
     /// Runs an installer to its end or to [`INSTALL_MAX`]; the error is its complaint in one line.
-    pub(crate) fn run(&self, command: &mut Command) -> Result<(), String> {
+    pub(crate) fn run(&self, command: &mut Command, progress: &dyn Fn(&str)) -> Result<(), String> {
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let (mut child, leader) = self.start(command).map_err(|error| format!("{program}: {error}"))?;
@@ -71,7 +73,11 @@ impl Installers {
                 if kept.is_ok() && drained.is_ok() { text } else { Vec::new() }
             })
         });
-        let status = wait_at_most(&mut child, leader, INSTALL_MAX);
+        let still_runs = |so_far: Duration| {
+            let (so_far, most) = (so_far.as_secs(), INSTALL_MAX.as_secs());
+            progress(&format!("{program} still runs after {so_far} s; it has {most} s"));
+        };
+        let status = wait_at_most(&mut child, leader, (INSTALL_MAX, STILL_RUNS), &still_runs);
         self.ended(leader);
         let status = status.map_err(|error| format!("{program}: {error}"))?;
         let complaints = complaints.and_then(|thread| thread.join().ok()).unwrap_or_default();
@@ -108,8 +114,15 @@ impl Installers {
     }
 }
 
-fn wait_at_most(child: &mut Child, leader: Pid, limit: Duration) -> io::Result<Option<ExitStatus>> {
+/// Waits until `limit`, and tells every so often how long it has been.
+fn wait_at_most(
+    child: &mut Child,
+    leader: Pid,
+    (limit, every): (Duration, Duration),
+    still_runs: &dyn Fn(Duration),
+) -> io::Result<Option<ExitStatus>> {
     let started = Instant::now();
+    let mut told = Duration::ZERO;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
@@ -118,6 +131,10 @@ fn wait_at_most(child: &mut Child, leader: Pid, limit: Duration) -> io::Result<O
             let _ = kill_process_group(leader, Signal::KILL);
             child.wait()?;
             return Ok(None);
+        }
+        if started.elapsed() >= told + every {
+            told += every;
+            still_runs(told);
         }
         thread::sleep(INSTALL_POLL);
     }
@@ -226,17 +243,35 @@ mod tests {
         assert_eq!(complaint("a\nb\n\n").as_deref(), Some("b"));
         assert_eq!(complaint(""), None);
         let installers = Installers::default();
-        let failed = installers.run(Command::new("sh").args(["-c", "echo 'npm error dead' >&2; exit 3"]));
+        let failed =
+            installers.run(Command::new("sh").args(["-c", "echo 'npm error dead' >&2; exit 3"]), &|_| {});
         assert_eq!(failed, Err("npm error dead".to_owned()));
-        assert_eq!(installers.run(Command::new("sh").args(["-c", "head -c 300000 /dev/zero >&2"])), Ok(()));
-        let asks = installers.run(Command::new("sh").args([
-            "-c",
-            "echo \"asks $GIT_TERMINAL_PROMPT $SSH_ASKPASS_REQUIRE ${SSH_ASKPASS:?}\" >&2; exit 1",
-        ]));
+        assert_eq!(
+            installers.run(Command::new("sh").args(["-c", "head -c 300000 /dev/zero >&2"]), &|_| {}),
+            Ok(())
+        );
+        let asks = installers.run(
+            Command::new("sh").args([
+                "-c",
+                "echo \"asks $GIT_TERMINAL_PROMPT $SSH_ASKPASS_REQUIRE ${SSH_ASKPASS:?}\" >&2; exit 1",
+            ]),
+            &|_| {},
+        );
         assert!(
             asks.is_err_and(|said| said.starts_with("asks 0 force ")),
             "neither git nor ssh asks at the terminal"
         );
+    }
+
+    #[test]
+    fn what_takes_long_is_said_to_run_until_it_has_no_more_time() {
+        let installers = Installers::default();
+        let (mut child, leader) = installers.start(Command::new("sleep").arg("60")).unwrap();
+        let said = std::cell::RefCell::new(Vec::new());
+        let times = [200, 80].map(Duration::from_millis);
+        let ended = wait_at_most(&mut child, leader, times.into(), &|so_far| said.borrow_mut().push(so_far));
+        assert!(ended.unwrap().is_none());
+        assert_eq!(said.into_inner(), [80, 160].map(Duration::from_millis));
     }
 
     #[test]
@@ -253,7 +288,7 @@ mod tests {
                 let mut shell = Command::new("sh");
                 shell.args(["-c", &script]);
                 began.send(read).unwrap();
-                let ended = installers.run(&mut shell);
+                let ended = installers.run(&mut shell, &|_| {});
                 drop(write);
                 ended
             });
@@ -262,7 +297,7 @@ mod tests {
             installers.stop();
             assert!(running.join().unwrap().is_err());
         });
-        let after = installers.run(&mut Command::new("true"));
+        let after = installers.run(&mut Command::new("true"), &|_| {});
         assert!(after.is_err_and(|reason| reason.contains("ending")));
     }
 }

@@ -138,7 +138,7 @@ pub(crate) fn prepare(
     let mut warnings = Vec::new();
     let installed = runtimes.shelf.install(&shelf_name(&interpreter), &PACKAGES, |staging| {
         progress(&format!("installing the AWS SDK's common clients for Node {} (once)", interpreter.version));
-        runtimes.shelf.installers.run(&mut npm(&interpreter, runtimes.shelf.root(), staging))
+        runtimes.shelf.installers.run(&mut npm(&interpreter, runtimes.shelf.root(), staging), progress)
     })?;
     if let Installed::Failed(reason) = installed {
         warnings.push(format!(

@@ -102,7 +102,7 @@ pub(crate) fn prepare(
     let recipe: Vec<&str> = PACKAGES.iter().copied().chain([version.as_str()]).collect();
     let installed = runtimes.shelf.install(&name, &recipe, |staging| {
         progress(&format!("installing {} for Python {} (once)", PACKAGES.join(", "), interpreter.version));
-        install_packages(&runtimes.shelf.installers, pip_commands(&interpreter), staging)?;
+        install_packages(&runtimes.shelf.installers, pip_commands(&interpreter), staging, progress)?;
         compile(&runtimes.shelf.installers, &interpreter, staging)
     })?;
     if let Installed::Failed(reason) = installed {
@@ -210,10 +210,15 @@ fn describe(candidate: &Candidate) -> Option<Interpreter> {
 }
 
 /// Tries one way after another until one works; the first one's complaint is the telling one.
-fn install_packages(installers: &Installers, ways: Vec<Command>, target: &Path) -> Result<(), String> {
+fn install_packages(
+    installers: &Installers,
+    ways: Vec<Command>,
+    target: &Path,
+    progress: &dyn Fn(&str),
+) -> Result<(), String> {
     let mut first_complaint = None;
     for mut way in ways {
-        match installers.run(way.arg("--target").arg(target).args(PACKAGES)) {
+        match installers.run(way.arg("--target").arg(target).args(PACKAGES), progress) {
             Ok(()) => return Ok(()),
             Err(complaint) => {
                 first_complaint.get_or_insert(complaint);
@@ -247,7 +252,7 @@ fn compile(installers: &Installers, interpreter: &Interpreter, staging: &Path) -
         compile.arg("-s").arg(staging).args(["-p", "/var/runtime"]);
     }
     // Some packages carry files for other Pythons, which do not compile: their failure is not ours.
-    let _ = installers.run(compile.arg(staging));
+    let _ = installers.run(compile.arg(staging), &|_| {});
     if installers.is_stopped() {
         return Err("the platform is ending".to_owned());
     }
@@ -278,6 +283,7 @@ fn place_bootstrap(interpreter: &Interpreter, folder: &Path) -> Result<String, R
             .args(["-I", "-S", "-c", script])
             .arg(folder.join("bootstrap.py"))
             .arg(&staged),
+        &|_| {},
     );
     let files = |source| RuntimeError::Files { path: folder.join(&compiled), source };
     compiling.map_err(|reason| files(io::Error::other(reason)))?;
@@ -330,11 +336,11 @@ mod tests {
             way
         };
         let ways = ["echo no index >&2; exit 1", "touch second", "touch third"].map(way);
-        assert_eq!(install_packages(&Installers::default(), ways.into(), target.path()), Ok(()));
+        assert_eq!(install_packages(&Installers::default(), ways.into(), target.path(), &|_| {}), Ok(()));
         assert!(target.path().join("second").exists() && !target.path().join("third").exists());
         let ways = ["echo no index >&2; exit 1", "echo no pip >&2; exit 1"].map(way);
         assert_eq!(
-            install_packages(&Installers::default(), ways.into(), target.path()),
+            install_packages(&Installers::default(), ways.into(), target.path(), &|_| {}),
             Err("no index".to_owned())
         );
     }
