@@ -31,7 +31,7 @@ pub use environment::{Attachment, EnvironmentId, Place};
 pub use event::Event;
 pub use faults::{BadLine, Fates, LineFaults};
 pub use flow_log::{Action, FlowKey, FlowRecord, Origin, Status};
-pub use martian::{is_martian, is_private};
+pub use martian::{RESOLVER, RESOLVER6, is_martian, is_private};
 pub use metrics::NatMetrics;
 pub use packet::{HeldId, Offload, Packet, Partial, Port, Reason, Verdict};
 pub use settings::{InterfaceAddress, Layout, PacketSettings};

@@ -21,6 +21,7 @@ use now::{Now, Use};
 use plan::report::grouped;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 /// The port of the API that a local run usually has; only names of doors show it.
@@ -146,6 +147,23 @@ impl View<'_> {
             let cure = format!("give the VpcConfig of {name} {what}");
             return Ok((alone(name, &to, &verdict, (None, Some(cure)), false, as_json), false));
         }
+        if let Some(answers) = self.resolver_answers(placement, &to) {
+            let (verdict, cure) = match answers {
+                true => (
+                    format!(
+                        "{name} reaches the resolver at {}: no rule, route or connection of an interface counts there, each \
+                         question does (dns.packets).",
+                        to.title
+                    ),
+                    None,
+                ),
+                false => (
+                    format!("Nobody answers {name} at {}: the VPC has no resolver.", to.title),
+                    Some("give it EnableDnsSupport: true".to_owned()),
+                ),
+            };
+            return Ok((alone(name, &to, &verdict, (None, cure), answers, as_json), answers));
+        }
         let Some(placement) = placement else {
             return Ok(self.outside(name, &to, as_json));
         };
@@ -235,6 +253,17 @@ impl View<'_> {
         let full = full.map(|(limit, resource, _)| (limit, resource));
         let policy = self.policy(&explanation.path, to);
         Way { subnet, name, explanation, used, verdict, policy, lost, full }
+    }
+
+    /// Whether the resolver answers who asks there; `None` for what is no question to it.
+    fn resolver_answers(&self, placement: Option<&Placement>, to: &Destination) -> Option<bool> {
+        let vpc = placement.and_then(|placement| {
+            let subnet = self.network.subnets.get(*placement.subnets.first()?)?;
+            self.network.vpcs.get(subnet.vpc)
+        });
+        let base = vpc.and_then(|vpc| vpc.ranges.first()).map(|range| u32::from(range.first()));
+        let second = base.map(|base| Ipv4Addr::from(base + 2));
+        to.asks_resolver(second).then(|| vpc.is_none_or(|vpc| vpc.dns_support))
     }
 
     /// Ends a way of IPv6 at an interface that has no address of it. NAT64 goes on with the gateway's.
@@ -374,7 +403,12 @@ impl View<'_> {
             let (limit, who) = self.network.bars_without_vpc(host.address.into(), protocol, port)?;
             Some((host, limit, who))
         });
+        let private = to.private().filter(|_| barred.is_none());
         let verdict = match &barred {
+            None if let Some(private) = private => format!(
+                "{name} is in no VPC and reaches nobody: {private} is of a range that the internet does not carry. Connects hang \
+                 until something is attached there."
+            ),
             None => {
                 format!("{name} is in no VPC: it goes straight to {}, past every limit of a VPC.", to.title)
             }
@@ -390,7 +424,7 @@ impl View<'_> {
         };
         let cure =
             barred.as_ref().map(|_| format!("give {name} a VpcConfig with subnets and security groups"));
-        let arrives = barred.is_none();
+        let arrives = barred.is_none() && private.is_none();
         let limit = barred.as_ref().map(|(_, limit, _)| *limit);
         (alone(name, to, &verdict, (limit, cure), arrives, as_json), arrives)
     }

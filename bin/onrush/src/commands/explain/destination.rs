@@ -5,16 +5,16 @@ use crate::Stop;
 use crate::arguments::Transport;
 use limits::network::{HostKind, service_address, service_of};
 use model::name::dns_suffix_of;
+use packets::{RESOLVER, RESOLVER6};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Stands for the address of a name of the outside, which is not asked for (RFC 5737: nobody's).
 const SOMEWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
-/// The VPC's resolver, which every function reaches.
-const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
 pub(super) const LOOPBACK: &str =
     "that is the environment itself, where only what the function started listens";
 const HTTPS: u16 = 443;
 const HTTP: u16 = 80;
+const DNS: u16 = 53;
 
 /// A destination.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl Destination {
         let is_named = self.word == "localhost" || self.word.ends_with(".localhost");
         match self.word.parse::<IpAddr>() {
             Ok(address) if address.is_loopback() || address.is_unspecified() => Some(LOOPBACK),
-            Ok(IpAddr::V4(RESOLVER)) => None,
+            Ok(_) if self.asks_resolver(None) => None,
             Ok(address) if packets::is_martian(address) => Some(
                 "nothing is routed there: not to link-local addresses (the metadata's among them), nor to many at once",
             ),
@@ -127,6 +127,16 @@ impl Destination {
     /// The address as it was given, if the internet has nobody of that range.
     pub(super) fn private(&self) -> Option<IpAddr> {
         self.word.parse().ok().filter(|address| packets::is_private(*address))
+    }
+
+    /// Whether this is a question to the resolver of every VPC, or to that of one at its second address.
+    pub(super) fn asks_resolver(&self, second: Option<Ipv4Addr>) -> bool {
+        let is_resolver = match self.word.parse() {
+            Ok(IpAddr::V4(address)) => address == RESOLVER || Some(address) == second,
+            Ok(IpAddr::V6(address)) => address == RESOLVER6,
+            Err(_) => false,
+        };
+        is_resolver && self.port == DNS && self.protocol != Transport::Icmp
     }
 
     /// Whether an address of IPv6 was given.

@@ -403,6 +403,8 @@ fn a_function_without_a_vpc_goes_straight_out_and_never_in() {
     assert!(arrives && text.contains("past every limit of a VPC"), "{text}");
     let (text, arrives) = explain(&template, "CartFunction", "Database");
     assert!(!arrives && text.contains("Cure: give CartFunction a VpcConfig"), "{text}");
+    let (text, arrives) = explain(&template, "CartFunction", "10.77.0.9:80");
+    assert!(!arrives && text.contains("reaches nobody: 10.77.0.9 is of a range"), "{text}");
 }
 
 #[test]
@@ -431,6 +433,32 @@ fn ipv6_takes_a_dual_stack_function_and_a_subnet_with_a_range() {
     let said = format!("It does not reach {to}: route.none of {eni} (it has no address).");
     assert!(!arrives && text.contains(&said) && text.contains(&format!("x interface       {eni}")), "{text}");
     assert!(text.contains("Cure: give PrivateSubnetA an Ipv6CidrBlock."), "{text}");
+}
+
+#[test]
+fn the_resolver_is_reached_past_rules_and_routes() {
+    let none = STOREFRONT.replace("EnableDnsSupport: true", "EnableDnsSupport: false");
+    let answer = |template: &str, to: &str, protocol| {
+        ask(template, |view| view.answer("CartFunction", Some(to), protocol, false).unwrap())
+    };
+    for at in ["10.20.0.2:53", "169.254.169.253:53"] {
+        for protocol in [Transport::Udp, Transport::Tcp] {
+            let (text, arrives) = answer(STOREFRONT, at, protocol);
+            let said = format!("CartFunction reaches the resolver at {at}: ");
+            assert!(arrives && text.starts_with(&said) && text.contains("(dns.packets)"), "{text}");
+        }
+        let (text, arrives) = answer(&none, at, Transport::Udp);
+        assert!(
+            !arrives && text.contains("the VPC has no resolver.\nCure: give it EnableDnsSupport"),
+            "{text}"
+        );
+    }
+    for (at, said) in
+        [("10.20.0.3:53", "no rule lets"), ("169.254.169.253:80", "No packet leaves CartFunction")]
+    {
+        let (text, arrives) = answer(STOREFRONT, at, Transport::Tcp);
+        assert!(!arrives && text.contains(said), "{text}");
+    }
 }
 
 #[test]
