@@ -225,7 +225,11 @@ impl Builder<'_, '_> {
                 ),
             };
             if self.resolver.scope.inputs.strict {
-                self.problems.push(problem.help("strict reading takes only types that are run"));
+                let mut why = "strict reading takes only types that are run".to_owned();
+                if let Some(help) = &problem.help {
+                    why = format!("{why}; {help}");
+                }
+                self.problems.push(problem.help(why));
             } else {
                 self.warnings.push(problem);
             }

@@ -573,3 +573,23 @@ Outputs: {T: {Value: !Ref Stage}}
     let strict = template::Inputs { strict: true, ..inputs() };
     assert!(template::read("t", text, &strict).stack.is_none());
 }
+
+#[test]
+fn strict_reading_says_why_it_refuses_and_what_helps() {
+    let strict = template::Inputs { strict: true, ..inputs() };
+    let help = |kind: &str| {
+        let text = format!("Resources:\n  A: {{Type: '{kind}'}}\n");
+        template::read("t", &text, &strict)
+            .problems
+            .into_iter()
+            .find_map(|problem| problem.help)
+            .unwrap_or_default()
+    };
+    let why = "strict reading takes only types that are run";
+    assert_eq!(help("AWS::SNS::Topic"), why);
+    assert_eq!(help("AWS::Lambda::Functoin"), format!("{why}; did you mean `AWS::Lambda::Function`?"));
+    assert!(
+        help("AWS::ElasticLoadBalancingV2::LoadBalancer")
+            .ends_with("`--attach A=HOST:PORT` puts a server behind them")
+    );
+}
