@@ -96,6 +96,7 @@ def test_a_damaged_store_is_refused_by_name_and_a_copy_from_before_works(start, 
         start(*OLD, home=tmp_path)
     text = str(refusal.value)
     assert "ended with 1" in text and "damaged" in text and name in text and "panicked" not in text, text
+    assert text.count("is damaged") == 1 and "--data-dir" in text, "once, with the way out: " + text
     assert (data / name).read_bytes() == bytes(damaged), "nothing was repaired by guess"
     (data / name).write_bytes(whole)
     platform = start(*OLD, home=tmp_path)

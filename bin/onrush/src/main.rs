@@ -38,13 +38,21 @@ fn main() -> ExitCode {
         }
         Err(Stop::Reported) => ExitCode::from(USAGE),
         Err(Stop::Failed(error)) => {
-            say(&format!("error: {error:#}"));
+            say(&format!("error: {}", with_causes(&error)));
             ExitCode::from(FAILED)
         }
     };
     #[cfg(target_os = "linux")]
     telemetry::messages().flush(LAST_WORDS);
     code
+}
+
+/// An error and what caused it, each once: some name their cause themselves.
+fn with_causes(error: &anyhow::Error) -> String {
+    let join = |said: String, cause: String| {
+        if said.contains(&cause) { said } else { format!("{said}: {cause}") }
+    };
+    error.chain().map(ToString::to_string).reduce(join).unwrap_or_default()
 }
 
 /// Says a line, or several, on standard error. `up` does not wait for whoever reads it.

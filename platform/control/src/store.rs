@@ -15,6 +15,9 @@ use std::path::PathBuf;
 
 /// Bytes of the checksum before each row's value: enough that 2^64 flips would be needed to meet one by chance.
 const CHECKSUM_SIZE: usize = 8;
+/// What can be done where a store is damaged.
+const WAY_OUT: &str =
+    "put a copy of the data folder from before in its place, or take another one with --data-dir";
 
 /// All rows, by key.
 pub type Rows = BTreeMap<String, Vec<u8>>;
@@ -117,7 +120,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The file is not a store, or is damaged beyond what the store repairs by itself.
-    #[error("{} is damaged: {detail}", path.display())]
+    #[error("{} is damaged: {detail}; {WAY_OUT}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -125,7 +128,7 @@ pub enum StoreError {
         detail: String,
     },
     /// A row's checksum is wrong.
-    #[error("{} is damaged: row `{key}` does not match its checksum", path.display())]
+    #[error("{} is damaged: row `{key}` does not match its checksum; {WAY_OUT}", path.display())]
     DamagedRow {
         /// The file.
         path: PathBuf,
