@@ -52,6 +52,12 @@ s.send(bytes([8, 0, 0, 0, 0, 0, 0, 1]) + b"ping"); answer = s.recv(100)[-4:].dec
     assert puppet.inside(platform, ping, host=SERVER) == "ping"
 
 
+def test_ports_of_a_masquerade_that_there_is_not_are_told_of(up, world):
+    platform = up("host.ports=2")
+    assert platform.tells(f"--limit host.ports has no effect with --world netns:{world.name}: only --world host goes through")
+    assert connect(platform, count=3, keep=True) == ["hello"] * 3
+
+
 def test_a_function_without_a_vpc_goes_straight_to_the_world(up):
     platform = up("nat.ports=1", "eni.connections=1", outside=["Free"])
     assert connect(platform, "Free", count=5, keep=True) == ["hello"] * 5

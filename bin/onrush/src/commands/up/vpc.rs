@@ -106,6 +106,11 @@ impl Vpc {
                 );
             }
         }
+        if world != World::Host && of_host(wanted.overrides, LimitId::HostPorts).is_some() {
+            tracing::warn!(
+                "--limit host.ports has no effect with --world {world}: only --world host goes through a masquerade"
+            );
+        }
         let mut network = Network::from_stack(&stack);
         network.service_names = network::names::service_names(region, wanted.attachments);
         let mut answers = Answers::start(Ingredients {
