@@ -52,6 +52,15 @@ s.send(bytes([8, 0, 0, 0, 0, 0, 0, 1]) + b"ping"); answer = s.recv(100)[-4:].dec
     assert puppet.inside(platform, ping, host=SERVER) == "ping"
 
 
+@pytest.mark.parametrize("limits", [(), ("nat.addresses=3",)])
+def test_more_addresses_than_aws_gives_unasked_serve_and_are_told_of(start, world, tmp_path, limits):
+    words = [word for limit in limits for word in ("--limit", limit)]
+    platform = start("--world", f"netns:{world.name}", *words, template=network.template(tmp_path, addresses=3))
+    assert connect(platform, count=3) == ["hello"] * 3
+    told = "addresses, which all serve; AWS gives 2 until it is asked for more (nat.addresses)"
+    assert (told in platform.stderr()) == (not limits)
+
+
 def test_ports_of_a_masquerade_that_there_is_not_are_told_of(up, world):
     platform = up("host.ports=2")
     assert platform.tells(f"--limit host.ports has no effect with --world netns:{world.name}: only --world host goes through")

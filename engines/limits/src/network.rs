@@ -175,6 +175,9 @@ pub enum Hop {
     Blackhole(String),
 }
 
+/// Most addresses of a NAT gateway that stands in one subnet.
+const ZONAL_ADDRESSES_MAX: u16 = 8;
+
 /// A NAT gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gateway {
@@ -197,6 +200,16 @@ pub struct Gateway {
     pub listed: bool,
     /// It is of the template no more; what goes through it may end.
     pub gone: bool,
+}
+
+impl Gateway {
+    /// Whether AWS has to be asked for so many addresses: the quota is of elastic IPs of a public gateway. Private ones have
+    /// eight without it, and those that have more are regional and take theirs as they need them.
+    ///
+    /// Source: VPC User Guide, "Amazon VPC quotas" (Elastic IP addresses per public NAT gateway); published.
+    pub fn is_beyond(&self, quota: u32) -> bool {
+        self.public && u32::from(self.addresses) > quota && self.addresses <= ZONAL_ADDRESSES_MAX
+    }
 }
 
 /// A gateway endpoint.

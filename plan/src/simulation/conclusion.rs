@@ -520,7 +520,7 @@ impl Simulation {
             "AWS publishes neither",
         );
         for gateway in &input.network.gateways {
-            if u32::from(gateway.addresses) > settings.nat_addresses {
+            if gateway.is_beyond(settings.nat_addresses) {
                 assume(
                     &gateway.name,
                     format!("{} addresses", gateway.addresses),

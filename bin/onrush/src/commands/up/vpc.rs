@@ -113,6 +113,7 @@ impl Vpc {
         }
         let mut network = Network::from_stack(&stack);
         network.service_names = network::names::service_names(region, wanted.attachments);
+        tell_of_quotas(&network, &settings);
         let mut answers = Answers::start(Ingredients {
             region,
             stack: &stack,
@@ -214,6 +215,17 @@ impl Vpc {
         // First of all: it would miss the world, and change the host's settings once more.
         drop(self.keeper);
         self.fabric.end();
+    }
+}
+
+/// Says what AWS refuses until it is asked for more, and runs here.
+fn tell_of_quotas(network: &Network, settings: &NetworkSettings) {
+    let quota = settings.nat_addresses;
+    for gateway in network.gateways.iter().filter(|gateway| gateway.is_beyond(quota)) {
+        let (name, addresses) = (&gateway.name, gateway.addresses);
+        tracing::warn!(
+            "{name} has {addresses} addresses, which all serve; AWS gives {quota} until it is asked for more (nat.addresses)"
+        );
     }
 }
 
